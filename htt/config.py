@@ -39,7 +39,9 @@ PLUGIN = r"^[a-z][a-z0-9_]*$"
 class Section(BaseModel):
     """A frozen group of fields; an unknown field is an error, and a number is never read from a word."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class SyntheticConfig(Section):
@@ -141,7 +143,11 @@ class ActionConfig(BlockConfig):
 
     length: Positive = 128
     """Frames block A sees at most (T in the paper)."""
-    cues: tuple[Literal["feature", "hands", "object"], ...] = ("feature", "hands", "object")
+    cues: Annotated[tuple[Literal["feature", "hands", "object"], ...], Field(strict=False)] = (
+        "feature",
+        "hands",
+        "object",
+    )
     """What block A is told of each frame. Source: paper, section 3.3."""
     hands: Literal["2d", "3d"] = "2d"
     """The pose head's output block A sees: x and y, or x, y and depth."""
