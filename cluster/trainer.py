@@ -1,0 +1,62 @@
+"""The Ray Train trainer of one configuration: what a search uses for trials of several workers, and ``launch`` for all.
+
+The trainer's run is resumed by its name: the same name and storage go on from the last checkpoint, and a run that had
+finished gives its result again without training. So a name stands for one training, never for two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray.train
+import ray.train.torch
+
+from htt.config import Config
+from htt.training.worker import train_loop
+
+WORKER_FAILURES = 3
+"""How often a training goes on from its last checkpoint after losing a worker."""
+
+
+def trainer(
+    config: Config,
+    *,
+    workers: int,
+    storage: str,
+    name: str,
+    cpus_per_worker: float = 1.0,
+    gpus_per_worker: float = 0.0,
+    callbacks: Sequence[ray.train.UserCallback] = (),
+    folder: str | None = None,
+    test: bool = False,
+) -> ray.train.torch.TorchTrainer:
+    """A trainer over ``workers`` processes; ``.fit()`` runs it.
+
+    Args:
+        config: the training, completely; ``train.batch_size`` is over all workers.
+        workers: processes, one at least.
+        storage: folder or URI below which the run keeps its checkpoints.
+        name: of the run, unique below ``storage``.
+        cpus_per_worker: cores of each worker, and its threads.
+        gpus_per_worker: GPUs of each worker; fractions share one.
+        callbacks: told of every report, on the controller.
+        folder: where the first worker writes TensorBoard files; none: nowhere that lasts.
+        test: whether to evaluate the test split at the end.
+    """
+    use_gpu = gpus_per_worker > 0
+    resources = {"CPU": cpus_per_worker, **({"GPU": gpus_per_worker} if use_gpu else {})}
+    job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "test": test}
+    return ray.train.torch.TorchTrainer(
+        train_loop,
+        train_loop_config=job,
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage,
+            callbacks=list(callbacks),
+            failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.runtime.keep_checkpoints),
+        ),
+    )

@@ -1,0 +1,97 @@
+"""What TensorBoard shows of a training: scalars, the configuration beside its result, and a few drawn predictions.
+
+``tensorboard --logdir runs`` reads it while training runs. Overlays show the first, middle and last frames of the same
+validation clips in every epoch, so that one can watch a hand being found: the truth in white, the prediction coloured by
+finger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch.utils.tensorboard import SummaryWriter
+
+from htt.batch import Batch, Prediction
+from htt.config import Config, flatten
+from htt.hand import BONES, FINGER_OF_BONE, JOINTS_PER_HAND
+
+FINGER_COLOURS = ((230, 75, 53), (243, 155, 38), (77, 175, 74), (66, 133, 244), (156, 89, 209))
+"""RGB of thumb, index, middle, ring and little finger."""
+TRUTH_COLOUR = (255, 255, 255)
+OVERLAY_HEIGHT_PX = 270
+
+
+class Board:
+    """Writes one training's TensorBoard files; with ``enabled=False`` it does nothing."""
+
+    def __init__(self, folder: Path, config: Config, *, enabled: bool = True) -> None:
+        self._config = config
+        self._writer = SummaryWriter(str(folder)) if enabled else None
+
+    @property
+    def overlays(self) -> int:
+        """How many drawn predictions an epoch takes."""
+        return self._config.runtime.overlays if self._writer else 0
+
+    def scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """One point of every metric."""
+        if self._writer:
+            for name, value in metrics.items():
+                self._writer.add_scalar(_tag(name), value, epoch)
+            self._writer.flush()
+
+    def predictions(self, epoch: int, batch: Batch, prediction: Prediction) -> None:
+        """Draw the predicted and the true joints over some frames of a batch."""
+        if self._writer and self.overlays:
+            chosen = np.linspace(0, len(batch.frames) - 1, self.overlays).round().astype(int)
+            for place, index in enumerate(chosen):
+                image = overlay(batch, prediction, int(index))
+                self._writer.add_image(f"predictions/{place}", image, epoch, dataformats="HWC")
+
+    def close(self, metrics: Mapping[str, float]) -> None:
+        """Write the configuration beside the last metrics, and end."""
+        if self._writer:
+            fields = {path: _plain(value) for path, value in flatten(self._config).items()}
+            results = {f"result/{name}": value for name, value in metrics.items()}
+            self._writer.add_hparams(fields, results, run_name=".")
+            self._writer.close()
+
+
+def overlay(batch: Batch, prediction: Prediction, index: int) -> np.ndarray:
+    """Frame ``index`` of a batch, enlarged to 270 rows, with its hands drawn: uint8 [h w 3]."""
+    pixels = batch.frames[index].permute(1, 2, 0).cpu().numpy()
+    scale = OVERLAY_HEIGHT_PX / pixels.shape[0]
+    size = (round(pixels.shape[1] * scale), OVERLAY_HEIGHT_PX)
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    canvas = ImageDraw.Draw(image)
+    valid = batch.joint_valid[index].cpu().numpy()
+    draw_hands(canvas, _px(batch.joints_px[index]) * scale, valid, truth=True)
+    draw_hands(canvas, _px(prediction.joints_px[index]) * scale, valid)
+    return np.asarray(image)
+
+
+def draw_hands(canvas: ImageDraw.ImageDraw, joints_px: np.ndarray, valid: np.ndarray, *, truth: bool = False) -> None:
+    """Draw the bones between valid joints [j 2], the truth in white and a prediction coloured by finger."""
+    for first in range(0, len(joints_px), JOINTS_PER_HAND):
+        for bone, (parent, child) in enumerate(BONES):
+            a, b = first + parent, first + child
+            if valid[a] and valid[b]:
+                colour = TRUTH_COLOUR if truth else FINGER_COLOURS[FINGER_OF_BONE[bone]]
+                canvas.line([tuple(joints_px[a]), tuple(joints_px[b])], fill=colour, width=1 if truth else 2)
+
+
+def _px(joints: torch.Tensor) -> np.ndarray:
+    return joints.detach().float().cpu().numpy()
+
+
+def _tag(name: str) -> str:
+    """``loss_object`` -> ``loss/loss_object``: TensorBoard groups what shares a first word."""
+    return f"{name.partition('_')[0]}/{name}"
+
+
+def _plain(value: object) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,197 @@
+"""Training in three plain functions: ``train_epoch``, ``evaluate``, ``fit``.
+
+They know no machine and no search: a ``Group`` says who the other workers are, ``report`` takes each epoch's numbers and
+checkpoint, and the caller decides what becomes of both. Every number is a mergeable sum before it is a mean, so one
+worker, several workers and a resumed run report the same.
+
+Randomness is a function of (seed, epoch, step): the order of windows, their augmentation and dropout need no state that
+a crash could lose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from htt.batch import Batch, DataInfo
+from htt.config import Config
+from htt.data.augment import augment
+from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
+from htt.data.shards import Clips
+from htt.errors import ConfigError, NonFiniteLossError
+from htt.model.htt import HTT
+from htt.training import checkpoint, optim
+from htt.training.board import Board
+from htt.training.group import Group
+from htt.training.losses import Mean, losses, total
+from htt.training.metrics import Evaluation
+
+Report = Callable[[dict[str, float], "Path | None"], None]
+"""Takes an epoch's metrics and, on the first worker, the folder of its checkpoint."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The clips a training may see. The test split is not among them."""
+
+    train: Clips
+    val: Clips
+
+    @property
+    def info(self) -> DataInfo:
+        """The facts of the data set."""
+        return self.train.info
+
+
+def fit(config: Config, splits: Splits, report: Report, *, folder: Path, group: Group, resume: Path | None = None) -> HTT:
+    """Train from scratch or from a checkpoint to the last epoch, reporting once an epoch; gives the model.
+
+    Args:
+        config: the training, completely.
+        splits: training clips, and validation clips for the numbers of each epoch.
+        report: called on every worker after every epoch; metrics are merged over the workers, the same for all.
+        folder: where checkpoints and TensorBoard files go.
+        group: this worker and the others.
+        resume: a checkpoint's folder to go on from; the result is what it would have been without the interruption.
+
+    Raises:
+        NonFiniteLossError: a loss term became NaN or infinite.
+        CheckpointError: ``resume`` belongs to another model.
+    """
+    _seed(config.train.seed)
+    model = HTT(config.model, splits.info).to(group.device)
+    optimizer = optim.optimizer(config.optim, model.parameters())
+    precision = Precision(config.train.precision, group.device)
+    start = checkpoint.restore(resume, model, optimizer) if resume else checkpoint.Progress()
+    parallel = group.parallel(model)
+    loader = training_loader(splits.train, config, group.rank, group.size)
+    board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
+    for epoch in range(start.epoch, config.train.epochs):
+        began = time.monotonic()
+        cursor = start.cursor if epoch == start.epoch else 0
+        trained = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
+        evaluation = evaluate(model, splits.val, config, group=group, precision=precision)
+        metrics = _epoch_metrics(config, epoch, trained, evaluation, time.monotonic() - began, optimizer)
+        saved = _save(folder, model, optimizer, config, splits.info, epoch, metrics) if group.first else None
+        board.write(epoch + 1, metrics, model, splits.val)
+        report(metrics, saved)
+    board.close()
+    return model
+
+
+def train_epoch(
+    model: nn.Module,
+    loader: TrainingLoader,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    epoch: int,
+    *,
+    start: int = 0,
+    group: Group | None = None,
+    precision: Precision | None = None,
+) -> dict[str, Mean]:
+    """One pass over the training windows from step ``start``: the loss terms' means over all workers."""
+    group = group or Group()
+    precision = precision or Precision("fp32", group.device)
+    model.train()
+    sums: dict[str, Mean] = {}
+    for step, batch in enumerate(loader.epoch(epoch, start), start):
+        rate = optim.learning_rate(config.optim, epoch * loader.steps_per_epoch + step, loader.steps_per_epoch, config.train.epochs)
+        optim.set_learning_rate(optimizer, rate)
+        _seed(config.train.seed, epoch, step, group.rank)
+        terms = train_step(model, batch.to(group.device), optimizer, config, group, precision, at=(epoch, step))
+        sums = merge(sums, terms)
+    return over_workers(sums, group)
+
+
+def train_step(
+    model: nn.Module,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    config: Config,
+    group: Group,
+    precision: Precision,
+    at: tuple[int, int] = (0, 0),
+) -> dict[str, Mean]:
+    """One step of the optimiser: this worker's loss terms.
+
+    Each term is divided by its count over all workers, so that several workers take the step one worker with the joined
+    batch would take, however their counts of frames differ.
+    """
+    batch = augment(batch, config.data.augment)
+    with precision.autocast():
+        prediction = model(batch.frames, batch.valid, batch.intrinsics)
+    terms = losses(prediction, batch)
+    loss = total(terms, config.loss, counts=_counts(terms, group), workers=group.size)
+    if not torch.isfinite(loss):
+        bad = [name for name, term in terms.items() if not torch.isfinite(term.total)]
+        raise NonFiniteLossError(at[0] + 1, at[1], bad or ["their sum"])
+    optimizer.zero_grad(set_to_none=True)
+    precision.step(loss, optimizer, config.optim.clip_norm)
+    return {name: term.detached() for name, term in terms.items()}
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, clips: Clips, config: Config, *, group: Group | None = None, precision: Precision | None = None
+) -> Evaluation:
+    """Every frame of the clips once: metrics and loss, merged over the workers, the same on each."""
+    group = group or Group()
+    precision = precision or Precision("fp32", group.device)
+    model.eval()
+    evaluation = Evaluation(clips.info, config.loss)
+    for batch in evaluation_loader(clips, config, group.rank, group.size):
+        here = batch.to(group.device)
+        with precision.autocast():
+            prediction = model(here.frames, here.valid, here.intrinsics)
+        evaluation.update(prediction, here)
+    return Evaluation.merged(group.gather(evaluation))
+
+
+class Precision:
+    """Mixed precision: what runs in fewer bits, and the scaling of gradients that fp16 needs."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        supported = {"fp32": True, "bf16": _has_bf16(device), "fp16": device.type == "cuda"}
+        if not supported[name]:
+            there = ", ".join(precision for precision, fits in supported.items() if fits)
+            raise ConfigError(f"train.precision must be one this {device.type} has; got {name}. There are: {there}.")
+        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context of a forward pass."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
+        """Backward, limit the gradient, and let the optimiser step."""
+        self.scaler.scale(loss).backward()
+        if clip_norm is not None:
+            self.scaler.unscale_(optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+
+def merge(first: dict[str, Mean], second: dict[str, Mean]) -> dict[str, Mean]:
+    """Two sets of sums as one."""
+    return {name: first[name].merge(term) if name in first else term for name, term in second.items()}
+
+
+def over_workers(sums: dict[str, Mean], group: Group) -> dict[str, Mean]:
+    """The sums of all workers together, the same on each of them."""
+    names = sorted(sums)
+    if not names:
+        return {}
+    packed = group.sum(torch.stack([torch.stack([sums[n].total, sums[n].count]) for n in names]).double())
+    return {name: Mean(*packed[index]) for index, name in enumerate(names)}

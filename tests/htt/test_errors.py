@@ -1,0 +1,68 @@
+"""Errors: their sentences and their exit codes."""
+
+import errno
+
+import pytest
+
+from htt import console, errors
+
+
+def test_users_mistakes_leave_with_2_and_the_rest_with_1():
+    assert errors.ConfigError("").exit_code == errors.StorageError("").exit_code == 2
+    assert errors.NonFiniteLossError(1, 2, ["object"]).exit_code == 1
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
+    message = str(errors.NonFiniteLossError(3, 17, ["depth_m", "action"]))
+    assert "depth_m and action became NaN or infinite in epoch 3, step 17" in message
+    assert "Lower optim.lr" in message
+
+
+def test_it_survives_the_way_back_from_a_worker():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(errors.NonFiniteLossError(3, 17, ["action"])))
+    assert (error.epoch, error.step, error.terms) == (3, 17, ("action",))
+
+
+@pytest.mark.parametrize(("name", "hint"), [("resnet19", " Did you mean 'resnet18'?"), ("zebra", "")])
+def test_did_you_mean(name, hint):
+    assert errors.did_you_mean(name, ["resnet18", "lstm"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "must be writable"), (errno.EACCES, "must be writable")],
+)
+def test_a_disk_that_refuses_is_a_sentence(tmp_path, number, message):
+    with pytest.raises(errors.StorageError, match=message), errors.storage_errors(tmp_path):
+        raise OSError(number, "no")
+
+
+def test_other_faults_of_the_system_pass():
+    with pytest.raises(FileNotFoundError), errors.storage_errors("x"):
+        raise FileNotFoundError(errno.ENOENT, "no")
+
+
+def _leaves_with(error, arguments=()):
+    def main(options):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        console.run(console.Options, main, list(arguments))
+    return caught.value.code
+
+
+def test_a_command_says_one_sentence_and_leaves_with_the_errors_code(capsys):
+    assert _leaves_with(errors.DataError("There must be [data].")) == 2
+    assert capsys.readouterr().err == "error: There must be [data].\n"
+    assert _leaves_with(errors.TrainingError("no")) == 1
+    assert _leaves_with(KeyboardInterrupt()) == 130
+
+
+def test_debug_shows_the_traceback():
+    def main(options):
+        raise errors.DataError("no")
+
+    with pytest.raises(errors.DataError):
+        console.run(console.Options, main, ["--debug"])
