@@ -1,0 +1,1 @@
+"""The questions: which configuration is best, and what does each part contribute."""

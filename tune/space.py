@@ -1,0 +1,228 @@
+"""A search space is data: dotted path -> domain, over a base. It is checked before any machine is asked for.
+
+::
+
+    SPACE = Space(
+        {
+            "model.pose.window": Choice(4, 8, 16, why="paper: 16; shorter windows are cheaper"),
+            "optim.lr": LogUniform(1e-5, 3e-4, why="paper: 3e-5; a decade either side"),
+        },
+        base={"optim.name": "adamw"},
+        description="...",
+    )
+
+``space.start(assignments)`` is the base configuration, ``space.check(base)`` proves that every value of every domain
+is a configuration, and ``space.draw(random)`` is one sample: {path: value}, which ``htt.config.override`` takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from htt.config import Config, Value, flatten, override, unknown
+from htt.errors import ConfigError
+
+JOINT_DRAWS = 64
+"""Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
+
+
+@dataclass(frozen=True, init=False)
+class Choice:
+    """One of the listed values; a list is a value too."""
+
+    values: tuple[Value, ...]
+    why: str = ""
+
+    def __init__(self, *values: Value, why: str = "") -> None:
+        if not values:
+            raise ConfigError("Choice must list at least one value; got none.")
+        doubles = [value for number, value in enumerate(values) if _repeats(value, values[:number])]
+        if doubles:
+            raise ConfigError(f"Choice must list each value once; got {_words(doubles)} again.")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "why", why)
+
+    def probes(self) -> tuple[Value, ...]:
+        """The values that must be valid for every value of the domain to be."""
+        return self.values
+
+    def draw(self, source: random.Random) -> Value:
+        """One value."""
+        return self.values[source.randrange(len(self.values))]
+
+    def __str__(self) -> str:
+        return f"one of {_words(self.values)}"
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A number between two ends, all alike."""
+
+    low: float
+    high: float
+    why: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_ends(self, self.low, self.high)
+
+    def probes(self) -> tuple[Value, ...]:
+        """The two ends."""
+        return (float(self.low), float(self.high))
+
+    def draw(self, source: random.Random) -> Value:
+        """One value."""
+        return source.uniform(self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """A positive number between two ends, its logarithms all alike."""
+
+    low: float
+    high: float
+    why: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check_ends(self, self.low, self.high)
+        if self.low <= 0:
+            raise ConfigError(f"LogUniform must start above 0; got {self.low:g}. Use Uniform, or raise its low end.")
+
+    def probes(self) -> tuple[Value, ...]:
+        """The two ends."""
+        return (float(self.low), float(self.high))
+
+    def draw(self, source: random.Random) -> Value:
+        """One value."""
+        return math.exp(source.uniform(math.log(self.low), math.log(self.high)))
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, logarithmic"
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number: low, low + step, ... up to high."""
+
+    low: int
+    high: int
+    step: int = 1
+    why: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(end, int) for end in (self.low, self.high, self.step)) or self.step < 1:
+            raise ConfigError(f"Integer takes whole numbers and a step of 1 or more; got {self}.")
+        _check_ends(self, self.low, self.high)
+        if (self.high - self.low) % self.step:
+            raise ConfigError(f"Integer must reach its high end in whole steps; got {self}.")
+
+    def probes(self) -> tuple[Value, ...]:
+        """Every value, or the two ends of a long range."""
+        values = range(self.low, self.high + 1, self.step)
+        return tuple(values) if len(values) <= JOINT_DRAWS else (self.low, self.high)
+
+    def draw(self, source: random.Random) -> Value:
+        """One value."""
+        return source.randrange(self.low, self.high + 1, self.step)
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}" + (f", every {self.step}" if self.step > 1 else "")
+
+
+Domain: TypeAlias = Choice | Uniform | LogUniform | Integer
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched (dotted path -> domain), over what (a base of dotted path -> value)."""
+
+    domains: Mapping[str, Domain]
+    base: Mapping[str, Value] = field(default_factory=dict)
+    description: str = ""
+
+    def start(self, assignments: Mapping[str, Value] | None = None) -> Config:
+        """The configuration the search starts from: the defaults, the space's base, then ``--set``."""
+        return override(Config(), {**self.base, **(assignments or {})})
+
+    def without(self, paths: Iterable[str]) -> Space:
+        """The space with some paths no longer searched, as those a command line fixes by ``--set``."""
+        fixed = set(paths)
+        kept = {path: domain for path, domain in self.domains.items() if path not in fixed}
+        return Space(kept, self.base, self.description)
+
+    def draw(self, source: random.Random) -> dict[str, Value]:
+        """One sample: {dotted path: value}."""
+        return {path: domain.draw(source) for path, domain in self.domains.items()}
+
+    def check(self, base: Config) -> None:
+        """Prove that every value of every domain makes a configuration.
+
+        Raises:
+            ConfigError: one error with every path that does not exist and every value or combination that cannot be.
+        """
+        problems = list(self._problems(base))
+        if len(problems) == 1:
+            raise ConfigError(f"The space cannot be searched. {problems[0]}")
+        if problems:
+            lines = "\n".join(f"  - {problem}" for problem in problems)
+            raise ConfigError(f"The space cannot be searched; {len(problems)} faults:\n{lines}")
+
+    def _problems(self, base: Config) -> Iterator[str]:
+        known = flatten(base)
+        if not self.domains:
+            yield "it must search at least one path; got none."
+        yield from (unknown(path, known) for path in self.domains if path not in known)
+        there = {path: domain for path, domain in self.domains.items() if path in known}
+        bad = {fault for path, domain in there.items() for fault in _lone_faults(base, path, domain, there)}
+        yield from sorted(bad)
+        if not bad:
+            yield from sorted({fault for sample in _samples(there) for fault in _faults(base, sample)})[:8]
+
+
+def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, Domain]) -> list[str]:
+    """What is wrong with single values; one that is right beside other values of the space is not wrong alone."""
+    found = []
+    for value in domain.probes():
+        faults = _faults(base, {path: value})
+        if faults and not any(not _faults(base, {**sample, path: value}) for sample in _samples(domains, 16)):
+            found += faults
+    return found
+
+
+def _samples(domains: Mapping[str, Domain], draws: int = JOINT_DRAWS) -> Iterator[dict[str, Value]]:
+    """All combinations where they are few; seeded draws otherwise."""
+    probes = [domain.probes() for domain in domains.values()]
+    if math.prod(len(values) for values in probes) <= draws:
+        yield from (dict(zip(domains, values, strict=True)) for values in itertools.product(*probes))
+    else:
+        source = random.Random(0)
+        yield from ({path: domain.draw(source) for path, domain in domains.items()} for _ in range(draws))
+
+
+def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
+    try:
+        override(base, values)
+    except ConfigError as error:
+        lines = str(error).splitlines()
+        return lines if len(lines) == 1 else [line.strip().removeprefix("- ") for line in lines[1:]]
+    return []
+
+
+def _check_ends(domain: Any, low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"{type(domain).__name__} must go from a low end to a higher one; got {low:g} and {high:g}.")
+
+
+def _repeats(value: Value, before: tuple[Value, ...]) -> bool:
+    return any(type(value) is type(other) and value == other for other in before)
+
+
+def _words(values: Iterable[Value]) -> str:
+    return ", ".join(str(value) for value in values)

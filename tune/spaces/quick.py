@@ -1,0 +1,34 @@
+"""The default: a small HTT on the small rendered benchmark, searched on the cores of a laptop in minutes."""
+
+from tune.space import Choice, Integer, LogUniform, Space
+
+SPACE = Space(
+    {
+        "model.pose.window": Choice(1, 4, 8, 16, why="how much motion block P needs; the paper finds 16 of 128 frames"),
+        "model.action.length": Choice(8, 16, 32, why="how much of a clip block A needs; clips have 20 to 32 frames"),
+        "model.pose.depth": Integer(1, 3, why="paper: 2"),
+        "model.action.depth": Integer(1, 3, why="paper: 2"),
+        "loss.joints_px": LogUniform(0.1, 1.0, why="paper: 1 at 480x270; a pixel is five times larger at 96x54"),
+        "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
+        "optim.lr": LogUniform(3e-4, 5e-3, why="small networks from scratch learn at rates far above the paper's 3e-5"),
+    },
+    base={
+        "data.spacing": 1,
+        "model.width": 64,
+        "model.backbone.name": "tiny_resnet",
+        "model.backbone.batch_norm": "live",
+        "model.pose.heads": 4,
+        "model.pose.feedforward": 128,
+        "model.action.heads": 4,
+        "model.action.feedforward": 128,
+        "optim.name": "adamw",
+        "optim.weight_decay": 0.01,
+        "optim.schedule": "cosine",
+        "optim.warmup_epochs": 0.5,
+        "optim.clip_norm": 10.0,
+        "train.epochs": 8,
+        "train.batch_size": 8,
+        "runtime.overlays": 0,
+    },
+    description="A ResNet of widths 16 to 128 and two narrow blocks at 96x54: minutes on two cores.",
+)
