@@ -1,0 +1,193 @@
+"""The clips of a split, read from its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.ipc
+import simplejpeg
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from htt.data import manifest as manifests
+from htt.data import shards
+from htt.data.source import ClipRecord
+from htt.errors import DataError
+
+_LABELS = ("id", "subject", "action", "object", "intrinsics", "jpegs")
+"""What is read of every clip when a split is opened; of the JPEGs, only how many there are."""
+
+
+@dataclass(frozen=True)
+class _View:
+    """The frames of one clip, in the mapped file."""
+
+    data: memoryview
+    """All its JPEGs, one after the other."""
+    ends: list[int]
+    """[t + 1] where each begins, and where the last one ends."""
+    numbers: np.ndarray
+    joints_m: np.ndarray
+    hand_valid: np.ndarray
+
+    def jpeg(self, frame: int) -> memoryview:
+        return self.data[self.ends[frame] : self.ends[frame + 1]]
+
+
+def open_split(root: str | Path, split: str) -> Clips:
+    """The clips of a split of a folder of shards.
+
+    Raises:
+        DataError: there are no shards or no such split, a shard is missing or cut short, or a clip has no frames.
+    """
+    return Clips(Path(root), split)
+
+
+class Clips(Sequence[ClipRecord]):
+    """The clips of a split. It pickles, and a forked process may use it: files are opened where they are read."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        manifest = manifests.read(root)
+        entries = manifest.shards(split)
+        manifests.check_sizes(root, manifest)
+        self.root, self.split = root, split
+        self.info = manifest.info
+        self._files = [root / shard.file for shard in entries]
+        self._place = [(shard, row) for shard, entry in enumerate(entries) for row in range(entry.clips)]
+        self._readers: dict[int, pa.RecordBatchFileReader] = {}
+        self._views: dict[int, _View] = {}
+        self._read_labels()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, clip: int) -> ClipRecord:  # type: ignore[override]
+        """A whole clip, as it was written."""
+        if not -len(self) <= clip < len(self):
+            raise IndexError(clip)
+        clip %= len(self)
+        view = self._view(clip)
+        return ClipRecord(
+            id=self.ids[clip],
+            subject=self.subjects[clip],
+            action=int(self.action[clip]),
+            object=int(self.object[clip]),
+            intrinsics=self.intrinsics[clip],
+            width=self.info.width,
+            height=self.info.height,
+            frame_numbers=view.numbers.tolist(),
+            jpegs=[bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))],
+            joints_m=view.joints_m,
+            hand_valid=view.hand_valid,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}, "_views": {}}
+
+    def frame_count(self, clip: int) -> int:
+        """How many frames a clip has."""
+        return int(self.frame_counts[clip])
+
+    def joints(self, clip: int) -> np.ndarray:
+        """[t j 3] joints of all frames of a clip: camera space, metres; anything where the hand is not valid."""
+        return self._view(clip).joints_m
+
+    def hand_valid(self, clip: int) -> np.ndarray:
+        """[t hands] whether each hand is in the frame."""
+        return self._view(clip).hand_valid
+
+    def frame_numbers(self, clip: int) -> np.ndarray:
+        """[t] what the source calls each frame."""
+        return self._view(clip).numbers
+
+    def decode(self, clip: int, frames: Sequence[int] | np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
+        """The images of some frames of a clip, channels last in memory.
+
+        Raises:
+            DataError: an image is broken; names clip and frame.
+        """
+        images = self.blank(len(frames))
+        self.decode_into(images, clip, frames)
+        return as_frames(images)
+
+    def blank(self, count: int) -> np.ndarray:
+        """Room for ``count`` images: [n h w 3] uint8, not filled."""
+        return np.empty((count, self.info.height, self.info.width, 3), np.uint8)
+
+    def decode_into(self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray) -> None:
+        """Decode some frames of a clip into [n h w 3] ``images``; see ``decode``."""
+        view, decode, shape = self._view(clip), simplejpeg.decode_jpeg, images.shape[1:]
+        data, ends = view.data, view.ends
+        for image, frame in zip(images, _integers(frames), strict=True):
+            try:
+                found = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image).shape
+            except ValueError as error:
+                raise self._broken(clip, frame, str(error)) from error
+            if found != shape:
+                raise self._broken(clip, frame, f"it is {found[1]}x{found[0]} px, not {shape[1]}x{shape[0]}")
+
+    def _read_labels(self) -> None:
+        if not self._files:
+            raise DataError(
+                f"A split must hold clips; '{self.split}' of {self.root} holds none. Convert the data again."
+            )
+        table = pa.concat_tables([shards.open_shard(file, _LABELS).read_all() for file in self._files])
+        self.ids: list[str] = table["id"].to_pylist()
+        self.subjects: list[str] = table["subject"].to_pylist()
+        self.action: np.ndarray = table["action"].to_numpy().astype(np.int64)
+        self.object: np.ndarray = table["object"].to_numpy().astype(np.int64)
+        self.intrinsics: np.ndarray = np.array(table["intrinsics"].to_pylist(), np.float64).reshape(-1, 3, 3)
+        self.frame_counts: np.ndarray = pyarrow.compute.list_value_length(table["jpegs"]).to_numpy().astype(np.int64)
+        empty = [self.ids[clip] for clip in np.flatnonzero(self.frame_counts == 0)]
+        if empty:
+            raise DataError(
+                f"A clip must have frames; {', '.join(empty)} of {self.root} have none. Convert the data again."
+            )
+
+    def _view(self, clip: int) -> _View:
+        view = self._views.get(clip)
+        if view is None:
+            shard, row = self._place[clip]
+            if shard not in self._readers:
+                self._readers[shard] = shards.open_shard(self._files[shard])
+            view = self._views[clip] = _view_of(self._readers[shard].get_batch(row))
+        return view
+
+    def _broken(self, clip: int, frame: int, reason: str) -> DataError:
+        file = self._files[self._place[clip][0]]
+        number = int(self._view(clip).numbers[frame])
+        return DataError(
+            f"Every frame must be a whole JPEG; frame {number} of clip {self.ids[clip]} in {file} is not: {reason}. "
+            "Convert the data again."
+        )
+
+
+def as_frames(images: np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
+    """[n h w 3] images as the tensor a batch holds, without copying: channels last in memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _view_of(batch: pa.RecordBatch) -> _View:
+    row = {name: batch.column(name) for name in ("frame_numbers", "jpegs", "joints_m", "hand_valid")}
+    jpegs = row["jpegs"].flatten()
+    _, ends, data = jpegs.buffers()
+    count, hands = len(jpegs), batch.column("hands")[0].as_py()
+    return _View(
+        data=memoryview(data if data is not None else b"").cast("B"),
+        ends=np.frombuffer(ends, np.int64)[jpegs.offset : jpegs.offset + count + 1].tolist(),
+        numbers=row["frame_numbers"].flatten().to_numpy(),
+        joints_m=row["joints_m"].flatten().to_numpy().reshape(count, -1, 3),
+        hand_valid=row["hand_valid"].flatten().to_numpy().reshape(count, hands).astype(bool),
+    )
+
+
+def _integers(frames: Sequence[int] | np.ndarray) -> Sequence[int]:
+    listed: Sequence[int] = frames.tolist() if isinstance(frames, np.ndarray) else frames
+    return listed

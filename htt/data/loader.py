@@ -1,0 +1,208 @@
+"""Batches: the frames of some windows, decoded, with everything known about them.
+
+Images are decoded straight to where the batch holds them and stay 8-bit; floats come late, on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.data
+
+from htt import camera
+from htt.batch import Batch
+from htt.config import Config
+from htt.data import stream
+from htt.data.clips import Clips, as_frames
+from htt.data.windows import Windows, evaluation_windows, training_windows
+from htt.errors import DataError
+from htt.hand import JOINTS_PER_HAND
+
+EVALUATION_BATCHES = 8
+"""An evaluation batch has up to that many times train.batch_size windows: no gradient has to be kept."""
+EVALUATION_PIXELS = 2**24
+"""And up to that many pixels: about 128 frames of 480x270."""
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """Makes batches of windows. It pickles, so that other processes can."""
+
+    clips: Clips
+    windows: Windows
+
+    def __call__(self, chosen: Sequence[int] | np.ndarray) -> Batch:
+        """The batch of the windows with the ``chosen`` indices, in that order.
+
+        Raises:
+            DataError: an image is broken; names clip and frame.
+        """
+        picked = [self.windows[int(index)] for index in chosen]
+        counts = np.array([len(window.frames) for window in picked])
+        images = self.clips.blank(int(counts.sum()))
+        first = 0
+        for window in picked:
+            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
+            first += len(window.frames)
+        clip = np.array([window.clip for window in picked])
+        joints_m = np.concatenate([self.clips.joints(window.clip)[window.frames] for window in picked])
+        hands = np.concatenate([self.clips.hand_valid(window.clip)[window.frames] for window in picked])
+        matrix = self.clips.intrinsics[clip]
+        joints_m, joints_px, joint_valid = _targets(joints_m, hands, np.repeat(matrix, counts, axis=0))
+        return Batch(
+            frames=as_frames(images),
+            valid=torch.from_numpy(np.arange(counts.max()) < counts[:, None]),
+            intrinsics=torch.from_numpy(matrix.astype(np.float32)),
+            joints_m=torch.from_numpy(joints_m),
+            joints_px=torch.from_numpy(joints_px),
+            joint_valid=torch.from_numpy(joint_valid),
+            object=torch.from_numpy(np.repeat(self.clips.object[clip], counts)),
+            action=torch.from_numpy(self.clips.action[clip]),
+            clip=torch.from_numpy(clip),
+            frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
+        )
+
+
+def _targets(joints_m: np.ndarray, hands: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints [n j 3], their pixels [n j 2] and validity [n j]; zero where not valid, so that no sum meets a NaN."""
+    depth = joints_m[..., 2]
+    valid = np.repeat(hands, JOINTS_PER_HAND, axis=1) & (depth > 0) & np.isfinite(joints_m).all(axis=-1)
+    joints_m = np.where(valid[..., None], joints_m, np.float32(0))
+    safe = np.where(valid[..., None], joints_m, np.float32(1))
+    pixels = camera.project(safe, matrix[:, None]).astype(np.float32)
+    return joints_m, np.where(valid[..., None], pixels, np.float32(0)), valid
+
+
+class Decoder:
+    """Runs an assembler ahead of whoever uses its batches: in a thread, or in processes of their own."""
+
+    def __init__(self, assembler: Assembler, processes: int = 0) -> None:
+        self.assembler = assembler
+        self._steps: list[np.ndarray] = []
+        self._loader = self._processes(processes) if processes else None
+
+    def batches(self, steps: stream.Steps) -> Iterator[Batch]:
+        """The batches of some steps, in order. One iterator at a time."""
+        if self._loader is None:
+            return self._next_in_thread(steps)
+        self._steps[:] = steps
+        return self._next_from_processes(self._loader)
+
+    def _next_from_processes(self, loader: torch.utils.data.DataLoader[Batch]) -> Iterator[Batch]:
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+    def _next_in_thread(self, steps: stream.Steps) -> Iterator[Batch]:
+        """Decode the next batch while this one is used: the JPEG decoder does not hold Python up."""
+        with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+            following = None
+            for step in steps:
+                ready, following = following, thread.submit(self.assembler, step)
+                if ready is not None:
+                    yield ready.result()
+            if following is not None:
+                yield following.result()
+
+    def _processes(self, count: int) -> torch.utils.data.DataLoader[Batch]:
+        return torch.utils.data.DataLoader(
+            _Assembled(self.assembler),
+            batch_size=None,
+            sampler=self._steps,
+            num_workers=count,
+            collate_fn=_as_it_is,
+            persistent_workers=True,
+            multiprocessing_context="forkserver",  # a fork of a process with threads may hang
+            generator=torch.Generator(),  # the global one belongs to the training
+        )
+
+
+class _Assembled(torch.utils.data.Dataset[Batch]):
+    """What a loader process asks for its batches."""
+
+    def __init__(self, assembler: Assembler) -> None:
+        self._assembler = assembler
+
+    def __getitem__(self, step: Any) -> Any:
+        try:
+            return self._assembler(step)
+        except DataError as error:  # raised at the other end, where it stays one sentence
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class TrainingLoader:
+    """The batches of each epoch, for one worker; see ``training_loader``."""
+
+    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+        self.windows = training_windows(clips.frame_counts, config)
+        self._train, self._rank, self._world = config.train, rank, world
+        stream.check_world(len(self.windows), config.train.batch_size, world, config.train.windows_per_epoch)
+        self._decoder = Decoder(Assembler(clips, self.windows), config.runtime.loader_workers)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch, the same for all workers."""
+        return stream.steps_per_epoch(len(self.windows), self._train.batch_size, self._train.windows_per_epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step ``start`` on: exactly those an uninterrupted epoch has there."""
+        steps = stream.order(
+            len(self.windows),
+            seed=self._train.seed,
+            epoch=epoch,
+            batch_size=self._train.batch_size,
+            rank=self._rank,
+            world=self._world,
+            limit=self._train.windows_per_epoch,
+            start=start,
+        )
+        return self._decoder.batches(steps)
+
+
+class EvaluationLoader:
+    """The batches one worker evaluates; see ``evaluation_loader``."""
+
+    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+        windows = evaluation_windows(clips.frame_counts, config)
+        mine = stream.share(len(windows), rank, world)
+        sizes = windows.frame_count[mine]
+        budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height)
+        groups = stream.groups(sizes, EVALUATION_BATCHES * config.train.batch_size, budget)
+        self._steps = [mine[group] for group in groups]
+        self._decoder = Decoder(Assembler(clips, windows), config.runtime.loader_workers)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._decoder.batches(self._steps)
+
+
+def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> TrainingLoader:
+    """Batches to train on. All workers have the same number of steps, whose union is the global batch.
+
+    Args:
+        clips: of the training split.
+        config: its train.batch_size is over all workers; runtime.loader_workers processes decode, 0: a thread.
+        rank: this worker.
+        world: how many workers there are.
+
+    Raises:
+        ConfigError: a step has fewer windows than there are workers.
+    """
+    return TrainingLoader(clips, config, rank, world)
+
+
+def evaluation_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> EvaluationLoader:
+    """Batches to evaluate: over all workers, every frame of every clip exactly once; a worker may have none."""
+    return EvaluationLoader(clips, config, rank, world)

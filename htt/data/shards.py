@@ -1,0 +1,115 @@
+"""Shards: Arrow IPC files of about 128 MB, one record batch a clip, read by memory map.
+
+Any frame of any clip costs microseconds to find: nothing is read but the pages it lies on, and all processes of a
+machine share them. Frames stay JPEGs until a batch needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+
+from htt.data import files
+from htt.data.manifest import Shard
+from htt.data.source import ClipRecord
+from htt.errors import DataError
+
+SHARD_BYTES = 128 * 2**20
+"""A shard is closed when its frames reach this size."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("subject", pa.string()),
+        ("action", pa.int32()),
+        ("object", pa.int32()),
+        ("intrinsics", pa.list_(pa.float64(), 9)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("hands", pa.int32()),
+        ("frame_numbers", pa.large_list(pa.int32())),
+        ("jpegs", pa.large_list(pa.large_binary())),
+        ("joints_m", pa.large_list(pa.float32())),  # [t j 3], flat
+        ("hand_valid", pa.large_list(pa.uint8())),  # [t hands], flat
+    ]
+)
+
+
+def to_batch(record: ClipRecord) -> pa.RecordBatch:
+    """A clip as one row."""
+    row = {
+        "id": record.id,
+        "subject": record.subject,
+        "action": record.action,
+        "object": record.object,
+        "intrinsics": np.asarray(record.intrinsics, np.float64).ravel(),
+        "width": record.width,
+        "height": record.height,
+        "hands": record.hand_valid.shape[1],
+        "frame_numbers": np.asarray(record.frame_numbers, np.int32),
+        "jpegs": record.jpegs,
+        "joints_m": np.ascontiguousarray(record.joints_m, np.float32).ravel(),
+        "hand_valid": np.ascontiguousarray(record.hand_valid).ravel().astype(np.uint8),
+    }
+    return pa.record_batch([pa.array([row[field.name]], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
+    """Map a shard; nothing but what is looked at will be read.
+
+    Raises:
+        DataError: it is no Arrow file.
+    """
+    included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
+    options = pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
+    try:
+        return pyarrow.ipc.open_file(pa.memory_map(str(path)), options=options)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"A shard must be an Arrow file; {path} is not: {error}. Convert the data again.") from error
+
+
+class ShardWriter:
+    """Writes the clips of a split into shards, in the order they come: the same clips give the same bytes."""
+
+    def __init__(self, root: Path, split: str, first: int = 0, limit_bytes: int = SHARD_BYTES) -> None:
+        self._root, self._split, self._number, self._limit = root, split, first, limit_bytes
+        self._clips: list[pa.RecordBatch] = []
+        self._bytes = self._frames = 0
+
+    def add(self, record: ClipRecord) -> Shard | None:
+        """Take a clip; the shard it completes, if it does.
+
+        Raises:
+            StorageError: the disk is full, or may not be written to.
+        """
+        self._clips.append(to_batch(record))
+        self._frames += len(record.jpegs)
+        self._bytes += sum(len(jpeg) for jpeg in record.jpegs)
+        return self.close() if self._bytes >= self._limit else None
+
+    def close(self) -> Shard | None:
+        """Write what was taken since the last shard, if anything."""
+        if not self._clips:
+            return None
+        path = self._root / f"{self._split}-{self._number:05d}.arrow"
+        with (
+            files.replacing(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as file,
+            pyarrow.ipc.new_file(file, SCHEMA) as writer,
+        ):
+            for clip in self._clips:
+                writer.write_batch(clip)
+        shard = Shard(
+            file=path.name,
+            bytes=path.stat().st_size,
+            sha256=files.sha256(path),
+            clips=len(self._clips),
+            frames=self._frames,
+        )
+        self._clips, self._bytes, self._frames = [], 0, 0
+        self._number += 1
+        return shard

@@ -1,0 +1,1 @@
+"""The data sets there are; each module has ``source(root, config) -> htt.data.source.Source``."""

@@ -1,0 +1,68 @@
+"""Small shards for the tests of this folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from htt.data import manifest, shards
+from htt.data.source import ClipRecord
+
+WIDTH, HEIGHT = 32, 24
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., ClipRecord]:
+    """Makes a clip of noise."""
+    return _record
+
+
+@pytest.fixture(scope="session")
+def write_shards() -> Callable[..., Path]:
+    """Writes a folder of small shards."""
+    return _write
+
+
+def _record(index: int, frames: int, hands: int = 2) -> ClipRecord:
+    random = np.random.default_rng(index)
+    images = random.integers(0, 256, (frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    joints = random.uniform(-0.1, 0.1, (frames, 21 * hands, 3)).astype(np.float32)
+    joints[..., 2] += 0.5
+    return ClipRecord(
+        id=f"clip-{index}",
+        subject=f"subject{index % 3}",
+        action=index % 5 - 1,
+        object=index % 4,
+        intrinsics=np.array([[40.0 + index, 0, 16], [0, 41, 12], [0, 0, 1]]),
+        width=WIDTH,
+        height=HEIGHT,
+        frame_numbers=list(range(10, 10 + 3 * frames, 3)),
+        jpegs=[simplejpeg.encode_jpeg(image, 92) for image in images],
+        joints_m=joints,
+        hand_valid=random.random((frames, hands)) < 0.7,
+    )
+
+
+def _write(root: Path, splits: dict[str, list[ClipRecord]], limit_bytes: int = 20_000) -> Path:
+    entries = {}
+    for split, clips in splits.items():
+        writer = shards.ShardWriter(root, split, limit_bytes=limit_bytes)
+        done = [writer.add(clip) for clip in clips] + [writer.close()]
+        entries[split] = [shard for shard in done if shard]
+    manifest.write(
+        root,
+        manifest.Manifest(
+            source="noise",
+            actions=["a", "b", "c", "d"],
+            objects=["w", "x", "y", "z"],
+            hands=2,
+            width=WIDTH,
+            height=HEIGHT,
+            quality=92,
+            pixels="noise",
+            splits=entries,
+        ),
+    )
+    return root
