@@ -1,0 +1,18 @@
+"""A little rendered world behind the synthetic source: two hands, eight objects, a table; numpy alone.
+
+``plan`` says which clips there are, ``render`` draws one. Everything in a clip follows from its plan: exact joints in
+camera space, intrinsics, object and action as in H2O. The road from a seed to pixels::
+
+    programs (verbs as key frames) -> motion -> stage (all vertices of the clip) -> raster -> shading
+    skeleton -> hand_surface -> hand_mesh -> hands ;  grasp: hands meet objects ;  subject, room: who and where
+
+Hands, objects and rooms come from formulas in these files; no third-party asset is used.
+"""
+
+from __future__ import annotations
+
+from htt.scene.clip import SPLITS, VERSION, ClipPlan, RenderedClip, plan, render
+from htt.scene.objects import OBJECTS
+from htt.scene.programs import ACTIONS
+
+__all__ = ["ACTIONS", "OBJECTS", "SPLITS", "VERSION", "ClipPlan", "RenderedClip", "plan", "render"]

@@ -1,0 +1,110 @@
+"""Draw a contact sheet of rendered clips, a row a clip, with the joints overlaid.
+
+python -m htt.scene --sheet out.png
+python -m htt.scene --sheet out.png --actions 0 16 22 --columns 8 --width 256 --plain
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from htt.camera import project
+from htt.errors import storage_errors
+from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
+from htt.scene import ACTIONS, ClipPlan, RenderedClip, plan, render
+
+FINGER_COLOURS = ("#ff4d4d", "#ffb000", "#3ddc5a", "#2fb6ff", "#c86bff")
+_FRAMES = 48
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, render, draw."""
+    options = _parser().parse_args(arguments)
+    plans = _choose(options.actions, options.seed)
+    figure = draw_sheet(plans, options.columns, options.width, options.width * 9 // 16, not options.plain)
+    with storage_errors(options.sheet):
+        figure.savefig(options.sheet, dpi=100)
+    print(f"{options.sheet}: {len(plans)} clips")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m htt.scene", description="Draw a contact sheet of rendered clips.")
+    parser.add_argument("--sheet", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--actions", type=int, nargs="*", help="indices of actions; ten different verbs by default")
+    parser.add_argument("--columns", type=int, default=6, help="frames of each clip")
+    parser.add_argument("--width", type=int, default=256, help="of a frame in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="of the plan")
+    parser.add_argument("--plain", action="store_true", help="without joints")
+    return parser
+
+
+def _choose(actions: Sequence[int] | None, seed: int) -> list[ClipPlan]:
+    """One clip an action, splits taking turns."""
+    if not actions:
+        actions = [ACTIONS.index(name) for name in SHOWN]
+    pool = plan({split: len(ACTIONS) for split in ("train", "val", "test")}, _FRAMES, seed)
+    splits = ("train", "train", "val", "test")
+    chosen = []
+    for row, action in enumerate(actions):
+        split = splits[row % len(splits)]
+        chosen.append(next(each for each in pool if each.split == split and each.action == action))
+    return chosen
+
+
+SHOWN = (
+    "grab milk",
+    "place chips",
+    "open lotion",
+    "close chips",
+    "pour milk",
+    "take out cocoa",
+    "put in espresso",
+    "apply lotion",
+    "apply spray",
+    "read book",
+    "spray spray",
+    "squeeze lotion",
+    "grab book",
+)
+
+
+def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool):
+    """A matplotlib figure with a row of ``columns`` frames for each plan."""
+    from matplotlib.figure import Figure
+
+    inches = (columns * width / 100, len(plans) * (height + 18) / 100)
+    figure = Figure(figsize=inches)
+    axes = figure.subplots(len(plans), columns, squeeze=False)
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - 18 / (inches[1] * 100), wspace=0.01, hspace=18 / height)
+    for row, each in enumerate(plans):
+        clip = render(each, width, height)
+        for column, frame in enumerate(np.linspace(0, each.frames - 1, columns).astype(int)):
+            axis = axes[row, column]
+            axis.imshow(clip.frames[frame], interpolation="nearest", extent=(0, width, height, 0))
+            if joints:
+                _overlay(axis, clip, int(frame))
+            axis.set(xlim=(0, width), ylim=(height, 0))
+            axis.set_axis_off()
+        title = f"{ACTIONS[each.action]}  ({each.split}, subject {each.subject}, {each.frames} frames)"
+        axes[row, 0].set_title(title, loc="left", fontsize=8, pad=3)
+    return figure
+
+
+def _overlay(axis, clip: RenderedClip, frame: int) -> None:
+    """Bones coloured by finger, a dot on every joint; absent hands are left out."""
+    for hand in range(len(HANDS)):
+        if not clip.hand_valid[frame, hand]:
+            continue
+        points = clip.joints_m[frame, hand * JOINTS_PER_HAND : (hand + 1) * JOINTS_PER_HAND]
+        pixels = project(points, clip.intrinsics)
+        for bone, (start, end) in enumerate(BONES):
+            axis.plot(*pixels[[start, end]].T, color=FINGER_COLOURS[FINGER_OF_BONE[bone]], linewidth=1.1)
+        axis.plot(*pixels.T, ".", color="white", markersize=1.6)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Clips: which ones there are, and the frames and labels of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from htt.camera import project
+from htt.errors import ConfigError, did_you_mean
+from htt.hand import HANDS, JOINTS_PER_HAND
+from htt.scene.objects import OBJECTS
+from htt.scene.programs import ACTIONS, VERB_AND_NOUN
+from htt.scene.raster import NEAR_M, Fragments, rasterise
+from htt.scene.shading import background, surface
+from htt.scene.stage import Stage, set_stage
+from htt.scene.subject import SUBJECTS
+
+VERSION = 1
+"""Raised whenever the pixels or labels of a plan change; caches of rendered clips depend on it."""
+
+SPLITS = tuple(SUBJECTS)
+SMALLEST_IMAGE_PX = 16
+_SEEDS_PER_SPLIT = 1 << 40
+_SHORTEST = 0.6
+"""A clip lasts between this share of the asked length and all of it."""
+_NOISE, _NOISE_FIELDS = 0.012, 8
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What determines one clip.
+
+    Attributes:
+        split: "train", "val" or "test".
+        index: Of the clip within its split.
+        subject: Number of the person, see ``htt.scene.subject``.
+        seed: Of everything else: room, object instance, motion, head path.
+        action: Index into ACTIONS.
+        frames: Length of the clip.
+    """
+
+    split: str
+    index: int
+    subject: int
+    seed: int
+    action: int
+    frames: int
+
+    @property
+    def object(self) -> int:
+        """Index into OBJECTS of what is handled."""
+        return OBJECTS.index(VERB_AND_NOUN[self.action][1])
+
+    @property
+    def clip_id(self) -> str:
+        """The clip's name, such as "train-00012"."""
+        return f"{self.split}-{self.index:05d}"
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """A clip's frames and labels.
+
+    Attributes:
+        frames: uint8 [t height width 3] RGB.
+        joints_m: float32 [t 42 3], camera space, metres; left hand 0-20, right hand 21-41.
+        intrinsics: float64 [3 3], pixels.
+        hand_valid: bool [t 2], whether any joint of the left and the right hand is in the image.
+    """
+
+    frames: np.ndarray
+    joints_m: np.ndarray
+    intrinsics: np.ndarray
+    hand_valid: np.ndarray
+
+
+def plan(clips: Mapping[str, int], frames: int, seed: int) -> list[ClipPlan]:
+    """The clips of a benchmark.
+
+    Actions take turns in a seeded order. Subjects and seeds (hence rooms, objects, head paths) of two splits never meet.
+
+    Args:
+        clips: Number of clips of each split, by its name.
+        frames: The longest clip; each lasts between 0.6 of it and all of it.
+        seed: Any whole number from 0.
+
+    Raises:
+        ConfigError: For an unknown split, a negative number of clips or fewer than one frame.
+    """
+    _check_plan(clips, frames, seed)
+    return [each for split, count in clips.items() for each in _plan_split(split, count, frames, seed)]
+
+
+def _plan_split(split: str, count: int, frames: int, seed: int) -> list[ClipPlan]:
+    number, subjects = SPLITS.index(split), SUBJECTS[split]
+    rng = np.random.default_rng([seed, number])
+    order = rng.permutation(len(ACTIONS))
+    first = number * _SEEDS_PER_SPLIT
+    plans = []
+    for index in range(count):
+        # A step to the next subject after each round: no action always meets the same one.
+        person = subjects[(index + index // len(ACTIONS)) % len(subjects)]
+        length = max(1, round(frames * rng.uniform(_SHORTEST, 1.0)))
+        clip_seed = first + int(rng.integers(_SEEDS_PER_SPLIT))
+        plans.append(ClipPlan(split, index, person, clip_seed, int(order[index % len(ACTIONS)]), length))
+    return plans
+
+
+def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
+    """Draw a clip: the same plan and size give the same bytes in every process.
+
+    Raises:
+        ConfigError: For an image too small or a plan that cannot be.
+    """
+    _check_size(width, height)
+    _check_clip(plan)
+    stage = set_stage(plan.action, plan.subject, plan.seed, plan.frames, width, height)
+    rng = np.random.default_rng([plan.seed, plan.action, width, height])
+    noise = (_NOISE * rng.standard_normal((_NOISE_FIELDS, height * width, 3))).astype(np.float32)
+    which = rng.integers(_NOISE_FIELDS, size=plan.frames)
+    images = [draw(stage, frame)[0] + noise[which[frame]] for frame in range(plan.frames)]
+    pixels = np.stack([(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for image in images])
+    matrix = stage.cameras[0].matrix
+    return RenderedClip(
+        pixels.reshape(plan.frames, height, width, 3),
+        stage.joints_m.astype(np.float32),
+        matrix,
+        hands_in_view(stage.joints_m, matrix, width, height),
+    )
+
+
+def draw(stage: Stage, frame: int) -> tuple[np.ndarray, Fragments]:
+    """One frame of a stage: its image [h*w 3] in 0..1, and what is visible where."""
+    camera = stage.cameras[frame]
+    rays = camera.rays()
+    image = background(camera, rays, stage.room, stage.shadows[frame])
+    seen = rasterise(camera.view(stage.vertices_m[frame]), stage.faces, camera.matrix, camera.width, camera.height)
+    image[seen.pixel] = surface(seen, stage.faces, stage.normals[frame], stage.colours, rays, stage.room)
+    return image * stage.room.gain, seen
+
+
+def hands_in_view(joints_m: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Whether any joint of each hand projects into the image: bool [t 2] for joints [t 42 3] in camera space."""
+    ahead = joints_m[..., 2] > NEAR_M
+    pixels = project(np.where(ahead[..., None], joints_m, 1.0), matrix)
+    inside = ahead & ((pixels >= 0) & (pixels < [width, height])).all(axis=-1)
+    return inside.reshape(-1, len(HANDS), JOINTS_PER_HAND).any(axis=-1)
+
+
+def _check_plan(clips: Mapping[str, int], frames: int, seed: int) -> None:
+    wrong = [
+        f"a split must be one of {', '.join(SPLITS)}; got {split!r}.{did_you_mean(split, SPLITS)}"
+        for split in clips
+        if split not in SPLITS
+    ]
+    wrong += [
+        f"the number of clips of {split} must be 0 or more; got {count}. Leave the split out or ask for some."
+        for split, count in clips.items()
+        if count < 0
+    ]
+    if frames < 1:
+        wrong.append(f"frames must be 1 or more; got {frames}. Ask for 48, the usual length.")
+    if seed < 0:
+        wrong.append(f"the seed must be 0 or more; got {seed}. Use any whole number from 0.")
+    _refuse(wrong)
+
+
+def _check_size(width: int, height: int) -> None:
+    sides = (("width", width), ("height", height))
+    _refuse(
+        [
+            f"the image {name} must be {SMALLEST_IMAGE_PX} px or more; got {side}. Use 96 x 54, the default, or larger."
+            for name, side in sides
+            if side < SMALLEST_IMAGE_PX
+        ]
+    )
+
+
+def _check_clip(plan: ClipPlan) -> None:
+    wrong = []
+    if not 0 <= plan.action < len(ACTIONS):
+        wrong.append(f"action must be 0 to {len(ACTIONS) - 1}; got {plan.action}. Take an index into ACTIONS.")
+    if plan.frames < 1:
+        wrong.append(f"frames must be 1 or more; got {plan.frames}. Ask for 48, the usual length.")
+    if plan.split not in SPLITS:
+        wrong.append(f"a split must be one of {', '.join(SPLITS)}; got {plan.split!r}. Build plans with plan().")
+    _refuse(wrong)
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise ConfigError("\n".join(message[0].upper() + message[1:] for message in wrong))

@@ -1,0 +1,100 @@
+"""Rotations, directions and easing: the small geometry the rest of the scene is written in.
+
+A rotation is a [... 3 3] matrix that takes column vectors of its own frame to the frame around it; angles are radians.
+Everything broadcasts over leading axes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_CYCLE = {"x": (0, 1, 2), "y": (1, 2, 0), "z": (2, 0, 1)}
+_STRAIGHT_ANGLE = 1e-3
+"""Rotations closer than this to half a turn get their axis from the symmetric part of the matrix."""
+
+
+def unit(vectors: ArrayLike) -> np.ndarray:
+    """The [... 3] vectors at length one; a zero vector stays zero."""
+    vectors = np.asarray(vectors, float)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def about(axis: str, angle: ArrayLike) -> np.ndarray:
+    """Rotation [... 3 3] by ``angle`` [...] about the axis named "x", "y" or "z"."""
+    angle = np.asarray(angle, float)
+    fixed, first, second = _CYCLE[axis]
+    rotation = np.zeros((*angle.shape, 3, 3))
+    rotation[..., fixed, fixed] = 1.0
+    rotation[..., first, first] = rotation[..., second, second] = np.cos(angle)
+    rotation[..., second, first] = np.sin(angle)
+    rotation[..., first, second] = -np.sin(angle)
+    return rotation
+
+
+def about_axis(axis: ArrayLike, angle: ArrayLike) -> np.ndarray:
+    """Rotation [... 3 3] by ``angle`` [...] about the direction ``axis`` [... 3] (Rodrigues' formula)."""
+    cross = _cross_matrix(unit(axis))
+    angle = np.asarray(angle, float)[..., None, None]
+    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+
+
+def rotation_vector(rotation: np.ndarray) -> np.ndarray:
+    """Axis times angle [... 3], the angle in [0, pi]; the inverse of ``about_axis`` given direction and length."""
+    sine_axis = 0.5 * np.stack(
+        [
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ],
+        axis=-1,
+    )
+    cosine = 0.5 * (np.trace(rotation, axis1=-2, axis2=-1) - 1.0)
+    angle = np.arctan2(np.linalg.norm(sine_axis, axis=-1), cosine)
+    axis = np.where((angle > np.pi - _STRAIGHT_ANGLE)[..., None], _half_turn_axis(rotation), unit(sine_axis))
+    return axis * angle[..., None]
+
+
+def blend(start: np.ndarray, end: np.ndarray, share: ArrayLike) -> np.ndarray:
+    """The rotation a ``share`` [...] (0..1) of the shortest way from ``start`` to ``end``, both [... 3 3]."""
+    step = rotation_vector(np.swapaxes(start, -1, -2) @ end)
+    angle = np.linalg.norm(step, axis=-1) * np.asarray(share, float)
+    return start @ about_axis(step, angle)
+
+
+def looking(eye: ArrayLike, target: ArrayLike, roll: ArrayLike = 0.0) -> np.ndarray:
+    """World-to-camera rotations [... 3 3] of a camera at ``eye`` that looks at ``target`` (world z up, metres)."""
+    forward = unit(np.asarray(target, float) - np.asarray(eye, float))
+    right = unit(np.cross(forward, [0.0, 0.0, 1.0]))
+    upright = np.stack([right, np.cross(forward, right), forward], axis=-2)
+    return about("z", roll) @ upright
+
+
+def smooth_step(values: ArrayLike) -> np.ndarray:
+    """0 below 0, 1 above 1, a cubic with flat ends between."""
+    clipped = np.clip(values, 0.0, 1.0)
+    return clipped * clipped * (3.0 - 2.0 * clipped)
+
+
+def minimum_jerk(share: ArrayLike) -> np.ndarray:
+    """How far a free reaching movement is after a ``share`` (0..1) of its time.
+
+    Source: Flash and Hogan 1985, the fifth-order polynomial with zero velocity and acceleration at both ends.
+    """
+    share = np.clip(share, 0.0, 1.0)
+    return share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
+
+
+def _cross_matrix(vectors: np.ndarray) -> np.ndarray:
+    matrix = np.zeros((*vectors.shape[:-1], 3, 3))
+    for row, column, source, sign in ((0, 1, 2, -1), (0, 2, 1, 1), (1, 2, 0, -1)):
+        matrix[..., row, column] = sign * vectors[..., source]
+        matrix[..., column, row] = -sign * vectors[..., source]
+    return matrix
+
+
+def _half_turn_axis(rotation: np.ndarray) -> np.ndarray:
+    """For half a turn ``R + I = 2 k k^T``: the column with the largest diagonal entry is the axis."""
+    outer = rotation + np.eye(3)
+    widest = np.argmax(np.diagonal(outer, axis1=-2, axis2=-1), axis=-1)
+    return unit(np.take_along_axis(outer, widest[..., None, None], axis=-1)[..., 0])

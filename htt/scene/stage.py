@@ -1,0 +1,203 @@
+"""Setting the scene: from a plan's seed to every vertex, camera and joint of the clip, ready to be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from htt.camera import intrinsics
+from htt.hand import HANDS
+from htt.scene import hand_skin, objects
+from htt.scene.hands import Hand, HandPose
+from htt.scene.mesh import Mesh, merged
+from htt.scene.motion import HandPath, Path, Performance, play, wander
+from htt.scene.programs import VERB_AND_NOUN, Program, program
+from htt.scene.room import Room, make_room
+from htt.scene.rotations import about, looking
+from htt.scene.shading import Camera, shadow_maps
+from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject
+
+PARTS = (*HANDS, "arms", "thing", "clutter")
+"""What a vertex belongs to; index into this is ``Stage.part``."""
+
+_FOCAL = 0.60
+"""Focal length in image widths: 80 degrees across, as a wide head camera has."""
+_STREAMS = ("room", "object", "motion", "head", "clutter", "clothes")
+_CLUTTER_APART_M = 0.13
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A clip before it is drawn.
+
+    Attributes:
+        vertices_m: [t v 3] float32, world.
+        normals: [t v 3] float32, world, of any length.
+        faces: [3 f].
+        colours: [v 4] float32, with gloss.
+        part: [v] index into PARTS.
+        shadows: [t cells cells], see ``shading.shadow_maps``.
+        cameras: One a frame.
+        joints_m: [t 42 3] camera space.
+        room: What is behind.
+    """
+
+    vertices_m: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray
+    part: np.ndarray
+    shadows: np.ndarray
+    cameras: list[Camera]
+    joints_m: np.ndarray
+    room: Room
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """A mesh through the clip: vertices and normals [t v 3], faces [f 3], colours [v 4], and which part it is."""
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray
+    part: str
+
+
+def set_stage(action: int, subject_number: int, seed: int, frames: int, width: int, height: int) -> Stage:
+    """Everything a clip shows; the arguments determine it fully.
+
+    Args:
+        action: Index into ACTIONS.
+        subject_number: See ``htt.scene.subject.SUBJECTS``.
+        seed: Determines room, object instance, motion, head path, clutter and clothes, each by a stream of its own.
+        frames: Length of the clip.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+    """
+    streams = {name: np.random.default_rng([seed, number]) for number, name in enumerate(_STREAMS)}
+    person, room = subject(subject_number), make_room(streams["room"])
+    verb, noun = VERB_AND_NOUN[action]
+    script, backwards = program(verb, noun)
+    thing = objects.make(noun, streams["object"], script.opened)
+    hands = person.hands(_coarseness(width))
+    performance = play(script, backwards, thing, hands, frames, streams["motion"])
+    if person.left_handed:
+        performance = performance.mirrored()
+    clothes = dress(streams["clothes"])
+    actors, joints = _people(hands, performance, person, clothes, streams["clothes"])
+    actors += _things(script, thing, performance)
+    still = _still(_clutter(noun, script, performance, streams["clutter"]), frames)
+    cameras = _cameras(person, frames, width, height, streams["head"])
+    return _assemble([*actors, still], joints, cameras, room)
+
+
+def _coarseness(width: int) -> float:
+    """How coarse the hands' meshes may be: triangles about as large as two pixels."""
+    return 1.35 if width <= 160 else 1.0
+
+
+def _people(
+    hands: tuple[Hand, Hand],
+    performance: Performance,
+    person: Subject,
+    clothes: Clothes,
+    rng: np.random.Generator,
+) -> tuple[list[_Actor], np.ndarray]:
+    """Hands and arms, and the joints [t 42 3] in the world."""
+    actors, joints = [], []
+    for hand, path in zip(hands, (performance.left, performance.right), strict=True):
+        pose = _posed(hand, path)
+        colours = skin(hand_skin.colours(hand.tints, person.tone, rng))
+        actors.append(_Actor(*hand.skin(pose), hand.faces, colours, hand.side))
+        forearm = Path(pose.rotations[:, hand_skin.FOREARM], pose.joints_m[:, 0])
+        actors.append(_carried(arm(hand, person.tone, clothes, rng), forearm, "arms"))
+        joints.append(pose.joints_m)
+    return actors, np.concatenate(joints, axis=1)
+
+
+def _posed(hand: Hand, path: HandPath) -> HandPose:
+    return hand.pose(path.palm.rotation, path.palm.place_m, path.angles, path.elbow_m)
+
+
+def _things(script: Program, thing: objects.Thing, performance: Performance) -> list[_Actor]:
+    actors = [_carried(thing.body, performance.thing, "thing")]
+    part = thing.item if script.part == "item" else None if script.opened and not script.part else thing.lid
+    if part is not None:
+        actors.append(_carried(part, performance.part, "thing"))
+    return actors
+
+
+def _carried(mesh: Mesh, path: Path, part: str) -> _Actor:
+    """A rigid mesh moved along a path."""
+    turn = np.swapaxes(path.rotation, -1, -2)
+    vertices, normals = mesh.vertices @ turn + path.place_m[:, None], mesh.normals @ turn
+    return _Actor(vertices.astype(np.float32), normals.astype(np.float32), mesh.faces, mesh.colours, part)
+
+
+def _still(mesh: Mesh | None, frames: int) -> _Actor:
+    if mesh is None:
+        empty = np.zeros((0, 3))
+        mesh = Mesh(empty, empty, empty.astype(int), np.zeros((0, 4)))
+    return _carried(mesh, Path(np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3))), "clutter")
+
+
+def _clutter(noun: str, script: Program, performance: Performance, rng: np.random.Generator) -> Mesh | None:
+    """What else stands on the table: other objects out of the way, and the cup if one is needed."""
+    meshes, taken = [], [performance.thing.place_m[0, :2], performance.thing.place_m[-1, :2]]
+    if script.cup:
+        meshes.append(objects.cup(rng).moved(np.eye(3), performance.cup_m))
+        taken.append(performance.cup_m[:2])
+    others = [other for other in objects.OBJECTS if other != noun]
+    for other in rng.permutation(others)[: rng.integers(0, 4)]:
+        place = np.array([rng.choice([-1, 1]) * rng.uniform(0.17, 0.38), rng.uniform(0.08, 0.40)])
+        mesh = _dressed_body(objects.make(str(other), rng)).moved(about("z", rng.uniform(0, 2 * np.pi)), [*place, 0])
+        if all(np.hypot(*(place - where)) > _CLUTTER_APART_M for where in taken):
+            meshes.append(mesh)
+            taken.append(place)
+    return merged(meshes) if meshes else None
+
+
+def _dressed_body(thing: objects.Thing) -> Mesh:
+    """A closed thing at rest: body with its lid on."""
+    if thing.lid is None:
+        return thing.body
+    return merged([thing.body, thing.lid.moved(np.eye(3), (0, 0, thing.height_m))])
+
+
+def _cameras(person: Subject, frames: int, width: int, height: int, rng: np.random.Generator) -> list[Camera]:
+    """The head's path: a place and a gaze that drift, and a little roll."""
+    matrix = intrinsics(_FOCAL * width, _FOCAL * width, width / 2, height / 2)
+    eye = person.eye_m + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.018, rng, cycles=2.0)
+    target = [0.0, 0.05, 0.04] + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.02, rng, cycles=2.0)
+    roll = rng.uniform(-0.04, 0.04) + wander(frames, 0.03, rng, cycles=2.0)[:, 0]
+    rotation = looking(eye, target, roll)
+    return [Camera(matrix, width, height, rotation[frame], eye[frame]) for frame in range(frames)]
+
+
+def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Camera], room: Room) -> Stage:
+    counts = [actor.vertices.shape[1] for actor in actors]
+    offsets = np.cumsum([0, *counts[:-1]])
+    vertices = np.concatenate([actor.vertices for actor in actors], axis=1)
+    faces = np.concatenate([actor.faces + offset for actor, offset in zip(actors, offsets, strict=True)])
+    part = np.repeat([PARTS.index(actor.part) for actor in actors], counts)
+    joints = [camera.view(points) for camera, points in zip(cameras, joints_world, strict=True)]
+    return Stage(
+        vertices_m=vertices,
+        normals=np.concatenate([actor.normals for actor in actors], axis=1),
+        faces=np.ascontiguousarray(faces.T),
+        colours=np.concatenate([actor.colours for actor in actors]).astype(np.float32),
+        part=part,
+        shadows=shadow_maps(vertices, _vertex_area(vertices[0], faces), room),
+        cameras=cameras,
+        joints_m=np.stack(joints),
+        room=room,
+    )
+
+
+def _vertex_area(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """A third of the area [v] of the faces around each vertex."""
+    corner = vertices[faces]
+    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 6
+    return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
