@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from htt.camera import project
+from htt.camera import project, resized
 from htt.errors import ConfigError, did_you_mean
 from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.scene.objects import OBJECTS
@@ -25,6 +25,8 @@ SMALLEST_IMAGE_PX = 16
 _SEEDS_PER_SPLIT = 1 << 40
 _SHORTEST = 0.6
 """A clip lasts between this share of the asked length and all of it."""
+_SAMPLES = 2
+"""Points of surface across a pixel, which smooths the outlines."""
 _NOISE, _NOISE_FIELDS = 0.012, 8
 
 
@@ -120,7 +122,7 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
     rng = np.random.default_rng([plan.seed, plan.action, width, height])
     noise = (_NOISE * rng.standard_normal((_NOISE_FIELDS, height * width, 3))).astype(np.float32)
     which = rng.integers(_NOISE_FIELDS, size=plan.frames)
-    images = [draw(stage, frame)[0] + noise[which[frame]] for frame in range(plan.frames)]
+    images = [draw(stage, frame) + noise[which[frame]] for frame in range(plan.frames)]
     pixels = np.stack([(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for image in images])
     matrix = stage.cameras[0].matrix
     return RenderedClip(
@@ -131,14 +133,28 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
     )
 
 
-def draw(stage: Stage, frame: int) -> tuple[np.ndarray, Fragments]:
-    """One frame of a stage: its image [h*w 3] in 0..1, and what is visible where."""
+def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:
+    """One frame of a stage as an image [h*w 3] in 0..1, with ``samples`` x ``samples`` points of surface a pixel."""
     camera = stage.cameras[frame]
     rays = camera.rays()
     image = background(camera, rays, stage.room, stage.shadows[frame])
-    seen = rasterise(camera.view(stage.vertices_m[frame]), stage.faces, camera.matrix, camera.width, camera.height)
-    image[seen.pixel] = surface(seen, stage.faces, stage.normals[frame], stage.colours, rays, stage.room)
-    return image * stage.room.gain, seen
+    seen = visible(stage, frame, samples)
+    fine_width = samples * camera.width
+    pixel = seen.pixel // fine_width // samples * camera.width + seen.pixel % fine_width // samples
+    colour = surface(seen, stage.faces, stage.normals[frame], stage.colours, rays[pixel], stage.room)
+    share = samples**-2
+    image *= (1.0 - share * np.bincount(pixel, minlength=len(image))).astype(np.float32)[:, None]
+    for channel in range(3):
+        image[:, channel] += share * np.bincount(pixel, colour[:, channel], len(image))
+    return image * stage.room.gain
+
+
+def visible(stage: Stage, frame: int, samples: int = 1) -> Fragments:
+    """What is visible where in one frame, on a grid ``samples`` times finer than the image."""
+    camera = stage.cameras[frame]
+    matrix = resized(camera.matrix, samples, samples)
+    points = camera.view(stage.vertices_m[frame])
+    return rasterise(points, stage.faces, matrix, samples * camera.width, samples * camera.height)
 
 
 def hands_in_view(joints_m: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:

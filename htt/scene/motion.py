@@ -92,7 +92,7 @@ def play(
     object_path, part_path = _thing_paths(program, thing, moment, places, rng)
     targets = {
         "thing": (object_path, thing),
-        "part": (part_path, _feel_of_part(program, thing)),
+        "part": (_held_part(program, object_path, part_path, moment), _feel_of_part(program, thing)),
         "front": (_still(places["front"], frames), thing),
         "below": (_still(_below_mouth(thing, places), frames), thing),
         "cup": (_still(places["cup"], frames), knob(0.04, 0.085)),
@@ -188,11 +188,11 @@ def _thing_paths(
     return path, part
 
 
-def _limited(path: Path, reference: np.ndarray, limit: float) -> Path:
-    """The path with its turn against the first frame's reference [t 3 3] about z kept within ``limit`` (rad)."""
-    relative = np.swapaxes(reference, -1, -2) @ path.rotation
-    angle = np.arctan2(relative[:, 1, 0], relative[:, 0, 0])
-    return replace(path, rotation=reference @ about("z", np.clip(angle, 0.0, limit)))
+def _held_part(program: Program, thing: Path, part: Path, moment: np.ndarray) -> Path:
+    """The part's path as the hand on it sees it: the wrist follows a turn only so far, starting from before it."""
+    reach = program.lead.twist
+    turned = np.minimum(track(program.turn, moment), reach) - 0.6 * reach
+    return replace(part, rotation=thing.rotation @ about("z", turned))
 
 
 def _hand_path(
@@ -214,7 +214,7 @@ def _hand_path(
     relaxed = _OPEN_CLOSURE * reach[:, None] + rest.closure * (1.0 - reach[:, None])
     closure = np.clip(grip.closure * close + relaxed * (1.0 - close), 0.0, 1.0)
     angles = grip.angles(closure) + 0.02 * rng.standard_normal((1, len(FINGERS), 4))
-    elbow = (np.array(STYLES[role.grip].elbow_m) + rng.uniform(-0.03, 0.03, 3)) * mirror
+    elbow = (np.array(role.elbow_m or STYLES[role.grip].elbow_m) + rng.uniform(-0.03, 0.03, 3)) * mirror
     return HandPath(Path(turned, place), angles, elbow)
 
 

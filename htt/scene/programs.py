@@ -37,13 +37,15 @@ class Role:
         reach: 0 at rest, 1 at the grip.
         close: 0 open, 1 closed on what is held.
         twist: The largest angle (rad) the hand follows a part that turns.
+        elbow_m: Where the elbow is, if not where the grip has it.
     """
 
     grip: str = "rest"
     on: str = "thing"
     reach: Number = NEVER
     close: Number = ALWAYS
-    twist: float = 1.2
+    twist: float = 1.1
+    elbow_m: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ _REACH: Number = ((0.0, 0.0), (0.38, 1.0), (1.0, 1.0))
 _GRASP: Number = ((0.0, 0.15), (0.30, 0.10), (0.52, 1.0), (1.0, 1.0))
 _STEADY: Number = ((0.0, 0.0), (0.18, 1.0), (1.0, 1.0))
 _STEADY_GRASP: Number = ((0.0, 0.2), (0.12, 0.1), (0.25, 1.0), (1.0, 1.0))
+_RAISED_ELBOW_M = (0.42, -0.22, 0.14)
 _SIDE_SUPPORT = Role("side", reach=_STEADY, close=_STEADY_GRASP)
 
 GRAB = Program(Role("side", reach=_REACH, close=_GRASP), place=((0, "table"), (0.55, "table"), (1, "hold")))
@@ -110,7 +113,7 @@ TAKE_OUT = Program(
     opened=True,
 )
 POUR = Program(
-    Role("side", reach=ALWAYS),
+    Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
     Role("side", "cup", reach=((0, 0), (0.3, 1), (1, 1)), close=_STEADY_GRASP),
     place=((0, "hold"), (0.32, "spout"), (0.72, "spout"), (1, "hold")),
     tilt=((0, (0, 0, 0)), (0.35, (0, -1.45, 0)), (0.70, (0, -1.6, 0)), (1, (0, 0, 0))),
@@ -147,7 +150,7 @@ SPRAY = Program(
     oscillation=Oscillation((3, 6), shift_m=(0, 0.004, 0), closure=(0.0, 0.16, 0.0, 0.0, 0.0)),
 )
 SQUEEZE = Program(
-    Role("side", reach=ALWAYS),
+    Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
     Role("receive", "below", reach=((0, 0), (0.25, 1), (1, 1))),
     place=((0, "hold"), (0.3, "spout"), (1, "spout")),
     tilt=((0, (0, 0, 0)), (0.35, (0, -2.0, 0)), (1, (0, -2.1, 0))),

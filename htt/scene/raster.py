@@ -31,14 +31,14 @@ class Fragments:
 
 
 def rasterise(vertices_m: np.ndarray, faces: np.ndarray, matrix: np.ndarray, width: int, height: int) -> Fragments:
-    """The visible surface of a mesh.
+    """The visible surface of a mesh in an image of ``width`` x ``height`` pixels.
 
     Args:
         vertices_m: [v 3] in camera space (x right, y down, z forward).
         faces: [3 f], one row a corner; counter-clockwise seen from outside, others are culled.
         matrix: [3 3] intrinsics (px).
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        width: Of the image.
+        height: Of the image.
     """
     depth = vertices_m[:, 2]
     inverse = (1.0 / np.maximum(depth, NEAR_M)).astype(np.float32)

@@ -17,6 +17,9 @@ _FAR_M = 3.0
 _CELL_M, _CELLS = 0.009, 128
 """The shadow map: a square of the table around the origin."""
 _SHADOW_DEPTH = 0.6
+_POINT_AREA_M2 = 4.5e-5
+_PLASTIC_NUMBERS = (0.7548776662466927, 0.5698402909980532)
+"""Steps of the two-dimensional golden-ratio sequence."""
 _AMBIENT, _SKY, _DIRECT, _SHARPNESS = 0.40, 0.16, 0.52, 24
 
 
@@ -85,22 +88,18 @@ def _texel(texture: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.nda
     return texture.reshape(-1, 3)[row * size + column]
 
 
-def shadow_maps(vertices_m: np.ndarray, area_m2: np.ndarray, room: Room) -> np.ndarray:
-    """How dark the table is [t cells cells], 0..1, under things given as points.
+def shadow_maps(vertices_m: np.ndarray, faces: np.ndarray, room: Room) -> np.ndarray:
+    """How dark the table is [t cells cells], 0..1, under the faces [f 3] of moving vertices [t v 3] (world).
 
-    Every vertex drops its share of the surface onto the table, away from the lamp; a soft filter closes the gaps.
-
-    Args:
-        vertices_m: [t v 3] in the world.
-        area_m2: [v] surface each vertex stands for.
-        room: For the lamp.
+    Points spread evenly over the surface drop its area onto the table, away from the lamp; a soft filter joins them.
     """
     frames = len(vertices_m)
-    height = np.maximum(vertices_m[..., 2], 0.0)
+    points = _even_points(vertices_m, faces)
+    height = np.maximum(points[..., 2], 0.0)
     lean = room.light[:2] / room.light[2]
-    cell = ((vertices_m[..., :2] - height[..., None] * lean) / _CELL_M + _CELLS / 2).astype(np.int32)
+    cell = ((points[..., :2] - height[..., None] * lean) / _CELL_M + _CELLS / 2).astype(np.int32)
     # A convex surface covers a quarter of its area on average; high things cast thinner shadows.
-    weight = 0.25 / _CELL_M**2 * area_m2 * np.exp(-2.0 * height)
+    weight = 0.25 / _CELL_M**2 * _POINT_AREA_M2 * np.exp(-2.0 * height)
     margin = 3
     kept = ((cell >= margin) & (cell < _CELLS - margin)).all(axis=-1)
     index = (np.arange(frames)[:, None] * _CELLS + cell[..., 1]) * _CELLS + cell[..., 0]
@@ -110,6 +109,21 @@ def shadow_maps(vertices_m: np.ndarray, area_m2: np.ndarray, room: Room) -> np.n
         soft[:, 1:-1] = 0.5 * soft[:, 1:-1] + 0.25 * (soft[:, :-2] + soft[:, 2:])
         soft[:, :, 1:-1] = 0.5 * soft[:, :, 1:-1] + 0.25 * (soft[:, :, :-2] + soft[:, :, 2:])
     return np.minimum(soft, 1.0)
+
+
+def _even_points(vertices_m: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Points [t p 3] that each stand for the same area of the surface as it is in the first frame."""
+    corner = vertices_m[0][faces]
+    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 2
+    upto = np.cumsum(area, dtype=float)
+    face = np.searchsorted(upto, np.arange(0.5 * _POINT_AREA_M2, upto[-1], _POINT_AREA_M2))
+    # A low-discrepancy sequence, folded into the triangle: no random numbers, no clumps.
+    first, second = np.outer(_PLASTIC_NUMBERS, np.arange(len(face))) % 1.0
+    outside = first + second > 1.0
+    first, second = np.where(outside, 1 - first, first), np.where(outside, 1 - second, second)
+    share = np.stack([1 - first - second, first, second]).astype(np.float32)
+    chosen = faces[face]
+    return sum(vertices_m[:, chosen[:, k]] * share[k][:, None] for k in range(3))
 
 
 def _shadow_at(shadow: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -134,7 +148,7 @@ def surface(
         faces: [3 f].
         normals: [v 3] in the world, of any length.
         colours: [v 4] with gloss.
-        rays: [h*w 3] world directions of the pixels.
+        rays: [n 3] world direction of each fragment's pixel.
         room: For the lamp.
     """
     weights = fragments.weights[..., None]
@@ -142,7 +156,7 @@ def surface(
     normal = sum(normals[corners[k]] * weights[:, k] for k in range(3))
     colour = sum(colours[corners[k]] * weights[:, k] for k in range(3))
     normal = _unit(normal)
-    towards_eye = -_unit(rays[fragments.pixel])
+    towards_eye = -_unit(rays)
     half = _unit(towards_eye + room.light)
     light = _AMBIENT + _SKY * normal[:, 2] + _DIRECT * np.maximum(normal @ room.light, 0.0)
     highlight = colour[:, 3] * np.maximum(np.einsum("nc,nc->n", normal, half), 0.0) ** _SHARPNESS

@@ -189,15 +189,8 @@ def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Came
         faces=np.ascontiguousarray(faces.T),
         colours=np.concatenate([actor.colours for actor in actors]).astype(np.float32),
         part=part,
-        shadows=shadow_maps(vertices, _vertex_area(vertices[0], faces), room),
+        shadows=shadow_maps(vertices, faces, room),
         cameras=cameras,
         joints_m=np.stack(joints),
         room=room,
     )
-
-
-def _vertex_area(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """A third of the area [v] of the faces around each vertex."""
-    corner = vertices[faces]
-    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 6
-    return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
