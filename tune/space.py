@@ -55,6 +55,10 @@ class Choice:
         """One value."""
         return self.values[source.randrange(len(self.values))]
 
+    def holds(self, value: Value) -> bool:
+        """Whether the search could come upon this value."""
+        return any(_plain(value) == _plain(own) for own in self.values)
+
     def __str__(self) -> str:
         return f"one of {_words(self.values)}"
 
@@ -77,6 +81,10 @@ class Uniform:
     def draw(self, source: random.Random) -> Value:
         """One value."""
         return source.uniform(self.low, self.high)
+
+    def holds(self, value: Value) -> bool:
+        """Whether the search could come upon this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}"
@@ -102,6 +110,10 @@ class LogUniform:
     def draw(self, source: random.Random) -> Value:
         """One value."""
         return math.exp(source.uniform(math.log(self.low), math.log(self.high)))
+
+    def holds(self, value: Value) -> bool:
+        """Whether the search could come upon this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}, logarithmic"
@@ -132,6 +144,10 @@ class Integer:
         """One value."""
         return source.randrange(self.low, self.high + 1, self.step)
 
+    def holds(self, value: Value) -> bool:
+        """Whether the search could come upon this value."""
+        return value in range(self.low, self.high + 1, self.step)
+
     def __str__(self) -> str:
         return f"{self.low} to {self.high}" + (f", every {self.step}" if self.step > 1 else "")
 
@@ -160,6 +176,11 @@ class Space:
     def draw(self, source: random.Random) -> dict[str, Value]:
         """One sample: {dotted path: value}."""
         return {path: domain.draw(source) for path, domain in self.domains.items()}
+
+    def of(self, config: Config) -> dict[str, Value] | None:
+        """The sample that a configuration is; none where one of its values lies outside the space."""
+        values = {path: value for path, value in flatten(config).items() if path in self.domains}
+        return values if all(self.domains[path].holds(value) for path, value in values.items()) else None
 
     def check(self, base: Config) -> None:
         """Prove that every value of every domain makes a configuration.
@@ -222,6 +243,10 @@ def _check_ends(domain: Any, low: float, high: float) -> None:
 
 def _repeats(value: Value, before: tuple[Value, ...]) -> bool:
     return any(type(value) is type(other) and value == other for other in before)
+
+
+def _plain(value: Value) -> Value:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _words(values: Iterable[Value]) -> str:

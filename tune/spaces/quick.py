@@ -4,8 +4,8 @@ from tune.space import Choice, Integer, LogUniform, Space
 
 SPACE = Space(
     {
-        "model.pose.window": Choice(1, 4, 8, 16, why="how much motion block P needs; the paper finds 16 of 128 frames"),
-        "model.action.length": Choice(8, 16, 32, why="how much of a clip block A needs; clips have 20 to 32 frames"),
+        "model.pose.window": Choice(1, 4, 8, 16, why="how much motion block P needs; paper: 16 of 128 frames"),
+        "model.action.length": Choice(8, 16, 32, why="how much of a clip block A needs; clips have 19 to 32 frames"),
         "model.pose.depth": Integer(1, 3, why="paper: 2"),
         "model.action.depth": Integer(1, 3, why="paper: 2"),
         "loss.joints_px": LogUniform(0.1, 1.0, why="paper: 1 at 480x270; a pixel is five times larger at 96x54"),
@@ -21,7 +21,10 @@ SPACE = Space(
         "model.pose.feedforward": 128,
         "model.action.heads": 4,
         "model.action.feedforward": 128,
+        "model.action.length": 32,
+        "loss.joints_px": 0.3,
         "optim.name": "adamw",
+        "optim.lr": 1.5e-3,
         "optim.weight_decay": 0.01,
         "optim.schedule": "cosine",
         "optim.warmup_epochs": 0.5,

@@ -1,0 +1,181 @@
+"""One way to a Ray: start a quiet one on this machine, or join the one at an address.
+
+Ray's Train workers clean up after a stopped trial through its State API, which lives in the dashboard. With two Rays on
+one host they would ask the wrong one, and remove a live trial's machines; so each Ray started here has a dashboard on a
+port of its own, bound to this machine alone, and every process of it is told that address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import ray
+
+from htt.errors import ClusterError
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Nothing large goes through Ray's object store: clips are memory-mapped files."""
+REACH_S = 12.0
+"""How long to wait for an answer from a cluster, s."""
+LOOPBACK = "127.0.0.1"
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+"""Quiet, and workers stay in the folder the command was given in, so that relative paths mean the same there."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A Ray this process is connected to."""
+
+    address: str
+    dashboard: str | None
+    started: bool
+    """Whether it was started here, and ends with this process."""
+
+
+@contextlib.contextmanager
+def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[Connection]:
+    """Connect for the length of a ``with`` block; a Ray this process has already is used and left alone.
+
+    Args:
+        address: "host:port" or "auto" of a cluster to join; none: start one on this machine (inside a Ray job: the
+            job's cluster).
+        cpus: cores of the one started here; none: all there are.
+
+    Raises:
+        ClusterError: no Ray answers at the address, or none can be started here.
+    """
+    if ray.is_initialized():
+        yield _connection(started=False)
+        return
+    before = dict(os.environ)
+    os.environ.update(SETTINGS)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    address = address or ("auto" if in_job() else None)
+    try:
+        connection = _join(address) if address else _start(cpus)
+        os.environ["RAY_ADDRESS"] = connection.address
+        yield connection
+    finally:
+        ray.shutdown()
+        _restore(before)
+
+
+def in_job() -> bool:
+    """Whether this process was submitted as a Ray job, which brings its own environment."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _start(cpus: int | None) -> Connection:
+    port = free_port()
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # every process started below inherits it
+    options: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": cpus,
+        "include_dashboard": True,
+        "dashboard_host": LOOPBACK,
+        "dashboard_port": port,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }
+    try:
+        _init(options)
+    except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
+        raise ClusterError(f"Ray must start on this machine; it says: {_first_line(error)}") from error
+    return _connection(started=True)
+
+
+def _join(address: str) -> Connection:
+    _check_reachable(address)
+    options: dict[str, Any] = {"address": address}
+    if not in_job():
+        options["runtime_env"] = {"env_vars": dict(SETTINGS)}
+    try:
+        _init(options)
+    except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
+        raise _unreachable(address, _first_line(error)) from error
+    return _connection(started=False)
+
+
+def _init(options: Mapping[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+
+
+def _connection(*, started: bool) -> Connection:
+    context = ray.get_runtime_context()
+    dashboard = os.environ.get("RAY_API_SERVER_ADDRESS")
+    return Connection(context.gcs_address, dashboard, started)
+
+
+def _check_reachable(address: str) -> None:
+    """Ask first: Ray itself waits for minutes, and may end the process."""
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"--address takes host:port or auto; got '{address}'. From outside a cluster, submit the command as a job: "
+            "ray job submit --address http://HOST:8265 --working-dir . -- python ..."
+        )
+    if address != "auto":
+        _knock(address)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=REACH_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise _unreachable(address, f"no answer within {REACH_S:g} s") from None
+    if answer.returncode:
+        lines = (answer.stderr or answer.stdout).strip().splitlines()
+        raise _unreachable(address, lines[-1].strip() if lines else "it does not answer as a Ray")
+
+
+def _knock(address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or not host:
+        raise ClusterError(f"--address takes host:port or auto; got '{address}', as in 10.0.0.5:6379.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, str(error)) from error
+
+
+def _unreachable(address: str, reason: str) -> ClusterError:
+    return ClusterError(
+        f"A Ray cluster must answer at '{address}'; none does: {reason}. Check the address and that the cluster is up "
+        "(ray status), or leave --address out to use this machine."
+    )
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+def _restore(before: Mapping[str, str]) -> None:
+    for name in {*SETTINGS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"}:
+        os.environ.pop(name, None)
+        if name in before:
+            os.environ[name] = before[name]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,153 @@
+"""Where a run's files are: a folder of this machine, mirrored to a bucket where one is asked for, worked on by one.
+
+Small files (what was asked, the trials, the study, the reports) are always written to the local folder first, so an
+object store that fails costs nothing that was finished. Checkpoints and Tune's own state go to the storage directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow
+import pyarrow.fs
+
+from htt.errors import RunError, StorageError, storage_errors
+
+MIRRORED = ("asked.yaml", "trials.parquet", "optuna.journal", "best.yaml", "report.md", "progress.png")
+LOCK = ".lock"
+
+try:
+    import fcntl
+except ImportError:  # another system: no lock, and no protection from two drivers
+    fcntl = None  # type: ignore[assignment]
+
+
+class Storage:
+    """The place of one run: ``local`` for small files, ``uri`` for all that Tune keeps."""
+
+    def __init__(self, name: str, runs: Path, uri: str | None = None) -> None:
+        """Name the place; nothing is written yet.
+
+        Args:
+            name: of the run.
+            runs: the folder of all runs on this machine.
+            uri: a folder or pyarrow.fs URI (s3://bucket/path) that all machines can write to; none: ``runs``.
+        """
+        remote = uri is not None and "://" in uri and not uri.startswith("file://")
+        self.local = ((runs if remote or uri is None else Path(uri.removeprefix("file://"))) / name).resolve()
+        self.uri = f"{uri.rstrip('/')}/{name}" if remote and uri is not None else str(self.local)
+        self.remote = remote
+
+    def check(self) -> None:
+        """Raise a ``StorageError`` unless both places take a file."""
+        probe = self.local / ".probe"
+        with storage_errors(self.local):
+            try:
+                self.local.mkdir(parents=True, exist_ok=True)
+                probe.write_text("ok", encoding="utf-8")
+                probe.unlink()
+            except (NotADirectoryError, FileExistsError) as error:
+                raise StorageError(f"{self.local} must be a folder; a file is in its way: {error}.") from error
+        if self.remote:
+            with self._refusals():
+                system, path = self._open()
+                system.create_dir(path, recursive=True)
+                with system.open_output_stream(f"{path}/.probe") as stream:
+                    stream.write(b"ok")
+                system.delete_file(f"{path}/.probe")
+
+    def exists(self) -> bool:
+        """Whether the run was begun, here or in the bucket."""
+        if (self.local / "asked.yaml").exists():
+            return True
+        if not self.remote:
+            return False
+        with self._refusals():
+            system, path = self._open()
+            return bool(system.get_file_info(f"{path}/asked.yaml").type == pyarrow.fs.FileType.File)
+
+    def push(self) -> None:
+        """Copy the small files to the bucket."""
+        if self.remote:
+            with self._refusals():
+                system, path = self._open()
+                for name in MIRRORED:
+                    if (self.local / name).exists():
+                        pyarrow.fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+
+    def pull(self) -> None:
+        """Fetch the small files from the bucket where this machine has none."""
+        if self.remote and not (self.local / "asked.yaml").exists():
+            with self._refusals():
+                system, path = self._open()
+                self.local.mkdir(parents=True, exist_ok=True)
+                for name in MIRRORED:
+                    if system.get_file_info(f"{path}/{name}").type == pyarrow.fs.FileType.File:
+                        pyarrow.fs.copy_files(f"{path}/{name}", str(self.local / name), source_filesystem=system)
+
+    def remove(self, *folders: str) -> None:
+        """Remove folders below the run's storage, where they exist."""
+        system, path = self._open()
+        for folder in folders:
+            with contextlib.suppress(OSError):  # a leftover costs space, never a result
+                system.delete_dir(f"{path}/{folder}")
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder of the run's storage."""
+        system, path = self._open()
+        found = system.get_file_info(pyarrow.fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
+        return [entry.base_name for entry in found if entry.type == pyarrow.fs.FileType.Directory]
+
+    def files(self, folder: str) -> list[str]:
+        """The names of the files in a folder of the run's storage."""
+        system, path = self._open()
+        found = system.get_file_info(pyarrow.fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
+        return [entry.base_name for entry in found if entry.type == pyarrow.fs.FileType.File]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Work on the run alone; the lock dies with its owner.
+
+        Raises:
+            RunError: another process works on it.
+        """
+        self.local.mkdir(parents=True, exist_ok=True)
+        with (self.local / LOCK).open("a+", encoding="utf-8") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(
+                    f"One process at a time works on a run; {self.local} is taken by process {file.read() or '?'}. "
+                    "Wait for it, or stop it with Ctrl-C and resume."
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def discard_if_empty(self) -> None:
+        """Remove the folder of a run that never began."""
+        if {path.name for path in self.local.iterdir()} <= {LOCK}:
+            (self.local / LOCK).unlink(missing_ok=True)
+            self.local.rmdir()
+
+    def _open(self) -> tuple[pyarrow.fs.FileSystem, str]:
+        if not self.remote:
+            return pyarrow.fs.LocalFileSystem(), self.uri
+        system, path = pyarrow.fs.FileSystem.from_uri(self.uri)
+        return system, path.rstrip("/")
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pyarrow.ArrowException) as error:
+            raise StorageError(
+                f"--storage must be a folder or URI that can be written; {self.uri} refuses: {error}. "
+                f"What was finished is in {self.local}."
+            ) from error

@@ -1,0 +1,178 @@
+"""One trial: a sample becomes a configuration here, and nowhere else, and is trained.
+
+Two roads, chosen by the resources asked for, lead to the same training and the same numbers:
+
+- ``alone``: one worker is the Tune trial itself. Its process serves trial after trial, so starting one costs little.
+- ``group``: several workers are a Ray Train run that the trial starts and listens to. The trial itself takes no CPU, or
+  it would keep its own workers from starting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import gc
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+
+from htt.config import Config, from_plain, override
+from htt.errors import HTTError
+
+Report = Callable[["dict[str, float]", "Path | None"], None]
+DRIVER = {"node:__internal_head__": 0.001}
+"""What a trial that only starts workers takes: a place on the head, no CPU."""
+ERROR = "error"
+"""A result's word for why its trial ended."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a trial calls: the project's training, or a stand-in for it."""
+
+    train: Callable[..., None]
+    """``train(config, folder, report, resume)``, as in ``htt.training.worker``."""
+    trainer: Callable[..., Any]
+    """``trainer(config, workers=, ...)``, as in ``cluster.trainer``."""
+    prepare: Callable[[Config], Any]
+    """``prepare(config)``, as in ``htt.data.prepare``."""
+
+
+def project_training() -> Training:
+    """The project's own training."""
+    from cluster.trainer import trainer
+    from htt.data.prepare import prepare
+    from htt.training.worker import train
+
+    return Training(train, trainer, prepare)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a run share, as plain data."""
+
+    base: Mapping[str, Any]
+    """The configuration the trials start from."""
+    metric: str
+    folder: str | None
+    """Where trials write TensorBoard files, a folder each; none: nowhere that lasts."""
+    storage: str
+    """Where Ray Train runs keep their checkpoints."""
+    workers: int = 1
+    cpus_per_worker: float = 1.0
+    gpus_per_trial: float = 0.0
+
+    @property
+    def worker_resources(self) -> dict[str, float]:
+        """Of one worker."""
+        return {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_trial / self.workers}
+
+    @property
+    def alone(self) -> bool:
+        """Whether a trial is one process."""
+        return self.workers == 1
+
+
+def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
+    """The function Tune runs for each trial, with the resources it takes."""
+    function = functools.partial(alone if job.alone else group, training)
+    taken = {name: amount for name, amount in job.worker_resources.items() if amount}
+    return ray.tune.with_resources(function, taken if job.alone else DRIVER)
+
+
+def parameters(job: Job) -> dict[str, Any]:
+    """What Tune hands to every trial beside its sample."""
+    return {"job": asdict(job)}
+
+
+def alone(training: Training, settings: dict[str, Any]) -> None:
+    """Train in this process, going on from the trial's checkpoint where it has one."""
+    job = Job(**settings["job"])
+    _use_given_cpus()
+    free()
+    checkpoint = ray.tune.get_checkpoint()
+    with _errors_as_results(job) as seen:
+        config = override(from_plain(job.base), settings["values"])
+
+        def report(metrics: dict[str, float], saved: Path | None) -> None:
+            seen.update(metrics)
+            kept = ray.tune.Checkpoint.from_directory(str(saved)) if saved else None
+            ray.tune.report(metrics, checkpoint=kept)
+
+        with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as resume:
+            training.train(config, _folder(job), report, Path(resume) if resume else None)
+    free()
+
+
+def group(training: Training, settings: dict[str, Any]) -> None:
+    """Start a Ray Train run and pass its reports on; the same name on a retry goes on from its own checkpoint."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    job = Job(**settings["job"])
+    trial_id = ray.tune.get_context().get_trial_id()
+    with _errors_as_results(job):
+        config = override(from_plain(job.base), settings["values"])
+        run = training.trainer(
+            config,
+            workers=job.workers,
+            cpus_per_worker=job.cpus_per_worker,
+            gpus_per_worker=job.worker_resources["GPU"],
+            storage=job.storage,
+            name=train_name(trial_id),
+            callbacks=[TuneReportCallback()],
+            folder=str(_folder(job)) if job.folder else None,
+        )
+        run.fit()
+
+
+def train_name(trial_id: str) -> str:
+    """The name of a trial's Ray Train run: a finished name gives its old result, so it is the trial's own."""
+    return f"train-{trial_id}"
+
+
+def free() -> None:
+    """Give back the memory of the trial before: this process serves many."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library keeps its own counsel
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@contextlib.contextmanager
+def _errors_as_results(job: Job) -> Any:
+    """A failure that would only repeat itself ends the trial with one last result that says so; crashes are retried."""
+    seen: dict[str, float] = {}
+    try:
+        yield seen
+    except HTTError as error:
+        text = f"{type(error).__name__}: {error}"
+        ray.tune.report({**seen, "epoch": seen.get("epoch", 0), job.metric: math.nan, ERROR: text})
+
+
+def _folder(job: Job) -> Path:
+    """Where a trial may write."""
+    context = ray.tune.get_context()
+    folder = Path(job.folder) / context.get_trial_id() if job.folder else Path(context.get_trial_dir())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _use_given_cpus() -> None:
+    """As many threads as CPUs were given; idle ones spin, and two on one core cost most of its speed."""
+    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
+    threads = max(1, int(given))
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
