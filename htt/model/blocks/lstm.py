@@ -1,0 +1,84 @@
+"""A bidirectional LSTM, half the width each way, in place of a transformer; departs from the paper: for ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from htt.batch import gather, scatter
+from htt.config import BlockConfig
+from htt.errors import ConfigError
+
+
+class Lstm(nn.Module):
+    """Reads the valid tokens of a window in both directions; ``depth`` layers, dropout between them."""
+
+    def __init__(self, width: int, config: BlockConfig) -> None:
+        super().__init__()
+        if width % 2:
+            raise ConfigError(f"model.width must be even for an lstm block; got {width}. Choose {width + 1}.")
+        dropout = config.dropout if config.depth > 1 else 0.0  # torch: there is no between in a single layer
+        self.lstm = nn.LSTM(width, width // 2, config.depth, batch_first=True, bidirectional=True, dropout=dropout)
+
+    def forward(
+        self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """Both directions' states at each token; zero where not valid. It has no attention to tell of."""
+        del attention
+        states, _, first = self.read(tokens, valid)
+        return scatter(gather(states, first), valid)
+
+    def read(
+        self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"], Bool[Tensor, "b t"]]:
+        """States of the valid tokens, moved to the front of their window; the two last states; where the front is."""
+        counts = valid.sum(dim=1)
+        first = torch.arange(valid.shape[1], device=valid.device) < counts[:, None]
+        front = scatter(gather(tokens, valid), first)
+        packed = pack_padded_sequence(front, counts.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+        states, (last, _) = self.lstm(packed)
+        states, _ = pad_packed_sequence(states, batch_first=True, total_length=valid.shape[1])
+        return states, rearrange(last[-2:], "two b d -> b (two d)"), first
+
+
+class LastReadout(nn.Module):
+    """The last forward and the last backward state, side by side, are classified: each has read the whole window."""
+
+    def __init__(self, width: int, config: BlockConfig) -> None:
+        super().__init__()
+        self.reader = Lstm(width, config)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t d"],
+        valid: Bool[Tensor, "b t"],
+        head: Callable[[Tensor], Tensor],
+        attention: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b a"]:
+        """Logits of each window. It has no attention to tell of."""
+        del attention
+        _, last, _ = self.reader.read(tokens, valid)
+        return head(last)
+
+
+def build(width: int, config: BlockConfig) -> nn.Module:
+    """The LSTM, for block P.
+
+    Raises:
+        ConfigError: the width is odd.
+    """
+    return Lstm(width, config)
+
+
+def readout(width: int, config: BlockConfig) -> nn.Module:
+    """The LSTM and its last states, for block A.
+
+    Raises:
+        ConfigError: the width is odd.
+    """
+    return LastReadout(width, config)

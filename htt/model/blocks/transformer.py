@@ -1,0 +1,140 @@
+"""The paper's block: a pre-norm transformer encoder; for the action, a learned token is put before the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from htt.config import BlockConfig
+from htt.model.positions import sinusoid
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention in which positions tell queries and keys where they are, and values nothing.
+
+    Source: HTT (Wen et al. 2023), section 3.1, in the form of its released code.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.project = nn.Linear(width, 3 * width)  # rows: queries, keys, values
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.project.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t d"],
+        positions: Float[Tensor, "t d"],
+        valid: Bool[Tensor, "b t"],
+        attention: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b t d"]:
+        """Each token, informed by the valid ones of its window."""
+        query, key, value = self._project(tokens, positions)
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=valid[:, None, None], dropout_p=self.dropout if self.training else 0.0
+        )
+        if attention is not None:
+            attention.append(_weights(query, key, valid))
+        out: Tensor = self.out(rearrange(attended, "b head t d -> b t (head d)"))
+        return out
+
+    def _project(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        width = tokens.shape[-1]
+        rows, bias = self.project.weight, self.project.bias
+        placed = F.linear(tokens + positions, rows[: 2 * width], bias[: 2 * width])
+        query, key = rearrange(placed, "b t (two head d) -> two b head t d", two=2, head=self.heads)
+        value = F.linear(tokens, rows[2 * width :], bias[2 * width :])
+        return query, key, rearrange(value, "b t (head d) -> b head t d", head=self.heads)
+
+
+def _weights(query: Tensor, key: Tensor, valid: Tensor) -> Float[Tensor, "b head t t"]:
+    """The weights the fused attention used but does not give: one row a query, zero where a key is not valid."""
+    scores: Tensor = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    return scores.masked_fill(~valid[:, None, None], float("-inf")).softmax(dim=-1)
+
+
+class Layer(nn.Module):
+    """Attention, then a feed-forward network; each adds to what it was given, after a LayerNorm of it."""
+
+    def __init__(self, width: int, config: BlockConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, config.heads, config.dropout)
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, config.feedforward)
+        self.contract = nn.Linear(config.feedforward, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, valid: Tensor, attention: list[Tensor] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """The tokens after one layer."""
+        attended = self.attention(self.attention_norm(tokens), positions, valid, attention)
+        tokens = tokens + self.dropout(attended)
+        hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(tokens))))
+        tokens = tokens + self.dropout(self.contract(hidden))
+        return tokens
+
+
+class Transformer(nn.Module):
+    """``depth`` layers and a LayerNorm at the end; every matrix starts Xavier-uniform."""
+
+    def __init__(self, width: int, config: BlockConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(width, config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(
+        self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """The tokens of each window, informed by each other."""
+        positions = sinusoid(tokens.shape[1], tokens.shape[2], like=tokens)
+        for layer in self.layers:
+            tokens = layer(tokens, positions, valid, attention)
+        normed: Tensor = self.norm(tokens)
+        return normed
+
+
+class TokenReadout(nn.Module):
+    """A learned token at position 0, the frames after it; what becomes of the token is classified.
+
+    Source: HTT (Wen et al. 2023), section 3.3.
+    """
+
+    def __init__(self, width: int, config: BlockConfig) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(width))
+        self.encoder = Transformer(width, config)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t d"],
+        valid: Bool[Tensor, "b t"],
+        head: Callable[[Tensor], Tensor],
+        attention: list[Tensor] | None = None,
+    ) -> Float[Tensor, "b a"]:
+        """Logits of each window."""
+        token = self.token.to(tokens.dtype).expand(len(tokens), 1, -1)
+        tokens = torch.cat([token, tokens], dim=1)
+        valid = F.pad(valid, (1, 0), value=True)
+        return head(self.encoder(tokens, valid, attention)[:, 0])
+
+
+def build(width: int, config: BlockConfig) -> nn.Module:
+    """The encoder, for block P."""
+    return Transformer(width, config)
+
+
+def readout(width: int, config: BlockConfig) -> nn.Module:
+    """The encoder with its action token, for block A."""
+    return TokenReadout(width, config)

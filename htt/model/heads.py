@@ -1,0 +1,153 @@
+"""What is read from a frame's token: the hands, the object, and the cues block A gets of them."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from htt import camera
+from htt.batch import DataInfo
+from htt.config import ActionConfig, PoseConfig
+
+LEAK = 0.01
+"""Slope of the pose head's activation below zero. Source: released code."""
+
+
+class PoseHead(nn.Module):
+    """Three layers from a token to x, y and depth of every joint, in units of their own.
+
+    Source: HTT (Wen et al. 2023), section 3.2.
+    """
+
+    def __init__(self, width: int, joints: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, width),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(width, width),
+            nn.LeakyReLU(LEAK),
+            nn.Linear(width, 3 * joints),
+        )
+
+    def forward(self, tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n j 3"]:
+        """Raw joints, float32: half precision would cost a pixel."""
+        raw: Tensor = rearrange(self.layers(tokens), "n (j three) -> n j three", three=3)
+        return raw.float()
+
+
+class ObjectHead(nn.Module):
+    """Two linear layers from a token to the object's logits, with nothing between them.
+
+    Source: HTT (Wen et al. 2023), section 3.2, as released.
+    """
+
+    def __init__(self, width: int, objects: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(width, width)
+        self.classify = nn.Linear(width, objects)
+
+    def forward(self, tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
+        """Logits, float32."""
+        logits: Tensor = self.classify(self.embed(tokens))
+        return logits.float()
+
+
+def place(
+    raw: Float[Tensor, "n j 3"], intrinsics: Float[Tensor, "n 3 3"], config: PoseConfig, info: DataInfo
+) -> tuple[Float[Tensor, "n j 2"], Float[Tensor, "n j"], Float[Tensor, "n j 3"]]:
+    """The pose head's output as pixels, depth (m) and points in camera space (m).
+
+    Source: HTT (Wen et al. 2023), section 3.2, with the released code's constants and its focal length along y.
+    """
+    centre = raw.new_tensor([info.width / 2, info.height / 2])
+    joints_px = config.pixel_scale * raw[..., :2] + centre
+    focal_x = intrinsics[:, 0, 0, None]
+    depth_m = config.depth_offset_m + focal_x * config.depth_scale_m * raw[..., 2]
+    joints_m = camera.unproject(joints_px, depth_m, BACK_PROJECTIONS[config.back_projection](intrinsics)[:, None])
+    return joints_px, depth_m, joints_m
+
+
+def _both(intrinsics: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
+    """Each axis with its own focal length."""
+    return intrinsics
+
+
+def _focal_x(intrinsics: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
+    """The focal length along x for both axes, as released."""
+    matrix = intrinsics.clone()
+    matrix[:, 1, 1] = matrix[:, 0, 0]
+    return matrix
+
+
+BACK_PROJECTIONS = {"focal_x": _focal_x, "both": _both}
+"""``model.pose.back_projection`` -> the intrinsics a point is taken back into space with."""
+
+
+class HandsCue(nn.Module):
+    """The raw joints of a frame, embedded: x and y, or x, y and depth."""
+
+    def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
+        super().__init__()
+        self.coordinates = {"2d": 2, "3d": 3}[config.hands]
+        self.embed = nn.Linear(self.coordinates * info.joints, width)
+
+    def forward(self, tokens: Tensor, joints_raw: Float[Tensor, "n j 3"], object_logits: Tensor) -> Tensor:
+        """[n d]."""
+        del tokens, object_logits
+        cue: Tensor = self.embed(joints_raw[..., : self.coordinates].flatten(1))
+        return cue
+
+
+class ObjectCue(nn.Module):
+    """The object's probabilities, embedded."""
+
+    def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
+        super().__init__()
+        del config
+        self.embed = nn.Linear(len(info.objects), width)
+
+    def forward(self, tokens: Tensor, joints_raw: Tensor, object_logits: Float[Tensor, "n o"]) -> Tensor:
+        """[n d]."""
+        del tokens, joints_raw
+        cue: Tensor = self.embed(object_logits.softmax(dim=-1))
+        return cue
+
+
+class FeatureCue(nn.Module):
+    """Block P's output, as it is."""
+
+    def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
+        super().__init__()
+        del width, config, info
+
+    def forward(self, tokens: Float[Tensor, "n d"], joints_raw: Tensor, object_logits: Tensor) -> Tensor:
+        """[n d]."""
+        del joints_raw, object_logits
+        return tokens
+
+
+CUES: dict[str, type[nn.Module]] = {"feature": FeatureCue, "hands": HandsCue, "object": ObjectCue}
+"""Cues by name, in the order they are joined in, whatever order a configuration names them in."""
+
+
+class ActionInput(nn.Module):
+    """What block A is told of a frame: the chosen cues side by side, brought to the model's width.
+
+    Source: HTT (Wen et al. 2023), section 3.3.
+    """
+
+    def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
+        super().__init__()
+        chosen = [name for name in CUES if name in config.cues]
+        self.cues = nn.ModuleDict({name: CUES[name](width, config, info) for name in chosen})
+        self.join = nn.Linear(len(chosen) * width, width)
+
+    def forward(
+        self, tokens: Float[Tensor, "n d"], joints_raw: Float[Tensor, "n j 3"], object_logits: Float[Tensor, "n o"]
+    ) -> Float[Tensor, "n d"]:
+        """One token a frame."""
+        cues = [cue(tokens, joints_raw, object_logits) for cue in self.cues.values()]
+        joined: Tensor = self.join(torch.cat(cues, dim=-1))
+        return joined

@@ -1,0 +1,85 @@
+"""HTT, as in the paper's figure: frames -> block P over short windows -> hands and object -> block A -> action.
+
+Source: Wen et al., "Hierarchical Temporal Transformer for 3D Hand Pose Estimation and Action Recognition from
+Egocentric RGB Videos", CVPR 2023. Every part is a field of ``htt.config.ModelConfig``.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from htt.batch import DataInfo, Prediction, gather, scatter, window_of_frame
+from htt.config import ModelConfig
+from htt.model import blocks
+from htt.model.features import FrameFeatures
+from htt.model.heads import ActionInput, ObjectHead, PoseHead, place
+from htt.registry import load
+
+
+class HTT(nn.Module):
+    """Per-frame hands and object, and the action of each window of a clip.
+
+    Padding costs nothing and changes nothing: images exist for valid frames alone, both blocks ignore what is not
+    valid, and windows of block P without a valid frame are skipped.
+
+    Raises:
+        ConfigError: a backbone or block that does not exist, or cannot have the configured size.
+        CheckpointError: weights of the backbone that cannot be had, or belong to another network.
+    """
+
+    def __init__(self, config: ModelConfig, info: DataInfo) -> None:
+        super().__init__()
+        width = config.width
+        self.config, self.info = config, info
+        self.features = FrameFeatures(config.backbone, width)
+        self.pose_block = load(blocks, config.pose.block).build(width, config.pose)
+        self.pose_head = PoseHead(width, info.joints)
+        self.object_head = ObjectHead(width, len(info.objects))
+        self.action_input = ActionInput(width, config.action, info)
+        self.action_block = load(blocks, config.action.block).readout(width, config.action)
+        self.action_head = nn.Linear(width, len(info.actions))
+
+    def forward(
+        self,
+        frames: Shaped[Tensor, "n 3 h w"],
+        valid: Bool[Tensor, "b t"],
+        intrinsics: Float[Tensor, "b 3 3"],
+        attention: bool = False,
+    ) -> Prediction:
+        """What the network says about the valid frames of a batch.
+
+        Args:
+            frames: the valid frames in order, as uint8 or as floats in [0, 1].
+            valid: where they belong.
+            intrinsics: the camera of each window, px.
+            attention: whether to keep the attention weights of both blocks.
+        """
+        seen: dict[str, list[Tensor]] = {"pose": [], "action": []} if attention else {}
+
+        features = self.features(frames)
+        tokens = self._block_p(features, valid, seen.get("pose"))
+
+        joints_raw = self.pose_head(tokens)
+        camera = intrinsics[window_of_frame(valid)]
+        joints_px, depth_m, joints_m = place(joints_raw, camera, self.config.pose, self.info)
+        object_logits = self.object_head(tokens)
+
+        told = self.action_input(tokens, joints_raw, object_logits)
+        action_logits = self.action_block(scatter(told, valid), valid, self.action_head, seen.get("action"))
+
+        return Prediction(joints_raw, joints_px, depth_m, joints_m, object_logits, action_logits.float(), seen or None)
+
+    def _block_p(
+        self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None
+    ) -> Float[Tensor, "n d"]:
+        """Block P over windows of k frames; the last one of a clip may be shorter."""
+        k = min(self.config.pose.window, valid.shape[1])
+        windows = rearrange(F.pad(valid, (0, -valid.shape[1] % k)), "b (w k) -> (b w) k", k=k)
+        some = windows.any(dim=1)
+        tokens = self.pose_block(scatter(features, windows[some]), windows[some], attention)
+        if attention is not None:
+            attention[:] = [scatter(weights, some) for weights in attention]
+        return gather(tokens, windows[some])

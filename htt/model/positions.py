@@ -1,0 +1,25 @@
+"""Where a token stands, as a vector: the sinusoids of the first transformer."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+BASE = 10_000.0
+
+
+def sinusoid(length: int, width: int, like: Tensor) -> Float[Tensor, "length width"]:
+    """One vector a position: sines in the even dimensions, cosines in the odd ones, at wavelengths 2 pi to 2 pi BASE.
+
+    The result has the device and type of ``like``; it is computed in float32, and for any length.
+
+    Source: HTT (Wen et al. 2023), section 3.1; Vaswani et al. 2017, section 3.5.
+    """
+    position = torch.arange(length, device=like.device, dtype=torch.float32)[:, None]
+    even = torch.arange(0, width, 2, device=like.device, dtype=torch.float32)
+    angle = position * torch.exp(even * (-math.log(BASE) / width))
+    both = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+    return both[:, :width].to(like.dtype)

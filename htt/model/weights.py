@@ -1,0 +1,76 @@
+"""Weights from files: read without pickle's dangers, put into a network strictly, every disagreement named."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from htt.errors import CheckpointError
+
+SHOWN = 5
+"""Keys listed of each kind of disagreement; the rest are counted."""
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of a torch file (``{"state_dict": ...}`` or bare), on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds anything but tensors by name.
+    """
+    path = Path(path)
+    try:
+        stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"Weights must be an existing file; there is no {path}.") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"Weights must be a readable .safetensors or torch state dict; {path} is not: {reason}. Copy it again."
+        ) from error
+    state = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"Weights must be tensors by name; {path} holds something else.")
+    return state
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Put ``state`` into ``network``, key for key; counters of batch norm may be absent.
+
+    Args:
+        network: what takes the weights.
+        state: its tensors by name.
+        name: where they come from, for the message.
+
+    Raises:
+        CheckpointError: keys are missing, not expected, or of another shape; the message lists them.
+    """
+    own = network.state_dict()
+    wanted = {key for key in own if not key.endswith("num_batches_tracked")}
+    shapes = [
+        f"{key} {list(state[key].shape)}, here {list(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = {
+        "missing": sorted(wanted - state.keys()),
+        "not expected": sorted(state.keys() - own.keys()),
+        "of another shape": shapes,
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
+        raise CheckpointError(
+            f"Weights must have the shape of the model; {name} has other keys. {listed}. "
+            "Build the model with the configuration the weights were made with."
+        )
+    network.load_state_dict({**own, **state})
+
+
+def _some(keys: Collection[str]) -> str:
+    shown = ", ".join(list(keys)[:SHOWN])
+    return f"{shown} and {len(keys) - SHOWN} more" if len(keys) > SHOWN else shown
