@@ -1,0 +1,217 @@
+"""What tests need, shipped with the package so that a plug-in of your own can be held to the same contracts.
+
+``tiny_config``, ``tiny_info`` and ``random_batch`` give a whole model's surroundings that run in milliseconds. A
+contract is a class of tests for one kind of plug-in; a test module inherits it and says which plug-ins it is about::
+
+    class TestMyBlock(BlockContract):
+        @pytest.fixture
+        def name(self):
+            return "my_block"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from htt import camera
+from htt.batch import Batch, DataInfo, Prediction
+from htt.config import BackboneConfig, BlockConfig, Config, override
+from htt.model import blocks
+from htt.model.features import open_backbone
+from htt.registry import load
+
+TINY: dict[str, Any] = {
+    "data.spacing": 1,
+    "data.synthetic.train_clips": 4,
+    "data.synthetic.val_clips": 2,
+    "data.synthetic.test_clips": 2,
+    "data.synthetic.frames": 8,
+    "data.synthetic.width": 64,
+    "data.synthetic.height": 36,
+    "model.width": 32,
+    "model.backbone.name": "resnet_tiny",
+    "model.pose.window": 4,
+    "model.pose.depth": 1,
+    "model.pose.heads": 2,
+    "model.pose.feedforward": 64,
+    "model.action.length": 8,
+    "model.action.depth": 1,
+    "model.action.heads": 2,
+    "model.action.feedforward": 64,
+    "train.epochs": 2,
+    "optim.lr": 1e-3,
+    "runtime.tensorboard": False,
+}
+"""What ``tiny_config`` changes: everything small, nothing left out."""
+
+
+def tiny_config(**overrides: Any) -> Config:
+    """A configuration that trains in seconds: ``tiny_config(**{"model.pose.window": 3})``."""
+    return override(Config(), {**TINY, **overrides})
+
+
+def tiny_info(hands: int = 2) -> DataInfo:
+    """Facts of data that fit ``tiny_config``: four actions, three objects, 64 x 36 px."""
+    return DataInfo("tiny", ("pour", "open", "close", "read"), ("milk", "book", "lotion"), hands, 64, 36)
+
+
+def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0, padding: int = 0) -> Batch:
+    """A batch of random numbers in which everything is known, and where everything should be.
+
+    Args:
+        info: the data it seems to come from.
+        lengths: frames of each window.
+        seed: determines everything.
+        padding: further slots without a frame, after the longest window.
+    """
+    random = torch.Generator().manual_seed(seed)
+    frames = sum(lengths)
+    valid = torch.arange(max(lengths) + padding) < torch.tensor(lengths)[:, None]
+    intrinsics = torch.tensor(
+        [[info.width, 0.0, info.width / 2], [0.0, 1.1 * info.width, info.height / 2], [0.0, 0.0, 1.0]]
+    )
+    joints_m = torch.rand(frames, info.joints, 3, generator=random) * 0.4 + torch.tensor([-0.2, -0.2, 0.3])
+    return Batch(
+        frames=torch.randint(0, 256, (frames, 3, info.height, info.width), generator=random, dtype=torch.uint8),
+        valid=valid,
+        intrinsics=intrinsics.expand(len(lengths), 3, 3).clone(),
+        joints_m=joints_m,
+        joints_px=camera.project(joints_m, intrinsics),
+        joint_valid=torch.ones(joints_m.shape[:2], dtype=torch.bool),
+        object=torch.randint(0, len(info.objects), (frames,), generator=random),
+        action=torch.randint(0, len(info.actions), (len(lengths),), generator=random),
+        clip=torch.arange(len(lengths)),
+        frame=valid.nonzero()[:, 1],
+    )
+
+
+def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction:
+    """A prediction for a batch: its hands wrong by centimetres, its classes at random."""
+    random = torch.Generator().manual_seed(seed)
+    joints_m = batch.joints_m + 0.03 * torch.randn(batch.joints_m.shape, generator=random)
+    frames, windows = len(batch.frames), len(batch.valid)
+    return Prediction(
+        joints_raw=torch.randn(joints_m.shape, generator=random),
+        joints_px=batch.joints_px + torch.randn(batch.joints_px.shape, generator=random),
+        depth_m=joints_m[..., 2],
+        joints_m=joints_m,
+        object_logits=torch.randn(frames, len(info.objects), generator=random),
+        action_logits=torch.randn(windows, len(info.actions), generator=random),
+    )
+
+
+class BlockContract:
+    """What every module of htt/model/blocks keeps to; a fixture ``name`` says which one it is about."""
+
+    width = 12
+    config = BlockConfig(depth=2, heads=2, feedforward=16)
+
+    def build(self, name: str) -> nn.Module:
+        """The block for block P, always the same one."""
+        torch.manual_seed(0)
+        block: nn.Module = load(blocks, name).build(self.width, self.config)
+        return block.eval()
+
+    def readout(self, name: str) -> nn.Module:
+        """The block for block A, always the same one."""
+        torch.manual_seed(0)
+        readout: nn.Module = load(blocks, name).readout(self.width, self.config)
+        return readout.eval()
+
+    def windows(self) -> tuple[Tensor, Tensor]:
+        """Three windows of up to six random tokens, and which are valid."""
+        tokens = torch.randn(3, 6, self.width, generator=torch.Generator().manual_seed(1))
+        return tokens, torch.arange(6) < torch.tensor([6, 3, 1])[:, None]
+
+    def test_one_output_a_token(self, name: str) -> None:
+        """Tokens in, as many tokens of that width out."""
+        tokens, valid = self.windows()
+        assert self.build(name)(tokens, valid).shape == tokens.shape
+
+    def test_one_answer_a_window(self, name: str) -> None:
+        """A window gives one row of finite logits."""
+        tokens, valid = self.windows()
+        logits = self.readout(name)(tokens, valid, nn.Linear(self.width, 5))
+        assert logits.shape == (3, 5)
+        assert logits.isfinite().all()
+
+    def test_padding_changes_nothing(self, name: str) -> None:
+        """What stands where not valid, and how much of it, changes no valid output."""
+        tokens, valid = self.windows()
+        head = nn.Linear(self.width, 5)
+        block, readout = self.build(name), self.readout(name)
+        other = torch.where(valid[..., None], tokens, 1e3)
+        longer = nn.functional.pad(other, (0, 0, 0, 4), value=-1e3), nn.functional.pad(valid, (0, 4))
+        torch.testing.assert_close(block(*longer)[longer[1]], block(tokens, valid)[valid])
+        torch.testing.assert_close(readout(*longer, head), readout(tokens, valid, head))
+
+    def test_windows_do_not_meet(self, name: str) -> None:
+        """A window alone gives what it gives among others."""
+        tokens, valid = self.windows()
+        head = nn.Linear(self.width, 5)
+        block, readout = self.build(name), self.readout(name)
+        for place in range(len(tokens)):
+            one = tokens[place : place + 1], valid[place : place + 1]
+            torch.testing.assert_close(block(*one)[0], block(tokens, valid)[place])
+            torch.testing.assert_close(readout(*one, head)[0], readout(tokens, valid, head)[place])
+
+    def test_every_parameter_learns(self, name: str) -> None:
+        """Every parameter has a finite gradient; several workers would wait in vain for one that has none."""
+        tokens, valid = self.windows()
+        head = nn.Linear(self.width, 5)
+        block, readout = self.build(name).train(), self.readout(name).train()
+        (block(tokens, valid)[valid].square().sum() + readout(tokens, valid, head).square().sum()).backward()
+        for parameter in (*block.parameters(), *readout.parameters(), *head.parameters()):
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
+
+    def test_attention_sums_to_one(self, name: str) -> None:
+        """If it attends, it says so layer by layer: rows that sum to 1, nothing for padding, the same output."""
+        tokens, valid = self.windows()
+        block = self.build(name)
+        attention: list[Tensor] = []
+        torch.testing.assert_close(block(tokens, valid, attention), block(tokens, valid))
+        for weights in attention:
+            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+            assert weights[1, :, :, 3:].abs().max() == 0
+
+
+class BackboneContract:
+    """What every module of htt/model/backbones keeps to; a fixture ``name`` says which one it is about."""
+
+    options: dict[str, Any] = {}  # noqa: RUF012 -- a subclass gives its own
+
+    def build(self, name: str) -> nn.Module:
+        """The backbone, always the same one."""
+        torch.manual_seed(0)
+        return open_backbone(BackboneConfig(name=name, **self.options)).eval()
+
+    def frames(self, height: int = 36, width: int = 64) -> Tensor:
+        """Two random frames, normalised."""
+        frames = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1)) - 0.5
+        return frames.contiguous(memory_format=torch.channels_last)
+
+    def test_one_feature_a_frame(self, name: str) -> None:
+        """Its width is what it says, for an image of any size."""
+        backbone = self.build(name)
+        for size in ((36, 64), (54, 96), (64, 32)):
+            feature = backbone(self.frames(*size))
+            assert feature.shape == (2, backbone.width)
+            assert feature.isfinite().all()
+
+    def test_frames_do_not_meet(self, name: str) -> None:
+        """A frame alone gives what it gives among others."""
+        backbone, frames = self.build(name), self.frames()
+        torch.testing.assert_close(backbone(frames[:1])[0], backbone(frames)[0], rtol=1e-4, atol=1e-5)
+
+    def test_every_parameter_learns(self, name: str) -> None:
+        """Every parameter that wants a gradient has a finite one."""
+        backbone = self.build(name)
+        backbone(self.frames()).square().sum().backward()
+        for parameter in backbone.parameters():
+            assert parameter.requires_grad == (parameter.grad is not None)
+            assert parameter.grad is None or parameter.grad.isfinite().all()

@@ -1,0 +1,282 @@
+"""A checkpoint is a folder without pickle: anyone may open it, and nothing in it is ever executed.
+
+::
+
+    model.safetensors       the weights
+    training.safetensors    the optimiser's tensors, the random states
+    checkpoint.json         format, configuration, facts of the data, epoch, cursor, metrics, the optimiser's numbers
+
+``save`` writes beside the folder and renames, so a checkpoint is whole or not there. ``load`` builds the model it
+holds; ``restore`` goes on with a training exactly where it stood; ``import_official`` reads the weights that HTT's
+authors released.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from htt.batch import DataInfo
+from htt.config import Config, ModelConfig, from_plain, override
+from htt.errors import CheckpointError, ConfigError, storage_errors
+from htt.model.backbones._resnet import from_torchvision
+from htt.model.htt import HTT
+from htt.model.weights import load_strictly, read_state
+
+FORMAT = 1
+MODEL, TRAINING, RECORD = "model.safetensors", "training.safetensors", "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    epoch: int
+    """The epoch to go on in, from 0."""
+    cursor: int = 0
+    """The next step of that epoch, from 0."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the loop needs to go on, as plain JSON data (the state of a gradient scaler, say)."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a saved model."""
+
+    folder: Path
+    config: Config
+    info: DataInfo
+    progress: Progress
+    metrics: dict[str, float]
+    """Of the evaluation before it was saved, by name."""
+
+
+def save(
+    folder: str | Path,
+    model: HTT,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    config: Config,
+    info: DataInfo,
+    metrics: Mapping[str, float],
+) -> Path:
+    """Write a checkpoint, whole or not at all, in place of one that is there; the folder is returned.
+
+    Raises:
+        StorageError: the disk is full, or may not be written to.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    tensors, numbers = _optimizer_parts(optimizer)
+    record = {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        "info": asdict(info),
+        "progress": asdict(progress),
+        "metrics": dict(metrics),
+        "optimizer": numbers,
+    }
+    with storage_errors(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_file(_storable(model.state_dict()), partial / MODEL)
+        save_file(_storable({**tensors, **_random_state()}), partial / TRAINING)
+        (partial / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        _swap(partial, folder)
+    return folder
+
+
+def read(folder: str | Path) -> Checkpoint:
+    """What is known of the checkpoint in a folder, without its tensors.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or not one of this format.
+    """
+    plain = _record(Path(folder))
+    try:
+        info = {**plain["info"], "actions": tuple(plain["info"]["actions"]), "objects": tuple(plain["info"]["objects"])}
+        return Checkpoint(
+            Path(folder),
+            from_plain(plain["config"]),
+            DataInfo(**info),
+            Progress(**plain["progress"]),
+            dict(plain["metrics"]),
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{Path(folder) / RECORD} must be what this version writes; {error}. Use the version that made it."
+        ) from error
+
+
+def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, Checkpoint]:
+    """The model a checkpoint holds, in eval mode, and what is known of it.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is damaged, or its weights are not those of its configuration.
+    """
+    checkpoint = read(folder)
+    architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # its weights come right after
+    model = HTT(architecture, checkpoint.info)
+    load_strictly(model, read_state(Path(folder) / MODEL), str(folder))
+    return model.to(device).eval(), checkpoint
+
+
+def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Bring a model, its optimiser and torch's random states to where they stood; the way on is returned.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is damaged, or it is of another shape (it says which keys).
+    """
+    folder = Path(folder)
+    checkpoint = read(folder)
+    load_strictly(model, read_state(folder / MODEL), str(folder))
+    stored = read_state(folder / TRAINING)
+    optimizer.load_state_dict(_optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
+    _set_random_state(stored)
+    return checkpoint.progress
+
+
+def import_official(path: str | Path, config: ModelConfig, info: DataInfo) -> HTT:
+    """HTT with the weights of a file its authors' code saved (``{"state_dict": ...}`` or bare), in eval mode.
+
+    Args:
+        path: a torch file (only tensors are read) or ``.safetensors``.
+        config: the architecture; the defaults are the released one.
+        info: the classes and hands the file was trained for.
+
+    Raises:
+        CheckpointError: the file is unreadable or of another shape (it says which keys).
+    """
+    model = HTT(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+    load_strictly(model, from_official(read_state(path)), str(path))
+    return model.eval()
+
+
+OFFICIAL = (
+    (r"^action_token$", "action_block.token"),
+    (r"^transformer_pose\.encoder\.", "pose_block."),
+    (r"^transformer_action\.encoder\.", "action_block.encoder."),
+    (r"self_attn\.in_proj_", "attention.project."),
+    (r"self_attn\.out_proj\.", "attention.out."),
+    (r"\.linear1\.", ".expand."),
+    (r"\.linear2\.", ".contract."),
+    (r"\.norm1\.", ".attention_norm."),
+    (r"\.norm2\.", ".feedforward_norm."),
+    (r"^image_to_hand_pose\.mlp\.", "pose_head.layers."),
+    (r"^image_to_olabel_embed\.", "object_head.embed."),
+    (r"^obj_classification\.classifier\.", "object_head.classify."),
+    (r"^hand_pose3d_to_action_input\.", "action_input.cues.hands.embed."),
+    (r"^olabel_to_action_input\.", "action_input.cues.object.embed."),
+    (r"^concat_to_action_input\.", "action_input.join."),
+    (r"^action_classification\.classifier\.", "action_head."),
+)
+"""The released code's names -> ours; its encoder is torchvision's ResNet-18 below ``meshregnet.base_net``."""
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The released code's tensors by our names, without its unused classifier and its table of positions."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    encoder = "meshregnet.base_net."
+    frames = from_torchvision({k.removeprefix(encoder): v for k, v in state.items() if k.startswith(encoder)})
+    ours = {f"features.backbone.network.{key}": value for key, value in frames.items()}
+    for key, value in state.items():
+        if key.startswith(encoder) or key.endswith(".pe"):
+            continue
+        for pattern, name in OFFICIAL:
+            key = re.sub(pattern, name, key)
+        ours[key] = value.flatten() if key == "action_block.token" else value
+    return ours
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"A checkpoint must be a folder with a {RECORD}; there is none in {folder}. Name the folder training left."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
+    found = plain.get("format") if isinstance(plain, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"A checkpoint must be of format {FORMAT}; {folder} says {found}. Use the version of htt that made it."
+        )
+    return dict(plain)
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor by itself and in plain order, as the format wants it."""
+    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+
+
+def _optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's state as tensors by name, and what of it is plain: groups, and entries that are no tensors."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for place, entries in state["state"].items():
+        for name, value in entries.items():
+            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{place}.{name}"] = value
+    return tensors, {"param_groups": state["param_groups"], "state": plain}
+
+
+def _optimizer_state(
+    tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], optimizer: torch.optim.Optimizer, folder: Path
+) -> dict[str, Any]:
+    """Undoes ``_optimizer_parts``; a tensor shaped as its parameter gets that one's place in memory too."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    stored = sum(len(group["params"]) for group in numbers["param_groups"])
+    if stored != len(parameters):
+        raise CheckpointError(
+            f"An optimiser must have the parameters it was saved with; {folder} has {stored}, this one "
+            f"{len(parameters)}. Build it as for the training that is to be resumed."
+        )
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **numbers["state"]}.items():
+        kind, _, rest = key.partition(".")
+        if kind == "optimizer":
+            place, _, name = rest.partition(".")
+            state.setdefault(int(place), {})[name] = _laid_out(value, parameters[int(place)])
+    return {"state": state, "param_groups": numbers["param_groups"]}
+
+
+def _laid_out(value: Any, parameter: Tensor) -> Any:
+    """The same numbers with the strides of their parameter, so that resumed arithmetic is the same to the last bit."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value
+
+
+def _random_state() -> dict[str, Tensor]:
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"random.cuda.{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def _set_random_state(stored: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(stored["random.cpu"])
+    for place in range(torch.cuda.device_count()):
+        if f"random.cuda.{place}" in stored:
+            torch.cuda.set_rng_state(stored[f"random.cuda.{place}"], place)

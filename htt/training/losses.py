@@ -1,0 +1,102 @@
+"""The terms of the loss, as sums and counts, so that parts of a batch can be joined without changing a number.
+
+``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over what is known (valid
+frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``.
+
+Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
+coordinates), depth_m = lambda_1 lambda_2, object = action = lambda_3.
+
+With several workers, each sees a part of the batch, and their gradients are averaged. ``share`` gives each worker the
+means whose averaged gradients are those of the whole batch, once the counts of all workers are summed::
+
+    means = losses(prediction, batch)
+    counts = counts_of(means)                 # [terms]; sum it over the workers
+    total(share(means, counts, workers), config.loss).backward()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from htt.batch import UNKNOWN, Batch, Prediction
+from htt.config import LossConfig
+
+TERMS = ("joints_px", "depth_m", "object", "action")
+"""Names of the terms: the fields of ``LossConfig``, in order."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean that can still be joined with others: a sum, and over how many."""
+
+    total: Float[Tensor, ""]
+    count: Float[Tensor, ""]
+
+    def merge(self, other: Mean) -> Mean:
+        """The mean over both parts."""
+        return Mean(self.total + other.total, self.count + other.count)
+
+    @property
+    def value(self) -> Float[Tensor, ""]:
+        """The mean; 0, with a gradient of 0, where there is nothing to average."""
+        return self.total / torch.where(self.count > 0, self.count, 1.0)
+
+
+def losses(prediction: Prediction, batch: Batch, joints_px: Float[Tensor, "n j 2"] | None = None) -> dict[str, Mean]:
+    """Every term of the loss, without its weight: px, m, and nats.
+
+    Args:
+        prediction: what the model says of the batch.
+        batch: what is known of it.
+        joints_px: where the joints are in the image, if not where the batch says.
+    """
+    target_px = batch.joints_px if joints_px is None else joints_px
+    return {
+        "joints_px": _absolute(prediction.joints_px, target_px, batch.joint_valid[..., None].expand_as(target_px)),
+        "depth_m": _absolute(prediction.depth_m, batch.joints_m[..., 2], batch.joint_valid),
+        "object": _cross_entropy(prediction.object_logits, batch.object),
+        "action": _cross_entropy(prediction.action_logits, batch.action),
+    }
+
+
+def merge(first: Mapping[str, Mean], second: Mapping[str, Mean]) -> dict[str, Mean]:
+    """The terms of two parts of a batch, joined."""
+    return {term: mean.merge(second[term]) for term, mean in first.items()}
+
+
+def total(means: Mapping[str, Mean], config: LossConfig) -> Float[Tensor, ""]:
+    """The weighted sum of all terms; a term of weight 0 still takes part, with a gradient of 0."""
+    return torch.stack([getattr(config, term) * means[term].value for term in TERMS]).sum()
+
+
+def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
+    """Over how many each term is, in the order of ``TERMS``: what workers sum among them."""
+    return torch.stack([means[term].count for term in TERMS])
+
+
+def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:
+    """This worker's part of the whole batch's means.
+
+    Args:
+        means: of this worker's part of the batch.
+        counts: ``counts_of`` every worker's means, summed.
+        workers: over how many workers gradients are averaged.
+    """
+    return {term: Mean(means[term].total, counts[place] / workers) for place, term in enumerate(TERMS)}
+
+
+def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:
+    """Absolute differences where valid. Elsewhere a target may be anything, even NaN: it is replaced, not scaled."""
+    difference = torch.where(valid, predicted.float(), 0.0) - torch.where(valid, target.float(), 0.0)
+    return Mean(difference.abs().sum(), valid.sum().float())
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Mean:
+    total = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN, reduction="sum")
+    return Mean(total, (labels != UNKNOWN).sum().float())

@@ -1,0 +1,103 @@
+"""Every metric of the project, known once: its unit, its direction and what it says. Imports no torch.
+
+Nobody types "min" or "mm" beside a metric's name: searches, reports and checkpoints read them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from htt.errors import ConfigError, did_you_mean
+from htt.hand import HANDS
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number an evaluation gives."""
+
+    name: str
+    unit: str
+    """mm, px, m, nats, or "" for a fraction of 1 and for the loss."""
+    higher_is_better: bool
+    title: str
+    """For a table's head or a plot's axis."""
+    sentence: str
+    """What it says, for a reader who meets it the first time."""
+
+    @property
+    def mode(self) -> str:
+        """The direction as searches name it: "max" or "min"."""
+        return "max" if self.higher_is_better else "min"
+
+
+LOSSES = (
+    Metric("loss", "", False, "Loss", "The weighted sum of all terms that training minimises."),
+    Metric("loss_joints_px", "px", False, "2D loss", "Mean absolute error of a joint's place in the image."),
+    Metric("loss_depth_m", "m", False, "Depth loss", "Mean absolute error of a joint's depth."),
+    Metric("loss_object", "nats", False, "Object loss", "Cross entropy of each frame's object."),
+    Metric("loss_action", "nats", False, "Action loss", "Cross entropy of each window's action."),
+)
+
+ACCURACIES = (
+    Metric("object_accuracy", "", True, "Object accuracy", "Fraction of the frames whose object is named rightly."),
+    Metric(
+        "action_accuracy",
+        "",
+        True,
+        "Action accuracy",
+        "Fraction of the clips whose action is named rightly by the summed probabilities of their windows.",
+    ),
+    Metric(
+        "action_accuracy_hard",
+        "",
+        True,
+        "Action accuracy, hard vote",
+        "Fraction of the clips whose action is named rightly by one vote a window.",
+    ),
+)
+
+
+def _of_hands() -> Iterator[Metric]:
+    """Error and area under the curve; in camera space and relative to the wrist; of all hands and of each."""
+    for aligned, space, words in (
+        ("", "", "in camera space"),
+        ("_ra", " (wrist-aligned)", "relative to the wrist, without it"),
+    ):
+        for hand in ("", *HANDS):
+            suffix = f"{aligned}_{hand}" if hand else aligned
+            whose = f"the {hand} hand's joints" if hand else "the joints of all hands"
+            shown = f"{hand.capitalize()} hand" if hand else "Hand"
+            yield Metric(
+                f"hand_error{suffix}_mm",
+                "mm",
+                False,
+                f"{shown} error{space}",
+                f"Mean distance of {whose} from where they are, {words}; averaged over each joint first.",
+            )
+            yield Metric(
+                f"hand_auc{suffix}",
+                "",
+                True,
+                f"{shown} AUC{space}",
+                f"Area under the curve of {whose} within a growing distance, {words}.",
+            )
+
+
+METRICS = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES)}
+"""Every metric by its name."""
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        ConfigError: there is no such metric; the message lists those there are.
+    """
+    if name not in METRICS:
+        known = list(METRICS)
+        raise ConfigError(
+            f"A metric must be one that an evaluation gives; got '{name}'. There are: {', '.join(known)}."
+            f"{did_you_mean(name, known)}"
+        )
+    return METRICS[name]
