@@ -1,13 +1,13 @@
 """What TensorBoard shows of a training: scalars, the configuration beside its result, and a few drawn predictions.
 
-``tensorboard --logdir runs`` reads it while training runs. Overlays show the first, middle and last frames of the same
+``tensorboard --logdir runs`` reads it while training runs. Overlays show the same frames of the
 validation clips in every epoch, so that one can watch a hand being found: the truth in white, the prediction coloured by
 finger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +32,6 @@ class Board:
         self._config = config
         self._writer = SummaryWriter(str(folder)) if enabled else None
 
-    @property
-    def overlays(self) -> int:
-        """How many drawn predictions an epoch takes."""
-        return self._config.runtime.overlays if self._writer else 0
-
     def scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """One point of every metric."""
         if self._writer:
@@ -44,10 +39,21 @@ class Board:
                 self._writer.add_scalar(_tag(name), value, epoch)
             self._writer.flush()
 
+    def first(self, epoch: int) -> Callable[[Batch, Prediction], None]:
+        """Draws the predictions of the first batch it is given, and ignores the others."""
+        waiting = [epoch]
+
+        def draw(batch: Batch, prediction: Prediction) -> None:
+            if waiting:
+                self.predictions(waiting.pop(), batch, prediction)
+
+        return draw
+
     def predictions(self, epoch: int, batch: Batch, prediction: Prediction) -> None:
         """Draw the predicted and the true joints over some frames of a batch."""
-        if self._writer and self.overlays:
-            chosen = np.linspace(0, len(batch.frames) - 1, self.overlays).round().astype(int)
+        count = self._config.runtime.overlays
+        if self._writer and count:
+            chosen = np.linspace(0, len(batch.frames) - 1, count).round().astype(int)
             for place, index in enumerate(chosen):
                 image = overlay(batch, prediction, int(index))
                 self._writer.add_image(f"predictions/{place}", image, epoch, dataformats="HWC")

@@ -11,25 +11,28 @@ a crash could lose.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from htt.batch import Batch, DataInfo
+from htt.batch import Batch, DataInfo, Prediction
 from htt.config import Config
 from htt.data.augment import augment
 from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
-from htt.data.shards import Clips
+from htt.data.clips import Clips
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
 from htt.training import checkpoint, optim
 from htt.training.board import Board
 from htt.training.group import Group
-from htt.training.losses import Mean, losses, total
+from htt.training.losses import Mean, counts_of, losses, merge, share, total
 from htt.training.metrics import Evaluation
 
 Report = Callable[[dict[str, float], "Path | None"], None]
@@ -49,7 +52,9 @@ class Splits:
         return self.train.info
 
 
-def fit(config: Config, splits: Splits, report: Report, *, folder: Path, group: Group, resume: Path | None = None) -> HTT:
+def fit(
+    config: Config, splits: Splits, report: Report, *, folder: Path, group: Group | None = None, resume: Path | None = None
+) -> HTT:
     """Train from scratch or from a checkpoint to the last epoch, reporting once an epoch; gives the model.
 
     Args:
@@ -57,31 +62,45 @@ def fit(config: Config, splits: Splits, report: Report, *, folder: Path, group: 
         splits: training clips, and validation clips for the numbers of each epoch.
         report: called on every worker after every epoch; metrics are merged over the workers, the same for all.
         folder: where checkpoints and TensorBoard files go.
-        group: this worker and the others.
+        group: this worker and the others; none: alone on the CPU.
         resume: a checkpoint's folder to go on from; the result is what it would have been without the interruption.
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
         CheckpointError: ``resume`` belongs to another model.
     """
-    _seed(config.train.seed)
+    group = group or Group()
+    torch.manual_seed(config.train.seed)
     model = HTT(config.model, splits.info).to(group.device)
     optimizer = optim.optimizer(config.optim, model.parameters())
     precision = Precision(config.train.precision, group.device)
-    start = checkpoint.restore(resume, model, optimizer) if resume else checkpoint.Progress()
+    start = checkpoint.restore(resume, model, optimizer) if resume else checkpoint.Progress(epoch=0)
+    precision.restore(start.extra)
     parallel = group.parallel(model)
     loader = training_loader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
+    metrics: dict[str, float] = {}
     for epoch in range(start.epoch, config.train.epochs):
         began = time.monotonic()
         cursor = start.cursor if epoch == start.epoch else 0
-        trained = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
-        evaluation = evaluate(model, splits.val, config, group=group, precision=precision)
-        metrics = _epoch_metrics(config, epoch, trained, evaluation, time.monotonic() - began, optimizer)
-        saved = _save(folder, model, optimizer, config, splits.info, epoch, metrics) if group.first else None
-        board.write(epoch + 1, metrics, model, splits.val)
+        terms = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
+        trained_s = time.monotonic() - began
+        evaluation = evaluate(model, splits.val, config, group=group, precision=precision, on_batch=board.first(epoch + 1))
+        metrics = {
+            "epoch": epoch + 1,
+            **evaluation.result(),
+            **{f"train_{name}": float(mean.value) for name, mean in terms.items()},
+            "lr": optimizer.param_groups[0]["lr"],
+            "train_seconds": trained_s,
+            "seconds": time.monotonic() - began,
+        }
+        board.scalars(epoch + 1, metrics)
+        saved = None
+        if group.first:
+            progress = checkpoint.Progress(epoch + 1, extra=precision.state())
+            saved = checkpoint.save(folder / "checkpoint", model, optimizer, progress, config, splits.info, metrics)
         report(metrics, saved)
-    board.close()
+    board.close(metrics)
     return model
 
 
@@ -96,18 +115,23 @@ def train_epoch(
     group: Group | None = None,
     precision: Precision | None = None,
 ) -> dict[str, Mean]:
-    """One pass over the training windows from step ``start``: the loss terms' means over all workers."""
+    """One pass over the training windows, from step ``start`` on: the loss terms' means over all workers."""
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     model.train()
     sums: dict[str, Mean] = {}
     for step, batch in enumerate(loader.epoch(epoch, start), start):
-        rate = optim.learning_rate(config.optim, epoch * loader.steps_per_epoch + step, loader.steps_per_epoch, config.train.epochs)
+        done = epoch * loader.steps_per_epoch + step
+        rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
         optim.set_learning_rate(optimizer, rate)
-        _seed(config.train.seed, epoch, step, group.rank)
-        terms = train_step(model, batch.to(group.device), optimizer, config, group, precision, at=(epoch, step))
-        sums = merge(sums, terms)
-    return over_workers(sums, group)
+        random = step_generator(config.train.seed, done, group)
+        seen = augment(batch.to(group.device), config.data.augment, random)
+        try:
+            terms = train_step(model, seen, optimizer, config, group=group, precision=precision)
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(epoch + 1, step, error.terms) from error
+        sums = merge(sums, terms) if sums else terms
+    return _over_workers(sums, group)
 
 
 def train_step(
@@ -115,31 +139,39 @@ def train_step(
     batch: Batch,
     optimizer: torch.optim.Optimizer,
     config: Config,
-    group: Group,
-    precision: Precision,
-    at: tuple[int, int] = (0, 0),
+    *,
+    group: Group | None = None,
+    precision: Precision | None = None,
 ) -> dict[str, Mean]:
-    """One step of the optimiser: this worker's loss terms.
+    """One step of the optimiser on an (augmented) batch: this worker's loss terms.
 
     Each term is divided by its count over all workers, so that several workers take the step one worker with the joined
     batch would take, however their counts of frames differ.
     """
-    batch = augment(batch, config.data.augment)
+    group = group or Group()
+    precision = precision or Precision("fp32", group.device)
     with precision.autocast():
         prediction = model(batch.frames, batch.valid, batch.intrinsics)
     terms = losses(prediction, batch)
-    loss = total(terms, config.loss, counts=_counts(terms, group), workers=group.size)
+    counts = group.sum(counts_of(terms))
+    loss = total(share(terms, counts, group.size), config.loss)
     if not torch.isfinite(loss):
-        bad = [name for name, term in terms.items() if not torch.isfinite(term.total)]
-        raise NonFiniteLossError(at[0] + 1, at[1], bad or ["their sum"])
+        wrong = [name for name, mean in terms.items() if not torch.isfinite(mean.total)]
+        raise NonFiniteLossError(0, 0, wrong)
     optimizer.zero_grad(set_to_none=True)
     precision.step(loss, optimizer, config.optim.clip_norm)
-    return {name: term.detached() for name, term in terms.items()}
+    return {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, clips: Clips, config: Config, *, group: Group | None = None, precision: Precision | None = None
+    model: nn.Module,
+    clips: Clips,
+    config: Config,
+    *,
+    group: Group | None = None,
+    precision: Precision | None = None,
+    on_batch: Callable[[Batch, Prediction], None] | None = None,
 ) -> Evaluation:
     """Every frame of the clips once: metrics and loss, merged over the workers, the same on each."""
     group = group or Group()
@@ -151,7 +183,17 @@ def evaluate(
         with precision.autocast():
             prediction = model(here.frames, here.valid, here.intrinsics)
         evaluation.update(prediction, here)
-    return Evaluation.merged(group.gather(evaluation))
+        if on_batch:
+            on_batch(here, prediction)
+    return functools.reduce(Evaluation.merge, group.gather(evaluation))
+
+
+def step_generator(seed: int, step: int, group: Group) -> torch.Generator:
+    """The randomness of one step on one worker, as a generator; torch's own (dropout) is seeded from it too."""
+    mixed = np.random.SeedSequence([seed, step, group.rank]).generate_state(1, np.uint64)[0]
+    generator = torch.Generator(group.device).manual_seed(int(mixed >> 1))
+    torch.manual_seed(int(mixed >> 1))
+    return generator
 
 
 class Precision:
@@ -182,16 +224,21 @@ class Precision:
         self.scaler.step(optimizer)
         self.scaler.update()
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return self.scaler.state_dict()
 
-def merge(first: dict[str, Mean], second: dict[str, Mean]) -> dict[str, Mean]:
-    """Two sets of sums as one."""
-    return {name: first[name].merge(term) if name in first else term for name, term in second.items()}
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Undoes ``state``."""
+        if state:
+            self.scaler.load_state_dict(dict(state))
 
 
-def over_workers(sums: dict[str, Mean], group: Group) -> dict[str, Mean]:
+def _over_workers(sums: dict[str, Mean], group: Group) -> dict[str, Mean]:
     """The sums of all workers together, the same on each of them."""
-    names = sorted(sums)
-    if not names:
-        return {}
-    packed = group.sum(torch.stack([torch.stack([sums[n].total, sums[n].count]) for n in names]).double())
-    return {name: Mean(*packed[index]) for index, name in enumerate(names)}
+    packed = group.sum(torch.stack([torch.stack([mean.total, mean.count]) for mean in sums.values()]).double())
+    return {name: Mean(*packed[place]) for place, name in enumerate(sums)}
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return device.type == "cpu" or torch.cuda.is_bf16_supported()

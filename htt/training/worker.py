@@ -16,7 +16,7 @@ import torch
 
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
-from htt.data.shards import open_split
+from htt.data.clips import open_split
 from htt.training.group import Group, best_device
 from htt.training.loop import Report, Splits, evaluate, fit
 

@@ -1,0 +1,205 @@
+"""The final training of one configuration: its folder, its progress, its result.
+
+``runs/<name>/`` afterwards holds ``config.yaml`` (what was trained), ``metrics.json`` (every epoch, and the final
+evaluation on the validation and the test split), ``checkpoint/`` (read by ``htt.training.checkpoint.load``),
+``tensorboard/`` and Ray Train's own ``train/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import ray.train
+import ray.util.queue
+
+from cluster.trainer import trainer
+from htt.config import Config, read, to_yaml
+from htt.errors import ClusterError, HTTError, RunError, TrainingError, storage_errors
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.json"
+CHECKPOINT_FOLDER = "checkpoint"
+POLL_S = 0.2
+
+OnEpoch = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many processes train, and what each is given."""
+
+    count: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What one worker asks of Ray."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a final training leaves."""
+
+    metrics: dict[str, float]
+    """Of the last epoch on the validation split, and of the test split under ``test_...``."""
+    checkpoint: Path
+
+
+class EpochLog:
+    """``metrics.json``: every epoch as it comes, then the final evaluation. A resumed run goes on with the old file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.epochs: dict[int, dict[str, float]] = {int(entry["epoch"]): entry for entry in found.get("epochs", [])}
+        self.final: dict[str, float] = found.get("final", {})
+
+    def add(self, metrics: dict[str, float]) -> None:
+        """Write down an epoch; one that was repeated after a failure replaces the first."""
+        self.epochs[int(metrics["epoch"])] = metrics
+        self._write()
+
+    def finish(self, final: dict[str, float]) -> None:
+        """Write down the final evaluation."""
+        self.final = final
+        self._write()
+
+    def _write(self) -> None:
+        plain = {"final": self.final, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
+        with storage_errors(self._file):
+            beside = self._file.with_suffix(".tmp")
+            beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+            beside.replace(self._file)
+
+
+class EpochQueue(ray.train.UserCallback):
+    """Sends each epoch's metrics from the controller, wherever it runs, to whoever started the training."""
+
+    def __init__(self, queue: ray.util.queue.Queue) -> None:
+        self._queue = queue
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: ray.train.Checkpoint | None
+    ) -> None:
+        """Called by Ray Train once every worker has reported an epoch."""
+        self._queue.put(metrics[0])
+
+
+def claim_folder(folder: Path, config: Config, *, resume: bool) -> None:
+    """Make a run's folder, or check that it holds the same training when resuming.
+
+    Raises:
+        RunError: the name is taken, or the folder to resume holds another configuration or none.
+    """
+    file = folder / CONFIG_FILE
+    if resume:
+        if not file.exists():
+            raise RunError(f"--resume needs a run that was started; there is no {file}.")
+        if read(file).fingerprint() != config.fingerprint():
+            raise RunError(f"--resume goes on with the same training; {file} holds another configuration.")
+        return
+    if file.exists():
+        raise RunError(f"A run needs a name of its own; {folder} is taken. Choose another --name, or --resume it.")
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(to_yaml(config), encoding="utf-8")
+
+
+def run(
+    config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, storage: str | None = None
+) -> Outcome:
+    """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
+
+    A run that had finished gives its outcome again.
+
+    Args:
+        config: the training, completely.
+        folder: a claimed run folder.
+        workers: how many, and what each is given.
+        on_epoch: called in this process with each epoch's metrics.
+        storage: folder or URI that every worker's machine can write; none: ``folder``, which then must be shared.
+
+    Raises:
+        HTTError: what went wrong on a worker, as it was raised there.
+    """
+    log = EpochLog(folder / METRICS_FILE)
+    if log.final:
+        return Outcome(log.final, folder / CHECKPOINT_FOLDER)
+    with _listening(log, on_epoch) as queue:
+        job = trainer(
+            config,
+            workers=workers.count,
+            cpus_per_worker=workers.cpus,
+            gpus_per_worker=workers.gpus,
+            storage=storage or str(folder.resolve()),
+            name=f"{folder.name}-train",
+            callbacks=[EpochQueue(queue)],
+            folder=None if storage else str(folder.resolve()),
+            test=True,
+        )
+        try:
+            result = job.fit()
+        except ray.train.TrainingFailedError as error:
+            raise cause(error) from error
+    checkpoint = _keep_checkpoint(result, folder)
+    log.finish(dict(result.return_value or result.metrics or {}))
+    return Outcome(log.final, checkpoint)
+
+
+def cause(error: BaseException) -> HTTError:
+    """The error of ours behind one of Ray's, or a sentence about one that is not ours."""
+    seen: list[BaseException] = [error]
+    while seen:
+        here = seen.pop()
+        if isinstance(here, HTTError):
+            return here
+        inner = [here.__cause__, getattr(here, "cause", None), *getattr(here, "worker_failures", {}).values()]
+        seen += [item for item in inner if isinstance(item, BaseException) and item is not here]
+    last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+    return TrainingError(f"The training stopped: {last[0]} (--debug shows all of it)")
+
+
+@contextmanager
+def _listening(log: EpochLog, on_epoch: OnEpoch) -> Iterator[ray.util.queue.Queue]:
+    """A queue whose metrics a thread of this process writes down and passes on."""
+    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0})
+    done = threading.Event()
+
+    def listen() -> None:
+        while not (done.is_set() and queue.empty()):
+            with contextlib.suppress(ray.util.queue.Empty):
+                metrics = queue.get(timeout=POLL_S)
+                log.add(metrics)
+                on_epoch(metrics)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        done.set()
+        listener.join(timeout=10)
+        queue.shutdown(force=True)
+
+
+def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
+    if result.checkpoint is None:
+        raise ClusterError("A finished training must leave a checkpoint; Ray Train reported none.")
+    kept = folder / CHECKPOINT_FOLDER
+    with storage_errors(kept):
+        kept.mkdir(exist_ok=True)
+        pyarrow.fs.copy_files(
+            result.checkpoint.path, str(kept), source_filesystem=result.checkpoint.filesystem,
+            destination_filesystem=pyarrow.fs.LocalFileSystem(),
+        )  # fmt: skip
+    return kept

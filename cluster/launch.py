@@ -1,0 +1,96 @@
+"""Final training of one configuration with Ray Train, on one worker or many.
+
+::
+
+    python cluster/launch.py --config runs/<name>/best.yaml
+    python cluster/launch.py --config runs/<name>/best.yaml --workers 4 --gpus-per-worker 1 --address auto
+    python cluster/launch.py --config runs/<name>/best.yaml --set train.epochs=40 --name long
+    python cluster/launch.py --config runs/<name>/best.yaml --resume --name long
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import time
+from dataclasses import dataclass, field
+
+from cluster import capacity, connect, final
+from htt import console
+from htt.config import override, parse_set, read
+from htt.data.prepare import prepare
+from htt.errors import RunError
+from htt.training.metric_table import METRICS
+
+SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
+
+
+@dataclass
+class Options(console.Options):
+    """Train one configuration to the end, evaluate it, and leave a checkpoint."""
+
+    config: Path
+    """A configuration: runs/<name>/best.yaml, or any YAML file of one."""
+    set: console.Assignments = field(default_factory=list)
+    """Change a field, as in --set train.epochs=40; repeat for more."""
+    workers: int = 1
+    """Training processes, over all machines."""
+    cpus_per_worker: float = 1.0
+    """Cores of each worker, and its threads."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each worker."""
+    name: str | None = None
+    """Name of the run; none: final-<date>-<time>."""
+    runs: Path = Path("runs")
+    """Folder of the runs."""
+    storage: str | None = None
+    """Folder or URI (s3://, gs://) all machines can write checkpoints to; none: the run's folder."""
+    address: str | None = None
+    """A Ray cluster to join ("auto", or ray://host:10001); none: this machine."""
+    resume: bool = False
+    """Go on with the run --name from its last checkpoint."""
+
+
+def main(options: Options) -> None:
+    """Train, evaluate, and say where everything is."""
+    config = override(read(options.config), parse_set(options.set))
+    if options.resume and not options.name:
+        raise RunError("--resume needs the --name of the run to go on with.")
+    folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
+    workers = final.Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
+    with connect.connect(options.address):
+        capacity.require(workers.resources, workers.count)
+        final.claim_folder(folder, config, resume=options.resume)
+        prepare(config)
+        console.out.print(f"Training {config.train.epochs} epochs on {workers.count} worker(s); files in {folder}")
+        outcome = final.run(config, folder, workers, _show_epoch(config.train.epochs), storage=options.storage)
+    console.out.print(_summary(outcome, folder))
+
+
+def _show_epoch(epochs: int) -> final.OnEpoch:
+    def show(metrics: dict[str, float]) -> None:
+        left_s = (epochs - metrics["epoch"]) * metrics["seconds"]
+        shown = "  ".join(METRICS[name].format(metrics[name]) for name in SHOWN if name in metrics)
+        place = f"epoch {metrics['epoch']:.0f}/{epochs}"
+        console.out.print(f"{place}  {shown}  {metrics['seconds']:.1f} s an epoch, {left_s / 60:.1f} min left")
+
+    return show
+
+
+def _summary(outcome: final.Outcome, folder: Path) -> str:
+    lines = ["", "Final evaluation              validation      test"]
+    for name in SHOWN:
+        if name in outcome.metrics:
+            values = [outcome.metrics.get(f"{split}{name}") for split in ("", "test_")]
+            numbers = [METRICS[name].number(value) if value is not None else "-" for value in values]
+            lines.append(f"  {METRICS[name].title:<26} {numbers[0]:>11} {numbers[1]:>9}")
+    lines += ["", f"Checkpoint   {outcome.checkpoint}", f"All numbers  {folder / final.METRICS_FILE}"]
+    return "\n".join([*lines, f"Curves       tensorboard --logdir {folder}"])
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

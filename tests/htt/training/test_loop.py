@@ -1,0 +1,256 @@
+"""Training: it learns, it resumes to the last bit, several workers equal one, and it says when it breaks."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from htt.config import AugmentConfig, to_yaml
+from htt.data.loader import training_loader
+from htt.errors import ConfigError, NonFiniteLossError
+from htt.model.htt import HTT
+from htt.testing import random_batch, tiny_config, tiny_info
+from htt.training import checkpoint, optim
+from htt.training.group import Group
+from htt.training.loop import Precision, evaluate, fit, step_generator, train_epoch, train_step
+
+NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields}
+
+
+class Stopped(Exception):
+    """Raised by a report to end a training early."""
+
+
+def train(config, splits, folder, *, stop_after=None, resume=None):
+    """The reported metrics of a training, and its model (none if it was stopped)."""
+    reports = []
+
+    def report(metrics, saved):
+        reports.append(metrics)
+        assert checkpoint.read(saved).progress.epoch == metrics["epoch"]
+        if metrics["epoch"] == stop_after:
+            raise Stopped
+
+    try:
+        return reports, fit(config, splits, report, folder=folder, resume=resume)
+    except Stopped:
+        return reports, None
+
+
+def assert_same_weights(first, second):
+    other = second.state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_it_learns_what_it_is_shown(tiny_splits, tmp_path):
+    config = tiny_config(**{"train.epochs": 12, "model.backbone.batch_norm": "live", "optim.lr": 3e-3, **NO_AUGMENTATION})
+    reports, _ = train(config, tiny_splits, tmp_path)
+    assert [report["epoch"] for report in reports] == list(range(1, 13))
+    for term in ("joints_px", "depth_m", "action"):
+        assert reports[-1][f"train_{term}"] < 0.7 * reports[0][f"train_{term}"], term
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_splits, tmp_path):
+    _, first = train(tiny_config(), tiny_splits, tmp_path / "a")
+    _, second = train(tiny_config(), tiny_splits, tmp_path / "b")
+    _, other = train(tiny_config(**{"train.seed": 1}), tiny_splits, tmp_path / "c")
+    assert_same_weights(first, second)
+    assert not torch.equal(first.action_head.weight, other.action_head.weight)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, name):
+    config = tiny_config(
+        **{"train.epochs": 4, "optim.name": name, "model.pose.dropout": 0.2, "model.backbone.batch_norm": "live",
+           "optim.schedule": "cosine", "optim.warmup_epochs": 1.5}
+    )  # fmt: skip
+    undisturbed_reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
+    train(config, tiny_splits, tmp_path / "parts", stop_after=2)
+    reports, resumed = train(config, tiny_splits, tmp_path / "parts", resume=tmp_path / "parts" / "checkpoint")
+    assert_same_weights(undisturbed, resumed)
+    drop = {"seconds", "train_seconds"}
+    strip = [{name: value for name, value in report.items() if name not in drop} for report in undisturbed_reports[2:]]
+    assert [{name: value for name, value in report.items() if name not in drop} for report in reports] == strip
+
+
+def test_an_epoch_can_be_entered_at_its_cursor(tiny_splits, tmp_path):
+    config = tiny_config(**{"model.pose.dropout": 0.3})
+
+    def fresh():
+        torch.manual_seed(0)
+        model = HTT(config.model, tiny_splits.info)
+        return model, optim.optimizer(config.optim, model.parameters())
+
+    whole, optimizer = fresh()
+    loader = training_loader(tiny_splits.train, config)
+    train_epoch(whole, loader, optimizer, config, 0)
+
+    part, optimizer = fresh()
+    head = [batch for batch, _ in zip(loader.epoch(0), range(3), strict=False)]
+
+    class Head:
+        steps_per_epoch = loader.steps_per_epoch
+
+        def epoch(self, epoch, start):
+            return iter(head)
+
+    train_epoch(part, Head(), optimizer, config, 0)
+    checkpoint.save(tmp_path / "c", part, optimizer, checkpoint.Progress(0, 3), config, tiny_splits.info, {})
+    again, optimizer = fresh()
+    progress = checkpoint.restore(tmp_path / "c", again, optimizer)
+    train_epoch(again, loader, optimizer, config, progress.epoch, start=progress.cursor)
+    assert_same_weights(whole, again)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from htt.config import read
+from htt.training.worker import train
+folder = Path(sys.argv[1])
+def report(metrics, saved):
+    print("epoch", metrics["epoch"], flush=True)
+train(read(folder / "config.yaml"), folder, report)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tiny_splits, tmp_path):
+    config = tiny_config(**{"train.epochs": 40})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "epoch 1\n"
+    time.sleep(0.3)  # into some later epoch, anywhere
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    assert child.returncode == -signal.SIGKILL
+    reached = checkpoint.read(tmp_path / "checkpoint").progress.epoch
+    assert 1 <= reached < 40
+    _, resumed = train(config, tiny_splits, tmp_path, resume=tmp_path / "checkpoint")
+    _, undisturbed = train(config, tiny_splits, tmp_path / "whole")
+    assert_same_weights(undisturbed, resumed)
+
+
+WORKER = """
+import sys, torch, torch.distributed
+from pathlib import Path
+from htt.config import read
+from htt.training.group import Group
+from htt.training.loop import fit
+from htt.training.worker import open_splits
+folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+config = read(folder / "config.yaml")
+reports = []
+fit(config, open_splits(config), lambda metrics, saved: reports.append((metrics, saved)), folder=folder,
+    group=Group(rank, 2))
+assert all((saved is None) == (rank == 1) for _, saved in reports)
+print({name: value for name, value in reports[-1][0].items() if "seconds" not in name})
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_workers_equal_one(tiny_splits, tmp_path):
+    """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
+    config = tiny_config(**{"train.batch_size": 3, "optim.name": "sgd", "optim.lr": 1e-3, **NO_AUGMENTATION})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    workers = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert said[0] == said[1]
+    reports, alone = train(config, tiny_splits, tmp_path / "alone")
+    together, _ = checkpoint.load(tmp_path / "checkpoint")
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    merged = checkpoint.read(tmp_path / "checkpoint").metrics
+    for name in ("hand_error_mm", "loss", "action_accuracy", "train_joints_px", "train_object"):
+        assert merged[name] == pytest.approx(reports[-1][name], rel=1e-4), name
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tiny_splits, tmp_path):
+    config = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e30})
+    with pytest.raises(NonFiniteLossError, match=r"in epoch 1, step [1-9]") as caught:
+        train(config, tiny_splits, tmp_path)
+    assert set(caught.value.terms) <= {"joints_px", "depth_m", "object", "action"}
+    assert caught.value.terms
+
+
+def test_one_term_alone_is_named():
+    config, info = tiny_config(), tiny_info()
+    model = HTT(config.model, info)
+    with torch.no_grad():
+        model.action_head.bias[0] = float("nan")
+    with pytest.raises(NonFiniteLossError) as caught:
+        train_step(model, random_batch(info), optim.optimizer(config.optim, model.parameters()), config)
+    assert caught.value.terms == ("action",)
+
+
+def test_the_gradient_is_limited():
+    config, info = tiny_config(**{"optim.name": "sgd", "optim.lr": 1.0, "optim.clip_norm": 1e-3}), tiny_info()
+    model = HTT(config.model, info)
+    before = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    train_step(model, random_batch(info), optim.optimizer(config.optim, model.parameters()), config)
+    moved = torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
+    assert moved.norm().item() == pytest.approx(1e-3, rel=0.02)
+
+
+def test_a_precision_the_device_lacks_is_refused():
+    with pytest.raises(ConfigError, match=r"train.precision must be one this cpu has; got fp16. There are: fp32, bf16"):
+        Precision("fp16", torch.device("cpu"))
+
+
+def test_bf16_stays_close_to_fp32():
+    info = tiny_info()
+    losses = {}
+    for name in ("fp32", "bf16"):
+        config = tiny_config(**{"train.precision": name})
+        torch.manual_seed(0)
+        model = HTT(config.model, info)
+        optimizer = optim.optimizer(config.optim, model.parameters())
+        terms = train_step(model, random_batch(info), optimizer, config, precision=Precision(name, torch.device("cpu")))
+        losses[name] = {term: mean.value.item() for term, mean in terms.items()}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]
+
+
+def test_every_step_and_worker_has_randomness_of_its_own():
+    drawn = [
+        torch.rand(1, generator=step_generator(seed, step, Group(rank, 2))).item()
+        for seed in (0, 1) for step in (0, 1) for rank in (0, 1)
+    ]  # fmt: skip
+    assert len(set(drawn)) == 8
+
+
+def test_evaluation_sees_every_frame_once_whatever_the_batch(tiny_splits):
+    results = []
+    for batch_size in (1, 7):
+        config = tiny_config(**{"train.batch_size": batch_size})
+        torch.manual_seed(0)
+        model = HTT(config.model, tiny_splits.info)
+        results.append(evaluate(model, tiny_splits.val, config).result())
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny_config(**{"runtime.tensorboard": True, "runtime.overlays": 2})
+    reports, _ = train(config, tiny_splits, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    errors = [event.value for event in events.Scalars("hand/hand_error_mm")]
+    assert errors == pytest.approx([report["hand_error_mm"] for report in reports], rel=1e-5)
+    assert sorted(events.Tags()["images"]) == ["predictions/0", "predictions/1"]
+    assert events.Images("predictions/0")[-1].height == 270
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def test_nothing_is_left_where_it_should_not_be(tiny_splits, tmp_path):
+    train(tiny_config(), tiny_splits, tmp_path)
+    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoint"]

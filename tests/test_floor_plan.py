@@ -1,0 +1,71 @@
+"""The house stands as drawn: floors, file names, lengths, and no knob that nothing reads."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from htt.config import Config, flatten
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("htt", "tune", "cluster")
+CODE = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+LONGEST_FILE = 300
+
+
+def test_imports_only_go_down():
+    command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_file_grows_past_its_second_idea():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in CODE}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE and name not in ALLOWED} == {}
+
+
+ALLOWED = {"htt/config.py": "every knob on one page"}
+
+
+def test_scripts_rooms_shadow_nothing():
+    foreign = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())
+    foreign -= set(ROOMS)
+    names = {path.stem for room in ("tune", "cluster") for path in (ROOT / room).iterdir()} - {"__init__"}
+    assert names & foreign == set()
+
+
+def test_there_is_no_drawer_for_everything():
+    assert [path for path in CODE if path.stem in ("utils", "helpers", "misc", "common")] == []
+
+
+def test_tests_are_no_package():
+    assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+@pytest.mark.parametrize("module", ["htt.config", "tune.space", "tune.results", "tune.report", "htt.training.metric_table"])
+def test_a_run_can_be_read_without_torch_and_ray(module):
+    code = f"import {module}, sys; assert not {{'torch', 'ray'}} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_field_is_read_somewhere():
+    """A field of the configuration that nothing reads is a defect."""
+    read = set()
+    for path in CODE:
+        if path != ROOT / "htt" / "config.py":
+            nodes = ast.walk(ast.parse(path.read_text()))
+            read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert sorted(path for path in flatten(Config()) if path.rpartition(".")[2] not in read) == []
+
+
+def test_ray_is_never_imported_by_parts():
+    """``from ray import tune`` would hide the project's own ``tune``."""
+    found = []
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ray":
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert found == []
