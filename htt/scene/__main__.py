@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from htt.camera import project
 from htt.errors import storage_errors
@@ -72,10 +74,8 @@ SHOWN = (
 )
 
 
-def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool):
+def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool) -> Figure:
     """A matplotlib figure with a row of ``columns`` frames for each plan."""
-    from matplotlib.figure import Figure
-
     inches = (columns * width / 100, len(plans) * (height + 18) / 100)
     figure = Figure(figsize=inches)
     axes = figure.subplots(len(plans), columns, squeeze=False)
@@ -94,7 +94,7 @@ def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int,
     return figure
 
 
-def _overlay(axis, clip: RenderedClip, frame: int) -> None:
+def _overlay(axis: Axes, clip: RenderedClip, frame: int) -> None:
     """Bones coloured by finger, a dot on every joint; absent hands are left out."""
     for hand in range(len(HANDS)):
         if not clip.hand_valid[frame, hand]:

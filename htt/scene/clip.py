@@ -81,7 +81,7 @@ class RenderedClip:
 def plan(clips: Mapping[str, int], frames: int, seed: int) -> list[ClipPlan]:
     """The clips of a benchmark.
 
-    Actions take turns in a seeded order. Subjects and seeds (hence rooms, objects, head paths) of two splits never meet.
+    Actions take turns in a seeded order. Subjects and seeds (hence rooms, objects, head paths) of splits never meet.
 
     Args:
         clips: Number of clips of each split, by its name.
@@ -137,7 +137,8 @@ def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:
     """One frame of a stage as an image [h*w 3] in 0..1, with ``samples`` x ``samples`` points of surface a pixel."""
     camera = stage.cameras[frame]
     rays = camera.rays()
-    image = background(camera, rays, stage.room, stage.shadows[frame])
+    shadow = stage.caster.shadow(stage.vertices_m[frame], stage.room.light)
+    image = background(camera, rays, stage.room, shadow)
     seen = visible(stage, frame, samples)
     fine_width = samples * camera.width
     pixel = seen.pixel // fine_width // samples * camera.width + seen.pixel % fine_width // samples

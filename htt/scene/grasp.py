@@ -48,6 +48,8 @@ class Style:
 STYLES = {
     # Around a bottle or box from its right side.
     "side": Style((-1, 0.25, -0.05), (-0.25, 1, 0.12), (1, -0.25, 0.55), (0.012, 0, 0), 0.55),
+    # The same, high enough for the index finger to reach a trigger.
+    "trigger": Style((-1, 0.25, -0.05), (-0.25, 1, 0.2), (1, -0.25, 0.80), (0.012, 0, 0), 0.55),
     # From above with the finger tips, arm to the right so that it does not hide the work.
     "top": Style(
         (-0.30, 0.25, -0.85), (-0.80, 0.55, -0.45), (0, 0, 1), (0.030, -0.030, 0.045), 0.8, elbow_m=(0.45, -0.22, 0.03)
@@ -57,7 +59,9 @@ STYLES = {
     # Under the edge of an open book, thumb on the page.
     "under": Style((-0.45, 0.25, 0.85), (-0.85, 0.60, 0.0), (1, -0.25, 0), (0.030, 0, -0.008), 0.25),
     "receive": Style((-0.35, 0.1, 1), (-0.5, 1, 0.1), opposition=0.3, closure=(0.2, 0.22, 0.25, 0.28, 0.3)),
-    "rub over": Style((-0.1, 0.15, -1), (-0.85, 0.7, 0.05), (0, 0, 0), (0.0, 0, 0.030), 0.2, (0.1, 0.15, 0.15, 0.17, 0.2)),
+    "rub over": Style(
+        (-0.1, 0.15, -1), (-0.85, 0.7, 0.05), (0, 0, 0), (0.0, 0, 0.030), 0.2, (0.1, 0.15, 0.15, 0.17, 0.2)
+    ),
     "rub under": Style((-0.1, 0.15, -1), (-0.6, 1, 0.05), (0, 0, 0), (0.0, 0, -0.012), 0.2, (0.1, 0.1, 0.1, 0.1, 0.1)),
     "rest": Style((-0.3, 0.2, -1), (-0.3, 1, 0.1), opposition=0.4, closure=(0.2, 0.22, 0.25, 0.28, 0.3)),
 }

@@ -142,7 +142,7 @@ class HandSurface:
         caps = []
         for finger, knuckle in enumerate(_KNUCKLES, start=1):
             top = self.joints[knuckle] + 2.1 * self.frames[finger, 0, :, 1]
-            caps.append(self._capsule(top, top + [0, 1, 0], 8.6, 8.2))
+            caps.append(self._capsule(top, top + np.array([0, 1, 0]), 8.6, 8.2))
         return caps
 
     def _finger(self, finger: int) -> list[Capsule]:
@@ -164,7 +164,5 @@ class HandSurface:
             capsules.append(Capsule(*pad, 0.84 * radius, 0.84 * radius))
             if bone:
                 bump = start + 0.13 * radii[bone] * dorsal
-                capsules.append(
-                    Capsule(bump - 1.2 * along, bump + 1.2 * along, 0.86 * radii[bone], 0.85 * radii[bone])
-                )
+                capsules.append(Capsule(bump - 1.2 * along, bump + 1.2 * along, 0.86 * radii[bone], 0.85 * radii[bone]))
         return capsules

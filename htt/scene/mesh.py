@@ -52,7 +52,9 @@ def grid_faces(rows: int, columns: int) -> np.ndarray:
 def box(size_m: ArrayLike, colour: ArrayLike, points: int = 2) -> Mesh:
     """A box that stands on z = 0 around the z axis; each side is a grid of ``points`` by ``points`` vertices."""
     half = np.asarray(size_m, float) / 2
-    sides, normals, faces = [], [], []
+    sides: list[np.ndarray] = []
+    normals: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
     line = np.linspace(-1.0, 1.0, points)
     for axis in range(3):
         for sign in (-1.0, 1.0):
@@ -64,7 +66,7 @@ def box(size_m: ArrayLike, colour: ArrayLike, points: int = 2) -> Mesh:
             faces.append(grid_faces(points, points) + len(faces) * points * points)
             sides.append(side * half)
             normals.append(np.tile(sign * np.eye(3)[axis], (points * points, 1)))
-    vertices = np.concatenate(sides) + [0, 0, half[2]]
+    vertices = np.concatenate(sides) + np.array([0, 0, half[2]])
     colours = np.tile(np.asarray(colour, float), (len(vertices), 1))
     return Mesh(vertices, np.concatenate(normals), np.concatenate(faces), colours)
 

@@ -121,14 +121,14 @@ def timing(frames: int, rng: np.random.Generator) -> np.ndarray:
 def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Coordinates [3] (m) of the places that programs name."""
     hold = np.array([rng.uniform(-0.06, 0.05), rng.uniform(-0.04, 0.07), rng.uniform(0.05, 0.11)])
-    spout = hold + [0.04, 0.02, 0.09]
+    spout = hold + np.array([0.04, 0.02, 0.09])
     raised = rng.choice([0.0, rng.uniform(0.02, 0.06)])
     return {
         "table": np.array([rng.uniform(-0.08, 0.10), rng.uniform(-0.02, 0.14), 0.0]),
         "hold": hold,
         "work": np.array([hold[0], hold[1] + 0.02, raised]),
         "spout": spout,
-        "near": hold + [rng.uniform(-0.03, 0.03), -0.03, 0.03],
+        "near": hold + np.array([rng.uniform(-0.03, 0.03), -0.03, 0.03]),
         "aside": np.array([rng.choice([-1, 1]) * rng.uniform(0.13, 0.19), rng.uniform(0.10, 0.20), 0.0]),
         "front": np.array([rng.uniform(-0.04, 0.04), rng.uniform(-0.03, 0.05), rng.uniform(0.09, 0.13)]),
         "cup": np.array([spout[0] - 0.17, spout[1], 0.0]),

@@ -99,15 +99,14 @@ def cup(rng: np.random.Generator) -> Mesh:
     """A mug to pour into."""
     radius, height = rng.uniform(0.036, 0.044), rng.uniform(0.075, 0.095)
     colour, inside = np.append(rng.uniform(0.3, 0.95, 3), _PLASTIC), np.array(_INSIDE)
-    profile = [(0, 0), (radius, 0), (radius, 0), (radius, height), (radius * 0.88, height), (radius * 0.8, height * 0.3)]
-    profile += [(0, height * 0.3)]
-    return lathe(profile, [colour, colour, colour, colour, colour, inside, inside])
+    profile = [(0, 0), (1, 0), (1, 0), (1, 1), (0.88, 1), (0.8, 0.3), (0, 0.3)]
+    return lathe(np.array(profile) * [radius, height], [*[colour] * 5, inside, inside])
 
 
 _Parts = tuple[Mesh, Mesh | None, Mesh | None]
 
 
-def _book(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) -> _Parts:
+def _book(size: np.ndarray, main: np.ndarray, _accent: np.ndarray, opened: bool) -> _Parts:
     if not opened:
         pages = box(size * [0.97, 0.97, 0.8], (0.93, 0.91, 0.85, 0.0)).moved(np.eye(3), (0.003, 0, 0.1 * size[2]))
         covers = [box(size * [1, 1, 0.1], main, _BOX_POINTS).moved(np.eye(3), (0, 0, z * size[2])) for z in (0, 0.9)]
@@ -116,9 +115,9 @@ def _book(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) 
     halves = []
     for side in (-1, 1):
         cover = box(size * [0.5, 1, 0.15], main)
-        page = box(size * [0.47, 0.96, 0.25], (0.94, 0.92, 0.87, 0.0), 9).moved(np.eye(3), (0, 0, 0.15 * size[2]))
+        page = box(size * [0.47, 0.96, 0.25], (0.94, 0.92, 0.87, 0.0), 13).moved(np.eye(3), (0, 0, 0.15 * size[2]))
         # Lines of print: every second row of the page's grid, but for the margins.
-        rows = np.round((page.vertices[:, 1] / size[1] / 0.96 + 0.5) * 8).astype(int)
+        rows = np.round((page.vertices[:, 1] / size[1] / 0.96 + 0.5) * 12).astype(int)
         inner = np.abs(page.vertices[:, 0]) < 0.4 * 0.47 * size[0]
         page.colours[(rows % 2 == 1) & inner & (page.normals[:, 2] > 0.5), :3] = 0.45
         halves.append(merged([cover, page]).moved(about("y", -0.22 * side), (side * 0.245 * size[0], 0, 0)))
@@ -141,7 +140,7 @@ def _capsule_box(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened:
     return body, None, lathe(profile, [metal] * len(profile), 12)
 
 
-def _milk(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) -> _Parts:
+def _milk(size: np.ndarray, main: np.ndarray, accent: np.ndarray, _opened: bool) -> _Parts:
     lower = box(size * [1, 1, 0.82], main, _BOX_POINTS)
     roof = box(size * [1, 1, 0.18], accent, 3)
     top = roof.vertices[:, 2] > 0.17 * size[2]
@@ -150,18 +149,18 @@ def _milk(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) 
     return merged([lower, roof.moved(np.eye(3), (0, 0, 0.82 * size[2]))]), _cap(0.016, 0.018, cap), None
 
 
-def _bottle(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) -> _Parts:
+def _bottle(size: np.ndarray, main: np.ndarray, accent: np.ndarray, _opened: bool) -> _Parts:
     body = _banded(size[0] / 2, size[2], main, accent, shoulder=0.5)
     return body, _cap(0.017, 0.028, np.array([*np.clip(accent[:3] * 0.5, 0, 1), _PLASTIC])), None
 
 
-def _spray(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) -> _Parts:
+def _spray(size: np.ndarray, main: np.ndarray, accent: np.ndarray, _opened: bool) -> _Parts:
     body = _banded(size[0] / 2, size[2], main, accent, shoulder=0.4)
     dark = np.array([*np.clip(accent[:3] * 0.4 + 0.05, 0, 1), _PLASTIC])
-    top = np.array([0, 0, size[2]])
-    head = box((0.022, 0.060, 0.022), dark).moved(np.eye(3), top + [0, 0.012, 0.022])
-    trigger = box((0.010, 0.010, 0.040), dark).moved(about("x", 0.35), top + [0, 0.030, -0.012])
-    return merged([body, _cap(0.014, 0.024, dark).moved(np.eye(3), top), head, trigger]), None, None
+    neck = _cap(0.014, 0.024, dark).moved(np.eye(3), (0, 0, size[2]))
+    head = box((0.022, 0.060, 0.022), dark).moved(np.eye(3), (0, 0.012, size[2] + 0.022))
+    trigger = box((0.010, 0.010, 0.040), dark).moved(about("x", 0.35), (0, 0.030, size[2] - 0.012))
+    return merged([body, neck, head, trigger]), None, None
 
 
 def _chips(size: np.ndarray, main: np.ndarray, accent: np.ndarray, opened: bool) -> _Parts:
@@ -190,10 +189,21 @@ def _banded(radius: float, height: float, main: np.ndarray, accent: np.ndarray, 
     """A cylinder with a band in the accent colour; ``shoulder`` is the top's radius relative to the body's."""
     main, accent = np.append(main[:3], _PLASTIC), np.append(accent[:3], _PLASTIC)
     top = 0.9 if shoulder < 1 else 1.0
-    rings = [(0, 0, main), (1, 0, main), (1, 0, main), (1, 0.2, main), (1, 0.2, accent), (1, 0.4, accent)]
-    rings += [(1, 0.6, accent), (1, 0.6, main), (1, top, main), (1, top, main), (shoulder, 1, main)]
-    rings += [(shoulder, 1, main), (0.85 * shoulder, 1, main), (0, 1, main)]
-    return lathe([(r * radius, z * height) for r, z, _ in rings], [colour for *_, colour in rings], 18)
+    profile: list[tuple[float, float]] = [
+        (0, 0),
+        (1, 0),
+        (1, 0),
+        (1, 0.2),
+        (1, 0.2),
+        (1, 0.4),
+        (1, 0.6),
+        (1, 0.6),
+        (1, top),
+        (1, top),
+    ]
+    profile += [(shoulder, 1), (shoulder, 1), (0.85 * shoulder, 1), (0, 1)]
+    colours = [*[main] * 4, *[accent] * 3, *[main] * 7]
+    return lathe(np.array(profile) * [radius, height], colours, 18)
 
 
 def _cap(radius: float, height: float, colour: np.ndarray) -> Mesh:

@@ -1,7 +1,8 @@
 """What each verb does, as data: key frames over the phase of a motion, which runs from 0 to 1.
 
-Every program is written for a leading right hand; ``htt.scene.motion`` plays it, mirrors it for left-handers, and plays
-it backwards for the verbs that undo another. A track is a row of (phase, value) keys with minimum-jerk movement between.
+Every program is written for a leading right hand; ``htt.scene.motion`` plays it, mirrors it for left-handers, and
+plays it backwards for the verbs that undo another. A track is a row of (phase, value) keys with minimum-jerk movement
+between.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ READ_BOX = Program(
     tilt=((0, (0, 0, 0)), (0.35, (-0.5, 0, 0.5)), (0.7, (-0.6, 0.1, -0.3)), (1, (-0.4, 0, 0.2))),
 )
 SPRAY = Program(
-    Role("side", reach=ALWAYS),
+    Role("trigger", reach=ALWAYS),
     place=((0, "hold"), (0.4, "near"), (1, "hold")),
     tilt=((0, (-0.1, 0, 0)), (0.4, (-0.35, 0, 0.3)), (1, (-0.15, 0, 0))),
     oscillation=Oscillation((3, 6), shift_m=(0, 0.004, 0), closure=(0.0, 0.16, 0.0, 0.0, 0.0)),

@@ -51,7 +51,7 @@ def make_room(rng: np.random.Generator) -> Room:
     if rng.random() < 0.5:
         pattern = _grain(pattern, rng)
     table = base * (1.0 - rng.uniform(0.08, 0.25) * pattern[..., None])
-    paint = np.clip(rng.uniform(0.5, 0.9) + rng.uniform(-0.07, 0.07, 3), 0, 1)
+    paint = np.clip(rng.uniform(0.5, 0.9) + rng.uniform(-0.04, 0.04, 3), 0, 1)
     wall = paint + 0.15 * (_clouds(rng)[..., None] - 0.5)
     has_mat = rng.random() < 0.35
     return Room(
@@ -59,7 +59,7 @@ def make_room(rng: np.random.Generator) -> Room:
         wall.astype(np.float32),
         wall_m=rng.uniform(0.55, 0.9),
         mat_m=np.array([rng.uniform(-0.05, 0.05), rng.uniform(0.0, 0.1), *(has_mat * rng.uniform(0.14, 0.28, 2))]),
-        mat_colour=rng.uniform(0.15, 0.85, 3).astype(np.float32),
+        mat_colour=(rng.uniform(0.2, 0.8) + rng.uniform(-0.12, 0.12, 3)).astype(np.float32),
         light=unit([rng.uniform(-0.5, 0.5), rng.uniform(-0.6, 0.2), 1.0]).astype(np.float32),
         gain=(rng.uniform(0.85, 1.15) * (1.0 + rng.uniform(-0.06, 0.06, 3))).astype(np.float32),
     )

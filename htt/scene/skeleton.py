@@ -41,7 +41,7 @@ REST_ANGLES = np.array(
         (0.15, 0.17, 0.22, 0.12),
     ]
 )
-"""Angles of the relaxed hand the mesh is built in: (abduction, or opposition of the thumb; flexion of the three bones)."""
+"""Angles the mesh is built in, a relaxed hand: (abduction, or opposition of the thumb; flexion of the three bones)."""
 
 _FAN = np.radians([0, -2, 0, 3, 8])
 _KNUCKLE_ARCH = np.radians([0, -7, -1, 6, 14])

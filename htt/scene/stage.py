@@ -15,7 +15,8 @@ from htt.scene.motion import HandPath, Path, Performance, play, wander
 from htt.scene.programs import VERB_AND_NOUN, Program, program
 from htt.scene.room import Room, make_room
 from htt.scene.rotations import about, looking
-from htt.scene.shading import Camera, shadow_maps
+from htt.scene.shading import Camera
+from htt.scene.shadow import Caster
 from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject
 
 PARTS = (*HANDS, "arms", "thing", "clutter")
@@ -23,6 +24,7 @@ PARTS = (*HANDS, "arms", "thing", "clutter")
 
 _FOCAL = 0.60
 """Focal length in image widths: 80 degrees across, as a wide head camera has."""
+_GAZE_M = np.array([0.0, 0.05, 0.06])
 _STREAMS = ("room", "object", "motion", "head", "clutter", "clothes")
 _CLUTTER_APART_M = 0.13
 
@@ -37,7 +39,7 @@ class Stage:
         faces: [3 f].
         colours: [v 4] float32, with gloss.
         part: [v] index into PARTS.
-        shadows: [t cells cells], see ``shading.shadow_maps``.
+        caster: What throws shadows on the table.
         cameras: One a frame.
         joints_m: [t 42 3] camera space.
         room: What is behind.
@@ -48,7 +50,7 @@ class Stage:
     faces: np.ndarray
     colours: np.ndarray
     part: np.ndarray
-    shadows: np.ndarray
+    caster: Caster
     cameras: list[Camera]
     joints_m: np.ndarray
     room: Room
@@ -170,7 +172,7 @@ def _cameras(person: Subject, frames: int, width: int, height: int, rng: np.rand
     """The head's path: a place and a gaze that drift, and a little roll."""
     matrix = intrinsics(_FOCAL * width, _FOCAL * width, width / 2, height / 2)
     eye = person.eye_m + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.018, rng, cycles=2.0)
-    target = [0.0, 0.05, 0.04] + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.02, rng, cycles=2.0)
+    target = _GAZE_M + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.02, rng, cycles=2.0)
     roll = rng.uniform(-0.04, 0.04) + wander(frames, 0.03, rng, cycles=2.0)[:, 0]
     rotation = looking(eye, target, roll)
     return [Camera(matrix, width, height, rotation[frame], eye[frame]) for frame in range(frames)]
@@ -181,15 +183,16 @@ def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Came
     offsets = np.cumsum([0, *counts[:-1]])
     vertices = np.concatenate([actor.vertices for actor in actors], axis=1)
     faces = np.concatenate([actor.faces + offset for actor, offset in zip(actors, offsets, strict=True)])
+    faces = np.ascontiguousarray(faces.T)
     part = np.repeat([PARTS.index(actor.part) for actor in actors], counts)
     joints = [camera.view(points) for camera, points in zip(cameras, joints_world, strict=True)]
     return Stage(
         vertices_m=vertices,
         normals=np.concatenate([actor.normals for actor in actors], axis=1),
-        faces=np.ascontiguousarray(faces.T),
+        faces=faces,
         colours=np.concatenate([actor.colours for actor in actors]).astype(np.float32),
         part=part,
-        shadows=shadow_maps(vertices, faces, room),
+        caster=Caster.over(vertices[0], faces),
         cameras=cameras,
         joints_m=np.stack(joints),
         room=room,

@@ -13,7 +13,7 @@ from htt.scene.hands import Hand
 from htt.scene.mesh import Mesh, grid_faces
 from htt.scene.skeleton import HandShape
 
-SUBJECTS = {"train": range(0, 6), "val": range(100, 102), "test": range(200, 202)}
+SUBJECTS = {"train": range(6), "val": range(100, 102), "test": range(200, 202)}
 """Numbers of the subjects of each split."""
 
 _LEFT_HANDED_EVERY = 3
@@ -54,7 +54,7 @@ def subject(number: int) -> Subject:
     """The person with this number."""
     rng = np.random.default_rng([7, number])
     lengths = rng.uniform(0.92, 1.08) * rng.uniform(0.97, 1.03, 5)
-    shape = HandShape(tuple(lengths.round(3).tolist()), round(rng.uniform(0.9, 1.1), 3), round(rng.uniform(0.94, 1.06), 3))
+    shape = HandShape(tuple(lengths.tolist()), girth=rng.uniform(0.9, 1.1), palm=rng.uniform(0.94, 1.06))
     size = rng.uniform(0.88, 1.10)
     tone = np.clip(np.array(_TONES[rng.integers(len(_TONES))]) * rng.uniform(0.95, 1.05), 0, 1)
     eye = _EYE_M + rng.uniform(-0.04, 0.04, 3)
