@@ -17,8 +17,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from htt.data import manifest as manifests
-from htt.data import shards
+from htt.data import shards, targets
 from htt.data.source import ClipRecord
+from htt.data.targets import Targets
 from htt.errors import DataError
 
 _LABELS = ("id", "subject", "action", "object", "intrinsics", "jpegs")
@@ -63,6 +64,7 @@ class Clips(Sequence[ClipRecord]):
         self._place = [(shard, row) for shard, entry in enumerate(entries) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
         self._views: dict[int, _View] = {}
+        self._targets: dict[int, Targets] = {}
         self._read_labels()
 
     def __len__(self) -> int:
@@ -89,7 +91,7 @@ class Clips(Sequence[ClipRecord]):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": {}, "_views": {}}
+        return {**self.__dict__, "_readers": {}, "_views": {}, "_targets": {}}
 
     def frame_count(self, clip: int) -> int:
         """How many frames a clip has."""
@@ -98,6 +100,14 @@ class Clips(Sequence[ClipRecord]):
     def joints(self, clip: int) -> np.ndarray:
         """[t j 3] joints of all frames of a clip: camera space, metres; anything where the hand is not valid."""
         return self._view(clip).joints_m
+
+    def targets(self, clip: int) -> Targets:
+        """What a model should say about the hands in all frames of a clip."""
+        found = self._targets.get(clip)
+        if found is None:
+            found = targets.make(self.joints(clip), self.hand_valid(clip), self.intrinsics[clip])
+            self._targets[clip] = found
+        return found
 
     def hand_valid(self, clip: int) -> np.ndarray:
         """[t hands] whether each hand is in the frame."""

@@ -14,14 +14,12 @@ import numpy as np
 import torch
 import torch.utils.data
 
-from htt import camera
 from htt.batch import Batch
 from htt.config import Config
 from htt.data import stream
 from htt.data.clips import Clips, as_frames
 from htt.data.windows import Windows, evaluation_windows, training_windows
 from htt.errors import DataError
-from htt.hand import JOINTS_PER_HAND
 
 EVALUATION_BATCHES = 8
 """An evaluation batch has up to that many times train.batch_size windows: no gradient has to be kept."""
@@ -50,32 +48,19 @@ class Assembler:
             self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
             first += len(window.frames)
         clip = np.array([window.clip for window in picked])
-        joints_m = np.concatenate([self.clips.joints(window.clip)[window.frames] for window in picked])
-        hands = np.concatenate([self.clips.hand_valid(window.clip)[window.frames] for window in picked])
-        matrix = self.clips.intrinsics[clip]
-        joints_m, joints_px, joint_valid = _targets(joints_m, hands, np.repeat(matrix, counts, axis=0))
+        targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         return Batch(
             frames=as_frames(images),
             valid=torch.from_numpy(np.arange(counts.max()) < counts[:, None]),
-            intrinsics=torch.from_numpy(matrix.astype(np.float32)),
-            joints_m=torch.from_numpy(joints_m),
-            joints_px=torch.from_numpy(joints_px),
-            joint_valid=torch.from_numpy(joint_valid),
+            intrinsics=torch.from_numpy(self.clips.intrinsics[clip].astype(np.float32)),
+            joints_m=torch.from_numpy(np.concatenate([target.joints_m for target in targets])),
+            joints_px=torch.from_numpy(np.concatenate([target.joints_px for target in targets])),
+            joint_valid=torch.from_numpy(np.concatenate([target.joint_valid for target in targets])),
             object=torch.from_numpy(np.repeat(self.clips.object[clip], counts)),
             action=torch.from_numpy(self.clips.action[clip]),
             clip=torch.from_numpy(clip),
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
         )
-
-
-def _targets(joints_m: np.ndarray, hands: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Joints [n j 3], their pixels [n j 2] and validity [n j]; zero where not valid, so that no sum meets a NaN."""
-    depth = joints_m[..., 2]
-    valid = np.repeat(hands, JOINTS_PER_HAND, axis=1) & (depth > 0) & np.isfinite(joints_m).all(axis=-1)
-    joints_m = np.where(valid[..., None], joints_m, np.float32(0))
-    safe = np.where(valid[..., None], joints_m, np.float32(1))
-    pixels = camera.project(safe, matrix[:, None]).astype(np.float32)
-    return joints_m, np.where(valid[..., None], pixels, np.float32(0)), valid
 
 
 class Decoder:

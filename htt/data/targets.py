@@ -1,0 +1,35 @@
+"""What a model should say about the hands of a clip's frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from htt import camera
+from htt.hand import JOINTS_PER_HAND
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The joints of some frames; zero where not valid, so that no sum meets a NaN."""
+
+    joints_m: np.ndarray
+    """[t j 3] float32, camera space, metres."""
+    joints_px: np.ndarray
+    """[t j 2] float32, their projection."""
+    joint_valid: np.ndarray
+    """[t j] bool: its hand is in the frame, and the joint lies before the camera."""
+
+    def of(self, frames: np.ndarray) -> Targets:
+        """Those of the frames with the given indices."""
+        return Targets(self.joints_m[frames], self.joints_px[frames], self.joint_valid[frames])
+
+
+def make(joints_m: np.ndarray, hand_valid: np.ndarray, intrinsics: np.ndarray) -> Targets:
+    """The targets of a clip from its joints [t j 3], which hands are in the frame [t hands], and the camera [3 3]."""
+    valid = np.repeat(hand_valid, JOINTS_PER_HAND, axis=1) & (joints_m[..., 2] > 0) & np.isfinite(joints_m).all(axis=-1)
+    before_camera = np.where(valid[..., None], joints_m, np.float32(1))
+    pixels = camera.project(before_camera.astype(np.float64), intrinsics).astype(np.float32)
+    zero = np.float32(0)
+    return Targets(np.where(valid[..., None], joints_m, zero), np.where(valid[..., None], pixels, zero), valid)
