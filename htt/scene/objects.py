@@ -188,21 +188,12 @@ _BUILDERS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, bool], _Parts
 def _banded(radius: float, height: float, main: np.ndarray, accent: np.ndarray, shoulder: float) -> Mesh:
     """A cylinder with a band in the accent colour; ``shoulder`` is the top's radius relative to the body's."""
     main, accent = np.append(main[:3], _PLASTIC), np.append(accent[:3], _PLASTIC)
-    top = 0.9 if shoulder < 1 else 1.0
-    profile: list[tuple[float, float]] = [
-        (0, 0),
-        (1, 0),
-        (1, 0),
-        (1, 0.2),
-        (1, 0.2),
-        (1, 0.4),
-        (1, 0.6),
-        (1, 0.6),
-        (1, top),
-        (1, top),
-    ]
-    profile += [(shoulder, 1), (shoulder, 1), (0.85 * shoulder, 1), (0, 1)]
-    colours = [*[main] * 4, *[accent] * 3, *[main] * 7]
+    # Radius and height as shares of the body's; a place named twice is a sharp edge or a change of colour.
+    lower: list[tuple[float, float]] = [(0, 0), (1, 0), (1, 0), (1, 0.2)]
+    band: list[tuple[float, float]] = [(1, 0.2), (1, 0.4), (1, 0.6)]
+    upper: list[tuple[float, float]] = [(1, 0.6), (1, 0.9), (1, 0.9)] if shoulder < 1 else [(1, 0.6)]
+    upper += [(shoulder, 1), (shoulder, 1), (0.85 * shoulder, 1), (0, 1)]
+    profile, colours = [*lower, *band, *upper], [*[main] * len(lower), *[accent] * len(band), *[main] * len(upper)]
     return lathe(np.array(profile) * [radius, height], colours, 18)
 
 

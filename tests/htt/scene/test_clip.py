@@ -1,0 +1,194 @@
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from htt.camera import project
+from htt.errors import ConfigError
+from htt.hand import BONES, JOINTS_PER_HAND
+from htt.scene import ACTIONS, OBJECTS, ClipPlan, plan, render
+from htt.scene.clip import hands_in_view, visible
+from htt.scene.stage import PARTS, set_stage
+from htt.scene.subject import SUBJECTS, subject
+
+ROOT = Path(__file__).resolve().parents[3]
+DIGEST = """
+import hashlib
+from htt.scene import plan, render
+clip = render(plan({"val": 3}, 6, 11)[2], 48, 27)
+print(hashlib.sha256(clip.frames.tobytes() + clip.joints_m.tobytes() + clip.hand_valid.tobytes()).hexdigest())
+"""
+
+
+def one(action, frames=4, person=0, seed=5):
+    return ClipPlan("train", 0, person, seed, action, frames)
+
+
+@pytest.mark.parametrize("action", range(len(ACTIONS)), ids=ACTIONS)
+def test_every_action_renders(action):
+    clip = render(one(action), 48, 27)
+    assert clip.frames.shape == (4, 27, 48, 3)
+    assert clip.frames.dtype == np.uint8
+    assert clip.joints_m.shape == (4, 42, 3)
+    assert clip.joints_m.dtype == np.float32
+    assert clip.intrinsics.shape == (3, 3)
+    assert clip.intrinsics.dtype == np.float64
+    assert clip.hand_valid.shape == (4, 2)
+    assert clip.hand_valid.any(axis=1).all(), "a hand is always at work"
+    assert np.isfinite(clip.joints_m).all()
+    assert clip.frames.std() > 10, "not an empty picture"
+    assert ACTIONS[action].endswith(OBJECTS[one(action).object])
+
+
+def test_a_plan_gives_the_same_bytes_in_another_process():
+    clip = render(plan({"val": 3}, 6, 11)[2], 48, 27)
+    here = hashlib.sha256(clip.frames.tobytes() + clip.joints_m.tobytes() + clip.hand_valid.tobytes()).hexdigest()
+    environment = {**os.environ, "PYTHONHASHSEED": "3", "PYTHONPATH": str(ROOT)}
+    there = subprocess.run(
+        [sys.executable, "-c", DIGEST], env=environment, cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert there.stdout.strip() == here
+
+
+def test_another_seed_gives_another_clip():
+    first, second = render(one(4, seed=1), 32, 18), render(one(4, seed=2), 32, 18)
+    assert (first.frames != second.frames).mean() > 0.5
+    assert np.abs(first.joints_m - second.joints_m).max() > 0.01
+
+
+def test_the_size_changes_the_picture_but_not_the_pose():
+    small, large = render(one(4), 48, 27), render(one(4), 192, 108)
+    np.testing.assert_allclose(small.joints_m, large.joints_m, atol=1e-6)
+    np.testing.assert_allclose(small.intrinsics[:2] * 4, large.intrinsics[:2])
+
+
+@pytest.mark.parametrize("action", [4, 16, 30, 34])
+def test_joints_project_onto_the_pixels_of_their_hand(action):
+    width, height = 128, 72
+    stage = set_stage(action, 1, 9, 12, width, height)
+    hits = total = 0
+    for frame in range(0, 12, 2):
+        seen = visible(stage, frame)
+        part = np.full(width * height, -1)
+        part[seen.pixel] = stage.part[stage.faces[0][seen.face]]
+        part = part.reshape(height, width)
+        pixels = project(stage.joints_m[frame], stage.cameras[frame].matrix).reshape(2, JOINTS_PER_HAND, 2)
+        for hand in range(2):
+            for column, row in np.floor(pixels[hand]).astype(int):
+                if 1 <= column < width - 1 and 1 <= row < height - 1:
+                    around = part[row - 1 : row + 2, column - 1 : column + 2]
+                    hidden = np.isin(around, [i for i in range(len(PARTS)) if i != hand]).any()
+                    own = (around == hand).any()
+                    hits, total = hits + own, total + (own or not hidden)
+    assert total > 50
+    assert hits / total > 0.97
+
+
+def test_a_hand_is_the_same_hand_all_through_a_clip():
+    joints = render(one(22, frames=8), 32, 18).joints_m.astype(float).reshape(8, 2, JOINTS_PER_HAND, 3)
+    length = np.stack([np.linalg.norm(joints[:, :, b] - joints[:, :, a], axis=-1) for a, b in BONES])
+    np.testing.assert_allclose(length, np.broadcast_to(length[:, :1, :1], length.shape), atol=1e-5)
+    assert (length > 0.01).all()
+
+
+def test_a_hand_outside_the_image_is_absent():
+    matrix = np.array([[20.0, 0, 16], [0, 20, 9], [0, 0, 1]])
+    joints = np.zeros((4, 42, 3))
+    joints[..., 2] = 0.5
+    joints[1, :21, 0] = 5.0  # to the right of the image
+    joints[2, 21:, 2] = -0.5  # behind the camera
+    joints[3, :21, 0] = 5.0
+    joints[3, 7, 0] = 0.0  # one joint is enough
+    expected = [[True, True], [False, True], [True, False], [True, True]]
+    np.testing.assert_array_equal(hands_in_view(joints, matrix, 32, 18), expected)
+
+
+def test_both_hands_are_absent_sometimes_and_present_mostly():
+    plans = plan({"train": 36}, 2, 0)
+    valid = np.concatenate([render(each, 16, 16).hand_valid for each in plans])
+    assert 0.8 < valid.mean() < 1.0
+
+
+def test_actions_are_balanced_and_lengths_vary():
+    plans = plan({"train": 90, "val": 36}, 40, 0)
+    counts = Counter(each.action for each in plans if each.split == "train")
+    assert len(counts) == 36
+    assert max(counts.values()) - min(counts.values()) <= 1
+    lengths = {each.frames for each in plans}
+    assert min(lengths) >= 24
+    assert max(lengths) <= 40
+    assert len(lengths) > 5
+    assert plans[89].clip_id == "train-00089"
+    assert next(each.clip_id for each in plans if each.split == "val") == "val-00000"
+
+
+def test_splits_share_no_subject_and_no_seed():
+    plans = plan({"train": 200, "val": 80, "test": 80}, 10, 0)
+    for what in ("subject", "seed"):
+        sets = [{getattr(each, what) for each in plans if each.split == split} for split in SUBJECTS]
+        assert not sets[0] & sets[1]
+        assert not sets[0] & sets[2]
+        assert not sets[1] & sets[2]
+    # Ranges, so that no other plan's training clip can meet this plan's test clip either.
+    assert {each.seed >> 40 for each in plans if each.split == "test"} == {2}
+    assert {each.seed >> 40 for each in plans if each.split == "train"} == {0}
+
+
+def test_every_subject_does_every_action_in_turn():
+    plans = plan({"train": 36 * 6}, 5, 0)
+    assert len({(each.subject, each.action) for each in plans}) == 36 * 6
+
+
+def test_the_seed_fixes_the_plan_and_more_clips_only_add():
+    assert plan({"train": 10}, 30, 4) == plan({"train": 10}, 30, 4)
+    assert plan({"train": 10}, 30, 4) == plan({"train": 20}, 30, 4)[:10]
+    assert plan({"train": 10}, 30, 4) != plan({"train": 10}, 30, 5)
+
+
+def test_some_people_lead_with_the_left_hand():
+    lead = Counter(subject(number).left_handed for numbers in SUBJECTS.values() for number in numbers)
+    assert lead[True] >= 2
+    assert lead[False] > lead[True]
+
+
+@pytest.mark.parametrize(
+    ("clips", "frames", "seed", "message"),
+    [
+        ({"trian": 1}, 10, 0, r"A split must be one of train, val, test; got 'trian'. Did you mean 'train'\?"),
+        ({"train": -1}, 10, 0, "number of clips of train must be 0 or more; got -1. Leave"),
+        ({"train": 1}, 0, 0, "Frames must be 1 or more; got 0. Ask for"),
+        ({"train": 1}, 10, -1, "The seed must be 0 or more; got -1. Use"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(clips, frames, seed, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(clips, frames, seed)
+
+
+def test_all_offenders_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        plan({"trian": 1, "dev": 2}, 0, 0)
+    assert all(word in str(caught.value) for word in ("trian", "dev", "Frames"))
+    with pytest.raises(ConfigError) as caught:
+        render(one(0), 8, 4)
+    assert "width must be 16 px or more; got 8" in str(caught.value)
+    assert "height must be 16 px or more; got 4" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action": 36}, "Action must be 0 to 35; got 36"),
+        ({"frames": 0}, "Frames must be 1 or more; got 0"),
+        ({"split": "dev"}, "got 'dev'"),
+    ],
+)
+def test_a_clip_that_cannot_be_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        render(replace(one(0), **change), 32, 18)
