@@ -1,7 +1,7 @@
 """What the machines have, what is asked of them, and how often it fits: known before anything starts.
 
-Tune itself waits for ever, in silence, for resources that no machine has. Here that is one error that says what there is
-and what is missing.
+Tune itself waits for ever, in silence, for resources that no machine has. Here that is one error that says what there
+is and what is missing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,8 @@ class Machine:
 def machines() -> list[Machine]:
     """The living machines of the cluster this process is connected to."""
     return [
-        Machine(
-            node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)
-        )
-        for node in ray.nodes()
+        Machine(node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]
 
@@ -58,8 +56,9 @@ def require(resources: Mapping[str, float], workers: int = 1, there: Sequence[Ma
     slots = sum(_slots(machine, cpus, gpus) for machine in there)
     if slots < workers:
         asked = f"{workers} worker{'s' if workers > 1 else ''} of {cpus:g} CPU and {gpus:g} GPU"
+        listed = ", ".join(map(str, there)) or "nothing"
         raise ClusterError(
-            f"Each trial needs {asked}; there is room for {slots}. There is: {', '.join(map(str, there)) or 'nothing'}. "
+            f"The machines must have {asked} at once; there is room for {slots}. There is: {listed}. "
             f"Missing: {_missing(cpus, gpus, workers, there)}. Ask for less, or join more machines with --address."
         )
     return slots // workers
@@ -90,4 +89,4 @@ def _check(cpus: float, gpus: float, workers: int) -> None:
     if cpus < 0 or gpus < 0 or cpus + gpus <= 0:
         raise ClusterError(f"A worker needs some CPU or GPU, and no less than none; got {cpus:g} CPU and {gpus:g} GPU.")
     if gpus > 1 and gpus != int(gpus):
-        raise ClusterError(f"A worker takes a fraction of one GPU or whole ones; got {gpus:g}. Ask for {math.ceil(gpus)}.")
+        raise ClusterError(f"A worker takes a fraction of one GPU or whole ones, as {math.ceil(gpus)}; got {gpus:g}.")

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 with warnings.catch_warnings():
@@ -85,6 +87,8 @@ def in_job() -> bool:
 
 def _start(cpus: int | None) -> Connection:
     port = free_port()
+    path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers find the project, installed or not
     os.environ.pop("RAY_ADDRESS", None)
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # every process started below inherits it
     options: dict[str, Any] = {
@@ -114,7 +118,17 @@ def _join(address: str) -> Connection:
     return _connection(started=False)
 
 
+def _hush() -> None:
+    """Ray prints what its machines complain of on this process's output, whatever its log settings; not here."""
+    with contextlib.suppress(ImportError):
+        from ray._private import ray_logging
+
+        ray_logging.stdout_deduplicator.skip_re = re.compile("")
+        ray_logging.stderr_deduplicator.skip_re = re.compile("")
+
+
 def _init(options: Mapping[str, Any]) -> None:
+    _hush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
@@ -170,7 +184,7 @@ def free_port() -> int:
 
 
 def _restore(before: Mapping[str, str]) -> None:
-    for name in {*SETTINGS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"}:
+    for name in {*SETTINGS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH"}:
         os.environ.pop(name, None)
         if name in before:
             os.environ[name] = before[name]

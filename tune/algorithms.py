@@ -4,8 +4,8 @@ Ray's own ``OptunaSearch`` marks a trial that the scheduler stopped as complete 
 that ended with NaN running for ever, and forgets on a restore what it knew. Here
 
 - a stopped trial is PRUNED at its last epoch, a crash or a value that is not finite is FAIL;
-- the study is a journal on disk under the run's name, written before anything else, so ``optuna-dashboard`` shows it live
-  and a killed search finds in it all it knew; nothing else is saved or restored;
+- the study is a journal on disk under the run's name, written before anything else, so ``optuna-dashboard`` shows it
+  live and a killed search finds in it all it knew; nothing else is saved or restored;
 - what is asked next depends on the seed and the study alone, so a restored search goes on as if undisturbed;
 - a trial that was asked for but lost with a killed driver is handed out again, and none stays running for ever.
 """
@@ -18,7 +18,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import optuna
@@ -32,11 +32,9 @@ from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
-from htt.errors import ConfigError, StorageError, did_you_mean, storage_errors
+from htt.errors import StorageError, storage_errors
 from tune.space import Choice, Domain, Integer, LogUniform, Space
 
-ALGORITHMS = ("tpe", "random")
-SCHEDULERS = ("asha", "none")
 STARTUP_TRIALS = 8
 """Trials drawn at random before TPE has something to learn from."""
 TUNE_ID = "trial"
@@ -77,22 +75,22 @@ class Searcher(OptunaSearch):
             seed: determines what is asked, given the study.
             first: samples to try first, once.
         """
-        check_name("--algorithm", algorithm, ALGORITHMS)
         self.codes = {path: Code(domain) for path, domain in space.domains.items()}
-        self.algorithm, self.seed, self.epochs = algorithm, seed, epochs
+        self.algorithm, self.seed, self.epochs, self.watched = algorithm, seed, epochs, metric
         self.orphans: list[FrozenTrial] = []
         distributions = {path: code.distribution for path, code in self.codes.items()}
-        super().__init__(distributions, metric, mode, study_name=study, storage=open_journal(journal), sampler=self._at(0))
-        known = self._ot_study.get_trials(deepcopy=False)
+        storage = open_journal(journal)
+        super().__init__(distributions, metric, mode, study_name=study, storage=storage, sampler=self._at(0))
+        known = self.study.get_trials(deepcopy=False)
         if not known:
             for sample in first:
-                self._ot_study.enqueue_trial({path: self.codes[path].encode(sample[path]) for path in sample})
+                self.study.enqueue_trial({path: self.codes[path].encode(sample[path]) for path in sample})
         self._recall(known)
 
     @property
     def study(self) -> optuna.Study:
         """The study itself."""
-        return self._ot_study
+        return cast("optuna.Study", self._ot_study)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next sample, as the part of a trial's Tune configuration called ``values``."""
@@ -103,7 +101,7 @@ class Searcher(OptunaSearch):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note an epoch's value."""
-        value = result.get(self._metric)
+        value = result.get(self.watched)
         if trial_id in self._ot_trials and trial_id not in self._completed_trials and _finite(value):
             self._note(self._ot_trials[trial_id], float(value), int(result.get(EPOCH, 0)))
 
@@ -111,7 +109,7 @@ class Searcher(OptunaSearch):
         """Tell Optuna what became of a trial."""
         if trial_id not in self._ot_trials or trial_id in self._completed_trials:
             return
-        trial, value = self._ot_trials[trial_id], (result or {}).get(self._metric)
+        trial, value = self._ot_trials[trial_id], (result or {}).get(self.watched)
         self._completed_trials.add(trial_id)
         if error or not _finite(value):
             self._tell(trial, TrialState.FAIL)
@@ -140,8 +138,8 @@ class Searcher(OptunaSearch):
 
     def close(self) -> None:
         """Leave nothing running: a trial cut short from outside is pruned at its last epoch, or failed without one."""
-        for frozen in self._ot_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            trial = Trial(self._ot_study, frozen._trial_id)
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            trial = Trial(self.study, frozen._trial_id)
             trial.set_user_attr(INTERRUPTED, True)
             self._tell(trial, TrialState.PRUNED if frozen.intermediate_values else TrialState.FAIL)
 
@@ -158,9 +156,9 @@ class Searcher(OptunaSearch):
 
     def _ask(self) -> Trial:
         if self.orphans:
-            return Trial(self._ot_study, self.orphans.pop(0)._trial_id)
-        self._ot_study.sampler = self._at(len(self._ot_study.get_trials(deepcopy=False)))
-        return self._ot_study.ask(self._space)
+            return Trial(self.study, self.orphans.pop(0)._trial_id)
+        self.study.sampler = self._at(len(self.study.get_trials(deepcopy=False)))
+        return self.study.ask({path: code.distribution for path, code in self.codes.items()})
 
     def _at(self, number: int) -> BaseSampler:
         """The sampler of the trial with this number: a stream of its own, whatever happened before."""
@@ -181,7 +179,7 @@ class Searcher(OptunaSearch):
                 if frozen.state == TrialState.RUNNING:
                     self.orphans.append(frozen)
                 continue
-            self._ot_trials[trial_id] = Trial(self._ot_study, frozen._trial_id)
+            self._ot_trials[trial_id] = Trial(self.study, frozen._trial_id)
             if frozen.state.is_finished():
                 self._completed_trials.add(trial_id)
 
@@ -193,13 +191,13 @@ class Searcher(OptunaSearch):
             user_attrs={TUNE_ID: trial_id},
             intermediate_values=frozen.intermediate_values,
         )
-        self._ot_study.add_trial(again)
-        newest = self._ot_study.get_trials(deepcopy=False)[-1]
-        self._ot_trials[trial_id] = Trial(self._ot_study, newest._trial_id)
+        self.study.add_trial(again)
+        newest = self.study.get_trials(deepcopy=False)[-1]
+        self._ot_trials[trial_id] = Trial(self.study, newest._trial_id)
         self._completed_trials.discard(trial_id)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self._ot_study.get_trials(deepcopy=False)[trial.number]
+        return self.study.get_trials(deepcopy=False)[trial.number]
 
     def _note(self, trial: Trial, value: float, epoch: int) -> None:
         if epoch not in self._frozen(trial).intermediate_values:
@@ -208,7 +206,7 @@ class Searcher(OptunaSearch):
     def _tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._ot_study.tell(trial, value, state=state)
+            self.study.tell(trial, value, state=state)
 
 
 class Code:
@@ -257,7 +255,7 @@ class Asha(ASHAScheduler):
         for frozen in trials:
             past = _Past(frozen.user_attrs.get(TUNE_ID, f"optuna-{frozen.number}"))
             for epoch, value in sorted(frozen.intermediate_values.items()):
-                self._brackets[0].on_result(past, epoch, sign * value)
+                self._brackets[0].on_result(cast("Any", past), epoch, sign * value)
 
 
 class _Past:
@@ -267,14 +265,10 @@ class _Past:
         self.trial_id = trial_id
 
 
-def scheduler(name: str, *, metric: str, mode: str, epochs: int, searcher: Searcher | None = None) -> TrialScheduler:
-    """ASHA over epochs, or nobody: {"asha", "none"}.
-
-    The metric is not passed on: Tune gives it to the scheduler with the rest of its configuration.
-    """
-    check_name("--scheduler", name, SCHEDULERS)
+def scheduler(name: str, *, mode: str, epochs: int, searcher: Searcher | None = None) -> TrialScheduler:
+    """ASHA over epochs, or nobody: {"asha", "none"}; Tune tells it the metric."""
     if name == "none" or epochs < 2:
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     asha = Asha(EPOCH, max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=2, stop_last_trials=True)
     if searcher is not None:
         asha.recall(searcher.study.get_trials(deepcopy=False), 1.0 if mode == "max" else -1.0)
@@ -292,14 +286,8 @@ def open_journal(path: Path) -> JournalStorage:
         with storage_errors(path):
             return JournalStorage(JournalFileBackend(str(path)))
     except (ValueError, KeyError) as error:
-        raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start a new study.") from error
+        raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
 
 
-def check_name(option: str, name: str, known: Sequence[str]) -> None:
-    """Raise a ``ConfigError`` unless ``name`` is one of ``known``."""
-    if name not in known:
-        raise ConfigError(f"{option} must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
-
-
-def _finite(value: Any) -> bool:
+def _finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)

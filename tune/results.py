@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import polars
+import polars as pl
 import yaml
 
 from htt.config import Config, Value, changed, from_plain, override
@@ -35,16 +35,16 @@ STATES = ("complete", "pruned", "failed", "stopped")
 """All epochs trained; stopped by the scheduler; crashed or not finite; cut short by Ctrl-C or the time budget."""
 
 _FIXED: dict[str, Any] = {
-    "id": polars.String,
-    "number": polars.Int64,
-    "fingerprint": polars.String,
-    "state": polars.String,
-    "epochs": polars.Int64,
-    "seconds": polars.Float64,
-    "finished_s": polars.Float64,
-    "error": polars.String,
-    "values": polars.String,
-    "curve": polars.List(polars.Float64),
+    "id": pl.String,
+    "number": pl.Int64,
+    "fingerprint": pl.String,
+    "state": pl.String,
+    "epochs": pl.Int64,
+    "seconds": pl.Float64,
+    "finished_s": pl.Float64,
+    "error": pl.String,
+    "values": pl.String,
+    "curve": pl.List(pl.Float64),
 }
 
 
@@ -157,8 +157,8 @@ class RunFolder:
         if not path.exists():
             return []
         try:
-            rows = polars.read_parquet(path).to_dicts()
-        except (OSError, polars.exceptions.PolarsError) as error:
+            rows = pl.read_parquet(path).to_dicts()
+        except (OSError, pl.exceptions.PolarsError) as error:
             raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
         return sorted((_trial(row) for row in rows), key=lambda trial: trial.number)
 
@@ -174,7 +174,8 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
             return RunFolder(path)
     runs = sorted(path.parent.name for path in root.glob("*/asked.yaml"))
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
-    raise RunError(f"A run is named by its folder in {root}/; got '{name}'. {there}{did_you_mean(Path(name).name, runs)}")
+    near = did_you_mean(Path(name).name, runs)
+    raise RunError(f"A run is named by its folder in {root}/; got '{name}'. {there}{near}")
 
 
 def check_metric(name: str, known: Sequence[str] | None = None) -> None:
@@ -249,16 +250,16 @@ class _beside:  # noqa: N801 - used as a function
             Path(self.beside).unlink(missing_ok=True)
 
 
-def _frame(trials: Sequence[Trial]) -> polars.DataFrame:
+def _frame(trials: Sequence[Trial]) -> pl.DataFrame:
     names = list(dict.fromkeys(name for trial in trials for name in (*trial.metrics, *trial.best)))
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
-    columns = {name: polars.Series(name, [_fixed(trial, name) for trial in trials], kind) for name, kind in _FIXED.items()}
+    columns = {name: pl.Series(name, [_fixed(trial, name) for trial in trials], kind) for name, kind in _FIXED.items()}
     for name in names:
         columns[name] = _numbers(name, [trial.metrics.get(name) for trial in trials])
         columns[f"best_{name}"] = _numbers(f"best_{name}", [trial.best.get(name) for trial in trials])
     for path in paths:
         columns[path] = _column(path, [trial.values.get(path) for trial in trials])
-    return polars.DataFrame(list(columns.values()))
+    return pl.DataFrame(list(columns.values()))
 
 
 def _fixed(trial: Trial, name: str) -> Any:
@@ -267,18 +268,18 @@ def _fixed(trial: Trial, name: str) -> Any:
     return list(trial.curve) if name == "curve" else getattr(trial, name)
 
 
-def _numbers(name: str, values: list[float | None]) -> polars.Series:
-    return polars.Series(name, [None if value is None else float(value) for value in values], polars.Float64)
+def _numbers(name: str, values: list[float | None]) -> pl.Series:
+    return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
 
 
-def _column(name: str, values: list[Value]) -> polars.Series:
+def _column(name: str, values: list[Value]) -> pl.Series:
     """A searched path as a column: of its own type where all values share one, else as JSON text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and float in kinds:
         return _numbers(name, values)
     if len(kinds) <= 1 and kinds <= {int, bool, str}:
-        return polars.Series(name, values)
-    return polars.Series(name, [None if value is None else json.dumps(value) for value in values])
+        return pl.Series(name, values)
+    return pl.Series(name, [None if value is None else json.dumps(value) for value in values])
 
 
 def _trial(row: dict[str, Any]) -> Trial:

@@ -11,8 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow
-import pyarrow.fs
+from pyarrow import ArrowException, fs
 
 from htt.errors import RunError, StorageError, storage_errors
 
@@ -67,7 +66,7 @@ class Storage:
             return False
         with self._refusals():
             system, path = self._open()
-            return bool(system.get_file_info(f"{path}/asked.yaml").type == pyarrow.fs.FileType.File)
+            return bool(system.get_file_info(f"{path}/asked.yaml").type == fs.FileType.File)
 
     def push(self) -> None:
         """Copy the small files to the bucket."""
@@ -76,7 +75,7 @@ class Storage:
                 system, path = self._open()
                 for name in MIRRORED:
                     if (self.local / name).exists():
-                        pyarrow.fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+                        fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
 
     def pull(self) -> None:
         """Fetch the small files from the bucket where this machine has none."""
@@ -85,8 +84,8 @@ class Storage:
                 system, path = self._open()
                 self.local.mkdir(parents=True, exist_ok=True)
                 for name in MIRRORED:
-                    if system.get_file_info(f"{path}/{name}").type == pyarrow.fs.FileType.File:
-                        pyarrow.fs.copy_files(f"{path}/{name}", str(self.local / name), source_filesystem=system)
+                    if system.get_file_info(f"{path}/{name}").type == fs.FileType.File:
+                        fs.copy_files(f"{path}/{name}", str(self.local / name), source_filesystem=system)
 
     def remove(self, *folders: str) -> None:
         """Remove folders below the run's storage, where they exist."""
@@ -98,14 +97,14 @@ class Storage:
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder of the run's storage."""
         system, path = self._open()
-        found = system.get_file_info(pyarrow.fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
-        return [entry.base_name for entry in found if entry.type == pyarrow.fs.FileType.Directory]
+        found = system.get_file_info(fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
+        return [entry.base_name for entry in found if entry.type == fs.FileType.Directory]
 
     def files(self, folder: str) -> list[str]:
         """The names of the files in a folder of the run's storage."""
         system, path = self._open()
-        found = system.get_file_info(pyarrow.fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
-        return [entry.base_name for entry in found if entry.type == pyarrow.fs.FileType.File]
+        found = system.get_file_info(fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
+        return [entry.base_name for entry in found if entry.type == fs.FileType.File]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -136,17 +135,17 @@ class Storage:
             (self.local / LOCK).unlink(missing_ok=True)
             self.local.rmdir()
 
-    def _open(self) -> tuple[pyarrow.fs.FileSystem, str]:
+    def _open(self) -> tuple[fs.FileSystem, str]:
         if not self.remote:
-            return pyarrow.fs.LocalFileSystem(), self.uri
-        system, path = pyarrow.fs.FileSystem.from_uri(self.uri)
+            return fs.LocalFileSystem(), self.uri
+        system, path = fs.FileSystem.from_uri(self.uri)
         return system, path.rstrip("/")
 
     @contextlib.contextmanager
     def _refusals(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, ArrowException) as error:
             raise StorageError(
                 f"--storage must be a folder or URI that can be written; {self.uri} refuses: {error}. "
                 f"What was finished is in {self.local}."

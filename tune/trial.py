@@ -15,6 +15,7 @@ import functools
 import gc
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -85,7 +86,8 @@ def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
     """The function Tune runs for each trial, with the resources it takes."""
     function = functools.partial(alone if job.alone else group, training)
     taken = {name: amount for name, amount in job.worker_resources.items() if amount}
-    return ray.tune.with_resources(function, taken if job.alone else DRIVER)
+    needs: Callable[[dict[str, Any]], None] = ray.tune.with_resources(function, taken if job.alone else DRIVER)
+    return needs
 
 
 def parameters(job: Job) -> dict[str, Any]:
@@ -100,15 +102,21 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
     free()
     checkpoint = ray.tune.get_checkpoint()
     with _errors_as_results(job) as seen:
-        config = override(from_plain(job.base), settings["values"])
+        config: Config = override(from_plain(job.base, Config), settings["values"])
 
         def report(metrics: dict[str, float], saved: Path | None) -> None:
             seen.update(metrics)
             kept = ray.tune.Checkpoint.from_directory(str(saved)) if saved else None
+            copied.update([saved] if saved else [])
             ray.tune.report(metrics, checkpoint=kept)
 
-        with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as resume:
-            training.train(config, _folder(job), report, Path(resume) if resume else None)
+        copied: set[Path] = set()
+        try:
+            with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as resume:
+                training.train(config, _folder(job), report, Path(resume) if resume else None)
+        finally:  # also when the scheduler stops the trial, which ends this thread inside a report
+            for saved in copied:
+                shutil.rmtree(saved, ignore_errors=True)
     free()
 
 
@@ -119,7 +127,7 @@ def group(training: Training, settings: dict[str, Any]) -> None:
     job = Job(**settings["job"])
     trial_id = ray.tune.get_context().get_trial_id()
     with _errors_as_results(job):
-        config = override(from_plain(job.base), settings["values"])
+        config: Config = override(from_plain(job.base, Config), settings["values"])
         run = training.trainer(
             config,
             workers=job.workers,
@@ -127,7 +135,7 @@ def group(training: Training, settings: dict[str, Any]) -> None:
             gpus_per_worker=job.worker_resources["GPU"],
             storage=job.storage,
             name=train_name(trial_id),
-            callbacks=[TuneReportCallback()],
+            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
             folder=str(_folder(job)) if job.folder else None,
         )
         run.fit()
@@ -170,7 +178,8 @@ def _folder(job: Job) -> Path:
 
 def _use_given_cpus() -> None:
     """As many threads as CPUs were given; idle ones spin, and two on one core cost most of its speed."""
-    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
+    context: Any = ray.get_runtime_context()
+    given = context.get_assigned_resources().get("CPU", 1.0)
     threads = max(1, int(given))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch = sys.modules.get("torch")

@@ -1,0 +1,192 @@
+"""What is asked of a search: its options, checked before a machine is asked for, and their record in the run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from htt.config import Config, Value
+from htt.errors import ConfigError, RunError, did_you_mean
+from tune.results import Asked, RunFolder, check_metric
+from tune.space import Space
+from tune.storage import Storage
+
+METRIC = "hand_error_mm"
+"""What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
+loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
+ties. ``--metric action_accuracy`` selects by the other end of the model."""
+ALGORITHMS = ("tpe", "random")
+SCHEDULERS = ("asha", "none")
+VERSIONS = ("ray", "optuna", "torch", "transformers", "numpy", "polars")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for, beside the space."""
+
+    space: str = "quick"
+    """The space's name, for the record."""
+    assignments: Mapping[str, Value] = field(default_factory=dict)
+    """What --set fixes; a path that the space searches is searched no longer."""
+    trials: int | None = None
+    time_budget_s: float | None = None
+    """Of the search, from when the data are ready."""
+    max_concurrent: int | None = None
+    seed: int = 0
+    metric: str = METRIC
+    algorithm: str = "tpe"
+    scheduler: str = "asha"
+    workers_per_trial: int = 1
+    cpus_per_worker: float = 1.0
+    gpus_per_trial: float = 0.0
+    storage: str | None = None
+    """Folder or URI all machines can write to; none: ``runs``."""
+    runs: Path = Path("runs")
+    address: str | None = None
+    name: str | None = None
+    resume: bool = False
+    command: str = ""
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of "90", "8m", "1h30m" or "2h".
+
+    Raises:
+        ConfigError: it is no such time, or none at all.
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
+    parts = zip(match.groups(), (3600, 60, 1), strict=True) if match else ()
+    seconds = sum(float(part or 0) * unit for part, unit in parts)
+    if seconds <= 0:
+        raise ConfigError(f"--time-budget takes a time above 0, such as 90s, 8m or 1h30m; got '{text}'.")
+    return seconds
+
+
+def check_options(search: Search) -> None:
+    """Raise a ``ConfigError`` for an option that cannot be."""
+    check_metric(search.metric)
+    check_name("--algorithm", search.algorithm, ALGORITHMS)
+    check_name("--scheduler", search.scheduler, SCHEDULERS)
+    for option, number in (("--trials", search.trials), ("--max-concurrent", search.max_concurrent)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{option} must be 1 or more; got {number}.")
+    if search.seed < 0:
+        raise ConfigError(f"--seed must be 0 or more; got {search.seed}.")
+    if search.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", search.name):
+        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{search.name}'.")
+
+
+def check_name_is_free(search: Search, storage: Storage) -> None:
+    """Raise a ``RunError`` for a name that is taken, or that has nothing to resume."""
+    exists = storage.exists()
+    if exists and not search.resume:
+        raise RunError(
+            f"A run's name is used once; {storage.local} is a run already. "
+            f"Choose another --name, or go on with it: --resume {storage.local.name}"
+        )
+    if search.resume and not exists:
+        raise RunError(f"There is no run to resume at {storage.uri}.")
+
+
+def check_same_question(asked: Asked, search: Search, space: Space, base: Config) -> None:
+    """A run is gone on with as it was asked: numbers of two questions would not compare."""
+    domains = {path: str(domain) for path, domain in space.domains.items()}
+    differs = [
+        word
+        for word, same in (
+            (f"the space {asked.space}", domains == dict(asked.domains)),
+            ("the base configuration", asked.config().fingerprint() == base.fingerprint()),
+            (f"the metric {asked.metric}", asked.metric == search.metric),
+        )
+        if not same
+    ]
+    if differs:
+        raise RunError(
+            f"A run is resumed with the question it was asked; since {asked.name} began, "
+            f"{' and '.join(differs)} changed. Begin a new run."
+        )
+
+
+def resumed(asked: Asked, search: Search) -> Search:
+    """The search that goes on with a run: its own question, with a new budget and machines."""
+    return replace(
+        search,
+        resume=True,
+        name=asked.name,
+        space=asked.space,
+        assignments=dict(asked.assignments),
+        metric=asked.metric,
+        seed=asked.seed,
+        algorithm=asked.algorithm,
+        scheduler=asked.scheduler,
+        workers_per_trial=asked.workers_per_trial,
+        cpus_per_worker=asked.cpus_per_worker,
+        gpus_per_trial=asked.gpus_per_trial,
+        trials=search.trials or asked.trials or None,
+    )
+
+
+def located(search: Search, folder: RunFolder, asked: Asked) -> Search:
+    """The search with the place where its run was found."""
+    remote = "://" in asked.storage and not asked.storage.startswith("file://")
+    if remote:
+        return replace(search, runs=folder.path.parent, storage=asked.storage)
+    return replace(search, runs=folder.path.parent, storage=None, name=folder.name)
+
+
+def record(search: Search, space: Space, base: Config, name: str) -> Asked:
+    """The question, complete enough to ask it again."""
+    return Asked(
+        name=name,
+        command=search.command or " ".join(sys.argv),
+        space=search.space,
+        domains={path: str(domain) for path, domain in space.domains.items()},
+        base=base.model_dump(mode="json"),
+        metric=search.metric,
+        seed=search.seed,
+        trials=search.trials or 0,
+        time_budget_s=search.time_budget_s,
+        algorithm=search.algorithm,
+        scheduler=search.scheduler,
+        assignments=dict(search.assignments),
+        workers_per_trial=search.workers_per_trial,
+        cpus_per_worker=search.cpus_per_worker,
+        gpus_per_trial=search.gpus_per_trial,
+        storage=search.storage or str(search.runs),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        commit=commit(),
+        versions=versions(),
+    )
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a mark where files differ from it."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return answer.stdout.strip() or "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Of Python and what a result may depend on."""
+    found = {"python": sys.version.split()[0]}
+    for name in VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def check_name(option: str, name: str, known: Sequence[str]) -> None:
+    """Raise a ``ConfigError`` unless ``name`` is one of ``known``."""
+    if name not in known:
+        raise ConfigError(f"{option} must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")

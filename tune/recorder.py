@@ -1,0 +1,229 @@
+"""Writes down every trial the moment it ends, and tells the display; Tune's callbacks are its ears.
+
+A killed driver loses nothing that was finished: ``trials.parquet`` is written before the next trial starts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray.tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from htt.config import Config, override
+from htt.errors import StorageError
+from htt.training.metric_table import METRICS
+from tune.algorithms import Searcher
+from tune.results import RunFolder, Trial, ranked
+from tune.storage import Storage
+from tune.trial import ERROR
+
+HOPELESS = 3
+"""Trials that fail in a row, before any has given a number, after which a search gives up."""
+
+
+NAMED = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\w*: .")
+"""A line of a traceback that names an error."""
+
+
+class Recorder(ray.tune.Callback):
+    """What is known of a search while it runs."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        storage: Storage,
+        base: Config,
+        searcher: Searcher,
+        *,
+        metric: str,
+        time_budget_s: float | None,
+        tick: Callable[[Recorder], None],
+        ended: Callable[[Recorder, Trial], None],
+    ) -> None:
+        """Take up the trials that are already written.
+
+        Args:
+            folder: of the run.
+            storage: of the run, for its mirror.
+            base: the configuration trials start from.
+            searcher: told of what a restored run forgot.
+            metric: selected by.
+            time_budget_s: after which the search ends; none: never.
+            tick: called several times a second.
+            ended: called with each trial that ends.
+        """
+        self.folder, self.storage, self.base, self.searcher = folder, storage, base, searcher
+        self.metric, self.time_budget_s = metric, time_budget_s
+        self.tick, self.ended = tick, ended
+        self.done = {trial.id: trial for trial in folder.trials()}
+        self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
+        self.began = time.monotonic()
+        self.history: dict[str, dict[int, dict[str, float]]] = {}
+        self.live: dict[str, TuneTrial] = {}
+        self.stop_reason: str | None = None
+        self.fault: StorageError | None = None
+        self._squared = False
+        self._old_handlers: dict[int, Any] = {}
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since this part of the search began, s."""
+        return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float:
+        """Of the time budget, s."""
+        return math.inf if self.time_budget_s is None else max(0.0, self.time_budget_s - self.elapsed_s)
+
+    def best(self) -> Trial | None:
+        """The best trial that ended."""
+        order = ranked(list(self.done.values()), self.metric)
+        return order[0] if order else None
+
+    def counts(self) -> dict[str, int]:
+        """Trials that ended, by state."""
+        states = [trial.state for trial in self.done.values()]
+        return {state: states.count(state) for state in dict.fromkeys(states)}
+
+    def epoch(self, trial_id: str) -> int:
+        """The last epoch a trial reported."""
+        return max(self.history.get(trial_id, {}), default=0)
+
+    def stop(self, reason: str) -> None:
+        """End the search: Tune saves its state and leaves running trials to a later resume."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            signal.raise_signal(signal.SIGUSR1)
+
+    # What Tune calls
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Tune has its signal handlers in place; from here on the first Ctrl-C ends the search in good order."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old_handlers[number] = signal.signal(number, self._on_signal)
+
+    def release(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers.clear()
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+    def get_state(self) -> dict[str, Any]:
+        """The epochs of unfinished trials, for a restored run."""
+        return {"history": self.history}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up the epochs of unfinished trials."""
+        self.history = dict(state.get("history", {}))
+
+    def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
+        """Watch the clock."""
+        if not self._squared:
+            self._squared = True
+            self.searcher.keep_only(trial.trial_id for trial in trials)
+        if self.left_s <= 0:
+            self.stop("time budget")
+        self.tick(self)
+
+    def on_trial_start(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """A trial started or went on."""
+        self.live[trial.trial_id] = trial
+
+    def on_trial_result(  # type: ignore[override]
+        self, *, trial: TuneTrial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """A trial finished an epoch."""
+        if ERROR not in result and "epoch" in result:
+            self.history.setdefault(trial.trial_id, {})[int(result["epoch"])] = _numbers(result)
+
+    def on_trial_complete(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """A trial trained to its end, or was stopped by the scheduler."""
+        self._end(trial, trial.last_result.get(ERROR))
+
+    def on_trial_error(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
+        """A trial crashed for the last time."""
+        self._end(trial, _sentence(trial))
+
+    def interrupted(self) -> None:
+        """Write down what the trials reached that were cut short."""
+        for trial_id in list(self.live):
+            self._end(self.live[trial_id], None, state="stopped", quiet=True)
+
+    def _end(self, trial: TuneTrial, error: str | None, state: str | None = None, quiet: bool = False) -> None:
+        self.live.pop(trial.trial_id, None)
+        ended = self._trial(trial, error, state)
+        self.done[trial.trial_id] = ended
+        self._write()
+        if not quiet:
+            self.history.pop(trial.trial_id, None)
+            self.ended(self, ended)
+        if len(self.done) >= HOPELESS and all(one.state == "failed" for one in self.done.values()):
+            self.stop("failures")
+
+    def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
+        epochs = self.history.get(trial.trial_id, {})
+        values = trial.config["values"]
+        config = override(self.base, values)
+        last = epochs[max(epochs)] if epochs else {}
+        reached = max(epochs, default=0)
+        if error is None and state is None and not math.isfinite(last.get(self.metric, math.nan)):
+            error = f"{self.metric} must be a finite number; got {last.get(self.metric, 'none')}"
+        ended = "complete" if reached >= config.train.epochs else "pruned"
+        return Trial(
+            id=trial.trial_id,
+            number=self.searcher.number(trial.trial_id),
+            fingerprint=config.fingerprint(),
+            state="failed" if error else state or ended,
+            epochs=reached,
+            seconds=float((trial.last_result or {}).get("time_total_s", 0.0)),
+            finished_s=self.before_s + self.elapsed_s,
+            values=values,
+            metrics=last,
+            best=_best(list(epochs.values())),
+            curve=tuple(epochs[epoch].get(self.metric, math.nan) for epoch in sorted(epochs)),
+            error=error,
+        )
+
+    def _write(self) -> None:
+        """A disk that refuses ends the search, not the trials that are finished: Tune and the study have them too."""
+        try:
+            self.folder.write_trials(sorted(self.done.values(), key=lambda trial: trial.number))
+            self.storage.push()
+        except StorageError as error:
+            self.fault = error
+            self.stop("storage")
+
+    def _on_signal(self, *_: Any) -> None:
+        if self.stop_reason is not None:
+            raise KeyboardInterrupt
+        self.stop("interrupted")
+
+
+def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(result[name]) for name in METRICS if isinstance(result.get(name), int | float)}
+
+
+def _best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The best value of each metric over the epochs."""
+    best: dict[str, float] = {}
+    for name in dict.fromkeys(name for metrics in epochs for name in metrics):
+        values = [metrics[name] for metrics in epochs if name in metrics and math.isfinite(metrics[name])]
+        if values:
+            best[name] = max(values) if METRICS[name].higher_is_better else min(values)
+    return best
+
+
+def _sentence(trial: TuneTrial) -> str:
+    """What a crashed trial ended with: the last line that names an error, or the last line."""
+    error = trial.get_pickled_error() or trial.get_error()
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in f"{type(cause).__name__}: {cause}".splitlines() if line.strip()]
+    named = [line for line in lines if NAMED.match(line)]
+    return (named or lines)[-1]
