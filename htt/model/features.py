@@ -33,7 +33,7 @@ class FrameFeatures(nn.Module):
     def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
         self.frozen = config.batch_norm == "frozen"
-        self.backbone = open_backbone(config)
+        self.backbone = channels_last(open_backbone(config))
         self.to_width = to_width(self.backbone, width)
         for name, values in zip(("mean", "deviation"), NORMALISE[config.normalise], strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
@@ -56,6 +56,18 @@ class FrameFeatures(nn.Module):
         pixels = frames.float() / 255 if frames.dtype == torch.uint8 else frames
         token: Tensor = self.to_width(self.backbone((pixels - self.mean) / self.deviation))
         return token
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The same network, its images' kernels laid out in memory as its images are: a tenth faster on a CPU.
+
+    Kernels of one pixel too, for which torch sees no difference, but several workers' gradients do.
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            laid_out = torch.empty(parameter.shape, dtype=parameter.dtype, memory_format=torch.channels_last)
+            parameter.data = laid_out.copy_(parameter.data)
+    return network
 
 
 def to_width(backbone: nn.Module, width: int) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -12,6 +13,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from htt.errors import CheckpointError
+
+TORCHVISION = (
+    (r"^conv1\.", "embedder.embedder.convolution."),
+    (r"^bn1\.", "embedder.embedder.normalization."),
+    (r"^layer(\d)\.(\d+)\.conv(\d)\.", r"encoder.stages.\1.layers.\2.layer.\3.convolution."),
+    (r"^layer(\d)\.(\d+)\.bn(\d)\.", r"encoder.stages.\1.layers.\2.layer.\3.normalization."),
+    (r"^layer(\d)\.(\d+)\.downsample\.0\.", r"encoder.stages.\1.layers.\2.shortcut.convolution."),
+    (r"^layer(\d)\.(\d+)\.downsample\.1\.", r"encoder.stages.\1.layers.\2.shortcut.normalization."),
+)
+"""A ResNet's names in torchvision and timm -> in transformers, where stages and convolutions count from 0 instead."""
+
+CLASSIFIER = ("fc.", "classifier.")
+"""Names of the 1000-way classifier, which is not wanted."""
 
 SHOWN = 5
 """Keys listed of each kind of disagreement; the rest are counted."""
@@ -74,3 +88,17 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
 def _some(keys: Collection[str]) -> str:
     shown = ", ".join(list(keys)[:SHOWN])
     return f"{shown} and {len(keys) - SHOWN} more" if len(keys) > SHOWN else shown
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors by transformers' names, without the classifier; its own names stay, less their ``resnet.``."""
+    kept = {key.removeprefix("resnet."): value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    return {_rename(key): value for key, value in kept.items()}
+
+
+def _rename(key: str) -> str:
+    for pattern, name in TORCHVISION:
+        renamed, count = re.subn(pattern, name, key)
+        if count:
+            return re.sub(r"(stages|layer)\.(\d)", lambda found: f"{found[1]}.{int(found[2]) - 1}", renamed)
+    return key

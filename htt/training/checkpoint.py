@@ -29,9 +29,8 @@ from torch import Tensor, nn
 from htt.batch import DataInfo
 from htt.config import Config, ModelConfig, from_plain, override
 from htt.errors import CheckpointError, ConfigError, storage_errors
-from htt.model.backbones._resnet import from_torchvision
 from htt.model.htt import HTT
-from htt.model.weights import load_strictly, read_state
+from htt.model.weights import from_torchvision, load_strictly, read_state
 
 FORMAT = 1
 MODEL, TRAINING, RECORD = "model.safetensors", "training.safetensors", "checkpoint.json"

@@ -79,8 +79,8 @@ class Layer(nn.Module):
         attended = self.attention(self.attention_norm(tokens), positions, valid, attention)
         tokens = tokens + self.dropout(attended)
         hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(tokens))))
-        tokens = tokens + self.dropout(self.contract(hidden))
-        return tokens
+        change: Tensor = self.dropout(self.contract(hidden))
+        return tokens + change
 
 
 class Transformer(nn.Module):

@@ -1,0 +1,141 @@
+"""Where an image encoder's weights come from, and what is said when they cannot be had."""
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertModel, ViTConfig, ViTModel
+
+from htt.config import BackboneConfig
+from htt.errors import CheckpointError, ConfigError
+from htt.model.features import FrameFeatures, open_backbone
+
+OURS = "encoder.stages.1.layers.0.layer.1.convolution.weight"
+STAGES = {"embedder.embedder.convolution": "conv1", "embedder.embedder.normalization": "bn1"}
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def torchvision_name(key: str) -> str:
+    """The inverse of the renaming under test, written another way."""
+    for ours, theirs in STAGES.items():
+        key = key.replace(ours, theirs)
+    if not key.startswith("encoder"):
+        return key
+    _, _, stage, _, block, part, *rest = key.split(".")
+    names = {"convolution": "conv", "normalization": "bn"}
+    if part == "shortcut":
+        return f"layer{int(stage) + 1}.{block}.downsample.{list(names).index(rest[0])}.{rest[1]}"
+    return f"layer{int(stage) + 1}.{block}.{names[rest[1]]}{int(rest[0]) + 1}.{rest[2]}"
+
+
+@pytest.fixture(scope="module")
+def torchvision() -> dict[str, torch.Tensor]:
+    torch.manual_seed(7)
+    network = open_backbone(BackboneConfig(name="resnet18")).network
+    state = {torchvision_name(key): value.contiguous() for key, value in network.state_dict().items()}
+    return {**state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+
+def test_torchvision_s_names_are_those_it_has(torchvision):
+    assert {"conv1.weight", "layer2.0.downsample.0.weight", "layer4.1.bn2.running_var"} <= torchvision.keys()
+    assert len(torchvision) == 122
+
+
+@pytest.mark.parametrize("file", ["resnet18.pth", "resnet18.safetensors", "folder/model.safetensors"])
+def test_weights_come_from_a_file_or_a_folder(torchvision, tmp_path, file):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    (save_file if path.suffix == ".safetensors" else torch.save)(torchvision, path)
+    weights = path.parent if "folder" in file else path
+    backbone = open_backbone(BackboneConfig(name="resnet18", weights=str(weights)))
+    assert torch.equal(backbone.network.state_dict()[OURS], torchvision["layer2.0.conv2.weight"])
+
+
+def test_weights_in_transformers_names_are_taken_too(tmp_path):
+    first = open_backbone(BackboneConfig(name="resnet_tiny"))
+    state = {f"resnet.{key}": value.contiguous() for key, value in first.network.state_dict().items()}
+    save_file({**state, "classifier.1.bias": torch.zeros(1000)}, tmp_path / "tiny.safetensors")
+    second = open_backbone(BackboneConfig(name="resnet_tiny", weights=str(tmp_path / "tiny.safetensors")))
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_weights_of_another_shape_are_refused_key_by_key(torchvision, tmp_path):
+    wrong = {key: value for key, value in torchvision.items() if key != "bn1.weight"}
+    wrong |= {"conv1.weight": torch.zeros(64, 1, 7, 7), "odd": torch.zeros(1)}
+    torch.save(wrong, tmp_path / "wrong.pth")
+    with pytest.raises(CheckpointError) as caught:
+        open_backbone(BackboneConfig(name="resnet18", weights=str(tmp_path / "wrong.pth")))
+    message = str(caught.value)
+    assert "1 missing: embedder.embedder.normalization.weight" in message
+    assert "1 not expected: odd" in message
+    assert "embedder.embedder.convolution.weight [64, 1, 7, 7], here [64, 3, 7, 7]" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "rule"),
+    [
+        ("gone.pth", None, "there is no .*gone.pth"),
+        ("torn.pth", b"PK\x03\x04", "must be a readable"),
+        ("torn.safetensors", b"\xff" * 9, "must be a readable"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, file, content, rule):
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rule):
+        open_backbone(BackboneConfig(name="resnet18", weights=str(tmp_path / file)))
+
+
+def test_a_file_of_anything_but_tensors_is_refused(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="must be tensors by name"):
+        open_backbone(BackboneConfig(name="resnet18", weights=str(tmp_path / "list.pth")))
+
+
+@pytest.mark.parametrize("name", ["microsoft/resnet-18", "timm/resnet18.tv_in1k"])
+def test_hub_weights_that_are_not_to_be_had_are_named(offline, name):
+    with pytest.raises(
+        CheckpointError, match=rf"model\.backbone\.weights must be .* '{name}' is no folder or file here"
+    ):
+        open_backbone(BackboneConfig(name="resnet18", weights=name))
+
+
+def test_a_hub_model_that_is_not_to_be_had_is_named(offline):
+    with pytest.raises(ConfigError, match=r"model\.backbone\.name must be .* 'nobody/nothing' is no folder"):
+        open_backbone(BackboneConfig(name="nobody/nothing"))
+
+
+def test_a_backbone_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match=r"got 'resnet19'\. There are: resnet18, resnet_tiny\. Did you mean"):
+        open_backbone(BackboneConfig(name="resnet19"))
+
+
+def test_a_hub_model_takes_its_weights_or_random_ones(tmp_path):
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    stored = ViTModel(ViTConfig(**small, image_size=32, patch_size=16))
+    stored.save_pretrained(tmp_path)
+    taken = open_backbone(BackboneConfig(name=str(tmp_path), weights=str(tmp_path)))
+    other = open_backbone(BackboneConfig(name=str(tmp_path)))
+    key = "pooler.dense.weight"
+    assert torch.equal(taken.network.state_dict()[key], stored.state_dict()[key])
+    assert not torch.equal(other.network.state_dict()[key], stored.state_dict()[key])
+
+
+def test_a_model_of_words_is_no_backbone(tmp_path):
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(**small, vocab_size=8)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="must be a model that takes images alone"):
+        open_backbone(BackboneConfig(name=str(tmp_path)))
+
+
+def test_pixels_are_normalised_as_asked():
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    for normalise, expected in (("centre", [0.5] * 3), ("imagenet", [2.2489, 2.4286, 2.64])):
+        features = FrameFeatures(BackboneConfig(name="resnet_tiny", normalise=normalise), 32)
+        features.backbone = torch.nn.AdaptiveAvgPool2d(1)
+        features.to_width = torch.nn.Flatten()
+        torch.testing.assert_close(features(white)[0], torch.tensor(expected), rtol=1e-4, atol=0)

@@ -1,0 +1,201 @@
+"""The whole model: shapes, independence of padding and of company, and every choice a configuration has."""
+
+import dataclasses
+
+import pytest
+import torch
+from beartype import beartype
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Bool, Float, UInt8, jaxtyped
+from torch import Tensor
+
+from htt import registry
+from htt.batch import Batch, DataInfo, Prediction
+from htt.config import Config
+from htt.errors import ConfigError
+from htt.model import blocks
+from htt.model.htt import HTT
+from htt.testing import random_batch, tiny_config, tiny_info
+
+BLOCKS = registry.names(blocks)
+
+
+def model_of(info: DataInfo | None = None, **overrides) -> HTT:
+    torch.manual_seed(0)
+    return HTT(tiny_config(**overrides).model, info or tiny_info()).eval()
+
+
+@torch.no_grad()
+def predict(model: HTT, batch: Batch, attention: bool = False) -> Prediction:
+    return model(batch.frames, batch.valid, batch.intrinsics, attention)
+
+
+def same(found: Prediction, expected: Prediction) -> None:
+    for field in dataclasses.fields(Prediction)[:-1]:
+        got, wanted = getattr(found, field.name), getattr(expected, field.name)
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-3, msg=lambda text, n=field.name: f"{n}: {text}")
+
+
+def one_clip(batch: Batch, place: int) -> Batch:
+    here = batch.valid.nonzero()[:, 0] == place
+    alone = batch.valid[place : place + 1]
+    return dataclasses.replace(
+        batch, frames=batch.frames[here], valid=alone, intrinsics=batch.intrinsics[place : place + 1]
+    )
+
+
+@jaxtyped(typechecker=beartype)
+def shapes_agree(
+    frames: UInt8[Tensor, "n 3 h w"],
+    valid: Bool[Tensor, "b t"],
+    raw: Float[Tensor, "n j 3"],
+    px: Float[Tensor, "n j 2"],
+    depth: Float[Tensor, "n j"],
+    metres: Float[Tensor, "n j 3"],
+    objects: Float[Tensor, "n o"],
+    actions: Float[Tensor, "b a"],
+) -> None: ...
+
+
+@pytest.mark.parametrize("hands", [1, 2])
+def test_shapes(hands):
+    info = tiny_info(hands)
+    batch = random_batch(info)
+    found = predict(model_of(info), batch)
+    shapes_agree(
+        batch.frames,
+        batch.valid,
+        found.joints_raw,
+        found.joints_px,
+        found.depth_m,
+        found.joints_m,
+        found.object_logits,
+        found.action_logits,
+    )
+    assert found.joints_px.shape[1] == 21 * hands
+    assert found.object_logits.shape[1] == len(info.objects)
+    assert found.action_logits.shape[1] == len(info.actions)
+    assert found.attention is None
+
+
+CHOICES = {
+    "kind": st.sampled_from(BLOCKS),
+    "window": st.integers(1, 9),
+    "lengths": st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    "padding": st.integers(0, 6),
+}
+
+
+@settings(deadline=None, max_examples=25)
+@given(**CHOICES)
+def test_padding_never_changes_a_result(kind, window, lengths, padding):
+    model = model_of(**{"model.pose.block": kind, "model.action.block": kind, "model.pose.window": window})
+    padded = random_batch(tiny_info(), lengths, padding=padding)
+    same(predict(model, padded), predict(model, random_batch(tiny_info(), lengths)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(**CHOICES)
+def test_a_batch_gives_what_its_single_clips_give(kind, window, lengths, padding):
+    model = model_of(**{"model.pose.block": kind, "model.action.block": kind, "model.pose.window": window})
+    batch = random_batch(tiny_info(), lengths, padding=padding)
+    alone = [predict(model, one_clip(batch, place)) for place in range(len(lengths))]
+    fields = [field.name for field in dataclasses.fields(Prediction)][:-1]
+    joined = Prediction(*(torch.cat([getattr(one, name) for one in alone]) for name in fields))
+    same(predict(model, batch), joined)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_every_parameter_learns(kind):
+    model = model_of(**{"model.pose.block": kind, "model.action.block": kind}).train()
+    batch = random_batch(tiny_info())
+    found = model(batch.frames, batch.valid, batch.intrinsics)
+    (found.joints_m.sum() + found.object_logits.square().sum() + found.action_logits.square().sum()).backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+def info_of(actions: int, objects: int, hands: int) -> DataInfo:
+    return DataInfo("x", tuple(map(str, range(actions))), tuple(map(str, range(objects))), hands, 480, 270)
+
+
+@pytest.mark.parametrize(("info", "millions"), [(info_of(36, 8, 2), 25.50), (info_of(45, 26, 1), 25.47)])
+def test_the_default_has_the_paper_s_size(info, millions):
+    model = HTT(Config().model, info)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+    assert sum(p.numel() for p in model.features.parameters()) / 1e6 == pytest.approx(11.18, abs=0.005)
+
+
+def test_integer_images_are_those_of_floats_from_0_to_1():
+    model, batch = model_of(), random_batch(tiny_info())
+    floats = dataclasses.replace(batch, frames=batch.frames.float() / 255)
+    same(predict(model, floats), predict(model, batch))
+
+
+def test_2d_is_around_the_image_centre_and_depth_in_focal_lengths():
+    info = tiny_info()
+    model = model_of(info, **{"model.pose.pixel_scale": 50.0, "model.pose.depth_offset_m": 0.5})
+    batch = random_batch(info)
+    found = predict(model, batch)
+    centre = torch.tensor([info.width / 2, info.height / 2])
+    torch.testing.assert_close(found.joints_px, 50 * found.joints_raw[..., :2] + centre)
+    torch.testing.assert_close(found.depth_m, 0.5 + info.width * 1e-4 * found.joints_raw[..., 2])
+    torch.testing.assert_close(found.joints_m[..., 2], found.depth_m)
+
+
+@pytest.mark.parametrize(("back_projection", "focal"), [("focal_x", (64.0, 64.0)), ("both", (64.0, 1.1 * 64))])
+def test_back_projection_takes_the_focal_lengths_it_is_told(back_projection, focal):
+    batch = random_batch(tiny_info())
+    found = predict(model_of(**{"model.pose.back_projection": back_projection}), batch)
+    centre = torch.tensor([32.0, 18.0])
+    expected = (found.joints_px - centre) / torch.tensor(focal) * found.depth_m[..., None]
+    torch.testing.assert_close(found.joints_m[..., :2], expected)
+
+
+def test_cues_are_joined_in_one_order_and_only_those_chosen():
+    orders = [["feature", "hands", "object"], ["object", "feature", "hands"]]
+    batch = random_batch(tiny_info())
+    first, second = (predict(model_of(**{"model.action.cues": cues}), batch) for cues in orders)
+    same(first, second)
+    assert set(model_of(**{"model.action.cues": ["hands"]}).action_input.cues) == {"hands"}
+
+
+def test_the_action_sees_depth_only_if_told_to():
+    for hands, coordinates in (("2d", 2), ("3d", 3)):
+        cue = model_of(**{"model.action.hands": hands}).action_input.cues["hands"]
+        assert cue.embed.in_features == coordinates * tiny_info().joints
+
+
+def test_batch_norm_stays_frozen_while_training_or_lives():
+    batch = random_batch(tiny_info())
+    for choice, moves in (("frozen", False), ("live", True)):
+        torch.manual_seed(0)
+        model = HTT(tiny_config(**{"model.backbone.batch_norm": choice}).model, tiny_info())
+        for again in (False, True):
+            before = model.features.backbone.network.embedder.embedder.normalization.running_mean.clone()
+            predict(model.train() if again else model, batch)
+            after = model.features.backbone.network.embedder.embedder.normalization.running_mean
+            assert bool((before != after).any()) == moves
+
+
+def test_attention_is_told_on_request_and_changes_nothing():
+    model, batch = model_of(), random_batch(tiny_info(), [2, 6], padding=3)
+    found = predict(model, batch, attention=True)
+    same(found, predict(model, batch))
+    (pose,), (action,) = found.attention["pose"], found.attention["action"]
+    assert pose.shape == (2 * 3, 2, 4, 4)
+    assert pose[[1, 2, 5]].abs().max() == 0, "windows without a frame"
+    torch.testing.assert_close(pose[0, :, :, :2].sum(-1), torch.ones(2, 4))
+    assert action.shape == (2, 2, 1 + 9, 1 + 9)
+    assert action[0, :, :, 3:].abs().max() == 0, "padding"
+
+
+def test_a_block_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match=r"got 'lstn'\. There are: identity, lstm, mean, transformer"):
+        model_of(**{"model.pose.block": "lstn"})
+
+
+def test_an_lstm_of_odd_width_is_refused():
+    odd = {"model.width": 33, "model.pose.block": "lstm", "model.action.block": "mean"}
+    with pytest.raises(ConfigError, match=r"model\.width must be even for an lstm block; got 33\. Choose 34"):
+        model_of(**odd)

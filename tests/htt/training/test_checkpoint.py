@@ -1,0 +1,173 @@
+"""Checkpoints: what is saved comes back to the last bit, and each way it can fail is said clearly."""
+
+import errno
+import json
+import pickle
+
+import pytest
+import torch
+
+from htt.batch import DataInfo
+from htt.config import Config
+from htt.errors import CheckpointError, StorageError
+from htt.model.htt import HTT
+from htt.testing import random_batch, tiny_config, tiny_info
+from htt.training import checkpoint
+from htt.training.checkpoint import Progress
+from htt.training.losses import losses, total
+
+OPTIMIZERS = {
+    "adam": lambda parameters: torch.optim.Adam(parameters, 1e-3),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, 1e-3, weight_decay=0.1),
+    "sgd": lambda parameters: torch.optim.SGD(parameters, 1e-4, momentum=0.9),
+}
+
+
+def fresh(config: Config | None = None, info: DataInfo | None = None, optimizer: str = "adam", seed: int = 0):
+    torch.manual_seed(seed)
+    model = HTT((config or tiny_config()).model, info or tiny_info())
+    return model, OPTIMIZERS[optimizer](model.parameters())
+
+
+def train(model, optimizer, steps):
+    for step in steps:
+        batch = random_batch(tiny_info(), seed=step)
+        optimizer.zero_grad()
+        noise = torch.rand(())  # training draws random numbers
+        loss = total(losses(model(batch.frames, batch.valid, batch.intrinsics), batch), Config().loss)
+        ((1 + 0.1 * noise) * loss).backward()
+        optimizer.step()
+
+
+def saved(folder, optimizer="adam", config=None, steps=2, **extra):
+    config = config or tiny_config()
+    model, moves = fresh(config, optimizer=optimizer)
+    train(model, moves, range(steps))
+    progress = Progress(1, 3, extra)
+    checkpoint.save(folder, model, moves, progress, config, tiny_info(), {"loss": 1.5})
+    return model, moves
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path, optimizer):
+    config = tiny_config(**{"model.backbone.batch_norm": "live", "model.pose.dropout": 0.1})
+    model, moves = saved(tmp_path / "c", optimizer, config, scale=2.0)
+    train(model, moves, range(2, 5))
+    other, other_moves = fresh(config, optimizer=optimizer, seed=1)
+    progress = checkpoint.restore(tmp_path / "c", other, other_moves)
+    assert progress == Progress(1, 3, {"scale": 2.0})
+    train(other, other_moves, range(2, 5))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_load_gives_the_model_and_what_is_known_of_it(tmp_path):
+    model, _ = saved(tmp_path / "c")
+    found, record = checkpoint.load(tmp_path / "c")
+    assert not found.training
+    assert (record.config, record.info, record.metrics) == (tiny_config(), tiny_info(), {"loss": 1.5})
+    assert record == checkpoint.read(tmp_path / "c")
+    batch = random_batch(tiny_info())
+    expected = model.eval()(batch.frames, batch.valid, batch.intrinsics)
+    assert torch.equal(found(batch.frames, batch.valid, batch.intrinsics).joints_m, expected.joints_m)
+
+
+def test_load_wants_no_file_of_backbone_weights(tmp_path):
+    config = tiny_config(**{"model.backbone.weights": "/nowhere/resnet.pth"})
+    model, moves = fresh()
+    checkpoint.save(tmp_path / "c", model, moves, Progress(0), config, tiny_info(), {})
+    assert checkpoint.load(tmp_path / "c")[1].config == config
+
+
+def test_saving_replaces_whole_and_leaves_nothing_beside(tmp_path):
+    saved(tmp_path / "c", steps=1)
+    (tmp_path / ".c.partial").mkdir()  # a run was killed while it wrote
+    (tmp_path / ".c.partial" / "model.safetensors").write_bytes(b"half")
+    saved(tmp_path / "c", steps=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {
+        "model.safetensors",
+        "training.safetensors",
+        "checkpoint.json",
+    }
+
+
+def test_a_full_disk_is_said_and_the_older_checkpoint_stays(tmp_path, monkeypatch):
+    saved(tmp_path / "c")
+    before = checkpoint.read(tmp_path / "c")
+
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        saved(tmp_path / "c")
+    assert checkpoint.read(tmp_path / "c") == before
+
+
+def test_nothing_in_it_is_pickled(tmp_path, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("pickle")
+
+    for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "dump"), (pickle, "dumps"), (torch, "load")):
+        monkeypatch.setattr(module, name, refuse)
+    saved(tmp_path / "c")
+    checkpoint.load(tmp_path / "c")
+
+
+def test_another_shape_is_refused_key_by_key(tmp_path):
+    saved(tmp_path / "c")
+    wider, moves = fresh(tiny_config(**{"model.pose.depth": 2, "model.pose.feedforward": 32}))
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.restore(tmp_path / "c", wider, moves)
+    message = str(caught.value)
+    assert "missing: pose_block.layers.1." in message
+    assert "pose_block.layers.0.expand.weight [64, 32], here [32, 32]" in message
+    assert "Build the model with the configuration" in message
+
+
+def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path):
+    saved(tmp_path / "c")
+    path = tmp_path / "c" / "checkpoint.json"
+    record = json.loads(path.read_text())
+    record["info"]["actions"].append("wave")
+    path.write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"2 of another shape: action_head\.weight \[4, 32\], here \[5, 32\]"):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_an_optimiser_of_other_parameters_is_refused(tmp_path):
+    model, _ = saved(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="An optimiser must have the parameters it was saved with"):
+        checkpoint.restore(tmp_path / "c", model, torch.optim.Adam(model.action_head.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda record: "{", "must be JSON"),
+        (lambda record: json.dumps({**record, "format": 99}), "must be of format 1; .* says 99"),
+        (lambda record: "[]", "must be of format 1; .* says None"),
+        (lambda record: json.dumps({**record, "info": {}}), "must be what this version writes"),
+        (lambda record: json.dumps({**record, "config": {"modl": {}}}), "must be what this version writes; .*modl"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, change, rule):
+    saved(tmp_path / "c")
+    path = tmp_path / "c" / "checkpoint.json"
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(CheckpointError, match=rule):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_missing_and_truncated_files_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"must be a folder with a checkpoint\.json; there is none in .*none"):
+        checkpoint.load(tmp_path / "none")
+    saved(tmp_path / "c")
+    whole = (tmp_path / "c" / "model.safetensors").read_bytes()
+    (tmp_path / "c" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"must be a readable .*model\.safetensors is not"):
+        checkpoint.load(tmp_path / "c")
+    (tmp_path / "c" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"there is no .*model\.safetensors"):
+        checkpoint.load(tmp_path / "c")
