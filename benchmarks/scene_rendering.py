@@ -11,18 +11,18 @@ wall: on a machine that others use as well, the first is what a free core would 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+if __name__ == "__main__":  # the project's root, and one thread, before NumPy is loaded
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
 import platform
 import statistics
-import sys
 import time
 from datetime import date
-from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def report(rows: list[str], plans: list[ClipPlan], repeats: int) -> str:
             f"- Machine: {processor_name()}, {os.cpu_count()} cores, load while measuring {load}",
             f"- Python {platform.python_version()}, NumPy {np.__version__}",
             f"- {len(plans)} clips, {frames} frames, {repeats} repeats",
-            f"- Command: `python benchmarks/scene_rendering.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
+            f"- Command: `{' '.join(['python', 'benchmarks/scene_rendering.py', *sys.argv[1:]])}`",
             "",
             "| size | by processor time | by the wall | s to build a subject's hands |",
             "|---|---|---|---|",

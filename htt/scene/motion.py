@@ -184,7 +184,8 @@ def _thing_paths(
     turn, slide = track(program.turn, moment), track(program.slide, moment)
     top = np.zeros((frames, 3))
     top[:, 2] = thing.height_m + slide
-    part = Path(rotation @ about("z", turn), path.place_m + (rotation @ top[..., None])[..., 0])
+    seat = path.place_m + (rotation @ top[..., None])[..., 0]
+    part = Path(rotation @ about("z", turn), seat + track(program.carry, moment))
     return path, part
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from htt.scene.objects import OBJECTS
 
 Number = tuple[tuple[float, float], ...]
-Turn = tuple[tuple[float, tuple[float, float, float]], ...]
+Vector = tuple[tuple[float, tuple[float, float, float]], ...]
 Where = tuple[tuple[float, str], ...]
 
 ALWAYS: Number = ((0.0, 1.0), (1.0, 1.0))
 NEVER: Number = ((0.0, 0.0), (1.0, 0.0))
+_STAY = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Program:
         tilt: Turn of the thing about x, y and z (rad, in the world, applied in that order).
         slide: How far (m) the part is above its seat.
         turn: How far (rad) the part is turned on its seat.
+        carry: How far (m, world) the part is carried away after that.
         part: "lid", "item" or nothing.
         opened: Whether the thing is shown open.
         cup: Whether there is a cup to pour into.
@@ -69,9 +71,10 @@ class Program:
     lead: Role
     support: Role = Role()
     place: Where = ((0.0, "table"), (1.0, "table"))
-    tilt: Turn = ((0.0, (0.0, 0.0, 0.0)), (1.0, (0.0, 0.0, 0.0)))
+    tilt: Vector = ((0.0, _STAY), (1.0, _STAY))
     slide: Number = NEVER
     turn: Number = NEVER
+    carry: Vector = ((0.0, _STAY), (1.0, _STAY))
     part: str = ""
     opened: bool = False
     cup: bool = False
@@ -92,15 +95,17 @@ UNSCREW = Program(
     _SIDE_SUPPORT,
     place=((0, "work"), (1, "work")),
     turn=((0, 0), (0.42, 0), (0.74, 2.2), (1, 2.4)),
-    slide=((0, 0), (0.72, 0.004), (1, 0.07)),
+    slide=((0, 0), (0.72, 0.004), (0.9, 0.05), (1, 0.05)),
+    carry=((0, _STAY), (0.84, _STAY), (1, (0.08, -0.03, -0.02))),
     part="lid",
 )
 PULL_OPEN = Program(
     UNSCREW.lead,
     _SIDE_SUPPORT,
     place=UNSCREW.place,
-    tilt=((0, (0, 0, 0)), (0.42, (0, 0, 0)), (0.7, (0.12, 0.1, 0)), (1, (0, 0, 0))),
-    slide=((0, 0), (0.45, 0), (0.68, 0.012), (1, 0.10)),
+    tilt=((0, _STAY), (0.42, _STAY), (0.7, (0.12, 0.1, 0)), (1, _STAY)),
+    slide=((0, 0), (0.45, 0), (0.68, 0.012), (0.85, 0.04), (1, 0.04)),
+    carry=((0, _STAY), (0.78, _STAY), (1, (0.12, -0.04, -0.06))),
     part="lid",
     opened=True,
 )
@@ -109,7 +114,8 @@ TAKE_OUT = Program(
     _SIDE_SUPPORT,
     place=((0, "work"), (1, "work")),
     tilt=((0, (-0.15, 0, 0)), (1, (-0.25, 0, 0))),
-    slide=((0, -0.02), (0.48, -0.02), (1, 0.11)),
+    slide=((0, -0.02), (0.48, -0.02), (0.8, 0.06), (1, 0.06)),
+    carry=((0, _STAY), (0.7, _STAY), (1, (0.12, -0.05, -0.05))),
     part="item",
     opened=True,
 )
@@ -117,7 +123,7 @@ POUR = Program(
     Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
     Role("side", "cup", reach=((0, 0), (0.3, 1), (1, 1)), close=_STEADY_GRASP),
     place=((0, "hold"), (0.32, "spout"), (0.72, "spout"), (1, "hold")),
-    tilt=((0, (0, 0, 0)), (0.35, (0, -1.45, 0)), (0.70, (0, -1.6, 0)), (1, (0, 0, 0))),
+    tilt=((0, _STAY), (0.35, (0, -1.45, 0)), (0.70, (0, -1.6, 0)), (1, _STAY)),
     cup=True,
 )
 APPLY_LOTION = Program(
@@ -142,7 +148,7 @@ READ_BOOK = Program(
 READ_BOX = Program(
     Role("side", reach=ALWAYS),
     place=((0, "hold"), (0.4, "near"), (1, "near")),
-    tilt=((0, (0, 0, 0)), (0.35, (-0.5, 0, 0.5)), (0.7, (-0.6, 0.1, -0.3)), (1, (-0.4, 0, 0.2))),
+    tilt=((0, _STAY), (0.35, (-0.5, 0, 0.5)), (0.7, (-0.6, 0.1, -0.3)), (1, (-0.4, 0, 0.2))),
 )
 SPRAY = Program(
     Role("trigger", reach=ALWAYS),
@@ -154,7 +160,7 @@ SQUEEZE = Program(
     Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
     Role("receive", "below", reach=((0, 0), (0.25, 1), (1, 1))),
     place=((0, "hold"), (0.3, "spout"), (1, "spout")),
-    tilt=((0, (0, 0, 0)), (0.35, (0, -2.0, 0)), (1, (0, -2.1, 0))),
+    tilt=((0, _STAY), (0.35, (0, -2.0, 0)), (1, (0, -2.1, 0))),
     oscillation=Oscillation((2, 4), closure=(0.08, 0.08, 0.08, 0.08, 0.08)),
 )
 

@@ -27,7 +27,7 @@ def test_the_36_actions_are_in_the_order_of_h2o():
 @pytest.mark.parametrize(("verb", "noun"), programs.VERB_AND_NOUN)
 def test_the_tracks_of_every_program_run_from_0_to_1(verb, noun):
     script, _ = programs.program(verb, noun)
-    tracks = [script.place, script.tilt, script.slide, script.turn]
+    tracks = [script.place, script.tilt, script.slide, script.turn, script.carry]
     tracks += [track for role in (script.lead, script.support) for track in (role.reach, role.close)]
     for keys in tracks:
         times = [time for time, _ in keys]
