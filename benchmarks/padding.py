@@ -1,0 +1,165 @@
+"""What do padding frames cost? A training step with valid frames alone, against one that runs padding too.
+
+The released code pads every window of a clip to 128 frames and runs all of them through the ResNet; on H2O 68.5 % of
+them are padding. Here a step (forward, losses, backward) sees the same windows both ways and must give the same loss::
+
+    python benchmarks/padding.py --steps 5 --out benchmarks/results/padding.md
+
+The windows' lengths are those of H2O's training split, from its label file: one window from the middle of each of
+``--steps`` equal parts of all 18,765, in order of length. Both ways run in turn, within one process; the ratio counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from htt.batch import Batch, DataInfo
+from htt.config import Config
+from htt.data.windows import training_windows
+from htt.model.htt import HTT
+from htt.testing import random_batch
+from htt.training.losses import losses, total
+
+LABELS = Path(__file__).parents[1] / "tests" / "golden" / "h2o_labels" / "action_train.txt"
+SLOTS = Config().model.action.length
+"""Frames a padded window has."""
+LIMIT = 0.45
+"""Share of the padded step's time that the step without padding may take."""
+
+
+class EverySlot(nn.Module):
+    """The image encoder, run on every slot of a window; features of padding are then thrown away."""
+
+    def __init__(self, features: nn.Module, valid: Tensor) -> None:
+        super().__init__()
+        self.features, self.valid = features, valid
+
+    def forward(self, slots: Tensor) -> Tensor:
+        """Features of the valid slots alone."""
+        return self.features(slots)[self.valid.flatten()]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One measured step."""
+
+    seconds: float
+    processor_seconds: float
+    loss: float
+
+
+def h2o_lengths(config: Config) -> np.ndarray:
+    """Frames of every training window of H2O, in order of length."""
+    rows = [line.split() for line in LABELS.read_text().splitlines()[1:]]
+    clips = [int(row[4]) - int(row[3]) + 1 for row in rows]
+    return np.sort(training_windows(clips, config).frame_count)
+
+
+def measured(model: nn.Module, frames: Tensor, batch: Batch, config: Config) -> Step:
+    """One step: forward, losses, backward."""
+    model.zero_grad()
+    wall, processor = time.perf_counter(), time.process_time()
+    loss = total(losses(model(frames, batch.valid, batch.intrinsics), batch), config.loss)
+    loss.backward()
+    return Step(time.perf_counter() - wall, time.process_time() - processor, loss.item())
+
+
+def both_ways(model: HTT, info: DataInfo, frames: int, place: int, config: Config) -> list[Step]:
+    """The same window without and with its padding; which comes first changes from place to place."""
+    batch = random_batch(info, [frames], seed=place, padding=SLOTS - frames)
+    repeated = batch.frames[[*range(frames), *[frames - 1] * (SLOTS - frames)]]
+    features = model.features
+    ways = [(features, batch.frames), (EverySlot(features, batch.valid), repeated)]
+    steps: dict[int, Step] = {}
+    for way in (0, 1) if place % 2 else (1, 0):
+        model.features, images = ways[way]
+        steps[way] = measured(model, images, batch, config)
+    model.features = features
+    return [steps[0], steps[1]]
+
+
+def report(lengths: np.ndarray, chosen: list[int], steps: list[list[Step]], info: DataInfo) -> str:
+    """The result as Markdown."""
+    alone, padded = (sum(pair[way].seconds for pair in steps) for way in (0, 1))
+    busy_alone, busy_padded = (sum(pair[way].processor_seconds for pair in steps) for way in (0, 1))
+    ratios = [pair[0].seconds / pair[1].seconds for pair in steps]
+    rows = "\n".join(
+        f"| {frames} | {a.seconds:.1f} | {p.seconds:.1f} | {a.seconds / p.seconds:.3f} | {a.loss:.4f} | {p.loss:.4f} |"
+        for frames, (a, p) in zip(chosen, steps, strict=True)
+    )
+    slots = SLOTS * len(lengths)
+    threads = torch.get_num_threads()
+    verdict = "reached" if alone / padded <= LIMIT else "MISSED"
+    return f"""# What padding frames cost
+
+{dt.date.today()} · `python benchmarks/padding.py --steps {len(steps)} --threads {threads}` ·
+{processor()}, {threads} thread(s) · Python {platform.python_version()}, torch {torch.__version__}
+
+A training step (forward, losses, backward) of the default model, ResNet-18 at {info.width} x {info.height} px, on
+windows as long as those of H2O's training split: {len(lengths):,} windows with {lengths.sum():,} frames in
+{slots:,} slots ({lengths.sum() / slots:.3f}). One window a step, the middle one of each of {len(steps)} equal parts
+by length; the two ways in turn, in one process.
+
+| frames of {SLOTS} | valid alone, s | with padding, s | ratio | loss, valid alone | loss, with padding |
+|---|---|---|---|---|---|
+{rows}
+| **all** | {alone:.1f} | {padded:.1f} | **{alone / padded:.3f}** | | |
+
+Valid frames alone take **{alone / padded:.3f}** of the time ({busy_alone / busy_padded:.3f} of the processor time); in
+single steps {min(ratios):.3f} to {max(ratios):.3f}. Frames are {np.mean(chosen) / SLOTS:.3f} of the slots in this
+choice. Wanted: at most {LIMIT}; {verdict}.
+"""
+
+
+def processor() -> str:
+    """The name of this machine's processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5, help="windows measured, evenly over all lengths")
+    parser.add_argument("--threads", type=int, default=1, help="processor cores to use")
+    parser.add_argument("--width", type=int, default=480, help="image width, px")
+    parser.add_argument("--height", type=int, default=270, help="image height, px")
+    parser.add_argument("--out", type=Path, help="where the result goes, as Markdown")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(0)
+
+    config = Config()
+    info = DataInfo("h2o", ("action",) * 36, ("object",) * 8, 2, asked.width, asked.height)
+    lengths = h2o_lengths(config)
+    places = (np.arange(asked.steps) + 0.5) / asked.steps * len(lengths)
+    chosen = [int(lengths[int(place)]) for place in places]
+    model = HTT(config.model, info).train()
+    measured(model, *_warm_up(info), config)
+    steps = []
+    for place, frames in enumerate(chosen):
+        steps.append(both_ways(model, info, frames, place, config))
+        print(f"{frames:4d} frames: {steps[-1][0].seconds:6.1f} s, with padding {steps[-1][1].seconds:6.1f} s")
+        np.testing.assert_allclose(steps[-1][0].loss, steps[-1][1].loss, rtol=1e-4)
+    text = report(lengths, chosen, steps, info)
+    print(text)
+    if asked.out:
+        asked.out.write_text(text, encoding="utf-8")
+
+
+def _warm_up(info: DataInfo) -> tuple[Tensor, Batch]:
+    batch = random_batch(info, [2])
+    return batch.frames, batch
+
+
+if __name__ == "__main__":
+    main()
