@@ -34,7 +34,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
     amount: Callable[[Result], int] | None = None,
     of: str = "",
     done: int = 0,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """``function(item)`` of each item, in order.
 
     Args:

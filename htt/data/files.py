@@ -1,13 +1,15 @@
-"""Files that are either complete or not there."""
+"""Files that are either complete or not there, and folders that one process writes at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from htt import console
 from htt.errors import storage_errors
 
 
@@ -27,6 +29,21 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold a lock, waiting for whoever holds it; the system gives it up when its owner ends, however it ends."""
+    with storage_errors(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.err.print(f"Another process writes {lock.parent}; waiting for it.", markup=False)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -6,12 +6,15 @@ It is written last, so a folder with a manifest is complete.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from htt.batch import DataInfo
 from htt.data import files
 from htt.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from htt.batch import DataInfo
 
 NAME = "manifest.json"
 SCHEMA = 1
@@ -54,6 +57,8 @@ class Manifest(_Entry):
     @property
     def info(self) -> DataInfo:
         """The facts of the data set."""
+        from htt.batch import DataInfo  # a process that only converts needs no torch
+
         return DataInfo(self.source, tuple(self.actions), tuple(self.objects), self.hands, self.width, self.height)
 
     def shards(self, split: str) -> list[Shard]:

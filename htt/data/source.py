@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from htt import registry
-from htt.batch import DataInfo
 from htt.config import DataConfig
 
-JPEG_QUALITY = 92
-"""Default quality of the frames' JPEGs."""
+if TYPE_CHECKING:  # a process that reads clips needs no torch
+    from htt.batch import DataInfo
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,13 @@ class ClipRecord:
 class Source(Protocol):
     """A data set, as clips. It pickles, so that clips can be read in other processes."""
 
-    name: str
-    pixels: str
-    """How ``read`` makes its frames: what is resized, and how."""
+    @property
+    def name(self) -> str:
+        """That of its module."""
+
+    @property
+    def pixels(self) -> str:
+        """How ``read`` makes its frames: what is resized, and how."""
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -1,0 +1,89 @@
+"""The data of a configuration, made ready: the folder of its shards.
+
+Shards that ``data.root`` names are checked; the synthetic benchmark is rendered once and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from htt import console, scene
+from htt.config import Config
+from htt.data import convert, files, manifest, pixels
+from htt.data.manifest import Manifest
+from htt.data.source import open_source
+from htt.errors import DataError
+
+SYNTHETIC = "synthetic"
+_SHARD_BYTES = 4 * 2**20
+"""Small ones, so that an interrupted rendering has little to do again."""
+
+
+def prepare(config: Config, workers: int | None = None) -> Path:
+    """The folder of a configuration's shards; renders the synthetic benchmark if it is not in the cache.
+
+    Args:
+        config: its data.root, data.source, data.synthetic and runtime.cache are looked at.
+        workers: clips rendered at once; None: one a core.
+
+    Raises:
+        DataError: there are no shards where they should be, or they are not what their manifest promises.
+        StorageError: the cache's disk is full, or may not be written to.
+    """
+    if config.data.root is not None:
+        root = Path(config.data.root).expanduser()
+        _verify_once(root, manifest.read(root), cache_folder(config))
+        return root
+    if config.data.source != SYNTHETIC:
+        source = config.data.source
+        raise DataError(
+            f"data.root must name a folder of shards when data.source is {source}; it names none. Make shards with: "
+            f"python -m htt.data.convert --source {source} --root FOLDER_OF_THE_DATA_SET --out SHARDS, "
+            "then --set data.root=SHARDS."
+        )
+    return _rendered(config, workers)
+
+
+def cache_folder(config: Config) -> Path:
+    """Where rendered data are kept: runtime.cache, or $HTT_CACHE, or ~/.cache/htt."""
+    return Path(config.runtime.cache or os.environ.get("HTT_CACHE") or "~/.cache/htt").expanduser()
+
+
+def synthetic_key(config: Config) -> str:
+    """12 hexadecimal digits that change with whatever changes the rendered shards."""
+    facts = [config.data.synthetic.model_dump(), scene.VERSION, manifest.SCHEMA, pixels.JPEG_QUALITY, _SHARD_BYTES]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _rendered(config: Config, workers: int | None) -> Path:
+    root = cache_folder(config) / f"synthetic-{synthetic_key(config)}"
+    if not (root / manifest.NAME).is_file():
+        size = config.data.synthetic
+        making = convert.Making(size.width, size.height, shard_bytes=_SHARD_BYTES)
+        source = open_source(SYNTHETIC, config=config.data)
+        convert.convert(source, root, making, workers=workers, title="Rendering the benchmark")
+    return root
+
+
+def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
+    """Compare all checksums, unless that was done since the files were written."""
+    manifest.check_sizes(root, found)
+    stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    facts = json.dumps(_facts(root, found))
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == facts:
+        return
+    started = time.monotonic()
+    manifest.verify(root)
+    with files.replacing(stamp) as path:
+        path.write_text(facts, encoding="utf-8")
+    if time.monotonic() - started > 1:
+        console.err.print(f"Checked the shards in {root}: they are what their manifest promises.", markup=False)
+
+
+def _facts(root: Path, found: Manifest) -> list[tuple[str, int, str]]:
+    shards = [shard for of_split in found.splits.values() for shard in of_split]
+    return [(shard.file, (root / shard.file).stat().st_mtime_ns, shard.sha256) for shard in shards]

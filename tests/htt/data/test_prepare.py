@@ -1,0 +1,134 @@
+"""The data of a configuration made ready: rendered once, checked once."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from htt import scene
+from htt.config import Config, override
+from htt.data import files, manifest
+from htt.data.clips import open_split
+from htt.data.prepare import cache_folder, prepare, synthetic_key
+from htt.errors import DataError
+
+TINY = {
+    "data.synthetic.train_clips": 3,
+    "data.synthetic.val_clips": 2,
+    "data.synthetic.test_clips": 1,
+    "data.synthetic.frames": 4,
+    "data.synthetic.width": 32,
+    "data.synthetic.height": 32,
+}
+
+
+def tiny(cache: Path) -> Config:
+    return override(Config(), {**TINY, "runtime.cache": str(cache)})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    prepare(tiny(folder), workers=1)
+    return folder
+
+
+def test_renders_the_benchmark(cache: Path) -> None:
+    config = tiny(cache)
+    root = prepare(config)
+    assert root == cache / f"synthetic-{synthetic_key(config)}"
+    assert {split: manifest.read(root).count(split)[0] for split in ("train", "val", "test")} == {
+        "train": 3,
+        "val": 2,
+        "test": 1,
+    }
+    clips = open_split(root, "train")
+    (plan, *_) = scene.plan({"train": 3}, 4, 0)
+    expected = scene.render(plan, 32, 32)
+    assert clips.info.actions == scene.ACTIONS
+    assert clips.ids[0] == plan.clip_id
+    assert clips.action[0] == plan.action
+    np.testing.assert_array_equal(clips.joints(0), expected.joints_m)
+    np.testing.assert_array_equal(clips.intrinsics[0], expected.intrinsics)
+    shown = clips.decode(0, [0])[0].permute(1, 2, 0).numpy().astype(float)
+    assert np.abs(shown - expected.frames[0]).mean() < 12
+
+
+def test_renders_once(cache: Path) -> None:
+    root = prepare(tiny(cache))
+    before = (root / "train-00000.arrow").stat().st_mtime_ns
+    assert prepare(tiny(cache)) == root
+    assert (root / "train-00000.arrow").stat().st_mtime_ns == before
+
+
+def test_the_key_follows_what_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(tmp_path)
+    key = synthetic_key(config)
+    assert synthetic_key(override(config, {"optim.lr": 1.0, "runtime.cache": "elsewhere"})) == key
+    assert synthetic_key(override(config, {"data.synthetic.seed": 1})) != key
+    monkeypatch.setattr(scene, "VERSION", 10**6)
+    assert synthetic_key(config) != key
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HTT_CACHE", raising=False)
+    assert cache_folder(Config()) == Path.home() / ".cache/htt"
+    monkeypatch.setenv("HTT_CACHE", "/somewhere")
+    assert cache_folder(Config()) == Path("/somewhere")
+    assert cache_folder(override(Config(), {"runtime.cache": "/here"})) == Path("/here")
+
+
+def _prepare_elsewhere(cache: Path) -> None:
+    prepare(tiny(cache), workers=1)
+
+
+def test_two_at_once_and_one_that_dies(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    first = context.Process(target=_prepare_elsewhere, args=(tmp_path,))
+    first.start()
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("*/.lock")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(first.pid or 0, signal.SIGKILL)
+    first.join()
+    others = [context.Process(target=_prepare_elsewhere, args=(tmp_path,)) for _ in range(2)]
+    for each in others:
+        each.start()
+    for each in others:
+        each.join(60)
+    assert [each.exitcode for each in others] == [0, 0]
+    manifest.verify(prepare(tiny(tmp_path)))
+
+
+def test_given_shards_are_checked_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = override(tiny(tmp_path), {"data.root": str(prepare(tiny(cache)))})
+    sums = []
+    plain = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: sums.append(path) or plain(path))
+    assert prepare(config) == prepare(config) == Path(str(config.data.root))
+    assert len(sums) == 3
+
+
+def test_given_shards_that_differ(cache: Path, tmp_path: Path) -> None:
+    root = tmp_path / "shards"
+    root.mkdir()
+    for path in prepare(tiny(cache)).glob("*.*"):
+        (root / path.name).write_bytes(path.read_bytes())
+    shard = root / "val-00000.arrow"
+    data = bytearray(shard.read_bytes())
+    data[-500] ^= 1
+    shard.write_bytes(data)
+    config = override(tiny(tmp_path), {"data.root": str(root)})
+    with pytest.raises(DataError, match=r"val-00000\.arrow has the sha256 .*, its manifest says"):
+        prepare(config)
+
+
+def test_no_shards(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist\. Make shards with: python -m htt\.data\.convert"):
+        prepare(override(tiny(tmp_path), {"data.root": str(tmp_path / "nowhere")}))
+    with pytest.raises(DataError, match=r"when data\.source is h2o; it names none"):
+        prepare(override(tiny(tmp_path), {"data.source": "h2o"}))
