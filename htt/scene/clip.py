@@ -147,7 +147,8 @@ def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:
     image *= (1.0 - share * np.bincount(pixel, minlength=len(image))).astype(np.float32)[:, None]
     for channel in range(3):
         image[:, channel] += share * np.bincount(pixel, colour[:, channel], len(image))
-    return image * stage.room.gain
+    exposed: np.ndarray = image * stage.room.gain
+    return exposed
 
 
 def visible(stage: Stage, frame: int, samples: int = 1) -> Fragments:
@@ -163,7 +164,8 @@ def hands_in_view(joints_m: np.ndarray, matrix: np.ndarray, width: int, height: 
     ahead = joints_m[..., 2] > NEAR_M
     pixels = project(np.where(ahead[..., None], joints_m, 1.0), matrix)
     inside = ahead & ((pixels >= 0) & (pixels < [width, height])).all(axis=-1)
-    return inside.reshape(-1, len(HANDS), JOINTS_PER_HAND).any(axis=-1)
+    in_view: np.ndarray = inside.reshape(-1, len(HANDS), JOINTS_PER_HAND).any(axis=-1)
+    return in_view
 
 
 def _check_plan(clips: Mapping[str, int], frames: int, seed: int) -> None:

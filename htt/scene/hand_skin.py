@@ -39,7 +39,8 @@ class Neighbours:
         """The mean [v c] of each vertex's neighbours' ``values`` [v c]."""
         count = len(self.degree)
         sums = [np.bincount(self.source, column[self.target], count) for column in values.T]
-        return np.stack(sums, axis=1) / self.degree[:, None]
+        means: np.ndarray = np.stack(sums, axis=1) / self.degree[:, None]
+        return means
 
 
 def weights(surface: HandSurface, vertices: np.ndarray, neighbours: Neighbours) -> np.ndarray:
@@ -60,7 +61,8 @@ def weights(surface: HandSurface, vertices: np.ndarray, neighbours: Neighbours) 
         result = 0.5 * result + 0.5 * neighbours.mean(result)
     fourth_largest = np.sort(result, axis=1)[:, -_BONES_PER_VERTEX, None]
     result[result < fourth_largest] = 0.0
-    return result / result.sum(axis=1, keepdims=True)
+    normalised: np.ndarray = result / result.sum(axis=1, keepdims=True)
+    return normalised
 
 
 def _past_joints(surface: HandSurface, vertices: np.ndarray, finger: int) -> np.ndarray:
@@ -103,7 +105,8 @@ def tints(surface: HandSurface, vertices: np.ndarray, normals: np.ndarray) -> di
     fingertip, knuckle, nail, crease = np.zeros((4, len(vertices)))
 
     def ball(centre: np.ndarray, radius: float) -> np.ndarray:
-        return np.exp(-np.sum((vertices - centre) ** 2, axis=1) / radius**2)
+        closeness: np.ndarray = np.exp(-np.sum((vertices - centre) ** 2, axis=1) / radius**2)
+        return closeness
 
     for finger in range(len(FINGERS)):
         frames, radii = surface.frames[finger], surface.shape.radii_mm[finger]

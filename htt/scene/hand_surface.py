@@ -24,7 +24,8 @@ _DORSAL = np.array([0.0, 0.0, 1.0])
 def smooth_minimum(first: np.ndarray, second: np.ndarray, radius: float) -> np.ndarray:
     """The smaller of two distances, rounded where they differ by less than ``radius``."""
     overlap = np.maximum(radius - np.abs(first - second), 0.0) / radius
-    return np.minimum(first, second) - 0.25 * radius * overlap * overlap
+    rounded: np.ndarray = np.minimum(first, second) - 0.25 * radius * overlap * overlap
+    return rounded
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Capsule:
         if self.flat is not None:
             offset += np.outer((offset @ self.flat) * (1.0 / self.flatness - 1.0), self.flat)
         length = np.sqrt(np.einsum("pc,pc->p", offset, offset))
-        return length - (self.start_radius + (self.end_radius - self.start_radius) * share)
+        outside: np.ndarray = length - (self.start_radius + (self.end_radius - self.start_radius) * share)
+        return outside
 
 
 class HandSurface:
@@ -63,7 +65,7 @@ class HandSurface:
         """Signed distance [p] (mm) of points [p 3]."""
         groups = self.group_distances(points)
         rooted = [smooth_minimum(groups[:, 0], groups[:, finger], _ROOT_MELT) for finger in range(1, groups.shape[1])]
-        nearest = np.minimum(rooted[0], rooted[1])
+        nearest: np.ndarray = np.minimum(rooted[0], rooted[1])
         for finger in rooted[1:]:
             nearest = smooth_minimum(nearest, finger, _GAP_MELT)
         return nearest
@@ -133,7 +135,8 @@ class HandSurface:
         def point(finger: int, share: float) -> np.ndarray:
             knuckle = self.joints[_KNUCKLES[finger]]
             bone = self.joints[_KNUCKLES[finger] + 1] - knuckle
-            return knuckle + share * bone - 2.5 * self.frames[finger + 1, 0, :, 1]
+            place: np.ndarray = knuckle + share * bone - 2.5 * self.frames[finger + 1, 0, :, 1]
+            return place
 
         shares = (0.30, 0.30, 0.37)
         return [self._capsule(point(i, 0.30), point(i + 1, share), 4.8, 4.8) for i, share in enumerate(shares)]

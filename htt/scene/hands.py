@@ -101,7 +101,8 @@ class Hand:
         fingers = unit(fingers - (fingers @ normal) * normal)
         across, own_across = np.cross(fingers, normal), np.cross(FINGER_DIRECTION, PALM_NORMAL)
         world = np.stack([normal, fingers, across], axis=1)
-        return world @ np.stack([PALM_NORMAL, FINGER_DIRECTION, own_across], axis=0)
+        rotation: np.ndarray = world @ np.stack([PALM_NORMAL, FINGER_DIRECTION, own_across], axis=0)
+        return rotation
 
     def on_skin(self, finger: int, bone: int, share: float) -> tuple[int, float]:
         """Index of the bone's first joint and its flesh radius (m) a ``share`` along bone ``bone`` of ``finger``."""
@@ -128,4 +129,5 @@ def _towards(elbow: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     back, wanted = -rotation[:, :, 1], unit(elbow)
     axis = np.cross(back, wanted)
     angle = np.arctan2(np.linalg.norm(axis, axis=1), np.sum(back * wanted, axis=1))
-    return about_axis(axis, np.minimum(angle, _WRIST_RANGE)) @ rotation
+    forearm: np.ndarray = about_axis(axis, np.minimum(angle, _WRIST_RANGE)) @ rotation
+    return forearm

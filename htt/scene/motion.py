@@ -32,7 +32,8 @@ class Path:
 
     def of(self, points_m: np.ndarray) -> np.ndarray:
         """Where a point [3] of the moving frame is, [t 3]."""
-        return self.place_m + self.rotation @ points_m
+        places: np.ndarray = self.place_m + self.rotation @ points_m
+        return places
 
     def mirrored(self) -> Path:
         """The movement seen in the mirror x -> -x."""
@@ -115,7 +116,8 @@ def timing(frames: int, rng: np.random.Generator) -> np.ndarray:
     travelled = np.concatenate([[0.0], np.cumsum(0.5 * (speed[1:] + speed[:-1]))])
     start, end = rng.uniform(0.0, 0.08), rng.uniform(0.93, 1.0)
     phase = start + (end - start) * travelled / travelled[-1]
-    return np.interp((np.arange(frames) + 0.5) / frames, fine, phase)
+    moments: np.ndarray = np.interp((np.arange(frames) + 0.5) / frames, fine, phase)
+    return moments
 
 
 def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -142,7 +144,8 @@ def track(keys: Sequence[tuple[float, object]], moment: np.ndarray) -> np.ndarra
     before = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
     share = minimum_jerk((moment - times[before]) / np.maximum(times[before + 1] - times[before], 1e-9))
     share = share.reshape(-1, *(1,) * (values.ndim - 1))
-    return values[before] + (values[before + 1] - values[before]) * share
+    movement: np.ndarray = values[before] + (values[before + 1] - values[before]) * share
+    return movement
 
 
 def wander(frames: int, scale: float, rng: np.random.Generator, cycles: float = 3.0) -> np.ndarray:
@@ -150,7 +153,8 @@ def wander(frames: int, scale: float, rng: np.random.Generator, cycles: float = 
     time = (np.arange(frames) + 0.5) / frames
     frequency = rng.uniform(0.3, cycles, (4, 3))
     offset = rng.uniform(0, 2 * np.pi, (4, 3))
-    return scale * np.sin(2 * np.pi * time[:, None, None] * frequency + offset).mean(axis=1)
+    drift: np.ndarray = scale * np.sin(2 * np.pi * time[:, None, None] * frequency + offset).mean(axis=1)
+    return drift
 
 
 def _still(place_m: np.ndarray, frames: int) -> Path:

@@ -76,7 +76,8 @@ class Thing:
             excess = np.stack([radius, np.abs(offset[..., 2]) - self.half_m[2]], axis=-1)
         else:
             excess = np.abs(offset) - self.half_m
-        return np.linalg.norm(np.maximum(excess, 0.0), axis=-1) + np.minimum(excess.max(axis=-1), 0.0)
+        distance: np.ndarray = np.linalg.norm(np.maximum(excess, 0.0), axis=-1) + np.minimum(excess.max(axis=-1), 0.0)
+        return distance
 
 
 def knob(radius_m: float, height_m: float) -> Thing:

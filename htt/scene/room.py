@@ -77,7 +77,8 @@ def _clouds(rng: np.random.Generator, octaves: tuple[int, ...] = (4, 16, 64)) ->
         after = (cell + 1) % lattice
         rows = values[cell] * (1 - share[:, None]) + values[after] * share[:, None]
         total += (rows[:, cell] * (1 - share) + rows[:, after] * share) / 2**octave
-    return (total - total.min()) / np.ptp(total)
+    clouds: np.ndarray = (total - total.min()) / np.ptp(total)
+    return clouds
 
 
 def _grain(clouds: np.ndarray, rng: np.random.Generator) -> np.ndarray:

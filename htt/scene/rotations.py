@@ -17,7 +17,8 @@ _STRAIGHT_ANGLE = 1e-3
 def unit(vectors: ArrayLike) -> np.ndarray:
     """The [... 3] vectors at length one; a zero vector stays zero."""
     vectors = np.asarray(vectors, float)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    directions: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return directions
 
 
 def about(axis: str, angle: ArrayLike) -> np.ndarray:
@@ -36,7 +37,8 @@ def about_axis(axis: ArrayLike, angle: ArrayLike) -> np.ndarray:
     """Rotation [... 3 3] by ``angle`` [...] about the direction ``axis`` [... 3] (Rodrigues' formula)."""
     cross = _cross_matrix(unit(axis))
     angle = np.asarray(angle, float)[..., None, None]
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+    rotation: np.ndarray = np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+    return rotation
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
@@ -52,14 +54,16 @@ def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     cosine = 0.5 * (np.trace(rotation, axis1=-2, axis2=-1) - 1.0)
     angle = np.arctan2(np.linalg.norm(sine_axis, axis=-1), cosine)
     axis = np.where((angle > np.pi - _STRAIGHT_ANGLE)[..., None], _half_turn_axis(rotation), unit(sine_axis))
-    return axis * angle[..., None]
+    vector: np.ndarray = axis * angle[..., None]
+    return vector
 
 
 def blend(start: np.ndarray, end: np.ndarray, share: ArrayLike) -> np.ndarray:
     """The rotation a ``share`` [...] (0..1) of the shortest way from ``start`` to ``end``, both [... 3 3]."""
     step = rotation_vector(np.swapaxes(start, -1, -2) @ end)
     angle = np.linalg.norm(step, axis=-1) * np.asarray(share, float)
-    return start @ about_axis(step, angle)
+    between: np.ndarray = start @ about_axis(step, angle)
+    return between
 
 
 def looking(eye: ArrayLike, target: ArrayLike, roll: ArrayLike = 0.0) -> np.ndarray:
@@ -67,13 +71,15 @@ def looking(eye: ArrayLike, target: ArrayLike, roll: ArrayLike = 0.0) -> np.ndar
     forward = unit(np.asarray(target, float) - np.asarray(eye, float))
     right = unit(np.cross(forward, [0.0, 0.0, 1.0]))
     upright = np.stack([right, np.cross(forward, right), forward], axis=-2)
-    return about("z", roll) @ upright
+    rotation: np.ndarray = about("z", roll) @ upright
+    return rotation
 
 
 def smooth_step(values: ArrayLike) -> np.ndarray:
     """0 below 0, 1 above 1, a cubic with flat ends between."""
     clipped = np.clip(values, 0.0, 1.0)
-    return clipped * clipped * (3.0 - 2.0 * clipped)
+    eased: np.ndarray = clipped * clipped * (3.0 - 2.0 * clipped)
+    return eased
 
 
 def minimum_jerk(share: ArrayLike) -> np.ndarray:

@@ -33,7 +33,8 @@ class Camera:
         """World points [... 3] in camera space."""
         rotation = self.camera_from_world.astype(points_m.dtype)
         shift = (-self.camera_from_world @ self.eye_m).astype(points_m.dtype)
-        return points_m @ rotation.T + shift
+        seen: np.ndarray = points_m @ rotation.T + shift
+        return seen
 
     def rays(self) -> np.ndarray:
         """World directions [h*w 3] through the pixel centres, at depth one."""
@@ -73,7 +74,8 @@ def _share_of_wall(camera: Camera, rays: np.ndarray, room: Room) -> np.ndarray:
     # The plane through the eye and that line: its normal tells the sides, its slope in the image the distance in px.
     normal = np.array([0.0, camera.eye_m[2], room.wall_m - camera.eye_m[1]])
     slope = camera.camera_from_world[:2] @ normal / camera.matrix[[0, 1], [0, 1]]
-    return np.clip(rays @ (normal / np.hypot(*slope)).astype(np.float32) + np.float32(0.5), 0, 1)
+    share: np.ndarray = np.clip(rays @ (normal / np.hypot(*slope)).astype(np.float32) + np.float32(0.5), 0, 1)
+    return share
 
 
 def _table(place: np.ndarray, blur: np.ndarray, room: Room, shadow: np.ndarray) -> np.ndarray:
@@ -116,9 +118,11 @@ def surface(
     half = _unit(towards_eye + room.light)
     light = _AMBIENT + _SKY * normal[:, 2] + _DIRECT * np.maximum(normal @ room.light, 0.0)
     highlight = colour[:, 3] * np.maximum(np.einsum("nc,nc->n", normal, half), 0.0) ** _SHARPNESS
-    return colour[:, :3] * light[:, None] + highlight[:, None]
+    lit: np.ndarray = colour[:, :3] * light[:, None] + highlight[:, None]
+    return lit
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     length = np.sqrt(np.einsum("nc,nc->n", vectors, vectors))
-    return vectors / np.maximum(length, np.float32(1e-9))[:, None]
+    directions: np.ndarray = vectors / np.maximum(length, np.float32(1e-9))[:, None]
+    return directions

@@ -63,4 +63,5 @@ def shadow_at(shadow: np.ndarray, place_m: np.ndarray) -> np.ndarray:
     flat = shadow.ravel()
     near = flat[corner] + (flat[corner + 1] - flat[corner]) * share[:, 0]
     far = flat[corner + CELLS] + (flat[corner + CELLS + 1] - flat[corner + CELLS]) * share[:, 0]
-    return near + (far - near) * share[:, 1]
+    darkness: np.ndarray = near + (far - near) * share[:, 1]
+    return darkness

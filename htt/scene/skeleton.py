@@ -65,7 +65,8 @@ class HandShape:
     @cached_property
     def lengths_mm(self) -> np.ndarray:
         """Bone lengths [5 3]."""
-        return LENGTHS_MM * np.array(self.lengths)[:, None]
+        lengths: np.ndarray = LENGTHS_MM * np.array(self.lengths)[:, None]
+        return lengths
 
     @cached_property
     def radii_mm(self) -> np.ndarray:
