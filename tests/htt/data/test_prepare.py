@@ -1,9 +1,9 @@
 """The data of a configuration made ready: rendered once, checked once."""
 
-import multiprocessing
-import os
-import signal
-import time
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLongError
 from pathlib import Path
 
 import numpy as np
@@ -82,26 +82,28 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder(override(Config(), {"runtime.cache": "/here"})) == Path("/here")
 
 
-def _prepare_elsewhere(cache: Path) -> None:
-    prepare(tiny(cache), workers=1)
+def test_two_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        roots = list(pool.map(lambda _: prepare(tiny(tmp_path), workers=1), range(2)))
+    assert roots[0] == roots[1]
+    manifest.verify(roots[0])
 
 
-def test_two_at_once_and_one_that_dies(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    first = context.Process(target=_prepare_elsewhere, args=(tmp_path,))
-    first.start()
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("*/.lock")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(first.pid or 0, signal.SIGKILL)
-    first.join()
-    others = [context.Process(target=_prepare_elsewhere, args=(tmp_path,)) for _ in range(2)]
-    for each in others:
-        each.start()
-    for each in others:
-        each.join(60)
-    assert [each.exitcode for each in others] == [0, 0]
-    manifest.verify(prepare(tiny(tmp_path)))
+def test_an_owner_that_died_does_not_block(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    lock = tmp_path / f"synthetic-{synthetic_key(config)}" / ".lock"
+    lock.parent.mkdir()
+    hold = f"import fcntl; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); print('held'); input()"
+    owner = subprocess.Popen([sys.executable, "-uc", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == b"held\n"
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(prepare, config, 1)
+            with pytest.raises(TooLongError):
+                waiting.result(0.3)
+            owner.kill()
+            manifest.verify(waiting.result(30))
 
 
 def test_given_shards_are_checked_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
