@@ -1,4 +1,4 @@
-"""What is asked of a search: its options, checked before a machine is asked for, and their record in the run's folder."""
+"""What is asked of a search: its options, checked before a machine is asked for, and their record in the run."""
 
 from __future__ import annotations
 

@@ -125,12 +125,14 @@ class Recorder(ray.tune.Callback):
 
     def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
         """Watch the clock."""
-        if not self._squared:
-            self._squared = True
-            self.searcher.keep_only(trial.trial_id for trial in trials)
+        self._square(trials)
         if self.left_s <= 0:
             self.stop("time budget")
         self.tick(self)
+
+    def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
+        """A restored run may have had nothing left to do."""
+        self._square(trials)
 
     def on_trial_start(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
         """A trial started or went on."""
@@ -156,14 +158,26 @@ class Recorder(ray.tune.Callback):
         for trial_id in list(self.live):
             self._end(self.live[trial_id], None, state="stopped", quiet=True)
 
+    def _square(self, trials: list[TuneTrial]) -> None:
+        """Once: square what a restored run remembers with the study, and with what is written."""
+        if self._squared:
+            return
+        self._squared = True
+        self.searcher.keep_only(trial.trial_id for trial in trials)
+        for trial in trials:
+            if trial.is_finished() and trial.trial_id not in self.done:  # a full disk kept it from being written
+                self.on_trial_result(trial=trial, result=trial.last_result or {})
+                self._end(trial, _sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
+
     def _end(self, trial: TuneTrial, error: str | None, state: str | None = None, quiet: bool = False) -> None:
         self.live.pop(trial.trial_id, None)
         ended = self._trial(trial, error, state)
         self.done[trial.trial_id] = ended
         self._write()
         if not quiet:
-            self.history.pop(trial.trial_id, None)
             self.ended(self, ended)
+            if self.fault is None:
+                self.history.pop(trial.trial_id, None)
         if len(self.done) >= HOPELESS and all(one.state == "failed" for one in self.done.values()):
             self.stop("failures")
 

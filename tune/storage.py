@@ -15,6 +15,7 @@ from pyarrow import ArrowException, fs
 
 from htt.errors import RunError, StorageError, storage_errors
 
+open_uri = fs.FileSystem.from_uri
 MIRRORED = ("asked.yaml", "trials.parquet", "optuna.journal", "best.yaml", "report.md", "progress.png")
 LOCK = ".lock"
 
@@ -48,8 +49,8 @@ class Storage:
                 self.local.mkdir(parents=True, exist_ok=True)
                 probe.write_text("ok", encoding="utf-8")
                 probe.unlink()
-            except (NotADirectoryError, FileExistsError) as error:
-                raise StorageError(f"{self.local} must be a folder; a file is in its way: {error}.") from error
+            except (NotADirectoryError, FileExistsError, FileNotFoundError) as error:
+                raise StorageError(f"{self.local} must be a folder that can be made; {error}.") from error
         if self.remote:
             with self._refusals():
                 system, path = self._open()
@@ -138,7 +139,7 @@ class Storage:
     def _open(self) -> tuple[fs.FileSystem, str]:
         if not self.remote:
             return fs.LocalFileSystem(), self.uri
-        system, path = fs.FileSystem.from_uri(self.uri)
+        system, path = open_uri(self.uri)
         return system, path.rstrip("/")
 
     @contextlib.contextmanager

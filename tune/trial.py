@@ -74,7 +74,7 @@ class Job:
     @property
     def worker_resources(self) -> dict[str, float]:
         """Of one worker."""
-        return {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_trial / self.workers}
+        return {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_trial / max(1, self.workers)}
 
     @property
     def alone(self) -> bool:

@@ -1,0 +1,51 @@
+"""One Ray for all tests of a session, and a training that needs no torch."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(HERE))  # fake_training, here and on the workers
+
+
+def environment() -> dict[str, str]:
+    """Of a process that shall find the project and the stand-in."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    from cluster import connect
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    patch.delenv("OMP_NUM_THREADS", raising=False)  # Ray sets it to the CPUs a worker was given
+    try:
+        with connect.connect(cpus=2) as connection:
+            yield connection
+    finally:
+        patch.undo()
+
+
+@pytest.fixture
+def search(tmp_path):
+    """A search with the stand-in training; give it options as keywords."""
+    from fake_training import SPACE, TRAINING
+    from rich.console import Console
+
+    from tune import runner
+    from tune.question import Search
+
+    def run(space=SPACE, training=TRAINING, **options):
+        assignments = {"runtime.cache": str(tmp_path / "events"), **options.pop("assignments", {})}
+        asked = Search(space="fake", runs=tmp_path, assignments=assignments, command="python tune/search.py")
+        asked = dataclasses.replace(asked, **{"name": "run", "trials": 6, **options})
+        with (tmp_path / "shown").open("a") as file:
+            return runner.run(asked, space, training, Console(file=file, width=200))
+
+    return run

@@ -1,0 +1,108 @@
+"""A stand-in for the project's training: a learning curve in the learning rate, without torch. Workers import it."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+from htt.config import Config, from_plain
+from htt.errors import NonFiniteLossError
+from tune.space import Choice, LogUniform, Space
+from tune.trial import Training
+
+BASE = {"train.epochs": 4, "model.width": 64}
+SPACE = Space(
+    {"optim.lr": LogUniform(1e-5, 1e-1), "model.action.cues": Choice(["hands"], ["hands", "object"])}, base=BASE
+)
+
+
+def curve(config: Config, epoch: int) -> float:
+    """Best near a rate of 1e-3, better with every epoch."""
+    return 20 + 10 * abs(math.log10(config.optim.lr / 1e-3)) + 40 / epoch
+
+
+def metrics_of(config: Config, epoch: int) -> dict[str, float]:
+    error = curve(config, epoch)
+    return {
+        "epoch": epoch,
+        "loss": error / 10,
+        "hand_error_mm": error,
+        "action_accuracy": 1 / error,
+        "object_accuracy": 0.5,
+        "seconds": 0.01,
+    }
+
+
+def train(config: Config, folder: Path, report, resume: Path | None = None) -> None:
+    start = json.loads((resume / "state.json").read_text())["epoch"] if resume else 0
+    note(config, {"pid": os.getpid(), "start": start, "threads": os.environ["OMP_NUM_THREADS"], "trial": folder.name})
+    for epoch in range(start + 1, config.train.epochs + 1):
+        time.sleep(config.optim.step_epochs / 1000)
+        misbehave(config, epoch, folder)
+        saved = folder / "checkpoints" / f"epoch-{epoch}"
+        saved.mkdir(parents=True, exist_ok=True)
+        (saved / "state.json").write_text(json.dumps({"epoch": epoch}))
+        report(metrics_of(config, epoch), saved)
+
+
+def misbehave(config: Config, epoch: int, folder: Path) -> None:
+    """What the optimiser's momentum stands for: 0.1 diverges, 0.2 crashes each time, 0.3 dies once."""
+    if epoch != 2:
+        return
+    if config.optim.momentum == 0.1:
+        raise NonFiniteLossError(epoch, 7, ["action"])
+    if config.optim.momentum == 0.2:
+        raise ValueError("a bug")
+    mark = folder / "died"
+    if config.optim.momentum == 0.3 and not mark.exists():
+        mark.touch()
+        os._exit(9)
+
+
+def prepare(config: Config) -> None:
+    note(config, {"prepared": True})
+
+
+def note(config: Config, event: dict) -> None:
+    """Write an event where ``events`` finds it; the cache folder is nobody else's here."""
+    if config.runtime.cache:
+        with open(config.runtime.cache, "a") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def events(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def trainer(config, *, workers, cpus_per_worker, gpus_per_worker, storage, name, callbacks, folder):
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        train_loop,
+        train_loop_config={"config": config.model_dump(mode="json"), "folder": folder},
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage,
+            callbacks=callbacks,
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def train_loop(job: dict) -> None:
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    kept = ray.train.get_checkpoint()
+
+    def report(metrics: dict, saved: Path) -> None:
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(str(saved)) if rank == 0 else None)
+
+    folder = Path(job["folder"]) / f"rank-{rank}"
+    train(from_plain(job["config"]), folder, report, Path(kept.path) if kept else None)
+
+
+TRAINING = Training(train, trainer, prepare)

@@ -1,0 +1,125 @@
+"""What a killed or interrupted driver leaves, and how it is gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import HERE, environment
+
+from tune.results import RunFolder
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def driver(tmp_path):
+    """Start the search's command line; whatever is left of it at the end is killed."""
+    started = []
+
+    def start(*options):
+        command = [sys.executable, str(HERE / "driver.py"), *options]
+        env = {**environment(), "COLUMNS": "200"}
+        env.pop("OMP_NUM_THREADS")
+        out = (tmp_path / f"output-{len(started)}").open("w+")
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, text=True, env=env, cwd=tmp_path, start_new_session=True
+        )
+        started.append((process, out))
+        return process
+
+    yield start
+    for process, out in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        out.close()
+
+
+def output(tmp_path, number):
+    return (tmp_path / f"output-{number}").read_text()
+
+
+def wait_for(process, condition, tmp_path, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"the driver ended or took too long:\n{output(tmp_path, 0)}")
+        time.sleep(0.05)
+
+
+def running(folder):
+    """Whether two trials are done and another has begun."""
+    done = len(folder.trials())
+    begun = len(list((folder.path / "trials").glob("*/checkpoints/*"))) if (folder.path / "trials").exists() else 0
+    return done >= 2 and begun >= 1
+
+
+ASK = ("--space", "fake", "--name", "run", "--trials", "6", "--scheduler", "none", "--set", "optim.step_epochs=150")
+
+
+def states(folder):
+    import optuna
+
+    from tune.algorithms import open_journal
+
+    study = optuna.load_study(study_name="run", storage=open_journal(folder.journal))
+    return [trial.state.name for trial in study.get_trials()]
+
+
+def test_a_killed_driver_loses_no_finished_trial(driver, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "run")
+    first = driver(*ASK)
+    wait_for(first, lambda: running(folder), tmp_path)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {trial.id: trial for trial in folder.trials()}
+    assert len(before) >= 2
+    again = driver("--resume", "run")
+    assert again.wait(120) == 0, output(tmp_path, 1)
+    after = {trial.id: trial for trial in folder.trials()}
+    assert {name: after[name] for name in before} == before
+    assert [trial.state for trial in after.values()] == ["complete"] * 6
+    assert states(folder).count("COMPLETE") == 6
+    assert "RUNNING" not in states(folder)
+    shown = output(tmp_path, 1)
+    assert "python cluster/launch.py --config runs/run/best.yaml" in shown
+    for noise in ("Traceback", "Warning", "raylet", "WARNING"):
+        assert noise not in output(tmp_path, 0) + shown
+
+
+def test_ctrl_c_stops_in_good_order_and_says_how_to_resume(driver, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "run")
+    process = driver(*ASK)
+    wait_for(process, lambda: running(folder), tmp_path)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all its processes
+    assert process.wait(60) == 130, output(tmp_path, 0)
+    shown = output(tmp_path, 0)
+    assert "python tune/search.py --resume runs/run" in shown
+    assert "Traceback" not in shown
+    assert {"complete", "stopped"} == {trial.state for trial in folder.trials()}
+    assert folder.best.exists()
+    assert folder.report.exists()
+    assert "RUNNING" not in states(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--space", "quik"], "there are: quick"),
+        (["--space", "fake", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
+        (["--space", "fake", "--time-budget", "soon"], "such as 90s, 8m or 1h30m; got 'soon'"),
+        (["--space", "fake", "--metric", "los"], "Did you mean 'loss'?"),
+        (["--space", "fake", "--address", "127.0.0.1:1"], "A Ray cluster must answer at '127.0.0.1:1'"),
+        (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
+        (["--resume", "nothing", "--name", "x"], "leave --set and --name out"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(driver, tmp_path, options, message):
+    assert driver(*options).wait(60) == 2
+    shown = output(tmp_path, 0)
+    assert message.lower() in shown.lower()
+    assert "Traceback" not in shown
+    assert not (tmp_path / "runs").exists()
