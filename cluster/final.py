@@ -20,9 +20,9 @@ import pyarrow.fs
 import ray.train
 import ray.util.queue
 
-from cluster.trainer import trainer
+from cluster.trainer import our_error, trainer
 from htt.config import Config, read, to_yaml
-from htt.errors import ClusterError, HTTError, RunError, TrainingError, storage_errors
+from htt.errors import ClusterError, RunError, TrainingError, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
@@ -115,9 +115,7 @@ def claim_folder(folder: Path, config: Config, *, resume: bool) -> None:
         file.write_text(to_yaml(config), encoding="utf-8")
 
 
-def run(
-    config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, storage: str | None = None
-) -> Outcome:
+def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, storage: str | None = None) -> Outcome:
     """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
 
     A run that had finished gives its outcome again.
@@ -150,23 +148,10 @@ def run(
         try:
             result = job.fit()
         except ray.train.TrainingFailedError as error:
-            raise cause(error) from error
+            raise our_error(error) or _stopped(error) from error
     checkpoint = _keep_checkpoint(result, folder)
     log.finish(dict(result.return_value or result.metrics or {}))
     return Outcome(log.final, checkpoint)
-
-
-def cause(error: BaseException) -> HTTError:
-    """The error of ours behind one of Ray's, or a sentence about one that is not ours."""
-    seen: list[BaseException] = [error]
-    while seen:
-        here = seen.pop()
-        if isinstance(here, HTTError):
-            return here
-        inner = [here.__cause__, getattr(here, "cause", None), *getattr(here, "worker_failures", {}).values()]
-        seen += [item for item in inner if isinstance(item, BaseException) and item is not here]
-    last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-    return TrainingError(f"The training stopped: {last[0]} (--debug shows all of it)")
 
 
 @contextmanager
@@ -190,6 +175,11 @@ def _listening(log: EpochLog, on_epoch: OnEpoch) -> Iterator[ray.util.queue.Queu
         done.set()
         listener.join(timeout=10)
         queue.shutdown(force=True)
+
+
+def _stopped(error: Exception) -> TrainingError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return TrainingError(f"The training stopped: {lines[-1]} (--debug shows all of it)")
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:

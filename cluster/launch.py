@@ -50,7 +50,7 @@ class Options(console.Options):
     storage: str | None = None
     """Folder or URI (s3://, gs://) all machines can write checkpoints to; none: the run's folder."""
     address: str | None = None
-    """A Ray cluster to join ("auto", or ray://host:10001); none: this machine."""
+    """A Ray cluster to join ("auto" or host:port); none: this machine."""
     resume: bool = False
     """Go on with the run --name from its last checkpoint."""
 
@@ -74,11 +74,15 @@ def main(options: Options) -> None:
 def _show_epoch(epochs: int) -> final.OnEpoch:
     def show(metrics: dict[str, float]) -> None:
         left_s = (epochs - metrics["epoch"]) * metrics["seconds"]
-        shown = "  ".join(METRICS[name].format(metrics[name]) for name in SHOWN if name in metrics)
+        shown = "  ".join(_words(name, metrics[name]) for name in SHOWN if name in metrics)
         place = f"epoch {metrics['epoch']:.0f}/{epochs}"
         console.out.print(f"{place}  {shown}  {metrics['seconds']:.1f} s an epoch, {left_s / 60:.1f} min left")
 
     return show
+
+
+def _words(name: str, value: float) -> str:
+    return f"{METRICS[name].title.lower()} {METRICS[name].number(value)}"
 
 
 def _summary(outcome: final.Outcome, folder: Path) -> str:

@@ -6,17 +6,42 @@ finished gives its result again without training. So a name stands for one train
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray.train
 import ray.train.torch
 
 from htt.config import Config
+from htt.errors import HTTError
 from htt.training.worker import train_loop
 
 WORKER_FAILURES = 3
 """How often a training goes on from its last checkpoint after losing a worker."""
+
+
+class GiveUp(ray.train.UserCallback):
+    """Ends a training at once for an error that would only repeat itself; lost workers are still replaced."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Called by Ray Train, on the controller; what it raises ends the run."""
+        for error in worker_exceptions.values():
+            if ours := our_error(error):
+                raise ours
+
+
+def our_error(error: BaseException) -> HTTError | None:
+    """The error of the project behind one of Ray's, if there is one."""
+    seen, found = set(), [error]
+    while found:
+        here = found.pop()
+        if isinstance(here, HTTError):
+            return here
+        seen.add(id(here))
+        inner = [here.__cause__, *(getattr(here, name, None) for name in ("_base_exc", "cause", "controller_failure"))]
+        inner += dict(getattr(here, "worker_failures", {})).values()
+        found += [one for one in inner if isinstance(one, BaseException) and id(one) not in seen]
+    return None
 
 
 def trainer(
@@ -55,7 +80,7 @@ def trainer(
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=storage,
-            callbacks=list(callbacks),
+            callbacks=[GiveUp(), *callbacks],
             failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.runtime.keep_checkpoints),
         ),

@@ -73,9 +73,14 @@ class NonFiniteLossError(TrainingError):
 
     def __str__(self) -> str:
         return (
-            f"The loss must stay finite; {' and '.join(self.terms)} became NaN or infinite in epoch {self.epoch}, "
+            f"The loss must stay finite; {_and(self.terms)} became NaN or infinite in epoch {self.epoch}, "
             f"step {self.step}. Lower optim.lr, raise optim.warmup_epochs or set optim.clip_norm."
         )
+
+
+def _and(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -102,5 +107,7 @@ def storage_errors(path: str | Path) -> Iterator[None]:
                 "what was finished is kept and the same command goes on from there."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(f"{path} must be writable; {error.strerror}. Choose a place you may write to.") from error
+            raise StorageError(
+                f"{path} must be writable; {error.strerror}. Choose a place you may write to."
+            ) from error
         raise

@@ -9,6 +9,8 @@ Source: H2O data set documentation; Wen et al. 2023, section 4.1.
 
 from __future__ import annotations
 
+import itertools
+
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 PARTS = ("MCP", "PIP", "DIP", "tip")
 """The joints of one finger, from the palm outward. For the thumb they are anatomically CMC, MCP, IP and tip."""
@@ -39,7 +41,7 @@ def _bones() -> tuple[tuple[int, int], ...]:
     for finger in range(len(FINGERS)):
         first = 1 + len(PARTS) * finger
         chain = (WRIST, *range(first, first + len(PARTS)))
-        pairs += zip(chain[:-1], chain[1:], strict=True)
+        pairs += itertools.pairwise(chain)
     return tuple(pairs)
 
 

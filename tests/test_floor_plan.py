@@ -45,7 +45,9 @@ def test_tests_are_no_package():
     assert list((ROOT / "tests").rglob("__init__.py")) == []
 
 
-@pytest.mark.parametrize("module", ["htt.config", "tune.space", "tune.results", "tune.report", "htt.training.metric_table"])
+@pytest.mark.parametrize(
+    "module", ["htt.config", "tune.space", "tune.results", "tune.report", "htt.training.metric_table"]
+)
 def test_a_run_can_be_read_without_torch_and_ray(module):
     code = f"import {module}, sys; assert not {{'torch', 'ray'}} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -53,7 +53,13 @@ class Splits:
 
 
 def fit(
-    config: Config, splits: Splits, report: Report, *, folder: Path, group: Group | None = None, resume: Path | None = None
+    config: Config,
+    splits: Splits,
+    report: Report,
+    *,
+    folder: Path,
+    group: Group | None = None,
+    resume: Path | None = None,
 ) -> HTT:
     """Train from scratch or from a checkpoint to the last epoch, reporting once an epoch; gives the model.
 
@@ -85,7 +91,9 @@ def fit(
         cursor = start.cursor if epoch == start.epoch else 0
         terms = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
         trained_s = time.monotonic() - began
-        evaluation = evaluate(model, splits.val, config, group=group, precision=precision, on_batch=board.first(epoch + 1))
+        evaluation = evaluate(
+            model, splits.val, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
+        )
         metrics = {
             "epoch": epoch + 1,
             **evaluation.result(),
@@ -153,13 +161,12 @@ def train_step(
     with precision.autocast():
         prediction = model(batch.frames, batch.valid, batch.intrinsics)
     terms = losses(prediction, batch)
-    counts = group.sum(counts_of(terms))
-    loss = total(share(terms, counts, group.size), config.loss)
-    if not torch.isfinite(loss):
-        wrong = [name for name, mean in terms.items() if not torch.isfinite(mean.total)]
-        raise NonFiniteLossError(0, 0, wrong)
+    broken = torch.stack([~torch.isfinite(mean.total) for mean in terms.values()])
+    counts, broken = group.sum(torch.stack([counts_of(terms), broken.float()]))
+    if broken.any():  # on all workers at once, or the others would wait for ever
+        raise NonFiniteLossError(0, 0, [name for name, wrong in zip(terms, broken, strict=True) if wrong])
     optimizer.zero_grad(set_to_none=True)
-    precision.step(loss, optimizer, config.optim.clip_norm)
+    precision.step(total(share(terms, counts, group.size), config.loss), optimizer, config.optim.clip_norm)
     return {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
 
 
@@ -189,11 +196,10 @@ def evaluate(
 
 
 def step_generator(seed: int, step: int, group: Group) -> torch.Generator:
-    """The randomness of one step on one worker, as a generator; torch's own (dropout) is seeded from it too."""
+    """The randomness of one step on one worker, for its augmentation; torch's own (dropout) is seeded alike."""
     mixed = np.random.SeedSequence([seed, step, group.rank]).generate_state(1, np.uint64)[0]
-    generator = torch.Generator(group.device).manual_seed(int(mixed >> 1))
     torch.manual_seed(int(mixed >> 1))
-    return generator
+    return torch.Generator().manual_seed(int(mixed >> 1))
 
 
 class Precision:

@@ -25,6 +25,21 @@ class Metric:
     sentence: str
     """What it says, for a reader who meets it the first time."""
 
+    def number(self, value: float) -> str:
+        """The value for a reader, with its unit: ``31.2 %``, ``84.6 mm``.
+
+        >>> METRICS["action_accuracy"].number(0.3125)
+        '31.2 %'
+        """
+        if self.unit:
+            return f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
+        return f"{100 * value:.1f} %" if self.is_fraction else f"{value:.4g}"
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it lies between 0 and 1, and is best shown as percent."""
+        return self.name.endswith(("accuracy", "accuracy_hard"))
+
     @property
     def mode(self) -> str:
         """The direction as searches name it: "max" or "min"."""

@@ -30,7 +30,13 @@ def test_override_gives_a_new_configuration():
 
 
 def test_one_error_lists_every_offender_with_the_nearest_right_name():
-    values = {"model.pose.windw": 3, "optim.lr": -1.0, "optim.name": "adm", "train.epochs": "many", "data.spacing": True}
+    values = {
+        "model.pose.windw": 3,
+        "optim.lr": -1.0,
+        "optim.name": "adm",
+        "train.epochs": "many",
+        "data.spacing": True,
+    }
     with pytest.raises(ConfigError) as caught:
         override(Config(), values)
     message = str(caught.value)

@@ -1,0 +1,54 @@
+"""A final training's folder and its log of epochs."""
+
+import json
+
+import pytest
+
+from cluster import final
+from htt.config import override
+from htt.errors import RunError, StorageError
+from htt.testing import tiny_config
+
+
+def test_a_name_is_claimed_once(tmp_path):
+    final.claim_folder(tmp_path / "run", tiny_config(), resume=False)
+    with pytest.raises(RunError, match="is taken. Choose another --name, or --resume it"):
+        final.claim_folder(tmp_path / "run", tiny_config(), resume=False)
+
+
+def test_only_the_same_training_is_resumed(tmp_path):
+    config = tiny_config()
+    with pytest.raises(RunError, match="needs a run that was started"):
+        final.claim_folder(tmp_path / "run", config, resume=True)
+    final.claim_folder(tmp_path / "run", config, resume=False)
+    final.claim_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
+    with pytest.raises(RunError, match="holds another configuration"):
+        final.claim_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
+
+
+def test_the_log_goes_on_where_it_stood(tmp_path):
+    log = final.EpochLog(tmp_path / "metrics.json")
+    log.add({"epoch": 1, "loss": 3.0})
+    log.add({"epoch": 2, "loss": 2.0})
+    again = final.EpochLog(tmp_path / "metrics.json")
+    again.add({"epoch": 2, "loss": 2.5})  # repeated after a failure
+    again.add({"epoch": 3, "loss": 1.0})
+    again.finish({"loss": 1.0, "test_loss": 1.5})
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert [entry["loss"] for entry in found["epochs"]] == [3.0, 2.5, 1.0]
+    assert found["final"] == {"loss": 1.0, "test_loss": 1.5}
+    assert final.EpochLog(tmp_path / "metrics.json").final == found["final"]
+
+
+def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
+    log = final.EpochLog(tmp_path / "metrics.json")
+    log.add({"epoch": 1, "loss": 3.0})
+
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        log.add({"epoch": 2, "loss": 2.0})
+    monkeypatch.undo()
+    assert list(final.EpochLog(tmp_path / "metrics.json").epochs) == [1]
