@@ -40,12 +40,14 @@ class Storage:
         self.local = ((runs if remote or uri is None else Path(uri.removeprefix("file://"))) / name).resolve()
         self.uri = f"{uri.rstrip('/')}/{name}" if remote and uri is not None else str(self.local)
         self.remote = remote
+        self._made: list[Path] = []
 
     def check(self) -> None:
         """Raise a ``StorageError`` unless both places take a file."""
         probe = self.local / ".probe"
         with storage_errors(self.local):
             try:
+                self._made = [path for path in (self.local, *self.local.parents) if not path.exists()]
                 self.local.mkdir(parents=True, exist_ok=True)
                 probe.write_text("ok", encoding="utf-8")
                 probe.unlink()
@@ -131,10 +133,12 @@ class Storage:
             yield
 
     def discard_if_empty(self) -> None:
-        """Remove the folder of a run that never began."""
+        """Remove the folder of a run that never began, and what was made to hold it."""
         if {path.name for path in self.local.iterdir()} <= {LOCK}:
             (self.local / LOCK).unlink(missing_ok=True)
-            self.local.rmdir()
+            with contextlib.suppress(OSError):  # another run came to live beside it
+                for path in self._made:
+                    path.rmdir()
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         if not self.remote:

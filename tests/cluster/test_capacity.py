@@ -1,0 +1,44 @@
+import pytest
+
+from cluster.capacity import Machine, require
+from htt.errors import ClusterError
+
+LAPTOP = [Machine("laptop", 2.0, 0.0)]
+RACK = [Machine("a", 8.0, 2.0), Machine("b", 8.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "there", "times"),
+    [
+        ({"CPU": 1}, 1, LAPTOP, 2),
+        ({"CPU": 1, "GPU": 0.0}, 2, LAPTOP, 1),
+        ({"CPU": 0.5}, 1, LAPTOP, 4),
+        ({"CPU": 1, "GPU": 1}, 1, RACK, 3),
+        ({"CPU": 1, "GPU": 0.5}, 1, RACK, 6),
+        ({"CPU": 1, "GPU": 0.4}, 1, RACK, 6),
+        ({"CPU": 1, "GPU": 1}, 2, RACK, 1),
+        ({"CPU": 4, "GPU": 0.1}, 1, RACK, 4),
+        ({"GPU": 2}, 1, RACK, 1),
+    ],
+)
+def test_how_often_it_fits(resources, workers, there, times):
+    assert require(resources, workers, there) == times
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "there", "message"),
+    [
+        ({"CPU": 1}, 5, LAPTOP, r"5 workers of 1 CPU and 0 GPU at once; there is room for 2\. .*Missing: 3 CPU\."),
+        ({"CPU": 1, "GPU": 0.5}, 1, LAPTOP, r"There is: laptop \(2 CPU, 0 GPU\)\. Missing: 0\.5 GPU"),
+        ({"CPU": 2, "GPU": 2}, 2, RACK, r"Missing: 1 GPU"),
+        ({"CPU": 12}, 1, RACK, r"Missing: a machine with enough of both at once"),
+        ({"CPU": 1}, 1, [], r"There is: nothing\. Missing: 1 CPU"),
+        ({"CPU": 1}, 0, LAPTOP, "at least one worker; got 0"),
+        ({"CPU": 0}, 1, LAPTOP, "needs some CPU or GPU"),
+        ({"CPU": 1, "GPU": -1}, 1, LAPTOP, "no less than none; got 1 CPU and -1 GPU"),
+        ({"CPU": 1, "GPU": 1.5}, 1, RACK, r"a fraction of one GPU or whole ones, as 2; got 1\.5"),
+    ],
+)
+def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, workers, there, message):
+    with pytest.raises(ClusterError, match=message):
+        require(resources, workers, there)

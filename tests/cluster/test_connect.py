@@ -1,0 +1,105 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import connect
+from htt.errors import ClusterError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "must answer at '127.0.0.1:1'; none does: .*refused"),
+        ("nonsense", "takes host:port or auto; got 'nonsense'"),
+        (":6379", "takes host:port or auto"),
+        ("127.0.0.1:99999", "none does"),
+        ("ray://host:10001", "ray job submit"),
+    ],
+)
+def test_an_address_where_nobody_answers_is_one_error_at_once(address, message):
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match=message), connect.connect(address):
+        pass
+    assert time.monotonic() - began < 15
+
+
+def test_a_port_that_speaks_no_ray_is_one_error(monkeypatch):
+    monkeypatch.setattr(connect, "REACH_S", 2.0)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="no answer within 2 s"), connect.connect(address):
+            pass
+
+
+def test_the_environment_is_left_as_it_was():
+    before = dict(os.environ)
+    with pytest.raises(ClusterError), connect.connect("127.0.0.1:1"):
+        pass
+    assert dict(os.environ) == before
+
+
+PROGRAM = """
+import json, os, subprocess, sys
+import ray
+from cluster import capacity, connect
+
+JOIN = '''
+import sys
+from cluster import connect
+with connect.connect(sys.argv[1]) as there:
+    print(there.started, there.address == sys.argv[1])
+'''
+
+@ray.remote
+def worker():
+    import htt
+    names = ("RAY_API_SERVER_ADDRESS", "RAY_CHDIR_TO_TRIAL_DIR", "RAY_USAGE_STATS_ENABLED")
+    return {name: os.environ.get(name) for name in names}
+
+with connect.connect(cpus=1) as connection:
+    with connect.connect() as same:
+        assert same.address == connection.address
+    assert ray.is_initialized()
+    seen = ray.get(worker.remote())
+    joined = subprocess.run([sys.executable, "-c", JOIN, connection.address], capture_output=True, text=True)
+    here = capacity.machines()
+    result = {"seen": seen, "dashboard": connection.dashboard, "started": connection.started, "cpus": here[0].cpus,
+              "joined": joined.stdout.strip(), "noise": joined.stderr, "ray_address": os.environ["RAY_ADDRESS"],
+              "address": connection.address}
+assert not ray.is_initialized()
+assert "RAY_ADDRESS" not in os.environ
+print(json.dumps(result))
+"""
+
+
+@pytest.mark.ray
+def test_a_quiet_local_ray_that_others_can_join(tmp_path):
+    import json
+
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "OMP_NUM_THREADS")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    env["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-c", PROGRAM]
+    answer = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    result = json.loads(answer.stdout)
+    assert result["dashboard"].startswith("http://127.0.0.1:")
+    assert result["seen"] == {
+        "RAY_API_SERVER_ADDRESS": result["dashboard"],
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    assert (result["started"], result["cpus"]) == (True, 1.0)
+    assert result["ray_address"] == result["address"]
+    assert result["joined"] == "False True"
+    assert result["noise"] == ""
