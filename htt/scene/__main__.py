@@ -15,30 +15,59 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from htt.camera import project
-from htt.errors import storage_errors
+from htt.errors import UserError, storage_errors
 from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
 from htt.scene import ACTIONS, ClipPlan, RenderedClip, plan, render
 
 FINGER_COLOURS = ("#ff4d4d", "#ffb000", "#3ddc5a", "#2fb6ff", "#c86bff")
+SHOWN = (
+    "grab milk",
+    "place chips",
+    "open lotion",
+    "close chips",
+    "pour milk",
+    "take out cocoa",
+    "put in espresso",
+    "apply lotion",
+    "apply spray",
+    "read book",
+    "spray spray",
+    "squeeze lotion",
+    "grab book",
+)
+"""The actions shown by default: every verb once, and how a book is held."""
 _FRAMES = 48
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, render, draw."""
-    options = _parser().parse_args(arguments)
-    plans = _choose(options.actions, options.seed)
-    figure = draw_sheet(plans, options.columns, options.width, options.width * 9 // 16, not options.plain)
-    with storage_errors(options.sheet):
-        figure.savefig(options.sheet, dpi=100)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        plans = _choose(options.actions, options.seed)
+        figure = draw_sheet(plans, options.columns, options.width, options.width * 9 // 16, not options.plain)
+        with storage_errors(options.sheet):
+            figure.savefig(options.sheet, dpi=100)
+    except UserError as error:
+        parser.exit(error.exit_code, f"{error}\n")
     print(f"{options.sheet}: {len(plans)} clips")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m htt.scene", description="Draw a contact sheet of rendered clips.")
     parser.add_argument("--sheet", type=Path, required=True, help="the picture to write")
-    parser.add_argument("--actions", type=int, nargs="*", help="indices of actions; ten different verbs by default")
-    parser.add_argument("--columns", type=int, default=6, help="frames of each clip")
-    parser.add_argument("--width", type=int, default=256, help="of a frame in pixels")
+    parser.add_argument(
+        "--actions",
+        type=int,
+        nargs="*",
+        choices=range(len(ACTIONS)),
+        metavar="INDEX",
+        help=f"indices of actions, 0 to {len(ACTIONS) - 1}; every verb by default",
+    )
+    parser.add_argument(
+        "--columns", type=int, choices=range(1, 25), metavar="NUMBER", default=6, help="frames of each clip"
+    )
+    parser.add_argument("--width", type=int, default=360, help="of a frame in pixels")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
     parser.add_argument("--plain", action="store_true", help="without joints")
     return parser
@@ -55,23 +84,6 @@ def _choose(actions: Sequence[int] | None, seed: int) -> list[ClipPlan]:
         split = splits[row % len(splits)]
         chosen.append(next(each for each in pool if each.split == split and each.action == action))
     return chosen
-
-
-SHOWN = (
-    "grab milk",
-    "place chips",
-    "open lotion",
-    "close chips",
-    "pour milk",
-    "take out cocoa",
-    "put in espresso",
-    "apply lotion",
-    "apply spray",
-    "read book",
-    "spray spray",
-    "squeeze lotion",
-    "grab book",
-)
 
 
 def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool) -> Figure:
@@ -96,14 +108,15 @@ def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int,
 
 def _overlay(axis: Axes, clip: RenderedClip, frame: int) -> None:
     """Bones coloured by finger, a dot on every joint; absent hands are left out."""
+    thin = clip.frames.shape[2] / 480
     for hand in range(len(HANDS)):
         if not clip.hand_valid[frame, hand]:
             continue
         points = clip.joints_m[frame, hand * JOINTS_PER_HAND : (hand + 1) * JOINTS_PER_HAND]
         pixels = project(points, clip.intrinsics)
         for bone, (start, end) in enumerate(BONES):
-            axis.plot(*pixels[[start, end]].T, color=FINGER_COLOURS[FINGER_OF_BONE[bone]], linewidth=1.1)
-        axis.plot(*pixels.T, ".", color="white", markersize=1.6)
+            axis.plot(*pixels[[start, end]].T, color=FINGER_COLOURS[FINGER_OF_BONE[bone]], linewidth=thin)
+        axis.plot(*pixels.T, ".", color="white", markersize=1.4 * thin)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from htt.camera import intrinsics, project
@@ -73,6 +73,7 @@ def test_a_triangle_behind_the_camera_and_one_beside_the_image_are_left_out():
 
 
 @given(st.lists(st.tuples(st.floats(-20, 28), st.floats(-20, 26)), min_size=3, max_size=3), st.floats(0.5, 5))
+@settings(deadline=None)
 def test_exactly_the_centres_inside_are_covered(corners, depth):
     corners = np.array(corners)
     covered = picture(draw(place(corners, depth), [(0, 1, 2)])) == 0

@@ -25,6 +25,7 @@ def test_quarter_turns_follow_the_right_hand_rule():
 
 
 @given(directions, angles)
+@settings(deadline=None, max_examples=50)
 def test_about_axis_is_a_rotation_that_keeps_its_axis(axis, angle):
     matrix = about_axis(axis, angle)
     assert_rotation(matrix)
@@ -32,12 +33,14 @@ def test_about_axis_is_a_rotation_that_keeps_its_axis(axis, angle):
 
 
 @given(angles)
+@settings(deadline=None, max_examples=50)
 def test_about_and_about_axis_agree(angle):
     for index, name in enumerate("xyz"):
         np.testing.assert_allclose(about(name, angle), about_axis(np.eye(3)[index], angle), atol=1e-12)
 
 
 @given(directions, st.floats(0.01, 3.1))
+@settings(deadline=None, max_examples=50)
 def test_rotation_vector_undoes_about_axis(axis, angle):
     np.testing.assert_allclose(rotation_vector(about_axis(axis, angle)), unit(axis) * angle, atol=1e-6)
 
@@ -51,7 +54,7 @@ def test_half_a_turn_has_an_axis(axis):
 
 
 @given(directions, angles, directions, angles, shares)
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_blend_goes_from_start_to_end_by_the_shortest_way(first, angle, second, other, share):
     start, end = about_axis(first, angle), about_axis(second, other)
     whole = np.linalg.norm(rotation_vector(start.T @ end))
@@ -71,6 +74,7 @@ def test_looking_puts_the_target_on_the_axis_and_up_up():
 
 
 @given(shares)
+@settings(deadline=None, max_examples=50)
 def test_easing_is_symmetric_and_stays_between_its_ends(share):
     for ease in (minimum_jerk, smooth_step):
         assert 0 <= ease(share) <= 1
