@@ -13,8 +13,9 @@ from htt.batch import Batch, gather, scatter, window_of_frame
 from htt.config import Config, override
 from htt.data import loader as loading
 from htt.data.clips import Clips, open_split
-from htt.data.loader import Assembler, evaluation_loader, training_loader
+from htt.data.loader import Assembler, Decoder, evaluation_loader, training_loader
 from htt.data.source import ClipRecord
+from htt.data.stream import order
 from htt.data.windows import training_windows
 from htt.errors import ConfigError, DataError
 
@@ -145,6 +146,18 @@ def test_an_epoch_may_be_left_early(clips: Clips) -> None:
     loader = training_loader(clips, CONFIG)
     first = next(loader.epoch(0))
     assert_same(first, next(loader.epoch(0)))
+
+
+def test_a_thread_gives_the_same_batches(clips: Clips) -> None:
+    loader = training_loader(clips, CONFIG)
+    steps = order(len(loader.windows), seed=0, epoch=0, batch_size=2)
+    for one, other in zip(
+        Decoder(loader.assembler, ahead=True).batches(steps),
+        Decoder(loader.assembler, ahead=False).batches(steps),
+        strict=True,
+    ):
+        assert_same(one, other)
+    assert list(Decoder(loader.assembler, ahead=True).batches([])) == []
 
 
 def test_processes_give_the_same_batches_and_draw_nothing(clips: Clips) -> None:
