@@ -74,6 +74,7 @@ def convert(
     """
     keys = {split: source.clips(split) for split in source.splits}
     with files.alone(out / ".lock"):
+        files.remove_parts(out)
         return _convert(source, out, making, keys, workers=workers, title=title)
 
 

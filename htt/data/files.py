@@ -12,6 +12,8 @@ from pathlib import Path
 from htt import console
 from htt.errors import storage_errors
 
+_PART = ".part"
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -20,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, or may not be written to. ``path`` is then what it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -29,6 +31,12 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left of files they were writing; nobody may be writing there now."""
+    for part in folder.glob(f".*{_PART}"):
+        part.unlink()
 
 
 @contextlib.contextmanager

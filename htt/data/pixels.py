@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from htt.data.source import UnreadableError
+
 JPEG_QUALITY = 92
 """Default quality of the frames' JPEGs."""
 JPEG = "JPEG with 4:2:0 colour"
@@ -18,15 +20,11 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow raises for a file that is no image or not a whole one."""
 
 
-class UnreadableImageError(Exception):
-    """A file that is no whole image; the message names it."""
-
-
 def read(path: Path, width: int, height: int) -> np.ndarray:
     """The image in a file, RGB [h w 3], resized with every pixel's share of the original (no aliasing).
 
     Raises:
-        UnreadableImageError: it is missing, no image, or cut short.
+        UnreadableError: it is missing, no image, or cut short.
     """
     from PIL import Image
 
@@ -37,9 +35,9 @@ def read(path: Path, width: int, height: int) -> np.ndarray:
                 seen = seen.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(seen)
     except FileNotFoundError:
-        raise UnreadableImageError(f"{path} is missing") from None
+        raise UnreadableError(f"{path} is missing") from None
     except _BROKEN as error:
-        raise UnreadableImageError(f"{path} is no whole image: {error}") from error
+        raise UnreadableError(f"{path} is no whole image: {error}") from error
 
 
 def encode(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:

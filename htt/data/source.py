@@ -60,6 +60,10 @@ class ClipRecord:
     """[t hands] bool: the hand is in the frame."""
 
 
+class UnreadableError(Exception):
+    """A file of a source that is missing or broken; the message names it. A source catches it and goes on."""
+
+
 class Source(Protocol):
     """A data set, as clips. It pickles, so that clips can be read in other processes."""
 

@@ -25,7 +25,7 @@ import numpy as np
 from htt import camera
 from htt.config import DataConfig
 from htt.data import pixels
-from htt.data.source import ClipKey, ClipRecord
+from htt.data.source import ClipKey, ClipRecord, UnreadableError
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND
 
@@ -117,28 +117,22 @@ class H2OSource:
         folder = self._recording(place.recording)
         try:
             matrix = _intrinsics(folder / "cam_intrinsics.txt", width, height)
-        except (OSError, ValueError) as error:
-            return None, [f"{folder / 'cam_intrinsics.txt'} {_said(error)}; clip {key.id} was left out"]
-        images = _images(folder)
+        except UnreadableError as error:
+            return None, [f"{error}; clip {key.id} was left out"]
         numbers, jpegs, poses, problems = [], [], [], []
-        for number in range(place.first, place.last + 1):
-            image = images.get(number, folder / _IMAGE_FOLDERS[0] / f"{number:06d}.png")
-            pose = folder / "hand_pose" / f"{number:06d}.txt"
+        for number, image in _images(folder, place):
             try:
-                poses.append(_hands(pose))
-            except (OSError, ValueError) as error:
-                problems.append(f"{pose} {_said(error)}; the frame was left out")
-                continue
-            try:
-                jpegs.append(pixels.encode(pixels.read(image, width, height), quality))
-            except pixels.UnreadableImageError as error:
+                pose = _hands(folder / "hand_pose" / f"{number:06d}.txt")
+                jpeg = pixels.encode(pixels.read(image, width, height), quality)
+            except UnreadableError as error:
                 problems.append(f"{error}; the frame was left out")
-                poses.pop()
                 continue
             numbers.append(number)
+            poses.append(pose)
+            jpegs.append(jpeg)
         if not numbers:
             return None, [*problems, f"{folder}: clip {key.id} has no readable frame; it was left out"]
-        flags, joints_m = zip(*poses, strict=True)
+        hand_valid, joints_m = (np.stack(parts) for parts in zip(*poses, strict=True))
         record = ClipRecord(
             id=key.id,
             subject=place.recording.split("/")[0],
@@ -149,8 +143,8 @@ class H2OSource:
             height=height,
             frame_numbers=numbers,
             jpegs=jpegs,
-            joints_m=np.stack(joints_m),
-            hand_valid=np.stack(flags),
+            joints_m=joints_m,
+            hand_valid=hand_valid,
         )
         return record, problems
 
@@ -214,27 +208,31 @@ def _object(folder: Path, numbers: list[int]) -> int:
     return counts.most_common(1)[0][0] if counts else _UNKNOWN
 
 
-def _images(folder: Path) -> dict[int, Path]:
-    """The image of each frame number."""
-    for name in _IMAGE_FOLDERS:
-        if (folder / name).is_dir():
-            files = (path for path in (folder / name).iterdir() if path.suffix.lower() in _SUFFIXES)
-            return {int(path.stem): path for path in files if path.stem.isdecimal()}
-    return {}
+def _images(folder: Path, place: Place) -> list[tuple[int, Path]]:
+    """(frame number, where its image is or should be) of every frame of a clip."""
+    kind = next((name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), _IMAGE_FOLDERS[0])
+    there = {path.name for path in (folder / kind).iterdir()} if (folder / kind).is_dir() else set()
+    images = []
+    for number in range(place.first, place.last + 1):
+        names = [f"{number:06d}{suffix}" for suffix in _SUFFIXES]
+        images.append((number, folder / kind / next((name for name in names if name in there), names[0])))
+    return images
 
 
 def _numbers(path: Path, count: int) -> np.ndarray:
-    words = path.read_text(encoding="utf-8").split()
-    if len(words) != count:
-        raise ValueError(f"has {len(words)} numbers, not {count}")
-    numbers = np.array([float(word) for word in words])
+    """The numbers in a text file.
+
+    Raises:
+        UnreadableError: it is missing, cut short or holds something else; the message names it.
+    """
+    try:
+        numbers = np.array([float(word) for word in path.read_text(encoding="utf-8").split()])
+    except FileNotFoundError:
+        raise UnreadableError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} holds no numbers: {error}") from error
+    if len(numbers) != count:
+        raise UnreadableError(f"{path} has {len(numbers)} numbers, not {count}")
     if not np.isfinite(numbers).all():
-        raise ValueError("has numbers that are not finite")
+        raise UnreadableError(f"{path} has numbers that are not finite")
     return numbers
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "is missing"
-    text = str(error)
-    return text if text.startswith("has ") else f"cannot be read: {text}"

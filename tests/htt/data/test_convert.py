@@ -69,6 +69,7 @@ def test_goes_on_after_an_interruption(tmp_path: Path, make_record: Callable[...
             convert(NoiseSource(make_record, broken=(1, 9), stop_at=stop_at), stopped, MAKING, workers=1)
         with pytest.raises(DataError, match=r"with a manifest\.json"):
             open_split(stopped, "train")
+    (stopped / ".val-00000.arrow.4711.part").write_bytes(b"left by a killed process")
     state = json.loads((stopped / converting.STATE).read_text())
     last = NoiseSource(make_record, broken=(1, 9))
     _, problems = convert(last, stopped, MAKING, workers=1)

@@ -125,6 +125,13 @@ def test_what_is_missing_or_broken_is_left_out_and_named(
     assert clips.frame_numbers(0).tolist() == [3]
 
 
+def test_words_for_numbers(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = root / "subject1/h1/0/cam4/hand_pose/000003.txt"
+    path.write_text("left hand " * 64)
+    run(root, tmp_path / "shards")
+    assert f"{path} holds no numbers: could not convert" in capsys.readouterr().out
+
+
 def test_missing_camera(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "subject1/h1/0/cam4/cam_intrinsics.txt").unlink()
     run(root, tmp_path / "shards")
