@@ -149,6 +149,8 @@ def train_name(trial_id: str) -> str:
 def free() -> None:
     """Give back the memory of the trial before: this process serves many."""
     gc.collect()
+    if gc.get_freeze_count() == 0:  # before the first trial: what is imported now stays, and is not looked at again
+        gc.freeze()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -2,9 +2,11 @@ import math
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import htt
 import tune.spaces
 from htt import registry
 from htt.config import Config, override
@@ -19,6 +21,13 @@ def test_every_space_of_the_project_can_be_searched_and_says_why(name):
     assert space.description
     assert all(domain.why for domain in space.domains.values())
     assert space.of(space.start()) is not None, "the base itself should be a sample, to be tried first"
+
+
+@pytest.mark.parametrize("name", registry.names(tune.spaces))
+def test_every_space_names_a_backbone_that_exists(name):
+    folder = Path(htt.__file__).parent / "model" / "backbones"
+    backbone = registry.load(tune.spaces, name).SPACE.start().model.backbone.name
+    assert (folder / f"{backbone}.py").exists()
 
 
 def test_one_error_lists_every_offender_with_the_nearest_right_name():
