@@ -1,12 +1,12 @@
-"""What the platform itself costs a trial: from one trial's last report to the next one's first step, and memory over 50.
+"""What the platform itself costs a trial: from its last step to the next one's first, and memory over 50 of them.
 
 ::
 
     python benchmarks/platform_cost.py                 # plain trials, then Ray Train
     python benchmarks/platform_cost.py --trials 50 --group-trials 4 --out benchmarks/results/platform_cost.md
 
-The training is trivial: a small network, three epochs of one step, a checkpoint each. Every trial of a process notes when
-its first step begins and its last one ends; the time between is the platform's.
+The training is trivial: a small network, three epochs of one step, a checkpoint each. Every trial of a process notes
+when its first step begins and its last one ends; the time between is the platform's.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-if __name__ == "__main__":  # workers import this file by its name, so it runs under its name too
-    sys.path[0] = str(ROOT)
-    from benchmarks import platform_cost
-
-    sys.exit(platform_cost.main(sys.argv[1:]))
+if __name__ == "__main__":  # benchmarks/ holds no top-level modules: the project's root does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -38,7 +35,7 @@ EPOCHS = 3
 SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2)}, base={"train.epochs": EPOCHS})
 
 
-def train(config: Config, folder: Path, report, resume: Path | None = None) -> None:
+def train(config: Config, folder: Path, report, resume: Path | None = None) -> None:  # noqa: ARG001
     """Train next to nothing, and note when, where and with how much memory."""
     import torch
 
@@ -58,7 +55,7 @@ def train(config: Config, folder: Path, report, resume: Path | None = None) -> N
         report({"epoch": epoch, "hand_error_mm": loss.item()}, saved)
 
 
-def trainer(config: Config, *, workers, cpus_per_worker, gpus_per_worker, storage, name, callbacks, folder):
+def trainer(config: Config, *, workers, cpus_per_worker, gpus_per_worker, storage, name, callbacks, folder):  # noqa: ARG001
     """A Ray Train run of the same."""
     import ray.train
     import ray.train.torch
@@ -124,7 +121,7 @@ def gaps(events: list[dict]) -> list[float]:
     found = []
     for pid in {event["pid"] for event in events}:
         own = sorted((event for event in events if event["pid"] == pid), key=lambda event: event["began"])
-        found += [later["began"] - earlier["ended"] for earlier, later in zip(own, own[1:], strict=False)]
+        found += [later["began"] - earlier["ended"] for earlier, later in itertools.pairwise(own)]
     return found
 
 
@@ -169,7 +166,9 @@ def main(arguments: list[str]) -> int:
         f"| first trial by Ray Train | {firsts[0]['began'] - group[0]['start']:.1f} s | under 13 s |",
         "",
         "Memory of the processes that train, MiB, from their second trial to their last: "
-        + "; ".join(f"{own[1]:.0f} to {own[-1]:.0f} (most {max(own):.0f}) over {len(own)} trials" for own in memory.values())
+        + "; ".join(
+            f"{own[1]:.0f} to {own[-1]:.0f} (most {max(own):.0f}) over {len(own)} trials" for own in memory.values()
+        )
         + ".",
     ]
     text = "\n".join(lines) + "\n"
@@ -178,3 +177,9 @@ def main(arguments: list[str]) -> int:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text)
     return 0
+
+
+if __name__ == "__main__":  # workers import this file by its name, so it runs under its name too
+    from benchmarks import platform_cost
+
+    sys.exit(platform_cost.main(sys.argv[1:]))

@@ -165,7 +165,8 @@ class Recorder(ray.tune.Callback):
         self._squared = True
         self.searcher.keep_only(trial.trial_id for trial in trials)
         for trial in trials:
-            if trial.is_finished() and trial.trial_id not in self.done:  # a full disk kept it from being written
+            ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
+            if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, _sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
 

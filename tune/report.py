@@ -39,14 +39,12 @@ def text(folder: RunFolder, asked: Asked, trials: Sequence[Trial], drawn: bool) 
     return "\n\n".join(parts) + "\n"
 
 
-def columns(metric: str, trials: Sequence[Trial]) -> list[str]:
-    """The metrics worth a column: the one selected by, and the usual ones that were recorded."""
-    return [metric, *(name for name in SHOWN if name != metric and any(name in trial.metrics for trial in trials))]
+def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> tuple[list[str], list[list[str]]]:
+    """The heads and cells of a table of trials: state, epochs, metrics, and what was searched.
 
-
-def rows(trials: Sequence[Trial], metric: str) -> tuple[list[str], list[list[str]]]:
-    """The heads and cells of a table of trials: state, epochs, metrics, and what was searched."""
-    metrics = columns(metric, trials)
+    The metrics are the one selected by, and those of ``shown`` that were recorded.
+    """
+    metrics = [metric, *(name for name in shown if name != metric and any(name in one.metrics for one in trials))]
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
     units = [f"{name} [{METRICS[name].unit}]" if METRICS[name].unit else name for name in metrics]
     cells = [

@@ -212,7 +212,9 @@ def _finish(search: Search, storage: Storage, stopped: str | None) -> Outcome:
     report.write(folder)
     storage.push()
     if not order and stopped != "interrupted":
-        errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or ["no epoch ended in time; --resume gives it more"]
+        errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
+            "no epoch ended in time; --resume gives it more"
+        ]
         lines = "\n".join(f"  - {error}" for error in errors[:5])
         raise TrainingError(
             f"At least one trial must give a value of {search.metric}; of {len(trials)} none did:\n{lines}\n"

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from htt import console
 from tune import report
 from tune.results import Trial, ranked
 
+SHOWN = ("hand_error_mm", "action_accuracy")
+"""Metrics beside the one selected by; the report has more."""
+
 
 def show(trials: Sequence[Trial], metric: str, top: int) -> None:
-    """Print the best trials by a metric, one row each."""
+    """Print the best trials by a metric, one line each, however narrow the terminal."""
     order = ranked(trials, metric)[:top]
-    heads, rows = report.rows(order, metric)
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"Best of {len(trials)} trials by {metric}")
-    for head in heads:
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.out.print(table, soft_wrap=False)
+    heads, rows = report.rows(order, metric, SHOWN)
+    heads = [".".join(head.split(".")[-2:]) for head in heads]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    console.out.print(f"\n[bold]Best of {len(trials)} trials by {metric}[/]")
+    for line in (heads, *rows):
+        words = [word.ljust(width) for word, width in zip(line, widths, strict=True)]
+        console.out.print("  ".join(words).rstrip(), markup=False)

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-import tune.spaces
 from fake_training import TRAINING
+
+import tune.spaces
 from htt import console
 from tune import runner, search
 

@@ -50,7 +50,9 @@ def test_lists_survive(make):
     assert len({str(sample) for sample in samples}) == 2
 
 
-@pytest.mark.parametrize("domain", [Choice(1, 4), Choice("a", ["b"]), Uniform(0, 1), LogUniform(1, 2), Integer(2, 6, 2)])
+@pytest.mark.parametrize(
+    "domain", [Choice(1, 4), Choice("a", ["b"]), Uniform(0, 1), LogUniform(1, 2), Integer(2, 6, 2)]
+)
 def test_every_domain_has_words_in_optuna(domain):
     code = Code(domain)
     for value in domain.probes():

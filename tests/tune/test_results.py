@@ -2,7 +2,7 @@ import math
 import subprocess
 import sys
 
-import polars
+import polars as pl
 import pytest
 import yaml
 
@@ -72,7 +72,7 @@ def test_trials_and_question_come_back_as_they_were(folder):
 
 
 def test_each_searched_path_and_metric_is_a_column(folder):
-    frame = polars.read_parquet(folder.path / "trials.parquet")
+    frame = pl.read_parquet(folder.path / "trials.parquet")
     assert frame["optim.lr"].to_list() == [0.1, 0.01, 0.1, 0.0001]
     assert frame["model.action.cues"][0] == '["hands"]'
     assert frame["hand_error_mm"].to_list() == [40.0, 25.0, None, 30.0]
@@ -108,7 +108,7 @@ def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(polars.DataFrame, "write_parquet", full)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     with pytest.raises(StorageError, match="the disk is full"):
         folder.write_trials(TRIALS[:1])
     assert folder.trials() == TRIALS
@@ -131,9 +131,9 @@ def test_an_unknown_metric_is_an_error_that_helps():
 @pytest.mark.parametrize(("name", "text"), [("asked.yaml", "[1]"), ("asked.yaml", "{"), ("trials.parquet", "no")])
 def test_a_damaged_run_folder_says_which_file(folder, name, text):
     (folder.path / name).write_text(text)
+    read = folder.asked if name == "asked.yaml" else folder.trials
     with pytest.raises(RunError, match=name):
-        folder.asked()
-        folder.trials()
+        read()
 
 
 def test_the_report_says_what_was_asked_and_found(folder):

@@ -176,13 +176,21 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
     ("options", "kind", "message"),
     [
         ({"metric": "los"}, ConfigError, r"got 'los'.*Did you mean 'loss'\?"),
-        ({"algorithm": "tpee"}, ConfigError, r"--algorithm must be one of tpe, random; got 'tpee'\. Did you mean 'tpe'\?"),
+        (
+            {"algorithm": "tpee"},
+            ConfigError,
+            r"--algorithm must be one of tpe, random; got 'tpee'\. Did you mean 'tpe'\?",
+        ),
         ({"scheduler": "hyperband"}, ConfigError, "--scheduler must be one of asha, none"),
         ({"trials": 0}, ConfigError, "--trials must be 1 or more; got 0"),
         ({"name": "../x"}, ConfigError, "--name takes letters"),
         ({"assignments": {"optim.lrr": 1}}, ConfigError, "optim.lrr: there is no such field"),
         ({"assignments": {"optim.lr": -1.0}}, ConfigError, "optim.lr: should be greater than 0"),
-        ({"workers_per_trial": 3}, ClusterError, r"3 workers of 1 CPU and 0 GPU at once; there is room for 2.*Missing: 1 CPU"),
+        (
+            {"workers_per_trial": 3},
+            ClusterError,
+            r"3 workers of 1 CPU and 0 GPU at once; there is room for 2.*Missing: 1 CPU",
+        ),
         ({"gpus_per_trial": 0.5}, ClusterError, r"Missing: 0.5 GPU"),
         ({"workers_per_trial": 0}, ClusterError, "at least one worker; got 0"),
         ({"name": "nothing", "resume": True}, RunError, "no run to resume"),
@@ -199,7 +207,7 @@ def test_what_cannot_be_is_one_error_before_anything_starts(local_ray, search, t
 
 def test_a_name_is_used_once_and_a_run_resumed_with_its_own_question(local_ray, search, tmp_path):
     search(trials=1)
-    with pytest.raises(RunError, match="used once.*--resume run"):
+    with pytest.raises(RunError, match=r"used once.*--resume run"):
         search(trials=1)
     other = Space({"optim.lr": LogUniform(1e-4, 1e-3)}, base=BASE)
     with pytest.raises(RunError, match="the space fake changed"):
@@ -211,7 +219,10 @@ def test_a_name_is_used_once_and_a_run_resumed_with_its_own_question(local_ray, 
 def test_two_drivers_never_work_on_one_run(local_ray, search, tmp_path):
     search(trials=1)
     storage = runner.Storage("run", tmp_path)
-    code = f"from tune.storage import Storage; from pathlib import Path; Storage('run', Path({str(tmp_path)!r})).lock().__enter__()"
+    code = (
+        "from tune.storage import Storage; from pathlib import Path;"
+        f"Storage('run', Path({str(tmp_path)!r})).lock().__enter__()"
+    )
     with storage.lock():
         with pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
             search(trials=2, resume=True)

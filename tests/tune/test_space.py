@@ -105,7 +105,7 @@ def test_the_sample_a_configuration_is():
 
 def test_spaces_results_and_reports_need_neither_torch_nor_ray():
     code = (
-        "import sys, tune.space, tune.results, tune.report, tune.best, htt.config, tune.spaces.quick, tune.spaces.paper;"
+        "import sys, tune.space, tune.results, tune.report, tune.best, tune.spaces.quick, tune.spaces.paper;"
         "print([name for name in ('torch', 'ray', 'optuna') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
