@@ -198,6 +198,8 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _record(folder: Path) -> dict[str, Any]:
+    if not folder.exists() and _older(folder).exists():  # killed between the two renames of _swap
+        os.replace(_older(folder), folder)
     try:
         plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -216,12 +218,16 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _swap(partial: Path, folder: Path) -> None:
     """Put a finished folder in the place of an older one."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        os.replace(folder, old)
+        shutil.rmtree(_older(folder), ignore_errors=True)
+        os.replace(folder, _older(folder))
     os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(_older(folder), ignore_errors=True)
+
+
+def _older(folder: Path) -> Path:
+    """Where the checkpoint that is being replaced waits for the moment of the change."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -92,6 +92,13 @@ def test_saving_replaces_whole_and_leaves_nothing_beside(tmp_path):
     }
 
 
+def test_killed_at_the_moment_of_the_change_the_older_one_is_found(tmp_path):
+    saved(tmp_path / "c")
+    (tmp_path / "c").rename(tmp_path / ".c.old")
+    assert checkpoint.load(tmp_path / "c")[1].progress == Progress(1, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
 def test_a_full_disk_is_said_and_the_older_checkpoint_stays(tmp_path, monkeypatch):
     saved(tmp_path / "c")
     before = checkpoint.read(tmp_path / "c")
