@@ -23,6 +23,9 @@ Result = TypeVar("Result")
 AHEAD = 3
 """Tasks under way for each worker: enough that none waits, few enough that results stay small."""
 
+LINE_EVERY_S = 15.0
+"""Where the output is no terminal, a line says so often how far it is."""
+
 
 def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
     function: Callable[[Item], Result],
@@ -54,6 +57,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
     count = min(workers or _cores(), max(1, len(items)))
     results = _in_process(function, items) if count == 1 else _on_ray(function, items, count)
     started, total = time.monotonic(), 0
+    said = started
     with contextlib.closing(results), console.progress(unit) as progress:
         task = progress.add_task(title, total=done + len(items), completed=done, note="")
         for result in results:
@@ -62,6 +66,9 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
                 total += amount(result)
                 note = f"{total / max(time.monotonic() - started, 1e-3):,.0f} {of}/s"
             progress.update(task, advance=1, note=note)
+            if not console.out.is_terminal and time.monotonic() - said > LINE_EVERY_S:
+                said = time.monotonic()
+                console.out.print(f"{title}: {progress.tasks[task].completed:.0f}/{done + len(items)} {unit} {note}")
             yield result
 
 
@@ -118,3 +125,19 @@ def _cores() -> int:
             return 1  # a task that waits for tasks keeps the cores they need
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_given_cpus() -> int:
+    """Compute with as many threads as CPUs Ray gave this worker, and say how many.
+
+    Idle OpenMP threads spin: two on one busy core cost most of its speed.
+    """
+    import ray
+
+    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
+    threads = max(1, int(given))
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+    return threads

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
+from htt.config import Config, flatten
 from htt.errors import ConfigError, did_you_mean
+
+PLUGINS = {
+    "data.source": "htt.data.sources",
+    "model.backbone.name": "htt.model.backbones",
+    "model.pose.block": "htt.model.blocks",
+    "model.action.block": "htt.model.blocks",
+}
+"""Fields that name a plug-in, and the package it is in."""
+FREE = "model.backbone.name"
+"""The field that may also name what is no plug-in: a model of the hub ("owner/name") or a local folder."""
 
 
 def names(package: ModuleType) -> list[str]:
@@ -33,3 +45,24 @@ def load(package: ModuleType, name: str) -> ModuleType:
             f"{kind} must name one that exists; got '{name}'. There are: {', '.join(known)}.{did_you_mean(name, known)}"
         )
     return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def check_plugins(config: Config) -> None:
+    """Check every name in a configuration without importing what it names, so that a search can ask before it starts.
+
+    Raises:
+        ConfigError: one error for all names that do not exist.
+    """
+    values = flatten(config)
+    problems = []
+    for path, package in PLUGINS.items():
+        name, known = str(values[path]), names(importlib.import_module(package))
+        if name not in known and not (path == FREE and is_free(name)):
+            problems.append(f"{path}: there is no '{name}'. There are: {', '.join(known)}.{did_you_mean(name, known)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def is_free(name: str) -> bool:
+    """Whether a backbone's name is that of a hub model or a local folder."""
+    return "/" in name or Path(name).is_dir()

@@ -66,6 +66,10 @@ def _rendered(config: Config, workers: int | None) -> Path:
         making = convert.Making(size.width, size.height, shard_bytes=_SHARD_BYTES)
         source = open_source(SYNTHETIC, config=config.data)
         convert.convert(source, root, making, workers=workers, title="Rendering the benchmark")
+    try:
+        _verify_once(root, manifest.read(root), cache_folder(config))
+    except DataError as error:
+        raise DataError(f"{error} It is only a cache: delete {root}, and it is rendered again.") from error
     return root
 
 

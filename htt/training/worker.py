@@ -6,7 +6,6 @@ in ``htt`` that know Ray.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from htt import parallel
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
 from htt.data.clips import open_split
@@ -51,7 +51,7 @@ def train_loop(job: Mapping[str, Any]) -> dict[str, float]:
 
     config = from_plain(job["config"])
     context = ray.train.get_context()
-    _use_given_cpus()
+    parallel.use_given_cpus()
     group = Group(context.get_world_rank(), context.get_world_size(), _device())
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume = _resume_folder(Path(scratch))
@@ -81,13 +81,3 @@ def _device() -> torch.device:
     import ray.train.torch
 
     return ray.train.torch.get_device()
-
-
-def _use_given_cpus() -> None:
-    """As many threads as CPUs were given: idle ones spin, and two on one core cost twenty times the speed."""
-    import ray
-
-    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
-    threads = max(1, int(given))
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    torch.set_num_threads(threads)

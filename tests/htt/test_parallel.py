@@ -75,3 +75,11 @@ class TestOnRay:
             results.close()  # type: ignore[attr-defined]
         finally:
             ray.shutdown()
+
+
+def test_off_a_terminal_a_line_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parallel, "LINE_EVERY_S", 0.0)
+    list(_squares(3, workers=1, done=1))
+    assert "Squaring: 2/4 numbers" in capsys.readouterr().out

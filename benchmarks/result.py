@@ -1,0 +1,45 @@
+"""How every benchmark writes down what it measured: what, when, on what, with which command."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def header(title: str, command: str, packages: Sequence[str] = ("torch", "ray", "numpy")) -> list[str]:
+    """The lines every result begins with."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    load = "/".join(f"{value:.1f}" for value in os.getloadavg())
+    return [
+        f"# {title}",
+        "",
+        f"- Date: {datetime.datetime.now(datetime.timezone.utc).date().isoformat()}",
+        f"- Machine: {processor()}, {os.cpu_count()} cores, load at the end {load}",
+        f"- Python {platform.python_version()}, {versions}",
+        f"- Command: `{command}`",
+        "",
+    ]
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(name: str, lines: Sequence[str]) -> None:
+    """Print a result and keep it as ``benchmarks/results/<name>.md``."""
+    text = "\n".join(lines) + "\n"
+    print(text)
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")

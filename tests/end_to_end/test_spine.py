@@ -1,0 +1,131 @@
+"""The whole road as a user types it: search, best.yaml, final training, checkpoint."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from htt.config import read
+from htt.testing import TINY
+from htt.training import checkpoint
+from tune.results import RunFolder
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).resolve().parents[2]
+SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(value).lower()}")]
+NOISE = re.compile(r"warning|deprecat|traceback|\(pid=|ray::|INFO|WARNING", re.IGNORECASE)
+
+
+def command(*words, cwd, code=0):
+    """Run a command of the project; its output, which must be free of noise."""
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert not NOISE.search(said), said
+    return said
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, cache):
+    """A folder in which a tiny search has run, and what it said."""
+    folder = tmp_path_factory.mktemp("spine")
+    said = command(ROOT / "tune/search.py", "--trials", 3, "--name", "tiny", *SET, cwd=folder)
+    return folder, said
+
+
+def test_a_search_ends_with_a_table_the_best_configuration_and_the_next_command(searched):
+    folder, said = searched
+    assert "python cluster/launch.py --config runs/tiny/best.yaml" in said
+    assert "trial   3" in said
+    run = RunFolder(folder / "runs" / "tiny")
+    assert sorted(trial.state for trial in run.trials())[0] in ("complete", "pruned")
+    assert len(run.trials()) == 3
+    assert read(folder / "runs/tiny/best.yaml").model.width == TINY["model.width"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_final_training_leaves_a_checkpoint_that_loads_strictly(searched, workers):
+    folder, _ = searched
+    name = f"final-{workers}"
+    said = command(
+        ROOT / "cluster/launch.py", "--config", "runs/tiny/best.yaml", "--workers", workers, "--name", name,
+        "--set", "runtime.tensorboard=true", cwd=folder,
+    )  # fmt: skip
+    assert "epoch 2/2" in said
+    assert "Final evaluation" in said
+    model, record = checkpoint.load(folder / "runs" / name / "checkpoint")
+    assert record.config.fingerprint() == read(folder / "runs/tiny/best.yaml").fingerprint()
+    assert model.info.joints == 42
+    found = json.loads((folder / "runs" / name / "metrics.json").read_text())
+    assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2]
+    assert found["final"]["test_hand_error_mm"] > 0
+    assert list((folder / "runs" / name / "tensorboard").iterdir())
+
+
+def test_a_finished_training_is_not_trained_again(searched):
+    folder, _ = searched
+    words = [ROOT / "cluster/launch.py", "--config", "runs/tiny/best.yaml", "--name", "final-1"]
+    assert "is taken" in command(*words, cwd=folder, code=2)
+    said = command(*words, "--resume", cwd=folder)
+    assert "Final evaluation" in said
+    assert "epoch 1/2" not in said
+
+
+def test_one_worker_and_several_give_the_same_numbers(searched):
+    """A plain Tune trial, and the same configuration as a Ray Train trial of two workers."""
+    folder, _ = searched
+    values = {}
+    for workers in (1, 2):
+        name = f"trial-{workers}"
+        command(
+            ROOT / "tune/search.py", "--trials", 1, "--name", name, "--workers-per-trial", workers, *SET,
+            "--set", "optim.name=sgd", *[word for field in ("hue", "saturation", "contrast", "brightness", "centre", "blur_px")
+            for word in ("--set", f"data.augment.{field}=0.0")], "--set", "model.backbone.batch_norm=frozen",
+            "--set", "train.batch_size=2", cwd=folder,
+        )  # fmt: skip
+        (trial,) = RunFolder(folder / "runs" / name).trials()
+        assert trial.state == "complete"
+        values[workers] = {metric: trial.metrics[metric] for metric in ("hand_error_mm", "loss", "object_accuracy")}
+    assert values[1] == pytest.approx(values[2], rel=1e-3)
+
+
+def test_best_reads_a_run_and_writes_another_choice(searched):
+    folder, _ = searched
+    said = command(ROOT / "tune/best.py", "tiny", "--top", 2, "--metric", "loss", "--out", "other.yaml", cwd=folder)
+    assert "other.yaml" in said
+    assert read(folder / "other.yaml").model.width == TINY["model.width"]
+
+
+MISTAKES = {
+    "an unknown path": (["tune/search.py", "--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean"),
+    "a value out of range": (["tune/search.py", "--set", "optim.momentum=2"], "optim.momentum: should be less than 1; got 2"),
+    "an unknown space": (["tune/search.py", "--space", "quik"], "got 'quik'. There are: paper, quick."),
+    "an unknown backbone": (["tune/search.py", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+    "an unknown metric": (["tune/search.py", "--metric", "hand_eror_mm"], "Did you mean 'hand_error_mm'?"),
+    "no such data": (["tune/search.py", "--set", "data.root=/no/such/data"], "/no/such/data"),
+    "data not converted": (["tune/search.py", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
+    "no such cluster": (["tune/search.py", "--address", "127.0.0.1:1"], "A Ray cluster must answer at '127.0.0.1:1'"),
+    "too many resources": (["tune/search.py", "--gpus-per-trial", "64"], "Missing: 6"),
+    "no such run": (["tune/search.py", "--resume", "never"], "never"),
+    "no such run to read": (["tune/best.py", "never"], "never"),
+    "nonsense for a time": (["tune/search.py", "--time-budget", "soon"], "--time-budget takes a time"),
+    "no such configuration": (["cluster/launch.py", "--config", "none.yaml"], "must be a readable YAML file"),
+    "nothing to resume": (["cluster/launch.py", "--config", "{best}", "--resume", "--name", "x"], "needs a run that was started"),
+    "too many workers": (["cluster/launch.py", "--config", "{best}", "--workers", "99"], "Missing:"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_with_2(searched, mistake):
+    folder, _ = searched
+    words, message = MISTAKES[mistake]
+    script, *options = [word.format(best="runs/tiny/best.yaml") for word in words]
+    said = command(ROOT / script, *options, cwd=folder, code=2)
+    assert message in said, said
+    assert said.count("error:") == 1
