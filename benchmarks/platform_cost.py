@@ -153,7 +153,8 @@ def main(arguments: list[str]) -> int:
     lines = [
         "# What the platform costs a trial",
         "",
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, "
+        f"Python {platform.python_version()}, "
         f"Ray {ray.__version__}, commit {question.commit()}, load {os.getloadavg()[0]:.1f} at the end",
         "",
         "`python benchmarks/platform_cost.py`: from a trial's last step to the next one's first, in the same process.",

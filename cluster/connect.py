@@ -64,8 +64,10 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
     Raises:
         ClusterError: no Ray answers at the address, or none can be started here.
     """
+    if address:
+        _check_reachable(address)
     if ray.is_initialized():
-        yield _connection(started=False)
+        yield _present(address)
         return
     before = dict(os.environ)
     os.environ.update(SETTINGS)
@@ -106,8 +108,18 @@ def _start(cpus: int | None) -> Connection:
     return _connection(started=True)
 
 
+def _present(address: str | None) -> Connection:
+    """The Ray this process is connected to already."""
+    connection = _connection(started=False)
+    if address not in (None, "auto", connection.address):
+        raise ClusterError(
+            f"A process is connected to one Ray; this one is to {connection.address}, and {address} was asked for. "
+            "Use another process."
+        )
+    return connection
+
+
 def _join(address: str) -> Connection:
-    _check_reachable(address)
     options: dict[str, Any] = {"address": address}
     if not in_job():
         options["runtime_env"] = {"env_vars": dict(SETTINGS)}

@@ -172,6 +172,9 @@ class Recorder(ray.tune.Callback):
 
     def _end(self, trial: TuneTrial, error: str | None, state: str | None = None, quiet: bool = False) -> None:
         self.live.pop(trial.trial_id, None)
+        written = self.done.get(trial.trial_id)
+        if written is not None and written.state != "stopped":  # Tune had not saved that it ended
+            return
         ended = self._trial(trial, error, state)
         self.done[trial.trial_id] = ended
         self._write()
