@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: the disk is full, or may not be written to. ``path`` is then what it was before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_PART}")
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -134,3 +134,13 @@ def test_no_shards(tmp_path: Path) -> None:
         prepare(override(tiny(tmp_path), {"data.root": str(tmp_path / "nowhere")}))
     with pytest.raises(DataError, match=r"when data\.source is h2o; it names none"):
         prepare(override(tiny(tmp_path), {"data.source": "h2o"}))
+
+
+def test_a_rendered_shard_that_changed_in_the_cache_is_found(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    shard = prepare(config) / "val-00000.arrow"
+    data = bytearray(shard.read_bytes())
+    data[-500] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match=r"It is only a cache: delete .*, and it is rendered again"):
+        prepare(config)
