@@ -99,7 +99,8 @@ class Recorder(ray.tune.Callback):
         """End the search: Tune saves its state and leaves running trials to a later resume."""
         if self.stop_reason is None:
             self.stop_reason = reason
-            signal.raise_signal(signal.SIGUSR1)
+            if self._old_handlers:  # Tune listens
+                signal.raise_signal(signal.SIGUSR1)
 
     # What Tune calls
 
