@@ -11,24 +11,20 @@ training clips' mean pose for every frame, and with naming an action by chance.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-if __name__ == "__main__":
-    sys.path[0] = str(ROOT)
-
 import os
 import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.result import header, write
 from htt.data.clips import Clips, open_split
+from result import header, write
 from tune.results import RunFolder, ranked
 
+ROOT = Path(__file__).resolve().parents[1]
 REPORTED = '"intermediate_value"'
 """What the study's journal says of a value after an epoch."""
 POLL_S = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -19,7 +19,7 @@ def header(title: str, command: str, packages: Sequence[str] = ("torch", "ray", 
     return [
         f"# {title}",
         "",
-        f"- Date: {datetime.datetime.now(datetime.timezone.utc).date().isoformat()}",
+        f"- Date: {dt.datetime.now(dt.timezone.utc).date().isoformat()}",
         f"- Machine: {processor()}, {os.cpu_count()} cores, load at the end {load}",
         f"- Python {platform.python_version()}, {versions}",
         f"- Command: `{command}`",

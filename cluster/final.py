@@ -89,7 +89,10 @@ class EpochQueue(ray.train.UserCallback):
         self._queue = queue
 
     def after_report(
-        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: ray.train.Checkpoint | None
+        self,
+        run_context: Any,  # noqa: ARG002
+        metrics: list[dict[str, Any]],
+        checkpoint: ray.train.Checkpoint | None,  # noqa: ARG002
     ) -> None:
         """Called by Ray Train once every worker has reported an epoch."""
         self._queue.put(metrics[0])
@@ -150,7 +153,7 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or _stopped(error) from error
     checkpoint = _keep_checkpoint(result, folder)
-    log.finish(dict(result.return_value or result.metrics or {}))
+    log.finish(dict(getattr(result, "return_value", None) or result.metrics or {}))
     return Outcome(log.final, checkpoint)
 
 

@@ -23,7 +23,7 @@ WORKER_FAILURES = 3
 class GiveUp(ray.train.UserCallback):
     """Ends a training at once for an error that would only repeat itself; lost workers are still replaced."""
 
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
         """Called by Ray Train, on the controller; what it raises ends the run."""
         for error in worker_exceptions.values():
             if ours := our_error(error):
@@ -71,16 +71,17 @@ def trainer(
     """
     use_gpu = gpus_per_worker > 0
     resources = {"CPU": cpus_per_worker, **({"GPU": gpus_per_worker} if use_gpu else {})}
+    told: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations name the callbacks of its older version
     job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "test": test}
     return ray.train.torch.TorchTrainer(
-        train_loop,
+        train_loop,  # type: ignore[arg-type]  # what it returns comes back as the result's return_value
         train_loop_config=job,
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=storage,
-            callbacks=[GiveUp(), *callbacks],
+            callbacks=told,
             failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.runtime.keep_checkpoints),
         ),

@@ -134,7 +134,8 @@ def use_given_cpus() -> int:
     """
     import ray
 
-    given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
+    context: Any = ray.get_runtime_context()
+    given = context.get_assigned_resources().get("CPU", 1.0)
     threads = max(1, int(given))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch = sys.modules.get("torch")

@@ -27,9 +27,7 @@ FREE = "model.backbone.name"
 
 def names(package: ModuleType) -> list[str]:
     """The plug-ins of a package, sorted; modules that start with an underscore are helpers, not plug-ins."""
-    return sorted(
-        module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")
-    )
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 def load(package: ModuleType, name: str) -> ModuleType:

@@ -1,8 +1,8 @@
 """What TensorBoard shows of a training: scalars, the configuration beside its result, and a few drawn predictions.
 
-``tensorboard --logdir runs`` reads it while training runs. Overlays show the same frames of the
-validation clips in every epoch, so that one can watch a hand being found: the truth in white, the prediction coloured by
-finger.
+``tensorboard --logdir runs`` reads it while training runs. Overlays show the same
+frames of the validation clips in every epoch, so that one can watch a hand being found: the truth in white, the
+prediction coloured by finger.
 """
 
 from __future__ import annotations

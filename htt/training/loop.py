@@ -1,7 +1,7 @@
 """Training in three plain functions: ``train_epoch``, ``evaluate``, ``fit``.
 
-They know no machine and no search: a ``Group`` says who the other workers are, ``report`` takes each epoch's numbers and
-checkpoint, and the caller decides what becomes of both. Every number is a mergeable sum before it is a mean, so one
+They know no machine and no search: a ``Group`` says who the other workers are, ``report`` takes each epoch's numbers
+and checkpoint, and the caller decides what becomes of both. Every number is a mergeable sum before it is a mean, so one
 worker, several workers and a resumed run report the same.
 
 Randomness is a function of (seed, epoch, step): the order of windows, their augmentation and dropout need no state that
@@ -25,8 +25,8 @@ from torch import nn
 from htt.batch import Batch, DataInfo, Prediction
 from htt.config import Config
 from htt.data.augment import augment
-from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
 from htt.data.clips import Clips
+from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
 from htt.training import checkpoint, optim
@@ -222,7 +222,7 @@ class Precision:
 
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
         """Backward, limit the gradient, and let the optimiser step."""
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if clip_norm is not None:
             self.scaler.unscale_(optimizer)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -23,8 +23,9 @@ def optimizer(config: OptimConfig, parameters: Iterable[Parameter]) -> torch.opt
     rate, decay = config.lr, config.weight_decay
     if config.name == "sgd":
         return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return kind(trained, lr=rate, weight_decay=decay)
+    if config.name == "adamw":
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
+    return torch.optim.Adam(trained, lr=rate, weight_decay=decay)
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: int) -> float:

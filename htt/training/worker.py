@@ -7,7 +7,6 @@ in ``htt`` that know Ray.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import torch
 
 from htt import parallel
 from htt.config import Config, from_plain
-from htt.data.prepare import prepare
 from htt.data.clips import open_split
+from htt.data.prepare import prepare
 from htt.training.group import Group, best_device
 from htt.training.loop import Report, Splits, evaluate, fit
 
@@ -41,7 +40,7 @@ def open_splits(config: Config) -> Splits:
     return Splits(open_split(root, "train"), open_split(root, "val"))
 
 
-def train_loop(job: Mapping[str, Any]) -> dict[str, float]:
+def train_loop(job: dict[str, Any]) -> dict[str, float]:
     """``train_loop_per_worker`` of Ray Train: ``job`` is {"config": plain data, "test": evaluate the test split?}.
 
     Reports every epoch with its checkpoint, and goes on from the last one after a failure. Gives the metrics of the
@@ -49,7 +48,7 @@ def train_loop(job: Mapping[str, Any]) -> dict[str, float]:
     """
     import ray.train
 
-    config = from_plain(job["config"])
+    config: Config = from_plain(job["config"])
     context = ray.train.get_context()
     parallel.use_given_cpus()
     group = Group(context.get_world_rank(), context.get_world_size(), _device())

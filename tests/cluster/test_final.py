@@ -12,7 +12,7 @@ from htt.testing import tiny_config
 
 def test_a_name_is_claimed_once(tmp_path):
     final.claim_folder(tmp_path / "run", tiny_config(), resume=False)
-    with pytest.raises(RunError, match="is taken. Choose another --name, or --resume it"):
+    with pytest.raises(RunError, match=r"is taken\. Choose another --name, or --resume it"):
         final.claim_folder(tmp_path / "run", tiny_config(), resume=False)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from htt.config import read
+from htt.config import AugmentConfig, read
 from htt.testing import TINY
 from htt.training import checkpoint
 from tune.results import RunFolder
@@ -16,6 +16,7 @@ from tune.results import RunFolder
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_AUGMENTATION = [f"data.augment.{name}=0.0" for name in AugmentConfig.model_fields]
 SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(value).lower()}")]
 NOISE = re.compile(r"warning|deprecat|traceback|\(pid=|ray::|INFO|WARNING", re.IGNORECASE)
 
@@ -80,15 +81,13 @@ def test_a_finished_training_is_not_trained_again(searched):
 def test_one_worker_and_several_give_the_same_numbers(searched):
     """A plain Tune trial, and the same configuration as a Ray Train trial of two workers."""
     folder, _ = searched
+    same = ["optim.name=sgd", "model.backbone.batch_norm=frozen", "train.batch_size=2", *NO_AUGMENTATION]
+    fixed = [*SET, *(word for assignment in same for word in ("--set", assignment))]
     values = {}
     for workers in (1, 2):
         name = f"trial-{workers}"
-        command(
-            ROOT / "tune/search.py", "--trials", 1, "--name", name, "--workers-per-trial", workers, *SET,
-            "--set", "optim.name=sgd", *[word for field in ("hue", "saturation", "contrast", "brightness", "centre", "blur_px")
-            for word in ("--set", f"data.augment.{field}=0.0")], "--set", "model.backbone.batch_norm=frozen",
-            "--set", "train.batch_size=2", cwd=folder,
-        )  # fmt: skip
+        options = ["--trials", 1, "--name", name, "--workers-per-trial", workers]
+        command(ROOT / "tune/search.py", *options, *fixed, cwd=folder)
         (trial,) = RunFolder(folder / "runs" / name).trials()
         assert trial.state == "complete"
         values[workers] = {metric: trial.metrics[metric] for metric in ("hand_error_mm", "loss", "object_accuracy")}
@@ -104,7 +103,10 @@ def test_best_reads_a_run_and_writes_another_choice(searched):
 
 MISTAKES = {
     "an unknown path": (["tune/search.py", "--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean"),
-    "a value out of range": (["tune/search.py", "--set", "optim.momentum=2"], "optim.momentum: should be less than 1; got 2"),
+    "a value out of range": (
+        ["tune/search.py", "--set", "optim.momentum=2"],
+        "optim.momentum: should be less than 1; got 2",
+    ),
     "an unknown space": (["tune/search.py", "--space", "quik"], "got 'quik'. There are: paper, quick."),
     "an unknown backbone": (["tune/search.py", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
     "an unknown metric": (["tune/search.py", "--metric", "hand_eror_mm"], "Did you mean 'hand_error_mm'?"),
@@ -116,7 +118,10 @@ MISTAKES = {
     "no such run to read": (["tune/best.py", "never"], "never"),
     "nonsense for a time": (["tune/search.py", "--time-budget", "soon"], "--time-budget takes a time"),
     "no such configuration": (["cluster/launch.py", "--config", "none.yaml"], "must be a readable YAML file"),
-    "nothing to resume": (["cluster/launch.py", "--config", "{best}", "--resume", "--name", "x"], "needs a run that was started"),
+    "nothing to resume": (
+        ["cluster/launch.py", "--config", "{best}", "--resume", "--name", "x"],
+        "needs a run that was started",
+    ),
     "too many workers": (["cluster/launch.py", "--config", "{best}", "--workers", "99"], "Missing:"),
 }
 

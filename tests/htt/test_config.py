@@ -62,7 +62,7 @@ def test_heads_matter_to_transformers_alone():
 
 @pytest.mark.parametrize("cues", [[], ["hands", "hands"], ["foot"]])
 def test_cues_are_some_of_three_each_once(cues):
-    with pytest.raises(ConfigError, match="cues|at least one cue"):
+    with pytest.raises(ConfigError, match=r"cues|at least one cue"):
         override(Config(), {"model.action.cues": cues})
 
 
