@@ -211,13 +211,13 @@ def _finish(search: Search, storage: Storage, stopped: str | None) -> Outcome:
         write_text(folder.best, best_text(folder.asked(), order[0], search.metric, len(trials)))
     report.write(folder)
     storage.push()
-    if not order and stopped != "interrupted":
+    if stopped == "failures" or (not order and stopped != "interrupted"):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
             "no epoch ended in time; --resume gives it more"
         ]
         lines = "\n".join(f"  - {error}" for error in errors[:5])
         raise TrainingError(
-            f"At least one trial must give a value of {search.metric}; of {len(trials)} none did:\n{lines}\n"
+            f"At least one trial must end with a value of {search.metric}; of {len(trials)} none did:\n{lines}\n"
             f"The run is kept in {folder.path}."
         )
     return Outcome(folder, trials, order[0] if order else None, stopped)
