@@ -24,6 +24,7 @@ from htt import console
 from htt.config import override, parse_set, read
 from htt.data.prepare import prepare
 from htt.errors import RunError
+from htt.registry import check_plugins
 from htt.training.metric_table import METRICS
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
@@ -58,6 +59,7 @@ class Options(console.Options):
 def main(options: Options) -> None:
     """Train, evaluate, and say where everything is."""
     config = override(read(options.config), parse_set(options.set))
+    check_plugins(config)
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -66,17 +68,18 @@ def main(options: Options) -> None:
         capacity.require(workers.resources, workers.count)
         final.claim_folder(folder, config, resume=options.resume)
         prepare(config)
-        console.out.print(f"Training {config.train.epochs} epochs on {workers.count} worker(s); files in {folder}")
+        count = f"{workers.count} worker{'s' if workers.count > 1 else ''}"
+        console.out.print(f"Training {config.train.epochs} epochs on {count}; files in {folder}")
         outcome = final.run(config, folder, workers, _show_epoch(config.train.epochs), storage=options.storage)
     console.out.print(_summary(outcome, folder))
 
 
 def _show_epoch(epochs: int) -> final.OnEpoch:
     def show(metrics: dict[str, float]) -> None:
-        left_s = (epochs - metrics["epoch"]) * metrics["seconds"]
+        left = console.clock((epochs - metrics["epoch"]) * metrics["seconds"])
         shown = "  ".join(_words(name, metrics[name]) for name in SHOWN if name in metrics)
         place = f"epoch {metrics['epoch']:.0f}/{epochs}"
-        console.out.print(f"{place}  {shown}  {metrics['seconds']:.1f} s an epoch, {left_s / 60:.1f} min left")
+        console.out.print(f"{place}  {shown}  {metrics['seconds']:.1f} s an epoch, {left} left")
 
     return show
 

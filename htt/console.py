@@ -74,5 +74,12 @@ def progress(unit: str) -> Progress:
     )
 
 
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    whole = int(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from htt.config import Value
+from htt.console import clock
 from htt.training.metric_table import METRICS
 from tune.recorder import Recorder
 from tune.results import Trial, value
@@ -111,8 +112,7 @@ class Display:
 
 def show(number: float, metric: str) -> str:
     """A metric's number with its unit."""
-    unit = METRICS[metric].unit
-    return "-" if not math.isfinite(number) else f"{number:.4g}{' ' + unit if unit else ''}"
+    return METRICS[metric].number(number) if math.isfinite(number) else "-"
 
 
 def describe(values: Mapping[str, Value]) -> str:
@@ -122,10 +122,3 @@ def describe(values: Mapping[str, Value]) -> str:
         short = ".".join(path.split(".")[-2:])
         words.append(f"{short}={chosen:.3g}" if isinstance(chosen, float) else f"{short}={chosen}")
     return " ".join(words)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from htt.config import Config, Value
+from htt.console import clock
 from htt.errors import ConfigError, RunError, did_you_mean
 from tune.results import Asked, RunFolder, check_metric
 from tune.space import Space
@@ -190,3 +191,11 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
     """Raise a ``ConfigError`` unless ``name`` is one of ``known``."""
     if name not in known:
         raise ConfigError(f"{option} must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
+
+
+def limits(search: Search) -> str:
+    """When a search ends, in words."""
+    words = [f"{search.trials} trials are done"] if search.trials else []
+    if search.time_budget_s is not None:
+        words.append(f"{clock(search.time_budget_s)} min have passed")
+    return " or ".join(words)

@@ -46,18 +46,18 @@ def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> 
     """
     metrics = [metric, *(name for name in shown if name != metric and any(name in one.metrics for one in trials))]
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
-    units = [f"{name} [{METRICS[name].unit}]" if METRICS[name].unit else name for name in metrics]
     cells = [
         [
             str(trial.number),
             trial.state,
             str(trial.epochs),
-            *(f"{value(trial, name):.4g}" for name in metrics),
+            *(METRICS[name].number(value(trial, name)) for name in metrics),
             *(_cell(trial.values.get(path)) for path in paths),
         ]
         for trial in trials
     ]
-    return ["trial", "state", "epochs", *units, *(path.replace("model.", "") for path in paths)], cells
+    titles = [METRICS[name].title for name in metrics]
+    return ["trial", "state", "epochs", *titles, *(path.replace("model.", "") for path in paths)], cells
 
 
 def table(trials: Sequence[Trial], metric: str) -> str:
@@ -81,13 +81,15 @@ def draw(path: Path, trials: Sequence[Trial], metric: str) -> bool:
     axes = figure.add_subplot()
     for state, colour in (("complete", "tab:blue"), ("pruned", "tab:orange"), ("stopped", "tab:grey")):
         some = [point for point in points if point[2] == state]
-        axes.plot([at for at, _, _ in some], [number for _, number, _ in some], "o", color=colour, label=state)
+        if some:
+            axes.plot([at for at, _, _ in some], [number for _, number, _ in some], "o", color=colour, label=state)
     pick = max if about.higher_is_better else min
     best = [pick(number for _, number, _ in points[: count + 1]) for count in range(len(points))]
     axes.step([at for at, _, _ in points], best, where="post", color="black", label="best so far")
-    axes.set_xlabel("time since the search began [min]")
+    axes.set_xlabel("Time since the search began [min]")
     axes.set_ylabel(f"{about.title}, validation" + (f" [{about.unit}]" if about.unit else ""))
-    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     beside = path.with_suffix(".part")
     figure.savefig(beside, format="png", dpi=120)
     beside.replace(path)

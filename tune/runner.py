@@ -90,10 +90,13 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
             if search.resume:
                 storage.pull()
                 question.check_same_question(folder.asked(), search, space, base)
+            show.print(f"Starting on {search.address or 'the cores of this machine'} ...")
             with connect.connect(search.address):
                 job = _job(search, base, storage)
                 concurrent = capacity.require(job.worker_resources, job.workers)
                 concurrent = min(concurrent, search.max_concurrent or concurrent)
+                until = question.limits(search)
+                show.print(f"Searching space {search.space} with {concurrent} trials at once, until {until}.")
                 training = training or project_training()
                 training.prepare(base)
                 if not search.resume:

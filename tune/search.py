@@ -25,7 +25,7 @@ import tune.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import RunError
-from tune import progress, question, report, results, runner, table
+from tune import question, report, results, runner, table
 from tune.storage import Storage
 
 DEFAULT_BUDGET = "7m"
@@ -73,7 +73,6 @@ def main(options: Options) -> None:
     """Search, and say what was found and what to type next."""
     search = resume(options) if options.resume else new(options)
     space = registry.load(tune.spaces, search.space).SPACE
-    console.out.print(f"Searching space {search.space}, until {limits(search)}.")
     outcome = runner.run(search, space)
     if outcome.stopped == "interrupted":
         console.err.print(f"Stopped. Go on with: python tune/search.py --resume {report.shown(outcome.folder.path)}")
@@ -124,14 +123,6 @@ def budget(options: Options) -> float | None:
     if options.time_budget is None and options.trials is not None:
         return None
     return question.parse_budget(options.time_budget or DEFAULT_BUDGET)
-
-
-def limits(search: question.Search) -> str:
-    """When a search ends, in words."""
-    words = [f"{search.trials} trials are done"] if search.trials else []
-    if search.time_budget_s is not None:
-        words.append(f"{progress.clock(search.time_budget_s)} have passed")
-    return " or ".join(words)
 
 
 def finish(outcome: runner.Outcome, search: question.Search) -> None:

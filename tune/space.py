@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 
 from htt.config import Config, Value, flatten, override, unknown
 from htt.errors import ConfigError
+from htt.registry import check_plugins
 
 JOINT_DRAWS = 64
 """Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
@@ -197,6 +198,7 @@ class Space:
 
     def _problems(self, base: Config) -> Iterator[str]:
         known = flatten(base)
+        yield from _faults(base, {})
         if not self.domains:
             yield "it must search at least one path; got none."
         yield from (unknown(path, known) for path in self.domains if path not in known)
@@ -229,7 +231,7 @@ def _samples(domains: Mapping[str, Domain], draws: int = JOINT_DRAWS) -> Iterato
 
 def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
     try:
-        override(base, values)
+        check_plugins(override(base, values))
     except ConfigError as error:
         lines = str(error).splitlines()
         return lines if len(lines) == 1 else [line.strip().removeprefix("- ") for line in lines[1:]]

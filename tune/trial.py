@@ -14,7 +14,6 @@ import ctypes
 import functools
 import gc
 import math
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ import ray.tune
 
 from htt.config import Config, from_plain, override
 from htt.errors import HTTError
+from htt.parallel import use_given_cpus
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
 DRIVER = {"node:__internal_head__": 0.001}
@@ -98,7 +98,7 @@ def parameters(job: Job) -> dict[str, Any]:
 def alone(training: Training, settings: dict[str, Any]) -> None:
     """Train in this process, going on from the trial's checkpoint where it has one."""
     job = Job(**settings["job"])
-    _use_given_cpus()
+    use_given_cpus()
     free()
     checkpoint = ray.tune.get_checkpoint()
     with _errors_as_results(job) as seen:
@@ -176,14 +176,3 @@ def _folder(job: Job) -> Path:
     folder = Path(job.folder) / context.get_trial_id() if job.folder else Path(context.get_trial_dir())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _use_given_cpus() -> None:
-    """As many threads as CPUs were given; idle ones spin, and two on one core cost most of its speed."""
-    context: Any = ray.get_runtime_context()
-    given = context.get_assigned_resources().get("CPU", 1.0)
-    threads = max(1, int(given))
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(threads)

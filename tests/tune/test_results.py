@@ -139,7 +139,7 @@ def test_a_damaged_run_folder_says_which_file(folder, name, text):
 def test_the_report_says_what_was_asked_and_found(folder):
     report.write(folder)
     text = folder.report.read_text()
-    for words in ("python tune/search.py", "hand_error_mm [mm]", "| 2 | complete |", "optim.lr: 0.01", "progress.png"):
+    for words in ("python tune/search.py", "| Hand error |", "| 2 | complete |", "optim.lr: 0.01", "progress.png"):
         assert words in text
     assert "cluster/launch.py --config" in text
     assert (folder.path / "progress.png").read_bytes().startswith(b"\x89PNG")
