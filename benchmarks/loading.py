@@ -13,22 +13,17 @@ machine that others use as well, that is what a free core would give.
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
-if __name__ == "__main__":  # the project's root, and one thread, before NumPy is loaded
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":  # one thread, before NumPy is loaded
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
 import dataclasses
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -42,8 +37,8 @@ from htt.data.clips import Clips, open_split
 from htt.data.loader import training_loader
 from htt.data.source import ClipKey
 from htt.data.sources.synthetic import SyntheticSource
+from result import header, write
 
-RESULT = Path(__file__).parent / "results" / "loading.md"
 SIZES = ((96, 54), (480, 270))
 LIMIT = 0.8
 """Share of the decoder's speed that loading must reach."""
@@ -157,35 +152,25 @@ def main() -> None:
         rows.append(line)
         ratios.append(ratio)
         print(line, flush=True)
-    if not options.no_result:
-        RESULT.write_text(report(rows, ratios, options.rounds), encoding="utf-8")
+    write("loading", report(rows, ratios, options.rounds), keep=not options.no_result)
 
 
-def report(rows: list[str], ratios: list[float], rounds: int) -> str:
+def report(rows: list[str], ratios: list[float], rounds: int) -> list[str]:
     """The result as Markdown."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("simplejpeg", "pyarrow", "torch", "numpy"))
     verdict = "reached" if min(ratios) >= LIMIT else "missed"
-    return "\n".join(
-        [
-            "# Loading",
-            "",
-            "How near does loading come to the JPEG decoder alone, and what does augmentation cost?",
-            f"Limit: {LIMIT:.0%} of the decoder's frames a second. **{verdict.capitalize()}.**",
-            "",
-            "| image | decoder, frames/s | loader, frames/s | augmentation, frames/s | loader / decoder |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-            f"Medians of {rounds} rounds (smallest to largest), frames a second of processor time, one core.",
-            "Default windows and batches (every second frame, up to 128, 2 windows); clips of "
-            f"{CLIP_FRAMES} rendered frames, JPEG quality {pixels.JPEG_QUALITY}.",
-            "",
-            "- Command: `python benchmarks/loading.py`",
-            f"- Date: {date.today().isoformat()}",
-            f"- Machine: {platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}; {packages}",
-            "",
-        ]
-    )
+    return [
+        *header("Loading", "python benchmarks/loading.py", ("simplejpeg", "pyarrow", "torch", "numpy")),
+        "How near does loading come to the JPEG decoder alone, and what does augmentation cost? "
+        f"Limit: {LIMIT:.0%} of the decoder's frames a second. **{verdict.capitalize()}.**",
+        "",
+        "| image | decoder, frames/s | loader, frames/s | augmentation, frames/s | loader / decoder |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        f"Medians of {rounds} rounds (smallest to largest), frames a second of processor time, one core. "
+        "Default windows and batches (every second frame, up to 128, 2 windows); clips of "
+        f"{CLIP_FRAMES} rendered frames, JPEG quality {pixels.JPEG_QUALITY}.",
+    ]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The released code pads every window of a clip to 128 frames and runs all of them through the ResNet; on H2O 68.5 % of
 them are padding. Here a step (forward, losses, backward) sees the same windows both ways and must give the same loss::
 
-    python benchmarks/padding.py --steps 5 --out benchmarks/results/padding.md
+    python benchmarks/padding.py --steps 5
 
 The windows' lengths are those of H2O's training split, from its label file: all 18,765 in order of length, cut into
 ``--steps`` equal parts, and one window as long as the mean of each. Both ways run in turn, within one process, so that
@@ -13,8 +13,6 @@ the ratio means something on a busy machine.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from htt.data.windows import training_windows
 from htt.model.htt import HTT
 from htt.testing import random_batch
 from htt.training.losses import losses, total
+from result import header, write
 
 LABELS = Path(__file__).parents[1] / "tests" / "golden" / "h2o_labels" / "action_train.txt"
 SLOTS = Config().model.action.length
@@ -88,44 +87,35 @@ def both_ways(model: HTT, info: DataInfo, frames: int, place: int, config: Confi
     return [steps[0], steps[1]]
 
 
-def report(lengths: np.ndarray, chosen: list[int], steps: list[list[Step]], info: DataInfo) -> str:
+def report(lengths: np.ndarray, chosen: list[int], steps: list[list[Step]], info: DataInfo) -> list[str]:
     """The result as Markdown."""
     alone, padded = (sum(pair[way].seconds for pair in steps) for way in (0, 1))
     busy_alone, busy_padded = (sum(pair[way].processor_seconds for pair in steps) for way in (0, 1))
     ratios = [pair[0].seconds / pair[1].seconds for pair in steps]
-    rows = "\n".join(
+    rows = [
         f"| {frames} | {a.seconds:.1f} | {p.seconds:.1f} | {a.seconds / p.seconds:.3f} | {a.loss:.4f} | {p.loss:.4f} |"
         for frames, (a, p) in zip(chosen, steps, strict=True)
-    )
+    ]
     slots = SLOTS * len(lengths)
     threads = torch.get_num_threads()
     verdict = "reached" if alone / padded <= LIMIT else "MISSED"
-    return f"""# What padding frames cost
-
-{dt.date.today()} · `python benchmarks/padding.py --steps {len(steps)} --threads {threads}` ·
-{processor()}, {threads} thread(s) · Python {platform.python_version()}, torch {torch.__version__}
-
-A training step (forward, losses, backward) of the default model, ResNet-18 at {info.width} x {info.height} px, on
-windows as long as those of H2O's training split: {len(lengths):,} windows with {lengths.sum():,} frames in
-{slots:,} slots ({lengths.sum() / slots:.3f}). One window a step, as long as the mean of each of {len(steps)}
-equal parts by length; the two ways in turn, in one process, after one of each unmeasured.
-
-| frames of {SLOTS} | valid alone, s | with padding, s | ratio | loss, valid alone | loss, with padding |
-|---|---|---|---|---|---|
-{rows}
-| **all** | {alone:.1f} | {padded:.1f} | **{alone / padded:.3f}** | | |
-
-Valid frames alone take **{alone / padded:.3f}** of the time ({busy_alone / busy_padded:.3f} of the processor time); in
-single steps {min(ratios):.3f} to {max(ratios):.3f}. Frames are {np.mean(chosen) / SLOTS:.3f} of the slots in this
-choice. Wanted: at most {LIMIT}; {verdict}.
-"""
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
+    return [
+        *header("What padding frames cost", f"python benchmarks/padding.py --steps {len(steps)} --threads {threads}"),
+        "A training step (forward, losses, backward) of the default model, ResNet-18 at "
+        f"{info.width} x {info.height} px, on windows as long as those of H2O's training split: "
+        f"{len(lengths):,} windows with {lengths.sum():,} frames in {slots:,} slots ({lengths.sum() / slots:.3f}). "
+        f"One window a step, as long as the mean of each of {len(steps)} equal parts by length; "
+        "the two ways in turn, in one process, after one of each unmeasured.",
+        "",
+        f"| frames of {SLOTS} | valid alone, s | with padding, s | ratio | loss, valid alone | loss, with padding |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        f"| **all** | {alone:.1f} | {padded:.1f} | **{alone / padded:.3f}** | | |",
+        "",
+        f"Valid frames alone take **{alone / padded:.3f}** of the time ({busy_alone / busy_padded:.3f} of the "
+        f"processor time); in single steps {min(ratios):.3f} to {max(ratios):.3f}. Frames are "
+        f"{np.mean(chosen) / SLOTS:.3f} of the slots in this choice. Wanted: at most {LIMIT}; {verdict}.",
+    ]
 
 
 def main() -> None:
@@ -134,7 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="processor cores to use")
     parser.add_argument("--width", type=int, default=480, help="image width, px")
     parser.add_argument("--height", type=int, default=270, help="image height, px")
-    parser.add_argument("--out", type=Path, help="where the result goes, as Markdown")
+    parser.add_argument("--no-result", action="store_true", help="print only")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
@@ -150,10 +140,7 @@ def main() -> None:
         steps.append(both_ways(model, info, frames, place, config))
         print(f"{frames:4d} frames: {steps[-1][0].seconds:6.1f} s, with padding {steps[-1][1].seconds:6.1f} s")
         np.testing.assert_allclose(steps[-1][0].loss, steps[-1][1].loss, rtol=1e-4)
-    text = report(lengths, chosen, steps, info)
-    print(text)
-    if asked.out:
-        asked.out.write_text(text, encoding="utf-8")
+    write("padding", report(lengths, chosen, steps, info), keep=not asked.no_result)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ::
 
     python benchmarks/platform_cost.py                 # plain trials, then Ray Train
-    python benchmarks/platform_cost.py --trials 50 --group-trials 4 --out benchmarks/results/platform_cost.md
+    python benchmarks/platform_cost.py --trials 50 --group-trials 4
 
 The training is trivial: a small network, three epochs of one step, a checkpoint each. Every trial of a process notes
 when its first step begins and its last one ends; the time between is the platform's.
@@ -21,11 +21,11 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
 
+from benchmarks.result import header, write
 from htt.config import Config, from_plain
 from tune import question, runner
 from tune.space import LogUniform, Space
@@ -134,10 +134,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--group-trials", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--no-result", action="store_true", help="print only")
     options = parser.parse_args(arguments)
-    import ray
-
     with tempfile.TemporaryDirectory() as scratch:
         plain, _ = measure(Path(scratch), "plain", options.trials, 1)
         group, _ = measure(Path(scratch), "group", options.group_trials, 2)
@@ -151,13 +149,8 @@ def main(arguments: list[str]) -> int:
     lasts = [max(steps[number : number + 2], key=lambda event: event["ended"]) for number in range(0, len(steps), 2)]
     between = [later["began"] - earlier["ended"] for earlier, later in zip(lasts, firsts[1:], strict=False)]
     lines = [
-        "# What the platform costs a trial",
-        "",
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {platform.machine()}, "
-        f"Python {platform.python_version()}, "
-        f"Ray {ray.__version__}, commit {question.commit()}, load {os.getloadavg()[0]:.1f} at the end",
-        "",
-        "`python benchmarks/platform_cost.py`: from a trial's last step to the next one's first, in the same process.",
+        *header("What the platform costs a trial", "python benchmarks/platform_cost.py"),
+        "From a trial's last step to the next one's first, in the same process.",
         "",
         "| what | measured | to reach |",
         "| --- | --- | --- |",
@@ -172,11 +165,7 @@ def main(arguments: list[str]) -> int:
         )
         + ".",
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
+    write("platform_cost", lines, keep=not options.no_result)
     return 0
 
 

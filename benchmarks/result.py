@@ -37,9 +37,11 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def write(name: str, lines: Sequence[str]) -> None:
+def write(name: str, lines: Sequence[str], *, keep: bool = True) -> None:
     """Print a result and keep it as ``benchmarks/results/<name>.md``."""
     text = "\n".join(lines) + "\n"
     print(text)
+    if not keep:
+        return
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")

@@ -11,26 +11,20 @@ wall: on a machine that others use as well, the first is what a free core would 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
-if __name__ == "__main__":  # the project's root, and one thread, before NumPy is loaded
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":  # one thread, before NumPy is loaded
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
-import platform
 import statistics
+import sys
 import time
-from datetime import date
-
-import numpy as np
 
 from htt.scene import VERSION, ClipPlan, plan, render
 from htt.scene.hand_mesh import hand_mesh
+from result import header, write
 
 SIZES = ((96, 54), (128, 72), (192, 108), (256, 144))
-RESULT = Path(__file__).parent / "results" / "scene_rendering.md"
 
 
 def main() -> None:
@@ -41,10 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     plans = plan({"train": options.clips}, 48, 0)
     rows = [measure(plans, width, height, options.repeats) for width, height in SIZES]
-    text = report(rows, plans, options.repeats)
-    print(text)
-    if not options.no_result:
-        RESULT.write_text(text, encoding="utf-8")
+    write("scene_rendering", report(rows, plans, options.repeats), keep=not options.no_result)
 
 
 def measure(plans: list[ClipPlan], width: int, height: int, repeats: int) -> str:
@@ -70,33 +61,18 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
-def report(rows: list[str], plans: list[ClipPlan], repeats: int) -> str:
+def report(rows: list[str], plans: list[ClipPlan], repeats: int) -> list[str]:
     frames = sum(each.frames for each in plans)
-    load = "/".join(f"{value:.1f}" for value in os.getloadavg())
-    return "\n".join(
-        [
-            "# Rendering the scene",
-            "",
-            "Frames per second of one process with one thread, motion and labels included: median (range).",
-            "",
-            f"- Date: {date.today().isoformat()}; scene version {VERSION}",
-            f"- Machine: {processor_name()}, {os.cpu_count()} cores, load while measuring {load}",
-            f"- Python {platform.python_version()}, NumPy {np.__version__}",
-            f"- {len(plans)} clips, {frames} frames, {repeats} repeats",
-            f"- Command: `{' '.join(['python', 'benchmarks/scene_rendering.py', *sys.argv[1:]])}`",
-            "",
-            "| size | by processor time | by the wall | s to build a subject's hands |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
-
-
-def processor_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    command = " ".join(["python", "benchmarks/scene_rendering.py", *sys.argv[1:]])
+    return [
+        *header("Rendering the scene", command, ("numpy",)),
+        "Frames per second of one process with one thread, motion and labels included: median (range). "
+        f"{len(plans)} clips, {frames} frames, {repeats} repeats; scene version {VERSION}.",
+        "",
+        "| size | by processor time | by the wall | s to build a subject's hands |",
+        "|---|---|---|---|",
+        *rows,
+    ]
 
 
 if __name__ == "__main__":

@@ -98,8 +98,8 @@ class EpochQueue(ray.train.UserCallback):
         self._queue.put(metrics[0])
 
 
-def claim_folder(folder: Path, config: Config, *, resume: bool) -> None:
-    """Make a run's folder, or check that it holds the same training when resuming.
+def check_folder(folder: Path, config: Config, *, resume: bool) -> None:
+    """Check that a run's name is free, or that its folder holds the same training when resuming.
 
     Raises:
         RunError: the name is taken, or the folder to resume holds another configuration or none.
@@ -113,6 +113,11 @@ def claim_folder(folder: Path, config: Config, *, resume: bool) -> None:
         return
     if file.exists():
         raise RunError(f"A run needs a name of its own; {folder} is taken. Choose another --name, or --resume it.")
+
+
+def claim_folder(folder: Path, config: Config) -> None:
+    """Make a run's folder and write down what is trained in it."""
+    file = folder / CONFIG_FILE
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(to_yaml(config), encoding="utf-8")

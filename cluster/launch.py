@@ -64,9 +64,11 @@ def main(options: Options) -> None:
         raise RunError("--resume needs the --name of the run to go on with.")
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = final.Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
+    final.check_folder(folder, config, resume=options.resume)
+    console.out.print(f"Starting on {options.address or 'the cores of this machine'} ...")
     with connect.connect(options.address):
         capacity.require(workers.resources, workers.count)
-        final.claim_folder(folder, config, resume=options.resume)
+        final.claim_folder(folder, config)
         prepare(config)
         count = f"{workers.count} worker{'s' if workers.count > 1 else ''}"
         console.out.print(f"Training {config.train.epochs} epochs on {count}; files in {folder}")

@@ -11,19 +11,20 @@ from htt.testing import tiny_config
 
 
 def test_a_name_is_claimed_once(tmp_path):
-    final.claim_folder(tmp_path / "run", tiny_config(), resume=False)
+    final.check_folder(tmp_path / "run", tiny_config(), resume=False)
+    final.claim_folder(tmp_path / "run", tiny_config())
     with pytest.raises(RunError, match=r"is taken\. Choose another --name, or --resume it"):
-        final.claim_folder(tmp_path / "run", tiny_config(), resume=False)
+        final.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
 def test_only_the_same_training_is_resumed(tmp_path):
     config = tiny_config()
     with pytest.raises(RunError, match="needs a run that was started"):
-        final.claim_folder(tmp_path / "run", config, resume=True)
-    final.claim_folder(tmp_path / "run", config, resume=False)
-    final.claim_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
+        final.check_folder(tmp_path / "run", config, resume=True)
+    final.claim_folder(tmp_path / "run", config)
+    final.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
     with pytest.raises(RunError, match="holds another configuration"):
-        final.claim_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
+        final.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
 
 
 def test_the_log_goes_on_where_it_stood(tmp_path):
