@@ -12,7 +12,6 @@ that ended with NaN running for ever, and forgets on a restore what it knew. Her
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import warnings
@@ -22,7 +21,6 @@ from typing import Any, TypeGuard, cast
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -33,7 +31,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
 from htt.errors import StorageError, storage_errors
-from tune.space import Choice, Domain, Integer, LogUniform, Space
+from tune.codes import Code
+from tune.space import Space
 
 STARTUP_TRIALS = 8
 """Trials drawn at random before TPE has something to learn from."""
@@ -121,12 +120,18 @@ class Searcher(OptunaSearch):
         else:
             self._tell(trial, TrialState.COMPLETE, float(value))
 
-    def keep_only(self, trial_ids: Iterable[str]) -> None:
+    def keep_only(self, trial_ids: Iterable[str], ended: Mapping[str, Mapping[str, Any]]) -> None:
         """Square the study with the trials that a restored run still knows, and goes on with.
 
         What the study holds as running and the run forgot is handed out again; what was marked as interrupted and the
         run goes on with runs again in the study too.
+
+        Args:
+            trial_ids: what the run goes on with.
+            ended: {trial: last result} of those that ended, whether the run or the study noticed it or not.
         """
+        for trial_id, result in ended.items():
+            self.on_trial_complete(trial_id, dict(result))
         known = set(trial_ids)
         for trial_id, trial in list(self._ot_trials.items()):
             frozen = self._frozen(trial)
@@ -209,38 +214,16 @@ class Searcher(OptunaSearch):
             self.study.tell(trial, value, state=state)
 
 
-class Code:
-    """A domain in Optuna's words: its distribution, and its values as Optuna can keep them."""
-
-    def __init__(self, domain: Domain) -> None:
-        self.plain = {self.encode(value): value for value in domain.values} if isinstance(domain, Choice) else None
-        self.distribution = self._distribution(domain)
-
-    def encode(self, value: Value) -> Any:
-        """A list as JSON text; all else as it is."""
-        return json.dumps(list(value)) if isinstance(value, list | tuple) else value
-
-    def decode(self, value: Any) -> Value:
-        """The value of the domain that ``encode`` made this of."""
-        if self.plain is None:
-            return value
-        kept = self.plain[value]
-        return list(kept) if isinstance(kept, tuple) else kept
-
-    def _distribution(self, domain: Domain) -> BaseDistribution:
-        if isinstance(domain, Choice):
-            return CategoricalDistribution([self.encode(value) for value in domain.values])
-        if isinstance(domain, Integer):
-            return IntDistribution(domain.low, domain.high, step=domain.step)
-        return FloatDistribution(domain.low, domain.high, log=isinstance(domain, LogUniform))
-
-
 class Samples(SearchGenerator):
     """The stream of trials; unlike its parent, a restored one may be asked for more than the first time."""
 
     def __init__(self, searcher: Searcher, *, concurrent: int, trials: int) -> None:
         super().__init__(ConcurrencyLimiter(searcher, max_concurrent=concurrent))
         self.trials = trials
+
+    def go_on_from(self, count: int) -> None:
+        """Count ``count`` trials as asked for: a killed driver saved its state some trials ago."""
+        self._counter = count
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up the state of a run that ended, was stopped, or was killed."""

@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from htt.config import Config, override
 from htt.errors import StorageError
 from htt.training.metric_table import METRICS
-from tune.algorithms import Searcher
+from tune.algorithms import EPOCH, Samples, Searcher
 from tune.results import RunFolder, Trial, ranked
 from tune.storage import Storage
 from tune.trial import ERROR
@@ -40,6 +40,7 @@ class Recorder(ray.tune.Callback):
         storage: Storage,
         base: Config,
         searcher: Searcher,
+        samples: Samples,
         *,
         metric: str,
         time_budget_s: float | None,
@@ -53,12 +54,14 @@ class Recorder(ray.tune.Callback):
             storage: of the run, for its mirror.
             base: the configuration trials start from.
             searcher: told of what a restored run forgot.
+            samples: the stream of trials, told how many there were.
             metric: selected by.
             time_budget_s: after which the search ends; none: never.
             tick: called several times a second.
             ended: called with each trial that ends.
         """
-        self.folder, self.storage, self.base, self.searcher = folder, storage, base, searcher
+        self.folder, self.storage, self.base = folder, storage, base
+        self.searcher, self.samples = searcher, samples
         self.metric, self.time_budget_s = metric, time_budget_s
         self.tick, self.ended = tick, ended
         self.done = {trial.id: trial for trial in folder.trials()}
@@ -160,11 +163,19 @@ class Recorder(ray.tune.Callback):
             self._end(self.live[trial_id], None, state="stopped", quiet=True)
 
     def _square(self, trials: list[TuneTrial]) -> None:
-        """Once: square what a restored run remembers with the study, and with what is written."""
+        """Once: square what a restored run remembers with the study, and with what is written.
+
+        Tune saves its state every few seconds: of a killed driver's last trials it may know nothing, though they ended.
+        They are counted, or others would be tried in their place.
+        """
         if self._squared:
             return
         self._squared = True
-        self.searcher.keep_only(trial.trial_id for trial in trials)
+        known = {trial.trial_id for trial in trials}
+        written = {trial.id: trial for trial in self.done.values() if trial.state != "stopped"}
+        results = {name: {**trial.metrics, EPOCH: trial.epochs} for name, trial in written.items()}
+        self.searcher.keep_only(known, results)
+        self.samples.go_on_from(len(known | set(written)))
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if ended and trial.trial_id not in self.done:  # a full disk kept it from being written

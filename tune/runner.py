@@ -140,12 +140,14 @@ def _try(plan: _Plan, show: Console) -> str | None:
     """Run Tune to its end; gives why it ended early."""
     search, folder = plan.search, RunFolder(plan.storage.local)
     searcher = _searcher(plan, folder)
+    samples = Samples(searcher, concurrent=plan.concurrent, trials=plan.trials)
     display = progress.Display(show, trials=search.trials, epochs=plan.epochs, metric=search.metric)
     recorder = Recorder(
         folder,
         plan.storage,
         plan.base,
         searcher,
+        samples,
         metric=search.metric,
         time_budget_s=search.time_budget_s,
         tick=display.tick,
@@ -153,7 +155,7 @@ def _try(plan: _Plan, show: Console) -> str | None:
     )
     with _quiet(), display:
         try:
-            _tune(plan, searcher, recorder)
+            _tune(plan, searcher, samples, recorder)
         finally:
             recorder.release()
             recorder.interrupted()
@@ -179,7 +181,7 @@ def _searcher(plan: _Plan, folder: RunFolder) -> Searcher:
     )
 
 
-def _tune(plan: _Plan, searcher: Searcher, recorder: Recorder) -> None:
+def _tune(plan: _Plan, searcher: Searcher, samples: Samples, recorder: Recorder) -> None:
     """``Tuner`` would restore the searcher and callbacks it pickled; ``run`` takes fresh ones, which know the study."""
     again = plan.search.resume and _can_restore(plan.storage)
     ray.tune.run(
@@ -190,7 +192,7 @@ def _tune(plan: _Plan, searcher: Searcher, recorder: Recorder) -> None:
         mode=plan.mode,
         config=parameters(plan.job),
         num_samples=plan.trials,
-        search_alg=Samples(searcher, concurrent=plan.concurrent, trials=plan.trials),
+        search_alg=samples,
         scheduler=scheduler(plan.search.scheduler, mode=plan.mode, epochs=plan.epochs, searcher=searcher),
         checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
         max_failures=RETRIES,

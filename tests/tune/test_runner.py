@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -119,6 +120,16 @@ def test_the_time_budget_ends_a_search_and_resume_goes_on(local_ray, search, tmp
     assert study_states(folder).count("COMPLETE") == 6
     more = search(trials=7, assignments=slow, scheduler="none", resume=True)
     assert len(more.trials) == 7
+
+
+def test_trials_that_tune_forgot_are_counted_and_not_tried_again(local_ray, search, tmp_path):
+    """A killed driver's last trials may be written down, but not yet be in the state Tune saved."""
+    first = search(trials=3, scheduler="none")
+    shutil.rmtree(tmp_path / "run" / runner.STATE)
+    again = search(trials=4, scheduler="none", resume=True)
+    assert again.trials[:3] == first.trials
+    assert [trial.state for trial in again.trials] == ["complete"] * 4
+    assert study_states(again.folder) == ["COMPLETE"] * 4
 
 
 def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, tmp_path):
