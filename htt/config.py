@@ -101,7 +101,8 @@ class BackboneConfig(Section):
     name: Annotated[str, Field(min_length=1)] = "resnet18"
     """A module of htt/model/backbones, or a vision model of the hub ("facebook/dinov2-small") or a local folder."""
     weights: str | None = None
-    """Where its weights come from: a local file or folder, or a hub name; none: random."""
+    """Where its weights come from: a local file or folder, or a hub name; none: random, and then ``batch_norm`` should
+    be live. The paper's are ImageNet's, as in "timm/resnet18.tv_in1k"."""
     batch_norm: Literal["frozen", "live"] = "frozen"
     """Frozen: stored statistics are used and kept while training. Source: the released code trains in eval mode."""
     normalise: Literal["centre", "imagenet"] = "centre"

@@ -18,6 +18,6 @@ SPACE = Space(
         "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
         "optim.lr": LogUniform(1e-5, 3e-4, why="paper: 3e-5; half a decade below, a decade above"),
     },
-    base={},
+    base={"model.backbone.weights": "timm/resnet18.tv_in1k"},
     description="The paper's recipe for H2O, varied in what the paper says matters. Wants GPUs and --set data.root=...",
 )
