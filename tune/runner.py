@@ -196,7 +196,7 @@ def _tune(plan: _Plan, searcher: Searcher, samples: Samples, recorder: Recorder)
         scheduler=scheduler(plan.search.scheduler, mode=plan.mode, epochs=plan.epochs, searcher=searcher),
         checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
         max_failures=RETRIES,
-        reuse_actors=plan.job.alone,
+        reuse_actors=plan.job.alone,  # a stopped Ray Train trial must take its process with it, or the next one waits
         raise_on_failed_trial=False,
         callbacks=[recorder],
         trial_dirname_creator=_trial_id,

@@ -23,7 +23,6 @@ def local_ray():
 
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
-    patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     patch.delenv("OMP_NUM_THREADS", raising=False)  # Ray sets it to the CPUs a worker was given
     try:
         with connect.connect(cpus=2) as connection:

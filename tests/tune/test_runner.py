@@ -133,13 +133,13 @@ def test_trials_that_tune_forgot_are_counted_and_not_tried_again(local_ray, sear
 
 
 def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, tmp_path):
-    base = {**BASE, "optim.lr": 1e-3}  # the good one first, so that the scheduler stops the other
+    base = {**BASE, "optim.lr": 1e-3}  # the good one first, so that the scheduler stops the others
     space = Space({"optim.lr": Choice(1e-3, 1e-2, 1e-1)}, base=base)
     slow = {"optim.step_epochs": 1000}
-    group = search(space, name="group", trials=2, workers_per_trial=2, assignments=slow, seed=1)
-    alone = search(space, name="alone", trials=2, max_concurrent=1, seed=1)
+    group = search(space, name="group", trials=3, workers_per_trial=2, assignments=slow, seed=1)
+    alone = search(space, name="alone", trials=3, max_concurrent=1, seed=1)
     assert [trial.values for trial in group.trials] == [trial.values for trial in alone.trials]
-    assert [trial.state for trial in group.trials] == ["complete", "pruned"]
+    assert [trial.state for trial in group.trials] == ["complete", "pruned", "pruned"]  # a stopped one blocks no other
     for ours, theirs in zip(group.trials, alone.trials, strict=True):
         assert (ours.state, ours.epochs, ours.curve) == (theirs.state, theirs.epochs, theirs.curve)
         kept = [path.is_dir() for path in (tmp_path / "group" / "train" / f"train-{ours.id}").glob("checkpoint_*")]
