@@ -155,6 +155,8 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
         )
         try:
             result = job.fit()
+        except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
+            raise KeyboardInterrupt from stop
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or _stopped(error) from error
     checkpoint = _keep_checkpoint(result, folder)

@@ -72,7 +72,13 @@ def main(options: Options) -> None:
         prepare(config)
         count = f"{workers.count} worker{'s' if workers.count > 1 else ''}"
         console.out.print(f"Training {config.train.epochs} epochs on {count}; files in {folder}")
-        outcome = final.run(config, folder, workers, _show_epoch(config.train.epochs), storage=options.storage)
+        try:
+            outcome = final.run(config, folder, workers, _show_epoch(config.train.epochs), storage=options.storage)
+        except KeyboardInterrupt:
+            words = ["--config", str(options.config), *(f"--set {word}" for word in options.set)]
+            again = f"python cluster/launch.py {' '.join(words)} --name {folder.name} --resume"
+            console.err.print(f"Stopped. Go on with: {again}", markup=False)
+            raise
     console.out.print(_summary(outcome, folder))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,30 @@ def test_a_mistake_is_one_sentence_and_leaves_with_2(searched, mistake):
     said = command(ROOT / script, *options, cwd=folder, code=2)
     assert message in said, said
     assert said.count("error:") == 1
+
+
+def test_ctrl_c_says_how_to_resume_and_resuming_gives_the_same_weights(searched):
+    folder, _ = searched
+    words = [ROOT / "cluster/launch.py", "--config", "runs/tiny/best.yaml", "--set", "train.epochs=12"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", *map(str, words), "--name", "stopped"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 1/12"):
+            process.send_signal(signal.SIGINT)
+            break
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, said
+    assert "--name stopped --resume" in said
+    assert not NOISE.search(said), said
+    command(*words, "--name", "stopped", "--resume", cwd=folder)
+    command(*words, "--name", "whole", cwd=folder)
+    resumed, whole = (checkpoint.load(folder / "runs" / name / "checkpoint")[0] for name in ("stopped", "whole"))
+    for name, value in whole.state_dict().items():
+        assert value.equal(resumed.state_dict()[name]), name
+    epochs = json.loads((folder / "runs/stopped/metrics.json").read_text())["epochs"]
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, 13))
