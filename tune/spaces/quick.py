@@ -42,7 +42,6 @@ SPACE = Space(
         "optim.clip_norm": 10.0,
         "train.epochs": 8,
         "train.batch_size": 4,
-        "runtime.overlays": 0,
     },
     description="A ResNet of widths 16 to 128 and two narrow blocks at 96x54: minutes on two cores.",
 )
