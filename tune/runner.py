@@ -20,10 +20,11 @@ from typing import Any
 import ray.tune
 from rich.console import Console
 
+import htt.errors
 from cluster import capacity, connect
 from htt import console
 from htt.config import Config
-from htt.errors import TrainingError
+from htt.errors import HTTError, TrainingError, UserError
 from htt.training.metric_table import METRICS
 from tune import progress, question, report
 from tune.algorithms import Samples, Searcher, scheduler
@@ -221,11 +222,17 @@ def _finish(search: Search, storage: Storage, stopped: str | None) -> Outcome:
             "no epoch ended in time; --resume gives it more"
         ]
         lines = "\n".join(f"  - {error}" for error in errors[:5])
-        raise TrainingError(
+        raise _kind(errors)(
             f"At least one trial must end with a value of {search.metric}; of {len(trials)} none did:\n{lines}\n"
             f"The run is kept in {folder.path}."
         )
     return Outcome(folder, trials, order[0] if order else None, stopped)
+
+
+def _kind(errors: list[str]) -> type[HTTError]:
+    """A mistake the user can mend, where every trial failed for one; else a training that went wrong."""
+    kinds = [getattr(htt.errors, error.partition(":")[0], TrainingError) for error in errors]
+    return UserError if all(issubclass(kind, UserError) for kind in kinds) else TrainingError
 
 
 def _job(search: Search, base: Config, storage: Storage) -> Job:

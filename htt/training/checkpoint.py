@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -88,11 +89,22 @@ def save(
     with storage_errors(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(_storable(model.state_dict()), partial / MODEL)
-        save_file(_storable({**tensors, **_random_state()}), partial / TRAINING)
+        _write(_storable(model.state_dict()), partial / MODEL)
+        _write(_storable({**tensors, **_random_state()}), partial / TRAINING)
         (partial / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
         _swap(partial, folder)
     return folder
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write a safetensors file; what the system refuses is an ``OSError``, which that library only tells in words."""
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:
+        refused = re.search(r"os error (\d+)", str(error))
+        if refused is None:
+            raise
+        raise OSError(int(refused[1]), os.strerror(int(refused[1])), str(file)) from error
 
 
 def read(folder: str | Path) -> Checkpoint:

@@ -280,3 +280,16 @@ def test_time_budgets_that_are_none(text):
 def test_the_training_is_a_plain_value():
     assert dataclasses.replace(TRAINING) == TRAINING
     assert json.dumps(dict(SPACE.base))
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        (["StorageError: the disk is full", "DataError: no such clip"], 2),
+        (["StorageError: the disk is full", "ValueError: surprise"], 1),
+        (["NonFiniteLossError: NaN"], 1),
+        (["no epoch ended in time"], 1),
+    ],
+)
+def test_a_search_that_failed_for_what_the_user_can_mend_leaves_with_2(errors, code):
+    assert runner._kind(errors).exit_code == code

@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from htt.batch import DataInfo
 from htt.config import Config
@@ -110,6 +111,19 @@ def test_a_full_disk_is_said_and_the_older_checkpoint_stays(tmp_path, monkeypatc
     with pytest.raises(StorageError, match="disk is full"):
         saved(tmp_path / "c")
     assert checkpoint.read(tmp_path / "c") == before
+
+
+def test_a_disk_full_in_the_middle_of_the_weights_is_said_too(tmp_path, monkeypatch):
+    saved(tmp_path / "checkpoint")
+
+    def full(tensors, file):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        saved(tmp_path / "checkpoint")
+    monkeypatch.undo()
+    assert checkpoint.read(tmp_path / "checkpoint").progress.cursor == 3
 
 
 def test_nothing_in_it_is_pickled(tmp_path, monkeypatch):
