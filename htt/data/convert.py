@@ -264,7 +264,9 @@ def main(options: Options) -> None:
         console.out.print(f"{split}: {clips} clips, {frames:,} frames in {len(made.splits[split])} shards")
     if problems:
         console.out.print(f"{len(problems)} files or clips were left out:\n{listed(problems)}", markup=False)
-    console.out.print(f"Train on them with: --set data.root={options.out}", markup=False)
+    console.out.print(
+        f"Train on them with: --set data.source={made.source} --set data.root={options.out}", markup=False
+    )
 
 
 if __name__ == "__main__":

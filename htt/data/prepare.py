@@ -36,7 +36,13 @@ def prepare(config: Config, workers: int | None = None) -> Path:
     """
     if config.data.root is not None:
         root = Path(config.data.root).expanduser()
-        _verify_once(root, manifest.read(root), cache_folder(config))
+        found = manifest.read(root)
+        if found.source != config.data.source:
+            raise DataError(
+                f"data.source must be what the shards were made of; got {config.data.source}, and {root} holds "
+                f"{found.source}. Add --set data.source={found.source}."
+            )
+        _verify_once(root, found, cache_folder(config))
         return root
     if config.data.source != SYNTHETIC:
         source = config.data.source

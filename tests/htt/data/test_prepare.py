@@ -144,3 +144,9 @@ def test_a_rendered_shard_that_changed_in_the_cache_is_found(tmp_path: Path) -> 
     shard.write_bytes(data)
     with pytest.raises(DataError, match=r"It is only a cache: delete .*, and it is rendered again"):
         prepare(config)
+
+
+def test_given_shards_of_another_source(cache: Path, tmp_path: Path) -> None:
+    config = override(tiny(tmp_path), {"data.source": "h2o", "data.root": str(prepare(tiny(cache)))})
+    with pytest.raises(DataError, match=r"got h2o, and .* holds synthetic\. Add --set data\.source=synthetic"):
+        prepare(config)
