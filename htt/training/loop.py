@@ -91,25 +91,21 @@ def fit(
         cursor = start.cursor if epoch == start.epoch else 0
         terms = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
         trained_s = time.monotonic() - began
-        evaluation = evaluate(
-            model, splits.val, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
-        )
-        metrics = {
-            "epoch": epoch + 1,
-            **evaluation.result(),
-            **{f"train_{name}": float(mean.value) for name, mean in terms.items()},
-            "lr": optimizer.param_groups[0]["lr"],
-            "train_seconds": trained_s,
-            "seconds": time.monotonic() - began,
-        }
+        draw = board.first(epoch + 1)
+        found = evaluate(model, splits.val, config, group=group, precision=precision, on_batch=draw).result()
+        rate = optimizer.param_groups[0]["lr"]
+        seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
+        metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms), "lr": rate, **seconds}
         board.scalars(epoch + 1, metrics)
-        saved = None
-        if group.first:
-            progress = checkpoint.Progress(epoch + 1, extra=precision.state())
-            saved = checkpoint.save(folder / "checkpoint", model, optimizer, progress, config, splits.info, metrics)
-        report(metrics, saved)
+        progress = checkpoint.Progress(epoch + 1, extra=precision.state())
+        state = (model, optimizer, progress, config, splits.info, metrics)
+        report(metrics, checkpoint.save(folder / "checkpoint", *state) if group.first else None)
     board.close(metrics)
     return model
+
+
+def _train_metrics(terms: dict[str, Mean]) -> dict[str, float]:
+    return {f"train_{name}": float(mean.value) for name, mean in terms.items()}
 
 
 def train_epoch(

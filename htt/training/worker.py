@@ -16,6 +16,7 @@ from htt import parallel
 from htt.config import Config, from_plain
 from htt.data.clips import open_split
 from htt.data.prepare import prepare
+from htt.training import checkpoint as checkpoints
 from htt.training.group import Group, best_device
 from htt.training.loop import Report, Splits, evaluate, fit
 
@@ -55,7 +56,7 @@ def train_loop(job: dict[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume = _resume_folder(Path(scratch))
         folder = Path(job.get("folder") or scratch)
-        last: dict[str, float] = {}
+        last = dict(checkpoints.read(resume).metrics) if resume else {}
 
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
             last.update(metrics)
