@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,9 @@ class EpochLog:
         self.epochs[int(metrics["epoch"])] = metrics
         self._write()
 
-    def finish(self, final: dict[str, float]) -> None:
-        """Write down the final evaluation."""
+    def finish(self, epochs: Sequence[dict[str, float]], final: dict[str, float]) -> None:
+        """Write down the final evaluation, and epochs that workers finished while nobody listened."""
+        self.epochs |= {int(metrics["epoch"]): metrics for metrics in epochs}
         self.final = final
         self._write()
 
@@ -160,7 +161,7 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or _stopped(error) from error
     checkpoint = _keep_checkpoint(result, folder)
-    log.finish(dict(getattr(result, "return_value", None) or result.metrics or {}))
+    log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
     return Outcome(log.final, checkpoint)
 
 

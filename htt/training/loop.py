@@ -81,7 +81,8 @@ def fit(
     optimizer = optim.optimizer(config.optim, model.parameters())
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else checkpoint.Progress(epoch=0)
-    precision.restore(start.extra)
+    precision.restore(start.extra.get("scaler", {}))
+    history = list(start.extra.get("epochs", []))
     parallel = group.parallel(model)
     loader = training_loader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
@@ -97,7 +98,8 @@ def fit(
         seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
         metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms), "lr": rate, **seconds}
         board.scalars(epoch + 1, metrics)
-        progress = checkpoint.Progress(epoch + 1, extra=precision.state())
+        history.append(metrics)
+        progress = checkpoint.Progress(epoch + 1, extra={"scaler": precision.state(), "epochs": history})
         state = (model, optimizer, progress, config, splits.info, metrics)
         report(metrics, checkpoint.save(folder / "checkpoint", *state) if group.first else None)
     board.close(metrics)

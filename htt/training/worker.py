@@ -41,11 +41,12 @@ def open_splits(config: Config) -> Splits:
     return Splits(open_split(root, "train"), open_split(root, "val"))
 
 
-def train_loop(job: dict[str, Any]) -> dict[str, float]:
+def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     """``train_loop_per_worker`` of Ray Train: ``job`` is {"config": plain data, "test": evaluate the test split?}.
 
-    Reports every epoch with its checkpoint, and goes on from the last one after a failure. Gives the metrics of the
-    final evaluation, with the test split's under ``test_...`` if it was asked for.
+    Reports every epoch with its checkpoint, and goes on from the last one after a failure. Gives {"epochs": the metrics
+    of every epoch, also of those before a failure, "final": the last ones, with the test split's under ``test_...`` if
+    it was asked for}.
     """
     import ray.train
 
@@ -56,18 +57,19 @@ def train_loop(job: dict[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume = _resume_folder(Path(scratch))
         folder = Path(job.get("folder") or scratch)
-        last = dict(checkpoints.read(resume).metrics) if resume else {}
+        epochs = list(checkpoints.read(resume).progress.extra["epochs"]) if resume else []
 
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
-            last.update(metrics)
+            epochs.append(metrics)
             kept = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
             ray.train.report(metrics, checkpoint=kept)
 
         model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume)
+        last = dict(epochs[-1])
         if job.get("test"):
             tested = evaluate(model, open_split(prepare(config), TEST), config, group=group)
             last.update({f"{TEST}_{name}": value for name, value in tested.result().items()})
-    return last
+    return {"epochs": epochs, "final": last}
 
 
 def _resume_folder(scratch: Path) -> Path | None:

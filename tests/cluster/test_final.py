@@ -34,10 +34,10 @@ def test_the_log_goes_on_where_it_stood(tmp_path):
     again = final.EpochLog(tmp_path / "metrics.json")
     again.add({"epoch": 2, "loss": 2.5})  # repeated after a failure
     again.add({"epoch": 3, "loss": 1.0})
-    again.finish({"loss": 1.0, "test_loss": 1.5})
+    again.finish([{"epoch": 4, "loss": 0.5}], {"loss": 0.5, "test_loss": 1.5})
     found = json.loads((tmp_path / "metrics.json").read_text())
-    assert [entry["loss"] for entry in found["epochs"]] == [3.0, 2.5, 1.0]
-    assert found["final"] == {"loss": 1.0, "test_loss": 1.5}
+    assert [entry["loss"] for entry in found["epochs"]] == [3.0, 2.5, 1.0, 0.5]
+    assert found["final"] == {"loss": 0.5, "test_loss": 1.5}
     assert final.EpochLog(tmp_path / "metrics.json").final == found["final"]
 
 

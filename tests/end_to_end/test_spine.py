@@ -72,7 +72,8 @@ def test_final_training_leaves_a_checkpoint_that_loads_strictly(searched, worker
 
 def test_a_finished_training_is_not_trained_again(searched):
     folder, _ = searched
-    words = [ROOT / "cluster/launch.py", "--config", "runs/tiny/best.yaml", "--name", "final-1"]
+    words = [ROOT / "cluster/launch.py", "--config", "runs/tiny/best.yaml", "--name", "once"]
+    command(*words, cwd=folder)
     assert "is taken" in command(*words, cwd=folder, code=2)
     said = command(*words, "--resume", cwd=folder)
     assert "Final evaluation" in said
@@ -137,11 +138,12 @@ def test_a_mistake_is_one_sentence_and_leaves_with_2(searched, mistake):
     assert said.count("error:") == 1
 
 
-def test_ctrl_c_says_how_to_resume_and_resuming_gives_the_same_weights(searched):
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_stopped_final_training_is_resumed_to_the_same_weights_and_epochs(searched, stop, code):
     folder, _ = searched
     words = [ROOT / "cluster/launch.py", "--config", "runs/tiny/best.yaml", "--set", "train.epochs=12"]
     process = subprocess.Popen(
-        [sys.executable, "-u", *map(str, words), "--name", "stopped"],
+        [sys.executable, "-u", *map(str, words), "--name", stop.name],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -149,16 +151,19 @@ def test_ctrl_c_says_how_to_resume_and_resuming_gives_the_same_weights(searched)
     )
     for line in process.stdout:
         if line.startswith("epoch 1/12"):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             break
     said = process.communicate(timeout=120)[0]
-    assert process.returncode == 130, said
-    assert "--name stopped --resume" in said
+    assert process.returncode == code, said
+    if stop == signal.SIGINT:
+        assert f"--name {stop.name} --resume" in said
     assert not NOISE.search(said), said
-    command(*words, "--name", "stopped", "--resume", cwd=folder)
-    command(*words, "--name", "whole", cwd=folder)
-    resumed, whole = (checkpoint.load(folder / "runs" / name / "checkpoint")[0] for name in ("stopped", "whole"))
+    command(*words, "--name", stop.name, "--resume", cwd=folder)
+    command(*words, "--name", f"whole-{stop.name}", cwd=folder)
+    resumed, whole = (
+        checkpoint.load(folder / "runs" / name / "checkpoint")[0] for name in (stop.name, f"whole-{stop.name}")
+    )
     for name, value in whole.state_dict().items():
         assert value.equal(resumed.state_dict()[name]), name
-    epochs = json.loads((folder / "runs/stopped/metrics.json").read_text())["epochs"]
+    epochs = json.loads((folder / "runs" / stop.name / "metrics.json").read_text())["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, 13))
