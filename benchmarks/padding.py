@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from htt.batch import Batch, DataInfo
+from htt.batch import Batch
 from htt.config import Config
 from htt.data.windows import training_windows
+from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.testing import random_batch
 from htt.training.losses import losses, total

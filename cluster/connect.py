@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -24,22 +23,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ray
 
+from htt import parallel
 from htt.errors import ClusterError
+from htt.parallel import LOOPBACK, free_port, hush, in_job, restore
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Nothing large goes through Ray's object store: clips are memory-mapped files."""
 REACH_S = 12.0
 """How long to wait for an answer from a cluster, s."""
-LOOPBACK = "127.0.0.1"
 
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-}
+SETTINGS = {**parallel.SETTINGS, "RAY_AIR_NEW_OUTPUT": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 """Quiet, and workers stay in the folder the command was given in, so that relative paths mean the same there."""
 
 
@@ -80,12 +73,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
         yield connection
     finally:
         ray.shutdown()
-        _restore(before)
-
-
-def in_job() -> bool:
-    """Whether this process was submitted as a Ray job, which brings its own environment."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+        restore(before, SETTINGS)
 
 
 def _start(cpus: int | None) -> Connection:
@@ -131,17 +119,8 @@ def _join(address: str) -> Connection:
     return _connection(started=False)
 
 
-def _hush() -> None:
-    """Ray prints what its machines complain of on this process's output, whatever its log settings; not here."""
-    with contextlib.suppress(ImportError):
-        from ray._private import ray_logging
-
-        ray_logging.stdout_deduplicator.skip_re = re.compile("")
-        ray_logging.stderr_deduplicator.skip_re = re.compile("")
-
-
 def _init(options: Mapping[str, Any]) -> None:
-    _hush()
+    hush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
@@ -187,20 +166,6 @@ def _unreachable(address: str, reason: str) -> ClusterError:
         f"A Ray cluster must answer at '{address}'; none does: {reason}. Check the address and that the cluster is up "
         "(ray status), or leave --address out to use this machine."
     )
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
-
-
-def _restore(before: Mapping[str, str]) -> None:
-    for name in {*SETTINGS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH"}:
-        os.environ.pop(name, None)
-        if name in before:
-            os.environ[name] = before[name]
 
 
 def _first_line(error: BaseException) -> str:

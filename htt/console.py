@@ -18,6 +18,7 @@ A script is a dataclass of options and a function of them::
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
@@ -30,6 +31,9 @@ from htt.errors import HTTError
 
 Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")]
 """``--set path=value``, any number of times."""
+
+LINE_EVERY_S = 15.0
+"""Where the output is no terminal, a line says so often how far a work is."""
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -72,6 +76,56 @@ def progress(unit: str) -> Progress:
         TimeRemainingColumn(),
         console=out,
     )
+
+
+class Counting:
+    """Says how far a long work is: a bar on a terminal, and a line now and then elsewhere.
+
+    ``with console.Counting("Evaluating", 254, "windows") as counting: ... counting.advance(2)``
+    """
+
+    def __init__(self, title: str, total: int, unit: str, *, done: int = 0, found: int = 0) -> None:
+        """Show nothing yet.
+
+        Args:
+            title: such as "Evaluating h2o val".
+            total: how much there is to do.
+            unit: what is counted, such as "frames".
+            done: how much was done earlier; it counts as done, not as speed.
+            found: how much came out of that.
+        """
+        self._title, self._total, self._unit = title, total, unit
+        self._done = self._done_before = done
+        self._found = self._found_before = found
+        self._started = self._said = time.monotonic()
+        self._bar = progress(unit)
+        self._task = self._bar.add_task(title, total=total, completed=done, note="")
+
+    def __enter__(self) -> Counting:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__(None, None, None)
+
+    def advance(self, count: int, found: int | None = None, note: str = "") -> None:
+        """Count some more.
+
+        Args:
+            count: how much is done, of the total.
+            found: how much came out of it; none: as much.
+            note: of something else that is counted beside it, such as "3/40 clips".
+        """
+        self._done += count
+        self._found += count if found is None else found
+        now = time.monotonic()
+        rate = f"{(self._found - self._found_before) / max(now - self._started, 1e-3):,.0f} {self._unit}/s"
+        self._bar.update(self._task, completed=self._done, note=f"{note}, {rate}" if note else rate)
+        if not out.is_terminal and now - self._said > LINE_EVERY_S:
+            self._said = now
+            left_s = (now - self._started) * (self._total - self._done) / max(1, self._done - self._done_before)
+            far = f"{note}, {self._found:,} {self._unit}" if note else f"{self._done:,}/{self._total:,} {self._unit}"
+            out.print(f"{self._title}: {far}, {rate}, {clock(left_s)} left", markup=False)
 
 
 def clock(seconds: float) -> str:

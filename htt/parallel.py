@@ -1,18 +1,23 @@
 """One ``map`` over independent items, on all cores or all machines, with progress on the screen.
 
 Rendering and converting are such maps. Results come in the order of their items whatever the number of workers, and
-only so many are under way that memory stays small. The tasks run on Ray: the one that is running, or a quiet local one
-for the time of the call. A single worker needs no Ray at all. This file is one of the two in ``htt`` that know Ray.
+only so many are under way that memory stays small. The tasks run on Ray: the one that is running, that of the job this
+process was submitted as, or a quiet local one for the time of the call. A single worker needs no Ray at all. This file
+is one of the two in ``htt`` that know Ray.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import re
+import socket
 import sys
-import time
+import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from htt import console
@@ -23,8 +28,31 @@ Result = TypeVar("Result")
 AHEAD = 3
 """Tasks under way for each worker: enough that none waits, few enough that results stay small."""
 
-LINE_EVERY_S = 15.0
-"""Where the output is no terminal, a line says so often how far it is."""
+LOOPBACK = "127.0.0.1"
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+"""Of a Ray started here: quiet, and a Train run in it ends when its workers do, not two seconds later."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What work is counted in, where items differ in size: it gives the rate and the time left."""
+
+    of: str
+    """What is counted, such as "frames"."""
+    expected: Callable[[Any], int]
+    """How much an item will be."""
+    found: Callable[[Any], int]
+    """How much a result was: less, where something is missing."""
+    expected_before: int = 0
+    """How much the items finished earlier were to be."""
+    found_before: int = 0
+    """How much they were."""
 
 
 def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
@@ -34,8 +62,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
     title: str,
     unit: str,
     workers: int | None = None,
-    amount: Callable[[Result], int] | None = None,
-    of: str = "",
+    amount: Amount | None = None,
     done: int = 0,
 ) -> Generator[Result, None, None]:
     """``function(item)`` of each item, in order.
@@ -45,31 +72,37 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
         items: pickle.
         title: of the progress line, such as "Rendering the benchmark".
         unit: what the items are, such as "clips".
-        workers: how many tasks run at once; None: as many as there are cores, or one
+        workers: how many tasks run at once; None: as many as there are cores, on all machines of a job, or one
             inside a Ray task. 1: in this process, without Ray.
-        amount: how much a result is; the progress line shows its rate.
-        of: what ``amount`` counts, such as "frames".
-        done: items that were finished earlier; they count in the progress line.
+        amount: what counts as work; None: items.
+        done: items that were finished earlier; they count in what is done, not in the rate.
 
     Raises:
         Exception: what ``function`` raised, as it raised it.
     """
-    count = min(workers or _cores(), max(1, len(items)))
-    results = _in_process(function, items) if count == 1 else _on_ray(function, items, count)
-    started, total = time.monotonic(), 0
-    said = started
-    with contextlib.closing(results), console.progress(unit) as progress:
-        task = progress.add_task(title, total=done + len(items), completed=done, note="")
-        for result in results:
-            note = ""
-            if amount:
-                total += amount(result)
-                note = f"{total / max(time.monotonic() - started, 1e-3):,.0f} {of}/s"
-            progress.update(task, advance=1, note=note)
-            if not console.out.is_terminal and time.monotonic() - said > LINE_EVERY_S:
-                said = time.monotonic()
-                console.out.print(f"{title}: {progress.tasks[task].completed:.0f}/{done + len(items)} {unit} {note}")
+    with contextlib.ExitStack() as stack:
+        if len(items) > 1 and workers != 1 and (in_job() or (workers or _cores()) > 1):
+            stack.enter_context(ray_here(workers))
+            count = min(workers or _cores(), len(items))
+        else:
+            count = 1
+        results = _in_process(function, items) if count == 1 else _on_ray(function, items, count)
+        stack.enter_context(contextlib.closing(results))
+        shown = stack.enter_context(_counting(title, unit, items, amount, done))
+        for index, (item, result) in enumerate(zip(items, results, strict=True), start=done + 1):
+            if amount is not None:
+                note = f"{index:,}/{done + len(items):,} {unit}"
+                shown.advance(amount.expected(item), amount.found(result), note)
+            else:
+                shown.advance(1)
             yield result
+
+
+def _counting(title: str, unit: str, items: Sequence[Item], amount: Amount | None, done: int) -> console.Counting:
+    if amount is None:
+        return console.Counting(title, done + len(items), unit, done=done, found=done)
+    total = amount.expected_before + sum(amount.expected(item) for item in items)
+    return console.Counting(title, total, amount.of, done=amount.expected_before, found=amount.found_before)
 
 
 def _in_process(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
@@ -84,36 +117,94 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: 
     def run(item: Item) -> Result:
         return function(item)
 
-    with _ray_running(ray, workers):
-        task = ray.remote(num_cpus=1)(run)
-        waiting: deque[Any] = deque()
-        try:
-            for item in items:
-                waiting.append(task.remote(item))
-                if len(waiting) >= AHEAD * workers:
-                    yield ray.get(waiting.popleft())
-            while waiting:
+    task = ray.remote(num_cpus=1)(run)
+    ahead = workers if workers < _cores() else AHEAD * workers  # a Ray with more cores must not use them all
+    waiting: deque[Any] = deque()
+    try:
+        for item in items:
+            waiting.append(task.remote(item))
+            if len(waiting) >= ahead:
                 yield ray.get(waiting.popleft())
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        finally:
-            for left in waiting:
-                ray.cancel(left)
+        while waiting:
+            yield ray.get(waiting.popleft())
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    finally:
+        for left in waiting:
+            ray.cancel(left)
+
+
+def in_job() -> bool:
+    """Whether this process was submitted as a Ray job: its cluster is the one to use."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @contextlib.contextmanager
-def _ray_running(ray: Any, workers: int) -> Iterator[None]:
-    """The Ray that is running, or a quiet one of this process alone, stopped at the end."""
+def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[None]:
+    """A Ray for the length of a ``with`` block: the one that runs, that of this job, or a quiet local one.
+
+    One that was running before is left running; a local one ends with the block.
+
+    Args:
+        workers: CPUs of a local one; None: one a core.
+        train: whether Ray Train will run in it. Its workers look after one another through Ray's dashboard; without one
+            they could ask that of another Ray on this machine, and take themselves for lost.
+    """
+    import ray
+
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of a coming default
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
+    before, logger = dict(os.environ), logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    options = {"address": "auto"} if in_job() else _local(workers or _cores(), train)
+    hush()
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
         yield
     finally:
         ray.shutdown()
+        logger.setLevel(level)
+        restore(before, SETTINGS)
+
+
+def _local(cpus: int, train: bool) -> dict[str, Any]:
+    """Options of ``ray.init`` for a Ray of this process alone; its settings go to the environment."""
+    os.environ.update(SETTINGS)
+    os.environ.pop("RAY_ADDRESS", None)
+    options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": train}
+    if train:
+        port = free_port()
+        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # all its processes inherit it
+        options |= {"dashboard_host": LOOPBACK, "dashboard_port": port}
+    return options
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+def hush() -> None:
+    """Ray prints what its machines complain of on this process's output, whatever its log settings; not here."""
+    with contextlib.suppress(ImportError):
+        from ray._private import ray_logging
+
+        ray_logging.stdout_deduplicator.skip_re = re.compile("")
+        ray_logging.stderr_deduplicator.skip_re = re.compile("")
+
+
+def restore(before: Mapping[str, str], settings: Iterable[str]) -> None:
+    """Give the environment back what a Ray of this process was told by it: ``settings``, addresses, where code is."""
+    for name in (*settings, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH"):
+        os.environ.pop(name, None)
+        if name in before:
+            os.environ[name] = before[name]
 
 
 def _cores() -> int:

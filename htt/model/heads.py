@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from htt import camera
-from htt.batch import DataInfo
 from htt.config import ActionConfig, PoseConfig
+from htt.info import DataInfo
 
 LEAK = 0.01
 """Slope of the pose head's activation below zero. Source: released code."""

@@ -11,8 +11,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from htt.batch import DataInfo, Prediction, gather, scatter, window_of_frame
+from htt.batch import Prediction, gather, scatter, window_of_frame
 from htt.config import ModelConfig
+from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.features import FrameFeatures
 from htt.model.heads import ActionInput, ObjectHead, PoseHead, place

@@ -27,9 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from htt.batch import DataInfo
 from htt.config import Config, ModelConfig, from_plain, override
 from htt.errors import CheckpointError, ConfigError, storage_errors
+from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.model.weights import from_torchvision, load_strictly, read_state
 

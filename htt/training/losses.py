@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from htt.batch import UNKNOWN, Batch, Prediction
+from htt.batch import Batch, Prediction
 from htt.config import LossConfig
+from htt.info import UNKNOWN
 
 TERMS = ("joints_px", "depth_m", "object", "action")
 """Names of the terms: the fields of ``LossConfig``, in order."""

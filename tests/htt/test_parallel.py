@@ -1,12 +1,15 @@
 """One map over items: in order, bounded, with the errors of the function as they are."""
 
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from htt import parallel
+from htt import console, parallel
 
 SQRT = "^(expected a nonnegative input|math domain error)"
 
@@ -34,9 +37,11 @@ def test_works_only_as_it_is_asked() -> None:
 
 
 def test_amounts_are_shown_as_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    list(_squares(4, workers=1, amount=int, of="frames", done=6))
+    amount = parallel.Amount("frames", expected=lambda item: 10, found=int, expected_before=60)
+    list(_squares(4, workers=1, amount=amount, done=6))
     shown = capsys.readouterr().out
     assert "Squaring" in shown
+    assert "100/100 frames" in shown
     assert "10/10 numbers" in shown
     assert "frames/s" in shown
 
@@ -76,10 +81,68 @@ class TestOnRay:
         finally:
             ray.shutdown()
 
+    def test_a_job_uses_its_cluster(self) -> None:
+        """No second Ray on this machine, and all cores of the cluster, as a submitted job finds it."""
+        with parallel.ray_here(3):
+            import ray
+
+            address = ray.get_runtime_context().gcs_address
+            job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}", "RAY_ADDRESS": address}
+            done = subprocess.run(
+                [sys.executable, "-c", JOB], env={**os.environ, **job}, capture_output=True, text=True, timeout=60
+            )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[-1] == f"{ {address} } in parallel: 3"
+
+    def test_train_runs_in_it(self, tmp_path: Path) -> None:
+        """A script that evaluates on two Ray Train workers, and says nothing but what it prints."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        command = [sys.executable, "-c", TRAIN, str(tmp_path)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", "3.0\n{'RAY_ADDRESS': 'elsewhere:1'}\n")
+
+
+JOB = """
+import ray
+from htt import parallel
+
+def where(_):
+    return ray.get_runtime_context().gcs_address, parallel._cores()
+
+results = parallel.map(where, range(6), title="", unit="")
+found = set()
+for address, _ in results:
+    found.add(address)
+    cores = parallel._cores()
+print(found, "in parallel:", cores)
+"""
+
+TRAIN = """
+import os, sys
+from htt import parallel
+
+def work(_):
+    import ray.train, torch, torch.distributed
+    rank = torch.tensor(ray.train.get_context().get_world_rank() + 1.0)
+    torch.distributed.all_reduce(rank)
+    return rank.item()
+
+names = [*parallel.SETTINGS, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"]
+os.environ["RAY_ADDRESS"] = "elsewhere:1"
+with parallel.ray_here(2, train=True):
+    import ray.train.torch
+    scaling = ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1})
+    run = ray.train.RunConfig(name="sum", storage_path=sys.argv[1])
+    trainer = ray.train.torch.TorchTrainer(work, train_loop_config={}, scaling_config=scaling, run_config=run)
+    print(trainer.fit().return_value)
+assert not ray.is_initialized()
+print({name: os.environ[name] for name in names if name in os.environ})
+"""
+
 
 def test_off_a_terminal_a_line_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(parallel, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
     list(_squares(3, workers=1, done=1))
     assert "Squaring: 2/4 numbers" in capsys.readouterr().out

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from htt import camera
-from htt.batch import Batch, DataInfo
+from htt.batch import Batch
 from htt.config import Config, LossConfig, override
+from htt.info import DataInfo
 from htt.training import checkpoint
 from htt.training.losses import losses, total
 

@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, UInt8, jaxtyped
 from torch import Tensor
 
 from htt import registry
-from htt.batch import Batch, DataInfo, Prediction
+from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.errors import ConfigError
+from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info

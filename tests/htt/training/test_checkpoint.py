@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from htt.batch import DataInfo
 from htt.config import Config
 from htt.errors import CheckpointError, StorageError
+from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training import checkpoint
