@@ -4,22 +4,21 @@ Such a module has ``source(root, config)``, which gives an object with what ``So
 once, in parallel, while converting; training reads the shards that come out.
 
 An unreadable or missing file never stops a conversion: ``read`` leaves the frame out, or the clip if nothing is left,
-and says so, by the file's name.
+and says so, as a ``Problem`` that names the file. A frame whose image is whole but whose hands are not known is kept:
+its hands are not valid.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from htt import registry
 from htt.config import DataConfig
-
-if TYPE_CHECKING:  # a process that reads clips needs no torch
-    from htt.batch import DataInfo
+from htt.info import DataInfo
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,13 @@ class ClipKey:
     """How many frames it should have."""
     place: Any
     """What the source alone understands; it pickles."""
+    first: int = 0
+    """The number of its first frame: ``first`` to ``first + frames - 1`` should be there."""
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the frames it should have."""
+        return range(self.first, self.first + self.frames)
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,42 @@ class ClipRecord:
     """[t hands] bool: the hand is in the frame."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A file or clip that is not as it should be, and what became of it."""
+
+    what: str
+    """The file, relative to the source's folder, or the clip."""
+    reason: str
+    """What is wrong with it, in a few words that many share: "is missing", "is no whole image"."""
+    effect: str
+    """What follows: "frame left out", "clip left out", "hands not known"."""
+    detail: str = ""
+    """What exactly is wrong, where the reason does not say it all."""
+    frames: int = 0
+    """How many frames it concerns."""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.what} {self.reason}{detail}; {self.effect}"
+
+
+FRAME_LEFT_OUT = "frame left out"
+CLIP_LEFT_OUT = "clip left out"
+HANDS_NOT_KNOWN = "hands not known"
+"""The effects a conversion counts; a source may name others."""
+
+
 class UnreadableError(Exception):
-    """A file of a source that is missing or broken; the message names it. A source catches it and goes on."""
+    """A file of a source that is missing or broken. A source catches it, makes it a ``Problem`` and goes on."""
+
+    def __init__(self, what: str | Path, reason: str, detail: str = "") -> None:
+        """``what`` is the file; ``reason`` and ``detail`` are those of a ``Problem``."""
+        super().__init__(str(what), reason, " ".join(detail.split()))
+        self.what, self.reason, self.detail = self.args
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.reason}" + (f" ({self.detail})" if self.detail else "")
 
 
 class Source(Protocol):
@@ -89,8 +129,14 @@ class Source(Protocol):
             DataError: the source's files are not there, or its list of clips cannot be read.
         """
 
-    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[str]]:
-        """One clip, or None if no frame of it is readable; and a sentence for each file that is not."""
+    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
+        """One clip, or None if no frame of it is readable; and what was wrong with it."""
+
+    def differences(self) -> list[str]:
+        """In what the data set here differs from what was published of it, a line each: clips, frames, classes.
+
+        Nothing where it agrees, or where nothing was published. Quick: no frame is read.
+        """
 
 
 def open_source(name: str, root: str | Path | None = None, config: DataConfig | None = None) -> Source:

@@ -29,7 +29,7 @@ def test_every_name_of_a_configuration_is_checked_at_once():
     with pytest.raises(ConfigError) as caught:
         registry.check_plugins(override(Config(), wrong))
     assert str(caught.value).splitlines() == [
-        "data.source: there is no 'h3o'. There are: h2o, synthetic. Did you mean 'h2o'?",
+        "data.source: there is no 'h3o'. There are: fpha, h2o, synthetic. Did you mean 'h2o'?",
         "model.backbone.name: there is no 'resnet19'. There are: resnet18, resnet_tiny. Did you mean 'resnet18'?",
         "model.pose.block: there is no 'transfomer'. There are: identity, lstm, mean, transformer. "
         "Did you mean 'transformer'?",

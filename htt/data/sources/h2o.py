@@ -4,33 +4,37 @@ Read from the folder the data set unpacks to::
 
     action_labels/action_{train,val,test}.txt       header, then: id path action start_act end_act start_frame end_frame
     subject1/h1/0/cam4/cam_intrinsics.txt           fx fy cx cy width height
-    subject1/h1/0/cam4/{rgb,rgb256}/000000.png      frames, of any size; rgb is preferred
+    label_split/pose_{train,val,test}.txt           a frame a line: those with a hand pose; used if it is there
+    subject1/h1/0/cam4/{rgb,rgb256,rgb480_270}/000000.png
+                                                    frames, of any size; the first of these folders that has any
     subject1/h1/0/cam4/hand_pose/000000.txt         flag and 63 numbers of the left hand, then of the right; metres
     subject1/h1/0/cam4/obj_pose/000000.txt          number of the object, then its pose; used if no action is known
 
-Ends of actions are inclusive. Test clips have no action. A hand whose flag is 0 is not valid in that frame.
+Ends of actions are inclusive. Test clips have no action. A hand whose flag is 0 is not valid in that frame, nor is any
+in a frame without a hand pose.
 
 Source: H2O data set documentation (Kwon et al. 2021).
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from htt import camera
 from htt.config import DataConfig
-from htt.data import pixels
-from htt.data.source import ClipKey, ClipRecord, UnreadableError
+from htt.data import pixels, reading
+from htt.data.source import CLIP_LEFT_OUT, HANDS_NOT_KNOWN, ClipKey, ClipRecord, Problem, UnreadableError
+from htt.data.sources import _frames, _h2o_lists
+from htt.data.sources._frames import Findings
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND
-
-if TYPE_CHECKING:
-    from htt.batch import DataInfo
+from htt.info import DataInfo
 
 OBJECTS = ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
 """H2O's objects 1 to 8."""
@@ -52,22 +56,28 @@ _NOUNS = tuple(OBJECTS.index(noun) for _, nouns in _VERBS for noun in nouns)
 ACTIONS = tuple(f"{verb} {noun}" for verb, nouns in _VERBS for noun in nouns)
 """H2O's actions 1 to 36."""
 
-SPLITS = ("train", "val", "test")
+PUBLISHED = {"train": (569, 55_747), "val": (122, 11_638), "test": (242, 23_391)}
+"""Clips and frames of each split. Source: H2O's label files."""
+SPLITS = tuple(PUBLISHED)
+IMAGE_FOLDERS = ("rgb", "rgb256", "rgb480_270")
+"""As recorded, small, and as the released code shrinks them."""
+FARTHEST_M = 10.0
+"""A joint farther from the camera is none: its unit is another."""
+
 _LABEL_FOLDERS = ("action_labels", "label_split")
-_IMAGE_FOLDERS = ("rgb", "rgb256")
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-_UNKNOWN = -1
+_NAMES = _frames.Names(re.compile(r"(\d{6})"), (".png", ".jpg", ".jpeg"), "{:06d}.png".format)
 _HAND_NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a clip is: frames ``first`` to ``last``, inclusive, of a recording."""
+    """Where a clip is, and what its lists say about it."""
 
     recording: str
     action: int
-    first: int
-    last: int
+    unlisted: tuple[range, ...] = ()
+    """Frames that the pose list does not name."""
+    pose_list: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,87 +86,87 @@ class H2OSource:
 
     root: Path
     name: str = "h2o"
-    pixels: str = f"Pillow, bilinear with antialiasing; {pixels.JPEG}"
+    pixels: str = f"{pixels.RESIZED}; {pixels.JPEG}"
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Those whose label file is there."""
         found = tuple(split for split in SPLITS if self._label_file(split))
         if not found:
-            wanted = self.root / _LABEL_FOLDERS[0] / "action_train.txt"
+            wanted = reading.printable(self.root / _LABEL_FOLDERS[0] / "action_train.txt")
             raise DataError(f"The folder of H2O must hold label files, such as {wanted}; it has none. Check --root.")
         return found
 
     def info(self, width: int, height: int) -> DataInfo:
         """The facts of H2O."""
-        from htt.batch import DataInfo
-
         return DataInfo(self.name, ACTIONS, OBJECTS, len(HANDS), width, height)
 
     def clips(self, split: str) -> list[ClipKey]:
         """The clips of a label file, in its order; a clip's id is the data set's."""
         path = self._label_file(split)
         if path is None:
-            raise DataError(f"H2O must have the label file action_{split}.txt; {self.root} has none. Check --root.")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        labelled = "action_label" in lines[0].split() if lines else True
-        keys, faults = [], []
-        for number, line in enumerate(lines[1:], start=2):
-            if line.strip():
-                try:
-                    keys.append(_clip_key(line.split(), labelled))
-                except ValueError as error:
-                    faults.append(f"line {number}: {error}")
-        if faults:
-            raise DataError(f"{path} must list one clip a line; " + "; ".join(faults) + ". Get the file again.")
+            root = reading.printable(self.root)
+            raise DataError(f"H2O must have the label file action_{split}.txt; {root} has none. Check --root.")
+        labels = _h2o_lists.labels(path, len(ACTIONS))
+        pose_list = self.root / "label_split" / f"pose_{split}.txt"
+        listed = _h2o_lists.poses(pose_list) if os.path.lexists(pose_list) else None
+        keys = []
+        for label in labels:
+            named = listed.get(label.recording.replace("_ego/", "/"), ()) if listed is not None else label.numbers
+            unlisted = tuple(reading.gaps(label.numbers, named))
+            place = Place(label.recording, label.action, unlisted, pose_list.name)
+            keys.append(ClipKey(label.id, len(label.numbers), place, label.first))
         return keys
 
-    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[str]]:
-        """Read a clip; a frame whose image or pose is missing or broken is left out."""
+    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
+        """Read a clip; a frame whose image is missing or broken is left out, one without a hand pose is kept."""
         place: Place = key.place
-        folder = self._recording(place.recording)
+        folder, found = self._recording(place.recording), Findings(self.root)
         try:
-            matrix = _intrinsics(folder / "cam_intrinsics.txt", width, height)
+            intrinsics, seen = _camera(folder / "cam_intrinsics.txt")
         except UnreadableError as error:
-            return None, [f"{error}; clip {key.id} was left out"]
-        numbers, jpegs, poses, problems = [], [], [], []
-        for number, image in _images(folder, place):
-            try:
-                pose = _hands(folder / "hand_pose" / f"{number:06d}.txt")
-                jpeg = pixels.encode(pixels.read(image, width, height), quality)
-            except UnreadableError as error:
-                problems.append(f"{error}; the frame was left out")
-                continue
-            numbers.append(number)
-            poses.append(pose)
-            jpegs.append(jpeg)
-        if not numbers:
-            return None, [*problems, f"{folder}: clip {key.id} has no readable frame; it was left out"]
-        hand_valid, joints_m = (np.stack(parts) for parts in zip(*poses, strict=True))
+            found.add(error, CLIP_LEFT_OUT, key.frames)
+            return None, found.problems
+        images = _NAMES.look([folder / kind for kind in IMAGE_FOLDERS], found)
+        jpegs = _frames.read(images, key.numbers, seen, (width, height, quality), found)
+        if not jpegs:
+            found.add(UnreadableError(f"clip {key.id}", "has no readable frame", place.recording), CLIP_LEFT_OUT)
+            return None, found.problems
+        hand_valid, joints_m = _all_hands(folder / "hand_pose", list(jpegs), place, found)
         record = ClipRecord(
             id=key.id,
             subject=place.recording.split("/")[0],
             action=place.action,
-            object=_NOUNS[place.action] if place.action != _UNKNOWN else _object(folder, numbers),
-            intrinsics=matrix,
+            object=_object(folder, key, list(jpegs), found),
+            intrinsics=np.asarray(camera.resized(intrinsics, width / seen[0], height / seen[1])),
             width=width,
             height=height,
-            frame_numbers=numbers,
-            jpegs=jpegs,
+            frame_numbers=list(jpegs),
+            jpegs=list(jpegs.values()),
             joints_m=joints_m,
             hand_valid=hand_valid,
         )
-        return record, problems
+        return record, found.problems
+
+    def differences(self) -> list[str]:
+        """Splits whose clips or frames are not as many as were published."""
+        lines, there = [], self.splits
+        for split, (clips, frames) in PUBLISHED.items():
+            keys = self.clips(split) if split in there else []
+            total = sum(key.frames for key in keys)
+            if (len(keys), total) != (clips, frames):
+                lines.append(f"{split}: {len(keys)} clips, {total:,} frames; published are {clips} and {frames:,}")
+        return lines
 
     def _label_file(self, split: str) -> Path | None:
         paths = [self.root / folder / f"action_{split}.txt" for folder in _LABEL_FOLDERS]
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if os.path.lexists(path)), None)
 
     def _recording(self, recording: str) -> Path:
         """Its head camera's folder; the release with that camera alone has subject1_ego for subject1."""
         subject, _, rest = recording.partition("/")
         ego = self.root / f"{subject}_ego" / rest / "cam4"
-        return ego if ego.is_dir() else self.root / recording / "cam4"
+        return ego if os.path.isdir(ego) else self.root / recording / "cam4"
 
 
 def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 - H2O has no options
@@ -165,74 +175,64 @@ def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 
     Raises:
         DataError: there is no such folder.
     """
-    if root is None or not root.is_dir():
-        raise DataError(f"--root must be the folder H2O was unpacked to; got {root}, which is no folder.")
+    if root is None or not os.path.isdir(root):
+        shown = reading.printable(root)
+        raise DataError(f"--root must be the folder H2O was unpacked to; got {shown}, which is no folder.")
     return H2OSource(root)
 
 
-def _clip_key(words: list[str], labelled: bool) -> ClipKey:
-    """A clip from the words of its line."""
-    if len(words) != 6 + labelled:
-        raise ValueError(f"{6 + labelled} words are expected, there are {len(words)}")
-    action = int(words[2]) - 1 if labelled else _UNKNOWN
-    if labelled and not 0 <= action < len(ACTIONS):
-        raise ValueError(f"an action is 1 to {len(ACTIONS)}, this one is {words[2]}")
-    first, last = (int(word) for word in words[-4:-2])
-    if last < first:
-        raise ValueError(f"the action ends in frame {last}, before its start in frame {first}")
-    return ClipKey(words[0], last - first + 1, Place(words[1], action, first, last))
+def _camera(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
+    """The [3 3] intrinsics of a recording, and the (width, height) in pixels of the images they are for."""
+    values = reading.numbers(path, 6, decimals=False)
+    if not (values > 0).all():
+        raise UnreadableError(path, reading.WRONG_NUMBERS, f"{values.min():g} is not above 0")
+    return camera.intrinsics(*values[:4]), (float(values[4]), float(values[5]))
 
 
-def _intrinsics(path: Path, width: int, height: int) -> np.ndarray:
-    """The [3 3] intrinsics of a recording, for images of width x height."""
-    numbers = _numbers(path, 6)
-    return np.asarray(camera.resized(camera.intrinsics(*numbers[:4]), width / numbers[4], height / numbers[5]))
+def _all_hands(folder: Path, numbers: list[int], place: Place, found: Findings) -> tuple[np.ndarray, np.ndarray]:
+    """Which hands are in each frame [t 2], and their joints [t 42 3]; none and 0 where they are not known."""
+    valid = np.zeros((len(numbers), len(HANDS)), bool)
+    joints_m = np.zeros((len(numbers), len(HANDS) * JOINTS_PER_HAND, 3), np.float32)
+    for frame, number in enumerate(numbers):
+        path = folder / f"{number:06d}.txt"
+        try:
+            if any(number in run for run in place.unlisted):
+                raise UnreadableError(path, f"is not in {place.pose_list}")
+            valid[frame], joints_m[frame] = _hands(path)
+        except UnreadableError as error:
+            found.frame(number, error, HANDS_NOT_KNOWN)
+    return valid, joints_m
 
 
 def _hands(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Which hands are in a frame [2], and its joints [42 3]."""
-    hands = _numbers(path, len(HANDS) * _HAND_NUMBERS).reshape(len(HANDS), _HAND_NUMBERS)
-    return hands[:, 0] == 1, hands[:, 1:].reshape(-1, 3).astype(np.float32)
+    """Which hands are in a frame [2], and its joints [42 3]; 0 for a hand that is not."""
+    hands = reading.numbers(path, len(HANDS) * _HAND_NUMBERS).reshape(len(HANDS), _HAND_NUMBERS)
+    flags, joints_m = hands[:, 0], hands[:, 1:].reshape(len(HANDS), JOINTS_PER_HAND, 3)
+    wrong = flags[(flags != 0) & (flags != 1)]
+    if len(wrong):
+        raise UnreadableError(path, reading.WRONG_NUMBERS, f"the flag of a hand is 0 or 1, not {wrong[0]:g}")
+    valid = flags == 1
+    farthest_m = np.linalg.norm(joints_m[valid], axis=-1).max(initial=0.0)
+    if farthest_m > FARTHEST_M:
+        raise UnreadableError(path, reading.WRONG_NUMBERS, f"a joint is {farthest_m:.3g} m away")
+    return valid, np.where(valid[:, None, None], joints_m, 0.0).reshape(-1, 3).astype(np.float32)
 
 
-def _object(folder: Path, numbers: list[int]) -> int:
-    """The object most frames show, or -1."""
+def _object(folder: Path, key: ClipKey, numbers: list[int], found: Findings) -> int:
+    """The object of a clip: its action's, or else the one most frames show, or else -1."""
+    place: Place = key.place
+    if place.action != _h2o_lists.UNKNOWN:
+        return _NOUNS[place.action]
     counts: Counter[int] = Counter()
     for number in numbers:
         try:
-            seen = int(float((folder / "obj_pose" / f"{number:06d}.txt").read_text().split()[0]))
-        except (OSError, ValueError, IndexError):
+            seen = float(reading.text(folder / "obj_pose" / f"{number:06d}.txt").split()[0])
+        except (UnreadableError, ValueError, IndexError):
             continue  # a frame without one does not vote
-        if 1 <= seen <= len(OBJECTS):
-            counts[seen - 1] += 1
-    return counts.most_common(1)[0][0] if counts else _UNKNOWN
-
-
-def _images(folder: Path, place: Place) -> list[tuple[int, Path]]:
-    """(frame number, where its image is or should be) of every frame of a clip."""
-    kind = next((name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), _IMAGE_FOLDERS[0])
-    there = {path.name for path in (folder / kind).iterdir()} if (folder / kind).is_dir() else set()
-    images = []
-    for number in range(place.first, place.last + 1):
-        names = [f"{number:06d}{suffix}" for suffix in _SUFFIXES]
-        images.append((number, folder / kind / next((name for name in names if name in there), names[0])))
-    return images
-
-
-def _numbers(path: Path, count: int) -> np.ndarray:
-    """The numbers in a text file.
-
-    Raises:
-        UnreadableError: it is missing, cut short or holds something else; the message names it.
-    """
-    try:
-        numbers = np.array([float(word) for word in path.read_text(encoding="utf-8").split()])
-    except FileNotFoundError:
-        raise UnreadableError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise UnreadableError(f"{path} holds no numbers: {error}") from error
-    if len(numbers) != count:
-        raise UnreadableError(f"{path} has {len(numbers)} numbers, not {count}")
-    if not np.isfinite(numbers).all():
-        raise UnreadableError(f"{path} has numbers that are not finite")
-    return numbers
+        if seen in range(1, len(OBJECTS) + 1):
+            counts[int(seen) - 1] += 1
+    if not counts:
+        error = UnreadableError(f"clip {key.id}", "has no object in obj_pose", place.recording)
+        found.add(error, "object not known")
+        return _h2o_lists.UNKNOWN
+    return counts.most_common(1)[0][0]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from htt import scene
 from htt.config import DataConfig, SyntheticConfig
 from htt.data import pixels
-from htt.data.source import ClipKey, ClipRecord
-
-if TYPE_CHECKING:
-    from htt.batch import DataInfo
+from htt.data.source import ClipKey, ClipRecord, Problem
+from htt.info import DataInfo
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,6 @@ class SyntheticSource:
 
     def info(self, width: int, height: int) -> DataInfo:
         """The facts of the benchmark; actions and objects are H2O's."""
-        from htt.batch import DataInfo
-
         return DataInfo(self.name, scene.ACTIONS, scene.OBJECTS, 2, width, height)
 
     def clips(self, split: str) -> list[ClipKey]:
@@ -39,7 +34,7 @@ class SyntheticSource:
         plans = scene.plan({split: self._counts[split]}, self.config.frames, self.config.seed)
         return [ClipKey(plan.clip_id, plan.frames, plan) for plan in plans]
 
-    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[str]]:
+    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
         """Render a clip."""
         plan: scene.ClipPlan = key.place
         clip = scene.render(plan, width, height)
@@ -57,6 +52,10 @@ class SyntheticSource:
             hand_valid=clip.hand_valid,
         )
         return record, []
+
+    def differences(self) -> list[str]:
+        """None: nothing was published that it could differ from."""
+        return []
 
     @property
     def _counts(self) -> dict[str, int]:

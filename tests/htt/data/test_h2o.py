@@ -1,5 +1,6 @@
 """H2O: read as its folder is laid out, and whatever is missing or broken in it named."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,79 +11,84 @@ from htt import console, scene
 from htt.data import convert as converting
 from htt.data import manifest
 from htt.data.clips import open_split
-from htt.data.source import open_source
+from htt.data.conversion import convert
+from htt.data.conversion_state import Making
+from htt.data.source import ClipRecord, Problem, open_source
 from htt.data.sources import h2o
 from htt.errors import DataError
+from htt.testing.trees import TrueClip, write_h2o
+from htt.testing.truth import Lost, check_clip
 
-SIZE = (128, 72)
+GOLDEN = Path(__file__).parents[2] / "golden/h2o_labels"
+NOTHING = Lost([], [], False)
+TRAIN = "subject1/h1/6/cam4"
+"""Where the first training clip is: frames 0 to 21."""
+TEST = "subject4/h1/5/cam4"
+"""Where the test clip is: frames 96 to 129."""
 
 
-def joints(number: int, hand: int) -> np.ndarray:
-    return np.arange(63).reshape(21, 3) / 1000 + number / 100 + hand + 0.3
+def rows(split: str, *ids: int) -> list[str]:
+    """Real rows of a label file."""
+    lines = (GOLDEN / f"action_{split}.txt").read_text().splitlines()[1:]
+    return [line for line in lines if int(line.split()[0]) in ids]
 
 
-def write_frame(folder: Path, number: int, flags: tuple[int, int] = (1, 1), shade: int = 100) -> None:
-    for name in ("rgb", "hand_pose", "obj_pose"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", SIZE, (shade, number, 50)).save(folder / "rgb" / f"{number:06d}.png")
-    numbers = [part for hand in range(2) for part in (flags[hand], *joints(number, hand).ravel())]
-    (folder / "hand_pose" / f"{number:06d}.txt").write_text(" ".join(f"{value:.6f}" for value in numbers) + "\n")
-    (folder / "obj_pose" / f"{number:06d}.txt").write_text("4 " + " ".join(["0.1"] * 63))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrueClip]]:
+    root = tmp_path_factory.mktemp("h2o")
+    return root, write_h2o(root, {"train": rows("train", 32, 438), "test": rows("test", 27)}, width=96, height=54)
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Two recordings: one of two training clips, one of a test clip."""
-    labels = tmp_path / "action_labels"
-    labels.mkdir()
-    (labels / "action_train.txt").write_text(
-        "id path action_label start_act end_act start_frame end_frame\n"
-        "1 subject1/h1/0 16 0 3 0 449\n"
-        "2 subject1/h1/0 23 5 6 0 449\n"
-    )
-    (labels / "action_test.txt").write_text(
-        "id path start_act end_act start_frame end_frame\n1 subject4/h1/0 2 4 0 500\n"
-    )
-    for recording, last in (("subject1/h1/0", 6), ("subject4/h1/0", 4)):
-        folder = tmp_path / recording / "cam4"
-        for number in range(last + 1):
-            write_frame(folder, number, flags=(1, int(number != 2)))
-        (folder / "cam_intrinsics.txt").write_text("636.6593 636.2520 635.2839 366.8740 1280 720")
-    return tmp_path
+def root(written: tuple[Path, list[TrueClip]], tmp_path: Path) -> Path:
+    """A folder to break."""
+    return Path(shutil.copytree(written[0], tmp_path / "h2o"))
 
 
-def run(root: Path, out: Path) -> None:
-    options = converting.Options(source="h2o", root=root, out=out, width=64, height=48, workers=1)
-    converting.main(options)
+@pytest.fixture
+def true(written: tuple[Path, list[TrueClip]]) -> dict[str, TrueClip]:
+    return {clip.id: clip for clip in written[1]}
 
 
-def test_reads_what_is_there(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "shards"
-    run(root, out)
-    assert "train: 2 clips, 6 frames in 1 shards" in capsys.readouterr().out
-    assert list(manifest.verify(out).splits) == ["train", "test"]
-    clips = open_split(out, "train")
+def read(root: Path, clip: str = "32", split: str = "train") -> tuple[ClipRecord | None, list[str]]:
+    source = open_source("h2o", root)
+    key = next(each for each in source.clips(split) if each.id == clip)
+    record, problems = source.read(key, 96, 54, 92)
+    assert all(isinstance(problem, Problem) for problem in problems)
+    return record, [str(problem) for problem in problems]
+
+
+@pytest.mark.parametrize("size", [(96, 54), (64, 48)])
+def test_every_joint_label_and_intrinsic_is_the_truth(
+    root: Path, true: dict[str, TrueClip], tmp_path: Path, size: tuple[int, int]
+) -> None:
+    made, problems = convert(open_source("h2o", root), tmp_path / "out", Making(*size), workers=1)
+    assert problems == []
+    assert list(manifest.verify(tmp_path / "out").splits) == ["train", "test"]
+    assert {split: made.count(split) for split in made.splits} == {"train": (2, 44), "test": (1, 34)}
+    for split in made.splits:
+        clips = open_split(tmp_path / "out", split)
+        assert [check_clip(clip, true[clip.id]) for clip in clips] == [NOTHING] * len(clips)
+    clips = open_split(tmp_path / "out", "train")
     assert clips.info.actions == h2o.ACTIONS
-    assert clips.ids == ["1", "2"]
-    assert clips.subjects == ["subject1", "subject1"]
-    assert clips.action.tolist() == [15, 22]
-    assert clips.object.tolist() == [7, 4]
-    assert clips.frame_counts.tolist() == [4, 2]
-    assert clips.frame_numbers(1).tolist() == [5, 6]
-    expected = [[636.6593 / 20, 0, 635.2839 / 20], [0, 636.2520 / 15, 366.8740 / 15], [0, 0, 1]]
-    np.testing.assert_allclose(clips.intrinsics[0], expected)
-    np.testing.assert_allclose(clips.joints(1)[0], np.concatenate([joints(5, 0), joints(5, 1)]), atol=1e-6)
-    assert clips.hand_valid(0).tolist() == [[True, True], [True, True], [True, False], [True, True]]
-    image = clips.decode(0, [3])[0]
-    assert image.shape == (3, 48, 64)
-    assert image.float().mean(dim=(1, 2)).tolist() == pytest.approx([100, 3, 50], abs=3)
+    assert clips.ids == ["32", "438"]
+    assert clips.subjects == ["subject1", "subject2"]
+    assert clips.action.tolist() == [13, 6]
+    assert [h2o.OBJECTS[each] for each in clips.object] == ["cocoa", "chips"]
+    assert clips.frame_numbers(1).tolist() == list(range(404, 426))
 
 
-def test_test_clips_have_no_action_and_the_object_they_show(root: Path, tmp_path: Path) -> None:
-    run(root, tmp_path / "shards")
-    clips = open_split(tmp_path / "shards", "test")
-    assert clips.action.tolist() == [-1]
-    assert clips.object.tolist() == [3]
+def test_test_clips_have_no_action_and_the_object_they_show(root: Path, true: dict[str, TrueClip]) -> None:
+    record, problems = read(root, "27", "test")
+    assert record is not None
+    assert problems == []
+    assert record.action == -1
+    assert record.object == true["27"].object
+    shutil.rmtree(root / TEST / "obj_pose")
+    record, problems = read(root, "27", "test")
+    assert record is not None
+    assert record.object == -1
+    assert problems == ["clip 27 has no object in obj_pose (subject4/h1/5); object not known"]
 
 
 def test_names_are_those_of_the_benchmark() -> None:
@@ -90,96 +96,282 @@ def test_names_are_those_of_the_benchmark() -> None:
     assert h2o.OBJECTS == scene.OBJECTS
 
 
-def test_takes_the_small_images_and_the_head_camera_release(root: Path, tmp_path: Path) -> None:
-    (root / "subject1").rename(root / "subject1_ego")
-    folder = root / "subject1_ego/h1/0/cam4"
-    (folder / "rgb").rename(folder / "rgb256")
-    (root / "action_labels").rename(root / "label_split")
-    run(root, tmp_path / "shards")
-    assert open_split(tmp_path / "shards", "train").frame_counts.tolist() == [4, 2]
+def test_by_hand(tmp_path: Path) -> None:
+    """One frame written here, so that the tree's writer and the reader cannot agree on a mistake."""
+    folder = tmp_path / "subject1/h1/0/cam4"
+    for name in ("rgb", "hand_pose"):
+        (folder / name).mkdir(parents=True)
+    (tmp_path / "action_labels").mkdir()
+    (tmp_path / "action_labels/action_train.txt").write_text(
+        "id path action_label start_act end_act start_frame end_frame\n7 subject1/h1/0 23 5 5 0 449\n"
+    )
+    Image.new("RGB", (128, 72), (100, 3, 50)).save(folder / "rgb/000005.png")
+    joints = np.arange(126) / 1000 + 0.3
+    numbers = [1, *joints[:63], 1, *joints[63:]]
+    (folder / "hand_pose/000005.txt").write_text(" ".join(map(str, numbers)) + "\n")
+    (folder / "cam_intrinsics.txt").write_text("636.6593 636.2520 635.2839 366.8740 1280 720")
+    source = open_source("h2o", tmp_path)
+    record, problems = source.read(source.clips("train")[0], 64, 48, 92)
+    assert problems == []
+    assert (record.id, record.subject, record.action, record.object) == ("7", "subject1", 22, 4)
+    assert record.frame_numbers == [5]
+    np.testing.assert_allclose(
+        record.intrinsics, [[636.6593 / 20, 0, 635.2839 / 20], [0, 636.2520 / 15, 366.8740 / 15], [0, 0, 1]]
+    )
+    np.testing.assert_allclose(record.joints_m[0], joints.reshape(42, 3), atol=1e-7)
+    assert record.hand_valid.tolist() == [[True, True]]
 
 
-def test_what_is_missing_or_broken_is_left_out_and_named(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_frames_that_two_clips_share_and_frames_between_clips(tmp_path: Path) -> None:
+    lines = ["1 subject1/h1/0 5 3 12 0 30", "2 subject1/h1/0 7 9 14 0 30", "3 subject1/h1/0 21 17 18 0 30"]
+    clips = write_h2o(tmp_path, {"val": lines}, width=64, height=36)
+    assert [clip.numbers for clip in clips] == [[*range(3, 13)], [*range(9, 15)], [17, 18]]
+    np.testing.assert_array_equal(clips[0].joints_m[6:], clips[1].joints_m[:4])
+    for clip in clips:
+        record, problems = read(tmp_path, clip.id, "val")
+        assert problems == []
+        assert check_clip(record, clip) == NOTHING
+    assert len(list((tmp_path / "subject1/h1/0/cam4/rgb").iterdir())) == 16
+
+
+def test_rows_may_come_in_any_order(root: Path, true: dict[str, TrueClip]) -> None:
+    """What a row says travels with its id."""
+    path = root / "action_labels/action_train.txt"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *reversed(lines)]))
+    for clip in ("32", "438"):
+        record, _ = read(root, clip)
+        assert check_clip(record, true[clip]) == NOTHING
+
+
+@pytest.mark.parametrize("folder", ["rgb256", "rgb480_270"])
+def test_takes_the_small_images_and_the_head_camera_release(tmp_path: Path, folder: str) -> None:
+    size = {"width": 455, "height": 256} if folder == "rgb256" else {}
+    lines = ["438 subject2/o2/3 7 404 406 0 425"]
+    (true,) = write_h2o(tmp_path, {"train": lines}, images=folder, **size)
+    (tmp_path / "subject2").rename(tmp_path / "subject2_ego")
+    (tmp_path / "action_labels").rename(tmp_path / "label_split")
+    (tmp_path / "subject2_ego/o2/3/cam4/rgb").mkdir()
+    record, problems = read(tmp_path, "438")
+    assert problems == []
+    assert record is not None
+    assert check_clip(record, true) == NOTHING
+
+
+def test_a_frame_without_an_image_is_left_out_and_one_without_a_pose_is_kept(
+    root: Path, true: dict[str, TrueClip]
 ) -> None:
-    folder = root / "subject1/h1/0/cam4"
-    (folder / "rgb/000000.png").unlink()
-    line = (folder / "hand_pose/000001.txt").read_text()
-    (folder / "hand_pose/000001.txt").write_text(line[: len(line) // 2])
+    folder = root / TRAIN
+    for number in (0, *range(10, 14)):
+        (folder / f"rgb/{number:06d}.png").unlink()
     whole = (folder / "rgb/000002.png").read_bytes()
     (folder / "rgb/000002.png").write_bytes(whole[: len(whole) // 2])
-    (folder / "hand_pose/000005.txt").unlink()
-    (folder / "hand_pose/000006.txt").write_text(line.replace("1.000000", "nan", 1))
-    run(root, tmp_path / "shards")
-    shown = capsys.readouterr().out
-    assert f"train: {folder}/rgb/000000.png is missing; the frame was left out" in shown
-    assert f"train: {folder}/hand_pose/000001.txt has 64 numbers, not 128; the frame was left out" in shown
-    assert f"train: {folder}/rgb/000002.png is no whole image" in shown
-    assert f"train: {folder}/hand_pose/000005.txt is missing" in shown
-    assert f"train: {folder}/hand_pose/000006.txt has numbers that are not finite" in shown
-    assert f"{folder}: clip 2 has no readable frame; it was left out" in shown
-    assert "6 files or clips were left out" in shown
-    assert (tmp_path / "shards" / converting.LEFT_OUT).read_text().count("\n") == 6
-    clips = open_split(tmp_path / "shards", "train")
-    assert clips.ids == ["1"]
-    assert clips.frame_numbers(0).tolist() == [3]
+    line = (folder / "hand_pose/000001.txt").read_text()
+    last = line.split()[127]
+    broken = {
+        1: " ".join(line.split()[:64]),
+        5: "left hand " * 64,
+        6: line.replace(last, "nan"),
+        7: line.rstrip()[:-1],
+        8: "2" + line[1:],
+        9: line.replace(last, "1250.0"),
+    }
+    for number, content in broken.items():
+        (folder / f"hand_pose/{number:06d}.txt").write_text(content)
+    for number in (3, 4, 10):
+        (folder / f"hand_pose/{number:06d}.txt").unlink()
+    record, problems = read(root)
+    assert record is not None
+    lost = check_clip(record, true["32"])
+    assert lost == Lost([0, 2, 10, 11, 12, 13], [1, *range(3, 10)], False)
+    assert problems == [
+        f"{TRAIN}/rgb/000000.png is missing; frame left out",
+        f"{TRAIN}/rgb/000010.png to 000013.png is missing; frame left out",
+        problems[2],
+        f"{TRAIN}/hand_pose/000001.txt is cut short (64 numbers, the last is '{line.split()[63]}'); hands not known",
+        f"{TRAIN}/hand_pose/000003.txt to 000004.txt is missing; hands not known",
+        f"{TRAIN}/hand_pose/000005.txt to 000006.txt has wrong numbers "
+        "(could not convert string to float: 'left'); hands not known",
+        f"{TRAIN}/hand_pose/000007.txt is cut short (128 numbers, the last is '{last[:-1]}'); hands not known",
+        f"{TRAIN}/hand_pose/000008.txt to 000009.txt has wrong numbers "
+        "(the flag of a hand is 0 or 1, not 2); hands not known",
+    ]
+    assert problems[2].startswith(f"{TRAIN}/rgb/000002.png is no whole image (")
 
 
-def test_words_for_numbers(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = root / "subject1/h1/0/cam4/hand_pose/000003.txt"
-    path.write_text("left hand " * 64)
-    run(root, tmp_path / "shards")
-    assert f"{path} holds no numbers: could not convert" in capsys.readouterr().out
+def test_joints_in_another_unit_are_no_joints(root: Path) -> None:
+    path = root / TRAIN / "hand_pose/000000.txt"
+    words = path.read_text().split()
+    path.write_text(" ".join(word if index in (0, 64) else str(1000 * float(word)) for index, word in enumerate(words)))
+    record, problems = read(root)
+    assert record is not None
+    assert record.hand_valid[0].tolist() == [False, False]
+    assert not record.joints_m[0].any()
+    assert f"{TRAIN}/hand_pose/000000.txt has wrong numbers (a joint is " in problems[0]
 
 
-def test_missing_camera(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (root / "subject1/h1/0/cam4/cam_intrinsics.txt").unlink()
-    run(root, tmp_path / "shards")
-    assert "cam4/cam_intrinsics.txt is missing; clip 1 was left out" in capsys.readouterr().out
-    assert manifest.read(tmp_path / "shards").count("train") == (0, 0)
-    with pytest.raises(DataError, match=r"'train' of .* holds none"):
-        open_split(tmp_path / "shards", "train")
+def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
+    (true,) = write_h2o(tmp_path, {"train": rows("train", 438)}, width=64, height=36, pose_lists=True)
+    record, problems = read(tmp_path, "438")
+    assert record is not None
+    assert check_clip(record, true) == NOTHING
+    path = tmp_path / "label_split/pose_train.txt"
+    forms = (
+        "subject2/o2/3/cam4/rgb/{:06d}.png",
+        "./subject2_ego/o2/3/cam4/rgb256/{:06d}.jpg",
+        "/data/h2o/subject2/o2/3/cam4/{:06d}",
+        "subject2\\o2\\3\\cam4\\rgb\\{:06d}.png\r",
+    )
+    named = [number for number in range(404, 426) if number not in (404, 410, 411)]
+    lines = [forms[index % 4].format(number) for index, number in enumerate(named)]
+    path.write_text("\n".join([*lines, "subject2/o2/3/cam0/rgb/000410.png", "subject1/o2/3/cam4/rgb/000411.png", ""]))
+    record, problems = read(tmp_path, "438")
+    assert record is not None
+    assert check_clip(record, true) == Lost([], [404, 410, 411], False)
+    where = "subject2/o2/3/cam4/hand_pose"
+    assert problems == [
+        f"{where}/000404.txt is not in pose_train.txt; hands not known",
+        f"{where}/000410.txt to 000411.txt is not in pose_train.txt; hands not known",
+    ]
+    path.write_text("subject2/o2/3/cam4/rgb/000405.png\nsubject2/o2/3/cam4/rgb/0004")
+    with pytest.raises(DataError, match=r"pose_train.txt must list one frame a line; line 2: 'subject2/o2/3/cam4/rgb/"):
+        read(tmp_path, "438")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is missing"),
+        ("636.6 636.2 635.2 366.8 1280", "is cut short (5 numbers, the last is '1280')"),
+        ("636.6 636.2 635.2 366.8 1280 720 0", "has wrong numbers (there are 7, not 6)"),
+        ("636.6 -636.2 635.2 366.8 1280 720", "has wrong numbers (-636.2 is not above 0)"),
+        ("636.6 inf 635.2 366.8 1280 720", "has wrong numbers ('inf' is not finite)"),
+        ("", "is cut short (empty)"),
+    ],
+)
+def test_a_camera_that_cannot_be(root: Path, content: str | None, problem: str) -> None:
+    path = root / TRAIN / "cam_intrinsics.txt"
+    path.unlink() if content is None else path.write_text(content)
+    record, problems = read(root)
+    assert record is None
+    assert problems == [f"{TRAIN}/cam_intrinsics.txt {problem}; clip left out"]
+
+
+def test_a_camera_of_another_shape_is_not_trusted(root: Path) -> None:
+    path = root / TRAIN / "cam_intrinsics.txt"
+    path.write_text(path.read_text().rstrip()[:-1])
+    record, problems = read(root)
+    assert record is None
+    assert problems == [
+        f"{TRAIN}/rgb/000000.png to 000021.png has another shape than its camera (96x54 px, 1280x72 px); "
+        "frame left out",
+        "clip 32 has no readable frame (subject1/h1/6); clip left out",
+    ]
+
+
+def test_a_recording_without_images(root: Path) -> None:
+    shutil.rmtree(root / TRAIN / "rgb")
+    (root / TRAIN / "rgb").write_text("a file")
+    record, problems = read(root)
+    assert record is None
+    assert problems == [
+        f"{TRAIN}/rgb is no folder; not used",
+        f"{TRAIN}/rgb/000000.png to 000021.png is missing; frame left out",
+        "clip 32 has no readable frame (subject1/h1/6); clip left out",
+    ]
+
+
+def test_a_clip_of_a_million_frames_neither_hangs_nor_floods(root: Path, true: dict[str, TrueClip]) -> None:
+    path = root / "action_labels/action_train.txt"
+    path.write_text(path.read_text().replace("14 0 21 0 485", "14 0 999999 0 999999"))
+    record, problems = read(root)
+    assert record is not None
+    assert check_clip(record, true["32"]) == NOTHING
+    assert problems == [f"{TRAIN}/rgb/000022.png to 999999.png is missing; frame left out"]
 
 
 def test_broken_label_file_lists_its_lines(root: Path) -> None:
     path = root / "action_labels/action_train.txt"
-    path.write_text(
-        path.read_text() + "3 subject1/h1/0 44 5 6 0 449\n4 subject1/h1/0 1 9\n5 subject1/h1/0 1 9 2 0 449\n"
-    )
+    wrong = {
+        "50 subject1/h1/0 44 5 6 0 449": "line 4: an action is 1 to 36, this one is 44",
+        "51 subject1/h1/0 1 9": "line 5: 7 words are expected, there are 4",
+        "52 subject1/h1/0 1 9 2 0 449": "line 6: the action ends in frame 2, before its start in frame 9",
+        "438 subject1/h1/0 1 2 9 0 449": "line 7: the id 438 is that of line 3",
+        "54 subject1/h1/0 1 2 9 0 8": "line 8: the action, frames 2 to 9, leaves its recording, frames 0 to 8",
+        "55 subject1/h1/0 1 2 1000000 0 2000000": "line 9: numbers go up to 999999, this one is 1000000",
+        "56 subject1/h1/0 1 -2 9 0 449": "line 10: '-2' is no whole number",
+        "57 ../h1/0 1 2 9 0 449": "line 11: '../h1/0' is no recording such as subject1/h1/0",
+    }
+    path.write_text(path.read_text() + "\n".join(wrong))
     with pytest.raises(DataError) as error:
         open_source("h2o", root).clips("train")
-    for part in ("line 4: an action is 1 to 36, this one is 44", "line 5: 7 words are", "line 6: the action ends in"):
+    for part in (f"{path} must list one clip a line; ", *wrong.values(), ". Get the file again."):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must begin with the line 'id path action_label"),
+        (b"1 subject1/h1/0 16 0 61 0 449\n", "it begins with '1 subject1/h1/0 16 0 61 0 449'"),
+        (b"id path \xe9", r"is no text \(byte 8 is not UTF-8\)"),
+        (None, "is a folder"),
+    ],
+)
+def test_a_label_file_that_is_none(root: Path, content: bytes | None, message: str) -> None:
+    path = root / "action_labels/action_train.txt"
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        open_source("h2o", root).clips("train")
+
+
+def test_byte_order_mark_and_other_line_ends(root: Path, true: dict[str, TrueClip]) -> None:
+    for path in (root / "action_labels/action_train.txt", *(root / TRAIN / "hand_pose").iterdir()):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    record, problems = read(root)
+    assert record is not None
+    assert problems == []
+    assert check_clip(record, true["32"]) == NOTHING
 
 
 def test_no_label_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"action_labels/action_train\.txt; it has none"):
-        converting.convert(open_source("h2o", tmp_path), tmp_path / "out", converting.Making(64, 48))
+        convert(open_source("h2o", tmp_path), tmp_path / "out", Making(64, 48))
 
 
-def test_the_real_label_files_have_the_published_counts(tmp_path: Path) -> None:
-    golden = Path(__file__).parents[2] / "golden/h2o_labels"
-    (tmp_path / "action_labels").symlink_to(golden)
+def test_the_real_label_files_are_what_was_published(tmp_path: Path) -> None:
+    (tmp_path / "action_labels").symlink_to(GOLDEN)
     source = open_source("h2o", tmp_path)
     counts = {
         split: (len(source.clips(split)), sum(key.frames for key in source.clips(split))) for split in source.splits
     }
     assert counts == {"train": (569, 55_747), "val": (122, 11_638), "test": (242, 23_391)}
+    assert source.differences() == []
+
+
+def test_differences_from_what_was_published(root: Path) -> None:
+    assert open_source("h2o", root).differences() == [
+        "train: 2 clips, 44 frames; published are 569 and 55,747",
+        "val: 0 clips, 0 frames; published are 122 and 11,638",
+        "test: 1 clips, 34 frames; published are 242 and 23,391",
+    ]
 
 
 @pytest.mark.ray
 def test_same_bytes_from_two_workers(root: Path, tmp_path: Path) -> None:
     source = open_source("h2o", root)
     for workers in (1, 2):
-        out = tmp_path / str(workers)
-        converting.convert(source, out, converting.Making(64, 48, shard_bytes=2_000), workers=workers)
+        convert(source, tmp_path / str(workers), Making(64, 48, shard_bytes=30_000), workers=workers)
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("1", "2"))
     assert one == two
     assert len(one) > 3
 
 
 def test_progress_is_quiet_and_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--source", "h2o", "--root", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit) as left:
-        console.run(converting.Options, converting.main, ["--source", "h2o", "--root", str(tmp_path), "--out", "x"])
+        console.run(converting.Options, converting.main, words)
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1

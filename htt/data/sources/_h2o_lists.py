@@ -1,0 +1,110 @@
+"""H2O's lists: which clips a split has, and which of its frames have a hand pose."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from htt.data import reading
+from htt.data.source import UnreadableError
+from htt.errors import DataError
+
+UNKNOWN = -1
+"""The action of a test clip."""
+_HEADER = "id path action_label start_act end_act start_frame end_frame"
+_HEADERS = {_HEADER: True, _HEADER.replace(" action_label", ""): False}
+"""The first lines of label files, and whether their clips have an action."""
+_RECORDING = re.compile(r"[\w-]+(/[\w-]+)+")
+_POSE = re.compile(r"(?:.*/)?(subject\d+)(?:_ego)?/([\w-]+)/([\w-]+)/cam(\d)/(?:.*\D)?(\d{6})\D*")
+_HEAD_CAMERA = "4"
+
+
+class Label(NamedTuple):
+    """One line of a label file; both ends are inclusive."""
+
+    id: str
+    recording: str
+    action: int
+    first: int
+    last: int
+
+    @property
+    def numbers(self) -> range:
+        """Of its frames."""
+        return range(self.first, self.last + 1)
+
+
+def labels(path: Path, actions: int) -> list[Label]:
+    """The clips of a label file, in its order.
+
+    Raises:
+        DataError: it cannot be read; or lists every line that cannot be.
+    """
+    lines = _lines(path)
+    header = " ".join(lines[0].split()) if lines else ""
+    if header not in _HEADERS:
+        raise DataError(
+            f"{reading.printable(path)} must begin with the line '{_HEADER}' (without action_label in a test split); "
+            f"it begins with '{header[:80]}'. Get the file again."
+        )
+    found, faults, seen = [], [], dict[str, int]()
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            label = _label(line.split(), _HEADERS[header], actions)
+            if seen.setdefault(label.id, number) != number:
+                raise ValueError(f"the id {label.id} is that of line {seen[label.id]}")
+            found.append(label)
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+    _refuse(path, "must list one clip a line", faults)
+    return found
+
+
+def _label(words: list[str], labelled: bool, actions: int) -> Label:
+    """A clip from the words of its line."""
+    if len(words) != 6 + labelled:
+        raise ValueError(f"{6 + labelled} words are expected, there are {len(words)}")
+    if not _RECORDING.fullmatch(words[1]):
+        raise ValueError(f"'{words[1]}' is no recording such as subject1/h1/0")
+    action = reading.whole(words[2]) - 1 if labelled else UNKNOWN
+    if labelled and not 0 <= action < actions:
+        raise ValueError(f"an action is 1 to {actions}, this one is {words[2]}")
+    first, last, start, end = (reading.whole(word) for word in words[-4:])
+    if last < first:
+        raise ValueError(f"the action ends in frame {last}, before its start in frame {first}")
+    if first < start or last > end:
+        raise ValueError(f"the action, frames {first} to {last}, leaves its recording, frames {start} to {end}")
+    return Label(words[0], words[1], action, first, last)
+
+
+def poses(path: Path) -> dict[str, set[int]]:
+    """The frames of each recording that a pose list names, of the head camera.
+
+    Raises:
+        DataError: it cannot be read; or lists every line that names no frame.
+    """
+    found: dict[str, set[int]] = {}
+    faults = []
+    for number, line in enumerate(_lines(path), start=1):
+        match = _POSE.fullmatch(line.strip().replace("\\", "/"))
+        if match and match[4] == _HEAD_CAMERA:
+            found.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
+        elif not match and line.strip():
+            faults.append(f"line {number}: '{line.strip()[:80]}' is no frame such as subject1/h1/0/cam4/rgb/000000.png")
+    _refuse(path, "must list one frame a line", faults)
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return reading.text(path).splitlines()
+    except UnreadableError as error:
+        raise DataError(f"H2O's lists must be readable; {reading.printable(error)}. Get the file again.") from None
+
+
+def _refuse(path: Path, rule: str, faults: list[str]) -> None:
+    if faults:
+        raise DataError(f"{reading.printable(path)} {rule}; {'; '.join(faults)}. Get the file again.")

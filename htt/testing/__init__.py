@@ -1,0 +1,114 @@
+"""What tests need, shipped with the package so that a plug-in of your own can be held to the same contracts.
+
+``tiny_config``, ``tiny_info`` and ``random_batch`` give a whole model's surroundings that run in milliseconds. A
+contract is a class of tests for one kind of plug-in; a test module inherits it and says which plug-ins it is about::
+
+    class TestMyBlock(BlockContract):
+        @pytest.fixture
+        def name(self):
+            return "my_block"
+
+``htt.testing.trees`` writes small H2O and FPHA folders in the formats of the downloads, and says what is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from htt import camera
+from htt.batch import Batch, Prediction
+from htt.config import Config, override
+from htt.info import DataInfo
+from htt.testing.contracts import BackboneContract, BlockContract
+
+__all__ = [
+    "TINY",
+    "BackboneContract",
+    "BlockContract",
+    "random_batch",
+    "random_prediction",
+    "tiny_config",
+    "tiny_info",
+]
+
+TINY: dict[str, Any] = {
+    "data.spacing": 1,
+    "data.synthetic.train_clips": 4,
+    "data.synthetic.val_clips": 2,
+    "data.synthetic.test_clips": 2,
+    "data.synthetic.frames": 8,
+    "data.synthetic.width": 64,
+    "data.synthetic.height": 36,
+    "model.width": 32,
+    "model.backbone.name": "resnet_tiny",
+    "model.pose.window": 4,
+    "model.pose.depth": 1,
+    "model.pose.heads": 2,
+    "model.pose.feedforward": 64,
+    "model.action.length": 8,
+    "model.action.depth": 1,
+    "model.action.heads": 2,
+    "model.action.feedforward": 64,
+    "train.epochs": 2,
+    "optim.lr": 1e-3,
+    "runtime.tensorboard": False,
+}
+"""What ``tiny_config`` changes: everything small, nothing left out."""
+
+
+def tiny_config(**overrides: Any) -> Config:
+    """A configuration that trains in seconds: ``tiny_config(**{"model.pose.window": 3})``."""
+    return override(Config(), {**TINY, **overrides})
+
+
+def tiny_info(hands: int = 2) -> DataInfo:
+    """Facts of data that fit ``tiny_config``: four actions, three objects, 64 x 36 px."""
+    return DataInfo("tiny", ("pour", "open", "close", "read"), ("milk", "book", "lotion"), hands, 64, 36)
+
+
+def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0, padding: int = 0) -> Batch:
+    """A batch of random numbers in which everything is known, and where everything should be.
+
+    Args:
+        info: the data it seems to come from.
+        lengths: frames of each window.
+        seed: determines everything.
+        padding: further slots without a frame, after the longest window.
+    """
+    random = torch.Generator().manual_seed(seed)
+    frames = sum(lengths)
+    valid = torch.arange(max(lengths) + padding) < torch.tensor(lengths)[:, None]
+    intrinsics = torch.tensor(
+        [[info.width, 0.0, info.width / 2], [0.0, 1.1 * info.width, info.height / 2], [0.0, 0.0, 1.0]]
+    )
+    joints_m = torch.rand(frames, info.joints, 3, generator=random) * 0.4 + torch.tensor([-0.2, -0.2, 0.3])
+    return Batch(
+        frames=torch.randint(0, 256, (frames, 3, info.height, info.width), generator=random, dtype=torch.uint8),
+        valid=valid,
+        intrinsics=intrinsics.expand(len(lengths), 3, 3).clone(),
+        joints_m=joints_m,
+        joints_px=camera.project(joints_m, intrinsics),
+        joint_valid=torch.ones(joints_m.shape[:2], dtype=torch.bool),
+        object=torch.randint(0, len(info.objects), (frames,), generator=random),
+        action=torch.randint(0, len(info.actions), (len(lengths),), generator=random),
+        clip=torch.arange(len(lengths)),
+        frame=valid.nonzero()[:, 1],
+    )
+
+
+def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction:
+    """A prediction for a batch: its hands wrong by centimetres, its classes at random."""
+    random = torch.Generator().manual_seed(seed)
+    joints_m = batch.joints_m + 0.03 * torch.randn(batch.joints_m.shape, generator=random)
+    frames, windows = len(batch.frames), len(batch.valid)
+    return Prediction(
+        joints_raw=torch.randn(joints_m.shape, generator=random),
+        joints_px=batch.joints_px + torch.randn(batch.joints_px.shape, generator=random),
+        depth_m=joints_m[..., 2],
+        joints_m=joints_m,
+        object_logits=torch.randn(frames, len(info.objects), generator=random),
+        action_logits=torch.randn(windows, len(info.actions), generator=random),
+    )

@@ -1,0 +1,247 @@
+"""Small H2O and FPHA folders, in the file formats of the downloads, and the truth about what is in them.
+
+The little rendered world plays both data sets: its clips become the images and text files a download has, and come
+back as ``TrueClip`` for comparison. H2O's label rows are given, so that real ones can be used. FPHA has its 45 actions;
+the names of its objects are placeholders, of which there are 26 as in the data set. Neither pose of an object is
+written: obj_pose has the object's number and zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from htt import camera, scene
+from htt.data.sources import fpha, h2o
+from htt.data.sources._fpha_skeleton import CAMERA_FROM_WORLD, CANONICAL
+from htt.hand import JOINTS_PER_HAND
+from htt.scene.subject import SUBJECTS
+from htt.testing.truth import TrueClip
+
+__all__ = ["FPHA_ACTIONS", "TrueClip", "write_fpha", "write_h2o"]
+
+_FPHA_ACTIONS = """
+    open_juice_bottle close_juice_bottle pour_juice_bottle open_peanut_butter close_peanut_butter prick sprinkle
+    scoop_spoon put_sugar stir open_milk close_milk pour_milk drink_mug put_tea_bag put_salt open_liquid_soap
+    close_liquid_soap pour_liquid_soap wash_sponge flip_sponge scratch_sponge squeeze_sponge open_soda_can use_flash
+    write tear_paper squeeze_paper open_letter take_letter_from_enveloppe read_letter flip_pages use_calculator
+    light_candle charge_cell_phone unfold_glasses clean_glasses open_wallet give_coin receive_coin give_card pour_wine
+    toast_wine handshake high_five"""
+FPHA_ACTIONS = tuple(_FPHA_ACTIONS.split())
+"""In the data set's order, and its spelling."""
+_RIGHT_HANDED = (0, 1, 3, 4)
+"""Subjects of the rendered world; FPHA's one hand is the right one, which should be the one that does something."""
+_CAMERA_PX = (1280, 720)
+"""Size of the images H2O's intrinsics are for."""
+_SUFFIXES = {"rgb": ".png", "rgb256": ".jpg", "rgb480_270": ".jpg"}
+
+
+class _Frame(NamedTuple):
+    image: np.ndarray
+    joints_m: np.ndarray
+    hand_valid: np.ndarray
+    object: int
+
+
+def write_h2o(
+    root: Path,
+    labels: Mapping[str, Sequence[str]],
+    *,
+    width: int = 128,
+    height: int = 72,
+    images: str = "rgb",
+    pose_lists: bool = False,
+) -> list[TrueClip]:
+    """Write a folder as H2O unpacks to, with the frames some label rows need and those between them.
+
+    Args:
+        root: the folder.
+        labels: rows of the label file of each split, without a header; those of "test" have no action.
+        width: of the images, px.
+        height: of the images, px; width:height is about 16:9, as the camera's is.
+        images: the folder they are in: rgb (PNG), rgb256 or rgb480_270 (JPEG).
+        pose_lists: write label_split/pose_{split}.txt, which names every frame.
+    """
+    clips: list[TrueClip] = []
+    for split, lines in labels.items():
+        rows = [_Row.of(line.split(), split) for line in lines]
+        _write_labels(root / "action_labels" / f"action_{split}.txt", lines, split)
+        listed: list[str] = []
+        for recording in dict.fromkeys(row.recording for row in rows):
+            those = [row for row in rows if row.recording == recording]
+            frames, matrix = _record(those, split, width, height)
+            _write_recording(root / recording / "cam4", frames, matrix, images)
+            listed += [f"{recording}/cam4/{images}/{number:06d}{_SUFFIXES[images]}\n" for number in frames]
+            clips += [_true(row, split, frames, matrix) for row in those]
+        if pose_lists:
+            _write(root / "label_split" / f"pose_{split}.txt", "".join(listed))
+    return clips
+
+
+class _Row(NamedTuple):
+    """A label row; ``action`` is what is rendered, known or not."""
+
+    id: str
+    recording: str
+    action: int
+    known: bool
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, words: Sequence[str], split: str) -> _Row:
+        known = split != "test"
+        action = int(words[2]) - 1 if known else 7 * int(words[0]) % len(h2o.ACTIONS)
+        return cls(words[0], words[1], action, known, int(words[-4]), int(words[-3]))
+
+
+def _write_labels(path: Path, lines: Iterable[str], split: str) -> None:
+    action = "" if split == "test" else "action_label "
+    _write(path, "\n".join([f"id path {action}start_act end_act start_frame end_frame", *lines, ""]))
+
+
+def _record(rows: Sequence[_Row], split: str, width: int, height: int) -> tuple[dict[int, _Frame], np.ndarray]:
+    """The frames of a recording: a frame two rows share is the earlier one's, one between rows is the one before."""
+    people = SUBJECTS[split]
+    frames: dict[int, _Frame] = {}
+    for row in sorted(rows, key=lambda row: row.first):
+        person = people[int("".join(filter(str.isdigit, row.recording.split("/")[0])) or 0) % len(people)]
+        plan = scene.ClipPlan(split, 0, person, int(row.id), row.action, row.last - row.first + 1)
+        clip = scene.render(plan, width, height)
+        for index in range(plan.frames):
+            parts = clip.frames[index], clip.joints_m[index], clip.hand_valid[index]
+            frames.setdefault(row.first + index, _Frame(*parts, plan.object))
+    for number in range(min(frames), max(frames)):
+        frames.setdefault(number, frames.get(number - 1, frames[min(frames)]))
+    return dict(sorted(frames.items())), clip.intrinsics
+
+
+def _write_recording(folder: Path, frames: Mapping[int, _Frame], matrix: np.ndarray, images: str) -> None:
+    for name in (images, "hand_pose", "obj_pose"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    height, width = next(iter(frames.values())).image.shape[:2]
+    own = camera.resized(matrix, _CAMERA_PX[0] / width, _CAMERA_PX[1] / height)
+    values = (own[0, 0], own[1, 1], own[0, 2], own[1, 2])
+    _write(folder / "cam_intrinsics.txt", " ".join([*(f"{value:.4f}" for value in values), *map(str, _CAMERA_PX)]))
+    for number, frame in frames.items():
+        _save(folder / images / f"{number:06d}{_SUFFIXES[images]}", frame.image)
+        hands = zip(frame.hand_valid, frame.joints_m.reshape(2, -1), strict=True)
+        words = [word for valid, joints in hands for word in (f"{valid:d}", *_decimals(joints * valid, 6))]
+        (folder / "hand_pose" / f"{number:06d}.txt").write_text(" ".join(words) + "\n")
+        (folder / "obj_pose" / f"{number:06d}.txt").write_text(f"{frame.object + 1}{' 0.000000' * 63}\n")
+
+
+def _true(row: _Row, split: str, frames: Mapping[int, _Frame], matrix: np.ndarray) -> TrueClip:
+    numbers = list(range(row.first, row.last + 1))
+    those = [frames[number] for number in numbers]
+    return TrueClip(
+        split,
+        row.id,
+        row.action if row.known else -1,
+        scene.ClipPlan(split, 0, 0, 0, row.action, 1).object,
+        numbers,
+        np.stack([frame.joints_m for frame in those]),
+        np.stack([frame.hand_valid for frame in those]),
+        matrix,
+        np.stack([frame.image for frame in those]),
+    )
+
+
+def write_fpha(
+    root: Path, clips: Mapping[str, int], *, width: int = 128, height: int = 72, frames: int = 24
+) -> list[TrueClip]:
+    """Write a folder as FPHA unpacks to.
+
+    Args:
+        root: the folder.
+        clips: how many there are in "train" and "test"; actions take turns, in both splits alike.
+        width: of the images, px.
+        height: of the images, px; width:height is about 16:9, as the camera's is.
+        frames: of the longest clip; others have one or two less.
+    """
+    objects = [min(action, fpha.PUBLISHED_OBJECTS - 1) for action in range(len(FPHA_ACTIONS))]
+    rows = [f"{i + 1} {name} object_{objects[i] + 1} no -" for i, name in enumerate(FPHA_ACTIONS)]
+    _write(root / "action_object_info.txt", "\n".join(["id action object object_pose scenario", *rows, ""]))
+    matrix = camera.resized(fpha.INTRINSICS, width / fpha.CAMERA_SIZE[0], height / fpha.CAMERA_SIZE[1])
+    found: list[TrueClip] = []
+    for split, count in clips.items():
+        for index in range(count):
+            action = index % len(FPHA_ACTIONS)
+            instance = 1 + 2 * (index // len(FPHA_ACTIONS)) + (split == "test")
+            name = f"Subject_{1 + index % 6}/{FPHA_ACTIONS[action]}/{instance}"
+            seed = len(found)
+            plan = scene.ClipPlan("train", 0, _RIGHT_HANDED[seed % 4], seed, action % 36, max(1, frames - index % 3))
+            clip = _true_fpha(plan, (split, name, action, objects[action]), matrix, width, height)
+            _write_fpha_clip(root, clip)
+            found.append(clip)
+    _write_fpha_lists(root, found)
+    return found
+
+
+def _true_fpha(
+    plan: scene.ClipPlan, facts: tuple[str, str, int, int], matrix: np.ndarray, width: int, height: int
+) -> TrueClip:
+    """A rendered clip as FPHA's camera, whose view is narrower, would see its right hand."""
+    clip = scene.render(plan, width, height)
+    return TrueClip(
+        *facts,
+        list(range(plan.frames)),
+        clip.joints_m[:, JOINTS_PER_HAND:],
+        np.ones((plan.frames, 1), bool),
+        matrix,
+        np.stack([_seen_by(matrix, image, clip.intrinsics) for image in clip.frames]),
+    )
+
+
+def _seen_by(matrix: np.ndarray, image: np.ndarray, taken_with: np.ndarray) -> np.ndarray:
+    """An image as a camera at the same place, with other intrinsics, takes it."""
+    scale = taken_with[(0, 1), (0, 1)] / matrix[(0, 1), (0, 1)]
+    shift = taken_with[:2, 2] - scale * matrix[:2, 2]
+    lines = (scale[0], 0, shift[0], 0, scale[1], shift[1])
+    whole = Image.fromarray(image)
+    return np.asarray(whole.transform(whole.size, Image.Transform.AFFINE, lines, Image.Resampling.BILINEAR))
+
+
+def _write_fpha_clip(root: Path, clip: TrueClip) -> None:
+    folder = root / "Video_files" / clip.id / "color"
+    folder.mkdir(parents=True)
+    lines = []
+    for number, image, joints_m in zip(clip.numbers, clip.images, clip.joints_m, strict=True):
+        _save(folder / f"color_{number:04d}.jpeg", image)
+        world_mm = np.empty((JOINTS_PER_HAND, 3))
+        world_mm[list(CANONICAL)] = 1000 * joints_m.astype(np.float64)
+        world_mm = (world_mm - CAMERA_FROM_WORLD[:3, 3]) @ np.linalg.inv(CAMERA_FROM_WORLD[:3, :3]).T
+        lines.append(" ".join([str(number), *_decimals(world_mm.ravel(), 4)]) + "\n")
+    _write(root / "Hand_pose_annotation_v1" / clip.id / "skeleton.txt", "".join(lines))
+
+
+def _write_fpha_lists(root: Path, clips: Sequence[TrueClip]) -> None:
+    lines, infos = [], dict[str, list[str]]()
+    for header, split in (("Training", "train"), ("Test", "test")):
+        those = [clip for clip in clips if clip.split == split]
+        lines += [f"{header} {len(those)}", *(f"{clip.id} {clip.action}" for clip in those)]
+    for clip in clips:
+        subject, action, instance = clip.id.split("/")
+        infos.setdefault(subject, []).append(f"{action} {instance} {len(clip.numbers)}")
+    _write(root / "data_split_action_recognition.txt", "\n".join([*lines, ""]))
+    for subject, rows in infos.items():
+        path = root / "Subjects_info" / f"{subject}_info.txt"
+        _write(path, "\n".join([subject, "-", "action instance frames", *rows, ""]))
+
+
+def _decimals(values: np.ndarray, count: int) -> list[str]:
+    return [f"{value:.{count}f}" for value in values.ravel().tolist()]
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    options: dict[str, int] = {"compress_level": 1} if path.suffix == ".png" else {"quality": 95, "subsampling": 0}
+    Image.fromarray(image).save(path, None, **options)
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")

@@ -1,0 +1,103 @@
+"""Images: resized without aliasing, at a reduced scale where that is fast, and never half of one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from htt.data import pixels
+from htt.data.source import UnreadableError
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """[360 640 3] smooth waves, which a JPEG keeps."""
+    y, x = np.mgrid[:360, :640] / 40
+    return (127 + 100 * np.stack([np.sin(x), np.cos(y), np.sin(x + y)], axis=-1)).astype(np.uint8)
+
+
+def saved(path: Path, image: np.ndarray) -> Path:
+    Image.fromarray(image).save(path, **({"quality": 98, "subsampling": 0} if path.suffix == ".jpg" else {}))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_the_mean_of_what_a_pixel_covers(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+    image, size = pixels.read(saved(tmp_path / f"image{suffix}", picture), 80, 45)
+    assert size == (640, 360)
+    assert image.shape == (45, 80, 3)
+    expected = picture.reshape(45, 8, 80, 8, 3).mean(axis=(1, 3))
+    assert np.abs(image - expected).max() < 8
+
+
+def test_an_image_of_the_wanted_size_is_taken_as_it_is(tmp_path: Path, picture: np.ndarray) -> None:
+    image, size = pixels.read(saved(tmp_path / "image.png", picture), 640, 360)
+    assert size == (640, 360)
+    np.testing.assert_array_equal(image, picture)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "decoded"), [((160, 90), (320, 180)), ((161, 91), (640, 360)), ((40, 22), (80, 45))]
+)
+def test_large_jpegs_are_decoded_at_twice_the_size_or_more(
+    tmp_path: Path,
+    picture: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: tuple[int, int],
+    decoded: tuple[int, int],
+) -> None:
+    sizes = []
+    resize = Image.Image.resize
+
+    def spy(self: Image.Image, *rest: object) -> Image.Image:
+        sizes.append(self.size)
+        return resize(self, *rest)
+
+    monkeypatch.setattr(Image.Image, "resize", spy)
+    image, size = pixels.read(saved(tmp_path / "image.jpg", picture), *wanted)
+    assert sizes == [decoded]
+    assert size == (640, 360)
+    assert image.shape == (*wanted[::-1], 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_other_kinds_of_images_become_rgb(tmp_path: Path, mode: str) -> None:
+    Image.new("RGB", (64, 36), (90, 90, 90)).convert(mode).save(tmp_path / "image.png")
+    image, _ = pixels.read(tmp_path / "image.png", 32, 18)
+    assert image.shape == (18, 32, 3)
+    assert image.mean(axis=(0, 1)) == pytest.approx([90, 90, 90], abs=1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.97])
+def test_a_part_of_an_image_is_none(tmp_path: Path, picture: np.ndarray, suffix: str, share: float) -> None:
+    path = saved(tmp_path / f"image{suffix}", picture)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UnreadableError, match="is no whole image"):
+        pixels.read(path, 80, 45)
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.png").touch()
+    huge = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + b"\0\0\xff\xff" * 2 + b"\x08\x02\0\0\0"
+    (tmp_path / "huge.png").write_bytes(huge + b"\0\0\0\0")
+    for name, reason in (
+        ("gone.png", "is missing"),
+        ("text.png/000000.png", "is missing"),
+        ("folder.png", "is a folder"),
+        ("text.png", r"is no whole image \(no known format\)"),
+        ("empty.png", r"is no whole image \(no known format\)"),
+        ("huge.png", "is no whole image"),
+    ):
+        with pytest.raises(UnreadableError, match=f"{name} {reason}"):
+            pixels.read(tmp_path / name, 80, 45)
+
+
+def test_encoding_keeps_the_picture(picture: np.ndarray) -> None:
+    again = simplejpeg.decode_jpeg(pixels.encode(picture[:, ::-1], 95), "RGB")
+    assert np.abs(again.astype(int) - picture[:, ::-1]).mean() < 3
