@@ -77,6 +77,7 @@ def make_clips(root: Path, width: int, height: int, count: int) -> Clips:
         width=width,
         height=height,
         splits={"train": [shard for shard in done if shard]},
+        wanted={"train": []},
         **facts,
     )
     manifest.write(root, made)

@@ -89,6 +89,9 @@ class DataConfig(Section):
     """Folder or URI of converted shards; none: the synthetic benchmark, rendered once and cached."""
     spacing: Positive = 2
     """Every how many-th frame of a clip is taken (2: H2O's 30 frames/s become 15). Source: paper."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the training clips that validate, where the data have no validation split (FPHA); the paper trains on
+    all of them: 0."""
     shifted_starts: bool = True
     """Train on windows from every start offset, not only from those evaluation uses. Source: paper."""
     augment: AugmentConfig = AugmentConfig()

@@ -11,7 +11,8 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
-from htt.config import Config, flatten
+from htt import presets
+from htt.config import Config, flatten, override
 from htt.errors import ConfigError, did_you_mean
 
 PLUGINS = {
@@ -43,6 +44,15 @@ def load(package: ModuleType, name: str) -> ModuleType:
             f"{kind} must name one that exists; got '{name}'. There are: {', '.join(known)}.{did_you_mean(name, known)}"
         )
     return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def preset(name: str) -> Config:
+    """The configuration of that name: what the module of htt/presets changes in the defaults.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    return override(Config(), load(presets, name).PRESET)
 
 
 def check_plugins(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,16 @@ class Clips(Sequence[ClipRecord]):
             joints_m=view.joints_m,
             hand_valid=view.hand_valid,
         )
+
+    def only(self, chosen: Sequence[int]) -> Clips:
+        """Some of the clips, as clips of their own."""
+        some = copy.copy(self)
+        some._place = [self._place[clip] for clip in chosen]
+        some.ids, some.subjects = [self.ids[clip] for clip in chosen], [self.subjects[clip] for clip in chosen]
+        for name in ("action", "object", "intrinsics", "frame_counts"):
+            setattr(some, name, getattr(self, name)[list(chosen)])
+        some._readers, some._views, some._targets = {}, {}, {}
+        return some
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_readers": {}, "_views": {}, "_targets": {}}

@@ -165,11 +165,9 @@ class EvaluationLoader:
 
     def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
-        mine = stream.share(len(windows), rank, world)
-        sizes = windows.frame_count[mine]
         budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height)
-        groups = stream.groups(sizes, EVALUATION_BATCHES * config.train.batch_size, budget)
-        self._steps = [mine[group] for group in groups]
+        groups = stream.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
+        self._steps = [groups[step] for step in stream.share(len(groups), rank, world)]
         self._decoder = Decoder(Assembler(clips, windows), config.runtime.loader_workers)
 
     def __len__(self) -> int:
@@ -195,5 +193,8 @@ def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1)
 
 
 def evaluation_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> EvaluationLoader:
-    """Batches to evaluate: over all workers, every frame of every clip exactly once; a worker may have none."""
+    """Batches to evaluate: over all workers, every frame of every clip exactly once; a worker may have none.
+
+    The batches are the same for any number of workers, each computed by one of them, so results are the same too.
+    """
     return EvaluationLoader(clips, config, rank, world)

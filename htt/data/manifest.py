@@ -5,19 +5,17 @@ It is written last, so a folder with a manifest is complete.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from htt.data import files
 from htt.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from htt.batch import DataInfo
+from htt.info import DataInfo
 
 NAME = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the shards' layout; a change an older reader cannot read raises it."""
 
 
@@ -34,6 +32,17 @@ class Shard(_Entry):
     sha256: str
     clips: int
     frames: int
+
+
+class Wanted(_Entry):
+    """A clip as its source lists it, whether or not it could be read."""
+
+    id: str
+    """Unique in its split."""
+    first: int
+    """The number of its first frame."""
+    frames: int
+    """How many frames it should have."""
 
 
 class Manifest(_Entry):
@@ -53,12 +62,12 @@ class Manifest(_Entry):
     pixels: str
     """How the frames were made."""
     splits: dict[str, list[Shard]]
+    wanted: dict[str, list[Wanted]]
+    """All clips of each split of the source, in its order."""
 
     @property
     def info(self) -> DataInfo:
         """The facts of the data set."""
-        from htt.batch import DataInfo  # a process that only converts needs no torch
-
         return DataInfo(self.source, tuple(self.actions), tuple(self.objects), self.hands, self.width, self.height)
 
     def shards(self, split: str) -> list[Shard]:
@@ -67,17 +76,29 @@ class Manifest(_Entry):
         Raises:
             DataError: there is no such split.
         """
-        if split not in self.splits:
-            raise DataError(
-                f"A split must be one the data have; got '{split}'. There are: {', '.join(self.splits)}."
-                f"{did_you_mean(split, list(self.splits))}"
-            )
+        self._check(split)
         return self.splits[split]
+
+    def numbers(self, split: str) -> dict[str, range]:
+        """The numbers of the frames each clip of a split should have, whether or not they could be read, by its id.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        self._check(split)
+        return {clip.id: range(clip.first, clip.first + clip.frames) for clip in self.wanted.get(split, [])}
 
     def count(self, split: str) -> tuple[int, int]:
         """(clips, frames) of a split."""
         shards = self.shards(split)
         return sum(shard.clips for shard in shards), sum(shard.frames for shard in shards)
+
+    def _check(self, split: str) -> None:
+        if split not in self.splits:
+            raise DataError(
+                f"A split must be one the data have; got '{split}'. There are: {', '.join(self.splits)}."
+                f"{did_you_mean(split, list(self.splits))}"
+            )
 
 
 def read(root: Path) -> Manifest:
@@ -93,18 +114,14 @@ def read(root: Path) -> Manifest:
             f"python -m htt.data.convert --source h2o --root FOLDER_OF_THE_DATA_SET --out {root}"
         )
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        text = path.read_text(encoding="utf-8")
+        _check_version(path, json.loads(text))  # first: another version has other fields
+        return Manifest.model_validate_json(text)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, no JSON, or other fields
         reason = " ".join(str(error).split())
         raise DataError(
             f"{path} must be the manifest of a folder of shards; {reason}. Convert the data again."
         ) from error
-    if manifest.schema_version != SCHEMA:
-        raise DataError(
-            f"{path} must be of version {SCHEMA}, which this program reads; it is of {manifest.schema_version}. "
-            "Convert the data again."
-        )
-    return manifest
 
 
 def write(root: Path, manifest: Manifest) -> None:
@@ -157,6 +174,14 @@ def _raise(faults: list[str]) -> None:
         raise DataError(
             f"Shards must be what their manifest promises; {listed}. Copy them again from where they came, or delete "
             "them with their manifest and convert the data again."
+        )
+
+
+def _check_version(path: Path, fields: object) -> None:
+    version = fields.get("schema_version", SCHEMA) if isinstance(fields, dict) else SCHEMA
+    if version != SCHEMA:
+        raise DataError(
+            f"{path} must be of version {SCHEMA}, which this program reads; it is of {version}. Convert the data again."
         )
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from htt import console, scene
 from htt.config import Config
-from htt.data import convert, files, manifest, pixels
+from htt.data import files, manifest, pixels
+from htt.data.conversion import convert
+from htt.data.conversion_state import Making
 from htt.data.manifest import Manifest
 from htt.data.source import open_source
 from htt.errors import DataError
@@ -69,9 +71,9 @@ def _rendered(config: Config, workers: int | None) -> Path:
     root = cache_folder(config) / f"synthetic-{synthetic_key(config)}"
     if not (root / manifest.NAME).is_file():
         size = config.data.synthetic
-        making = convert.Making(size.width, size.height, shard_bytes=_SHARD_BYTES)
+        making = Making(size.width, size.height, shard_bytes=_SHARD_BYTES)
         source = open_source(SYNTHETIC, config=config.data)
-        convert.convert(source, root, making, workers=workers, title="Rendering the benchmark")
+        convert(source, root, making, workers=workers, title="Rendering the benchmark")
     try:
         _verify_once(root, manifest.read(root), cache_folder(config))
     except DataError as error:

@@ -70,9 +70,9 @@ def check_world(windows: int, batch_size: int, world: int, limit: int | None = N
         )
 
 
-def share(windows: int, rank: int = 0, world: int = 1) -> np.ndarray:
-    """The windows one worker evaluates: contiguous shares that hold each window exactly once, as even as can be."""
-    return np.array_split(np.arange(windows), world)[rank]
+def share(batches: int, rank: int = 0, world: int = 1) -> np.ndarray:
+    """The batches one worker evaluates: contiguous shares that hold each batch exactly once, as even as can be."""
+    return np.array_split(np.arange(batches), world)[rank]
 
 
 def groups(sizes: np.ndarray, most: int, budget: int) -> Steps:

@@ -1,5 +1,6 @@
 """The paper's model around the paper's recipe: windows, depths, loss weights and learning rate, for GPUs."""
 
+from htt.presets.paper import PRESET
 from tune.space import Choice, Integer, LogUniform, Space
 
 SPACE = Space(
@@ -18,6 +19,6 @@ SPACE = Space(
         "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
         "optim.lr": LogUniform(1e-5, 3e-4, why="paper: 3e-5; half a decade below, a decade above"),
     },
-    base={"model.backbone.weights": "timm/resnet18.tv_in1k"},
+    base={**PRESET, "data.held_out": 0.1},  # trials are selected by what is held out of FPHA
     description="The paper's recipe for H2O, varied in what the paper says matters. Wants GPUs and --set data.root=...",
 )

@@ -63,6 +63,13 @@ def _write(root: Path, splits: dict[str, list[ClipRecord]], limit_bytes: int = 2
             quality=92,
             pixels="noise",
             splits=entries,
+            wanted={split: [_wanted(clip) for clip in clips] for split, clips in splits.items()},
         ),
     )
     return root
+
+
+def _wanted(clip: ClipRecord) -> manifest.Wanted:
+    """Its frames as they are; ten, where it has none."""
+    numbers = clip.frame_numbers or [0, 9]
+    return manifest.Wanted(id=clip.id, first=numbers[0], frames=numbers[-1] - numbers[0] + 1)

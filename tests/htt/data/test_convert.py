@@ -1,153 +1,159 @@
-"""Converting: complete, resumable, the same bytes however it is done, and every file that is left out named."""
+"""The command that converts: what it says and refuses, and the same shards after a kill and with any workers."""
 
-import errno
-import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+import simplejpeg
 
-from htt import console
-from htt.batch import DataInfo
+from htt import console, parallel
 from htt.data import convert as converting
-from htt.data import files, manifest
-from htt.data.clips import open_split
-from htt.data.convert import Making, convert
-from htt.data.source import ClipKey, ClipRecord
-from htt.errors import DataError, StorageError
-
-MAKING = Making(32, 24, shard_bytes=8_000)
-
-
-@dataclass
-class NoiseSource:
-    """Clips of noise; some cannot be read, and reading may be interrupted."""
-
-    make: Callable[..., ClipRecord]
-    broken: tuple[int, ...] = ()
-    stop_at: int | None = None
-    name: str = "noise"
-    pixels: str = "noise"
-    splits: tuple[str, ...] = ("train", "val")
-    read_clips: list[str] = field(default_factory=list)
-
-    def info(self, width: int, height: int) -> DataInfo:
-        return DataInfo(self.name, ("a", "b"), ("c",), 2, width, height)
-
-    def clips(self, split: str) -> list[ClipKey]:
-        first = 0 if split == "train" else 100
-        return [ClipKey(f"{split}-{first + index}", 3, first + index) for index in range(12 if split == "train" else 4)]
-
-    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[str]]:
-        if key.place == self.stop_at:
-            raise KeyboardInterrupt
-        self.read_clips.append(key.id)
-        if key.place in self.broken:
-            return None, [f"{key.id}/rgb is missing"]
-        return self.make(key.place, 3), []
+from htt.data.conversion import convert
+from htt.data.conversion_state import STATE, Making
+from htt.data.source import open_source
 
 
 def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.name != ".lock"}
 
 
-def test_converts_every_split(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
-    made, problems = convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
-    assert made == manifest.verify(tmp_path)
-    assert problems == []
-    assert made.count("train") == (12, 36)
-    assert len(made.shards("train")) > 1
-    assert open_split(tmp_path, "val").ids == [f"clip-{index}" for index in range(100, 104)]
+def _write_h2o(root: Path, clips: dict[str, tuple[int, int]]) -> None:
+    """One recording of 16 frames in H2O's format, and ``clips[split]`` = (clips, frames of each) that share them."""
+    frames = root / "subject1/h1/0/cam4"
+    for folder in ("rgb", "hand_pose"):
+        (frames / folder).mkdir(parents=True)
+    frames.joinpath("cam_intrinsics.txt").write_text("636.5 636.25 635.25 366.75 1280 720\n")
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (16, 36, 64, 3), dtype=np.uint8)
+    for number, image in enumerate(coarse):
+        image = np.kron(image, np.ones((20, 20, 1), np.uint8))
+        (frames / f"rgb/{number:06d}.jpg").write_bytes(simplejpeg.encode_jpeg(image, 90))
+        hand = "1 " + " ".join(["0.1 0.05 0.500000"] * 21)
+        (frames / f"hand_pose/{number:06d}.txt").write_text(f"{hand} {hand}\n")
+    (root / "action_labels").mkdir()
+    for split, (count, length) in clips.items():
+        action = "" if split == "test" else "1 "
+        lines = ["id path " + ("action_label " if action else "") + "start_act end_act start_frame end_frame"]
+        for index in range(1, count + 1):
+            lines.append(f"{index} subject1/h1/0 {action}{index % 4} {index % 4 + length - 1} 0 15")
+        (root / f"action_labels/action_{split}.txt").write_text("\n".join(lines) + "\n")
 
 
-def test_goes_on_after_an_interruption(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    convert(NoiseSource(make_record, broken=(1, 9)), whole, MAKING, workers=1)
-    for stop_at in (7, 102):
-        with pytest.raises(KeyboardInterrupt):
-            convert(NoiseSource(make_record, broken=(1, 9), stop_at=stop_at), stopped, MAKING, workers=1)
-        with pytest.raises(DataError, match=r"with a manifest\.json"):
-            open_split(stopped, "train")
-    (stopped / ".val-00000.arrow.4711.part").write_bytes(b"left by a killed process")
-    state = json.loads((stopped / converting.STATE).read_text())
-    last = NoiseSource(make_record, broken=(1, 9))
-    _, problems = convert(last, stopped, MAKING, workers=1)
-    assert state["splits"]["train"]["clips"] == 12
-    assert all(clip.startswith("val") for clip in last.read_clips)
-    assert problems == ["train: train-1/rgb is missing", "train: train-9/rgb is missing"]
-    assert contents(stopped) == contents(whole)
+@pytest.fixture(scope="module")
+def h2o(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """H2O of a few clips whose second split takes seconds to convert."""
+    root = tmp_path_factory.mktemp("h2o")
+    _write_h2o(root, {"train": (2, 4), "val": (30, 12), "test": (3, 5)})
+    return root
 
 
-def test_finished_shards_are_made_again_only_if_they_are_gone(
-    tmp_path: Path, make_record: Callable[..., ClipRecord]
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
-    (tmp_path / "train-00000.arrow").unlink()
-    source = NoiseSource(make_record)
-    convert(source, tmp_path, MAKING, workers=1)
-    assert "train-0" in source.read_clips
-    manifest.verify(tmp_path)
+@pytest.fixture(scope="module")
+def undisturbed(h2o: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its shards, made by one worker in one go."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    convert(open_source("h2o", h2o), out, Making(480, 270), workers=1)
+    return out
 
 
-def test_a_second_call_does_nothing(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
-    first = convert(NoiseSource(make_record, broken=(1,)), tmp_path, MAKING, workers=1)
-    again = NoiseSource(make_record, broken=(1,))
-    assert convert(again, tmp_path, MAKING, workers=1) == first
-    assert again.read_clips == []
+@pytest.mark.ray
+def test_killed_and_given_again(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first finished shard; the second run keeps it, and ends with the undisturbed bytes."""
+    command = [sys.executable, "-m", "htt.data.convert", "--source", "h2o", "--root", str(h2o), "--out", str(tmp_path)]
+    killed = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with killed:
+        _wait_for(lambda: (tmp_path / STATE).is_file() or killed.poll() is not None)
+        killed.send_signal(signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.glob("*.arrow")] == ["train-00000.arrow"]
+    before = (tmp_path / "train-00000.arrow").stat()
+    again = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "35/35 clips" in again.stdout
+    after = (tmp_path / "train-00000.arrow").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert contents(tmp_path) == contents(undisturbed)
 
 
-def test_other_settings_need_another_folder(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
-    other = Making(64, 48, shard_bytes=8_000)
-    with pytest.raises(
-        DataError, match=r"a part of another \(width: 32 there, 64 asked for; height: 24 there, 48 asked"
-    ):
-        convert(NoiseSource(make_record), tmp_path, other, workers=1)
-    convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
-    with pytest.raises(DataError, match=r"holds some \(width: 32 there, 64 asked for"):
-        convert(NoiseSource(make_record), tmp_path, other, workers=1)
+def _wait_for(there: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
-def test_nothing_readable(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
-    source = NoiseSource(make_record, broken=(*range(12), *range(100, 104)))
-    with pytest.raises(DataError, match=r"none could:\n  - train: train-0/rgb is missing"):
-        convert(source, tmp_path, MAKING, workers=1)
+@pytest.mark.ray
+def test_the_same_bytes_with_any_number_of_workers(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
+    with parallel.ray_here(3):
+        for workers in (2, 3):
+            convert(open_source("h2o", h2o), tmp_path / str(workers), Making(480, 270), workers=workers)
+    assert contents(tmp_path / "2") == contents(tmp_path / "3") == contents(undisturbed)
 
 
-def test_full_disk_keeps_what_is_finished(
-    tmp_path: Path, make_record: Callable[..., ClipRecord], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-
-    def full(number: int) -> None:
-        calls.append(number)
-        if len(calls) > 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(StorageError, match=r"disk is full.*the same command goes on from there"):
-        convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
-    assert sorted(contents(tmp_path)) == [converting.STATE, "train-00000.arrow"]
-    monkeypatch.undo()
-    source = NoiseSource(make_record)
-    convert(source, tmp_path, MAKING, workers=1)
-    assert "train-0" not in source.read_clips
+def _run(*words: object) -> int:
+    """The exit code of a command line."""
+    try:
+        console.run(converting.Options, converting.main, [str(word) for word in words])
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def run(*words: str) -> int:
-        with pytest.raises(SystemExit) as left:
-            console.run(converting.Options, converting.main, words)
-        return int(left.value.code or 0)
+def test_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was found, made and wrong, and what to type next; the same if it was done before."""
+    root, out = tmp_path / "root", tmp_path / "the shards"
+    _write_h2o(root, {"train": (2, 4), "val": (3, 5)})
+    frames = root / "subject1/h1/0/cam4"
+    (frames / "rgb/000001.jpg").unlink()
+    (frames / "hand_pose/000003.txt").unlink()
+    words = ("--source", "h2o", "--root", root, "--out", out, "--width", 64, "--height", 36, "--workers", 1)
+    assert _run(*words) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert first[0] == "Found h2o: train 2 clips, 8 frames; val 3 clips, 15 frames"
+    assert [line for line in first if line.startswith("note: ")] == [
+        f"note: {difference}" for difference in open_source("h2o", root).differences()
+    ]
+    sizes = [(out / f"{split}-00000.arrow").stat().st_size / 1e6 for split in ("train", "val")]
+    table = first.index("split  clips  frames   MB  clips left out  frames left out  hands not known")
+    assert [line.split() for line in first[table + 1 : table + 4]] == [
+        ["train", "2", "7", f"{sizes[0]:.1f}", "0", "1", "2"],
+        ["val", "3", "14", f"{sizes[1]:.1f}", "0", "1", "3"],
+        ["all", "5", "21", f"{sum(sizes):.1f}", "0", "2", "5"],
+    ]
+    assert first[table + 5 : -3] == [
+        "What was wrong, with an example of each kind:",
+        "  5 x hands not known: subject1/h1/0/cam4/hand_pose/000003.txt is missing",
+        "  2 x frame left out: subject1/h1/0/cam4/rgb/000001.png is missing",
+        f"All 7 are listed in {out / 'left_out.txt'}.",
+    ]
+    assert first[-3:] == [
+        "",
+        "Search on them with:",
+        f"  python tune/search.py --space paper --set data.source=h2o --set 'data.root={out}'",
+    ]
+    assert _run(*words) == 0
+    assert capsys.readouterr().out.splitlines()[-len(first[table:]) :] == first[table:]
 
-    assert run("--source", "h20", "--out", str(tmp_path / "out")) == 2
-    assert "got 'h20'. There are: h2o, synthetic. Did you mean 'h2o'?" in capsys.readouterr().err
-    assert run("--source", "h2o", "--root", str(tmp_path / "gone"), "--out", str(tmp_path / "out")) == 2
-    assert "which is no folder" in capsys.readouterr().err
-    assert run("--source", "h2o", "--out", str(tmp_path / "out"), "--quality", "0", "--width", "3") == 2
-    text = capsys.readouterr().err
-    assert "--width must be 16 to 16384; got 3" in text
-    assert "--quality must be 1 to 100; got 0" in text
+
+def test_options_that_cannot_be(tmp_path: Path, h2o: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*words: object) -> str:
+        assert _run(*words) == 2
+        return capsys.readouterr().err
+
+    out, file = tmp_path / "out", tmp_path / "file"
+    file.touch()
+    text = refused("--source", "h20", "--out", out, "--quality", 0, "--width", 3, "--workers", 0)
+    assert "--width must be 16 to 16384; got 3; --quality must be 1 to 100; got 0; --workers must be 1 to" in text
+    assert "--root must be the folder of the data set; it was not given." in text
+    assert "got 'h20'. There are: fpha, h2o, synthetic. Did you mean 'h2o'?" in text
+    assert "which is no folder" in refused("--source", "h2o", "--root", tmp_path / "gone", "--out", out)
+    for inside in (h2o, h2o / "shards", h2o / "subject1" / ".." / "x"):
+        assert "--out must lie outside --root" in refused("--source", "h2o", "--root", h2o, "--out", inside)
+    for place in (file, file / "below"):
+        text = refused("--source", "h2o", "--root", h2o, "--out", place)
+        assert f"--out must be a folder, or not be there yet; got {place}, and {file} is a file" in text
+    assert not out.exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -111,8 +112,17 @@ def test_broken_manifest(tmp_path: Path, text: str) -> None:
 
 def test_manifest_of_another_version(root: Path, tmp_path: Path) -> None:
     manifest.write(tmp_path, manifest.read(root).model_copy(update={"schema_version": 99}))
-    with pytest.raises(DataError, match="version 1, which this program reads; it is of 99"):
+    with pytest.raises(DataError, match="version 2, which this program reads; it is of 99"):
         open_split(tmp_path, "train")
+    fields = json.loads((root / manifest.NAME).read_text())
+    del fields["wanted"]  # as the version before had none
+    (tmp_path / manifest.NAME).write_text(json.dumps({**fields, "schema_version": 1}))
+    with pytest.raises(DataError, match=r"which this program reads; it is of 1\. Convert the data again"):
+        open_split(tmp_path, "train")
+
+
+def test_the_numbers_of_the_frames_there_should_be(root: Path) -> None:
+    assert manifest.read(root).numbers("val") == {"clip-0": range(10, 29)}
 
 
 @pytest.fixture
