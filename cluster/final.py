@@ -7,11 +7,8 @@ evaluation on the validation and the test split), ``checkpoint/`` (read by ``htt
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +17,14 @@ import pyarrow.fs
 import ray.train
 import ray.util.queue
 
-from cluster.trainer import our_error, trainer
+from cluster.trainer import trainer
 from htt.config import Config, read, to_yaml
-from htt.errors import ClusterError, RunError, TrainingError, storage_errors
+from htt.errors import ClusterError, RunError, storage_errors
+from htt.training.worker import listening, our_error, stopped
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 CHECKPOINT_FOLDER = "checkpoint"
-POLL_S = 0.2
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -142,7 +139,12 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
     log = EpochLog(folder / METRICS_FILE)
     if log.final:
         return Outcome(log.final, folder / CHECKPOINT_FOLDER)
-    with _listening(log, on_epoch) as queue:
+
+    def take(metrics: dict[str, float]) -> None:
+        log.add(metrics)
+        on_epoch(metrics)
+
+    with listening(take) as queue:
         job = trainer(
             config,
             workers=workers.count,
@@ -159,38 +161,10 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
         except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
             raise KeyboardInterrupt from stop
         except ray.train.TrainingFailedError as error:
-            raise our_error(error) or _stopped(error) from error
+            raise our_error(error) or stopped(error, "training") from error
     checkpoint = _keep_checkpoint(result, folder)
     log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
     return Outcome(log.final, checkpoint)
-
-
-@contextmanager
-def _listening(log: EpochLog, on_epoch: OnEpoch) -> Iterator[ray.util.queue.Queue]:
-    """A queue whose metrics a thread of this process writes down and passes on."""
-    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0})
-    done = threading.Event()
-
-    def listen() -> None:
-        while not (done.is_set() and queue.empty()):
-            with contextlib.suppress(ray.util.queue.Empty):
-                metrics = queue.get(timeout=POLL_S)
-                log.add(metrics)
-                on_epoch(metrics)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        yield queue
-    finally:
-        done.set()
-        listener.join(timeout=10)
-        queue.shutdown(force=True)
-
-
-def _stopped(error: Exception) -> TrainingError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return TrainingError(f"The training stopped: {lines[-1]} (--debug shows all of it)")
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:

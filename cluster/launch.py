@@ -4,6 +4,7 @@
 
     python cluster/launch.py --config runs/<name>/best.yaml
     python cluster/launch.py --config runs/<name>/best.yaml --workers 4 --gpus-per-worker 1 --address auto
+    python cluster/launch.py --preset paper --set data.source=h2o --set data.root=/data/h2o-shards --gpus-per-worker 1
     python cluster/launch.py --config runs/<name>/best.yaml --set train.epochs=40 --name long
     python cluster/launch.py --config runs/<name>/best.yaml --resume --name long
 """
@@ -16,15 +17,16 @@ from pathlib import Path
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import shlex
 import time
 from dataclasses import dataclass, field
 
 from cluster import capacity, connect, final
 from htt import console
-from htt.config import override, parse_set, read
+from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
-from htt.errors import RunError
-from htt.registry import check_plugins
+from htt.errors import ConfigError, RunError
+from htt.registry import check_plugins, preset
 from htt.training.metric_table import METRICS
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
@@ -34,8 +36,10 @@ SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
 class Options(console.Options):
     """Train one configuration to the end, evaluate it, and leave a checkpoint."""
 
-    config: Path
+    config: Path | None = None
     """A configuration: runs/<name>/best.yaml, or any YAML file of one."""
+    preset: str | None = None
+    """Or one by its name, a module of htt/presets: paper is the recipe of HTT's authors."""
     set: console.Assignments = field(default_factory=list)
     """Change a field, as in --set train.epochs=40; repeat for more."""
     workers: int = 1
@@ -58,7 +62,7 @@ class Options(console.Options):
 
 def main(options: Options) -> None:
     """Train, evaluate, and say where everything is."""
-    config = override(read(options.config), parse_set(options.set))
+    config = override(_asked(options), parse_set(options.set))
     check_plugins(config)
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
@@ -75,11 +79,19 @@ def main(options: Options) -> None:
         try:
             outcome = final.run(config, folder, workers, _show_epoch(config.train.epochs), storage=options.storage)
         except KeyboardInterrupt:
-            words = ["--config", str(options.config), *(f"--set {word}" for word in options.set)]
-            again = f"python cluster/launch.py {' '.join(words)} --name {folder.name} --resume"
+            which = ["--config", str(options.config)] if options.config else ["--preset", str(options.preset)]
+            words = [*which, *(part for word in options.set for part in ("--set", word)), "--name", folder.name]
+            again = shlex.join(["python", "cluster/launch.py", *words, "--resume"])
             console.err.print(f"Stopped. Go on with: {again}", markup=False)
             raise
     console.out.print(_summary(outcome, folder))
+
+
+def _asked(options: Options) -> Config:
+    """The configuration the options name."""
+    if (options.config is None) == (options.preset is None):
+        raise ConfigError("One configuration is trained: name it with --config FILE or with --preset NAME.")
+    return read(options.config) if options.config else preset(str(options.preset))
 
 
 def _show_epoch(epochs: int) -> final.OnEpoch:
@@ -99,8 +111,8 @@ def _words(name: str, value: float) -> str:
 def _summary(outcome: final.Outcome, folder: Path) -> str:
     lines = ["", "Final evaluation              validation      test"]
     for name in SHOWN:
-        if name in outcome.metrics:
-            values = [outcome.metrics.get(f"{split}{name}") for split in ("", "test_")]
+        values = [outcome.metrics.get(f"{split}{name}") for split in ("", "test_")]
+        if any(value is not None for value in values):
             numbers = [METRICS[name].number(value) if value is not None else "-" for value in values]
             lines.append(f"  {METRICS[name].title:<26} {numbers[0]:>11} {numbers[1]:>9}")
     lines += ["", f"Checkpoint   {outcome.checkpoint}", f"All numbers  {folder / final.METRICS_FILE}"]

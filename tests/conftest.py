@@ -28,6 +28,6 @@ def cache(tmp_path_factory):
 def tiny_splits(cache):
     """Training and validation clips of the tiny benchmark, rendered once."""
     from htt.testing import tiny_config
-    from htt.training.worker import open_splits
+    from htt.training.jobs import open_splits
 
     return open_splits(tiny_config())

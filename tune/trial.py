@@ -40,20 +40,19 @@ class Training:
     """What a trial calls: the project's training, or a stand-in for it."""
 
     train: Callable[..., None]
-    """``train(config, folder, report, resume)``, as in ``htt.training.worker``."""
+    """``train(config, folder, report, resume)``, as in ``htt.training.jobs``."""
     trainer: Callable[..., Any]
     """``trainer(config, workers=, ...)``, as in ``cluster.trainer``."""
     prepare: Callable[[Config], Any]
-    """``prepare(config)``, as in ``htt.data.prepare``."""
+    """``prepare(config)``, as ``prepare_search`` in ``htt.training.jobs``."""
 
 
 def project_training() -> Training:
     """The project's own training."""
     from cluster.trainer import trainer
-    from htt.data.prepare import prepare
-    from htt.training.worker import train
+    from htt.training.jobs import prepare_search, train
 
-    return Training(train, trainer, prepare)
+    return Training(train, trainer, prepare_search)
 
 
 @dataclass(frozen=True)

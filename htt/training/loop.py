@@ -14,7 +14,6 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from htt.batch import Batch, DataInfo, Prediction
+from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data.augment import augment
 from htt.data.clips import Clips
 from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
+from htt.data.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
 from htt.training import checkpoint, optim
@@ -37,19 +37,6 @@ from htt.training.metrics import Evaluation
 
 Report = Callable[[dict[str, float], "Path | None"], None]
 """Takes an epoch's metrics and, on the first worker, the folder of its checkpoint."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The clips a training may see. The test split is not among them."""
-
-    train: Clips
-    val: Clips
-
-    @property
-    def info(self) -> DataInfo:
-        """The facts of the data set."""
-        return self.train.info
 
 
 def fit(
@@ -65,7 +52,7 @@ def fit(
 
     Args:
         config: the training, completely.
-        splits: training clips, and validation clips for the numbers of each epoch.
+        splits: training clips, and validation clips for the numbers of each epoch, if there are any.
         report: called on every worker after every epoch; metrics are merged over the workers, the same for all.
         folder: where checkpoints and TensorBoard files go.
         group: this worker and the others; none: alone on the CPU.
@@ -92,8 +79,7 @@ def fit(
         cursor = start.cursor if epoch == start.epoch else 0
         terms = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
         trained_s = time.monotonic() - began
-        draw = board.first(epoch + 1)
-        found = evaluate(model, splits.val, config, group=group, precision=precision, on_batch=draw).result()
+        found = validate(model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1))
         rate = optimizer.param_groups[0]["lr"]
         seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
         metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms), "lr": rate, **seconds}
@@ -168,6 +154,11 @@ def train_step(
     return {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
 
 
+def validate(model: nn.Module, splits: Splits, config: Config, **how: Any) -> dict[str, float]:
+    """The metrics of the validation clips; nothing where there are none. ``how`` is as for ``evaluate``."""
+    return evaluate(model, splits.val, config, **how).result() if splits.val else {}
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -180,7 +171,7 @@ def evaluate(
 ) -> Evaluation:
     """Every frame of the clips once: metrics and loss, merged over the workers, the same on each."""
     group = group or Group()
-    precision = precision or Precision("fp32", group.device)
+    precision = precision or Precision(config.train.precision, group.device)
     model.eval()
     evaluation = Evaluation(clips.info, config.loss)
     for batch in evaluation_loader(clips, config, group.rank, group.size):

@@ -33,7 +33,20 @@ class Metric:
         """
         if self.unit:
             return f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
+        if self.is_area:
+            return f"{value:.3f}"
         return f"{100 * value:.1f} %" if self.is_fraction else f"{value:.4g}"
+
+    def span(self, low: float, high: float) -> str:
+        """Two values for a reader, with their unit once: ``31.2 to 40.1 %``."""
+        first, last = self.number(low), self.number(high)
+        unit = last.partition(" ")[2]
+        return f"{first.removesuffix(unit).strip()} to {last}"
+
+    @property
+    def is_area(self) -> bool:
+        """Whether it is the area under a curve, between 0 and 1."""
+        return "_auc" in self.name
 
     @property
     def is_fraction(self) -> bool:

@@ -1,44 +1,28 @@
-"""What runs on a worker: alone in this process, or as one of a Ray Train group.
-
-Both roads lead to ``loop.fit`` with the same configuration, so they give the same numbers. This file is one of the two
-in ``htt`` that know Ray.
-"""
+"""The jobs of ``htt.training.jobs`` on Ray Train workers. This file is one of the two in ``htt`` that know Ray."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import ray.train
+import ray.train.torch
+import ray.util.queue
 
 from htt import parallel
 from htt.config import Config, from_plain
-from htt.data.clips import open_split
-from htt.data.prepare import prepare
+from htt.errors import HTTError, TrainingError
 from htt.training import checkpoint as checkpoints
-from htt.training.group import Group, best_device
-from htt.training.loop import Report, Splits, evaluate, fit
+from htt.training.group import Group
+from htt.training.jobs import EvaluationJob, metrics_of_test, open_splits
+from htt.training.loop import fit
+from htt.training.metrics import Evaluation
 
-TEST = "test"
-
-
-def train(config: Config, folder: Path, report: Report, resume: Path | None = None) -> None:
-    """Train alone in this process.
-
-    Args:
-        config: the training, completely.
-        folder: where checkpoints and TensorBoard files go.
-        report: takes each epoch's metrics and the folder of its checkpoint.
-        resume: a checkpoint's folder to go on from.
-    """
-    fit(config, open_splits(config), report, folder=folder, group=Group(device=best_device()), resume=resume)
-
-
-def open_splits(config: Config) -> Splits:
-    """The training and validation clips of a configuration, rendered or checked first."""
-    root = prepare(config)
-    return Splits(open_split(root, "train"), open_split(root, "val"))
+POLL_S = 0.2
 
 
 def train_loop(job: dict[str, Any]) -> dict[str, Any]:
@@ -46,14 +30,10 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
 
     Reports every epoch with its checkpoint, and goes on from the last one after a failure. Gives {"epochs": the metrics
     of every epoch, also of those before a failure, "final": the last ones, with the test split's under ``test_...`` if
-    it was asked for}.
+    it was asked for and the data have one}.
     """
-    import ray.train
-
     config: Config = from_plain(job["config"])
-    context = ray.train.get_context()
-    parallel.use_given_cpus()
-    group = Group(context.get_world_rank(), context.get_world_size(), _device())
+    group = _group()
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume = _resume_folder(Path(scratch))
         folder = Path(job.get("folder") or scratch)
@@ -65,21 +45,135 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
             ray.train.report(metrics, checkpoint=kept)
 
         model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume)
-        last = dict(epochs[-1])
-        if job.get("test"):
-            tested = evaluate(model, open_split(prepare(config), TEST), config, group=group)
-            last.update({f"{TEST}_{name}": value for name, value in tested.result().items()})
-    return {"epochs": epochs, "final": last}
+        final = metrics_of_test(model, config, group) if job.get("test") else {}
+    return {"epochs": epochs, "final": {**epochs[-1], **final}}
+
+
+def evaluate_loop(job: dict[str, Any]) -> Evaluation | None:
+    """``train_loop_per_worker`` of Ray Train: the first worker gives the evaluation of ``job["evaluation"]``."""
+    group = _group()
+    evaluation: EvaluationJob = job["evaluation"]
+    found = evaluation(group, job["queue"].put)
+    return found if group.first else None
+
+
+def evaluate_on_workers(
+    job: EvaluationJob, done: Callable[[int], object], *, workers: int, gpus_per_worker: float, folder: Path
+) -> Evaluation:
+    """An evaluation on several Ray Train workers: what it would be on one.
+
+    Args:
+        job: what is to be evaluated.
+        done: told, in this process, how many windows of a batch are done.
+        workers: processes of one core each.
+        gpus_per_worker: GPUs of each worker; fractions share one.
+        folder: that every worker's machine can write to; nothing stays there.
+
+    Raises:
+        HTTError: what went wrong on a worker, as it was raised there.
+    """
+    told: list[Any] = [GiveUp()]  # Ray's annotations name the callbacks of its older version
+    with (
+        parallel.ray_here(workers, train=True),
+        listening(done) as queue,
+        tempfile.TemporaryDirectory(dir=folder, prefix=".evaluating-") as scratch,
+    ):
+        trainer = torch_trainer(
+            evaluate_loop,
+            {"evaluation": job, "queue": queue},
+            ray.train.RunConfig(name="evaluation", storage_path=str(Path(scratch).resolve()), callbacks=told),
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+        )
+        try:
+            result: Any = trainer.fit()
+        except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
+            raise KeyboardInterrupt from stop
+        except ray.train.TrainingFailedError as error:
+            raise our_error(error) or stopped(error, "evaluation") from error
+    found: Evaluation = result.return_value
+    return found
+
+
+def torch_trainer(
+    loop: Callable[[dict[str, Any]], Any],
+    job: dict[str, Any],
+    run: ray.train.RunConfig,
+    *,
+    workers: int,
+    cpus_per_worker: float = 1.0,
+    gpus_per_worker: float = 0.0,
+) -> ray.train.torch.TorchTrainer:
+    """A trainer that runs ``loop(job)`` on every worker: gloo on CPUs, nccl on GPUs."""
+    use_gpu = gpus_per_worker > 0
+    resources = {"CPU": cpus_per_worker, **({"GPU": gpus_per_worker} if use_gpu else {})}
+    return ray.train.torch.TorchTrainer(
+        loop,  # what it returns comes back as the result's return_value
+        train_loop_config=job,
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        run_config=run,
+    )
+
+
+class GiveUp(ray.train.UserCallback):
+    """Ends a run at once for an error that would only repeat itself; lost workers are still replaced."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
+        """Called by Ray Train, on the controller; what it raises ends the run."""
+        for error in worker_exceptions.values():
+            if ours := our_error(error):
+                raise ours
+
+
+def our_error(error: BaseException) -> HTTError | None:
+    """The error of the project behind one of Ray's, if there is one."""
+    seen, found = set(), [error]
+    while found:
+        here = found.pop()
+        if isinstance(here, HTTError):
+            return here
+        seen.add(id(here))
+        inner = [here.__cause__, *(getattr(here, name, None) for name in ("_base_exc", "cause", "controller_failure"))]
+        inner += dict(getattr(here, "worker_failures", {})).values()
+        found += [one for one in inner if isinstance(one, BaseException) and id(one) not in seen]
+    return None
+
+
+def stopped(error: Exception, what: str) -> TrainingError:
+    """An error of Ray Train's that is none of the project's, in a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return TrainingError(f"The {what} stopped: {lines[-1]} (--debug shows all of it)")
+
+
+@contextlib.contextmanager
+def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
+    """A queue for workers and controllers anywhere; what they put there, ``take`` is called with in this process."""
+    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0})
+    done = threading.Event()
+
+    def listen() -> None:
+        while not (done.is_set() and queue.empty()):
+            with contextlib.suppress(ray.util.queue.Empty):
+                take(queue.get(timeout=POLL_S))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        done.set()
+        listener.join(timeout=10)
+        queue.shutdown(force=True)
+
+
+def _group() -> Group:
+    """This Ray Train worker and the others, with as many threads as it was given cores."""
+    parallel.use_given_cpus()
+    context = ray.train.get_context()
+    return Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
 def _resume_folder(scratch: Path) -> Path | None:
-    import ray.train
-
     checkpoint = ray.train.get_checkpoint()
     return Path(checkpoint.to_directory(str(scratch / "resume"))) if checkpoint else None
-
-
-def _device() -> torch.device:
-    import ray.train.torch
-
-    return ray.train.torch.get_device()

@@ -1,5 +1,6 @@
 """Training: it learns, it resumes to the last bit, several workers equal one, and it says when it breaks."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -115,7 +116,7 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)  # as the process that resumes: sums in another order would be other numbers
 from htt.config import read
-from htt.training.worker import train
+from htt.training.jobs import train
 folder = Path(sys.argv[1])
 def report(metrics, saved):
     print("epoch", metrics["epoch"], flush=True)
@@ -146,7 +147,7 @@ from pathlib import Path
 from htt.config import read
 from htt.training.group import Group
 from htt.training.loop import fit
-from htt.training.worker import open_splits
+from htt.training.jobs import open_splits
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -244,6 +245,16 @@ def test_evaluation_sees_every_frame_once_whatever_the_batch(tiny_splits):
         model = HTT(config.model, tiny_splits.info)
         results.append(evaluate(model, tiny_splits.val, config).result())
     assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_without_validation_clips_the_training_alone_is_reported(tiny_splits, tmp_path):
+    alone = dataclasses.replace(tiny_splits, val=None)
+    reports, model = train(tiny_config(), alone, tmp_path / "alone")
+    both, same = train(tiny_config(), tiny_splits, tmp_path / "both")
+    assert [name for name in reports[0] if not name.startswith("train_")] == ["epoch", "lr", "seconds"]
+    for report, other in zip(reports, both, strict=True):
+        assert report["train_joints_px"] == other["train_joints_px"]
+    assert_same_weights(model, same)
 
 
 def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tmp_path):

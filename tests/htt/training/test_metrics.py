@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htt.batch import Batch, DataInfo, Prediction
+from htt.batch import Batch, Prediction
 from htt.config import LossConfig
 from htt.errors import ConfigError
+from htt.info import DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
 from htt.training.losses import losses, total
 from htt.training.metric_table import METRICS, metric
@@ -166,7 +167,7 @@ def test_two_parts_join_to_the_whole(parts, cut):
     pairs = [pair(info, lengths, seed, [place % 2 for place in range(len(lengths))]) for lengths, seed in parts]
     whole = evaluated(info, *pairs)
     first, second = evaluated(info, *pairs[:cut]), evaluated(info, *pairs[cut:])
-    sent = [Evaluation.from_plain(pickle.loads(pickle.dumps(one.to_plain()))) for one in (first, second)]
+    sent = [pickle.loads(pickle.dumps(one)) for one in (first, second)]
     joined = functools.reduce(Evaluation.merge, sent)
     assert joined.result() == pytest.approx(whole.result(), rel=1e-9)
     for found, expected in zip(joined.clips(), whole.clips(), strict=True):
@@ -185,3 +186,31 @@ def test_a_metric_knows_its_direction_and_an_unknown_one_is_refused():
     assert metric("hand_error_left_mm").unit == "mm"
     with pytest.raises(ConfigError, match=r"got 'hand_eror_mm'\. There are: loss, .*Did you mean 'hand_error_mm'"):
         metric("hand_eror_mm")
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(6)), cut=st.integers(0, 6))
+def test_results_are_the_same_to_the_last_bit_however_the_work_was_shared(order, cut):
+    info = tiny_info()
+    parts = []
+    for place in range(6):  # two windows of each clip, in batches of two
+        prediction, batch = pair(info, [3, 4], place, [place // 2, place // 2 + 3])
+        batch = dataclasses.replace(batch, frame=batch.frame + 10 * (place % 2))
+        parts.append(evaluated(info, (prediction, batch)))
+    whole = functools.reduce(Evaluation.merge, parts)
+    workers = [functools.reduce(Evaluation.merge, (parts[place] for place in some), Evaluation(info))
+               for some in (order[:cut], order[cut:])]  # fmt: skip
+    joined = functools.reduce(Evaluation.merge, workers)
+    assert joined.result() == whole.result()
+    assert joined.clips() == whole.clips()
+
+
+def test_clips_weighted_twice_count_twice():
+    info = tiny_info()
+    tally = evaluated(info, pair(info, [3, 2, 4], 0)).tally()
+    twice = evaluated(info, pair(info, [3, 2, 4], 0), pair(info, [3, 2, 4], 0)).result()
+    drawn = tally.hand_metrics(np.array([[2.0, 2.0, 2.0], [0.0, 0.0, 1.0]]))
+    alone = tally.hand_metrics(np.eye(3))
+    for name, values in drawn.items():
+        assert values[0] == pytest.approx(twice[name], rel=1e-9), name
+        assert values[1] == pytest.approx(alone[name][2], rel=1e-12), name

@@ -3,8 +3,8 @@
 import pytest
 import ray.train
 
-from cluster.trainer import GiveUp, our_error
 from htt.errors import DataError, NonFiniteLossError
+from htt.training.worker import GiveUp, our_error
 
 
 def test_our_error_is_found_behind_rays():

@@ -1,0 +1,126 @@
+"""Evaluate a trained model on a split: every metric with its interval, beside the published numbers.
+
+::
+
+    python -m htt.evaluate --checkpoint runs/NAME/checkpoint --data /data/h2o-shards --split val
+    python -m htt.evaluate --checkpoint runs/NAME/checkpoint --data SHARDS --split test --workers 4 --gpus-per-worker 1
+    python -m htt.evaluate --official --checkpoint htt_h2o.pth --data SHARDS --split val
+
+Several workers give the same numbers as one. They run on the cores and GPUs of this machine; submitted as a Ray job,
+on its cluster.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from htt import console
+from htt.config import Config, override, parse_set
+from htt.data import manifest
+from htt.data.clips import Clips
+from htt.data.prepare import prepare
+from htt.data.splits import open_named
+from htt.data.windows import evaluation_windows
+from htt.errors import ConfigError
+from htt.evaluation import report
+from htt.evaluation.scores import Scores, per_clip, scores
+from htt.training.group import Group, best_device
+from htt.training.jobs import EvaluationJob
+from htt.training.metrics import Evaluation
+from htt.training.trained import trained_config
+
+
+@dataclass
+class Options(console.Options):
+    """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
+
+    checkpoint: Path
+    """The folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
+    split: str
+    """Which clips: train, val or test."""
+    data: Path | None = None
+    """Folder of converted shards; none: the data of the training."""
+    official: bool = False
+    """The checkpoint is the authors' file."""
+    set: console.Assignments = field(default_factory=list)
+    """Change a field of the evaluation, as in --set train.precision=fp32; repeat for more."""
+    workers: int = 1
+    """Processes, over all GPUs or cores."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each of several workers; one alone takes the GPU there is."""
+    out: Path | None = None
+    """Folder of the results; none: evaluation-<split> beside the checkpoint."""
+
+
+def main(options: Options) -> None:
+    """Evaluate, write, and show the numbers."""
+    if options.workers < 1 or options.gpus_per_worker < 0:
+        raise ConfigError(
+            f"--workers must be 1 or more and --gpus-per-worker 0 or more; got {options.workers} and "
+            f"{options.gpus_per_worker:g}."
+        )
+    config = evaluation_config(options)
+    clips = open_named(prepare(config), options.split, config.data)
+    out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
+    job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
+    result = scores(evaluate(job, clips, options, out), options.split)
+    objects = [clips.info.objects[each] if each >= 0 else "" for each in clips.object.tolist()]
+    about = report.Evaluated(
+        checkpoint=str(options.checkpoint),
+        data=config.data.root or "rendered",
+        command=shlex.join(["python", "-m", "htt.evaluate", *sys.argv[1:]]),
+        frames=int(clips.frame_counts.sum()),
+        fingerprint=config.fingerprint(),
+    )
+    report.write(out, result, per_clip(result, clips.ids, clips.subjects, objects), about)
+    show(result, out)
+
+
+def evaluation_config(options: Options) -> Config:
+    """The checkpoint's configuration, with the data and the fields the options ask for."""
+    config = trained_config(options.checkpoint, official=options.official)
+    values = parse_set(options.set)
+    if options.data:
+        values |= {"data.root": str(options.data.resolve()), "data.source": manifest.read(options.data).source}
+    elif options.official:
+        raise ConfigError("Released weights come without data; name a folder of shards with --data.")
+    return override(config, values)
+
+
+def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> Evaluation:
+    """The evaluation, in this process or on several workers, with its progress on the screen."""
+    windows = len(evaluation_windows(clips.frame_counts, job.config))
+    with console.Counting(f"Evaluating {clips.info.source} {job.split}", windows, "windows") as counting:
+        if options.workers == 1:
+            return job(Group(device=best_device()), counting.advance)
+        from htt.training.worker import evaluate_on_workers  # one worker needs no Ray
+
+        out.mkdir(parents=True, exist_ok=True)
+        return evaluate_on_workers(
+            job, counting.advance, workers=options.workers, gpus_per_worker=options.gpus_per_worker, folder=out
+        )
+
+
+def show(result: Scores, out: Path) -> None:
+    """Print the numbers, and where the files are."""
+    clips = len(result.tally.clip)
+    table = Table(
+        title=f"{result.source}, {result.split}: {clips} clips", title_justify="left", box=None, pad_edge=False
+    )
+    for place, head in enumerate(report.HEADS):
+        table.add_column(head, justify="right" if place else "left")
+    for cells in report.rows(result):
+        table.add_row(*cells)
+    console.out.print(table)
+    console.out.print(f"\nReport      {out / report.REPORT}", markup=False)
+    console.out.print(f"Every clip  {out / report.PER_CLIP}", markup=False)
+    console.out.print(f"All numbers {out / report.METRICS_FILE}", markup=False)
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

@@ -1,0 +1,79 @@
+"""The two pictures of an evaluation: within which distance joints are found, and which actions are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PANELS = (("", "camera space"), ("_ra", "relative to the wrist"))
+LINES = {"": ("all hands", "black"), "_left": ("left hand", "tab:blue"), "_right": ("right hand", "tab:orange")}
+SHOWN_COUNTS = 50
+"""Up to so many actions, the cells of the confusion matrix have numbers."""
+
+
+def draw_pck(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> None:
+    """Draw the share of joints within a distance, with 95 % bands, in camera space and relative to the wrist.
+
+    Args:
+        curves: as in ``Scores.curves``; of a data set with one hand, its line alone is drawn.
+        title: above both panels.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure.suptitle(title)
+    both = "hand_auc_left" in curves
+    for place, (space, words) in enumerate(PANELS):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for suffix, (name, colour) in LINES.items():
+            curve = curves.get(f"hand_auc{space}{suffix}")
+            if curve and (both or not suffix):
+                _line(axes, curve, name if both else "hand", colour)
+        axes.set(xlabel="Distance [mm]", ylabel="Joints within the distance [%]", title=words, ylim=(0, 100))
+        axes.margins(x=0)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(loc="lower right", frameon=False)
+    figure.savefig(path, format="png", dpi=120)
+
+
+def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
+    """Draw how many clips of each action (rows) were given each action (columns); colours are shares of a row.
+
+    Args:
+        counts: [a a]
+        names: of the actions.
+        title: above it.
+        path: of the PNG.
+    """
+    side = 3.0 + 0.24 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
+    places = np.arange(len(names))
+    axes.set_xticks(places, names, rotation=90, fontsize=7)
+    axes.set_yticks(places, names, fontsize=7)
+    axes.set_xticks(places[1:] - 0.5, minor=True)
+    axes.set_yticks(places[1:] - 0.5, minor=True)
+    axes.grid(which="minor", color="0.9", linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
+    axes.set(xlabel="Predicted action", ylabel="True action", title=title)
+    if len(names) <= SHOWN_COUNTS:
+        for row, column in np.argwhere(counts):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=6, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="Share of the true action's clips [%]")
+    figure.savefig(path, format="png", dpi=120)
+
+
+def _line(axes: Axes, curve: Mapping[str, Sequence[float]], name: str, colour: str) -> None:
+    distance, fraction = np.array(curve["distance_mm"]), np.array(curve["fraction"])
+    area = np.trapezoid(fraction, distance) / distance[-1]
+    axes.plot(distance, 100 * fraction, color=colour, label=f"{name}, AUC {area:.3f}")
+    if "low" in curve:
+        low, high = np.array(curve["low"]), np.array(curve["high"])
+        axes.fill_between(distance, 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,68 @@
+"""How sure a number is: 95 % intervals for what a split of some hundred clips can say.
+
+Clips are what is drawn from the world: the frames of a clip resemble one another, so errors and the accuracy of frames
+are drawn clip by clip (percentile bootstrap). The accuracy of clips is a fraction of independent trials: Wilson's score
+interval, which is right for few clips and for fractions near 1 too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.stats
+
+from htt.training.tally import Tally
+
+LEVEL = 0.95
+RESAMPLES = 2000
+SEED = 0
+_FEWEST = 2
+"""Clips without which nothing can be said of how clips differ."""
+
+Interval = tuple[float, float]
+
+
+def wilson(right: int, total: int) -> Interval:
+    """Wilson's 95 % score interval of ``right`` out of ``total`` independent trials.
+
+    Source: Wilson 1927; computed by SciPy.
+    """
+    found = scipy.stats.binomtest(int(right), int(total)).proportion_ci(LEVEL, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def draws(tally: Tally, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """[r c] how often each clip is taken in each drawing of as many clips, with replacement."""
+    clips = len(tally.clip)
+    return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples).astype(float)
+
+
+def bootstrap(tally: Tally, weights: np.ndarray) -> dict[str, Interval]:
+    """95 % intervals of the metrics of hands and objects over drawn clips; none for what is not known.
+
+    Args:
+        tally: of the split.
+        weights: the ``draws``.
+    """
+    if len(tally.clip) < _FEWEST:
+        return {}
+    found = tally.hand_metrics(weights)
+    return {
+        name: (low, high) for name, values in found.items() if (low := _edge(values, 0)) <= (high := _edge(values, 1))
+    }
+
+
+def bands(tally: Tally, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """{name of the area: [2 thresholds] lower and upper edge of its curve's 95 % band} over drawn clips."""
+    if len(tally.clip) < _FEWEST:
+        return {}
+    edges = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    curves = {
+        name: curve.fraction[~np.isnan(curve.fraction).any(axis=-1)] for name, curve in tally.curves(weights).items()
+    }
+    return {name: np.quantile(fraction, edges, axis=0) for name, fraction in curves.items() if len(fraction)}
+
+
+def _edge(values: np.ndarray, upper: int) -> float:
+    """The lower (0) or upper (1) edge of the middle 95 % of the known values; NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(np.quantile(known, (1 + (LEVEL if upper else -LEVEL)) / 2)) if len(known) else np.nan

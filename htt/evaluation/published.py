@@ -1,0 +1,34 @@
+"""The numbers HTT's authors published, for the splits they are of. What they did not publish is not here.
+
+Source: Wen et al., CVPR 2023 (arXiv 2209.09484): the tables of H2O and FPHA. Fractions are of 1; the counts behind the
+accuracies follow from the sizes of the splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PUBLISHED: Mapping[tuple[str, str], Mapping[str, float]] = {
+    ("h2o", "val"): {"action_accuracy": 110 / 122},
+    ("h2o", "test"): {
+        "action_accuracy": 209 / 242,
+        "hand_error_left_mm": 35.02,
+        "hand_error_right_mm": 35.63,
+        "hand_error_ra_left_mm": 16.59,
+        "hand_error_ra_right_mm": 17.91,
+        "hand_auc_ra_left": 0.674,
+        "hand_auc_ra_right": 0.648,
+    },
+    ("fpha", "test"): {
+        "action_accuracy": 541 / 575,
+        "hand_auc": 0.810,
+        "hand_auc_ra": 0.763,
+        "hand_error_ra_mm": 12.13,
+    },
+}
+"""(source, split) -> {metric: value}."""
+
+
+def published(source: str, split: str) -> Mapping[str, float]:
+    """{metric: what the authors published of it} for a split; empty where they published nothing."""
+    return PUBLISHED.get((source, split), {})

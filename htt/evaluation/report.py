@@ -1,0 +1,137 @@
+"""The files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``report.md`` and its two pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from htt.data import files
+from htt.errors import storage_errors
+from htt.evaluation import figures
+from htt.evaluation.scores import Score, Scores
+from htt.training.metric_table import METRICS
+
+REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
+PCK, CONFUSION = "pck.png", "confusion.png"
+MISTAKES = 10
+NOTHING = "–"
+NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
+"""How people write the names of sources."""
+HEADS = ("Metric", "Value", "95 % interval", "Published")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was evaluated, in words."""
+
+    checkpoint: str
+    data: str
+    command: str
+    frames: int
+    fingerprint: str
+    """Of the configuration."""
+
+
+def write(folder: Path, evaluated: Scores, per_clip: pl.DataFrame, about: Evaluated) -> None:
+    """Write all files into ``folder``, each whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or may not be written to.
+    """
+    title = f"{NAMES.get(evaluated.source, evaluated.source)}, {evaluated.split} split"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with files.replacing(folder / METRICS_FILE) as path:
+        path.write_text(json.dumps(evaluated.plain(), indent=2) + "\n", encoding="utf-8")
+    with files.replacing(folder / PER_CLIP) as path:
+        per_clip.write_parquet(path)
+    drawn = {}
+    if evaluated.curves:
+        with files.replacing(folder / PCK) as path:
+            figures.draw_pck(evaluated.curves, f"Hand joints found within a distance: {title}", path)
+        drawn["## How near the joints are"] = f"![joints within a distance]({PCK})"
+    counts = evaluated.confusion()
+    if counts.any():
+        with files.replacing(folder / CONFUSION) as path:
+            figures.draw_confusion(counts, evaluated.actions, f"Actions taken for others: {title}", path)
+        drawn["## Which actions are taken for which"] = (
+            f"![confusion of actions]({CONFUSION})\n\n{_mistakes(evaluated)}"
+        )
+    with files.replacing(folder / REPORT) as path:
+        path.write_text(_text(evaluated, about, title, drawn), encoding="utf-8")
+
+
+def rows(evaluated: Scores) -> list[list[str]]:
+    """The cells of the table of numbers, a row a metric, in the order of ``HEADS``."""
+    known = {score.metric for score in evaluated.scores}
+    missing = [name for name in evaluated.published if name not in known]
+    return [_row(score) for score in evaluated.scores] + [
+        [METRICS[name].title, "not known here", NOTHING, METRICS[name].number(evaluated.published[name])]
+        for name in missing
+    ]
+
+
+def _row(score: Score) -> list[str]:
+    about = METRICS[score.metric]
+    count = f" ({round(score.value * score.of)}/{score.of})" if score.of else ""
+    interval = about.span(*score.interval) if score.interval else NOTHING
+    published = about.number(score.published) if score.published is not None else NOTHING
+    return [about.title, about.number(score.value) + count, interval, published]
+
+
+def _text(evaluated: Scores, about: Evaluated, title: str, drawn: dict[str, str]) -> str:
+    table = [HEADS, ["---"] * len(HEADS), *rows(evaluated)]
+    parts = [
+        f"# {title}",
+        f"`{about.command}`",
+        f"Checkpoint `{about.checkpoint}`, configuration {about.fingerprint}, data `{about.data}`: "
+        f"{len(evaluated.tally.clip)} clips, {about.frames:,} frames.",
+        "## Numbers",
+        "\n".join(f"| {' | '.join(cells)} |" for cells in table),
+        _notes(evaluated),
+    ]
+    parts += [f"{head}\n\n{body}" for head, body in drawn.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _notes(evaluated: Scores) -> str:
+    notes = [
+        "Intervals: of the accuracy of clips, Wilson's; of all else, over clips drawn anew (percentile bootstrap), for "
+        "the frames of a clip resemble one another.",
+    ]
+    if evaluated.published:
+        notes.append(
+            "Published: HTT of Wen et al., CVPR 2023, on this split. Where it lies within the interval, this split "
+            "cannot tell the two apart."
+        )
+    else:
+        notes.append("HTT's authors published nothing for this split.")
+    labelled = int(evaluated.confusion().sum())
+    if labelled:
+        notes.append(f"One clip is {100 / labelled:.2f} points of action accuracy.")
+    else:
+        notes.append("The actions of this split are not known: they are predicted alone (python -m htt.submit).")
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _mistakes(evaluated: Scores) -> str:
+    """The most frequent mistakes, as a table."""
+    wrong = evaluated.confusion()
+    np.fill_diagonal(wrong, 0)
+    order: Sequence[int] = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES].tolist()
+    pairs = [divmod(place, len(evaluated.actions)) for place in order]
+    listed = [
+        f"| {evaluated.actions[row]} | {evaluated.actions[column]} | {wrong[row, column]} |"
+        for row, column in pairs
+        if wrong[row, column]
+    ]
+    if not listed:
+        return "No action was taken for another."
+    return "\n".join(
+        ["The most frequent mistakes:", "", "| true | predicted | clips |", "| --- | --- | --- |", *listed]
+    )

@@ -1,0 +1,144 @@
+"""What an evaluation counted, clip by clip, and every metric as a function of it. Imports no torch.
+
+A ``Tally`` holds sums for each clip: of every joint's error, how often it was seen and within which distance, of the
+votes of the clip's windows, and of its frames' objects. Metrics are functions of these sums over clips, weighted or
+not, so that an interval can be had by drawing clips anew (``htt.evaluation.intervals``).
+
+Errors and curves are averaged over the frames of a joint first, then over joints, so a joint that is seldom seen counts
+as much as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the evaluation of H2O and FPHA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from htt.hand import HANDS, hand_names
+from htt.info import UNKNOWN
+
+SPACES = ("", "_ra")
+"""What a joint's place is relative to: the camera, or the wrist of its hand ("root-aligned")."""
+
+
+def thresholds_mm(hands: int, space: str) -> np.ndarray:
+    """Distances at which hits are counted: 0-80 mm with one hand, 0-90 mm with two, 0-50 mm relative to the wrist.
+
+    Source: FPHA's and H2O's evaluations, a step of 2.5 mm in each.
+    """
+    if space == "_ra":
+        return np.linspace(0, 50, 21)
+    return np.linspace(0, 90, 37) if hands == len(HANDS) else np.linspace(0, 80, 33)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The fraction of joints within a distance, for a growing distance."""
+
+    distance_mm: np.ndarray
+    fraction: np.ndarray
+    """[... thresholds]"""
+
+    @property
+    def area(self) -> np.ndarray:
+        """[...] area below the curve by trapezoids, as a fraction of the whole."""
+        area: np.ndarray = np.trapezoid(self.fraction, self.distance_mm) / self.distance_mm[-1]
+        return area
+
+
+@dataclass(frozen=True)
+class Joints:
+    """Errors of every joint in one space, of some clips: summed (mm), counted, and counted within each distance."""
+
+    error_mm: np.ndarray
+    """[... hands joints]"""
+    count: np.ndarray
+    """[... hands joints]"""
+    hits: np.ndarray
+    """[... hands joints thresholds]"""
+
+    def mean_mm(self, hand: slice) -> np.ndarray:
+        """[...] mean error of some hands: of each joint, then over the joints that were seen; NaN if none was."""
+        return _mean_over_seen(self.error_mm[..., hand, :], self.count[..., hand, :])
+
+    def fraction(self, hand: slice) -> np.ndarray:
+        """[... thresholds] share of the joints within each distance, averaged likewise."""
+        hits = np.moveaxis(self.hits[..., hand, :, :], -1, 0)
+        return np.moveaxis(_mean_over_seen(hits, self.count[..., hand, :]), 0, -1)
+
+    def drawn(self, weights: np.ndarray) -> Joints:
+        """Sums over clips, each taken as often as ``weights`` [r clips] say."""
+        return Joints(*(np.tensordot(weights, part, 1) for part in (self.error_mm, self.count, self.hits)))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The sums of each clip of a split, in order."""
+
+    hands: int
+    clip: np.ndarray
+    """[c] index of the clip in its split."""
+    label: np.ndarray
+    """[c] its action, or ``UNKNOWN``."""
+    soft: np.ndarray
+    """[c a] summed probabilities of its windows."""
+    hard: np.ndarray
+    """[c a] votes of its windows."""
+    windows: np.ndarray
+    """[c] how many it has."""
+    objects: np.ndarray
+    """[c 2] frames whose object is named rightly, and frames whose object is known."""
+    spaces: Mapping[str, Joints]
+    """For each of ``SPACES``, [c hands joints ...]."""
+
+    def actions(self, vote: str = "soft") -> np.ndarray:
+        """[c] the action each clip is given, by summed probabilities or (``hard``) by one vote a window."""
+        chosen: np.ndarray = (self.soft if vote == "soft" else self.hard).argmax(axis=1)
+        return chosen
+
+    def correct(self, vote: str = "soft") -> np.ndarray:
+        """Whether the action is right, of each clip whose action is known."""
+        known = self.label != UNKNOWN
+        right: np.ndarray = self.actions(vote)[known] == self.label[known]
+        return right
+
+    def hand_slices(self) -> Iterator[tuple[str, slice]]:
+        """Suffix of a metric's name -> the hands it is about."""
+        yield "", slice(None)
+        for place, hand in enumerate(hand_names(self.hands)):
+            yield f"_{hand}", slice(place, place + 1)
+
+    def hand_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """{metric: [r]} of hands and objects, for clips taken as often as ``weights`` [r c] say; NaN: nothing known."""
+        found: dict[str, np.ndarray] = {}
+        for space, joints in self.spaces.items():
+            drawn, distance_mm = joints.drawn(weights), thresholds_mm(self.hands, space)
+            for suffix, hand in self.hand_slices():
+                found[f"hand_error{space}{suffix}_mm"] = drawn.mean_mm(hand)
+                found[f"hand_auc{space}{suffix}"] = Curve(distance_mm, drawn.fraction(hand)).area
+        right, known = np.moveaxis(np.tensordot(weights, self.objects, 1), -1, 0)
+        found["object_accuracy"] = _ratio(right, known)
+        return found
+
+    def curves(self, weights: np.ndarray) -> dict[str, Curve]:
+        """{name of the area: its curve [r thresholds]}, for clips taken as often as ``weights`` [r c] say."""
+        return {
+            f"hand_auc{space}{suffix}": Curve(thresholds_mm(self.hands, space), drawn.fraction(hand))
+            for space, drawn in ((space, joints.drawn(weights)) for space, joints in self.spaces.items())
+            for suffix, hand in self.hand_slices()
+        }
+
+
+def _mean_over_seen(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean over hands and joints (the last two axes) of total / count, where there is a count."""
+    each, seen = _ratio(total, count), np.broadcast_to(count > 0, total.shape)
+    return _ratio(np.where(seen, each, 0.0).sum(axis=(-2, -1)), seen.sum(axis=(-2, -1)))
+
+
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The quotient; NaN where there is no count."""
+    shape = np.broadcast_shapes(total.shape, count.shape)
+    quotient = np.full(shape, np.nan)
+    np.divide(total, count, out=quotient, where=np.broadcast_to(count > 0, shape))
+    return quotient

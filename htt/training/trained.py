@@ -1,0 +1,74 @@
+"""A trained model, opened for the data it is used on: one of our checkpoints, or weights HTT's authors released."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from htt.config import Config
+from htt.errors import CheckpointError
+from htt.info import DataInfo
+from htt.model.htt import HTT
+from htt.registry import preset
+from htt.training import checkpoint as checkpoints
+
+
+def open_trained(checkpoint: Path, info: DataInfo, *, official: bool = False) -> tuple[HTT, Config]:
+    """The model in eval mode on the CPU, and the configuration it was trained with.
+
+    Args:
+        checkpoint: the folder of one of our checkpoints, or the authors' file.
+        info: the facts of the data the model is to be used on.
+        official: whether it is the authors' file; its architecture is then the paper's.
+
+    Raises:
+        CheckpointError: it cannot be read, or was trained for other classes, hands or image sizes than the data have.
+    """
+    config = trained_config(checkpoint, official=official)
+    if official:
+        return checkpoints.import_official(checkpoint, config.model, info), config
+    model, record = checkpoints.load(checkpoint)
+    _check_info(checkpoint, record.info, info)
+    return model, config
+
+
+def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
+    """The configuration a model was trained with; the paper's for the authors' file.
+
+    Raises:
+        CheckpointError: there is no such file or checkpoint.
+    """
+    if official:
+        if not checkpoint.is_file():
+            raise CheckpointError(
+                f"--official takes the file of weights that HTT's authors released; {checkpoint} is none."
+            )
+        return preset("paper")
+    if checkpoint.is_file():
+        raise CheckpointError(
+            f"A checkpoint must be the folder a training left; {checkpoint} is a file. For weights the authors of HTT "
+            "released, add --official."
+        )
+    return checkpoints.read(checkpoint).config
+
+
+def _check_info(checkpoint: Path, trained: DataInfo, info: DataInfo) -> None:
+    """A model's outputs are classes and pixels of the data it was trained on."""
+    differing = [
+        f"{field.name} {_words(there, here)} there, {_words(here, there)} in the data"
+        for field in fields(DataInfo)
+        if (there := getattr(trained, field.name)) != (here := getattr(info, field.name))
+    ]
+    if differing:
+        raise CheckpointError(
+            f"A model must be used on data like those it was trained on; {checkpoint} was trained on others: "
+            f"{'; '.join(differing)}. Name other data, or convert them as those were."
+        )
+
+
+def _words(value: object, other: object) -> str:
+    """A fact; of names, how many and the first that differs."""
+    if not isinstance(value, tuple) or not isinstance(other, tuple):
+        return str(value)
+    own = [name for place, name in enumerate(value) if place >= len(other) or other[place] != name]
+    return f"{len(value)} with '{own[0]}'" if own else f"{len(value)}"

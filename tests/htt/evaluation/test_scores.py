@@ -1,0 +1,106 @@
+"""What an evaluation says: every metric once, with the right interval and the published number beside it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from htt.config import LossConfig
+from htt.evaluation import intervals
+from htt.evaluation.published import PUBLISHED
+from htt.evaluation.scores import per_clip, scores
+from htt.info import DataInfo
+from htt.testing import random_batch, random_prediction, tiny_info
+from htt.training.metric_table import METRICS
+from htt.training.metrics import Evaluation
+
+
+def evaluation(info: DataInfo, clips: list[int], actions: list[int]) -> Evaluation:
+    """One window of three frames for each entry of ``clips``, whose votes are right for even clips alone."""
+    batch = dataclasses.replace(
+        random_batch(info, [3] * len(clips)),
+        clip=torch.tensor(clips),
+        action=torch.tensor(actions),
+        frame=torch.arange(3 * len(clips)),
+    )
+    wrong = torch.tensor([(max(action, 0) + clip % 2) % 4 for clip, action in zip(clips, actions, strict=True)])
+    logits = torch.eye(4)[wrong] * 5
+    found = Evaluation(info, LossConfig())
+    found.update(dataclasses.replace(random_prediction(info, batch), action_logits=logits), batch)
+    return found
+
+
+def test_every_metric_is_there_once_the_sought_ones_first() -> None:
+    found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val")
+    names = [score.metric for score in found.scores]
+    assert sorted(names) == sorted(METRICS)
+    assert names[:3] == ["action_accuracy", "action_accuracy_hard", "object_accuracy"]
+    assert names[-1] == "loss_action"
+
+
+def test_the_accuracy_of_clips_has_wilsons_interval_and_all_else_of_hands_a_drawn_one() -> None:
+    found = {score.metric: score for score in scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val").scores}
+    action = found["action_accuracy"]
+    assert (action.value, action.of, action.method) == (2 / 3, 3, "Wilson")
+    assert action.interval == intervals.wilson(2, 3)
+    for name, score in found.items():
+        if name.startswith(("hand", "object")):
+            assert score.method == "bootstrap over clips", name
+            assert score.interval is not None
+            assert score.interval[0] <= score.value <= score.interval[1], name
+        if name.startswith("loss"):
+            assert score.interval is None
+
+
+def test_one_hand_is_not_said_twice() -> None:
+    names = [score.metric for score in scores(evaluation(tiny_info(1), [0, 1], [0, 1]), "test").scores]
+    assert "hand_error_mm" in names
+    assert not [name for name in names if "right" in name or "left" in name]
+
+
+def test_unknown_actions_leave_poses_alone() -> None:
+    found = scores(evaluation(tiny_info(), [0, 1], [-1, -1]), "test")
+    names = [score.metric for score in found.scores]
+    assert "hand_error_left_mm" in names
+    assert not [name for name in names if name.startswith("action")]
+    assert found.confusion().sum() == 0
+    frame = per_clip(found, ["a", "b"], ["s", "s"], ["", "milk"])
+    assert frame["action"].to_list() == [None, None]
+    assert frame["correct"].to_list() == [None, None]
+    assert frame["object"].to_list() == [None, "milk"]
+    assert frame["predicted"].to_list() == ["pour", "open"]
+
+
+def test_a_row_a_clip_says_what_it_was_taken_for() -> None:
+    info = tiny_info()
+    found = scores(evaluation(info, [2, 0, 2, 1], [3, 0, 3, 1]), "val")
+    frame = per_clip(found, ["a", "b", "c"], ["s1", "s2", "s3"], ["milk", "book", "lotion"])
+    assert frame["clip"].to_list() == ["a", "b", "c"]
+    assert frame["subject"].to_list() == ["s1", "s2", "s3"]
+    assert frame["windows"].to_list() == [1, 1, 2]
+    assert frame["action"].to_list() == ["pour", "open", "read"]
+    assert frame["predicted"].to_list() == ["pour", "close", "read"]
+    assert frame["correct"].to_list() == [True, False, True]
+    assert frame["probability"].to_list() == pytest.approx([np.exp(5) / (np.exp(5) + 3)] * 3, rel=1e-6)
+    confusion = found.confusion()
+    assert confusion[1].tolist() == [0, 0, 1, 0]
+    assert confusion.trace() == 2
+    alone = found.tally.spaces[""].error_mm[1] / found.tally.spaces[""].count[1]
+    assert frame["hand_error_mm"][1] == pytest.approx(alone.mean())
+
+
+def test_published_numbers_stand_beside_their_split_alone() -> None:
+    info = dataclasses.replace(tiny_info(), source="h2o")
+    found = {score.metric: score.published for score in scores(evaluation(info, [0, 1], [0, 1]), "val").scores}
+    assert found["action_accuracy"] == 110 / 122
+    assert found["hand_error_left_mm"] is None
+    train = scores(evaluation(info, [0, 1], [0, 1]), "train")
+    assert train.published == {}
+    assert not any(score.published for score in train.scores)
+
+
+def test_the_published_table_is_the_papers() -> None:
+    percent = {key: round(100 * table["action_accuracy"], 2) for key, table in PUBLISHED.items()}
+    assert percent == {("h2o", "val"): 90.16, ("h2o", "test"): 86.36, ("fpha", "test"): 94.09}
+    assert all(name in METRICS for table in PUBLISHED.values() for name in table)

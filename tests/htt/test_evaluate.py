@@ -1,0 +1,144 @@
+"""``python -m htt.evaluate``: the files it leaves, the same from any number of workers, and its errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from htt import console, evaluate
+from htt.config import Config
+from htt.model.htt import HTT
+from htt.testing import tiny_config
+from htt.training import checkpoint, optim
+from htt.training.checkpoint import Progress
+from htt.training.jobs import open_splits
+from htt.training.metric_table import METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def save(folder: Path, config: Config) -> Path:
+    """A checkpoint of an untrained model."""
+    torch.manual_seed(0)
+    info = open_splits(config).info
+    model = HTT(config.model, info)
+    return checkpoint.save(
+        folder, model, optim.optimizer(config.optim, model.parameters()), Progress(1), config, info, {}
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache) -> Path:
+    """A checkpoint whose validation split has several batches."""
+    config = tiny_config(**{"data.synthetic.val_clips": 9, "train.batch_size": 1, "model.action.length": 3})
+    return save(tmp_path_factory.mktemp("evaluate") / "checkpoint", config)
+
+
+def run(*words: object, code: int = 0) -> None:
+    if code:
+        with pytest.raises(SystemExit) as left:
+            console.run(evaluate.Options, evaluate.main, [str(word) for word in words])
+        assert left.value.code == code
+    else:
+        console.run(evaluate.Options, evaluate.main, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained) -> Path:
+    """The folder of an evaluation in this process."""
+    run("--checkpoint", trained, "--split", "val")
+    return trained.parent / "evaluation-val"
+
+
+def test_every_metric_is_written_with_its_interval(evaluated):
+    found = json.loads((evaluated / "metrics.json").read_text())
+    assert (found["source"], found["split"], found["clips"]) == ("synthetic", "val", 9)
+    assert sorted(found["metrics"]) == sorted(METRICS)
+    action = found["metrics"]["action_accuracy"]
+    assert (action["clips"], action["interval"], action["published"]) == (9, "Wilson", None)
+    assert action["low"] <= action["value"] <= action["high"]
+    curve = found["curves"]["hand_auc_ra_left"]
+    assert len(curve["distance_mm"]) == len(curve["fraction"]) == len(curve["low"]) == 21
+
+
+def test_every_clip_has_a_row(evaluated):
+    frame = pl.read_parquet(evaluated / "per_clip.parquet")
+    assert frame["clip"].to_list() == [f"val-{index:05d}" for index in range(9)]
+    found = json.loads((evaluated / "metrics.json").read_text())["metrics"]
+    assert frame["correct"].mean() == pytest.approx(found["action_accuracy"]["value"])
+    assert frame["hand_error_mm"].is_not_null().all()
+
+
+def test_the_report_shows_its_pictures(evaluated):
+    text = (evaluated / "report.md").read_text()
+    assert "# the rendered benchmark, val split" in text
+    assert "| Action accuracy |" in text
+    assert "One clip is 11.11 points" in text
+    for picture in ("pck.png", "confusion.png"):
+        assert f"]({picture})" in text
+        with Image.open(evaluated / picture) as image:
+            assert min(image.size) > 400
+
+
+def test_the_screen_shows_the_numbers_and_where_the_files_are(trained, evaluated, capsys, monkeypatch):
+    monkeypatch.setattr(console.out, "width", 80)
+    run("--checkpoint", trained, "--split", "val")
+    shown = capsys.readouterr().out
+    assert "synthetic, val: 9 clips" in shown
+    assert f"{evaluated}/report.md" in shown.replace("\n", "")
+    assert max(len(line) for line in shown.splitlines() if "hand" in line.lower()) <= 80
+
+
+def on_workers(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "htt.evaluate", "--split", "val", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.ray
+def test_several_workers_give_the_same_bytes(trained, evaluated, tmp_path):
+    done = on_workers("--checkpoint", trained, "--workers", 3, "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    for name in ("metrics.json", "per_clip.parquet"):
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in evaluated.iterdir())
+
+
+@pytest.mark.ray
+def test_an_error_on_a_worker_is_one_sentence(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    done = on_workers("--checkpoint", tmp_path / "checkpoint", "--workers", 2)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: Weights must be a readable .safetensors"), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_mistakes_are_one_sentence(trained, tmp_path, capsys):
+    mistakes = [
+        (["--checkpoint", tmp_path / "none", "--split", "val"], "must be a folder with a checkpoint.json"),
+        (["--checkpoint", trained, "--split", "vall"], "got 'vall'. There are: train, val, test. Did you mean 'val'?"),
+        (["--checkpoint", trained, "--split", "val", "--workers", "0"], "--workers must be 1 or more"),
+        (["--checkpoint", trained, "--split", "val", "--data", tmp_path / "none"], "does not exist"),
+        (["--checkpoint", trained, "--split", "val", "--set", "train.precison=fp32"], "mean 'train.precision'?"),
+        (["--checkpoint", trained / "model.safetensors", "--split", "val"], "add --official"),
+        (["--checkpoint", trained, "--official", "--split", "val"], "--official takes the file of weights"),
+        (["--checkpoint", trained / "model.safetensors", "--official", "--split", "val"], "without data; name"),
+    ]  # fmt: skip
+    for words, message in mistakes:
+        run(*words, code=2)
+        said = capsys.readouterr().err
+        assert message in said, said
+        assert said.count("error:") == 1
+
+
+def test_data_of_another_kind_are_refused_naming_what_differs(trained, capsys):
+    run("--checkpoint", trained, "--split", "val", "--set", "data.synthetic.width=72", code=2)
+    assert "width 64 there, 72 in the data" in capsys.readouterr().err
