@@ -1,0 +1,202 @@
+"""Everything that can be wrong with a submission, found in one go.
+
+Nothing is trusted: a file may be of any size, hold anything, or pretend to be small. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htt.errors import DataError
+from htt.submission.faults import Faults, compare, compare_clips, shown
+from htt.submission.form import LABELS, LAST_ACTION, MODALITY, NUMBERS, POSES, Expected
+
+LARGEST_BYTES = 2**28
+"""Of a file, packed or not: twice what H2O's test split takes with all digits and a line for each number."""
+MOST_VALUES = 10_000_000
+"""In a file: three times what H2O's test split takes."""
+MOST_MEMBERS = 1_000
+"""Of a zip that is looked into."""
+LARGEST_NUMBER = 1e30
+"""Beyond it, numbers of 32 bits are infinite."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a file holds, and what is wrong with it."""
+
+    holds: str
+    """Such as ``hand_poses.json: 242 clips, 23,391 frames``."""
+    faults: list[str]
+    """A line for each; none: it is complete."""
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which keys it was given more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else Counter[str]()
+        self.doubled = [key for key, count in counts.items() if count > 1]
+
+
+class _Unreadable(Exception):  # noqa: N818 - never leaves this file
+    """There is nothing to look at further; says why."""
+
+
+def check(path: Path, expected: Expected) -> Checked:
+    """What is in a submission, zipped or bare, and what is wrong with it.
+
+    Raises:
+        DataError: there is no such file, or it may not be read.
+    """
+    raw = _bytes(path)
+    faults = Faults()
+    try:
+        if path.suffix == ".json":
+            name, text = path.name, raw
+        else:
+            name, text = _member(raw, faults)
+        content = _content(text)
+        kind = name if name in (LABELS, POSES) else _guess(content)
+        if name != kind:
+            faults.file(f"the JSON must be named {LABELS} or {POSES}; it is named {shown(name)}")
+        faults_of_content(kind, content, expected, faults)
+    except _Unreadable as error:
+        faults.file(str(error))
+        return Checked(f"{path.name}: nothing that can be read", faults.lines())
+    return Checked(f"{kind}: {_summary(kind, content)}", faults.lines())
+
+
+def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
+    """Find what is wrong with the content of one of the files.
+
+    Args:
+        kind: which one, by its name.
+        content: what its JSON holds.
+        expected: the clips and frames it should have.
+        faults: takes what is wrong.
+    """
+    _check_doubled(content, "the file", faults)
+    modality = content.get("modality")
+    if modality != MODALITY:
+        what = f"got {shown(modality)}" if "modality" in content else "there is none"
+        faults.file(f'"modality" must be "{MODALITY}"; {what}')
+    clips = {clip: value for clip, value in content.items() if clip != "modality"}
+    (_check_labels if kind == LABELS else _check_poses)(clips, expected, faults)
+
+
+def _check_labels(clips: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
+    compare_clips(clips, expected, faults)
+    for clip, label in clips.items():
+        if type(label) is not int or not 1 <= label <= LAST_ACTION:  # a bool is an int, and no label
+            faults.clip(f"an action must be a whole number of 1 to {LAST_ACTION}, not {shown(label)}", clip)
+
+
+def _check_poses(clips: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
+    numbers: dict[str, list[int]] = {}
+    for clip, frames in clips.items():
+        if not isinstance(frames, dict):
+            faults.clip(f"a clip must be an object of frames, not {shown(frames)}", clip)
+            continue
+        numbers[clip] = []
+        _check_doubled(frames, f"clip {shown(clip)}", faults)
+        for name, values in frames.items():
+            if not re.fullmatch(r"[0-9]{6}\.txt", name):
+                faults.frames("a frame's name must be six digits and .txt", clip, [name])
+                continue
+            number = int(name[:6])
+            numbers[clip].append(number)
+            wrong = _wrong_numbers(values)
+            if wrong:
+                faults.frames(wrong, clip, [number])
+    broken = clips.keys() - numbers.keys()  # has been said; that their frames are missing goes without saying
+    looked_at = {clip: wanted for clip, wanted in expected.frames.items() if clip not in broken}
+    compare(numbers, Expected(looked_at, None if broken else expected.total), faults)
+
+
+def _wrong_numbers(values: Any) -> str | None:
+    """What is wrong with the numbers of a frame, if anything."""
+    if not isinstance(values, list):
+        return f"a frame must be a list of {NUMBERS} numbers, not {shown(values)}"
+    if len(values) != NUMBERS:
+        return f"a frame must have {NUMBERS} numbers, not {len(values)}"
+    wrong = [v for v in values if type(v) not in (float, int) or not -LARGEST_NUMBER < v < LARGEST_NUMBER]
+    return f"numbers must be finite, not {shown(wrong[0])}" if wrong else None
+
+
+def _check_doubled(content: Mapping[str, Any], where: str, faults: Faults) -> None:
+    for key in getattr(content, "doubled", ()):
+        faults.file(f"{where} has {shown(key)} more than once")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"--check must name a file that can be read; {path}: {error.strerror}.") from error
+    if len(raw) > LARGEST_BYTES:
+        raise DataError(f"A submission has at most {LARGEST_BYTES >> 20} MiB; {path} has more. Name another file.")
+    return raw
+
+
+def _member(raw: bytes, faults: Faults) -> tuple[str, bytes]:
+    """Name and text of the one file in a zip."""
+    if raw.count(b"PK\x01\x02") > MOST_MEMBERS:  # before Python makes a thing of each of them
+        raise _Unreadable("a zip must have one member, this one has thousands")
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            members = archive.infolist()
+            if not members:
+                raise _Unreadable("a zip must have one member, this one is empty")
+            chosen = next((member for member in members if member.filename in (LABELS, POSES)), members[0])
+            others = [shown(member.filename) for member in members if member is not chosen]
+            if others:
+                more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+                faults.file(f"a zip must have one member; beside {shown(chosen.filename)} there is "
+                            f"{', '.join(others[:5])}{more}")  # fmt: skip
+            if chosen.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
+                raise _Unreadable("a zip must be stored or deflated; this one is packed in another way")
+            with archive.open(chosen) as file:
+                text = file.read(LARGEST_BYTES + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        raise _Unreadable(f"it must be a zip that can be unpacked; {error}") from error
+    if len(text) > LARGEST_BYTES:
+        raise _Unreadable(f"its JSON must have at most {LARGEST_BYTES >> 20} MiB; it has more")
+    return chosen.filename, text
+
+
+def _content(text: bytes) -> _Object:
+    """The object a JSON text holds."""
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+        raise _Unreadable(f"its JSON must have at most {MOST_VALUES:,} values; it has more")
+    try:
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=_Object)
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable(f"it must hold JSON; {error}") from error
+    if not isinstance(content, _Object):
+        raise _Unreadable(f"its JSON must be an object; it is {shown(content)}")
+    return content
+
+
+def _guess(content: Mapping[str, Any]) -> str:
+    """Which of the files a content of another name is."""
+    return POSES if any(isinstance(value, dict) for value in content.values()) else LABELS
+
+
+def _summary(kind: str, content: Mapping[str, Any]) -> str:
+    clips = [value for clip, value in content.items() if clip != "modality"]
+    if kind == LABELS:
+        actions = len({label for label in clips if type(label) is int})
+        return f"{len(clips):,} clips, {actions} different actions"
+    return f"{len(clips):,} clips, {sum(len(frames) for frames in clips if isinstance(frames, dict)):,} frames"

@@ -1,0 +1,133 @@
+"""What is wrong with a submission, said once for all the clips and frames it is true of."""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from htt.submission.form import Expected
+
+Name = str | int | range
+"""Of a clip, or of one or more frames."""
+
+_LINES = 20
+"""Faults that are listed; the others are counted."""
+_RUNS = 8
+"""Runs of clips or frames that are listed in a line."""
+
+
+class Faults:
+    """Collects what is wrong."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str | None], list[Name]] = {}
+
+    def file(self, what: str) -> None:
+        """Something wrong with the whole file."""
+        self._found.setdefault((what, None), [])
+
+    def clip(self, what: str, clip: str) -> None:
+        """Something wrong with a clip."""
+        self._found.setdefault((what, None), []).append(clip)
+
+    def frames(self, what: str, clip: str, frames: Iterable[Name]) -> None:
+        """Something wrong with frames of a clip, by their numbers, or by their names where those are wrong."""
+        for frame in frames:
+            self._found.setdefault((what, clip), []).append(frame)
+
+    def lines(self) -> list[str]:
+        """``missing: clips 5-9``, ``missing: clip 7: frames 120-131``, ..."""
+        return [f"{what}{_where(clip, names)}" for (what, clip), names in self._found.items()]
+
+
+def runs(names: Iterable[Name]) -> str:
+    """Names and numbers, those that follow one another as one.
+
+    >>> runs([5, "1", 2, range(3, 5), "a"])
+    "1-5, 'a'"
+    """
+    spans, others = [], []
+    for name in names:
+        if isinstance(name, range):
+            spans.append((name.start, name.stop - 1))
+        elif re.fullmatch("0|[1-9][0-9]{0,8}", str(name)):
+            spans.append((int(name), int(name)))
+        else:
+            others.append(shown(name))
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if joined and first <= joined[-1][1] + 1:
+            first, last = joined[-1][0], max(last, joined[-1][1])
+            joined.pop()
+        joined.append((first, last))
+    parts = [str(first) if first == last else f"{first}-{last}" for first, last in joined] + others
+    return ", ".join(parts[:_RUNS]) + (f" and {len(parts) - _RUNS} more" if len(parts) > _RUNS else "")
+
+
+def listed(faults: Sequence[str]) -> str:
+    """Faults, one a line, cut where nobody would read on."""
+    more = len(faults) - _LINES
+    return "\n".join(f"  - {fault}" for fault in [*faults[:_LINES], *([f"and {more} more"] if more > 0 else [])])
+
+
+def shown(value: object) -> str:
+    """A value nobody vouches for, short and without anything a terminal would act on."""
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return json.dumps(value) if value is None or isinstance(value, bool) else reprlib.repr(value)
+
+
+def compare_clips(found: Iterable[str], expected: Expected, faults: Faults) -> None:
+    """Name every clip that is expected and not found, or found and not expected."""
+    there = dict.fromkeys(found)
+    for clip in expected.frames:
+        if clip not in there:
+            faults.clip("missing", clip)
+    for clip in there:
+        if clip not in expected.frames:
+            faults.clip("not expected", clip)
+
+
+def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faults) -> None:
+    """Name every clip and frame that is expected and not found, or found and not expected.
+
+    Args:
+        found: the frame numbers of each clip.
+        expected: those it should have.
+        faults: takes them.
+    """
+    compare_clips(found, expected, faults)
+    total = 0
+    for clip, numbers in found.items():
+        there = sorted(set(numbers))
+        total += len(there)
+        if clip not in expected.frames:
+            continue
+        wanted = expected.frames[clip]
+        if wanted is None and not there:
+            faults.clip("a clip must have frames", clip)
+            continue
+        wanted = range(there[0], there[-1] + 1) if wanted is None else wanted
+        faults.frames("missing", clip, _gaps([number for number in there if number in wanted], wanted))
+        faults.frames("not expected", clip, [number for number in there if number not in wanted])
+    if expected.total is not None and total != expected.total:
+        faults.file(f"there must be {expected.total:,} frames in all, there are {total:,}")
+
+
+def _gaps(there: Sequence[int], wanted: range) -> list[range]:
+    """The runs of wanted numbers that are not there; ``there`` is sorted."""
+    return [range(low + 1, high) for low, high in pairwise([wanted.start - 1, *there, wanted.stop]) if high - low > 1]
+
+
+def _where(clip: str | None, names: Sequence[Name]) -> str:
+    if clip is not None:
+        return f": clip {runs([clip])}: {_plural('frame', names)} {runs(names)}"
+    return f": {_plural('clip', names)} {runs(names)}" if names else ""
+
+
+def _plural(word: str, names: Sequence[Name]) -> str:
+    single = len(names) == 1 and (not isinstance(names[0], range) or len(names[0]) == 1)
+    return word if single else f"{word}s"

@@ -1,0 +1,156 @@
+"""From a model and the clips of a split to the two files."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from htt.batch import Batch, Prediction, window_of_frame
+from htt.config import Config
+from htt.data import files
+from htt.data.clips import Clips
+from htt.errors import CheckpointError, DataError
+from htt.model.htt import HTT
+from htt.submission.check import faults_of_content
+from htt.submission.faults import Faults, compare, listed, runs
+from htt.submission.form import ARCHIVE, LABELS, MODALITY, POSES, Expected, Vote, frame_name
+from htt.training.group import Group
+from htt.training.loop import evaluate
+
+DECIMALS = 6
+"""Of a coordinate: micrometres."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of the clips of a split, by their ids."""
+
+    actions: dict[str, int]
+    """Index of the action of each clip, from 0."""
+    joints_m: dict[str, dict[int, np.ndarray]]
+    """[j 3] of each frame of each clip, by its number; camera space, metres."""
+
+
+def require_frames(clips: Clips, wanted: Expected) -> None:
+    """Look whether every frame of a submission can be predicted at all, before hours go into the others.
+
+    Raises:
+        DataError: lists the clips and frames that are not in the shards.
+    """
+    faults = Faults()
+    compare({id_: clips.frame_numbers(clip).tolist() for clip, id_ in enumerate(clips.ids)}, wanted, faults)
+    if faults.lines():
+        raise DataError(
+            f"A submission needs every frame of every clip; the shards in {clips.root} lack some of '{clips.split}' "
+            f"({clips.root}/left_out.txt says why):\n{listed(faults.lines())}\nMend those files and convert the data "
+            "set again, into a new folder; nothing was written."
+        )
+
+
+def predict(
+    model: HTT,
+    clips: Clips,
+    config: Config,
+    *,
+    device: torch.device | None = None,
+    vote: Vote = "soft",
+    on_frames: Callable[[int], None] | None = None,
+) -> Predicted:
+    """What a model says of every frame and clip of a split.
+
+    Args:
+        model: in eval mode; it is moved to the device.
+        clips: of the split; their actions may be unknown.
+        config: the model's; it says how clips are cut into windows.
+        device: where to compute; none: the CPU.
+        vote: an action by its windows' summed probabilities, or by one vote a window.
+        on_frames: is told how many frames each batch had.
+
+    Raises:
+        CheckpointError: the model gives numbers that are not finite; lists where.
+    """
+    shape = clips.info.joints, 3
+    joints_m = [np.full((count, *shape), np.nan, np.float32) for count in clips.frame_counts.tolist()]
+
+    def take(batch: Batch, prediction: Prediction) -> None:
+        clip_of_frame = batch.clip[window_of_frame(batch.valid)].tolist()
+        found = prediction.joints_m.float().cpu().numpy()
+        for clip, frame, joints in zip(clip_of_frame, batch.frame.tolist(), found, strict=True):
+            joints_m[clip][frame] = joints
+        if on_frames:
+            on_frames(len(clip_of_frame))
+
+    group = Group(device=device or torch.device("cpu"))
+    tally = evaluate(model.to(group.device), clips, config, group=group, on_batch=take).tally()
+    known = {clip for clip, soft in zip(tally.clip.tolist(), tally.soft, strict=True) if np.isfinite(soft).all()}
+    broken = [
+        clips.ids[clip] for clip, joints in enumerate(joints_m) if clip not in known or not np.isfinite(joints).all()
+    ]
+    if broken:
+        raise CheckpointError(
+            f"Predictions must be finite numbers; the model gives others in clips {runs(broken)}. "
+            "Take another checkpoint."
+        )
+    actions = dict(zip(tally.clip.tolist(), tally.actions(vote).tolist(), strict=True))
+    numbers = [clips.frame_numbers(clip).tolist() for clip in range(len(clips))]
+    return Predicted(
+        {id_: actions[clip] for clip, id_ in enumerate(clips.ids)},
+        {id_: dict(zip(numbers[clip], joints_m[clip], strict=True)) for clip, id_ in enumerate(clips.ids)},
+    )
+
+
+def contents(predicted: Predicted) -> dict[str, dict[str, Any]]:
+    """What the files hold, by their names."""
+    labels = {clip: action + 1 for clip, action in predicted.actions.items()}
+    poses = {
+        clip: {frame_name(number): _rounded(joints) for number, joints in frames.items()}
+        for clip, frames in predicted.joints_m.items()
+    }
+    return {LABELS: {"modality": MODALITY, **labels}, POSES: {"modality": MODALITY, **poses}}
+
+
+def write(folder: Path, predicted: Predicted, wanted: Expected) -> list[Path]:
+    """Write both files below ``folder``, each in a folder of its own, or none: their paths.
+
+    Raises:
+        DataError: they would not be complete; lists what is missing.
+        StorageError: the disk is full, or may not be written to.
+    """
+    made = contents(predicted)
+    lines: dict[str, None] = {}  # each once, in order
+    for name, content in made.items():
+        faults = Faults()
+        faults_of_content(name, content, wanted, faults)
+        lines |= dict.fromkeys(faults.lines())
+    if lines:
+        raise DataError(
+            f"A submission must be complete; this one would not be:\n{listed(list(lines))}\n"
+            "Predict all clips of the split; nothing was written."
+        )
+    paths = []
+    for name, content in made.items():
+        path = folder / name.removesuffix(".json") / ARCHIVE
+        with files.replacing(path) as temporary:
+            _zip(temporary, name, content)
+        paths.append(path)
+    return paths
+
+
+def _rounded(joints_m: np.ndarray) -> list[float]:
+    rounded: list[float] = np.round(joints_m.astype(np.float64), DECIMALS).ravel().tolist()
+    return rounded
+
+
+def _zip(path: Path, name: str, content: Mapping[str, Any]) -> None:
+    """One compact JSON in a zip; the same content gives the same bytes."""
+    member = zipfile.ZipInfo(name)  # of 1980, whatever the clock says
+    member.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, json.dumps(content, separators=(",", ":"), allow_nan=False))

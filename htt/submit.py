@@ -1,0 +1,119 @@
+"""Predict H2O's test split and write the files its server takes, or check such a file.
+
+::
+
+    python -m htt.submit --checkpoint runs/<name>/checkpoint --data SHARDS --out submission
+    python -m htt.submit --checkpoint htt_h2o.pth --official --data SHARDS --out submission
+    python -m htt.submit --check submission/hand_poses/answer.zip --data SHARDS
+
+Writes ``action_labels/answer.zip`` and ``hand_poses/answer.zip`` below ``--out``; an incomplete one is refused. A file
+that is checked may be any, zipped or bare; with ``--data`` its frames are compared with those of the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from htt import console
+from htt.config import override, parse_set
+from htt.errors import ConfigError, DataError, storage_errors
+from htt.submission.check import check
+from htt.submission.faults import Faults, compare, listed
+from htt.submission.form import H2O_TEST, Expected, Vote, expected
+
+if TYPE_CHECKING:
+    from htt.submission.make import Predicted
+
+
+@dataclass
+class Options(console.Options):
+    """Predict H2O's test split and write the files its server takes, or check such a file."""
+
+    checkpoint: Path | None = None
+    """Folder of a checkpoint; with --official the authors' file."""
+    data: Path | None = None
+    """Folder of H2O's shards."""
+    official: bool = False
+    """The checkpoint is one the authors of HTT released."""
+    out: Path = Path("submission")
+    """Folder for the two files."""
+    split: str = "test"
+    """The split to predict."""
+    set: console.Assignments = field(default_factory=list)
+    """Change a field of the prediction, as in --set train.precision=fp32; repeat for more."""
+    vote: Vote = "soft"
+    """How a clip's windows decide on its action: by summed probabilities, or (hard) one vote each."""
+    check: Path | None = None
+    """A file to check: answer.zip, action_labels.json or hand_poses.json."""
+
+
+def main(options: Options) -> None:
+    """Predict and write, or check."""
+    if options.check is not None:
+        if options.checkpoint is not None or options.official:
+            raise ConfigError("--check looks at a file that is there; leave out --checkpoint and --official.")
+        _check(options.check, expected(options.data, options.split) if options.data else H2O_TEST)
+    elif options.checkpoint is None or options.data is None:
+        raise ConfigError("Name a --checkpoint and the --data to predict, or a file to --check.")
+    else:
+        _submit(options, options.checkpoint, options.data)
+
+
+def _submit(options: Options, checkpoint: Path, data: Path) -> None:
+    from htt.submission.make import write  # needs torch, which takes a second; checking does not
+
+    wanted = expected(data, options.split)
+    predicted = _predicted(options, checkpoint, data, wanted)
+    for path in write(options.out, predicted, wanted):
+        size = path.stat().st_size / 1e6
+        console.out.print(f"{path}  {check(path, wanted).holds}, {size:.1f} MB", markup=False)
+    console.out.print("Both hold every frame of the data. H2O's server closed in January 2026: see docs/benchmarks.md.")
+    faults = Faults()
+    compare({clip: numbers or () for clip, numbers in wanted.frames.items()}, H2O_TEST, faults)
+    if options.split == "test" and faults.lines():
+        console.out.print(f"note: the data are not H2O's whole test split:\n{listed(faults.lines())}", markup=False)
+
+
+def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected) -> Predicted:
+    from htt.data.clips import open_split
+    from htt.submission.make import predict, require_frames
+    from htt.training.group import best_device
+    from htt.training.trained import open_trained
+
+    clips = open_split(data, options.split)
+    require_frames(clips, wanted)
+    model, config = open_trained(checkpoint, clips.info, official=options.official)
+    config = override(config, parse_set(options.set))
+    _make_folder(options.out)
+    device = best_device()
+    console.out.print(f"Predicting {len(clips)} clips of '{options.split}' on the {device.type} ...", markup=False)
+    with console.Counting("Predicting", int(clips.frame_counts.sum()), "frames") as counting:
+        return predict(model, clips, config, device=device, vote=options.vote, on_frames=counting.advance)
+
+
+def _make_folder(out: Path) -> None:
+    """A folder that cannot be is said before hours of predicting."""
+    with storage_errors(out):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(f"--out must be a folder; {error.filename} is a file. Choose another.") from error
+
+
+def _check(path: Path, wanted: Expected) -> None:
+    found = check(path, wanted)
+    against = f"{len(wanted.frames)} clips" + (" of H2O's test split" if wanted is H2O_TEST else "")
+    console.out.print(f"{found.holds}; compared with {against}", markup=False)
+    if found.faults:
+        raise DataError(
+            f"A submission must be complete and in H2O's form; {path} has {len(found.faults)} "
+            f"fault{'s' if len(found.faults) > 1 else ''}:\n{listed(found.faults)}\n"
+            "Make it again: python -m htt.submit --checkpoint CHECKPOINT --data SHARDS."
+        )
+    console.out.print("complete")
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

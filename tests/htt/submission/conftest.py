@@ -1,0 +1,87 @@
+"""Small shards as H2O's test split gives them, and a tiny model trained for them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+
+from htt.data import manifest, shards
+from htt.data.source import ClipRecord
+from htt.data.sources.h2o import ACTIONS, OBJECTS
+from htt.info import DataInfo
+from htt.model.htt import HTT
+from htt.testing import tiny_config
+from htt.training import checkpoint
+
+WIDTH, HEIGHT = 64, 36
+TEST_CLIPS = {"1": range(20), "2": range(109, 114), "3": range(40, 41)}
+INFO = DataInfo("h2o", ACTIONS, OBJECTS, 2, WIDTH, HEIGHT)
+
+
+@pytest.fixture(scope="session")
+def write_h2o() -> Callable[..., Path]:
+    """Writes shards of a test split: without actions, and without the frames ``left_out``."""
+    return _write
+
+
+@pytest.fixture(scope="session")
+def h2o(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete test split."""
+    return _write(tmp_path_factory.mktemp("h2o"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a tiny model, whose windows are shorter than the longest clip."""
+    torch.manual_seed(1)
+    config = tiny_config(**{"data.source": "h2o", "data.spacing": 2})
+    model = HTT(config.model, INFO)
+    optimizer = torch.optim.Adam(model.parameters())
+    folder = tmp_path_factory.mktemp("trained") / "checkpoint"
+    return checkpoint.save(folder, model, optimizer, checkpoint.Progress(1), config, INFO, {})
+
+
+def _write(root: Path, left_out: dict[str, set[int]] | None = None, source: str = "h2o") -> Path:
+    writer = shards.ShardWriter(root, "test")
+    for id_, wanted in TEST_CLIPS.items():
+        numbers = [number for number in wanted if number not in (left_out or {}).get(id_, ())]
+        if numbers:
+            writer.add(_record(id_, numbers))
+    shard = writer.close()
+    manifest.write(
+        root,
+        manifest.Manifest(
+            source=source,
+            actions=list(ACTIONS),
+            objects=list(OBJECTS),
+            hands=2,
+            width=WIDTH,
+            height=HEIGHT,
+            quality=92,
+            pixels="noise",
+            splits={"test": [shard] if shard else []},
+            wanted={"test": [manifest.Wanted(id=id_, first=f.start, frames=len(f)) for id_, f in TEST_CLIPS.items()]},
+        ),
+    )
+    return root
+
+
+def _record(id_: str, numbers: list[int]) -> ClipRecord:
+    random = np.random.default_rng(int(id_))
+    images = random.integers(0, 256, (len(numbers), HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return ClipRecord(
+        id=id_,
+        subject="subject4",
+        action=-1,
+        object=-1,
+        intrinsics=np.array([[60.0, 0, 32], [0, 61, 18], [0, 0, 1]]),
+        width=WIDTH,
+        height=HEIGHT,
+        frame_numbers=numbers,
+        jpegs=[simplejpeg.encode_jpeg(image, 92) for image in images],
+        joints_m=np.zeros((len(numbers), 42, 3), np.float32),
+        hand_valid=np.zeros((len(numbers), 2), bool),
+    )
