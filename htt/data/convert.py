@@ -57,12 +57,7 @@ def main(options: Options) -> None:
     making = Making(options.width, options.height, options.quality)
     title = f"Converting {source.name}"
     made, _ = convert(source, options.out, making, workers=options.workers, title=title, keys=keys)
-    told = [
-        *summary.lines(options.out, made),
-        "",
-        "Search on them with:",
-        f"  {_next_command(source.name, options.out)}",
-    ]
+    told = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
     console.out.print(reading.printable("\n".join(told)), markup=False)
 
 
@@ -110,9 +105,11 @@ def _say_found(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> None:
         console.out.print(f"note: {difference}", markup=False)
 
 
-def _next_command(source: str, out: Path) -> str:
-    space = "quick" if source == MADE_HERE else "paper"
-    return f"python tune/search.py --space {space} --set data.source={source} --set {shlex.quote(f'data.root={out}')}"
+def _next_commands(source: str, out: Path) -> list[str]:
+    data = f"--set data.source={source} --set {shlex.quote(f'data.root={out}')}"
+    if source == MADE_HERE:
+        return [f"  python tune/search.py {data}"]
+    return [f"  python cluster/launch.py --preset paper {data}", f"  python tune/search.py --space paper {data}"]
 
 
 if __name__ == "__main__":

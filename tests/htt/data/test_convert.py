@@ -124,15 +124,16 @@ def test_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ["val", "3", "14", f"{sizes[1]:.1f}", "0", "1", "3"],
         ["all", "5", "21", f"{sum(sizes):.1f}", "0", "2", "5"],
     ]
-    assert first[table + 5 : -3] == [
+    assert first[table + 5 : -4] == [
         "What was wrong, with an example of each kind:",
         "  5 x hands not known: subject1/h1/0/cam4/hand_pose/000003.txt is missing",
         "  2 x frame left out: subject1/h1/0/cam4/rgb/000001.png is missing",
         f"All 7 are listed in {out / 'left_out.txt'}.",
     ]
-    assert first[-3:] == [
+    assert first[-4:] == [
         "",
-        "Search on them with:",
+        "Next:",
+        f"  python cluster/launch.py --preset paper --set data.source=h2o --set 'data.root={out}'",
         f"  python tune/search.py --space paper --set data.source=h2o --set 'data.root={out}'",
     ]
     assert _run(*words) == 0
