@@ -80,11 +80,11 @@ def _label(words: list[str], labelled: bool, actions: int) -> Label:
     return Label(words[0], words[1], action, first, last)
 
 
-def poses(path: Path) -> dict[str, set[int]]:
-    """The frames of each recording that a pose list names, of the head camera.
+def poses(path: Path) -> dict[str, set[int]] | None:
+    """The frames of each recording that a pose list names, of the head camera; None if it is no such list at all.
 
     Raises:
-        DataError: it cannot be read; or lists every line that names no frame.
+        DataError: it cannot be read; or lists every line that names no frame, where others do.
     """
     found: dict[str, set[int]] = {}
     faults = []
@@ -94,6 +94,8 @@ def poses(path: Path) -> dict[str, set[int]]:
             found.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
         elif not match and line.strip():
             faults.append(f"line {number}: '{line.strip()[:80]}' is no frame such as subject1/h1/0/cam4/rgb/000000.png")
+    if faults and not found:
+        return None  # of a form that is not known here; hand_pose itself says which frames have one
     _refuse(path, "must list one frame a line", faults)
     return found
 

@@ -108,7 +108,7 @@ class H2OSource:
             root = reading.printable(self.root)
             raise DataError(f"H2O must have the label file action_{split}.txt; {root} has none. Check --root.")
         labels = _h2o_lists.labels(path, len(ACTIONS))
-        pose_list = self.root / "label_split" / f"pose_{split}.txt"
+        pose_list = self._pose_list(split)
         listed = _h2o_lists.poses(pose_list) if os.path.lexists(pose_list) else None
         keys = []
         for label in labels:
@@ -156,7 +156,13 @@ class H2OSource:
             total = sum(key.frames for key in keys)
             if (len(keys), total) != (clips, frames):
                 lines.append(f"{split}: {len(keys)} clips, {total:,} frames; published are {clips} and {frames:,}")
+            pose_list = self._pose_list(split)
+            if os.path.lexists(pose_list) and _h2o_lists.poses(pose_list) is None:
+                lines.append(f"{split}: {pose_list.name} names no frame in a form known here; it is not used")
         return lines
+
+    def _pose_list(self, split: str) -> Path:
+        return self.root / "label_split" / f"pose_{split}.txt"
 
     def _label_file(self, split: str) -> Path | None:
         paths = [self.root / folder / f"action_{split}.txt" for folder in _LABEL_FOLDERS]

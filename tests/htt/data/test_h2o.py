@@ -210,6 +210,17 @@ def test_joints_in_another_unit_are_no_joints(root: Path) -> None:
     assert f"{TRAIN}/hand_pose/000000.txt has wrong numbers (a joint is " in problems[0]
 
 
+def test_a_pose_list_of_another_form_is_not_used_and_that_is_said(tmp_path: Path) -> None:
+    write_h2o(tmp_path, {"train": rows("train", 438)}, width=64, height=36, pose_lists=True)
+    (tmp_path / "label_split/pose_train.txt").write_text("frame;recording\n404;subject2\n")
+    source = open_source("h2o", tmp_path)
+    (key,) = source.clips("train")
+    record, problems = source.read(key, 64, 36, 92)
+    assert record is not None
+    assert (record.hand_valid.all(), problems) == (True, [])
+    assert "train: pose_train.txt names no frame in a form known here; it is not used" in source.differences()
+
+
 def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
     (true,) = write_h2o(tmp_path, {"train": rows("train", 438)}, width=64, height=36, pose_lists=True)
     record, problems = read(tmp_path, "438")
