@@ -293,7 +293,7 @@ def override(config: ConfigT, values: Mapping[str, Value]) -> ConfigT:
     valid, faults = _validate(type(config), plain)
     problems += faults
     if problems or valid is None:
-        raise ConfigError(_as_list(problems))
+        raise ConfigError.of(problems)
     return valid
 
 
@@ -301,7 +301,7 @@ def from_plain(plain: Mapping[str, Any], kind: type[ConfigT] = Config) -> Config
     """A configuration from nested plain data, as ``model_dump`` or a YAML file gives it."""
     valid, problems = _validate(kind, plain)
     if problems or valid is None:
-        raise ConfigError(_as_list(problems))
+        raise ConfigError.of(problems)
     return valid
 
 
@@ -351,7 +351,7 @@ def parse_set(assignments: list[str]) -> dict[str, Value]:
         else:
             values[path.strip()] = _parse_value(text)
     if problems:
-        raise ConfigError(_as_list(problems))
+        raise ConfigError.of(problems)
     return values
 
 
@@ -405,9 +405,3 @@ def _sentence(fault: Any, known: list[str]) -> str:
     if fault["type"] == "value_error":
         return text if text.startswith("model.") else f"{path}: {text}"
     return f"{path}: {text}; got {fault['input']!r}"
-
-
-def _as_list(problems: list[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    return f"{len(problems)} values cannot be:\n" + "\n".join(f"  - {problem}" for problem in problems)

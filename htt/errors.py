@@ -39,6 +39,22 @@ class UserError(HTTError):
 class ConfigError(UserError):
     """A configuration, space or override breaks a rule."""
 
+    @classmethod
+    def of(cls, faults: Sequence[str]) -> ConfigError:
+        """One error for all faults, each a sentence."""
+        if len(faults) == 1:
+            return cls(faults[0])
+        error = cls(f"{len(faults)} values cannot be:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        error._faults = list(faults)
+        return error
+
+    @property
+    def faults(self) -> list[str]:
+        """Each fault by itself."""
+        return self._faults or [str(self)]
+
+    _faults: list[str] | None = None
+
 
 class DataError(UserError):
     """Data are missing, broken, or not what their manifest promises."""

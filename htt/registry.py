@@ -68,7 +68,7 @@ def check_plugins(config: Config) -> None:
         if name not in known and not (path == FREE and is_free(name)):
             problems.append(f"{path}: there is no '{name}'. There are: {', '.join(known)}.{did_you_mean(name, known)}")
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError.of(problems)
 
 
 def is_free(name: str) -> bool:

@@ -233,8 +233,7 @@ def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
     try:
         check_plugins(override(base, values))
     except ConfigError as error:
-        lines = str(error).splitlines()
-        return lines if len(lines) == 1 else [line.strip().removeprefix("- ") for line in lines[1:]]
+        return error.faults
     return []
 
 

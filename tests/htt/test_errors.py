@@ -1,6 +1,7 @@
 """Errors: their sentences and their exit codes."""
 
 import errno
+import pickle
 
 import pytest
 
@@ -19,8 +20,6 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
 
 
 def test_it_survives_the_way_back_from_a_worker():
-    import pickle
-
     error = pickle.loads(pickle.dumps(errors.NonFiniteLossError(3, 17, ["action"])))
     assert (error.epoch, error.step, error.terms) == (3, 17, ("action",))
 
@@ -66,3 +65,11 @@ def test_debug_shows_the_traceback():
 
     with pytest.raises(errors.DataError):
         console.run(console.Options, main, ["--debug"])
+
+
+def test_several_faults_are_one_error_that_keeps_them_apart():
+    error = errors.ConfigError.of(["a must be 1", "b must be 2"])
+    assert str(error) == "2 values cannot be:\n  - a must be 1\n  - b must be 2"
+    assert pickle.loads(pickle.dumps(error)).faults == ["a must be 1", "b must be 2"]
+    assert errors.ConfigError.of(["a must be 1"]).faults == ["a must be 1"]
+    assert str(errors.ConfigError.of(["a must be 1"])) == "a must be 1"

@@ -28,7 +28,7 @@ def test_every_name_of_a_configuration_is_checked_at_once():
     wrong = {"model.pose.block": "transfomer", "data.source": "h3o", "model.backbone.name": "resnet19"}
     with pytest.raises(ConfigError) as caught:
         registry.check_plugins(override(Config(), wrong))
-    assert str(caught.value).splitlines() == [
+    assert caught.value.faults == [
         "data.source: there is no 'h3o'. There are: fpha, h2o, synthetic. Did you mean 'h2o'?",
         "model.backbone.name: there is no 'resnet19'. There are: resnet18, resnet_tiny. Did you mean 'resnet18'?",
         "model.pose.block: there is no 'transfomer'. There are: identity, lstm, mean, transformer. "

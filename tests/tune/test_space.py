@@ -110,3 +110,12 @@ def test_spaces_results_and_reports_need_neither_torch_nor_ray():
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_every_unknown_plug_in_of_a_space_is_named():
+    space = Space({"optim.lr": LogUniform(1e-4, 1e-3)}, base={})
+    base = override(Config(), {"model.pose.block": "transfomer", "data.source": "h3o"})
+    with pytest.raises(ConfigError) as caught:
+        space.check(base)
+    assert "there is no 'transfomer'" in str(caught.value)
+    assert "there is no 'h3o'" in str(caught.value)
