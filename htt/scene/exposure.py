@@ -11,10 +11,10 @@ import numpy as np
 
 from htt.scene.shading import Camera
 
-_NOISE = (0.008, 0.05)
+_NOISE = (0.008, 0.03)
 """Deviation of a pixel's noise in the brightest and in the dimmest room."""
 _NOISE_FIELDS = 8
-_HUNTING = 0.10
+_HUNTING = 0.15
 """Deviation of a frame's exposure from the clip's, in the dimmest room."""
 _SHUTTER = (0.2, 0.7)
 """How much of the time between two frames the shutter is open, from the brightest to the dimmest room."""

@@ -9,13 +9,13 @@ from htt.scene.motion import wander
 from htt.scene.rotations import looking
 from htt.scene.shading import Camera
 
-_FOCAL = 0.70
-"""Focal length in image widths: 71 degrees across. A head camera's, and hands that work at the side leave the view."""
+_FOCAL = 0.80
+"""Focal length in image widths: 64 degrees across. A head camera's, and hands that work at the side leave the view."""
 _GAZE_M = np.array([0.0, 0.04, 0.06])
 _GLANCES = 2
 """Most glances of a clip."""
-_GLANCE_M = (0.12, 0.28)
-"""How far aside on the table the head looks then: 10 to 23 degrees, so that one hand or both are half out of view."""
+_GLANCE_M = (0.10, 0.25)
+"""How far aside on the table the head looks then: 9 to 21 degrees, so that one hand or both are half out of view."""
 _GLANCE_S = (0.12, 0.3)
 """Half the length of a glance, s."""
 FRAME_RATE = 15.0

@@ -42,7 +42,7 @@ KINDS = {
     "chips": Kind((0.074, 0.074, 0.190), (0.85, 0.20, 0.15), (0.95, 0.80, 0.15), round=True),
     "cappuccino": Kind((0.090, 0.060, 0.115), (0.75, 0.60, 0.40), (0.45, 0.15, 0.20)),
 }
-_LOOK_ALIKES = 0.3
+_LOOK_ALIKES = 0.2
 """Share of the instances that have the usual colours of another noun: colour is a hint, the shape is what counts."""
 
 

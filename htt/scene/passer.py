@@ -12,13 +12,13 @@ from htt.scene.hands import Hand, HandPose, finger_angles
 from htt.scene.head import FRAME_RATE
 from htt.scene.rotations import minimum_jerk
 
-_OFTEN = 0.7
+_OFTEN = 0.8
 """Share of the clips in which somebody reaches across."""
 _MOST = 2
 """Most times in a clip."""
-_STAYS_S = (0.25, 0.5)
+_STAYS_S = (0.2, 0.4)
 """Half the time from the arm's appearing to its being gone, s."""
-_OUTSIDE_M, _ABOVE_M = 0.62, (0.20, 0.27)
+_OUTSIDE_M, _ABOVE_M = 0.62, (0.24, 0.32)
 _RELAXED = (0.2, 0.25, 0.3, 0.32, 0.35)
 
 
@@ -37,7 +37,7 @@ def reach_across(hands: tuple[Hand, Hand], frames: int, rng: np.random.Generator
         return None
     from_right = rng.random() < 0.5
     hand, side = hands[0 if from_right else 1], 1.0 if from_right else -1.0
-    inside = np.array([side * rng.uniform(-0.12, 0.02), rng.uniform(-0.16, -0.04), rng.uniform(*_ABOVE_M)])
+    inside = np.array([side * rng.uniform(-0.12, 0.02), rng.uniform(-0.20, -0.10), rng.uniform(*_ABOVE_M)])
     outside = np.array([side * _OUTSIDE_M, inside[1] + rng.uniform(0.0, 0.1), inside[2] + rng.uniform(0.0, 0.05)])
     here = _presence(frames, rng)
     palm = outside + (inside - outside) * here[:, None]

@@ -12,9 +12,9 @@ import numpy as np
 
 from htt.scene.rotations import smooth_step
 
-ABORTED = 0.5
+ABORTED = 0.3
 """Share of the clips in which a first attempt is given up."""
-PAUSED = 0.5
+PAUSED = 0.4
 """Share of the clips in which everything stops for a while."""
 _GIVEN_UP, _LEAST_RETREAT = (0.4, 0.95), 0.3
 """The phase at which an attempt may be given up, and how far back the hand goes at least."""

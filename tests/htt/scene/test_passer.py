@@ -11,8 +11,8 @@ def visits(count=200, frames=45):
     return [reach_across(HANDS, frames, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_somebody_comes_in_seven_of_ten_clips():
-    assert 0.6 < np.mean([visit is not None for visit in visits()]) < 0.8
+def test_somebody_comes_in_four_of_five_clips():
+    assert 0.7 < np.mean([visit is not None for visit in visits()]) < 0.9
 
 
 def test_from_the_left_comes_a_right_hand_and_from_the_right_a_left_one():
@@ -29,8 +29,8 @@ def test_the_arm_is_gone_most_of_the_time_and_comes_between_the_eyes_and_the_wor
     inside = np.abs(wrists[..., 0]) < 0.3
     assert inside.any(axis=1).mean() > 0.9
     assert 0.1 < inside.mean() < 0.45
-    assert wrists[inside][:, 2].min() > 0.15
-    assert wrists[inside][:, 2].max() < 0.35
+    assert wrists[inside][:, 2].min() > 0.2
+    assert wrists[inside][:, 2].max() < 0.42
 
 
 def test_it_moves_as_one_and_without_a_jump():

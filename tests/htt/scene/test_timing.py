@@ -23,16 +23,16 @@ def test_a_clip_ends_half_a_motion_further_than_it_began():
     assert max(gained) < 1.0
 
 
-def test_half_of_the_clips_hold_an_aborted_attempt():
+def test_three_of_ten_clips_hold_an_aborted_attempt():
     retreats = [np.maximum.accumulate(phase) - phase for phase in many()]
     aborted = [retreat.max() > 0.25 for retreat in retreats]
-    assert 0.4 < np.mean(aborted) < 0.6
+    assert 0.22 < np.mean(aborted) < 0.38
     assert max(retreat.max() for retreat, happened in zip(retreats, aborted, strict=True) if not happened) < 1e-9
 
 
-def test_half_of_the_clips_hold_a_pause():
+def test_four_of_ten_clips_hold_a_pause():
     still = [(np.abs(np.diff(phase)) < 1e-12).sum() for phase in many()]
-    assert 0.4 < np.mean([count > 8 for count in still]) < 0.6
+    assert 0.3 < np.mean([count > 8 for count in still]) < 0.5
 
 
 def test_clips_begin_and_end_within_the_motion():

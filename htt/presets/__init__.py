@@ -1,0 +1,1 @@
+"""Named configurations: each module holds ``PRESET``, what it changes in ``Config()``; its file name is its name."""
