@@ -3,7 +3,7 @@
 ``plan`` says which clips there are, ``render`` draws one. Everything in a clip follows from its plan: exact joints in
 camera space, intrinsics, object and action as in H2O. The road from a seed to pixels::
 
-    programs (verbs as key frames), timing -> motion -> stage (all vertices of the clip) -> raster -> shading -> exposure
+    programs (verbs as key frames), timing -> motion -> stage (all vertices) -> raster -> shading -> exposure
     skeleton -> hand_surface -> hand_mesh -> hands ;  grasp: hands meet objects ;  subject, room: who and where ;
     head: where the camera looks ;  passer: somebody beside
 
