@@ -3,8 +3,9 @@
 ``plan`` says which clips there are, ``render`` draws one. Everything in a clip follows from its plan: exact joints in
 camera space, intrinsics, object and action as in H2O. The road from a seed to pixels::
 
-    programs (verbs as key frames) -> motion -> stage (all vertices of the clip) -> raster -> shading
-    skeleton -> hand_surface -> hand_mesh -> hands ;  grasp: hands meet objects ;  subject, room: who and where
+    programs (verbs as key frames), timing -> motion -> stage (all vertices) -> raster -> shading -> exposure
+    skeleton -> hand_surface -> hand_mesh -> hands ;  grasp: hands meet objects ;  subject, room: who and where ;
+    head: where the camera looks ;  passer: somebody beside
 
 Hands, objects and rooms come from formulas in these files; no third-party asset is used.
 """

@@ -10,14 +10,15 @@ import numpy as np
 from htt.camera import project, resized
 from htt.errors import ConfigError, did_you_mean
 from htt.hand import HANDS, JOINTS_PER_HAND
+from htt.scene import exposure
 from htt.scene.objects import OBJECTS
-from htt.scene.programs import ACTIONS, VERB_AND_NOUN
+from htt.scene.programs import ACTIONS, MOTIONS, VERB_AND_NOUN
 from htt.scene.raster import NEAR_M, Fragments, rasterise
 from htt.scene.shading import background, surface
 from htt.scene.stage import Stage, set_stage
 from htt.scene.subject import SUBJECTS
 
-VERSION = 1
+VERSION = 3
 """Raised whenever the pixels or labels of a plan change; caches of rendered clips depend on it."""
 
 SPLITS = tuple(SUBJECTS)
@@ -27,7 +28,6 @@ _SHORTEST = 0.6
 """A clip lasts between this share of the asked length and all of it."""
 _SAMPLES = 2
 """Points of surface across a pixel, which smooths the outlines."""
-_NOISE, _NOISE_FIELDS = 0.012, 8
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ class RenderedClip:
 def plan(clips: Mapping[str, int], frames: int, seed: int) -> list[ClipPlan]:
     """The clips of a benchmark.
 
-    Actions take turns in a seeded order. Subjects and seeds (hence rooms, objects, head paths) of splits never meet.
+    Actions take turns in a seeded order; "grab milk" and "place milk" of one round are one motion, once as it is and
+    once backwards, so that nothing but the order of their frames tells them apart. Subjects and seeds (hence rooms,
+    objects, head paths) of splits never meet.
 
     Args:
         clips: Number of clips of each split, by its name.
@@ -96,18 +98,21 @@ def plan(clips: Mapping[str, int], frames: int, seed: int) -> list[ClipPlan]:
 
 
 def _plan_split(split: str, count: int, frames: int, seed: int) -> list[ClipPlan]:
-    number, subjects = SPLITS.index(split), SUBJECTS[split]
-    rng = np.random.default_rng([seed, number])
-    order = rng.permutation(len(ACTIONS))
-    first = number * _SEEDS_PER_SPLIT
-    plans = []
-    for index in range(count):
-        # A step to the next subject after each round: no action always meets the same one.
-        person = subjects[(index + index // len(ACTIONS)) % len(subjects)]
-        length = max(1, round(frames * rng.uniform(_SHORTEST, 1.0)))
-        clip_seed = first + int(rng.integers(_SEEDS_PER_SPLIT))
-        plans.append(ClipPlan(split, index, person, clip_seed, int(order[index % len(ACTIONS)]), length))
-    return plans
+    number = SPLITS.index(split)
+    order = np.random.default_rng([seed, number]).permutation(len(ACTIONS)).tolist()
+    drawn = (_draw(split, index, order[index % len(ACTIONS)], frames, seed) for index in range(count))
+    return list(drawn)
+
+
+def _draw(split: str, index: int, action: int, frames: int, seed: int) -> ClipPlan:
+    """One clip. Two actions that undo each other share subject, seed and length in each round of all actions."""
+    motion, round_, number, subjects = MOTIONS[action], index // len(ACTIONS), SPLITS.index(split), SUBJECTS[split]
+    rng = np.random.default_rng([seed, number, round_, motion])
+    # A step to the next subject after each round: no action always meets the same one.
+    person = subjects[(motion + round_) % len(subjects)]
+    length = max(1, round(frames * rng.uniform(_SHORTEST, 1.0)))
+    clip_seed = number * _SEEDS_PER_SPLIT + int(rng.integers(_SEEDS_PER_SPLIT))
+    return ClipPlan(split, index, person, clip_seed, action, length)
 
 
 def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
@@ -119,14 +124,11 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
     _check_size(width, height)
     _check_clip(plan)
     stage = set_stage(plan.action, plan.subject, plan.seed, plan.frames, width, height)
-    rng = np.random.default_rng([plan.seed, plan.action, width, height])
-    noise = (_NOISE * rng.standard_normal((_NOISE_FIELDS, height * width, 3))).astype(np.float32)
-    which = rng.integers(_NOISE_FIELDS, size=plan.frames)
-    images = [draw(stage, frame) + noise[which[frame]] for frame in range(plan.frames)]
-    pixels = np.stack([(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8) for image in images])
+    film = exposure.load(stage.cameras, np.random.default_rng([plan.seed, plan.action, width, height]))
+    pixels = [film.develop(draw(stage, frame), frame) for frame in range(plan.frames)]
     matrix = stage.cameras[0].matrix
     return RenderedClip(
-        pixels.reshape(plan.frames, height, width, 3),
+        np.stack(pixels),
         stage.joints_m.astype(np.float32),
         matrix,
         hands_in_view(stage.joints_m, matrix, width, height),

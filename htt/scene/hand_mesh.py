@@ -44,7 +44,7 @@ class HandMesh:
     tints: dict[str, np.ndarray]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def hand_mesh(shape: HandShape, coarseness: float = 1.0) -> HandMesh:
     """The mesh of a hand; ``coarseness`` scales the distance between vertices (0.2-0.5 s the first time)."""
     surface = HandSurface(shape)

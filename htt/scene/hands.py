@@ -32,6 +32,10 @@ class HandPose:
     origins_m: np.ndarray
     joints_m: np.ndarray
 
+    def reversed(self) -> HandPose:
+        """The same from its end to its start."""
+        return HandPose(self.rotations[::-1], self.origins_m[::-1], self.joints_m[::-1])
+
 
 class Hand:
     """One hand of one subject.

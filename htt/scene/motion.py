@@ -16,6 +16,7 @@ from htt.scene.hands import Hand
 from htt.scene.objects import Thing, knob
 from htt.scene.programs import Program, Role
 from htt.scene.rotations import about, blend, minimum_jerk
+from htt.scene.timing import timing
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _OPEN_CLOSURE = 0.12
@@ -39,6 +40,10 @@ class Path:
         """The movement seen in the mirror x -> -x."""
         return Path(_MIRROR @ self.rotation @ _MIRROR, self.place_m @ _MIRROR)
 
+    def reversed(self) -> Path:
+        """The movement from its end to its start."""
+        return Path(self.rotation[::-1], self.place_m[::-1])
+
 
 @dataclass(frozen=True)
 class HandPath:
@@ -51,6 +56,10 @@ class HandPath:
     def mirrored(self) -> HandPath:
         """The same movement by the other hand, in the mirror."""
         return HandPath(self.palm.mirrored(), self.angles, self.elbow_m @ _MIRROR)
+
+    def reversed(self) -> HandPath:
+        """The same movement from its end to its start."""
+        return HandPath(self.palm.reversed(), self.angles[::-1], self.elbow_m)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,12 @@ class Performance:
             self.cup_m @ _MIRROR,
         )
 
+    def reversed(self) -> Performance:
+        """The same from its end to its start: exactly the same moments in the other order."""
+        return Performance(
+            self.thing.reversed(), self.part.reversed(), self.left.reversed(), self.right.reversed(), self.cup_m
+        )
+
 
 def play(
     program: Program, backwards: bool, thing: Thing, hands: Sequence[Hand], frames: int, rng: np.random.Generator
@@ -88,7 +103,6 @@ def play(
         rng: Draws places, timing and small variations.
     """
     moment = timing(frames, rng)
-    moment = 1.0 - moment if backwards else moment
     places = layout(rng)
     object_path, part_path = _thing_paths(program, thing, moment, places, rng)
     targets = {
@@ -105,19 +119,8 @@ def play(
     support, lead = paths
     if program.oscillation is not None:
         lead = _oscillating(lead, program, moment, frames, rng)
-    return Performance(object_path, part_path, support, lead, places["cup"])
-
-
-def timing(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """The phase [t] of each frame: uneven speed, one hesitation, sometimes a late start or an early end."""
-    fine = np.linspace(0.0, 1.0, 257)
-    middle, width, depth = rng.uniform(0.2, 0.8), rng.uniform(0.04, 0.12), rng.uniform(0.0, 0.9)
-    speed = 1.0 + rng.uniform(-0.35, 0.35) * np.cos(np.pi * fine) - depth * np.exp(-(((fine - middle) / width) ** 2))
-    travelled = np.concatenate([[0.0], np.cumsum(0.5 * (speed[1:] + speed[:-1]))])
-    start, end = rng.uniform(0.0, 0.08), rng.uniform(0.93, 1.0)
-    phase = start + (end - start) * travelled / travelled[-1]
-    moments: np.ndarray = np.interp((np.arange(frames) + 0.5) / frames, fine, phase)
-    return moments
+    performance = Performance(object_path, part_path, support, lead, places["cup"])
+    return performance.reversed() if backwards else performance
 
 
 def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:

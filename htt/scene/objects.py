@@ -24,23 +24,26 @@ _BOX_POINTS = 7
 
 @dataclass(frozen=True)
 class Kind:
-    """What all instances of a noun share: size in metres (round ones: diameter twice, height), usual colour."""
+    """What all instances of a noun share: size in metres (round ones: diameter twice, height), usual colours."""
 
     size_m: tuple[float, float, float]
     colour: tuple[float, float, float]
+    accent: tuple[float, float, float]
     round: bool = False
 
 
 KINDS = {
-    "book": Kind((0.150, 0.210, 0.024), (0.70, 0.30, 0.25)),
-    "espresso": Kind((0.060, 0.060, 0.080), (0.25, 0.15, 0.12)),
-    "lotion": Kind((0.060, 0.060, 0.150), (0.90, 0.90, 0.85), round=True),
-    "spray": Kind((0.064, 0.064, 0.150), (0.30, 0.60, 0.85), round=True),
-    "milk": Kind((0.070, 0.070, 0.180), (0.85, 0.90, 0.95)),
-    "cocoa": Kind((0.075, 0.055, 0.140), (0.50, 0.30, 0.15)),
-    "chips": Kind((0.074, 0.074, 0.190), (0.85, 0.20, 0.15), round=True),
-    "cappuccino": Kind((0.090, 0.060, 0.115), (0.75, 0.60, 0.40)),
+    "book": Kind((0.150, 0.210, 0.024), (0.70, 0.30, 0.25), (0.90, 0.85, 0.60)),
+    "espresso": Kind((0.060, 0.060, 0.080), (0.25, 0.15, 0.12), (0.75, 0.60, 0.25)),
+    "lotion": Kind((0.060, 0.060, 0.150), (0.90, 0.90, 0.85), (0.35, 0.60, 0.50), round=True),
+    "spray": Kind((0.064, 0.064, 0.150), (0.30, 0.60, 0.85), (0.95, 0.90, 0.30), round=True),
+    "milk": Kind((0.070, 0.070, 0.180), (0.85, 0.90, 0.95), (0.20, 0.35, 0.75)),
+    "cocoa": Kind((0.075, 0.055, 0.140), (0.50, 0.30, 0.15), (0.95, 0.60, 0.20)),
+    "chips": Kind((0.074, 0.074, 0.190), (0.85, 0.20, 0.15), (0.95, 0.80, 0.15), round=True),
+    "cappuccino": Kind((0.090, 0.060, 0.115), (0.75, 0.60, 0.40), (0.45, 0.15, 0.20)),
 }
+_LOOK_ALIKES = 0.2
+"""Share of the instances that have the usual colours of another noun: colour is a hint, the shape is what counts."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,11 @@ def make(noun: str, rng: np.random.Generator, opened: bool = False) -> Thing:
     """An instance of ``noun`` drawn from ``rng``; ``opened`` shows the book's pages or a box without its top."""
     kind = KINDS[noun]
     size = np.array(kind.size_m) * rng.uniform(0.92, 1.08)
-    main = np.append(np.clip(np.array(kind.colour) + rng.uniform(-0.12, 0.12, 3), 0.03, 1), _PAPER)
-    accent = np.append(rng.uniform(0.1, 0.95, 3), _PAPER)
+    look = KINDS[str(rng.choice(OBJECTS))] if rng.random() < _LOOK_ALIKES else kind
+    main, accent = (
+        np.append(np.clip(np.array(usual) + rng.uniform(-0.12, 0.12, 3), 0.03, 1), _PAPER)
+        for usual in (look.colour, look.accent)
+    )
     body, lid, item = _BUILDERS[noun](size, main, accent, opened)
     thing = Thing(noun, body, lid, item, size / 2, kind.round)
     return replace(thing, body=_labelled(thing, accent, rng))
@@ -209,7 +215,7 @@ def _labelled(thing: Thing, accent: np.ndarray, rng: np.random.Generator) -> Mes
     if thing.noun == "book" and (body.normals[:, 2] > 0.5).sum() > 150:
         return body
     place = body.vertices / (2 * thing.half_m)
-    middle, extent = rng.uniform(0.35, 0.65), rng.uniform(0.15, 0.3)
+    middle, extent = rng.uniform(0.35, 0.65), rng.uniform(0.08, 0.18)
     if thing.noun == "book":
         radius = np.hypot(place[:, 0] - rng.uniform(-0.1, 0.1), 1.4 * (place[:, 1] - rng.uniform(-0.2, 0.2)))
         mask = smooth_step((extent + 0.1 - radius) / 0.12) * (np.abs(body.normals[:, 2]) > 0.5)

@@ -202,6 +202,9 @@ ACTIONS = tuple(f"{verb} {noun}" for verb, noun in VERB_AND_NOUN)
 Source: H2O data set documentation (Kwon et al. 2021).
 """
 
+MOTIONS = tuple(VERB_AND_NOUN.index((BACKWARDS.get(verb, verb), noun)) for verb, noun in VERB_AND_NOUN)
+"""For each action, the action whose motion it is, forwards or backwards: itself, or what it undoes."""
+
 
 def program(verb: str, noun: str) -> tuple[Program, bool]:
     """The program of an action, and whether it is played backwards."""

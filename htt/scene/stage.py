@@ -6,26 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from htt.camera import intrinsics
 from htt.hand import HANDS
-from htt.scene import hand_skin, objects
+from htt.scene import hand_skin, head, objects
 from htt.scene.hands import Hand, HandPose
 from htt.scene.mesh import Mesh, merged
-from htt.scene.motion import HandPath, Path, Performance, play, wander
+from htt.scene.motion import HandPath, Path, Performance, play
+from htt.scene.passer import reach_across
 from htt.scene.programs import VERB_AND_NOUN, Program, program
 from htt.scene.room import Room, make_room
-from htt.scene.rotations import about, looking
+from htt.scene.rotations import about
 from htt.scene.shading import Camera
 from htt.scene.shadow import Caster
-from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject
+from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject, tone
 
-PARTS = (*HANDS, "arms", "thing", "clutter")
+PARTS = (*HANDS, "arms", "thing", "clutter", "passer")
 """What a vertex belongs to; index into this is ``Stage.part``."""
 
-_FOCAL = 0.60
-"""Focal length in image widths: 80 degrees across, as a wide head camera has."""
-_GAZE_M = np.array([0.0, 0.05, 0.06])
-_STREAMS = ("room", "object", "motion", "head", "clutter", "clothes")
+_STREAMS = ("room", "object", "motion", "head", "clutter", "clothes", "passer")
 _CLUTTER_APART_M = 0.13
 
 
@@ -73,7 +70,8 @@ def set_stage(action: int, subject_number: int, seed: int, frames: int, width: i
     Args:
         action: Index into ACTIONS.
         subject_number: See ``htt.scene.subject.SUBJECTS``.
-        seed: Determines room, object instance, motion, head path, clutter and clothes, each by a stream of its own.
+        seed: Determines room, object instance, motion, head path, clutter, clothes and who else reaches across, each by
+            a stream of its own.
         frames: Length of the clip.
         width: Of the image, in pixels.
         height: Of the image, in pixels.
@@ -91,8 +89,11 @@ def set_stage(action: int, subject_number: int, seed: int, frames: int, width: i
     actors, joints = _people(hands, performance, person, clothes, streams["clothes"])
     actors += _things(script, thing, performance)
     still = _still(_clutter(noun, script, performance, streams["clutter"]), frames)
-    cameras = _cameras(person, frames, width, height, streams["head"])
-    return _assemble([*actors, still], joints, cameras, room)
+    actors += _passer(hands, backwards, frames, streams["passer"])
+    cameras = head.cameras(person.eye_m, frames, width, height, streams["head"])
+    if backwards:
+        cameras.reverse()
+    return _assemble([*actors, still], joints, cameras, room, first=frames - 1 if backwards else 0)
 
 
 def _coarseness(width: int) -> float:
@@ -117,6 +118,19 @@ def _people(
         actors.append(_carried(arm(hand, person.tone, clothes, rng), forearm, "arms"))
         joints.append(pose.joints_m)
     return actors, np.concatenate(joints, axis=1)
+
+
+def _passer(hands: tuple[Hand, Hand], backwards: bool, frames: int, rng: np.random.Generator) -> list[_Actor]:
+    """Hand and arm of somebody who reaches across, of another skin and clothes than the wearer's."""
+    coming = reach_across(hands, frames, rng)
+    if coming is None:
+        return []
+    hand, pose = coming
+    pose = pose.reversed() if backwards else pose
+    colour, clothes = tone(rng), dress(rng)
+    skinned = _Actor(*hand.skin(pose), hand.faces, skin(hand_skin.colours(hand.tints, colour, rng)), "passer")
+    forearm = Path(pose.rotations[:, hand_skin.FOREARM], pose.joints_m[:, 0])
+    return [skinned, _carried(arm(hand, colour, clothes, rng), forearm, "passer")]
 
 
 def _posed(hand: Hand, path: HandPath) -> HandPose:
@@ -152,7 +166,7 @@ def _clutter(noun: str, script: Program, performance: Performance, rng: np.rando
         meshes.append(objects.cup(rng).moved(np.eye(3), performance.cup_m))
         taken.append(performance.cup_m[:2])
     others = [other for other in objects.OBJECTS if other != noun]
-    for other in rng.permutation(others)[: rng.integers(0, 4)]:
+    for other in rng.permutation(others)[: rng.integers(0, 3)]:
         place = np.array([rng.choice([-1, 1]) * rng.uniform(0.17, 0.38), rng.uniform(0.08, 0.40)])
         mesh = _dressed_body(objects.make(str(other), rng)).moved(about("z", rng.uniform(0, 2 * np.pi)), [*place, 0])
         if all(np.hypot(*(place - where)) > _CLUTTER_APART_M for where in taken):
@@ -168,17 +182,8 @@ def _dressed_body(thing: objects.Thing) -> Mesh:
     return merged([thing.body, thing.lid.moved(np.eye(3), (0, 0, thing.height_m))])
 
 
-def _cameras(person: Subject, frames: int, width: int, height: int, rng: np.random.Generator) -> list[Camera]:
-    """The head's path: a place and a gaze that drift, and a little roll."""
-    matrix = intrinsics(_FOCAL * width, _FOCAL * width, width / 2, height / 2)
-    eye = person.eye_m + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.018, rng, cycles=2.0)
-    target = _GAZE_M + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.02, rng, cycles=2.0)
-    roll = rng.uniform(-0.04, 0.04) + wander(frames, 0.03, rng, cycles=2.0)[:, 0]
-    rotation = looking(eye, target, roll)
-    return [Camera(matrix, width, height, rotation[frame], eye[frame]) for frame in range(frames)]
-
-
-def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Camera], room: Room) -> Stage:
+def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Camera], room: Room, first: int) -> Stage:
+    """The stage; points that cast shadows are spread over its surfaces as they are in the frame ``first``."""
     counts = [actor.vertices.shape[1] for actor in actors]
     offsets = np.cumsum([0, *counts[:-1]])
     vertices = np.concatenate([actor.vertices for actor in actors], axis=1)
@@ -192,7 +197,7 @@ def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Came
         faces=faces,
         colours=np.concatenate([actor.colours for actor in actors]).astype(np.float32),
         part=part,
-        caster=Caster.over(vertices[0], faces),
+        caster=Caster.over(vertices[first], faces),
         cameras=cameras,
         joints_m=np.stack(joints),
         room=room,

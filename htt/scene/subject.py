@@ -1,6 +1,6 @@
 """People: the shape of their hands, their skin, which hand leads, and where their head is.
 
-Subjects are few because a hand's mesh takes a moment to build; clothes change from clip to clip.
+A hand's mesh takes a tenth of a second to build, so there are some dozens of people; clothes change from clip to clip.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from htt.scene.hands import Hand
 from htt.scene.mesh import Mesh, grid_faces
 from htt.scene.skeleton import HandShape
 
-SUBJECTS = {"train": range(6), "val": range(100, 102), "test": range(200, 202)}
+SUBJECTS = {"train": range(24), "val": range(100, 106), "test": range(200, 206)}
 """Numbers of the subjects of each split."""
 
 _LEFT_HANDED_EVERY = 3
@@ -56,9 +56,15 @@ def subject(number: int) -> Subject:
     lengths = rng.uniform(0.92, 1.08) * rng.uniform(0.97, 1.03, 5)
     shape = HandShape(tuple(lengths.tolist()), girth=rng.uniform(0.9, 1.1), palm=rng.uniform(0.94, 1.06))
     size = rng.uniform(0.88, 1.10)
-    tone = np.clip(np.array(_TONES[rng.integers(len(_TONES))]) * rng.uniform(0.95, 1.05), 0, 1)
+    colour = tone(rng)
     eye = _EYE_M + rng.uniform(-0.04, 0.04, 3)
-    return Subject(number, shape, size, tone, eye, left_handed=number % _LEFT_HANDED_EVERY == 2)
+    return Subject(number, shape, size, colour, eye, left_handed=number % _LEFT_HANDED_EVERY == 2)
+
+
+def tone(rng: np.random.Generator) -> np.ndarray:
+    """A skin colour [3]."""
+    colour: np.ndarray = np.clip(np.array(_TONES[rng.integers(len(_TONES))]) * rng.uniform(0.95, 1.05), 0, 1)
+    return colour
 
 
 @dataclass(frozen=True)

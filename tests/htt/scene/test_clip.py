@@ -13,7 +13,7 @@ from htt.camera import project
 from htt.errors import ConfigError
 from htt.hand import BONES, JOINTS_PER_HAND
 from htt.scene import ACTIONS, OBJECTS, ClipPlan, plan, render
-from htt.scene.clip import hands_in_view, visible
+from htt.scene.clip import draw, hands_in_view, visible
 from htt.scene.stage import PARTS, set_stage
 from htt.scene.subject import SUBJECTS, subject
 
@@ -141,8 +141,29 @@ def test_splits_share_no_subject_and_no_seed():
 
 
 def test_every_subject_does_every_action_in_turn():
-    plans = plan({"train": 36 * 6}, 5, 0)
-    assert len({(each.subject, each.action) for each in plans}) == 36 * 6
+    people = len(SUBJECTS["train"])
+    plans = plan({"train": 36 * people}, 5, 0)
+    assert len({(each.subject, each.action) for each in plans}) == 36 * people
+
+
+def test_actions_that_undo_each_other_are_one_motion_in_each_round():
+    plans = plan({"train": 108}, 40, 0)
+    by_round = [{each.action: each for each in plans[first : first + 36]} for first in (0, 36, 72)]
+    grab, place = ACTIONS.index("grab milk"), ACTIONS.index("place milk")
+    for clips in by_round:
+        assert replace(clips[grab], action=place, index=clips[place].index) == clips[place]
+    assert len({clips[grab].seed for clips in by_round}) == 3
+    # Grab and place of 8 things, open and close of 3, take out and put in of 3 share a motion.
+    assert len({each.seed for each in by_round[0].values()}) == 36 - 14
+
+
+@pytest.mark.parametrize(("doing", "undoing"), [("grab cocoa", "place cocoa"), ("open chips", "close chips")])
+def test_a_clip_and_the_one_that_undoes_it_show_the_same_pictures_in_the_other_order(doing, undoing):
+    first, second = (set_stage(ACTIONS.index(name), 3, 8, 9, 48, 27) for name in (doing, undoing))
+    np.testing.assert_array_equal(first.joints_m[::-1], second.joints_m)
+    assert (np.abs(first.joints_m - second.joints_m) > 1e-3).any()
+    for frame in (0, 4, 8):
+        np.testing.assert_allclose(draw(first, frame), draw(second, 8 - frame), atol=1e-6)
 
 
 def test_the_seed_fixes_the_plan_and_more_clips_only_add():

@@ -3,7 +3,7 @@ import pytest
 
 from htt.scene import grasp, objects, programs
 from htt.scene.hands import Hand
-from htt.scene.motion import play, timing, track
+from htt.scene.motion import play, track
 from htt.scene.skeleton import HandShape
 
 HANDS = tuple(Hand(side, HandShape(), 1.0, 1.6) for side in ("left", "right"))
@@ -40,16 +40,6 @@ def test_a_track_rests_at_its_keys_and_passes_the_middle_half_way():
     np.testing.assert_allclose(
         track(keys, np.array([0.0, 0.25, 0.5, 0.75, 1.0])), [(0, 2), (0.5, 2), (1, 2), (1, 1), (1, 0)]
     )
-
-
-@pytest.mark.parametrize("frames", [1, 2, 50])
-def test_timing_moves_forward_within_0_and_1(frames):
-    for seed in range(10):
-        phase = timing(frames, np.random.default_rng(seed))
-        assert phase.shape == (frames,)
-        assert (np.diff(phase) > 0).all()
-        assert phase[0] >= 0
-        assert phase[-1] <= 1
 
 
 @pytest.mark.parametrize(("undoing", "doing", "noun"), [("place", "grab", "milk"), ("close", "open", "lotion")])
