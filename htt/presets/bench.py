@@ -24,7 +24,7 @@ PRESET: dict[str, Value] = {
     "model.width": 64,
     "model.backbone.name": "resnet_tiny",
     "model.backbone.batch_norm": "live",
-    # One layer in each block: the order of frames is learned sooner than with two.
+    # One layer in each block, for time.
     "model.pose.depth": 1,
     "model.pose.heads": 4,
     "model.pose.feedforward": 128,
@@ -45,7 +45,7 @@ PRESET: dict[str, Value] = {
     "optim.schedule": "cosine",
     "optim.warmup_epochs": 0.5,
     "optim.clip_norm": 10.0,
-    # Many small steps: what limits so short a training is their number.
+    # Many small steps rather than few large ones, in the same time.
     "train.batch_size": 3,
     "train.epochs": 7,
 }
