@@ -1,0 +1,172 @@
+"""A study is data: a question, variants, the one they are compared to, and seeds. It is checked before Ray starts.
+
+::
+
+    STUDY = Study(
+        question="How many frames should block P see?",
+        variants={"1 frame": {"model.pose.window": 1}, "16 frames": {"model.pose.window": 16}},
+        reference="16 frames",
+    )
+
+A variant is what it changes in the base, {dotted path: value}, as a sample of a search is; {} is the base itself. All
+variants are trained with the same seeds, so that differences are paired. ``tune/variants.py`` makes variants of factors
+and parts, ``tune/stats.py`` says what may be claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from htt.config import Config, Value, override
+from htt.errors import ConfigError, did_you_mean
+from htt.registry import check_plugins
+from htt.training.metric_table import METRICS
+from tune.stats import comparisons_possible, seeds_needed
+
+SEED = "train.seed"
+PAPERS_SOURCE = "h2o"
+"""The data that the numbers in ``paper_value`` are of: H2O's validation split."""
+_LISTS = ("seeds", "metrics", "primary")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the trainings that answer it.
+
+    Raises:
+        ConfigError: nothing to compare, no such reference, seeds or metrics that cannot be, names of no variant.
+    """
+
+    question: str
+    variants: Mapping[str, Mapping[str, Value]]
+    """{name: {dotted path: value}}."""
+    reference: str
+    """The variant the others are compared to."""
+    base: Mapping[str, Value] = field(default_factory=dict)
+    """What all variants change in the configuration they start from."""
+    seeds: Sequence[int] = ()
+    """What each variant is trained with; none named: 0, 1, ... as many as it takes to claim a difference."""
+    metrics: Sequence[str] = ("action_accuracy", "hand_error_mm")
+    primary: Sequence[str] = ()
+    """The variants this study is about, named before it runs: claims are corrected over these, and made of these alone.
+    None named: all."""
+    paper_value: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """{variant: {metric: value}} as published for H2O's validation split; only what a source gives."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """{variant: what a reader of its numbers should know}."""
+
+    def __post_init__(self) -> None:
+        seeds = self.seeds if len(self.seeds) else range(seeds_needed(max(1, len(self.compared))))
+        for name, values in (("seeds", seeds), ("metrics", self.metrics), ("primary", self.primary)):
+            object.__setattr__(self, name, tuple(values))
+        _raise("The study cannot be asked", list(self._own_faults()))
+
+    @property
+    def others(self) -> list[str]:
+        """Every variant but the reference."""
+        return [name for name in self.variants if name != self.reference]
+
+    @property
+    def compared(self) -> list[str]:
+        """The variants of which a difference may be claimed."""
+        return list(self.primary) or self.others
+
+    def config(self, base: Config, variant: str, seed: int) -> Config:
+        """What is trained: the base, what all variants change, what this one changes, and the seed."""
+        return override(base, {**self.base, **self.variants[variant], SEED: seed})
+
+    def paper(self, base: Config, variant: str) -> Mapping[str, float]:
+        """{metric: what the paper has for this variant}; empty on other data than the paper's."""
+        return self.paper_value.get(variant, {}) if base.data.source == PAPERS_SOURCE else {}
+
+    def check(self, base: Config) -> list[str]:
+        """Prove that every variant is a configuration of its own, and say what so many seeds cannot tell.
+
+        Raises:
+            ConfigError: one error with every path that does not exist, every value that cannot be, and all variants
+                that are the same.
+        """
+        _raise("The study cannot be run", list(self._faults(base)))
+        return list(self._warnings())
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, for a run's record."""
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> Study:
+        """The study that ``plain`` wrote down."""
+        return Study(**plain)
+
+    def _own_faults(self) -> Iterator[str]:
+        if self.reference not in self.variants:
+            there = ", ".join(self.variants)
+            near = did_you_mean(self.reference, list(self.variants))
+            yield f"the reference must be one of the variants; got '{self.reference}'. There are: {there}.{near}"
+        elif not self.others:
+            yield f"it must have a variant beside the reference; got '{self.reference}' alone."
+        if len(set(self.seeds)) < len(self.seeds):
+            yield f"each seed must be named once; got {list(self.seeds)}."
+        named = [*self.metrics, *(name for values in self.paper_value.values() for name in values)]
+        unknown = [name for name in named if name not in METRICS]
+        if unknown or not self.metrics:
+            near = "".join(did_you_mean(name, list(METRICS)) for name in unknown)
+            yield f"metrics must be those an evaluation gives, one at least; got {unknown or 'none'}.{near}"
+        for word, names in (("primary", self.primary), ("paper_value", self.paper_value), ("notes", self.notes)):
+            strangers = [name for name in names if name not in self.variants]
+            if strangers:
+                yield f"{word} must name variants; got {strangers}."
+        if self.reference in self.primary:
+            yield f"primary must name what is compared to the reference; got the reference, '{self.reference}'."
+
+    def _faults(self, base: Config) -> Iterator[str]:
+        faults = {name: self._attempt(base, name) for name in self.variants}
+        shared = [fault for fault in faults[self.reference] if all(fault in found for found in faults.values())]
+        yield from shared
+        seen: dict[str, str] = {}
+        for name, found in faults.items():
+            yield from (f"'{name}': {fault}" for fault in found if fault not in shared)
+            if SEED in self.base or SEED in self.variants[name]:
+                yield f"'{name}': {SEED} must be left to the study's seeds; else differences would not be paired."
+            if not found:
+                twin = seen.setdefault(self.config(base, name, self.seeds[0]).fingerprint(), name)
+                if twin != name:
+                    yield f"'{name}' must differ from '{twin}'; on this base both are the same configuration."
+
+    def _attempt(self, base: Config, variant: str) -> list[str]:
+        """What is wrong with a variant's configuration."""
+        try:
+            check_plugins(self.config(base, variant, min(self.seeds)))
+        except ConfigError as error:
+            return error.faults
+        return []
+
+    def _warnings(self) -> Iterator[str]:
+        count, needed = len(self.seeds), seeds_needed(len(self.compared))
+        if count >= needed:
+            return
+        possible = comparisons_possible(count)
+        could = f"over {possible} named in `primary`" if possible else "over none, however clear"
+        yield (
+            f"{count} seeds cannot carry a claim over {_count(len(self.compared), 'comparison')} at the 5 % level; "
+            f"{needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the same."
+        )
+
+
+def _raise(rule: str, faults: list[str]) -> None:
+    if len(faults) == 1:
+        raise ConfigError(f"{rule}: {faults[0]}")
+    if faults:
+        raise ConfigError(f"{rule}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
