@@ -58,7 +58,7 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
     except HTTError as error:
         if options.debug:
             raise
-        err.print(f"[bold red]error:[/] {_escape(str(error))}")
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("stopped.")
@@ -135,5 +135,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text that ``print`` shows as it stands, brackets and all."""
     return text.replace("[", r"\[")

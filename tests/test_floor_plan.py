@@ -45,7 +45,16 @@ def test_tests_are_no_package():
 
 
 @pytest.mark.parametrize(
-    "module", ["htt.config", "tune.space", "tune.results", "tune.report", "htt.training.metric_table"]
+    "module",
+    [
+        "htt.config",
+        "tune.space",
+        "tune.study",
+        "tune.stats",
+        "tune.results",
+        "tune.report",
+        "htt.training.metric_table",
+    ],
 )
 def test_a_run_can_be_read_without_torch_and_ray(module):
     code = f"import {module}, sys; assert not {{'torch', 'ray'}} & set(sys.modules), sorted(sys.modules)"

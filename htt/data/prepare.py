@@ -19,6 +19,7 @@ from htt.data.conversion_state import Making
 from htt.data.manifest import Manifest
 from htt.data.source import open_source
 from htt.errors import DataError
+from htt.info import DataInfo
 
 SYNTHETIC = "synthetic"
 _SHARD_BYTES = 4 * 2**20
@@ -36,24 +37,59 @@ def prepare(config: Config, workers: int | None = None) -> Path:
         DataError: there are no shards where they should be, or they are not what their manifest promises.
         StorageError: the cache's disk is full, or may not be written to.
     """
+    if config.data.root is None:
+        _check_can_render(config)
+        return _rendered(config, workers)
+    root, found = _shards(config, config.data.root)
+    _verify_once(root, found, cache_folder(config))
+    return root
+
+
+def facts(config: Config) -> DataInfo:
+    """The facts of a configuration's data, before they are made ready: nothing is rendered, no shard is read.
+
+    Raises:
+        DataError: there are no shards where they should be.
+    """
     if config.data.root is not None:
-        root = Path(config.data.root).expanduser()
-        found = manifest.read(root)
-        if found.source != config.data.source:
-            raise DataError(
-                f"data.source must be what the shards were made of; got {config.data.source}, and {root} holds "
-                f"{found.source}. Add --set data.source={found.source}."
-            )
-        _verify_once(root, found, cache_folder(config))
-        return root
-    if config.data.source != SYNTHETIC:
-        source = config.data.source
+        return _shards(config, config.data.root)[1].info
+    _check_can_render(config)
+    size = config.data.synthetic
+    return open_source(SYNTHETIC, config=config.data).info(size.width, size.height)
+
+
+def data_key(config: Config) -> str:
+    """Equal for two configurations just when their data are: made of the shards' checksums, or of what is rendered.
+
+    Raises:
+        DataError: there are no shards where they should be.
+    """
+    if config.data.root is None:
+        return f"{SYNTHETIC}-{synthetic_key(config)}"
+    found = _shards(config, config.data.root)[1]
+    sums = {split: [shard.sha256 for shard in shards] for split, shards in found.splits.items()}
+    return f"{found.source}-{hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]}"
+
+
+def _shards(config: Config, place: str) -> tuple[Path, Manifest]:
+    root = Path(place).expanduser()
+    found = manifest.read(root)
+    if found.source != config.data.source:
+        raise DataError(
+            f"data.source must be what the shards were made of; got {config.data.source}, and {root} holds "
+            f"{found.source}. Add --set data.source={found.source}."
+        )
+    return root, found
+
+
+def _check_can_render(config: Config) -> None:
+    source = config.data.source
+    if source != SYNTHETIC:
         raise DataError(
             f"data.root must name a folder of shards when data.source is {source}; it names none. Make shards with: "
             f"python -m htt.data.convert --source {source} --root FOLDER_OF_THE_DATA_SET --out SHARDS, "
             "then --set data.root=SHARDS."
         )
-    return _rendered(config, workers)
 
 
 def cache_folder(config: Config) -> Path:
@@ -63,8 +99,8 @@ def cache_folder(config: Config) -> Path:
 
 def synthetic_key(config: Config) -> str:
     """12 hexadecimal digits that change with whatever changes the rendered shards."""
-    facts = [config.data.synthetic.model_dump(), scene.VERSION, manifest.SCHEMA, pixels.JPEG_QUALITY, _SHARD_BYTES]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    parts = [config.data.synthetic.model_dump(), scene.VERSION, manifest.SCHEMA, pixels.JPEG_QUALITY, _SHARD_BYTES]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _rendered(config: Config, workers: int | None) -> Path:
@@ -85,17 +121,17 @@ def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
     """Compare all checksums, unless that was done since the files were written."""
     manifest.check_sizes(root, found)
     stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    facts = json.dumps(_facts(root, found))
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == facts:
+    state = json.dumps(_state(root, found))
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == state:
         return
     started = time.monotonic()
     manifest.verify(root)
     with files.replacing(stamp) as path:
-        path.write_text(facts, encoding="utf-8")
+        path.write_text(state, encoding="utf-8")
     if time.monotonic() - started > 1:
         console.err.print(f"Checked the shards in {root}: they are what their manifest promises.", markup=False)
 
 
-def _facts(root: Path, found: Manifest) -> list[tuple[str, int, str]]:
+def _state(root: Path, found: Manifest) -> list[tuple[str, int, str]]:
     shards = [shard for of_split in found.splits.values() for shard in of_split]
     return [(shard.file, (root / shard.file).stat().st_mtime_ns, shard.sha256) for shard in shards]

@@ -13,6 +13,7 @@ from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
 from htt.evaluation.published import published
 from htt.info import UNKNOWN
+from htt.training import clip_table
 from htt.training.metric_table import METRICS
 from htt.training.metrics import Evaluation
 from htt.training.tally import Tally
@@ -97,24 +98,7 @@ def per_clip(evaluated: Scores, ids: Sequence[str], subjects: Sequence[str], obj
         subjects: of all clips of the split.
         objects: of each clip: what it is about, or "".
     """
-    tally, actions = evaluated.tally, evaluated.actions
-    each = tally.hand_metrics(np.eye(len(tally.clip)))
-    chosen, known = {vote: tally.actions(vote) for vote in ("soft", "hard")}, tally.label != UNKNOWN
-    columns: dict[str, Any] = {
-        "clip": [ids[clip] for clip in tally.clip],
-        "subject": [subjects[clip] for clip in tally.clip],
-        "object": [objects[clip] or None for clip in tally.clip],
-        "windows": tally.windows,
-        "action": [actions[label] if label != UNKNOWN else None for label in tally.label],
-        "predicted": [actions[action] for action in chosen["soft"]],
-        "predicted_hard": [actions[action] for action in chosen["hard"]],
-        "probability": tally.soft.max(axis=1) / tally.windows,
-    }
-    for suffix, vote in (("", "soft"), ("_hard", "hard")):
-        right = chosen[vote] == tally.label
-        columns[f"correct{suffix}"] = [bool(one) if there else None for one, there in zip(right, known, strict=True)]
-    frame = pl.DataFrame({**columns, **each}, strict=False)
-    return frame.with_columns(pl.col(list(each)).fill_nan(None))
+    return clip_table.table(evaluated.tally, evaluated.actions, ids, subjects, objects)
 
 
 def _curves(evaluation: Evaluation, tally: Tally, weights: np.ndarray) -> dict[str, dict[str, list[float]]]:

@@ -5,6 +5,7 @@
     model.safetensors       the weights
     training.safetensors    the optimiser's tensors, the random states
     checkpoint.json         format, configuration, facts of the data, epoch, cursor, metrics, the optimiser's numbers
+    clips.parquet           what this model says of each validation clip, if there are any (``clip_table``)
 
 ``save`` writes beside the folder and renames, so a checkpoint is whole or not there. ``load`` builds the model it
 holds; ``restore`` goes on with a training exactly where it stood; ``import_official`` reads the weights that HTT's
@@ -20,7 +21,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,9 +33,13 @@ from htt.errors import CheckpointError, ConfigError, storage_errors
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.model.weights import from_torchvision, load_strictly, read_state
+from htt.training.state import optimizer_parts, optimizer_state, random_state, set_random_state
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FORMAT = 1
-MODEL, TRAINING, RECORD = "model.safetensors", "training.safetensors", "checkpoint.json"
+MODEL, TRAINING, RECORD, CLIPS = "model.safetensors", "training.safetensors", "checkpoint.json", "clips.parquet"
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,26 @@ def save(
     config: Config,
     info: DataInfo,
     metrics: Mapping[str, float],
+    clips: pl.DataFrame | None = None,
 ) -> Path:
     """Write a checkpoint, whole or not at all, in place of one that is there; the folder is returned.
+
+    Args:
+        folder: of the checkpoint.
+        model: its weights.
+        optimizer: its state.
+        progress: where the training stands.
+        config: the training, completely.
+        info: of its data.
+        metrics: of the evaluation just before.
+        clips: what that evaluation says of each validation clip; none: there are no such clips.
 
     Raises:
         StorageError: the disk is full, or may not be written to.
     """
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
-    tensors, numbers = _optimizer_parts(optimizer)
+    tensors, numbers = optimizer_parts(optimizer)
     record = {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
@@ -90,7 +106,9 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(_storable(model.state_dict()), partial / MODEL)
-        _write(_storable({**tensors, **_random_state()}), partial / TRAINING)
+        _write(_storable({**tensors, **random_state()}), partial / TRAINING)
+        if clips is not None:
+            clips.write_parquet(partial / CLIPS)
         (partial / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
         _swap(partial, folder)
     return folder
@@ -152,8 +170,8 @@ def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimiz
     checkpoint = read(folder)
     load_strictly(model, read_state(folder / MODEL), str(folder))
     stored = read_state(folder / TRAINING)
-    optimizer.load_state_dict(_optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
-    _set_random_state(stored)
+    optimizer.load_state_dict(optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
+    set_random_state(stored)
     return checkpoint.progress
 
 
@@ -245,55 +263,3 @@ def _older(folder: Path) -> Path:
 def _storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each tensor by itself and in plain order, as the format wants it."""
     return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-
-
-def _optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's state as tensors by name, and what of it is plain: groups, and entries that are no tensors."""
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {}
-    for place, entries in state["state"].items():
-        for name, value in entries.items():
-            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{place}.{name}"] = value
-    return tensors, {"param_groups": state["param_groups"], "state": plain}
-
-
-def _optimizer_state(
-    tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], optimizer: torch.optim.Optimizer, folder: Path
-) -> dict[str, Any]:
-    """Undoes ``_optimizer_parts``; a tensor shaped as its parameter gets that one's place in memory too."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    stored = sum(len(group["params"]) for group in numbers["param_groups"])
-    if stored != len(parameters):
-        raise CheckpointError(
-            f"An optimiser must have the parameters it was saved with; {folder} has {stored}, this one "
-            f"{len(parameters)}. Build it as for the training that is to be resumed."
-        )
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **numbers["state"]}.items():
-        kind, _, rest = key.partition(".")
-        if kind == "optimizer":
-            place, _, name = rest.partition(".")
-            state.setdefault(int(place), {})[name] = _laid_out(value, parameters[int(place)])
-    return {"state": state, "param_groups": numbers["param_groups"]}
-
-
-def _laid_out(value: Any, parameter: Tensor) -> Any:
-    """The same numbers with the strides of their parameter, so that resumed arithmetic is the same to the last bit."""
-    if isinstance(value, Tensor) and value.shape == parameter.shape:
-        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-    return value
-
-
-def _random_state() -> dict[str, Tensor]:
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"random.cuda.{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def _set_random_state(stored: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(stored["random.cpu"])
-    for place in range(torch.cuda.device_count()):
-        if f"random.cuda.{place}" in stored:
-            torch.cuda.set_rng_state(stored[f"random.cuda.{place}"], place)

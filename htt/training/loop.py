@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import nn
 
@@ -29,7 +30,7 @@ from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
 from htt.data.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
-from htt.training import checkpoint, optim
+from htt.training import checkpoint, clip_table, optim
 from htt.training.board import Board
 from htt.training.group import Group
 from htt.training.losses import Mean, counts_of, losses, merge, share, total
@@ -79,14 +80,16 @@ def fit(
         cursor = start.cursor if epoch == start.epoch else 0
         terms = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
         trained_s = time.monotonic() - began
-        found = validate(model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1))
+        found, clips = validate(
+            model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
+        )
         rate = optimizer.param_groups[0]["lr"]
         seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
         metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms), "lr": rate, **seconds}
         board.scalars(epoch + 1, metrics)
         history.append(metrics)
         progress = checkpoint.Progress(epoch + 1, extra={"scaler": precision.state(), "epochs": history})
-        state = (model, optimizer, progress, config, splits.info, metrics)
+        state = (model, optimizer, progress, config, splits.info, metrics, clips)
         report(metrics, checkpoint.save(folder / "checkpoint", *state) if group.first else None)
     board.close(metrics)
     return model
@@ -154,9 +157,17 @@ def train_step(
     return {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
 
 
-def validate(model: nn.Module, splits: Splits, config: Config, **how: Any) -> dict[str, float]:
-    """The metrics of the validation clips; nothing where there are none. ``how`` is as for ``evaluate``."""
-    return evaluate(model, splits.val, config, **how).result() if splits.val else {}
+def validate(
+    model: nn.Module, splits: Splits, config: Config, **how: Any
+) -> tuple[dict[str, float], pl.DataFrame | None]:
+    """The metrics of the validation clips, and a row for each; nothing where there are none.
+
+    ``how`` is as for ``evaluate``.
+    """
+    if not splits.val:
+        return {}, None
+    evaluation = evaluate(model, splits.val, config, **how)
+    return evaluation.result(), clip_table.of_split(evaluation.tally(), splits.val)
 
 
 @torch.inference_mode()

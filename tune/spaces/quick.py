@@ -1,5 +1,6 @@
 """The default: a small HTT on the small rendered benchmark, searched on the cores of a laptop in minutes."""
 
+from htt.presets.quick import PRESET
 from tune.space import Choice, Integer, LogUniform, Space
 
 SPACE = Space(
@@ -12,36 +13,6 @@ SPACE = Space(
         "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
         "optim.lr": LogUniform(3e-4, 3e-3, why="small networks from scratch learn at rates far above the paper's 3e-5"),
     },
-    base={
-        "data.spacing": 1,
-        "data.shifted_starts": False,
-        "data.augment.hue": 0.0,
-        "data.augment.saturation": 0.2,
-        "data.augment.contrast": 0.2,
-        "data.augment.brightness": 0.2,
-        "data.augment.centre": 0.02,
-        "data.augment.blur_px": 0.0,
-        "model.width": 64,
-        "model.backbone.name": "resnet_tiny",
-        "model.backbone.batch_norm": "live",
-        "model.pose.heads": 4,
-        "model.pose.feedforward": 128,
-        "model.pose.pixel_scale": 30.0,
-        "model.pose.depth_scale_m": 2e-3,
-        "model.pose.depth_offset_m": 0.55,
-        "model.action.heads": 4,
-        "model.action.feedforward": 128,
-        "model.action.length": 32,
-        "loss.joints_px": 0.3,
-        "loss.depth_m": 30.0,
-        "optim.name": "adamw",
-        "optim.lr": 1e-3,
-        "optim.weight_decay": 0.01,
-        "optim.schedule": "cosine",
-        "optim.warmup_epochs": 0.5,
-        "optim.clip_norm": 10.0,
-        "train.epochs": 8,
-        "train.batch_size": 4,
-    },
+    base=PRESET,
     description="A ResNet of widths 16 to 128 and two narrow blocks at 96x54: minutes on two cores.",
 )

@@ -1,5 +1,6 @@
 """The data of a configuration made ready: rendered once, checked once."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from htt import scene
 from htt.config import Config, override
 from htt.data import files, manifest
 from htt.data.clips import open_split
-from htt.data.prepare import cache_folder, prepare, synthetic_key
+from htt.data.prepare import cache_folder, data_key, facts, prepare, synthetic_key
 from htt.errors import DataError
 
 TINY = {
@@ -72,6 +73,27 @@ def test_the_key_follows_what_is_rendered(tmp_path: Path, monkeypatch: pytest.Mo
     assert synthetic_key(override(config, {"data.synthetic.seed": 1})) != key
     monkeypatch.setattr(scene, "VERSION", 10**6)
     assert synthetic_key(config) != key
+
+
+def test_equal_data_have_equal_keys_wherever_they_are(cache: Path, tmp_path: Path) -> None:
+    config = tiny(cache)
+    assert data_key(config) == f"synthetic-{synthetic_key(config)}"
+    root = prepare(config)
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    keys = [data_key(override(config, {"data.root": str(place)})) for place in (root, copy)]
+    assert keys[0] == keys[1]
+    found = manifest.read(copy)
+    first = found.splits["train"][0].model_copy(update={"sha256": "0" * 64})
+    manifest.write(copy, found.model_copy(update={"splits": {**found.splits, "train": [first]}}))
+    assert data_key(override(config, {"data.root": str(copy)})) != keys[0]
+
+
+def test_the_facts_are_known_before_anything_is_rendered(cache: Path, tmp_path: Path) -> None:
+    nowhere = override(tiny(cache), {"runtime.cache": str(tmp_path / "empty")})
+    assert facts(nowhere) == manifest.read(prepare(tiny(cache))).info
+    assert not (tmp_path / "empty").exists()
+    assert facts(override(nowhere, {"data.root": str(prepare(tiny(cache)))})) == facts(nowhere)
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:

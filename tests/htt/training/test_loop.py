@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from htt.data.loader import training_loader
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
-from htt.training import checkpoint, optim
+from htt.training import checkpoint, clip_table, optim
 from htt.training.group import Group
 from htt.training.loop import Precision, evaluate, fit, step_generator, train_epoch, train_step
 
@@ -80,6 +81,20 @@ def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, nam
     drop = {"seconds", "train_seconds"}
     strip = [{name: value for name, value in report.items() if name not in drop} for report in undisturbed_reports[2:]]
     assert [{name: value for name, value in report.items() if name not in drop} for report in reports] == strip
+
+
+def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tiny_splits, tmp_path):
+    config = tiny_config()
+    _, model = train(config, tiny_splits, tmp_path / "whole")
+    found = evaluate(model, tiny_splits.val, config)
+    kept = pl.read_parquet(tmp_path / "whole" / "checkpoint" / "clips.parquet")
+    assert kept.equals(clip_table.of_split(found.tally(), tiny_splits.val))
+    assert kept["clip"].to_list() == tiny_splits.val.ids
+    train(config, tiny_splits, tmp_path / "parts", stop_after=1)
+    first = pl.read_parquet(tmp_path / "parts" / "checkpoint" / "clips.parquet")
+    assert not first.equals(kept)
+    train(config, tiny_splits, tmp_path / "parts", resume=tmp_path / "parts" / "checkpoint")
+    assert pl.read_parquet(tmp_path / "parts" / "checkpoint" / "clips.parquet").equals(kept)
 
 
 def test_an_epoch_can_be_entered_at_its_cursor(tiny_splits, tmp_path):

@@ -1,0 +1,66 @@
+"""What a training is beside its weights, as tensors by name and plain numbers: its optimiser, its random states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from htt.errors import CheckpointError
+
+
+def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's state as tensors by name, and what of it is plain: groups, and entries that are no tensors."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for place, entries in state["state"].items():
+        for name, value in entries.items():
+            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{place}.{name}"] = value
+    return tensors, {"param_groups": state["param_groups"], "state": plain}
+
+
+def optimizer_state(
+    tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], optimizer: torch.optim.Optimizer, folder: Path
+) -> dict[str, Any]:
+    """Undoes ``optimizer_parts``; a tensor shaped as its parameter gets that one's place in memory too."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    stored = sum(len(group["params"]) for group in numbers["param_groups"])
+    if stored != len(parameters):
+        raise CheckpointError(
+            f"An optimiser must have the parameters it was saved with; {folder} has {stored}, this one "
+            f"{len(parameters)}. Build it as for the training that is to be resumed."
+        )
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **numbers["state"]}.items():
+        kind, _, rest = key.partition(".")
+        if kind == "optimizer":
+            place, _, name = rest.partition(".")
+            state.setdefault(int(place), {})[name] = _laid_out(value, parameters[int(place)])
+    return {"state": state, "param_groups": numbers["param_groups"]}
+
+
+def _laid_out(value: Any, parameter: Tensor) -> Any:
+    """The same numbers with the strides of their parameter, so that resumed arithmetic is the same to the last bit."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value
+
+
+def random_state() -> dict[str, Tensor]:
+    """Torch's random states, of the CPU and of every GPU, by name."""
+    states = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"random.cuda.{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def set_random_state(stored: Mapping[str, Tensor]) -> None:
+    """Undoes ``random_state``."""
+    torch.set_rng_state(stored["random.cpu"])
+    for place in range(torch.cuda.device_count()):
+        if f"random.cuda.{place}" in stored:
+            torch.cuda.set_rng_state(stored[f"random.cuda.{place}"], place)
