@@ -1,0 +1,140 @@
+"""The reports of a search and of a study, opened in a browser as a reader opens them: from disk, with no network.
+
+Needs Debian's package ``chromium``. The page is measured by a script that the test puts into a copy of it.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tune"))  # report_folders
+from report_folders import search_folder, study_folder, windows
+
+from tune import report
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+)  # fmt: skip
+MEASURE = """<script>
+const box = each => { const r = each.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
+const figures = [...document.querySelectorAll("figure")].map(figure => ({
+  name: figure.id, box: box(figure.querySelector("svg")), caption: figure.querySelector("figcaption").textContent,
+  texts: [...figure.querySelectorAll("svg text")].map(text => ({words: text.textContent, box: box(text)})),
+}));
+const measured = {figures, wide: document.documentElement.scrollWidth, window: window.innerWidth};
+const text = encodeURIComponent(JSON.stringify(measured));
+document.body.insertAdjacentHTML("beforeend", "<pre id=measured>" + text + "</pre>");
+</script></body>"""
+SMALL_PX = 2.0
+"""What the browser's letters may be wider than those the figure was laid out with."""
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here; on Debian: apt-get install chromium")
+
+
+def browse(*words, tmp_path):
+    """The output of the browser, which must end well."""
+    profile = tmp_path / "profile"
+    shutil.rmtree(profile, ignore_errors=True)
+    command = [BROWSER, *QUIET, f"--user-data-dir={profile}", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def measured(page, tmp_path, width):
+    """What the browser made of the page."""
+    copy = tmp_path / "alone" / "copy.html"  # no picture is beside it
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", MEASURE), encoding="utf-8")
+    dom = browse("--dump-dom", f"--window-size={width},1000", copy.as_uri(), tmp_path=tmp_path)
+    return json.loads(unquote(re.search(r'<pre id="measured">(.*?)</pre>', dom)[1]))
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """{kind: its report.html}."""
+    root = tmp_path_factory.mktemp("pages")
+    variants = windows(12, long=True)
+    folders = {
+        "search": search_folder(root / "search", 60),
+        "study": study_folder(root / "study", windows(4)),
+        "large study": study_folder(root / "large", variants, parameters=dict.fromkeys(variants, 10**6)),
+    }
+    for folder in folders.values():
+        report.write(folder)
+    return {kind: folder.path / "report.html" for kind, folder in folders.items()}
+
+
+FIGURES = {
+    "search": ["progress", "parallel", "importance", "pareto"],
+    "study": [
+        *(f"{name}-action_accuracy" for name in ("forest", "seeds", "cost")),
+        *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "cost", "curves")),
+    ],
+}
+FIGURES["large study"] = FIGURES["study"]
+
+
+@pytest.fixture(scope="module", params=FIGURES)
+def opened(request, pages, tmp_path_factory):
+    """The kind of a report, and what the browser makes of it on a desk."""
+    return request.param, measured(pages[request.param], tmp_path_factory.mktemp("opened"), 1280)
+
+
+def test_a_browser_finds_every_figure_with_its_words(opened):
+    kind, found = opened
+    assert [figure["name"] for figure in found["figures"]] == FIGURES[kind]
+    for figure in found["figures"]:
+        left, top, right, bottom = figure["box"]
+        assert right - left > 500
+        assert bottom - top > 100
+        assert len(figure["caption"]) > 20
+        assert len(figure["texts"]) > 5
+
+
+def test_no_words_of_a_figure_touch_or_are_cut(opened):
+    for figure in opened[1]["figures"]:
+        left, _, right, _ = figure["box"]
+        texts = figure["texts"]
+        for number, one in enumerate(texts):
+            x0, y0, x1, y1 = one["box"]
+            assert x0 >= left - SMALL_PX, (figure["name"], one["words"])
+            assert x1 <= right + SMALL_PX, (figure["name"], one["words"])
+            for other in texts[number + 1 :]:
+                a0, b0, a1, b1 = other["box"]
+                wide, high = min(x1, a1) - max(x0, a0), min(y1, b1) - max(y0, b0)
+                # Lines of one label stand close: a letter's box is higher than the letter.
+                assert wide < SMALL_PX or high < 0.5 * min(y1 - y0, b1 - b0), (
+                    figure["name"],
+                    one["words"],
+                    other["words"],
+                )
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_on_a_phone_the_page_does_not_grow_sideways(pages, kind, tmp_path):
+    found = measured(pages[kind], tmp_path, 500)  # Chromium makes no window narrower than this
+    assert found["wide"] <= found["window"]
+
+
+def test_a_dark_page_is_dark(pages, tmp_path):
+    page, picture = pages["study"], tmp_path / "dark.png"
+    browse("--force-dark-mode", f"--screenshot={picture}", "--window-size=800,800", page.as_uri(), tmp_path=tmp_path)
+    assert max(Image.open(picture).convert("RGB").getpixel((5, 5))) < 60
+    light = tmp_path / "light.png"
+    browse(f"--screenshot={light}", "--window-size=800,800", page.as_uri(), tmp_path=tmp_path)
+    assert min(Image.open(light).convert("RGB").getpixel((5, 5))) > 240
+
+
+def test_it_prints(pages, tmp_path):
+    browse(f"--print-to-pdf={tmp_path / 'page.pdf'}", pages["study"].as_uri(), tmp_path=tmp_path)
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

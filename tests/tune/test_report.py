@@ -1,0 +1,57 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from report_folders import search_folder, study_folder, windows
+
+from tune import report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def module(*words, cwd):
+    command = [sys.executable, "-m", "tune.report", *map(str, words)]
+    environment = {"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.mark.parametrize("kind", ["search", "study"])
+def test_the_report_of_either_kind_is_written_by_hand(tmp_path, kind):
+    path = tmp_path / "runs" / "mine"
+    search_folder(path, 6) if kind == "search" else study_folder(path, windows(2))
+    answer = module("mine", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == ["Report  runs/mine/report.md", "Page    runs/mine/report.html"]
+    assert (path / "report.html").exists()
+    assert (path / "report.tex").exists() == (kind == "study")
+
+
+def test_no_such_run_is_one_sentence(tmp_path):
+    answer = module("nothing", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "A run is named by its folder" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_runs_kind_chooses_its_report(tmp_path):
+    folder = study_folder(tmp_path / "study", windows(2))
+    report.write(folder)
+    assert "How many frames should block P see?" in folder.report.read_text()
+
+
+def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
+    search_folder(tmp_path / "search", 25)
+    study_folder(tmp_path / "study", windows(2))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tune import report\nfrom tune.results import RunFolder\n"
+        f"for name in ('search', 'study'): report.write(RunFolder(Path({str(tmp_path)!r}) / name))\n"
+        "assert 'optuna' in sys.modules\n"
+        "assert not {'torch', 'ray', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
+
+
+def test_reading_a_report_loads_no_drawing(tmp_path):
+    code = "import sys\nfrom tune import report, table\nassert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

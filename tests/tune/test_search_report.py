@@ -1,0 +1,85 @@
+import dataclasses
+import re
+
+import pytest
+from report_folders import DOMAINS, search_folder
+
+from tune import search_report
+from tune.front import PAIR, front
+
+
+def written(folder):
+    search_report.write(folder)
+    return folder.report.read_text(), (folder.path / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = search_folder(tmp_path_factory.mktemp("searched") / "run", 60)
+    return folder, *written(folder)
+
+
+def test_all_four_figures_are_in_the_page_and_beside_the_report(searched):
+    folder, text, page = searched
+    names = ["progress", "parallel", "importance", "pareto"]
+    assert re.findall(r'<figure id="([^"]+)"', page) == names
+    for name in names:
+        assert f"]({name}.png)" in text
+        assert (folder.path / f"{name}.png").exists()
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
+    assert page.count("<figcaption>") == 4
+
+
+def test_the_page_says_what_the_text_says(searched):
+    _, text, page = searched
+    for words in ("python tune/search.py", "optim.lr", "logarithmic", "python cluster/launch.py --config", "best.yaml"):
+        assert words in text
+        assert words in page
+    for path in DOMAINS:
+        assert f">{path.removeprefix('model.')}</text>" in page, "text of figures is text"
+
+
+def test_the_table_lists_ten_and_the_failed_are_named(searched):
+    _, text, _ = searched
+    assert len(re.findall(r"^\| \d+ \| (?:complete|pruned) \| \d ", text, re.MULTILINE)) == 10
+    assert "- trial 5: NonFiniteLossError: no" in text
+    assert "(38 complete, 10 pruned, 12 failed)" in text
+
+
+def test_the_front_is_a_table_too(searched):
+    folder, text, _ = searched
+    listed = text[text.index("On the front:") :]
+    best = front(folder.trials(), PAIR)
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", listed, re.MULTILINE)] == [one.number for one in best]
+
+
+def test_too_few_trials_to_say_what_mattered(tmp_path):
+    text, page = written(search_folder(tmp_path / "run", 12))
+    assert "Too few trials to tell: 10 trials gave a value" in text
+    assert 'id="importance"' not in page
+    assert 'id="parallel"' in page
+
+
+def test_one_trial_is_no_comparison(tmp_path):
+    _, page = written(search_folder(tmp_path / "run", 1))
+    assert re.findall(r'<figure id="([^"]+)"', page) == ["progress"]
+
+
+def test_a_search_that_found_nothing(tmp_path):
+    folder = search_folder(tmp_path / "run", 1)
+    folder.write_trials([])
+    text, page = written(folder)
+    assert "No trial gave a value yet." in text
+    assert "launch.py" not in text
+    assert "<figure" not in page
+
+
+def test_characters_of_errors_and_names_mean_themselves(tmp_path):
+    folder = search_folder(tmp_path / "run", 5)
+    trials = [
+        dataclasses.replace(one, error="Error: a <b> | `c` *d*" if one.error else None) for one in folder.trials()
+    ]
+    folder.write_trials(trials)
+    text, page = written(folder)
+    assert r"- trial 5: Error: a \<b\> \| \`c\` \*d\*" in text
+    assert "trial 5: Error: a &lt;b&gt; | `c` *d*" in page

@@ -1,0 +1,195 @@
+import csv
+import dataclasses
+import io
+import math
+import re
+
+import pytest
+from report_folders import LONG, search_folder, study_folder, windows
+
+from htt.config import Config
+from htt.errors import RunError
+from tune import findings, study_report, study_tables
+
+FIGURES = {"forest", "seeds", "cost", "curves"}
+
+
+def written(folder):
+    study_report.write(folder)
+    return {ending: (folder.path / f"report.{ending}").read_text() for ending in ("md", "html", "tex", "csv")}
+
+
+@pytest.fixture(scope="module")
+def claims(tmp_path_factory):
+    """Nine seeds: the second variant is worse by 5 mm, the third better by 4, the fourth the same."""
+    effects = dict(zip(windows(4), (0.0, 5.0, -4.0, 0.02), strict=True))
+    names = list(windows(4))
+    folder = study_folder(
+        tmp_path_factory.mktemp("claims") / "run", windows(4), seeds=range(9), effects=effects,
+        parameters=dict.fromkeys(names, 1_200_000), base={**Config().model_dump(mode="json")},
+        study={"notes": {names[1]: "a note with * and <b>"}},
+    )  # fmt: skip
+    return folder, written(folder)
+
+
+def test_the_claims_are_said_in_words(claims):
+    _, said = claims
+    for text in (said["md"], said["html"].replace("<strong>", "**").replace("</strong>", "**").replace("\u00a0", " ")):
+        assert "Hand error: **2 frames** is worse than 1 frame, +4.89 mm (95 % interval +4.81 to" in text
+        assert "Hand error: **4 frames** is better than 1 frame, −4.08 mm (95" in text
+        assert "Hand error: no difference can be claimed of: 8 frames." in text
+        assert "Incomplete" not in text
+
+
+def test_the_table_says_all_there_is_of_a_variant(claims):
+    folder, said = claims
+    row = next(line for line in said["md"].splitlines() if line.startswith("| 2 frames |") and " mm " in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    finding = findings.findings(findings.read(folder))[1]
+    found = finding.rows[1]
+    assert cells[1:4] == ["pose.window: 2", "9", f"{found.summary.mean:.1f} mm"]
+    assert cells[5] == f"+{found.comparison.difference:.2f} mm"
+    assert cells[7:] == ["0.012", "\\< 0.01", "worse", "1.2 M", "53 s"]
+    assert found.comparison.p_holm == 3 * 2 / 2**9
+
+
+def test_every_metric_has_its_figures(claims):
+    folder, said = claims
+    shown = re.findall(r'<figure id="([^"]+)"', said["html"])
+    metrics = {"action_accuracy": FIGURES - {"curves"}, "hand_error_mm": FIGURES}
+    assert set(shown) == {f"{figure}-{metric}" for metric, names in metrics.items() for figure in names}
+    for name in shown:
+        assert f"]({name}.png)" in said["md"]
+        assert (folder.path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert said["html"].count("<figcaption>") == len(shown) == said["html"].count('role="img" aria-label="')
+
+
+def test_the_page_needs_nothing_but_itself(claims):
+    _, said = claims
+    page = said["html"]
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
+    assert "<script" not in page
+    assert "url(http" not in page
+    assert "@import" not in page
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+
+
+def test_no_machine_number_is_shown(claims):
+    _, said = claims
+    words = re.sub(r"<style>.*?</style>", "", said["html"], flags=re.DOTALL)
+    texts = re.findall(r">([^<]+)<", words)
+    assert [text for text in texts if re.search(r"\d\.\d{4,}|e-\d\d", text)] == []
+
+
+def test_csv_has_the_numbers_unrounded(claims):
+    folder, said = claims
+    rows = list(csv.DictReader(io.StringIO(said["csv"])))
+    assert [row["variant"] for row in rows[4:]] == list(windows(4))
+    assert tuple(rows[0]) == study_tables.COLUMNS
+    finding = findings.findings(findings.read(folder))[1]
+    for row, found in zip(rows[4:], finding.rows, strict=True):
+        assert row["metric"] == "hand_error_mm"
+        assert float(row["mean"]) == found.summary.mean
+        assert float(row["iqm"]) == found.summary.iqm
+        assert row["parameters"] == "1200000.0"
+        assert row["paper"] == ""
+        if found.comparison:
+            assert float(row["difference"]) == found.comparison.difference
+            assert float(row["p_better"]) == found.comparison.better
+        else:
+            assert (row["difference"], row["claim"]) == ("", "reference")
+
+
+def test_latex_is_escaped_and_complete(tmp_path):
+    text = written(study_folder(tmp_path / "run_1", windows(3, long=True)))["tex"]
+    assert text.startswith("% \\usepackage{booktabs,graphicx}\n")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 2
+    assert LONG.replace("&", r"\&").replace("%", r"\%").replace("_", r"\_") in text
+    assert r"\caption{run\_1: " in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    columns = {len(re.findall(r"(?<!\\)&", line)) for line in body}
+    (layout,) = set(re.findall(r"\\begin{tabular}{(\w+)}", text))
+    assert columns == {len(layout) - 1}
+    assert text.isascii(), "pdflatex knows no other letters by itself"
+
+
+@pytest.mark.parametrize(
+    ("text", "tex"),
+    [
+        ("a_b & 5 %", r"a\_b \& 5 \%"),
+        ("−3 < x", "$-$3 $<$ x"),
+        ("\\{#$}", r"\textbackslash{}\{\#\$\}"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+    ],
+)
+def test_latex_escaping(text, tex):
+    assert study_tables.tex_escaped(text) == tex
+
+
+def test_too_few_seeds_are_said_plainly(tmp_path):
+    said = written(study_folder(tmp_path / "run", windows(2), seeds=range(5)))
+    assert "Hand error: not enough seeds to claim (5; 6 are needed at the 5 % level): 2 frames." in said["md"]
+    assert "not enough seeds to claim" in said["tex"]
+
+
+def test_an_incomplete_study_names_what_is_missing_first(tmp_path):
+    names = list(windows(3))
+    missing = [(names[1], seed) for seed in (2, 3, 4, 5)]
+    failed = [(names[2], 0)]
+    said = written(study_folder(tmp_path / "run", windows(3), missing=missing, failed=failed))
+    assert "> **Incomplete:** 13 of 18 trainings came to their end" in said["md"]
+    assert "- 2 frames: seeds 2, 3, 4, 5 not trained yet" in said["md"]
+    assert "- 4 frames: seed 0 failed (NonFiniteLossError: loss became nan)" in said["md"]
+    assert said["md"].index("Incomplete") < said["md"].index("In short")
+    assert 'class="warning"' in said["html"]
+
+
+def test_a_study_of_nothing_yet_has_a_report(tmp_path):
+    names = list(windows(2))
+    folder = study_folder(tmp_path / "run", windows(2), missing=[(name, seed) for name in names for seed in range(6)])
+    said = written(folder)
+    assert "0 of 12 trainings" in said["md"]
+    assert "not enough seeds to claim (0; 6 are needed" in said["md"]
+
+
+def test_values_of_seeds_alone_are_said_to_be(tmp_path):
+    said = written(study_folder(tmp_path / "run", windows(2), clips=False))
+    assert "Of action accuracy, hand error, intervals of differences are over seeds alone" in said["md"]
+
+
+def test_the_papers_column_is_there_where_the_paper_has_a_value(tmp_path):
+    base = Config().model_dump(mode="json")
+    base["data"]["source"] = "h2o"
+    paper = {"paper_value": {"1 frame": {"action_accuracy": 0.871}}}
+    said = written(study_folder(tmp_path / "run", windows(2), base=base, study=paper))["md"]
+    heads = [line for line in said.splitlines() if line.startswith("| Variant |")]
+    assert [head.endswith("| Paper |") for head in heads] == [True, False]
+    assert "| 87.1 % |" in said
+    assert "CVPR 2023, on H2O's validation split" in said
+
+
+def test_it_is_the_same_when_written_again(claims, tmp_path):
+    folder, said = claims
+    assert written(folder) == said
+
+
+def test_a_search_has_no_report_of_a_study(tmp_path):
+    with pytest.raises(RunError, match=r"asked\.yaml must hold a study"):
+        study_report.write(search_folder(tmp_path / "run", 3))
+
+
+def test_a_metric_that_no_training_has_is_dashes(tmp_path):
+    folder = study_folder(tmp_path / "run", windows(2), study={"metrics": ["loss", "hand_error_mm"]})
+    said = written(folder)["md"]
+    assert "| 1 frame | pose.window: 1 | 0 |" in said
+    found = findings.findings(findings.read(folder))[0]
+    assert math.isnan(found.reference.summary.mean)
+
+
+def test_trainings_of_other_runs_are_named(tmp_path):
+    folder = study_folder(tmp_path / "run", windows(2))
+    trials = folder.trials()
+    taken = [dataclasses.replace(one, taken_from=f"headline/{one.id} (abc)") if one.seed < 2 else one for one in trials]
+    folder.write_trials(taken)
+    assert "4 trainings taken over from other runs: headline." in written(folder)["md"]

@@ -1,0 +1,53 @@
+"""Trials as rows of a table, and what a reader types next: for the report and for the terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from htt.training.metric_table import METRICS
+from tune import words
+from tune.results import RunFolder, Trial, value
+
+SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
+"""Metrics a table shows beside the one selected by."""
+
+
+def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> tuple[list[str], list[list[str]]]:
+    """The heads and cells of a table of trials: state, epochs, metrics, and what was searched.
+
+    The metrics are the one selected by, and those of ``shown`` that were recorded.
+    """
+    metrics = [metric, *(name for name in shown if name != metric and any(name in one.metrics for one in trials))]
+    paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
+    cells = [
+        [
+            str(trial.number),
+            trial.state,
+            str(trial.epochs),
+            *(METRICS[name].number(value(trial, name)) for name in metrics),
+            *(words.setting(trial.values.get(path)) for path in paths),
+        ]
+        for trial in trials
+    ]
+    titles = [METRICS[name].title for name in metrics]
+    return ["trial", "state", "epochs", *titles, *map(words.short, paths)], cells
+
+
+def next_commands(folder: RunFolder, found: bool) -> str:
+    """What to type next."""
+    run = shown(folder.path)
+    lines = [f"python cluster/launch.py --config {run}/best.yaml"] if found else []
+    lines += [
+        f"python tune/best.py {run} --top 10",
+        f"python tune/search.py --resume {run} --time-budget 10m",
+        f"optuna-dashboard {run}/optuna.journal",
+    ]
+    return "\n".join(lines)
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,184 @@
+"""The report of a study from its run folder alone: for people (Markdown, HTML), a paper (LaTeX) and programs (CSV)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from htt.training.metric_table import METRICS
+from tune import page, study_figures, study_tables, words
+from tune.document import Heading, Listing, Part, Picture, Text, escaped
+from tune.findings import Done, Finding, findings, read
+from tune.results import RunFolder, write_text
+from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, Comparison
+from tune.study_tables import table
+
+
+def write(folder: RunFolder) -> None:
+    """Write the report's files and its pictures, each whole or not at all.
+
+    Raises:
+        RunError: the folder holds no study that can be read.
+        StorageError: the disk is full, or may not be written to.
+    """
+    done = read(folder)
+    found = findings(done)
+    title = done.asked.name
+    page.publish(folder, title, content(done, found))
+    write_text(folder.path / "report.tex", study_tables.tex(title, found))
+    write_text(folder.path / "report.csv", study_tables.csv(found))
+
+
+def content(done: Done, found: Sequence[Finding]) -> list[Part]:
+    """All parts of the report, in the order in which they are read."""
+    parts: list[Part] = [Text(f"**{escaped(done.study.question)}**"), *_missing(done), _asked(done)]
+    parts += [Heading("In short"), Listing([line for finding in found for line in _in_short(finding)])]
+    for finding in found:
+        about = METRICS[finding.metric]
+        parts += [Heading(about.title), Text(f"{about.sentence} {_direction(finding)}"), table(finding)]
+        parts += _pictures(finding, done)
+    parts += [Heading("How to read it"), Listing(_notes(done, found))]
+    return parts
+
+
+def _missing(done: Done) -> list[Part]:
+    """What is not there, where a reader cannot miss it."""
+    missing = done.missing()
+    if not missing:
+        return []
+    wanted = len(done.order) * len(done.seeds)
+    complete = sum(done.complete(name, seed) is not None for name in done.order for seed in done.seeds)
+    text = f"**Incomplete:** {complete} of {words.plural(wanted, 'training')} came to their end. What is missing:"
+    items = [f"{escaped(name)}: {escaped('; '.join(why))}" for name, why in missing.items()]
+    return [Text(text, warns=True), Listing(items)]
+
+
+def _asked(done: Done) -> Text:
+    study, asked = done.study, done.asked
+    lines = [
+        f"{len(done.order)} variants, each trained with {words.plural(len(done.seeds), 'seed')} "
+        f"({', '.join(map(str, done.seeds))}); the reference is **{escaped(study.reference)}**."
+    ]
+    if study.primary:
+        named = ", ".join(f"**{escaped(name)}**" for name in study.primary)
+        lines.append(f"Named beforehand, so that claims are about them alone: {named}.")
+    if study.base:
+        lines.append(f"All variants change in the base: {escaped(words.changes(study.base))}.")
+    taken = [trial.taken_from for trial in done.pairs.values() if trial.taken_from]
+    if taken:
+        runs = sorted({origin.partition("/")[0] for origin in taken})
+        lines.append(f"{words.plural(len(taken), 'training')} taken over from other runs: {escaped(', '.join(runs))}.")
+    lines.append(f"Asked by `{asked.command}`, commit {escaped(asked.commit)}, {escaped(asked.started)}.")
+    return Text(" ".join(lines))
+
+
+def _direction(finding: Finding) -> str:
+    higher = METRICS[finding.metric].higher_is_better
+    return f"{'Higher' if higher else 'Lower'} is better. Validation split, last epoch."
+
+
+def _in_short(finding: Finding) -> list[str]:
+    """What may be said by one metric: a line for each kind of claim."""
+    about, reference = METRICS[finding.metric], escaped(finding.reference.variant)
+    said = []
+    for claim in (BETTER, WORSE):
+        for row, found in finding.others:
+            if found.claim == claim:
+                claimed = f"**{escaped(row.variant)}** is {claim} than {reference}"
+                said.append(f"{about.title}: {claimed}, {_by(found, finding)}.")
+    silent: dict[str, list[str]] = {}
+    for row, found in finding.others:
+        if found.claim not in (BETTER, WORSE):
+            silent.setdefault(_silence(found), []).append(escaped(row.variant))
+    everyone = len(finding.others)
+    for why, names in silent.items():
+        listed = f"all {everyone} variants" if len(names) == everyone > 3 else ", ".join(names)
+        said.append(f"{about.title}: {why}: {listed}.")
+    return said
+
+
+def _by(found: Comparison, finding: Finding) -> str:
+    about = METRICS[finding.metric]
+    span = words.difference_span(about, found.low, found.high)
+    return f"{words.difference(about, found.difference)} (95 % interval {span}; p = {words.p_value(found.p_holm)})"
+
+
+def _silence(found: Comparison) -> str:
+    if found.claim == NOT_ASKED:
+        return "not named beforehand, so nothing is claimed of"
+    return f"{found.claim} of" if found.claim == NO_CLAIM else found.claim
+
+
+def _pictures(finding: Finding, done: Done) -> list[Part]:
+    """The figures of one metric, with captions."""
+    metric, reference = finding.metric, escaped(finding.reference.variant)
+    title = METRICS[metric].title
+    lower = METRICS[metric].title.lower()
+    listed = _listed(finding)
+    parts: list[Part] = [
+        Picture(
+            f"forest-{metric}",
+            study_figures.forest(finding),
+            f"{title}: each variant less the reference, {reference}, with its 95 % interval over seeds"
+            f"{' and clips' if finding.clips else ''}. An interval that leaves out zero is needed for a claim, and a "
+            "small p after Holm's correction; filled dots have both. The shaded side is the better one.",
+            f"Forest plot of differences in {lower} to {finding.reference.variant}. {listed}",
+        ),
+        Picture(
+            f"seeds-{metric}",
+            study_figures.seeds(finding, done.seeds),
+            f"{title} of every training. A line joins the trainings of one seed, which saw the same data in the same "
+            "order: where all lines lean one way, the difference is no accident of a seed. Bars are means.",
+            f"Dots of {lower}, one for each seed and variant, joined by seed. "
+            + "; ".join(
+                f"{row.variant}: mean {words.number(METRICS[metric], row.summary.mean)}" for row in finding.rows
+            ),
+        ),
+    ]
+    by = "parameters" if all(math.isfinite(row.parameters) for row in finding.rows) else "seconds"
+    cost, curves = study_figures.cost(finding, by), study_figures.curves(finding)
+    price = "the parameters of its model" if by == "parameters" else "the mean time of a trial, on the machines used"
+    if cost:
+        caption = (
+            f"What a variant costs, {price}, against its difference to the reference, with its 95 % interval. Up is "
+            "better."
+        )
+        parts.append(
+            Picture(f"cost-{metric}", cost, caption, f"Scatter of cost against the difference in {lower}. {listed}")
+        )
+    if curves:
+        caption = f"{title} after each epoch: the mean over seeds, and the band from the lowest to the highest seed."
+        drawn = f"Learning curves of {lower} over epochs, a line for each of: {', '.join(finding.curves)}."
+        parts.append(Picture(f"curves-{metric}", curves, caption, drawn))
+    return parts
+
+
+def _listed(finding: Finding) -> str:
+    about = METRICS[finding.metric]
+    return "; ".join(f"{row.variant}: {words.difference(about, found.difference)}" for row, found in finding.others)
+
+
+def _notes(done: Done, found: Sequence[Finding]) -> list[str]:
+    by_clips = sorted({finding.clips for finding in found if finding.clips})
+    by_seeds = [METRICS[finding.metric].title.lower() for finding in found if not finding.clips]
+    notes = [
+        "Mean: over seeds, with its 95 % t interval. Difference: the variant less the reference, seed by seed. Points: "
+        "percentage points.",
+        "A claim takes two things: the exact sign-flip p over seeds, after Holm's correction over the variants "
+        "compared, is 0.05 at most; and the 95 % interval of the difference leaves out zero. P(better) is the share of "
+        "drawn differences on the better side.",
+    ]
+    if by_clips:
+        notes.append(
+            f"Intervals of differences are over seeds and the {by_clips[0]} clips of the validation split that every "
+            "training was judged by (a hierarchical bootstrap)."
+        )
+    if by_seeds:
+        notes.append(
+            f"Of {', '.join(by_seeds)}, intervals of differences are over seeds alone: values of each clip were not "
+            "kept by every training."
+        )
+    if any(not math.isnan(row.paper) for finding in found for row in finding.rows):
+        notes.append("Paper: HTT, Wen et al., CVPR 2023, on H2O's validation split.")
+    notes += [f"{escaped(name)}: {escaped(note)}" for name, note in done.study.notes.items()]
+    return notes

@@ -1,0 +1,154 @@
+"""The table of a study: for the report, for a paper (LaTeX, booktabs) and for other programs (CSV)."""
+
+from __future__ import annotations
+
+import csv as comma
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+
+from htt.training.metric_table import METRICS, Metric
+from tune import words
+from tune.document import Table, escaped
+from tune.findings import Finding, Row
+from tune.words import NOTHING
+
+REFERENCE = "reference"
+COLUMNS = (
+    "metric", "unit", "variant", "changes", "seeds", "mean", "iqm", "mean_low", "mean_high", "difference",
+    "difference_low", "difference_high", "paired_seeds", "p", "p_holm", "p_better", "claim", "parameters",
+    "seconds_per_trial", "paper",
+)  # fmt: skip
+"""Of the CSV: numbers unrounded, in the metric's own unit (fractions, not percent); nothing where there is none."""
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "—": "---", "×": r"$\times$",
+    "<": "$<$", ">": "$>$", "|": r"\textbar{}", "→": r"$\rightarrow$", "±": r"$\pm$", '"': "''", "…": r"\dots{}",
+}  # fmt: skip
+_TEX_SPECIAL = re.compile("|".join(re.escape(letter) for letter in _TEX))
+
+
+def table(finding: Finding) -> Table:
+    """The table of one metric, for the report."""
+    columns = [(head, cells) for head, cells in _columns(finding) if any(cell != NOTHING for cell in cells)]
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
+    return Table([head for head, _ in columns], [[escaped(cell) for cell in row] for row in rows])
+
+
+def tex(title: str, found: Sequence[Finding]) -> str:
+    """A LaTeX table for each metric; its first line says which packages it needs."""
+    return "% \\usepackage{booktabs,graphicx}\n\n" + "\n".join(_tex(title, one) for one in found)
+
+
+def csv(found: Sequence[Finding]) -> str:
+    """A line for each metric and variant."""
+    text = io.StringIO()
+    writer = comma.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for finding in found:
+        writer.writerows([_plain(cell) for cell in _line(METRICS[finding.metric], row)] for row in finding.rows)
+    return text.getvalue()
+
+
+def tex_escaped(text: str) -> str:
+    """Text that LaTeX takes as it stands."""
+    return _TEX_SPECIAL.sub(lambda found: _TEX[found.group()], text)
+
+
+def _columns(finding: Finding) -> list[tuple[str, list[str]]]:
+    """Heads and cells, column by column; a column of dashes has nothing to say."""
+    about, rows = METRICS[finding.metric], finding.rows
+
+    def each(write: Callable[[Row], str]) -> list[str]:
+        return [write(row) for row in rows]
+
+    return [
+        ("Variant", each(lambda row: row.variant)),
+        ("Changes", each(lambda row: words.changes(row.changes))),
+        ("Seeds", each(lambda row: str(row.summary.n))),
+        ("Mean", each(lambda row: words.number(about, row.summary.mean))),
+        ("95 % interval", each(lambda row: words.span(about, row.summary.low, row.summary.high))),
+        (
+            "Difference",
+            each(lambda row: words.difference(about, row.comparison.difference) if row.comparison else NOTHING),
+        ),
+        ("Its 95 % interval", each(lambda row: _difference_span(about, row))),
+        (
+            "p (Holm)",
+            each(lambda row: words.p_value(row.comparison.p_holm) if row.comparison and row.comparison.n else NOTHING),
+        ),
+        ("P(better)", each(lambda row: words.probability(row.comparison.better) if row.comparison else NOTHING)),
+        ("Claim", each(_claim)),
+        ("Parameters", each(lambda row: words.count(row.parameters))),
+        ("Time a trial", each(lambda row: words.duration(row.seconds))),
+        ("Paper", each(lambda row: words.number(about, row.paper))),
+    ]
+
+
+def _claim(row: Row) -> str:
+    """In a few words: how many seeds it would take is said once, above."""
+    return row.comparison.claim.partition(" (")[0] if row.comparison else REFERENCE
+
+
+def _difference_span(about: Metric, row: Row) -> str:
+    return words.difference_span(about, row.comparison.low, row.comparison.high) if row.comparison else NOTHING
+
+
+def _tex(title: str, finding: Finding) -> str:
+    about = METRICS[finding.metric]
+    heads, rows = _narrow(finding)
+    caption = (
+        f"{title}: {about.title.lower()} on the validation split "
+        f"({'higher' if about.higher_is_better else 'lower'} is better). Mean over seeds and difference to the "
+        "reference, with 95 % intervals; p of an exact sign-flip test over seeds after Holm's correction."
+    )
+    label = re.sub(r"[^a-z0-9]+", "-", f"{title}-{finding.metric}".lower()).strip("-")
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{tex_escaped(caption)}}}",
+        rf"  \label{{tab:{label}}}",
+        r"  \resizebox{\linewidth}{!}{%",
+        rf"  \begin{{tabular}}{{l{'r' * (len(heads) - 2)}l}}",
+        r"    \toprule",
+        f"    {' & '.join(map(tex_escaped, heads))} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(map(tex_escaped, cells))} \\\\" for cells in rows),
+        r"    \bottomrule",
+        r"  \end{tabular}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _narrow(finding: Finding) -> tuple[list[str], list[list[str]]]:
+    """For a page of print: without what a variant changes, and what can be claimed at the end."""
+    columns = {head: cells for head, cells in _columns(finding) if any(cell != NOTHING for cell in cells)}
+    columns.pop("Changes", None)
+    columns["Claim"] = columns.pop("Claim")
+    return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
+
+
+def _line(about: Metric, row: Row) -> list[object]:
+    found, mean = row.comparison, row.summary
+    compared: list[object] = ["", "", "", "", "", "", "", REFERENCE]
+    if found:
+        compared = [found.difference, found.low, found.high, found.n, found.p, found.p_holm, found.better, found.claim]
+    changes = words.changes(row.changes)
+    ours: list[object] = [
+        about.name,
+        about.unit,
+        row.variant,
+        changes,
+        mean.n,
+        mean.mean,
+        mean.iqm,
+        mean.low,
+        mean.high,
+    ]
+    return [*ours, *compared, row.parameters, row.seconds, row.paper]
+
+
+def _plain(cell: object) -> object:
+    return "" if isinstance(cell, float) and math.isnan(cell) else cell

@@ -1,0 +1,134 @@
+"""Numbers of a report as a reader wants them: rounded, with their unit, and never as the machine prints them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from htt.config import Value
+from htt.training.metric_table import Metric
+
+NOTHING = "–"
+"""Where there is no number to give."""
+
+
+def scale(metric: Metric) -> tuple[float, str]:
+    """What a metric's values are multiplied with on an axis, and the unit they then have: (100, "%")."""
+    return (100.0, "%") if metric.is_fraction else (1.0, metric.unit)
+
+
+def axis(metric: Metric) -> str:
+    """The label of a metric's axis: ``Hand error [mm]``."""
+    unit = scale(metric)[1]
+    return f"{metric.title} [{unit}]" if unit else metric.title
+
+
+def of_difference(metric: Metric) -> str:
+    """The label of an axis of differences to the reference: ``Hand error, difference to the reference [mm]``."""
+    unit = "percentage points" if metric.is_fraction else metric.unit
+    return f"{metric.title}, difference to the reference" + (f" [{unit}]" if unit else "")
+
+
+def number(metric: Metric, value: float) -> str:
+    """A value with its unit; a dash where there is none."""
+    return metric.number(value) if math.isfinite(value) else NOTHING
+
+
+def span(metric: Metric, low: float, high: float) -> str:
+    """An interval, ``31.2 to 40.1 %``; a dash where there is none."""
+    return metric.span(low, high) if math.isfinite(low) and math.isfinite(high) else NOTHING
+
+
+def difference(metric: Metric, value: float) -> str:
+    """A difference with its sign and unit: ``+3.1 points``, ``−12.4 mm``."""
+    if not math.isfinite(value):
+        return NOTHING
+    unit = "points" if metric.is_fraction else metric.unit
+    return f"{signed(metric, value)} {unit}".strip()
+
+
+def difference_span(metric: Metric, low: float, high: float) -> str:
+    """The interval of a difference: ``−14.0 to −10.8 mm``."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NOTHING
+    return f"{signed(metric, low)} to {difference(metric, high)}"
+
+
+def signed(metric: Metric, value: float) -> str:
+    """A difference with its sign, without its unit; as many digits as the metric itself has."""
+    scaled = scale(metric)[0] * value
+    if metric.is_fraction:
+        text = f"{scaled:+.1f}"
+    elif metric.is_area:
+        text = f"{scaled:+.3f}"
+    else:
+        places = 1 if abs(scaled) >= 10 else 2
+        text = f"{scaled:+.{places}f}" if metric.unit in ("mm", "px") else f"{scaled:+.3g}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def p_value(p: float) -> str:
+    """``0.031``, ``< 0.001``."""
+    if not math.isfinite(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def probability(share: float) -> str:
+    """``0.87``; of what was drawn never or always, ``< 0.01`` or ``> 0.99``."""
+    if not math.isfinite(share):
+        return NOTHING
+    return "< 0.01" if share < 0.005 else "> 0.99" if share > 0.995 else f"{share:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12.5 min``, ``3.2 h``."""
+    if not math.isfinite(seconds):
+        return NOTHING
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.995 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def count(number: float) -> str:
+    """``873``, ``1.2 k``, ``11.7 M``."""
+    if not math.isfinite(number):
+        return NOTHING
+    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:.1f} {letter}" if number < 99.95 * size else f"{number / size:.0f} {letter}"
+    return f"{number:.0f}"
+
+
+def measure(largest: float, kind: str) -> tuple[float, str]:
+    """By what an axis of "seconds" or "parameters" is divided, and the unit that gives: (60.0, "min")."""
+    units = ((3600.0, "h"), (60.0, "min")) if kind == "seconds" else ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    for size, unit in units:
+        if largest >= 2 * size:
+            return size, unit
+    return 1.0, "s" if kind == "seconds" else ""
+
+
+def setting(value: object) -> str:
+    """A value of the configuration: three digits of a float, a list with plus signs."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return " + ".join(setting(one) for one in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def changes(values: Mapping[str, Value]) -> str:
+    """What a variant changes: ``pose.window: 1, optim.lr: 0.001``; "nothing" for the base itself."""
+    return ", ".join(f"{short(path)}: {setting(value)}" for path, value in values.items()) or "nothing"
+
+
+def short(path: str) -> str:
+    """A dotted path without the part that goes without saying."""
+    return path.removeprefix("model.")
+
+
+def plural(number: int, word: str) -> str:
+    """``1 seed``, ``6 seeds``."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
