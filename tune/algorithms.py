@@ -12,7 +12,6 @@ that ended with NaN running for ever, and forgets on a restore what it knew. Her
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,12 +25,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
 from htt.errors import StorageError, storage_errors
 from tune.codes import Code
+from tune.samples import EPOCH
 from tune.space import Space
 
 STARTUP_TRIALS = 8
@@ -40,9 +39,6 @@ TUNE_ID = "trial"
 """The study's note of which of the run's trials an Optuna trial is."""
 INTERRUPTED = "interrupted"
 """The study's note that a trial was cut short from outside, and may be gone on with."""
-EPOCH = "epoch"
-
-log = logging.getLogger(__name__)
 
 
 class Searcher(OptunaSearch):
@@ -120,19 +116,19 @@ class Searcher(OptunaSearch):
         else:
             self._tell(trial, TrialState.COMPLETE, float(value))
 
-    def keep_only(self, trial_ids: Iterable[str], ended: Mapping[str, Mapping[str, Any]]) -> None:
+    def keep_only(self, trials: Mapping[str, Mapping[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
         """Square the study with the trials that a restored run still knows, and goes on with.
 
         What the study holds as running and the run forgot is handed out again; what was marked as interrupted and the
         run goes on with runs again in the study too.
 
         Args:
-            trial_ids: what the run goes on with.
+            trials: {trial: its settings} of what the run goes on with.
             ended: {trial: last result} of those that ended, whether the run or the study noticed it or not.
         """
         for trial_id, result in ended.items():
             self.on_trial_complete(trial_id, dict(result))
-        known = set(trial_ids)
+        known = set(trials)
         for trial_id, trial in list(self._ot_trials.items()):
             frozen = self._frozen(trial)
             if frozen.state == TrialState.RUNNING and trial_id not in known:
@@ -212,22 +208,6 @@ class Searcher(OptunaSearch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.study.tell(trial, value, state=state)
-
-
-class Samples(SearchGenerator):
-    """The stream of trials; unlike its parent, a restored one may be asked for more than the first time."""
-
-    def __init__(self, searcher: Searcher, *, concurrent: int, trials: int) -> None:
-        super().__init__(ConcurrencyLimiter(searcher, max_concurrent=concurrent))
-        self.trials = trials
-
-    def go_on_from(self, count: int) -> None:
-        """Count ``count`` trials as asked for: a killed driver saved its state some trials ago."""
-        self._counter = count
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take up the state of a run that ended, was stopped, or was killed."""
-        super().set_state({**state, "total_samples": self.trials, "finished": False})
 
 
 class Asha(ASHAScheduler):

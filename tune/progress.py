@@ -30,7 +30,7 @@ ENDED_SHOWN = 5
 class Display:
     """The display of one search."""
 
-    def __init__(self, console: Console, *, trials: int | None, epochs: int, metric: str) -> None:
+    def __init__(self, console: Console, *, trials: int | None, epochs: int, metric: str, best: bool = True) -> None:
         """Show nothing yet.
 
         Args:
@@ -38,8 +38,10 @@ class Display:
             trials: asked for in all; none: as many as the time allows.
             epochs: of a whole trial.
             metric: selected by.
+            best: whether the best so far is of interest; of a study it is not.
         """
-        self.console, self.trials, self.epochs, self.metric = console, trials, epochs, metric
+        self.console, self.trials, self.metric = console, trials, metric
+        self._epochs, self._best = epochs, best
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self.ended: list[str] = []
         self.shown_at = time.monotonic()
@@ -66,10 +68,11 @@ class Display:
 
     def on_end(self, search: Recorder, trial: Trial) -> None:
         """Show a trial that ended."""
-        reached = f"epoch {trial.epochs}/{self.epochs}"
+        reached = f"epoch {trial.epochs}/{self._whole(trial.values)}"
         words = f"trial {trial.number:>3}  {trial.state:<8}  {self._value(trial):>12}  {reached}"
-        best = search.best()
-        line = f"{words}  {describe(trial.values)}" + ("  best so far" if best and best.id == trial.id else "")
+        best = search.best() if self._best else None
+        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else describe(trial.values)
+        line = f"{words}  {trying}" + ("  best so far" if best and best.id == trial.id else "")
         line += f"\n           {trial.error}" if trial.error else ""
         if self.live:
             self.ended = [*self.ended, line][-ENDED_SHOWN:]
@@ -84,7 +87,9 @@ class Display:
             epoch = search.epoch(trial_id)
             last = search.history.get(trial_id, {}).get(epoch, {}).get(self.metric, math.nan)
             number = str(search.searcher.number(trial_id))
-            table.add_row(number, f"{epoch}/{self.epochs}", self._number(last), describe(trial.config["values"]))
+            variant, values = trial.config.get("variant"), trial.config["values"]
+            trying = pair_words(variant, trial.config["seed"]) if variant is not None else describe(values)
+            table.add_row(number, f"{epoch}/{self._whole(values)}", self._number(last), trying)
         more = len(search.live) - RUNNING_SHOWN
         rest = [Text(f"... and {more} more running")] if more > 0 else []
         return Group(*map(Text, self.ended), Text(""), table, *rest, Text(self._line(search), style="bold"))
@@ -92,16 +97,25 @@ class Display:
     def _line(self, search: Recorder) -> str:
         ended = ", ".join(f"{count} {state}" for state, count in search.counts().items()) or "none ended"
         best = search.best()
-        found = f"best {self._value(best)} (trial {best.number})" if best else "no value yet"
-        running = " ".join(f"{search.searcher.number(one)}:{search.epoch(one)}/{self.epochs}" for one in search.live)
-        return f"{clock(search.elapsed_s)}  trials: {ended}; running {running or 'none'}  {found}  {self._left(search)}"
+        found = f"  best {self._value(best)} (trial {best.number})" if best else "  no value yet"
+        running = " ".join(
+            f"{search.searcher.number(name)}:{search.epoch(name)}/{self._whole(trial.config['values'])}"
+            for name, trial in search.live.items()
+        )
+        where = f"{clock(search.elapsed_s)}  trials: {ended}; running {running or 'none'}"
+        return f"{where}{found if self._best else ''}  {self._left(search)}"
 
     def _left(self, search: Recorder) -> str:
         """The time to the end: the budget's, or what the trials so far let expect, whichever is less."""
-        done = len(search.done)
-        expected = search.elapsed_s / done * (self.trials - done) if done and self.trials else math.inf
+        here = len(search.done) - search.done_before
+        missing = self.trials - len(search.done) if self.trials else 0
+        expected = search.elapsed_s / here * missing if here > 0 and self.trials else math.inf
         left = min(search.left_s, expected)
         return f"{clock(left)} left" if math.isfinite(left) else ""
+
+    def _whole(self, values: Mapping[str, Value]) -> int:
+        """Epochs of a whole trial."""
+        return int(values.get("train.epochs", self._epochs))
 
     def _value(self, trial: Trial) -> str:
         return self._number(value(trial, self.metric))
@@ -113,6 +127,11 @@ class Display:
 def show(number: float, metric: str) -> str:
     """A metric's number with its unit."""
     return METRICS[metric].number(number) if math.isfinite(number) else "-"
+
+
+def pair_words(variant: str, seed: int | None) -> str:
+    """A study's training in few words."""
+    return f"{variant}, seed {seed}"
 
 
 def describe(values: Mapping[str, Value]) -> str:

@@ -1,4 +1,4 @@
-"""What is asked of a search: its options, checked before a machine is asked for, and their record in the run."""
+"""What is asked of a run: its options, checked before a machine is asked for, and their record in the run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from htt.config import Config, Value
 from htt.console import clock
@@ -29,21 +30,10 @@ VERSIONS = ("ray", "optuna", "torch", "transformers", "numpy", "polars")
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is asked for, beside the space."""
+class Run:
+    """How and where trials are run, whoever says which."""
 
-    space: str = "quick"
-    """The space's name, for the record."""
-    assignments: Mapping[str, Value] = field(default_factory=dict)
-    """What --set fixes; a path that the space searches is searched no longer."""
-    trials: int | None = None
-    time_budget_s: float | None = None
-    """Of the search, from when the data are ready."""
     max_concurrent: int | None = None
-    seed: int = 0
-    metric: str = METRIC
-    algorithm: str = "tpe"
-    scheduler: str = "asha"
     workers_per_trial: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_trial: float = 0.0
@@ -54,6 +44,26 @@ class Search:
     name: str | None = None
     resume: bool = False
     command: str = ""
+
+
+RunT = TypeVar("RunT", bound=Run)
+
+
+@dataclass(frozen=True)
+class Search(Run):
+    """What is asked for, beside the space."""
+
+    space: str = "quick"
+    """The space's name, for the record."""
+    assignments: Mapping[str, Value] = field(default_factory=dict)
+    """What --set fixes; a path that the space searches is searched no longer."""
+    trials: int | None = None
+    time_budget_s: float | None = None
+    """Of the search, from when the data are ready."""
+    seed: int = 0
+    metric: str = METRIC
+    algorithm: str = "tpe"
+    scheduler: str = "asha"
 
 
 def parse_budget(text: str) -> float:
@@ -76,29 +86,39 @@ def check_options(search: Search) -> None:
     check_metric(search.metric)
     check_name("--algorithm", search.algorithm, ALGORITHMS)
     check_name("--scheduler", search.scheduler, SCHEDULERS)
-    for option, number in (("--trials", search.trials), ("--max-concurrent", search.max_concurrent)):
-        if number is not None and number < 1:
-            raise ConfigError(f"{option} must be 1 or more; got {number}.")
+    _check_positive("--trials", search.trials)
     if search.seed < 0:
         raise ConfigError(f"--seed must be 0 or more; got {search.seed}.")
-    if search.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", search.name):
-        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{search.name}'.")
+    check_run(search)
 
 
-def check_name_is_free(search: Search, storage: Storage) -> None:
+def check_run(run: Run) -> None:
+    """Raise a ``ConfigError`` for an option that cannot be, of those every run has."""
+    _check_positive("--max-concurrent", run.max_concurrent)
+    if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
+        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{run.name}'.")
+
+
+def _check_positive(option: str, number: int | None) -> None:
+    if number is not None and number < 1:
+        raise ConfigError(f"{option} must be 1 or more; got {number}.")
+
+
+def check_name_is_free(run: Run, storage: Storage) -> None:
     """Raise a ``RunError`` for a name that is taken, or that has nothing to resume."""
     exists = storage.exists()
-    if exists and not search.resume:
+    if exists and not run.resume:
         raise RunError(
             f"A run's name is used once; {storage.local} is a run already. "
             f"Choose another --name, or go on with it: --resume {storage.local.name}"
         )
-    if search.resume and not exists:
+    if run.resume and not exists:
         raise RunError(f"There is no run to resume at {storage.uri}.")
 
 
 def check_same_question(asked: Asked, search: Search, space: Space, base: Config) -> None:
     """A run is gone on with as it was asked: numbers of two questions would not compare."""
+    check_kind(asked, "search")
     domains = {path: str(domain) for path, domain in space.domains.items()}
     differs = [
         word
@@ -116,8 +136,19 @@ def check_same_question(asked: Asked, search: Search, space: Space, base: Config
         )
 
 
+def check_kind(asked: Asked, kind: str) -> None:
+    """Raise a ``RunError`` for a run of another kind."""
+    if asked.kind != kind:
+        script = {"search": "search", "study": "ablate"}[asked.kind]
+        raise RunError(
+            f"A run is resumed by the script that began it; {asked.name} is a {asked.kind}. "
+            f"Go on with it: python tune/{script}.py --resume {asked.name}"
+        )
+
+
 def resumed(asked: Asked, search: Search) -> Search:
     """The search that goes on with a run: its own question, with a new budget and machines."""
+    check_kind(asked, "search")
     return replace(
         search,
         resume=True,
@@ -135,22 +166,20 @@ def resumed(asked: Asked, search: Search) -> Search:
     )
 
 
-def located(search: Search, folder: RunFolder, asked: Asked) -> Search:
-    """The search with the place where its run was found."""
+def located(run: RunT, folder: RunFolder, asked: Asked) -> RunT:
+    """The same with the place where its run was found."""
     remote = "://" in asked.storage and not asked.storage.startswith("file://")
     if remote:
-        return replace(search, runs=folder.path.parent, storage=asked.storage)
-    return replace(search, runs=folder.path.parent, storage=None, name=folder.name)
+        return replace(run, runs=folder.path.parent, storage=asked.storage)
+    return replace(run, runs=folder.path.parent, storage=None, name=folder.name)
 
 
 def record(search: Search, space: Space, base: Config, name: str) -> Asked:
     """The question, complete enough to ask it again."""
     return Asked(
-        name=name,
-        command=search.command or " ".join(sys.argv),
+        **record_of(search, base, name),
         space=search.space,
         domains={path: str(domain) for path, domain in space.domains.items()},
-        base=base.model_dump(mode="json"),
         metric=search.metric,
         seed=search.seed,
         trials=search.trials or 0,
@@ -158,14 +187,23 @@ def record(search: Search, space: Space, base: Config, name: str) -> Asked:
         algorithm=search.algorithm,
         scheduler=search.scheduler,
         assignments=dict(search.assignments),
-        workers_per_trial=search.workers_per_trial,
-        cpus_per_worker=search.cpus_per_worker,
-        gpus_per_trial=search.gpus_per_trial,
-        storage=search.storage or str(search.runs),
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        commit=commit(),
-        versions=versions(),
     )
+
+
+def record_of(run: Run, base: Config, name: str) -> dict[str, Any]:
+    """What is written down of every run, whatever its question."""
+    return {
+        "name": name,
+        "command": run.command or " ".join(sys.argv),
+        "base": base.model_dump(mode="json"),
+        "workers_per_trial": run.workers_per_trial,
+        "cpus_per_worker": run.cpus_per_worker,
+        "gpus_per_trial": run.gpus_per_trial,
+        "storage": run.storage or str(run.runs),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit(),
+        "versions": versions(),
+    }
 
 
 def commit() -> str:

@@ -16,10 +16,11 @@ import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from htt.config import Config, override
+from htt.data.prepare import data_key
 from htt.errors import StorageError
 from htt.training.metric_table import METRICS
-from tune.algorithms import EPOCH, Samples, Searcher
 from tune.results import RunFolder, Trial, ranked
+from tune.samples import EPOCH, Chooser, Samples
 from tune.storage import Storage
 from tune.trial import ERROR
 
@@ -39,11 +40,13 @@ class Recorder(ray.tune.Callback):
         folder: RunFolder,
         storage: Storage,
         base: Config,
-        searcher: Searcher,
+        searcher: Chooser,
         samples: Samples,
         *,
         metric: str,
+        metrics: Sequence[str] = (),
         time_budget_s: float | None,
+        keep: Callable[[str], None] | None = None,
         tick: Callable[[Recorder], None],
         ended: Callable[[Recorder, Trial], None],
     ) -> None:
@@ -56,15 +59,18 @@ class Recorder(ray.tune.Callback):
             searcher: told of what a restored run forgot.
             samples: the stream of trials, told how many there were.
             metric: selected by.
+            metrics: of which all epochs are written down, beside that one.
             time_budget_s: after which the search ends; none: never.
+            keep: called with each trial that is complete, before it is written down, to keep more of it.
             tick: called several times a second.
             ended: called with each trial that ends.
         """
         self.folder, self.storage, self.base = folder, storage, base
         self.searcher, self.samples = searcher, samples
-        self.metric, self.time_budget_s = metric, time_budget_s
-        self.tick, self.ended = tick, ended
+        self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
+        self.tick, self.ended, self.keep = tick, ended, keep
         self.done = {trial.id: trial for trial in folder.trials()}
+        self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
         self.history: dict[str, dict[int, dict[str, float]]] = {}
@@ -171,11 +177,11 @@ class Recorder(ray.tune.Callback):
         if self._squared:
             return
         self._squared = True
-        known = {trial.trial_id for trial in trials}
+        known = {trial.trial_id: trial.config for trial in trials}
         written = {trial.id: trial for trial in self.done.values() if trial.state != "stopped"}
         results = {name: {**trial.metrics, EPOCH: trial.epochs} for name, trial in written.items()}
         self.searcher.keep_only(known, results)
-        self.samples.go_on_from(len(known | set(written)))
+        self.samples.go_on_from(len(known.keys() | written.keys()))
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
@@ -188,14 +194,20 @@ class Recorder(ray.tune.Callback):
         if written is not None and written.state != "stopped":  # Tune had not saved that it ended
             return
         ended = self._trial(trial, error, state)
-        self.done[trial.trial_id] = ended
-        self._write()
+        self._put(ended)
+        self._write(ended)
         if not quiet:
             self.ended(self, ended)
             if self.fault is None:
                 self.history.pop(trial.trial_id, None)
         if len(self.done) >= HOPELESS and all(one.state == "failed" for one in self.done.values()):
             self.stop("failures")
+
+    def _put(self, ended: Trial) -> None:
+        """Count a trial; of a study's training that failed before and was tried again, only the new one."""
+        if ended.pair is not None:
+            self.done = {name: trial for name, trial in self.done.items() if trial.pair != ended.pair}
+        self.done[ended.id] = ended
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
         epochs = self.history.get(trial.trial_id, {})
@@ -217,13 +229,19 @@ class Recorder(ray.tune.Callback):
             values=values,
             metrics=last,
             best=_best(list(epochs.values())),
-            curve=tuple(epochs[epoch].get(self.metric, math.nan) for epoch in sorted(epochs)),
+            curve=_curve(epochs, self.metric),
+            curves={name: _curve(epochs, name) for name in self.metrics},
             error=error,
+            variant=trial.config.get("variant"),
+            seed=trial.config.get("seed"),
+            data=data_key(config),
         )
 
-    def _write(self) -> None:
+    def _write(self, ended: Trial) -> None:
         """A disk that refuses ends the search, not the trials that are finished: Tune and the study have them too."""
         try:
+            if self.keep and ended.state == "complete":
+                self.keep(ended.id)
             self.folder.write_trials(sorted(self.done.values(), key=lambda trial: trial.number))
             self.storage.push()
         except StorageError as error:
@@ -234,6 +252,10 @@ class Recorder(ray.tune.Callback):
         if self.stop_reason is not None:
             raise KeyboardInterrupt
         self.stop("interrupted")
+
+
+def _curve(epochs: Mapping[int, Mapping[str, float]], metric: str) -> tuple[float, ...]:
+    return tuple(epochs[epoch].get(metric, math.nan) for epoch in sorted(epochs))
 
 
 def _numbers(result: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,8 @@
 ``trials.parquet``     one row a trial: state, epochs, seconds, each metric (last epoch and best), each searched path
 ``best.yaml``          the best configuration: ``config``, ``changed`` (against the base) and ``found_by``
 ``report.md``          the same for people, with a picture
-``optuna.journal``     the study, for ``optuna-dashboard``
+``optuna.journal``     a search's study, for ``optuna-dashboard``
+``clips/``             of a study: what each training says of each validation clip, at its last epoch
 =====================  ================================================================================================
 
 Every file appears whole or not at all: it is written beside its place and moved there.
@@ -15,7 +16,6 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -30,49 +30,20 @@ import yaml
 from htt.config import Config, Value, changed, from_plain, override
 from htt.errors import ConfigError, RunError, did_you_mean, storage_errors
 from htt.training.metric_table import METRICS
+from tune.rows import STATES, Trial, frame, trials_of
 
-STATES = ("complete", "pruned", "failed", "stopped")
-"""All epochs trained; stopped by the scheduler; crashed or not finite; cut short by Ctrl-C or the time budget."""
-
-_FIXED: dict[str, Any] = {
-    "id": pl.String,
-    "number": pl.Int64,
-    "fingerprint": pl.String,
-    "state": pl.String,
-    "epochs": pl.Int64,
-    "seconds": pl.Float64,
-    "finished_s": pl.Float64,
-    "error": pl.String,
-    "values": pl.String,
-    "curve": pl.List(pl.Float64),
-}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration, trained, and what came of it."""
-
-    id: str
-    number: int
-    """1 for the first trial that was asked for."""
-    fingerprint: str
-    """Equal for equal configurations; see ``htt.config.Config.fingerprint``."""
-    state: str
-    epochs: int
-    """Epochs that were trained."""
-    seconds: float
-    """Time it took, s, on all its machines' clocks."""
-    finished_s: float
-    """When it ended, s after the search began."""
-    values: Mapping[str, Value]
-    """What the search chose: {dotted path: value}."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """Of its last epoch."""
-    best: Mapping[str, float] = field(default_factory=dict)
-    """The best of its epochs, for each metric alone."""
-    curve: Sequence[float] = ()
-    """The metric the search selects by, epoch by epoch."""
-    error: str | None = None
+__all__ = [
+    "STATES",
+    "Asked",
+    "RunFolder",
+    "Trial",
+    "best_text",
+    "check_metric",
+    "find",
+    "ranked",
+    "value",
+    "write_text",
+]
 
 
 @dataclass(frozen=True)
@@ -100,6 +71,14 @@ class Asked:
     started: str
     commit: str
     versions: Mapping[str, str]
+    kind: str = "search"
+    """Or "study"; then space, domains, algorithm and scheduler say nothing."""
+    study_name: str = ""
+    """The module of tune/studies."""
+    study: Mapping[str, Any] = field(default_factory=dict)
+    """The study as plain data: ``tune.study.Study.from_plain`` gives it back."""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """{variant: numbers its model learns}."""
 
     def config(self) -> Config:
         """The base configuration."""
@@ -121,6 +100,11 @@ class RunFolder:
     def journal(self) -> Path:
         """The Optuna study, for ``optuna-dashboard``."""
         return self.path / "optuna.journal"
+
+    @property
+    def clips(self) -> Path:
+        """Where a study keeps what each training says of each validation clip: ``<trial id>.parquet``."""
+        return self.path / "clips"
 
     @property
     def best(self) -> Path:
@@ -149,7 +133,7 @@ class RunFolder:
         """Write all trials so far, one row each."""
         path = self.path / "trials.parquet"
         with storage_errors(path), _beside(path) as beside:
-            _frame(trials).write_parquet(beside)
+            frame(trials).write_parquet(beside)
 
     def trials(self) -> list[Trial]:
         """All finished trials in the order they were asked for; none before the first one ended."""
@@ -157,10 +141,10 @@ class RunFolder:
         if not path.exists():
             return []
         try:
-            rows = pl.read_parquet(path).to_dicts()
+            trials = trials_of(pl.read_parquet(path))
         except (OSError, pl.exceptions.PolarsError) as error:
             raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
-        return sorted((_trial(row) for row in rows), key=lambda trial: trial.number)
+        return sorted(trials, key=lambda trial: trial.number)
 
 
 def find(name: str, root: Path = Path("runs")) -> RunFolder:
@@ -248,48 +232,6 @@ class _beside:  # noqa: N801 - used as a function
             os.replace(self.beside, self.path)
         else:
             Path(self.beside).unlink(missing_ok=True)
-
-
-def _frame(trials: Sequence[Trial]) -> pl.DataFrame:
-    names = list(dict.fromkeys(name for trial in trials for name in (*trial.metrics, *trial.best)))
-    paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
-    columns = {name: pl.Series(name, [_fixed(trial, name) for trial in trials], kind) for name, kind in _FIXED.items()}
-    for name in names:
-        columns[name] = _numbers(name, [trial.metrics.get(name) for trial in trials])
-        columns[f"best_{name}"] = _numbers(f"best_{name}", [trial.best.get(name) for trial in trials])
-    for path in paths:
-        columns[path] = _column(path, [trial.values.get(path) for trial in trials])
-    return pl.DataFrame(list(columns.values()))
-
-
-def _fixed(trial: Trial, name: str) -> Any:
-    if name == "values":
-        return json.dumps(dict(trial.values))
-    return list(trial.curve) if name == "curve" else getattr(trial, name)
-
-
-def _numbers(name: str, values: list[float | None]) -> pl.Series:
-    return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
-
-
-def _column(name: str, values: list[Value]) -> pl.Series:
-    """A searched path as a column: of its own type where all values share one, else as JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float} and float in kinds:
-        return _numbers(name, values)
-    if len(kinds) <= 1 and kinds <= {int, bool, str}:
-        return pl.Series(name, values)
-    return pl.Series(name, [None if value is None else json.dumps(value) for value in values])
-
-
-def _trial(row: dict[str, Any]) -> Trial:
-    names = [name.removeprefix("best_") for name in row if name.startswith("best_")]
-    fixed = {name: row[name] for name in _FIXED}
-    fixed["values"] = json.loads(fixed["values"])
-    fixed["curve"] = tuple(fixed["curve"] or ())
-    metrics = {name: row[name] for name in names if row[name] is not None}
-    best = {name: row[f"best_{name}"] for name in names if row[f"best_{name}"] is not None}
-    return Trial(**fixed, metrics=metrics, best=best)
 
 
 def _plain(value: Any) -> Any:

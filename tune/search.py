@@ -25,8 +25,9 @@ import tune.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import RunError
-from tune import question, report, results, runner, table
-from tune.storage import Storage
+from tune import question, report, runner, table
+from tune.road import Outcome
+from tune.storage import locate
 
 DEFAULT_BUDGET = "7m"
 
@@ -107,13 +108,7 @@ def resume(options: Options) -> question.Search:
     """The search that goes on with a run."""
     if options.set or options.name:
         raise RunError("A run is resumed with the question it was asked; leave --set and --name out.")
-    name = str(options.resume)
-    if options.storage and "://" in options.storage:
-        storage = Storage(name, Path("runs"), options.storage)
-        storage.pull()
-        folder = results.RunFolder(storage.local)
-    else:
-        folder = results.find(name, Path(options.storage or "runs"))
+    folder = locate(str(options.resume), options.storage)
     asked = folder.asked()
     return question.located(question.resumed(asked, new(options)), folder, asked)
 
@@ -125,7 +120,7 @@ def budget(options: Options) -> float | None:
     return question.parse_budget(options.time_budget or DEFAULT_BUDGET)
 
 
-def finish(outcome: runner.Outcome, search: question.Search) -> None:
+def finish(outcome: Outcome, search: question.Search) -> None:
     """Say what was found."""
     if outcome.best is None:
         return

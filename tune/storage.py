@@ -14,15 +14,31 @@ from pathlib import Path
 from pyarrow import ArrowException, fs
 
 from htt.errors import RunError, StorageError, storage_errors
+from tune.results import RunFolder, find
 
 open_uri = fs.FileSystem.from_uri
 MIRRORED = ("asked.yaml", "trials.parquet", "optuna.journal", "best.yaml", "report.md", "progress.png")
+CLIPS = "clips"
+"""The folder of what each training of a study says of each clip."""
 LOCK = ".lock"
 
 try:
     import fcntl
 except ImportError:  # another system: no lock, and no protection from two drivers
     fcntl = None  # type: ignore[assignment]
+
+
+def locate(name: str, uri: str | None) -> RunFolder:
+    """The folder of a run on this machine; one that is in a bucket alone is fetched.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    if uri is None or "://" not in uri:
+        return find(name, Path(uri or "runs"))
+    storage = Storage(name, Path("runs"), uri)
+    storage.pull()
+    return RunFolder(storage.local)
 
 
 class Storage:
@@ -71,24 +87,39 @@ class Storage:
             system, path = self._open()
             return bool(system.get_file_info(f"{path}/asked.yaml").type == fs.FileType.File)
 
-    def push(self) -> None:
-        """Copy the small files to the bucket."""
+    def push(self, *names: str) -> None:
+        """Copy small files to the bucket: these, or else all that change while a run goes on."""
         if self.remote:
             with self._refusals():
                 system, path = self._open()
-                for name in MIRRORED:
+                for name in names or MIRRORED:
                     if (self.local / name).exists():
+                        system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                         fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+
+    def push_reports(self) -> None:
+        """Copy all files of the run's folder itself to the bucket: a report may have any number of them."""
+        self.push(*(path.name for path in self.local.iterdir() if path.is_file() and not path.name.startswith(".")))
 
     def pull(self) -> None:
         """Fetch the small files from the bucket where this machine has none."""
         if self.remote and not (self.local / "asked.yaml").exists():
             with self._refusals():
-                system, path = self._open()
-                self.local.mkdir(parents=True, exist_ok=True)
-                for name in MIRRORED:
-                    if system.get_file_info(f"{path}/{name}").type == fs.FileType.File:
-                        fs.copy_files(f"{path}/{name}", str(self.local / name), source_filesystem=system)
+                names = [*MIRRORED, *(f"{CLIPS}/{name}" for name in self.files(CLIPS))]
+            for name in names:
+                self.fetch(name, self.local / name)
+
+    def fetch(self, name: str, to: Path) -> bool:
+        """Copy a file below the run's storage to this machine, whole or not at all; whether it is there."""
+        system, path = self._open()
+        if system.get_file_info(f"{path}/{name}").type != fs.FileType.File:
+            return False
+        beside = to.with_name(f".{to.name}.part")
+        with self._refusals():
+            to.parent.mkdir(parents=True, exist_ok=True)
+            fs.copy_files(f"{path}/{name}", str(beside), source_filesystem=system)
+            beside.replace(to)
+        return True
 
     def remove(self, *folders: str) -> None:
         """Remove folders below the run's storage, where they exist."""

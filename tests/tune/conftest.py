@@ -48,3 +48,28 @@ def search(tmp_path):
             return runner.run(asked, space, training, Console(file=file, width=200))
 
     return run
+
+
+@pytest.fixture
+def ablate(tmp_path):
+    """A study with the stand-in training; give it options as keywords."""
+    from fake_training import BASE, TRAINING
+    from rich.console import Console
+
+    from htt.config import Config, override
+    from tune import ablation, plan
+    from tune.results import RunFolder
+    from tune.study import Study
+
+    def run(variants, seeds=range(2), training=TRAINING, values=None, **options):
+        changes = {**BASE, "optim.lr": 1e-3, "runtime.cache": str(tmp_path / "events"), **(values or {})}
+        study = Study(
+            "Which?", variants, next(iter(variants)), seeds=seeds, metrics=("hand_error_mm", "action_accuracy")
+        )
+        options = {"name": "study", "runs": tmp_path, **options}
+        asked = plan.Ablation(study_name="fake", study=study, base=override(Config(), changes), **options)
+        folder = RunFolder(tmp_path / options["name"]) if asked.resume else None
+        with (tmp_path / "shown").open("a") as file:
+            return ablation.run(asked, plan.plan(asked, folder), training, Console(file=file, width=200))
+
+    return run

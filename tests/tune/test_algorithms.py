@@ -4,7 +4,8 @@ import optuna
 import pytest
 
 from htt.errors import StorageError
-from tune.algorithms import Code, Samples, Searcher, open_journal, scheduler
+from tune.algorithms import Code, Searcher, open_journal, scheduler
+from tune.samples import Samples
 from tune.space import Choice, Integer, LogUniform, Space, Uniform
 
 SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
@@ -95,7 +96,7 @@ def test_a_trial_lost_with_its_driver_is_handed_out_again(make):
     lost.suggest("known")
     values = lost.suggest("lost")
     back = make()
-    back.keep_only(["known"], {})
+    back.keep_only({"known": {}}, {})
     assert back.suggest("new") == values
     back.on_trial_complete("new", result(4, 1.0))
     back.on_trial_complete("known", result(4, 2.0))
@@ -106,7 +107,7 @@ def test_a_trial_that_ended_unnoticed_is_told_and_not_handed_out_again(make):
     lost = make()
     values = lost.suggest("ended")
     back = make()
-    back.keep_only([], {"ended": result(4, 1.0)})
+    back.keep_only({}, {"ended": result(4, 1.0)})
     assert states(back) == ["COMPLETE"]
     assert back.suggest("new") != values
 
@@ -119,7 +120,7 @@ def test_an_interrupted_trial_does_not_stay_running_and_can_be_gone_on_with(make
     stopped.close()
     assert states(stopped) == ["PRUNED", "FAIL"]
     back = make()
-    back.keep_only(["a"], {})
+    back.keep_only({"a": {}}, {})
     back.on_trial_result("a", result(2, 8.0))
     back.on_trial_complete("a", result(4, 5.0))
     assert states(back) == ["PRUNED", "FAIL", "COMPLETE"]

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from conftest import HERE, environment
+from fake_training import events
 
 from tune.results import RunFolder
 
@@ -123,3 +124,49 @@ def test_the_command_line_refuses_in_one_sentence(driver, tmp_path, options, mes
     assert message in shown
     assert "Traceback" not in shown
     assert not (tmp_path / "runs").exists()
+
+
+STUDY = ("ablate", "--study", "fake", "--preset", "quick", "--name", "run", "--seeds", "3", "--max-concurrent", "2")
+
+
+def test_a_killed_study_loses_nothing_and_trains_nothing_twice(driver, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "run")
+    notes = tmp_path / "notes"
+    slow = ("--set", "optim.step_epochs=150", "--set", f"runtime.cache={notes}")
+    first = driver(*STUDY, *slow)
+    wait_for(first, lambda: running(folder), tmp_path)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {trial.id: trial for trial in folder.trials()}
+    kept = {path.name: path.read_bytes() for path in folder.clips.iterdir()}
+    assert set(kept) >= {f"{name}.parquet" for name in before}
+    again = driver("ablate", "--resume", "run", "--seeds", "4")
+    assert again.wait(180) == 0, output(tmp_path, 1)
+    after = folder.trials()
+    assert {trial.id: trial for trial in after if trial.id in before} == before
+    pairs = [(variant, seed) for seed in range(4) for variant in ("1e-3", "1e-2", "1e-4")]
+    assert [trial.pair for trial in after] == pairs
+    assert [trial.number for trial in after] == list(range(1, 13))
+    assert {trial.state for trial in after} == {"complete"}
+    assert {path.stem for path in folder.clips.iterdir()} == {trial.id for trial in after}
+    assert {name: (folder.clips / name).read_bytes() for name in kept} == kept
+    whole = [event["trial"] for event in events(notes) if event.get("start") == 0 and event["trial"] in before]
+    assert sorted(whole) == sorted(before), "what was finished was trained once"
+    shown = output(tmp_path, 1)
+    assert "python tune/ablate.py --resume runs/run --seeds 6" in shown
+    for noise in ("Traceback", "Warning", "raylet", "WARNING"):
+        assert noise not in output(tmp_path, 0) + shown
+
+
+def test_ctrl_c_stops_a_study_in_good_order(driver, tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "run")
+    process = driver(*STUDY, "--set", "optim.step_epochs=150")
+    wait_for(process, lambda: running(folder), tmp_path)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130, output(tmp_path, 0)
+    shown = output(tmp_path, 0)
+    assert "python tune/ablate.py --resume runs/run" in shown
+    assert "Traceback" not in shown
+    assert {"complete", "stopped"} == {trial.state for trial in folder.trials()}
+    assert "Missing" in shown
+    assert folder.report.exists()

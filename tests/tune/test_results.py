@@ -9,7 +9,7 @@ import yaml
 from htt import config as configuration
 from htt.config import Config, override
 from htt.errors import ConfigError, RunError, StorageError
-from tune import report, results
+from tune import report, results, rows
 from tune.results import Asked, RunFolder, Trial
 
 
@@ -81,7 +81,7 @@ def test_each_searched_path_and_metric_is_a_column(folder):
 
 def test_columns_of_mixed_kinds_are_text():
     mixed = [trial(1, values={"a": 1, "b": None}), trial(2, values={"a": "x", "b": 0.5})]
-    frame = results._frame(mixed)
+    frame = rows.frame(mixed)
     assert frame["a"].to_list() == ["1", '"x"']
     assert frame["b"].to_list() == [None, 0.5]
 

@@ -12,7 +12,7 @@ from fake_training import BASE, SPACE, TRAINING, curve, events
 from htt import config as configuration
 from htt.config import override
 from htt.errors import ClusterError, ConfigError, RunError, StorageError, TrainingError
-from tune import runner
+from tune import road, runner
 from tune.algorithms import open_journal
 from tune.question import parse_budget
 from tune.recorder import Recorder
@@ -125,7 +125,7 @@ def test_the_time_budget_ends_a_search_and_resume_goes_on(local_ray, search, tmp
 def test_trials_that_tune_forgot_are_counted_and_not_tried_again(local_ray, search, tmp_path):
     """A killed driver's last trials may be written down, but not yet be in the state Tune saved."""
     first = search(trials=3, scheduler="none")
-    shutil.rmtree(tmp_path / "run" / runner.STATE)
+    shutil.rmtree(tmp_path / "run" / road.STATE)
     again = search(trials=4, scheduler="none", resume=True)
     assert again.trials[:3] == first.trials
     assert [trial.state for trial in again.trials] == ["complete"] * 4
@@ -292,4 +292,4 @@ def test_the_training_is_a_plain_value():
     ],
 )
 def test_a_search_that_failed_for_what_the_user_can_mend_leaves_with_2(errors, code):
-    assert runner._kind(errors).exit_code == code
+    assert road.kind_of(errors).exit_code == code

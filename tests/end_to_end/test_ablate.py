@@ -1,0 +1,102 @@
+"""A study as a user types it, with the real training: paired, kept clip by clip, the numbers a search would give."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from htt.config import override
+from htt.data.loader import training_loader
+from htt.testing import TINY
+from htt.training.jobs import open_splits
+from tune.results import RunFolder
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).resolve().parents[2]
+SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(value).lower()}")]
+
+
+def command(*words, cwd):
+    """Run a command of the project; its output."""
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, cache):
+    """A folder in which a tiny study has run, and what it said."""
+    folder = tmp_path_factory.mktemp("study")
+    words = ["--study", "headline", "--preset", "quick", "--seeds", 2, "--name", "tiny", *SET]
+    return folder, command(ROOT / "tune/ablate.py", *words, cwd=folder)
+
+
+def test_a_study_ends_with_a_table_a_report_and_every_clip(studied):
+    folder, said = studied
+    assert "python tune/ablate.py --resume runs/tiny --seeds" in said
+    assert "not enough seeds to claim" in said
+    run = RunFolder(folder / "runs" / "tiny")
+    trials = run.trials()
+    names = ("HTT", "1 frame", "feature alone", "per-frame vote")
+    assert [trial.pair for trial in trials] == [(name, seed) for seed in range(2) for name in names]
+    assert {trial.state for trial in trials} == {"complete"}
+    base = run.asked().config()
+    ids = open_splits(base).val.ids
+    for trial in trials:
+        clips = pl.read_parquet(run.clips / f"{trial.id}.parquet")
+        assert clips["clip"].to_list() == ids
+        assert clips["correct"].mean() == pytest.approx(trial.metrics["action_accuracy"])
+        assert clips["correct_hard"].mean() == pytest.approx(trial.metrics["action_accuracy_hard"])
+        assert {"hand_error_mm", "hand_error_left_mm", "hand_error_right_mm", "hand_error_ra_mm"} <= set(clips.columns)
+        assert np.isfinite(clips["hand_error_mm"].to_numpy()).all()
+        low, high = clips["hand_error_mm"].min(), clips["hand_error_mm"].max()
+        assert low <= trial.metrics["hand_error_mm"] <= high
+    for name in ("report.md", "report.html", "report.tex", "report.csv"):
+        assert (run.path / name).stat().st_size > 0
+
+
+def test_a_training_of_a_study_gives_the_numbers_of_a_searchs(studied):
+    folder, _ = studied
+    command(ROOT / "tune/search.py", "--trials", 1, "--name", "searched", *SET, cwd=folder)
+    (searched,) = RunFolder(folder / "runs" / "searched").trials()
+    (reference,) = [one for one in RunFolder(folder / "runs" / "tiny").trials() if one.pair == ("HTT", 0)]
+    assert searched.fingerprint == reference.fingerprint
+    assert searched.data == reference.data
+    same = [name for name in searched.metrics if "seconds" not in name]
+    assert {name: searched.metrics[name] for name in same} == {name: reference.metrics[name] for name in same}
+
+
+def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(studied):
+    folder, _ = studied
+    words = ["--study", "pose_into_action", "--preset", "quick", "--seeds", 2, "--name", "other", *SET]
+    plan = command(ROOT / "tune/ablate.py", *words, "--dry-run", cwd=folder)
+    assert "2 taken over from tiny" in plan
+    assert "About " in plan, "the time is known by what has ended"
+    said = command(ROOT / "tune/ablate.py", "--resume", "tiny", "--seeds", 3, cwd=folder)
+    assert "4 trainings to do" in said
+    assert len(RunFolder(folder / "runs" / "tiny").trials()) == 12
+
+
+def test_variants_with_equal_windows_see_the_same_clips_in_the_same_order(studied):
+    """Paired: what differs between two variants of a seed is what the variant changes."""
+    folder, _ = studied
+    run = RunFolder(folder / "runs" / "tiny")
+    asked = run.asked()
+    orders = {}
+    for variant, values in asked.study["variants"].items():
+        for seed in (0, 1):
+            config = override(asked.config(), {**values, "train.seed": seed})
+            loader = training_loader(open_splits(config).train, config)
+            batches = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
+            orders[variant, seed] = [(batch.clip.tolist(), batch.frame.tolist()) for batch in batches]
+    for variant in asked.study["variants"]:
+        assert orders[variant, 0] == orders["HTT", 0]
+        assert orders[variant, 1] == orders["HTT", 1]
+    assert orders["HTT", 0] != orders["HTT", 1]

@@ -1,0 +1,169 @@
+"""What a study will train is told, and checked, before Ray is there."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, environment
+
+from htt.config import Config, override
+from htt.data.prepare import data_key, facts
+from htt.errors import ConfigError, DataError
+from htt.model.htt import HTT
+from htt.testing import TINY
+from tune import plan, question
+from tune.plan import Ablation, parse_seeds, with_seeds
+from tune.results import Asked, RunFolder, Trial
+from tune.study import Study
+
+STUDY = Study("Which?", {"a": {}, "b": {"model.pose.window": 1}}, "a", seeds=(0, 1), base={"optim.lr": 0.01})
+
+
+def ablation(tmp_path, study=STUDY, values=None, **options):
+    base = override(Config(), {**TINY, **(values or {})})
+    return Ablation(study_name="which", study=study, base=base, runs=tmp_path, **options)
+
+
+def test_all_variants_of_a_seed_come_before_the_next_seed():
+    assert [(pair.number, *pair.key) for pair in plan.pairs(STUDY)] == [
+        (1, "a", 0), (2, "b", 0), (3, "a", 1), (4, "b", 1),
+    ]  # fmt: skip
+    assert plan.pairs(STUDY)[3].values == {"model.pose.window": 1, "train.seed": 1}
+    longer = plan.pairs(with_seeds(STUDY, (0, 7)))
+    assert longer[:4] == plan.pairs(STUDY)
+    assert [pair.key for pair in longer[4:]] == [("a", 7), ("b", 7)]
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("0,1,7", (0, 1, 7)), ("5, 2", (5, 2))])
+def test_seeds_are_a_count_or_a_list(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-1", "1,", "1;2", "1.5"])
+def test_seeds_that_are_no_numbers(text):
+    with pytest.raises(ConfigError, match="--seeds takes a count, such as 6, or a list, such as 0,1,2; got"):
+        parse_seeds(text)
+
+
+def test_the_plan_counts_what_is_to_be_done_and_how_large_models_are(tmp_path):
+    made = plan.plan(ablation(tmp_path))
+    assert [pair.key for pair in made.left] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert made.base.optim.lr == 0.01
+    config = STUDY.config(made.base, "a", 0)
+    assert made.parameters["a"] == sum(each.numel() for each in HTT(config.model, facts(config)).parameters())
+    assert "2 seeds cannot carry a claim" in made.warnings[0]
+    assert made.expected_s is None
+
+
+def test_what_the_command_line_sets_goes_before_the_studys_base(tmp_path):
+    made = plan.plan(ablation(tmp_path, values={"optim.lr": 0.5}, assignments={"optim.lr": 0.5}))
+    assert made.base.optim.lr == 0.5
+    assert made.study.config(made.base, "b", 1).optim.lr == 0.5
+
+
+def finished(tmp_path, config, **changes):
+    """A run in which this configuration has been trained, with its clips."""
+    run = question.Run()
+    rest = {"space": "", "domains": {}, "metric": "hand_error_mm", "seed": 0, "trials": 1, "time_budget_s": None}
+    asked = Asked(**question.record_of(run, config, "old"), **rest, algorithm="", scheduler="", assignments={})
+    metrics = {"action_accuracy": 0.5, "hand_error_mm": 9.0}
+    trial = Trial("t1", 1, config.fingerprint(), "complete", 2, 30.0, 0.0, {}, metrics, data=data_key(config))
+    folder = RunFolder(tmp_path / "old")
+    folder.path.mkdir()
+    folder.write_asked(asked)
+    folder.write_trials([dataclasses.replace(trial, **changes)])
+    folder.clips.mkdir()
+    (folder.clips / "t1.parquet").write_bytes(b"clips")
+    return folder
+
+
+def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):
+    asked = ablation(tmp_path, max_concurrent=1)
+    config = STUDY.config(override(asked.base, STUDY.base), "b", 1)
+    folder = finished(tmp_path, config)
+    made = plan.plan(asked)
+    assert list(made.shared) == [("b", 1)]
+    assert made.shared["b", 1].trial.id == "t1"
+    assert made.seconds == {"b": 30.0}, "whatever the seed"
+    assert made.expected_s == 3 * 30.0
+    assert plan.plan(ablation(tmp_path, share=False)).shared == {}
+    (folder.clips / "t1.parquet").unlink()
+    assert plan.plan(asked).shared == {}, "without its clips it cannot be compared clip by clip"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data": "synthetic-of-another-scene"}, {"metrics": {"hand_error_mm": 9.0}}, {"state": "stopped"},
+     {"fingerprint": "0" * 12}],
+)  # fmt: skip
+def test_what_is_not_the_same_training_is_not_taken_over(tmp_path, changes):
+    asked = ablation(tmp_path)
+    finished(tmp_path, STUDY.config(override(asked.base, STUDY.base), "b", 1), **changes)
+    assert plan.plan(asked).shared == {}
+
+
+def test_a_model_that_cannot_be_built_is_named_with_its_variant(tmp_path):
+    study = Study("?", {"a": {}, "odd": {"model.backbone.name": str(tmp_path)}}, "a", seeds=(0,))
+    with pytest.raises(ConfigError, match=r"(?s)Every variant's model must be one that can be built.*'odd'"):
+        plan.plan(ablation(tmp_path, study))
+
+
+def test_data_that_are_missing_are_said_before_anything_starts(tmp_path):
+    with pytest.raises(DataError, match=r"python -m htt\.data\.convert --source h2o"):
+        plan.plan(ablation(tmp_path, values={"data.source": "h2o"}))
+    with pytest.raises(DataError, match="/no/such"):
+        plan.plan(ablation(tmp_path, values={"data.root": "/no/such"}))
+
+
+def run(*words, cwd, code=0):
+    command = [sys.executable, str(ROOT / "tune" / "ablate.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
+    code = (
+        "import sys; from tune import ablate\n"
+        "ablate.main(ablate.Options(study='headline', preset='quick', seeds='2', dry_run=True))\n"
+        "assert 'ray' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 variants x 2 seeds (0, 1) = 8 trainings" in done.stdout
+    assert "pose.window: 1" in done.stdout
+    assert "One seed tells: python tune/ablate.py --study headline --seeds 1" in done.stdout
+    assert "2 seeds cannot carry a claim" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--study names the question. There are: "),
+        (["--study", "headlin"], "Did you mean 'headline'?"),
+        (["--study", "headline", "--preset", "papre"], "Did you mean 'paper'?"),
+        (
+            ["--study", "headline", "--preset", "quick", "--config", "x.yaml"],
+            "from --preset or from --config; got both",
+        ),
+        (["--study", "headline", "--seeds", "many"], "--seeds takes a count"),
+        (["--study", "headline", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
+        (["--study", "headline", "--set", "model.action.heads=7"], "model.action.heads must divide model.width"),
+        (["--study", "headline", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+        (["--study", "headline", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
+        (["--study", "headline", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
+        (["--study", "headline", "--name", "../x"], "--name takes letters"),
+        (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
+        (["--resume", "nothing", "--study", "headline"], "leave --study, --preset, --config, --set and --name out"),
+    ],
+)
+def test_the_command_line_refuses_in_one_sentence(tmp_path, options, message):
+    shown = run(*options, cwd=tmp_path, code=2)
+    assert message in shown
+    assert shown.count("error:") == 1
+    assert "Traceback" not in shown
+    assert not (tmp_path / "runs").exists()

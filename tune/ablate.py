@@ -1,0 +1,158 @@
+"""Answer a question with a study: every variant with every seed, differences with intervals, a report.
+
+::
+
+    python tune/ablate.py --study headline                              # on the rendered benchmark
+    python tune/ablate.py --study headline --dry-run                    # what it would train, and how long that takes
+    python tune/ablate.py --study cues --preset paper --set data.root=/data/h2o --set data.source=h2o
+    python tune/ablate.py --resume study-headline-20260101-120000 --seeds 8   # go on, with more seeds
+
+What was finished is never trained again: not by ``--resume``, and not by another study that has the same variant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import shlex
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import tune.studies
+from htt import config as configs
+from htt import console, presets, registry
+from htt.config import Config, override, parse_set
+from htt.errors import ConfigError, RunError, did_you_mean
+from tune import listing, plan, question, study_screen
+from tune.plan import Ablation
+from tune.results import RunFolder
+from tune.storage import locate
+from tune.study import Study
+
+DEFAULT_PRESETS = ("bench", "quick")
+"""The first of them that there is."""
+
+
+@dataclass
+class Options(console.Options):
+    """Train all variants of a study with all its seeds, and write a report with intervals to runs/<name>."""
+
+    study: str | None = None
+    """The question: a module of tune/studies."""
+    preset: str | None = None
+    """What it starts from: a module of htt/presets; none: bench."""
+    config: Path | None = None
+    """Or a configuration's file, such as a best.yaml."""
+    set: console.Assignments = field(default_factory=list)
+    """Change a field for all variants, as in --set data.root=/data/h2o; repeat for more."""
+    seeds: str | None = None
+    """How many (6), or which (0,1,2); none: the study's own. With --resume: seeds to have in the end."""
+    dry_run: bool = False
+    """Only say what would be trained."""
+    share: bool = True
+    """Take over finished trainings of the same configuration, data and seed from other runs."""
+    max_concurrent: int | None = None
+    """Trainings at once; none: as many as fit on the machines."""
+    workers_per_trial: int = 1
+    """Processes of a training; several train it together by Ray Train."""
+    cpus_per_worker: float = 1.0
+    """Cores of each process, and its threads."""
+    gpus_per_trial: float = 0.0
+    """GPUs of a training, over all its processes; 0.5 puts two on one."""
+    storage: str | None = None
+    """Folder or URI (s3://, gs://) all machines can write to; none: runs."""
+    address: str | None = None
+    """A Ray cluster to join ("auto" or host:port); none: this machine."""
+    name: str | None = None
+    """Name of the run; none: study-<study>-<date>-<time>."""
+    resume: str | None = None
+    """Go on with a run, by its name or folder; failed trainings are tried again."""
+
+
+def main(options: Options) -> None:
+    """Say what is to be trained, train it, and say what was found."""
+    ablation, folder = resume(options) if options.resume else (new(options), None)
+    asked = plan.plan(ablation, folder)
+    study_screen.show_plan(asked)
+    if options.dry_run:
+        return
+    from tune import ablation as ablations  # here: the rest needs no Ray
+
+    outcome = ablations.run(ablation, asked)
+    run = listing.shown(outcome.folder.path)
+    if outcome.stopped == "interrupted":
+        console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
+    study_screen.show_findings(outcome.folder)
+    if outcome.stopped == "interrupted":
+        sys.exit(130)
+
+
+def new(options: Options) -> Ablation:
+    """The study the options ask for."""
+    known = registry.names(tune.studies)
+    if options.study is None:
+        raise ConfigError(f"--study names the question. There are: {', '.join(known)}.")
+    if options.study not in known:
+        near = did_you_mean(options.study, known)
+        raise ConfigError(f"--study must name one; got '{options.study}'. There are: {', '.join(known)}.{near}")
+    study: Study = registry.load(tune.studies, options.study).STUDY
+    if options.seeds is not None:
+        study = replace(study, seeds=plan.parse_seeds(options.seeds))
+    assignments = parse_set(options.set)
+    return Ablation(
+        study_name=options.study,
+        study=study,
+        base=override(start(options), assignments),
+        assignments=assignments,
+        name=options.name,
+        **machines(options),
+    )
+
+
+def resume(options: Options) -> tuple[Ablation, RunFolder]:
+    """The study that goes on with a run, and its folder."""
+    if options.study or options.preset or options.config or options.set or options.name:
+        raise RunError(
+            "A run is resumed with the question it was asked; leave --study, --preset, --config, --set and --name out."
+        )
+    folder = locate(str(options.resume), options.storage)
+    asked = folder.asked()
+    question.check_kind(asked, "study")
+    study = Study.from_plain(asked.study)
+    if options.seeds is not None:
+        study = plan.with_seeds(study, plan.parse_seeds(options.seeds))
+    ablation = Ablation(
+        study_name=asked.study_name,
+        study=study,
+        base=asked.config(),
+        assignments=dict(asked.assignments),
+        name=asked.name,
+        resume=True,
+        **machines(options),
+    )
+    resources = {name: getattr(asked, name) for name in ("workers_per_trial", "cpus_per_worker", "gpus_per_trial")}
+    return question.located(replace(ablation, **resources), folder, asked), folder
+
+
+def start(options: Options) -> Config:
+    """The configuration that --preset or --config names."""
+    if options.preset and options.config:
+        raise ConfigError("A study starts from --preset or from --config; got both.")
+    if options.config:
+        return configs.read(options.config)
+    there = registry.names(presets)
+    return registry.preset(options.preset or next(name for name in DEFAULT_PRESETS if name in there))
+
+
+def machines(options: Options) -> dict[str, Any]:
+    """How and where it runs."""
+    same = ("share", "max_concurrent", "workers_per_trial", "cpus_per_worker", "gpus_per_trial", "storage", "address")
+    return {**{name: getattr(options, name) for name in same}, "command": shlex.join(["python", *sys.argv])}
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

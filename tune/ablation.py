@@ -1,0 +1,158 @@
+"""A study from question to answer, on the road of every run: what is trained is listed, not searched.
+
+All variants are trained with a seed before the next seed begins, each to its last epoch, on the same windows in the
+same order (a function of seed and epoch alone). What each training says of each validation clip is kept. A training
+that another run has finished is taken over; one that failed is tried again when the run is resumed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from rich.console import Console
+
+from htt import console
+from htt.config import Config
+from htt.training.checkpoint import CLIPS as CLIPS_FILE
+from tune import plan as plans
+from tune import question, report, road
+from tune.listed import Listed
+from tune.plan import Ablation, Plan
+from tune.results import Asked, RunFolder
+from tune.road import STATE, UNLIMITED, Outcome, Work
+from tune.storage import CLIPS, Storage
+from tune.trial import Training, project_training, train_name
+
+
+def run(
+    ablation: Ablation,
+    plan: Plan | None = None,
+    training: Training | None = None,
+    show: Console = console.out,
+) -> Outcome:
+    """Train what a study lacks, and leave its folder with the report.
+
+    Args:
+        ablation: what is asked for.
+        plan: of it, if it was made.
+        training: what a trial calls; none: the project's own.
+        show: where progress is shown.
+
+    Raises:
+        ConfigError, ClusterError, DataError, RunError, StorageError: something asked for cannot be; nothing was
+            started.
+        TrainingError: not one training came to its end.
+    """
+    name = ablation.name or f"study-{ablation.study_name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plan = plan or plans.plan(ablation, RunFolder(ablation.runs / name) if ablation.resume else None)
+    ablation, metrics = plan.ablation, plan.study.metrics
+    work = Studying(ablation, name, plan.base, metrics[0], len(plan.pairs), None, metrics, ranks=False, plan=plan)
+    storage, stopped = road.go(work, training or project_training(), show)
+    return _finish(storage, stopped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studying(Work):
+    """A study that has passed all checks."""
+
+    plan: Plan
+
+    @property
+    def data(self) -> Sequence[Config]:
+        """Those that the variants need."""
+        return plans.data(self.plan.study, self.base)
+
+    @property
+    def limit(self) -> int:
+        """The list ends by itself; a training that is tried again counts twice."""
+        return UNLIMITED
+
+    def check_same(self, asked: Asked) -> None:
+        """A study carries its question with it."""
+        question.check_kind(asked, "study")
+
+    def announce(self, concurrent: int) -> str:
+        """How many trainings there will be."""
+        plan = self.plan
+        return (
+            f"Study {plan.ablation.study_name}: {len(plan.study.variants)} variants x {len(plan.study.seeds)} seeds, "
+            f"{len(plan.left)} trainings to do, {concurrent} at once."
+        )
+
+    def is_done(self, folder: RunFolder) -> bool:
+        """Whether all is there, or can be taken over."""
+        done = {trial.pair for trial in folder.trials() if trial.state == "complete"} | set(self.plan.shared)
+        return all(pair.key in done for pair in self.plan.pairs)
+
+    def begin(self, storage: Storage) -> None:
+        """Write down the question, with the seeds that were added, and take over what others have trained."""
+        folder = RunFolder(storage.local)
+        asked = folder.asked() if self.run.resume else record(self.plan, self.name)
+        folder.write_asked(replace(asked, study=self.plan.study.plain(), trials=len(self.plan.pairs)))
+        storage.push("asked.yaml")
+        _take_over(self.plan, storage, self.metric)
+
+    def searcher(self, folder: RunFolder) -> Listed:
+        """The list."""
+        return Listed(self.plan.pairs, folder.trials(), metric=self.metric, mode=self.mode)
+
+    def scheduler(self, searcher: Any) -> TrialScheduler:  # noqa: ARG002 - as a search has it
+        """Nobody stops a training of a study."""
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+    def keep(self, storage: Storage, trial_id: str) -> None:
+        """Keep what a training says of each clip: its newest checkpoint has it."""
+        for place in (f"{STATE}/{trial_id}", f"train/{train_name(trial_id)}"):
+            kept = [name for name in storage.folders(place) if name.startswith("checkpoint_")]
+            name = f"{CLIPS}/{trial_id}.parquet"
+            if kept and storage.fetch(f"{place}/{max(kept)}/{CLIPS_FILE}", storage.local / name):
+                storage.push(name)
+
+
+def record(plan: Plan, name: str) -> Asked:
+    """The question, complete enough to ask it again."""
+    ablation = plan.ablation
+    return Asked(
+        **question.record_of(ablation, plan.base, name),
+        kind="study",
+        study_name=ablation.study_name,
+        study=plan.study.plain(),
+        parameters=plan.parameters,
+        space="",
+        domains={},
+        metric=plan.study.metrics[0],
+        seed=0,
+        trials=len(plan.pairs),
+        time_budget_s=None,
+        algorithm="listed",
+        scheduler="none",
+        assignments=dict(ablation.assignments),
+    )
+
+
+def _take_over(plan: Plan, storage: Storage, metric: str) -> None:
+    """Copy the clips first: a row says that its training is there."""
+    if not plan.shared:
+        return
+    folder = RunFolder(storage.local)
+    rows = {trial.pair or trial.id: trial for trial in folder.trials()}
+    for pair in plan.pairs:
+        found = plan.shared.get(pair.key)
+        if found is not None:
+            found.copy(storage)
+            rows[pair.key] = found.row(pair.number, pair.variant, pair.seed, dict(pair.values), metric)
+    folder.write_trials(sorted(rows.values(), key=lambda trial: trial.number))
+    storage.push()
+
+
+def _finish(storage: Storage, stopped: str | None) -> Outcome:
+    folder = RunFolder(storage.local)
+    road.end(storage, report.write)
+    trials = folder.trials()
+    complete = any(trial.state == "complete" for trial in trials)
+    road.check_some(complete, "At least one training must come to its end", trials, stopped, folder)
+    return Outcome(folder, trials, None, stopped)

@@ -1,0 +1,196 @@
+"""What a study will train, told before a machine is asked for: every training, what is there already, and how long.
+
+Ray is not imported here, and torch only to build every variant's model on its meta device.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from htt.config import Config, Value, override
+from htt.data.prepare import data_key, facts
+from htt.errors import CheckpointError, ConfigError
+from tune.question import Run, check_run
+from tune.results import RunFolder, Trial
+from tune.shelf import Found, Shelf
+from tune.study import SEED, Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation(Run):
+    """What is asked of a study's run."""
+
+    study_name: str
+    """The module of tune/studies, for the record."""
+    study: Study
+    base: Config
+    """What the study starts from, --set included."""
+    assignments: Mapping[str, Value] = field(default_factory=dict)
+    """What --set gave; it goes before the study's own base."""
+    share: bool = True
+    """Whether finished trainings of other runs are taken over."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training of a study."""
+
+    number: int
+    """Its place in the study, from 1."""
+    variant: str
+    seed: int
+    values: Mapping[str, Value]
+    """What it changes in the run's base, the seed included."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no other training of the study has."""
+        return self.variant, self.seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that has passed all checks."""
+
+    ablation: Ablation
+    base: Config
+    """What the trainings start from: the study's base is in it."""
+    pairs: Sequence[Pair]
+    parameters: Mapping[str, int]
+    """{variant: numbers its model learns}."""
+    warnings: Sequence[str]
+    there: Mapping[tuple[str, int], Trial]
+    """The trainings the run has, complete or not."""
+    shared: Mapping[tuple[str, int], Found]
+    """The trainings another run has, and this one not."""
+    seconds: Mapping[str, float]
+    """{variant: a training takes}, where one like it has ended."""
+
+    @property
+    def study(self) -> Study:
+        """The question."""
+        return self.ablation.study
+
+    @property
+    def left(self) -> list[Pair]:
+        """What is to be trained."""
+        return [pair for pair in self.pairs if not self.has(pair) and pair.key not in self.shared]
+
+    def has(self, pair: Pair) -> bool:
+        """Whether the run has it, complete."""
+        trial = self.there.get(pair.key)
+        return trial is not None and trial.state == "complete"
+
+    @property
+    def at_once(self) -> int:
+        """How many trainings fit on the cores of this machine."""
+        fitting = int((os.cpu_count() or 1) / (self.ablation.cpus_per_worker * self.ablation.workers_per_trial))
+        return max(1, min(fitting, self.ablation.max_concurrent or fitting))
+
+    @property
+    def expected_s(self) -> float | None:
+        """How long the rest takes on this machine, s; none: no training like these has ended yet."""
+        if not self.seconds:
+            return None
+        usual = sum(self.seconds.values()) / len(self.seconds)
+        return sum(self.seconds.get(pair.variant, usual) for pair in self.left) / self.at_once
+
+
+def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
+    """Check a study, and look what of it is there.
+
+    Args:
+        ablation: what is asked for.
+        folder: of its run, if that was begun.
+
+    Raises:
+        ConfigError: an option, a variant or a model that cannot be; all of them in one error.
+        DataError: the data are not there.
+    """
+    check_run(ablation)
+    free = {path: value for path, value in ablation.study.base.items() if path not in ablation.assignments}
+    ablation = replace(ablation, study=replace(ablation.study, base=free))
+    study = ablation.study
+    warnings = study.check(ablation.base)
+    base = override(ablation.base, study.base)
+    there = {trial.pair: trial for trial in (folder.trials() if folder else []) if trial.pair is not None}
+    shelf = Shelf(ablation.runs)
+    listed = pairs(study)
+    shared = {}
+    if ablation.share:
+        wanted = [pair for pair in listed if pair.key not in there or there[pair.key].state == "failed"]
+        found = {pair.key: shelf.find(override(base, pair.values), study.metrics) for pair in wanted}
+        shared = {key: one for key, one in found.items() if one is not None}
+    seconds = {name: shelf.seconds(study.config(base, name, 0)) for name in study.variants}
+    return Plan(
+        ablation=ablation,
+        base=base,
+        pairs=listed,
+        parameters=parameters(study, base),
+        warnings=warnings,
+        there=there,
+        shared=shared,
+        seconds={name: each for name, each in seconds.items() if each is not None},
+    )
+
+
+def pairs(study: Study) -> list[Pair]:
+    """All trainings: every variant of a seed before the next seed, so that a study that is stopped stays paired."""
+    keys = [(variant, seed) for seed in study.seeds for variant in study.variants]
+    return [
+        Pair(number, variant, seed, {**study.variants[variant], SEED: seed})
+        for number, (variant, seed) in enumerate(keys, 1)
+    ]
+
+
+def data(study: Study, base: Config) -> list[Config]:
+    """A configuration for each of the data that the variants need."""
+    configs = [study.config(base, name, study.seeds[0]) for name in study.variants]
+    return list({data_key(config): config for config in configs}.values())
+
+
+def parameters(study: Study, base: Config) -> dict[str, int]:
+    """{variant: numbers its model learns}; every model is built, without memory.
+
+    Raises:
+        ConfigError: one error with every variant whose model cannot be built.
+        DataError: the data are not there, so that nobody knows how many classes there are.
+    """
+    from htt.model import size
+
+    found, faults = {}, []
+    for name in study.variants:
+        config = study.config(base, name, study.seeds[0])
+        info = facts(config)
+        try:
+            found[name] = size.parameters(config.model, info)
+        except (ConfigError, CheckpointError, RuntimeError, ValueError) as error:
+            faults.append(f"'{name}': {' '.join(str(error).split())}")
+    if faults:
+        listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
+        raise ConfigError(f"Every variant's model must be one that can be built; {listed}")
+    return found
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of "6" (0 to 5) or "0,1,7".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    words = text.replace(" ", "").split(",")
+    if all(re.fullmatch(r"\d+", word) for word in words):
+        numbers = tuple(map(int, words))
+        if len(numbers) > 1:
+            return numbers
+        if numbers[0] > 0:
+            return tuple(range(numbers[0]))
+    raise ConfigError(f"--seeds takes a count, such as 6, or a list, such as 0,1,2; got '{text}'.")
+
+
+def with_seeds(study: Study, seeds: Sequence[int]) -> Study:
+    """The study with further seeds after its own; those it has stay, trained or not."""
+    return replace(study, seeds=(*study.seeds, *(seed for seed in seeds if seed not in study.seeds)))

@@ -1,0 +1,289 @@
+"""The road of every run, from a question to trials that are written down: check, connect, prepare the data, try.
+
+A search and a study take it alike; ``Work`` says what differs. Everything a user can get wrong is found before a
+machine is asked for anything. What is finished is on disk before the next trial starts, so a killed driver, a Ctrl-C or
+an ended budget is followed by ``--resume`` and loses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+from rich.console import Console
+
+import htt.errors
+from cluster import capacity, connect
+from htt.config import Config
+from htt.errors import HTTError, TrainingError, UserError
+from htt.training.metric_table import METRICS
+from tune import progress, question
+from tune.question import Run
+from tune.quiet import quiet
+from tune.recorder import Recorder
+from tune.results import Asked, RunFolder, Trial
+from tune.samples import Samples
+from tune.storage import Storage
+from tune.trial import Job, Training, parameters, train_name, trainable
+
+UNLIMITED = 1_000_000
+"""Trials, where only a time budget ends a search."""
+RETRIES = 1
+"""How often a crashed trial goes on from its checkpoint; a NaN or a wrong file is no crash and not retried."""
+STATE = "tune"
+"""The folder of Tune's own state, below the run's storage."""
+
+
+@dataclass(frozen=True)
+class Work(ABC):
+    """What is to be run: a search or a study."""
+
+    run: Run
+    name: str
+    base: Config
+    """What trials start from."""
+    metric: str
+    """What trials are selected by, or compared by first."""
+    trials: int | None
+    """In all; none: as many as the time allows."""
+    time_budget_s: float | None
+    metrics: Sequence[str] = ()
+    """Of which all epochs are written down, beside ``metric``."""
+    ranks: bool = True
+    """Whether the best trial so far is of interest."""
+
+    @property
+    def mode(self) -> str:
+        """The direction in Tune's words."""
+        return "max" if METRICS[self.metric].higher_is_better else "min"
+
+    @property
+    def data(self) -> Sequence[Config]:
+        """A configuration for each of the data that trials need."""
+        return [self.base]
+
+    @property
+    def limit(self) -> int:
+        """Trials that may be asked for."""
+        return self.trials or UNLIMITED
+
+    @abstractmethod
+    def check_same(self, asked: Asked) -> None:
+        """Raise a ``RunError`` unless a run that is resumed asked the same."""
+
+    @abstractmethod
+    def announce(self, concurrent: int) -> str:
+        """What is said when it begins."""
+
+    @abstractmethod
+    def begin(self, storage: Storage) -> None:
+        """Write down what is asked."""
+
+    @abstractmethod
+    def searcher(self, folder: RunFolder) -> Searcher:
+        """Who says what is tried: a ``tune.samples.Chooser``."""
+
+    @abstractmethod
+    def scheduler(self, searcher: Any) -> TrialScheduler:
+        """Who stops trials early."""
+
+    def is_done(self, folder: RunFolder) -> bool:  # noqa: ARG002 - a search never is
+        """Whether nothing is left to train."""
+        return False
+
+    def keep(self, storage: Storage, trial_id: str) -> None:  # noqa: B027 - nothing more, of a search
+        """Keep more of a complete trial than its row."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves."""
+
+    folder: RunFolder
+    trials: list[Trial]
+    best: Trial | None
+    """Of a search."""
+    stopped: str | None
+    """Why it ended before all trials did: "interrupted", "time budget", or nothing."""
+
+
+def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
+    """Run all trials; gives where they are, and why it ended early: "interrupted", "time budget", or nothing.
+
+    Args:
+        work: what is to be run.
+        training: what a trial calls.
+        show: where progress is shown.
+
+    Raises:
+        ConfigError, ClusterError, RunError, StorageError: something asked for cannot be; nothing was started.
+    """
+    storage = Storage(work.name, work.run.runs, work.run.storage)
+    question.check_name_is_free(work.run, storage)
+    storage.check()
+    with storage.lock():
+        try:
+            folder = RunFolder(storage.local)
+            if work.run.resume:
+                storage.pull()
+                work.check_same(folder.asked())
+            if work.is_done(folder):
+                work.begin(storage)
+                return storage, None
+            show.print(f"Starting on {work.run.address or 'the cores of this machine'} ...")
+            with connect.connect(work.run.address):
+                return storage, _with_machines(work, storage, training, show)
+        finally:
+            storage.discard_if_empty()
+
+
+def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
+    """Write the report, and remove what nobody will read."""
+    folder = RunFolder(storage.local)
+    _remove_checkpoints(storage, folder.trials())
+    write(folder)
+    storage.push_reports()
+
+
+def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | None, folder: RunFolder) -> None:
+    """Raise what most trials failed for, where not one gave a value."""
+    if stopped == "failures" or (not found and stopped != "interrupted"):
+        errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
+            "no epoch ended in time; --resume gives it more"
+        ]
+        lines = "\n".join(f"  - {error}" for error in errors[:5])
+        raise kind_of(errors)(f"{rule}; of {len(trials)} none did:\n{lines}\nThe run is kept in {folder.path}.")
+
+
+def kind_of(errors: list[str]) -> type[HTTError]:
+    """A mistake the user can mend, where every trial failed for one; else a training that went wrong."""
+    kinds = [getattr(htt.errors, error.partition(":")[0], TrainingError) for error in errors]
+    return UserError if all(issubclass(kind, UserError) for kind in kinds) else TrainingError
+
+
+def _with_machines(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
+    job = _job(work, storage)
+    concurrent = capacity.require(job.worker_resources, job.workers)
+    concurrent = min(concurrent, work.run.max_concurrent or concurrent)
+    show.print(work.announce(concurrent))
+    for config in work.data:
+        training.prepare(config)
+    work.begin(storage)
+    return _try(work, storage, job, training, concurrent, show)
+
+
+def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
+    """Run Tune to its end; gives why it ended early."""
+    folder = RunFolder(storage.local)
+    searcher: Any = work.searcher(folder)
+    samples = Samples(searcher, concurrent=concurrent, trials=work.limit)
+    display = progress.Display(
+        show, trials=work.trials, epochs=work.base.train.epochs, metric=work.metric, best=work.ranks
+    )
+    recorder = Recorder(
+        folder,
+        storage,
+        work.base,
+        searcher,
+        samples,
+        metric=work.metric,
+        metrics=work.metrics,
+        time_budget_s=work.time_budget_s,
+        keep=lambda trial_id: work.keep(storage, trial_id),
+        tick=display.tick,
+        ended=display.on_end,
+    )
+    with quiet(), display:
+        try:
+            _tune(work, storage, trainable(job, training), parameters(job), samples, work.scheduler(searcher), recorder)
+        finally:
+            recorder.release()
+            recorder.interrupted()
+            searcher.close()
+    if recorder.fault is not None:
+        raise recorder.fault
+    return recorder.stop_reason
+
+
+def _tune(
+    work: Work,
+    storage: Storage,
+    function: Any,
+    settings: dict[str, Any],
+    samples: Samples,
+    scheduler: TrialScheduler,
+    recorder: Recorder,
+) -> None:
+    """``Tuner`` would restore the searcher and callbacks it pickled; ``run`` takes fresh ones, which know the study."""
+    again = work.run.resume and _can_restore(storage)
+    ray.tune.run(
+        function,
+        name=STATE,
+        storage_path=storage.uri,
+        metric=work.metric,
+        mode=work.mode,
+        config=settings,
+        num_samples=samples.trials,
+        search_alg=samples,
+        scheduler=scheduler,
+        checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+        max_failures=RETRIES,
+        reuse_actors=work.run.workers_per_trial == 1,  # a stopped Ray Train trial must take its process with it
+        raise_on_failed_trial=False,
+        callbacks=[recorder],
+        trial_dirname_creator=_trial_id,
+        trial_name_creator=_trial_id,
+        resume_config=_resume_config() if again else None,
+        verbose=0,
+    )
+
+
+def _job(work: Work, storage: Storage) -> Job:
+    return Job(
+        base=work.base.model_dump(mode="json"),
+        metric=work.metric,
+        folder=None if storage.remote else f"{storage.uri}/trials",
+        storage=f"{storage.uri}/train",
+        workers=work.run.workers_per_trial,
+        cpus_per_worker=work.run.cpus_per_worker,
+        gpus_per_trial=work.run.gpus_per_trial,
+    )
+
+
+def _can_restore(storage: Storage) -> bool:
+    """Whether Tune saved at least one trial; before that there is nothing to restore, and the study knows the rest."""
+    states = [name for name in storage.files(STATE) if name.startswith("experiment_state-")]
+    if not states or storage.remote:
+        return bool(states)
+    try:
+        return bool(json.loads(Path(storage.uri, STATE, max(states)).read_text(encoding="utf-8"))["trial_data"])
+    except (ValueError, KeyError):
+        return False
+
+
+def _resume_config() -> Any:
+    from ray.tune.tune_config import ResumeConfig
+
+    kinds = ResumeConfig.ResumeType
+    settings: dict[str, Any] = {"unfinished": kinds.RESUME, "errored": kinds.SKIP, "finished": kinds.SKIP}
+    return ResumeConfig(**settings)
+
+
+def _remove_checkpoints(storage: Storage, trials: list[Trial]) -> None:
+    """Checkpoints of trials that were stopped or failed; a complete one keeps its newest, one cut short goes on."""
+    for trial in trials:
+        if trial.state in ("pruned", "failed"):
+            inside = storage.folders(f"{STATE}/{trial.id}")
+            places = [f"{STATE}/{trial.id}/{name}" for name in inside if name.startswith("checkpoint_")]
+            storage.remove(*places, f"train/{train_name(trial.id)}", f"trials/{trial.id}/checkpoints")
+
+
+def _trial_id(trial: Any) -> str:
+    return str(trial.trial_id)

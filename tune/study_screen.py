@@ -1,0 +1,99 @@
+"""What a study shows on a terminal: what it will train, and in the end what it found."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from htt import console
+from htt.training.metric_table import METRICS
+from tune import findings, listing, words
+from tune.findings import Finding
+from tune.plan import Plan
+from tune.results import RunFolder
+
+
+def show_plan(plan: Plan) -> None:
+    """Print each variant, what it changes, how large it is, how many trainings are where, and how long the rest takes.
+
+    Warnings come last, on the error stream.
+    """
+    study, count = plan.study, len(plan.study.seeds)
+    console.out.print(f"\n[bold]{console.escape(study.question)}[/]")
+    console.out.print(
+        f"{len(study.variants)} variants x {words.plural(count, 'seed')} ({', '.join(map(str, study.seeds))}) = "
+        f"{len(plan.pairs)} trainings, judged by {' and '.join(study.metrics)}.\n"
+    )
+    _print(list(_plan_rows(plan)))
+    for origin in sorted({found.folder.name for found in plan.shared.values()}):
+        taken = [found for found in plan.shared.values() if found.folder.name == origin]
+        commits = ", ".join(sorted({found.asked.commit for found in taken}))
+        console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
+    console.out.print(f"\n{_time(plan)}", markup=False)
+    for warning in plan.warnings:
+        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+
+
+def show_findings(folder: RunFolder) -> None:
+    """Print, for each metric, every variant's mean and difference with their intervals, and what to type next."""
+    done = findings.read(folder)
+    for finding in findings.findings(done):
+        console.out.print(f"\n[bold]{METRICS[finding.metric].title}, validation[/]")
+        _print(list(_finding_rows(finding)))
+    for variant, why in done.missing().items():
+        console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
+    run = listing.shown(folder.path)
+    console.out.print(f"\nReport  {run}/report.md\nPage    {run}/report.html\n\nNext:", markup=False)
+    more = len(done.seeds) + 2
+    console.out.print(f"  python tune/ablate.py --resume {run} --seeds {more}", markup=False)
+    console.out.print(f"  python -m tune.report {run}", markup=False)
+
+
+def _plan_rows(plan: Plan) -> Iterator[list[str]]:
+    yield ["variant", "changes", "parameters", "there", "elsewhere", "to train"]
+    left = {pair.key for pair in plan.left}
+    for name, changes in plan.study.variants.items():
+        own = [pair for pair in plan.pairs if pair.variant == name]
+        counts = (
+            sum(plan.has(pair) for pair in own),
+            sum(pair.key in plan.shared for pair in own),
+            sum(pair.key in left for pair in own),
+        )
+        title = f"{name} (reference)" if name == plan.study.reference else name
+        yield [title, words.changes(changes), f"{plan.parameters[name]:,}", *map(str, counts)]
+
+
+def _time(plan: Plan) -> str:
+    if not plan.left:
+        return "Nothing is left to train."
+    if plan.expected_s is None:
+        first = f"python tune/ablate.py --study {plan.ablation.study_name} --seeds 1"
+        return f"How long that takes is not known: no such training has ended here yet. One seed tells: {first}"
+    each = words.duration(sum(plan.seconds.values()) / len(plan.seconds))
+    return (
+        f"About {words.duration(plan.expected_s)} on this machine, {plan.at_once} at once ({each} a training, by those "
+        "that have ended)."
+    )
+
+
+def _finding_rows(finding: Finding) -> Iterator[list[str]]:
+    metric = METRICS[finding.metric]
+    yield ["variant", "seeds", "mean", "95 %", "difference", "95 %", "p (Holm)", "claim"]
+    for row in finding.rows:
+        mean = row.summary
+        cells = [row.variant, str(mean.n), words.number(metric, mean.mean), words.span(metric, mean.low, mean.high)]
+        found = row.comparison
+        if found is None:
+            yield [*cells, words.NOTHING, words.NOTHING, words.NOTHING, "reference"]
+        else:
+            difference = words.difference(metric, found.difference)
+            interval = words.difference_span(metric, found.low, found.high)
+            yield [*cells, difference, interval, words.p_value(found.p_holm), found.claim]
+
+
+def _print(rows: Sequence[Sequence[str]]) -> None:
+    """Print cells in columns."""
+    widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.out.print(line.rstrip(), markup=False)
