@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import shlex
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -165,7 +167,11 @@ def report(rows: list[str], ratios: list[float], rounds: int, cores: int) -> lis
     """The result as Markdown."""
     verdict = "reached" if min(ratios) >= LIMIT else "missed"
     return [
-        *header("Converting", "python benchmarks/converting.py", ("pillow", "simplejpeg", "pyarrow", "ray", "numpy")),
+        *header(
+            "Converting",
+            shlex.join(["python", "benchmarks/converting.py", *sys.argv[1:]]),
+            ("pillow", "simplejpeg", "pyarrow", "ray", "numpy"),
+        ),
         "How near does converting come to decoding, resizing and encoding with the libraries alone, on all cores? "
         f"Limit: {LIMIT:.0%} of their frames a second. **{verdict.capitalize()}.**",
         "",
