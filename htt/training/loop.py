@@ -74,7 +74,6 @@ def fit(
     parallel = group.parallel(model)
     loader = training_loader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
-    metrics: dict[str, float] = {}
     for epoch in range(start.epoch, config.train.epochs):
         began = time.monotonic()
         cursor = start.cursor if epoch == start.epoch else 0
@@ -83,20 +82,20 @@ def fit(
         found, clips = validate(
             model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
         )
-        rate = optimizer.param_groups[0]["lr"]
         seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
-        metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms), "lr": rate, **seconds}
+        metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms, optimizer), **seconds}
         board.scalars(epoch + 1, metrics)
         history.append(metrics)
         progress = checkpoint.Progress(epoch + 1, extra={"scaler": precision.state(), "epochs": history})
         state = (model, optimizer, progress, config, splits.info, metrics, clips)
         report(metrics, checkpoint.save(folder / "checkpoint", *state) if group.first else None)
-    board.close(metrics)
+    board.close(history[-1] if history else {})
     return model
 
 
-def _train_metrics(terms: dict[str, Mean]) -> dict[str, float]:
-    return {f"train_{name}": float(mean.value) for name, mean in terms.items()}
+def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    means = {f"train_{name}": float(mean.value) for name, mean in terms.items()}
+    return {**means, "lr": optimizer.param_groups[0]["lr"]}
 
 
 def train_epoch(
