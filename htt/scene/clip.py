@@ -18,7 +18,7 @@ from htt.scene.shading import background, surface
 from htt.scene.stage import Stage, set_stage
 from htt.scene.subject import SUBJECTS
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the pixels or labels of a plan change; caches of rendered clips depend on it."""
 
 SPLITS = tuple(SUBJECTS)

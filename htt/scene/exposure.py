@@ -1,6 +1,8 @@
 """From light to bytes, as a small head camera does it: blur of the moving head, an exposure that hunts, and noise.
 
-All three are the same in kind for every clip and differ in strength, as recordings in bright and in dim rooms do.
+All three are the same in kind for every clip and differ in strength, as recordings in bright and in dim rooms do. Now
+and then the exposure is lost altogether, as when a lamp or a window comes into view or goes: for a frame or a few the
+picture is black or white, and only the frames around it tell where the hands are.
 """
 
 from __future__ import annotations
@@ -16,6 +18,12 @@ _NOISE = (0.008, 0.03)
 _NOISE_FIELDS = 8
 _HUNTING = 0.15
 """Deviation of a frame's exposure from the clip's, in the dimmest room."""
+_BLIND_EVERY = 9.0
+"""Frames between two losses of the exposure, on average."""
+_BLIND_FRAMES = (1, 3)
+"""Fewest and most frames of one."""
+_DARK, _BRIGHT = (0.02, 0.06), (15.0, 40.0)
+"""Factor of the exposure while it is lost."""
 _SHUTTER = (0.2, 0.7)
 """How much of the time between two frames the shutter is open, from the brightest to the dimmest room."""
 _BLUR_STEPS = 3
@@ -53,7 +61,7 @@ def load(cameras: list[Camera], rng: np.random.Generator) -> Film:
     frames, width, height = len(cameras), cameras[0].width, cameras[0].height
     dimness = rng.random() ** 1.5
     noise = (_NOISE[0] * (_NOISE[1] / _NOISE[0]) ** dimness) * rng.standard_normal((_NOISE_FIELDS, height * width, 3))
-    gain = np.exp(_HUNTING * dimness * rng.standard_normal(frames))
+    gain = np.exp(_HUNTING * dimness * rng.standard_normal(frames)) * blindness(frames, rng)
     shutter = _SHUTTER[0] + (_SHUTTER[1] - _SHUTTER[0]) * dimness
     return Film(
         gain.astype(np.float32),
@@ -62,6 +70,15 @@ def load(cameras: list[Camera], rng: np.random.Generator) -> Film:
         shutter * drift_px(cameras),
         (width, height),
     )
+
+
+def blindness(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Factor [t] of the exposure: 1, and far below or above it for a frame or a few at a time."""
+    factor = np.ones(frames)
+    for _ in range(rng.poisson(frames / _BLIND_EVERY)):
+        first, length = rng.integers(frames), rng.integers(_BLIND_FRAMES[0], _BLIND_FRAMES[1] + 1)
+        factor[first : first + length] = rng.uniform(*(_DARK if rng.random() < 0.5 else _BRIGHT))
+    return factor
 
 
 def drift_px(cameras: list[Camera]) -> np.ndarray:

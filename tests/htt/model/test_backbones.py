@@ -3,11 +3,12 @@
 import huggingface_hub.constants
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
 from htt.config import BackboneConfig
 from htt.errors import CheckpointError, ConfigError
+from htt.model.backbones import resnet_tiny
 from htt.model.features import FrameFeatures, open_backbone
 
 OURS = "encoder.stages.1.layers.0.layer.1.convolution.weight"
@@ -61,6 +62,25 @@ def test_weights_in_transformers_names_are_taken_too(tmp_path):
     save_file({**state, "classifier.1.bias": torch.zeros(1000)}, tmp_path / "tiny.safetensors")
     second = open_backbone(BackboneConfig(name="resnet_tiny", weights=str(tmp_path / "tiny.safetensors")))
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_the_encoder_of_a_checkpoint_is_taken_from_its_folder(tmp_path):
+    first = open_backbone(BackboneConfig(name="resnet_tiny"))
+    encoder = {f"features.backbone.network.{key}": value.clone() for key, value in first.network.state_dict().items()}
+    save_file({**encoder, "pose_head.layers.0.bias": torch.zeros(4)}, tmp_path / "model.safetensors")
+    second = open_backbone(BackboneConfig(name="resnet_tiny", weights=str(tmp_path)))
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_the_small_resnet_brings_weights_of_the_rendered_world():
+    brought = open_backbone(BackboneConfig(name="resnet_tiny", weights="rendered")).state_dict()
+    stored = load_file(resnet_tiny.RENDERED_FILE)
+    assert all(torch.equal(brought[f"network.{key}"], value) for key, value in stored.items())
+    means = [value for key, value in brought.items() if key.endswith("running_mean")]
+    assert means
+    assert all(value.abs().max() > 0 for value in means)  # batch norm has seen images
+    with pytest.raises(CheckpointError, match="'rendered' is no folder or file here"):
+        open_backbone(BackboneConfig(name="resnet18", weights="rendered"))
 
 
 def test_weights_of_another_shape_are_refused_key_by_key(torchvision, tmp_path):
