@@ -31,7 +31,7 @@ import torch
 
 from htt import scene
 from htt.config import Config, override
-from htt.data import manifest, pixels, shards
+from htt.data import labels, manifest, pixels, shards
 from htt.data.augment import augment
 from htt.data.clips import Clips, open_split
 from htt.data.loader import training_loader
@@ -46,10 +46,10 @@ CLIP_FRAMES = 96
 """Of every clip, as in H2O, whose clips have 98 on average."""
 
 
-def make_clips(root: Path, width: int, height: int, count: int) -> Clips:
+def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int = shards.SHARD_BYTES) -> Clips:
     """Shards of ``count`` clips; a few are rendered, and their frames repeated."""
     source = SyntheticSource(Config().data.synthetic)
-    writer = shards.ShardWriter(root, "train")
+    writer = shards.ShardWriter(root, "train", limit_bytes=shard_bytes)
     done = []
     rendered = []
     for plan in scene.plan({"train": min(count, 6)}, 24, 0):
@@ -69,6 +69,7 @@ def make_clips(root: Path, width: int, height: int, count: int) -> Clips:
         )
         done.append(writer.add(longer))
     done.append(writer.close())
+    written = [shard for shard in done if shard]
     info = source.info(width, height)
     facts = {"source": "synthetic", "hands": 2, "quality": pixels.JPEG_QUALITY, "pixels": source.pixels}
     made = manifest.Manifest(
@@ -76,8 +77,9 @@ def make_clips(root: Path, width: int, height: int, count: int) -> Clips:
         objects=list(info.objects),
         width=width,
         height=height,
-        splits={"train": [shard for shard in done if shard]},
+        splits={"train": written},
         wanted={"train": []},
+        labels=labels.write(root, {"train": written}),
         **facts,
     )
     manifest.write(root, made)

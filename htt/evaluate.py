@@ -23,7 +23,7 @@ from htt import console
 from htt.config import Config, override, parse_set
 from htt.data import manifest
 from htt.data.clips import Clips
-from htt.data.prepare import prepare
+from htt.data.prepare import absolute, located, prepare
 from htt.data.splits import open_named
 from htt.data.windows import evaluation_windows
 from htt.errors import ConfigError
@@ -43,8 +43,8 @@ class Options(console.Options):
     """The folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
     """Which clips: train, val or test."""
-    data: Path | None = None
-    """Folder of converted shards; none: the data of the training."""
+    data: str | None = None
+    """Folder or URI (s3://, gs://) of converted shards; none: the data of the training."""
     official: bool = False
     """The checkpoint is the authors' file."""
     set: console.Assignments = field(default_factory=list)
@@ -86,7 +86,8 @@ def evaluation_config(options: Options) -> Config:
     config = trained_config(options.checkpoint, official=options.official)
     values = parse_set(options.set)
     if options.data:
-        values |= {"data.root": str(options.data.resolve()), "data.source": manifest.read(options.data).source}
+        root = absolute(options.data)
+        values |= {"data.root": root, "data.source": manifest.read(located(root)).source}
     elif options.official:
         raise ConfigError("Released weights come without data; name a folder of shards with --data.")
     return override(config, values)

@@ -33,8 +33,8 @@ class Options(console.Options):
 
     checkpoint: Path | None = None
     """Folder of a checkpoint; with --official the authors' file."""
-    data: Path | None = None
-    """Folder of H2O's shards."""
+    data: str | None = None
+    """Folder or URI (s3://, gs://) of H2O's shards."""
     official: bool = False
     """The checkpoint is one the authors of HTT released."""
     out: Path = Path("submission")
@@ -54,11 +54,17 @@ def main(options: Options) -> None:
     if options.check is not None:
         if options.checkpoint is not None or options.official:
             raise ConfigError("--check looks at a file that is there; leave out --checkpoint and --official.")
-        _check(options.check, expected(options.data, options.split) if options.data else H2O_TEST)
+        _check(options.check, expected(_located(options.data), options.split) if options.data else H2O_TEST)
     elif options.checkpoint is None or options.data is None:
         raise ConfigError("Name a --checkpoint and the --data to predict, or a file to --check.")
     else:
-        _submit(options, options.checkpoint, options.data)
+        _submit(options, options.checkpoint, _located(options.data))
+
+
+def _located(data: str) -> Path:
+    from htt.data.prepare import located  # reading a file that is checked needs no torch
+
+    return located(data)
 
 
 def _submit(options: Options, checkpoint: Path, data: Path) -> None:

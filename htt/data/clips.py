@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +11,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.ipc
 import simplejpeg
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from htt.data import manifest as manifests
-from htt.data import shards, targets
+from htt.data import folder as folders
+from htt.data import labels, targets
+from htt.data.folder import Folder
 from htt.data.source import ClipRecord
 from htt.data.targets import Targets
 from htt.errors import DataError
-
-_LABELS = ("id", "subject", "action", "object", "intrinsics", "jpegs")
-"""What is read of every clip when a split is opened; of the JPEGs, only how many there are."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +45,19 @@ def open_split(root: str | Path, split: str) -> Clips:
 
     Raises:
         DataError: there are no shards or no such split, a shard is missing or cut short, or a clip has no frames.
+        StorageError: the shards are in an object store, and it does not answer.
     """
-    return Clips(Path(root), split)
+    return Clips(folders.open_folder(Path(root)), split)
 
 
 class Clips(Sequence[ClipRecord]):
     """The clips of a split. It pickles, and a forked process may use it: files are opened where they are read."""
 
-    def __init__(self, root: Path, split: str) -> None:
-        manifest = manifests.read(root)
-        entries = manifest.shards(split)
-        manifests.check_sizes(root, manifest)
-        self.root, self.split = root, split
-        self.info = manifest.info
-        self._files = [root / shard.file for shard in entries]
-        self._place = [(shard, row) for shard, entry in enumerate(entries) for row in range(entry.clips)]
+    def __init__(self, folder: Folder, split: str) -> None:
+        self._folder, self._shards = folder, folder.manifest.shards(split)
+        self.root, self.split = folder.place, split
+        self.info = folder.manifest.info
+        self._place = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
         self._views: dict[int, _View] = {}
         self._targets: dict[int, Targets] = {}
@@ -154,35 +149,56 @@ class Clips(Sequence[ClipRecord]):
             if found != shape:
                 raise self._broken(clip, frame, f"it is {found[1]}x{found[0]} px, not {shape[1]}x{shape[0]}")
 
+    def expect(self, chosen: np.ndarray) -> None:
+        """Say which clips will be asked for, in this order: shards that are not there are fetched meanwhile."""
+        if self._folder.streams:
+            places = [self._place[clip][0] for clip in chosen.tolist()]
+            self._folder.expect([self._shards[shard] for shard, _ in itertools.groupby(places)])
+
     def _read_labels(self) -> None:
-        if not self._files:
+        if not self._shards:
             raise DataError(
                 f"A split must hold clips; '{self.split}' of {self.root} holds none. Convert the data again."
             )
-        table = pa.concat_tables([shards.open_shard(file, _LABELS).read_all() for file in self._files])
+        table = self._label_table()
         self.ids: list[str] = table["id"].to_pylist()
         self.subjects: list[str] = table["subject"].to_pylist()
         self.action: np.ndarray = table["action"].to_numpy().astype(np.int64)
         self.object: np.ndarray = table["object"].to_numpy().astype(np.int64)
         self.intrinsics: np.ndarray = np.array(table["intrinsics"].to_pylist(), np.float64).reshape(-1, 3, 3)
-        self.frame_counts: np.ndarray = pyarrow.compute.list_value_length(table["jpegs"]).to_numpy().astype(np.int64)
+        self.frame_counts: np.ndarray = table["frames"].to_numpy().astype(np.int64)
         empty = [self.ids[clip] for clip in np.flatnonzero(self.frame_counts == 0)]
         if empty:
             raise DataError(
                 f"A clip must have frames; {', '.join(empty)} of {self.root} have none. Convert the data again."
             )
 
+    def _label_table(self) -> pa.Table:
+        """The labels of all clips: from their file, or, in a folder without one, from every shard."""
+        table = self._folder.labels(self.split)
+        if table is not None:
+            self._folder.expect_later(self._shards)
+            return table
+        self._folder.expect(self._shards)
+        readers = (self._folder.open(shard, (*labels.COLUMNS, "jpegs")) for shard in self._shards)
+        return pa.concat_tables([labels.of_reader(reader) for reader in readers])
+
     def _view(self, clip: int) -> _View:
         view = self._views.get(clip)
         if view is None:
             shard, row = self._place[clip]
-            if shard not in self._readers:
-                self._readers[shard] = shards.open_shard(self._files[shard])
-            view = self._views[clip] = _view_of(self._readers[shard].get_batch(row))
+            view = self._views[clip] = _view_of(self._reader(shard).get_batch(row))
         return view
 
+    def _reader(self, shard: int) -> pa.RecordBatchFileReader:
+        if shard not in self._readers:
+            if not self._folder.holds_all:  # a shard that is mapped cannot make room for another
+                self._readers, self._views = {}, {}
+            self._readers[shard] = self._folder.open(self._shards[shard])
+        return self._readers[shard]
+
     def _broken(self, clip: int, frame: int, reason: str) -> DataError:
-        file = self._files[self._place[clip][0]]
+        file = self._folder.file(self._shards[self._place[clip][0]])
         number = int(self._view(clip).numbers[frame])
         return DataError(
             f"Every frame must be a whole JPEG; frame {number} of clip {self.ids[clip]} in {file} is not: {reason}. "

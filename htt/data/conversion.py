@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from htt import parallel
-from htt.data import conversion_state, files, manifest, reading
+from htt.data import conversion_state, files, labels, manifest, reading
 from htt.data.conversion_state import Making, State
 from htt.data.manifest import Manifest, Shard
 from htt.data.shards import ShardWriter
@@ -73,7 +73,8 @@ def convert(
         problems = [problem for done in state.splits.values() for problem in done.problems]
         if not any(done.shards for done in state.splits.values()):
             raise DataError("A data set must have a clip that can be read; none could:\n" + listed(problems))
-        made = _manifest(source, making, state, wanted)
+        found = labels.write(out, {split: done.shards for split, done in state.splits.items()})
+        made = _manifest(source, making, state, wanted).model_copy(update={"labels": found})
         conversion_state.finish(out, state, made)
         return made, problems
 

@@ -11,6 +11,7 @@ of workers.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,13 @@ def _wrong_folders(options: Options) -> list[str]:
         faults.append(f"--root must be the folder of the data set; got {root}, which is no folder")
     elif root is not None and out.resolve().is_relative_to(root.resolve()):
         faults.append(f"--out must lie outside --root, or shards mix with what they are made of; got {out}")
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        uri = str(out).replace(":/", "://", 1)  # a path has one slash where a URI has two
+        return [
+            *faults,
+            f"--out must be a folder of this machine; got {uri}. Convert into one, then copy: python -m "
+            f"htt.data.publish --shards FOLDER --to {uri}",
+        ]
     there = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there.is_dir():
         faults.append(f"--out must be a folder, or not be there yet; got {out}, and {there} is a file")

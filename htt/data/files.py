@@ -55,6 +55,26 @@ def alone(lock: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Hold a lock for a moment, as ``alone``, but wait without a word.
+
+    Raises:
+        StorageError: the folder may not be written to.
+    """
+    with storage_errors(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def state(found: os.stat_result) -> list[int]:
+    """What changes whenever a file does, however its times were set: to know whether it must be read again."""
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
 def sha256(path: Path) -> str:
     """The checksum of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -43,12 +43,12 @@ class Assembler:
         picked = [self.windows[int(index)] for index in chosen]
         counts = np.array([len(window.frames) for window in picked])
         images = self.clips.blank(int(counts.sum()))
-        first = 0
+        targets, first = [], 0
         for window in picked:
             self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
+            targets.append(self.clips.targets(window.clip).of(window.frames))
             first += len(window.frames)
         clip = np.array([window.clip for window in picked])
-        targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         return Batch(
             frames=as_frames(images),
             valid=torch.from_numpy(np.arange(counts.max()) < counts[:, None]),
@@ -78,6 +78,8 @@ class Decoder:
 
     def batches(self, steps: stream.Steps) -> Iterator[Batch]:
         """The batches of some steps, in order. One iterator at a time."""
+        if steps:
+            self.assembler.clips.expect(self.assembler.windows.clip[np.concatenate(steps)])
         if self._loader is not None:
             self._steps[:] = steps
             return self._next_from_processes(self._loader)

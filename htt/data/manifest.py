@@ -6,6 +6,7 @@ It is written last, so a folder with a manifest is complete.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +33,15 @@ class Shard(_Entry):
     sha256: str
     clips: int
     frames: int
+
+
+class Labels(_Entry):
+    """The file with the labels of all clips."""
+
+    file: str
+    """Its name in the folder."""
+    bytes: int
+    sha256: str
 
 
 class Wanted(_Entry):
@@ -64,6 +74,8 @@ class Manifest(_Entry):
     splits: dict[str, list[Shard]]
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
+    labels: Labels | None = None
+    """None: the folder was made before there were any; they are then read from the shards."""
 
     @property
     def info(self) -> DataInfo:
@@ -114,14 +126,28 @@ def read(root: Path) -> Manifest:
             f"python -m htt.data.convert --source h2o --root FOLDER_OF_THE_DATA_SET --out {root}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
-        _check_version(path, json.loads(text))  # first: another version has other fields
+        content = path.read_bytes()
+    except OSError as error:
+        raise _no_manifest(str(path), error) from error
+    return parse(content, str(path))
+
+
+def parse(content: bytes, place: str) -> Manifest:
+    """The manifest in the bytes of a file.
+
+    Args:
+        content: of the file.
+        place: where it was, for messages.
+
+    Raises:
+        DataError: it is none, or of another version.
+    """
+    try:
+        text = content.decode("utf-8")
+        _check_version(place, json.loads(text))  # first: another version has other fields
         return Manifest.model_validate_json(text)
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, no JSON, or other fields
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{path} must be the manifest of a folder of shards; {reason}. Convert the data again."
-        ) from error
+    except ValueError as error:  # not UTF-8, no JSON, or other fields
+        raise _no_manifest(place, error) from error
 
 
 def write(root: Path, manifest: Manifest) -> None:
@@ -131,13 +157,13 @@ def write(root: Path, manifest: Manifest) -> None:
 
 
 def check_sizes(root: Path, manifest: Manifest) -> None:
-    """Look whether every shard is there, at its full size: costs nothing, and finds interrupted copies.
+    """Look whether every file is there, at its full size: costs nothing, and finds interrupted copies.
 
     Raises:
-        DataError: lists every shard that is missing or of another size.
+        DataError: lists every file that is missing or of another size.
     """
     faults = []
-    for shard in _all_shards(manifest):
+    for shard in listed(manifest):
         path = root / shard.file
         if not path.is_file():
             faults.append(f"{path} is missing")
@@ -147,41 +173,58 @@ def check_sizes(root: Path, manifest: Manifest) -> None:
 
 
 def verify(root: str | Path) -> Manifest:
-    """Read every shard of a folder and compare its checksum with the manifest's.
+    """Read every file of a folder and compare its checksum with the manifest's.
 
     Raises:
-        DataError: lists every shard that is missing, of another size or with another checksum.
+        DataError: lists every file that is missing, of another size or with another checksum.
     """
     root = Path(root)
     manifest = read(root)
     check_sizes(root, manifest)
-    faults = []
-    for shard in _all_shards(manifest):
-        found = files.sha256(root / shard.file)
-        if found != shard.sha256:
-            faults.append(f"{root / shard.file} has the sha256 {found}, its manifest says {shard.sha256}")
-    _raise(faults)
+    check_sums(root, listed(manifest))
     return manifest
 
 
-def _all_shards(manifest: Manifest) -> list[Shard]:
-    return [shard for shards in manifest.splits.values() for shard in shards]
+def check_sums(root: Path, chosen: Sequence[Shard | Labels]) -> None:
+    """Read some files of a folder and compare their checksums with the manifest's.
+
+    Raises:
+        DataError: lists every file with another checksum.
+    """
+    faults = []
+    for each in chosen:
+        found = files.sha256(root / each.file)
+        if found != each.sha256:
+            faults.append(f"{root / each.file} has the sha256 {found}, its manifest says {each.sha256}")
+    _raise(faults)
+
+
+def listed(manifest: Manifest) -> list[Shard | Labels]:
+    """All files whose checksums a manifest knows."""
+    shards: list[Shard | Labels] = [shard for shards in manifest.splits.values() for shard in shards]
+    return [*shards, *([manifest.labels] if manifest.labels else [])]
 
 
 def _raise(faults: list[str]) -> None:
     if faults:
-        listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults) + "\n "
+        told = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults) + "\n "
         raise DataError(
-            f"Shards must be what their manifest promises; {listed}. Copy them again from where they came, or delete "
+            f"Shards must be what their manifest promises; {told}. Copy them again from where they came, or delete "
             "them with their manifest and convert the data again."
         )
 
 
-def _check_version(path: Path, fields: object) -> None:
+def _no_manifest(place: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())
+    return DataError(f"{place} must be the manifest of a folder of shards; {reason}. Convert the data again.")
+
+
+def _check_version(place: str, fields: object) -> None:
     version = fields.get("schema_version", SCHEMA) if isinstance(fields, dict) else SCHEMA
     if version != SCHEMA:
         raise DataError(
-            f"{path} must be of version {SCHEMA}, which this program reads; it is of {version}. Convert the data again."
+            f"{place} must be of version {SCHEMA}, which this program reads; it is of {version}. "
+            "Convert the data again."
         )
 
 

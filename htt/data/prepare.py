@@ -1,6 +1,12 @@
 """The data of a configuration, made ready: the folder of its shards.
 
-Shards that ``data.root`` names are checked; the synthetic benchmark is rendered once and kept in the cache.
+Shards that ``data.root`` names are checked; the synthetic benchmark is rendered once and kept in the cache. Of shards
+in an object store only the manifest and the labels are fetched here; the rest comes while it is needed.
+
+What is checked, and when: a folder's files are hashed when they are first used on a machine. Later a ``stat`` of each
+is compared with what was noted then (which file it is, its size, both its times), and what differs is hashed again: a
+shard spoilt between two trials is found for the price of a few microseconds a shard. A shard that changes while a
+training reads it is not watched: a frame that is no whole JPEG any more stops the training by name.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from pathlib import Path
 
 from htt import console, scene
 from htt.config import Config
-from htt.data import files, manifest, pixels
+from htt.data import files, manifest, mirror, pixels, remote
 from htt.data.conversion import convert
 from htt.data.conversion_state import Making
 from htt.data.manifest import Manifest
@@ -34,14 +40,16 @@ def prepare(config: Config, workers: int | None = None) -> Path:
         workers: clips rendered at once; None: one a core.
 
     Raises:
+        ConfigError: data.root is a URI that nobody can read.
         DataError: there are no shards where they should be, or they are not what their manifest promises.
-        StorageError: the cache's disk is full, or may not be written to.
+        StorageError: the cache's disk is full, or may not be written to; or an object store does not answer.
     """
     if config.data.root is None:
         _check_can_render(config)
         return _rendered(config, workers)
     root, found = _shards(config, config.data.root)
-    _verify_once(root, found, cache_folder(config))
+    if not mirror.is_mirror(root):
+        _verify_once(root, found, cache_folder(config))
     return root
 
 
@@ -72,14 +80,38 @@ def data_key(config: Config) -> str:
 
 
 def _shards(config: Config, place: str) -> tuple[Path, Manifest]:
-    root = Path(place).expanduser()
+    root = located(place, config)
     found = manifest.read(root)
     if found.source != config.data.source:
         raise DataError(
-            f"data.source must be what the shards were made of; got {config.data.source}, and {root} holds "
+            f"data.source must be what the shards were made of; got {config.data.source}, and {place} holds "
             f"{found.source}. Add --set data.source={found.source}."
         )
     return root, found
+
+
+def located(place: str, config: Config | None = None) -> Path:
+    """The folder of shards at a place: itself, or, for a URI, one in the cache that fills while it is read.
+
+    Args:
+        place: a folder or URI.
+        config: its runtime says where the cache is, and how large; none: the default's.
+
+    Raises:
+        ConfigError: it is a URI that nobody can read.
+        DataError: there are no shards.
+        StorageError: an object store does not answer.
+    """
+    config = config or Config()
+    if not remote.is_remote(place):
+        return Path(place.removeprefix("file://")).expanduser()
+    limit_gb = config.runtime.cache_gb
+    return mirror.mirror(place, cache_folder(config), None if limit_gb is None else int(limit_gb * 1e9))
+
+
+def absolute(place: str) -> str:
+    """A place that means the same from any folder; a URI does already."""
+    return place if remote.is_remote(place) else str(Path(place.removeprefix("file://")).expanduser().resolve())
 
 
 def _check_can_render(config: Config) -> None:
@@ -118,20 +150,29 @@ def _rendered(config: Config, workers: int | None) -> Path:
 
 
 def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
-    """Compare all checksums, unless that was done since the files were written."""
+    """Compare the checksums of the files that were not compared since they were written; one process at a time."""
     manifest.check_sizes(root, found)
     stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    state = json.dumps(_state(root, found))
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == state:
+    state = _state(root, found)
+    if _noted(stamp) == state:
         return
-    started = time.monotonic()
-    manifest.verify(root)
-    with files.replacing(stamp) as path:
-        path.write_text(state, encoding="utf-8")
+    with files.locked(stamp.with_suffix(".lock")):
+        noted, started = _noted(stamp), time.monotonic()
+        manifest.check_sums(root, [each for each in manifest.listed(found) if noted.get(each.file) != state[each.file]])
+        with files.replacing(stamp) as path:
+            path.write_text(json.dumps(state), encoding="utf-8")
     if time.monotonic() - started > 1:
         console.err.print(f"Checked the shards in {root}: they are what their manifest promises.", markup=False)
 
 
-def _state(root: Path, found: Manifest) -> list[tuple[str, int, str]]:
-    shards = [shard for of_split in found.splits.values() for shard in of_split]
-    return [(shard.file, (root / shard.file).stat().st_mtime_ns, shard.sha256) for shard in shards]
+def _noted(stamp: Path) -> dict[str, list[int | str]]:
+    """What the files were when their checksums were compared; nothing, if nobody knows."""
+    try:
+        noted = json.loads(stamp.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _state(root: Path, found: Manifest) -> dict[str, list[int | str]]:
+    return {each.file: [*files.state((root / each.file).stat()), each.sha256] for each in manifest.listed(found)}

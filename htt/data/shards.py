@@ -6,6 +6,7 @@ machine share them. Frames stay JPEGs until a batch needs them.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,12 +65,33 @@ def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBat
     Raises:
         DataError: it is no Arrow file.
     """
-    included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
-    options = pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
     try:
-        return pyarrow.ipc.open_file(pa.memory_map(str(path)), options=options)
+        return _reader(pa.memory_map(str(path)), columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"A shard must be an Arrow file; {path} is not: {error}. Convert the data again.") from error
+        raise _no_arrow_file(str(path), error) from error
+
+
+def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
+    """A shard that is mapped already; the map lives as long as anything that was read from it.
+
+    Raises:
+        DataError: it is no Arrow file.
+    """
+    try:
+        return _reader(pa.BufferReader(pa.py_buffer(mapped)), columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _no_arrow_file(place, error) from error
+
+
+def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBatchFileReader:
+    included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
+    return pyarrow.ipc.open_file(
+        source, options=pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
+    )
+
+
+def _no_arrow_file(place: str, error: Exception) -> DataError:
+    return DataError(f"A shard must be an Arrow file; {place} is not: {error}. Convert the data again.")
 
 
 class ShardWriter:

@@ -1,14 +1,15 @@
 """Small shards for the tests of this folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 
-from htt.data import manifest, shards
+from htt.data import labels, manifest, shards
 from htt.data.source import ClipRecord
+from htt.testing.stores import CREDENTIALS, Store
 
 WIDTH, HEIGHT = 32, 24
 
@@ -45,7 +46,9 @@ def _record(index: int, frames: int, hands: int = 2) -> ClipRecord:
     )
 
 
-def _write(root: Path, splits: dict[str, list[ClipRecord]], limit_bytes: int = 20_000) -> Path:
+def _write(
+    root: Path, splits: dict[str, list[ClipRecord]], limit_bytes: int = 20_000, *, labelled: bool = True
+) -> Path:
     entries = {}
     for split, clips in splits.items():
         writer = shards.ShardWriter(root, split, limit_bytes=limit_bytes)
@@ -64,6 +67,7 @@ def _write(root: Path, splits: dict[str, list[ClipRecord]], limit_bytes: int = 2
             pixels="noise",
             splits=entries,
             wanted={split: [_wanted(clip) for clip in clips] for split, clips in splits.items()},
+            labels=labels.write(root, entries) if labelled else None,
         ),
     )
     return root
@@ -73,3 +77,14 @@ def _wanted(clip: ClipRecord) -> manifest.Wanted:
     """Its frames as they are; ten, where it has none."""
     numbers = clip.frame_numbers or [0, 9]
     return manifest.Wanted(id=clip.id, first=numbers[0], frames=numbers[-1] - numbers[0] + 1)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """An S3 server of this machine, with an empty bucket."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name, value)
+        server = Store(tmp_path_factory.mktemp("store")).start()
+        yield server
+        server.kill()

@@ -88,10 +88,16 @@ def _wait_for(there: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @pytest.mark.ray
 def test_the_same_bytes_with_any_number_of_workers(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Also of many small shards, which several workers fill at once."""
+    small = Making(64, 48, shard_bytes=30_000)
     with parallel.ray_here(3):
         for workers in (2, 3):
             convert(open_source("h2o", h2o), tmp_path / str(workers), Making(480, 270), workers=workers)
+        for workers in (1, 3):
+            convert(open_source("h2o", h2o), tmp_path / f"small-{workers}", small, workers=workers)
     assert contents(tmp_path / "2") == contents(tmp_path / "3") == contents(undisturbed)
+    assert contents(tmp_path / "small-3") == contents(tmp_path / "small-1")
+    assert len(list((tmp_path / "small-1").glob("*.arrow"))) > 6
 
 
 def _run(*words: object) -> int:
@@ -157,4 +163,10 @@ def test_options_that_cannot_be(tmp_path: Path, h2o: Path, capsys: pytest.Captur
     for place in (file, file / "below"):
         text = refused("--source", "h2o", "--root", h2o, "--out", place)
         assert f"--out must be a folder, or not be there yet; got {place}, and {file} is a file" in text
+    text = refused("--source", "h2o", "--root", h2o, "--out", "s3://bucket/h2o")
+    assert (
+        "--out must be a folder of this machine; got s3://bucket/h2o. Convert into one, then copy: python -m " in text
+    )
+    assert "htt.data.publish --shards FOLDER --to s3://bucket/h2o" in text
     assert not out.exists()
+    assert not Path("s3:").exists()

@@ -1,5 +1,6 @@
 """The data of a configuration made ready: rendered once, checked once."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from htt import scene
 from htt.config import Config, override
 from htt.data import files, manifest
 from htt.data.clips import open_split
-from htt.data.prepare import cache_folder, data_key, facts, prepare, synthetic_key
+from htt.data.prepare import absolute, cache_folder, data_key, facts, located, prepare, synthetic_key
 from htt.errors import DataError
 
 TINY = {
@@ -134,7 +135,36 @@ def test_given_shards_are_checked_once(cache: Path, tmp_path: Path, monkeypatch:
     plain = files.sha256
     monkeypatch.setattr(files, "sha256", lambda path: sums.append(path) or plain(path))
     assert prepare(config) == prepare(config) == Path(str(config.data.root))
-    assert len(sums) == 3
+    assert len(sums) == 4  # three shards and the labels
+
+
+def test_a_shard_spoilt_between_two_trials_is_found_and_no_other_is_read(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(prepare(tiny(cache)), tmp_path / "shards")
+    config = override(tiny(tmp_path), {"data.root": str(root)})
+    prepare(config)
+    sums = []
+    plain = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: sums.append(path.name) or plain(path))
+    shard = root / "val-00000.arrow"
+    before = shard.stat()
+    with shard.open("r+b") as file:
+        file.seek(-500, os.SEEK_END)
+        file.write(b"spoilt")
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy that keeps times would
+    for _ in range(2):  # it is not forgotten
+        with pytest.raises(DataError, match=r"val-00000\.arrow has the sha256 .*, its manifest says"):
+            prepare(config)
+    assert sums == ["val-00000.arrow"] * 2
+
+
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("shards") == absolute(f"file://{tmp_path}/shards") == str(tmp_path / "shards")
+    assert absolute("s3://bucket/h2o?region=eu") == "s3://bucket/h2o?region=eu"
+    assert located("shards") == Path("shards")
+    assert located(f"file://{tmp_path}") == tmp_path
 
 
 def test_given_shards_that_differ(cache: Path, tmp_path: Path) -> None:

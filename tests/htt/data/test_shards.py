@@ -163,8 +163,9 @@ def test_shard_cut_short_or_missing(broken: Callable[..., Path]) -> None:
 
 def test_shard_that_is_no_arrow_file(broken: Callable[..., Path]) -> None:
     root = broken(lambda data: b"x" * len(data))
+    clips = open_split(root, "train")
     with pytest.raises(DataError, match=r"must be an Arrow file; .*train-00000\.arrow"):
-        open_split(root, "train")
+        clips.decode(0, [0])
 
 
 def test_truncated_jpeg_names_clip_and_frame(tmp_path: Path, record: Record, write: Write) -> None:

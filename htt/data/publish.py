@@ -1,0 +1,88 @@
+"""Copy a folder of shards to an object store, for machines that stream them.
+
+::
+
+    python -m htt.data.publish --shards FOLDER --to s3://bucket/h2o
+
+The manifest goes last, so a place with a manifest is complete. Files that are there already are read and compared:
+an interrupted copy goes on when the same command is given again, and a file that was spoilt there is mended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from htt import console
+from htt.data import manifest
+from htt.data.remote import BLOCK_BYTES, Remote, is_remote
+from htt.errors import ConfigError, DataError
+
+
+@dataclass
+class Options(console.Options):
+    """Copy a folder of shards to an object store; training then streams them from there."""
+
+    shards: Path
+    """Folder of converted shards."""
+    to: str
+    """Where they go, such as s3://bucket/h2o; data.root of a training."""
+
+
+def main(options: Options) -> None:
+    """Copy, and say what to do with it."""
+    if not is_remote(options.to):
+        raise ConfigError(f"--to must be a URI, such as s3://bucket/h2o; got {options.to}.")
+    manifest.read(options.shards)  # before anybody is asked on a network
+    made = publish(options.shards, Remote(options.to))
+    data = f"--set data.source={made.source} --set {shlex.quote(f'data.root={options.to}')}"
+    console.out.print(f"\nNext:\n  python cluster/launch.py --preset paper {data}", markup=False)
+
+
+def publish(root: Path, remote: Remote) -> manifest.Manifest:
+    """Copy a folder of shards, the manifest last.
+
+    Raises:
+        DataError: they are not what their manifest promises, or other data are there.
+        StorageError: the store refuses, or cannot be reached.
+    """
+    made = manifest.verify(root)
+    content = (root / manifest.NAME).read_bytes()
+    if remote.size(manifest.NAME) is not None and remote.read(manifest.NAME) != content:
+        raise DataError(
+            f"Shards can only be copied to a place without others; {remote.place('').rstrip('/')} holds some. Choose "
+            "another, or delete those."
+        )
+    listed = manifest.listed(made)
+    with console.Counting(f"Copying {made.source}", sum(each.bytes for each in listed), "bytes") as counting:
+        for each in listed:
+            if _is_there(remote, each):
+                counting.advance(each.bytes, found=0)
+            else:
+                remote.write(each.file, _blocks(root / each.file, counting))
+    remote.write(manifest.NAME, iter([content]))
+    return made
+
+
+def _is_there(remote: Remote, wanted: manifest.Shard | manifest.Labels) -> bool:
+    """Whether a file was copied earlier, as it should be."""
+    if remote.size(wanted.file) != wanted.bytes:
+        return False
+    digest = hashlib.sha256()
+    for block in remote.blocks(wanted.file):
+        digest.update(block)
+    return digest.hexdigest() == wanted.sha256
+
+
+def _blocks(path: Path, counting: console.Counting) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            yield block
+            counting.advance(len(block))
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

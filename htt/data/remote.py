@@ -1,0 +1,206 @@
+"""A folder of shards in an object store: read in blocks, with patience, and refused in one sentence.
+
+What may pass (a connection, a busy server) is tried again for ``PATIENCE_S``. What will not pass (no such bucket, no
+permission) is said at once. A store that answers nothing holds each try for seconds: Arrow tries a few times itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from htt.errors import ConfigError, DataError, HTTError, StorageError
+
+PATIENCE_S = 60.0
+"""So long without a byte, then a store counts as unreachable."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
+"""Between two tries; each pause is twice the one before."""
+BLOCK_BYTES = 8 * 2**20
+"""Read at once: each block is a request."""
+
+_REFUSED = re.compile(
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_SIGNATURE|SIGNATURE_DOES_NOT_MATCH|PERMISSION_DENIED|UNAUTHENTICATED|"
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|AuthorizationFailure|HTTP status 40[13]|Permission denied"
+)
+_NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|Bucket '.*' not found")
+
+_WITHOUT_FOLDERS = ("s3", "gs", "gcs")
+"""Stores where making a folder needs a right that writing a file does not."""
+
+Found = TypeVar("Found")
+
+
+class StoppedError(Exception):
+    """A download was given up, for its process ends."""
+
+
+def is_remote(place: str) -> bool:
+    """Whether a place is a URI of an object store, rather than a folder of this machine."""
+    return "://" in place and not place.startswith("file://")
+
+
+class Remote:
+    """A folder in an object store. Safe to use from several threads."""
+
+    def __init__(self, uri: str, system: fs.FileSystem | None = None, path: str = "") -> None:
+        """Name the folder; nothing is read yet.
+
+        Args:
+            uri: such as s3://bucket/h2o or gs://bucket/h2o, with the options of ``pyarrow.fs`` behind a "?".
+            system: None: the one ``uri`` names.
+            path: of the folder in ``system``.
+
+        Raises:
+            ConfigError: it is no URI that can be read, or holds a password.
+            StorageError: the store that knows where its bucket is does not answer.
+        """
+        self._system: Any
+        self.uri, self._scheme, self.stopping = uri, urlsplit(uri).scheme, threading.Event()
+        self._system, self._path = system, path
+        if system is None:
+            self._system, self._path = self._open(uri)
+
+    def place(self, file: str) -> str:
+        """What messages call a file of the folder."""
+        return f"{self._scheme}://{self._path}/{file}"
+
+    def read(self, file: str) -> bytes:
+        """A small file, whole; see ``blocks`` for what it raises."""
+        return b"".join(self.blocks(file))
+
+    def size(self, file: str) -> int | None:
+        """How many bytes a file has; None: there is none. See ``blocks`` for what it raises."""
+        found = self._patiently(lambda: self._system.get_file_info(f"{self._path}/{file}"), file)
+        size: int | None = found.size if found.type == fs.FileType.File else None
+        return size
+
+    def blocks(self, file: str, since: float | None = None) -> Iterator[bytes]:
+        """The bytes of a file, in order; a block that fails is asked for again.
+
+        Args:
+            file: its name in the folder.
+            since: ``time.monotonic`` when the wait for it began; none: now.
+
+        Raises:
+            DataError: there is no such file or bucket.
+            StorageError: the store refuses, or cannot be reached for ``PATIENCE_S``.
+            StoppedError: ``stopping`` was set meanwhile.
+        """
+        opened: list[Any] = []
+
+        def handle() -> Any:
+            if not opened:
+                opened.append(self._system.open_input_file(f"{self._path}/{file}"))
+            return opened[0]
+
+        def block() -> bytes:
+            try:
+                return bytes(handle().read_at(BLOCK_BYTES, offset))
+            except (OSError, pa.ArrowException):
+                opened.clear()  # a connection that broke is not used again
+                raise
+
+        offset = 0
+        while True:
+            found = self._patiently(block, file, since)
+            if not found:
+                return
+            yield found
+            offset, since = offset + len(found), None
+            if len(found) < BLOCK_BYTES:
+                return
+
+    def no_bucket(self) -> DataError | None:
+        """The error of a bucket that is not there; None if it is, or if it may not be asked about."""
+        bucket = self._path.partition("/")[0]
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._system is None or self._system.get_file_info(bucket).type == fs.FileType.NotFound:
+                return DataError(
+                    f"data.root must name a bucket that is there; {self._scheme}://{bucket} is not. Check its name, "
+                    "and the region or endpoint_override in the URI."
+                )
+        return None
+
+    def write(self, file: str, blocks: Iterator[bytes]) -> None:
+        """Write a file, whole or not at all.
+
+        Raises:
+            DataError: there is no such bucket.
+            StorageError: the store refuses, or cannot be reached.
+        """
+        try:
+            if self._scheme not in _WITHOUT_FOLDERS:
+                self._system.create_dir(self._path, recursive=True)
+            with self._system.open_output_stream(f"{self._path}/{file}") as stream:
+                for block in blocks:
+                    stream.write(block)
+        except (OSError, pa.ArrowException) as error:
+            raise self._final(error, file) or self._unreachable(error) from error
+
+    def _patiently(self, work: Callable[[], Found], file: str, since: float | None = None) -> Found:
+        """Do a thing, again and again if need be: once at least, and for ``PATIENCE_S`` since ``since``."""
+        since, pause = time.monotonic() if since is None else since, FIRST_PAUSE_S
+        while True:
+            if self.stopping.is_set():
+                raise StoppedError(file)
+            try:
+                return work()
+            except ValueError:  # of a URI; Arrow's is one of its exceptions, too
+                raise
+            except (OSError, pa.ArrowException) as error:
+                final = self._final(error, file)
+                if final is not None:
+                    raise final from error
+                if time.monotonic() + pause - since > PATIENCE_S:
+                    raise self._unreachable(error) from error
+            self.stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _final(self, error: Exception, file: str) -> HTTError | None:
+        """The error of what will not pass."""
+        if isinstance(error, FileNotFoundError) or _NO_BUCKET.search(str(error)):
+            gone = DataError(f"{self.place(file)} must be there; it is missing. Copy it there again.")
+            return self.no_bucket() or gone
+        if isinstance(error, PermissionError) or _REFUSED.search(str(error)):
+            return StorageError(
+                f"Data must be open to the credentials of this machine; {self.place(file)} is not: "
+                f"{_short(error)}. Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role."
+            )
+        return None
+
+    def _unreachable(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"{self._scheme}://{self._path} must be reachable; it was not for {PATIENCE_S:g} s: {_short(error)}. Check "
+            "the network and the endpoint; the same command goes on from what is in the cache."
+        )
+
+    def _open(self, uri: str) -> tuple[fs.FileSystem, str]:
+        if "@" in urlsplit(uri).netloc:
+            raise ConfigError(
+                "A URI must hold no password, for it is written to configurations and reports; the one of data.root "
+                "does. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead."
+            )
+        parts = urlsplit(uri)
+        self._path = f"{parts.netloc}{parts.path}".strip("/")
+        try:
+            system, path = self._patiently(lambda: fs.FileSystem.from_uri(uri), "")
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(
+                f"data.root must be a folder, or a URI such as s3://bucket/h2o; {uri} is none: {_short(error)}."
+            ) from error
+        if not path.strip("/"):
+            raise ConfigError(f"data.root must name a bucket, as in s3://bucket/h2o; got {uri}.")
+        return system, path.rstrip("/")
+
+
+def _short(error: Exception) -> str:
+    """What an error says, on one line, without its details."""
+    return " ".join(str(error).split()).partition("; Details:")[0].rstrip(".")

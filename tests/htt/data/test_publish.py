@@ -1,0 +1,69 @@
+"""Shards copied to an object store: the manifest last, what is there compared, what differs mended."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from htt.data import manifest
+from htt.data.publish import Options, main, publish
+from htt.data.remote import Remote
+from htt.data.source import ClipRecord
+from htt.errors import ConfigError, DataError
+from htt.testing.stores import Store
+
+
+@pytest.fixture(scope="module")
+def root(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_record: Callable[..., ClipRecord],
+    write_shards: Callable[..., Path],
+) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"), {"train": [make_record(index, 9) for index in range(3)]})
+
+
+def files(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_file())
+
+
+def test_copies_every_file(root: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    main(Options(shards=root, to=store.uri("copy")))
+    there = Remote(store.uri("copy"))
+    for name in files(root):
+        assert there.read(name) == (root / name).read_bytes()
+    assert "--set data.source=noise --set 'data.root=s3://bucket/copy?" in capsys.readouterr().out
+
+
+def test_goes_on_and_mends(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Remote(store.uri("mended"))
+    publish(root, there)
+    shard = manifest.read(root).shards("train")[0].file
+    there.write(shard, iter([b"x" * (root / shard).stat().st_size]))
+    written, plain = [], Remote.write
+    monkeypatch.setattr(
+        Remote, "write", lambda remote, file, blocks: written.append(file) or plain(remote, file, blocks)
+    )
+    publish(root, there)
+    assert written == [shard, manifest.NAME]
+    assert there.read(shard) == (root / shard).read_bytes()
+
+
+def test_other_data_there(root: Path, store: Store) -> None:
+    there = Remote(store.uri("taken"))
+    there.write(manifest.NAME, iter([b"{}"]))
+    with pytest.raises(DataError, match=r"to a place without others; s3://bucket/taken holds some"):
+        publish(root, there)
+
+
+def test_no_uri(root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--to must be a URI, such as s3://bucket/h2o; got /data"):
+        main(Options(shards=root, to="/data"))
+
+
+def test_as_typed(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "htt.data.publish", "--shards", str(tmp_path), "--to", "s3://bucket/x"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: data.root must be a folder of shards" in done.stderr
