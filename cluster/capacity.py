@@ -1,7 +1,7 @@
 """What the machines have, what is asked of them, and how often it fits: known before anything starts.
 
 Tune itself waits for ever, in silence, for resources that no machine has. Here that is one error that says what there
-is and what is missing.
+is and what is missing. Machines that a cloud starts when trials wait for them count as there.
 """
 
 from __future__ import annotations
@@ -9,11 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import ray
+import yaml
 
 from htt.errors import ClusterError
+from htt.parallel import in_job
 
+LAUNCHED = "ray_bootstrap_config.yaml"
+"""What ``ray up`` leaves in the home of the head's user, where a job's driver runs: Ray's API does not tell it."""
+HEAD = "node:__internal_head__"
+"""A resource that the head has, and no other machine."""
 SHARES = 1e-9
 """Tolerance when fractions of a GPU are added up."""
 
@@ -31,12 +39,36 @@ class Machine:
 
 
 def machines() -> list[Machine]:
-    """The living machines of the cluster this process is connected to."""
-    return [
+    """The living machines of the cluster this process is connected to, and those that come when they are needed."""
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    living = [
         Machine(node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"]
+        for node in alive
     ]
+    file = Path.home() / LAUNCHED
+    if not in_job() or not file.is_file():
+        return living
+    workers = sum(HEAD not in node["Resources"] for node in alive)
+    return living + to_come(yaml.safe_load(file.read_text(encoding="utf-8")), workers)
+
+
+def to_come(launched: Mapping[str, Any], workers: int) -> list[Machine]:
+    """The machines a cloud may still start: of each kind as many as there may be, and no more than of all together.
+
+    Args:
+        launched: what ``ray up`` was told, completed by what Ray found out of the kinds of machines.
+        workers: those that live; they are taken for machines of the first kinds.
+    """
+    if launched["provider"]["type"] == "local":
+        return []  # the machines are what they are
+    kinds = launched["available_node_types"].items()
+    allowed = [
+        Machine(f"{name}, when needed", kind["resources"].get("CPU", 0.0), kind["resources"].get("GPU", 0.0))
+        for name, kind in kinds
+        if name != launched["head_node_type"]
+        for _ in range(kind["max_workers"])
+    ]
+    return allowed[workers : launched["max_workers"]]
 
 
 def require(resources: Mapping[str, float], workers: int = 1, there: Sequence[Machine] | None = None) -> int:

@@ -3,6 +3,8 @@
 Ray's Train workers clean up after a stopped trial through its State API, which lives in the dashboard. With two Rays on
 one host they would ask the wrong one, and remove a live trial's machines; so each Ray started here has a dashboard on a
 port of its own, bound to this machine alone, and every process of it is told that address.
+
+A Ray asks for the token of ``htt.token_file``: one started here always, one that is joined if it was started so.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ray
 
-from htt import parallel
+from htt import parallel, token_file
 from htt.errors import ClusterError
 from htt.parallel import LOOPBACK, free_port, hush, in_job, restore
 
@@ -81,6 +83,7 @@ def _start(cpus: int | None) -> Connection:
     path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers find the project, installed or not
     os.environ.pop("RAY_ADDRESS", None)
+    token_file.ensure()
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # every process started below inherits it
     options: dict[str, Any] = {
         "address": "local",
@@ -110,6 +113,7 @@ def _present(address: str | None) -> Connection:
 
 def _join(address: str) -> Connection:
     options: dict[str, Any] = {"address": address}
+    _show_token()
     if not in_job():
         options["runtime_env"] = {"env_vars": dict(SETTINGS)}
     try:
@@ -117,6 +121,16 @@ def _join(address: str) -> Connection:
     except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
         raise _unreachable(address, _first_line(error)) from error
     return _connection(started=False)
+
+
+def _show_token() -> None:
+    """Have this process show its token, if there is one: by itself Ray does so at the address "auto" only.
+
+    It reads ``RAY_AUTH_MODE`` once, when it is imported, so that setting it here would come too late.
+    """
+    from ray._private.authentication import authentication_token_setup
+
+    authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _init(options: Mapping[str, Any]) -> None:
@@ -142,10 +156,14 @@ def _check_reachable(address: str) -> None:
     if address != "auto":
         _knock(address)
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    known = token_file.there_is_one()
+    env = {**({token_file.MODE: "token"} if known else {}), **os.environ}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=REACH_S, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=REACH_S, check=False, env=env)
     except subprocess.TimeoutExpired:
         raise _unreachable(address, f"no answer within {REACH_S:g} s") from None
+    if "InvalidAuthToken" in answer.stderr:
+        raise _refused(address, known=known)
     if answer.returncode:
         lines = (answer.stderr or answer.stdout).strip().splitlines()
         raise _unreachable(address, lines[-1].strip() if lines else "it does not answer as a Ray")
@@ -159,6 +177,20 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5.0).close()
     except (OSError, OverflowError) as error:
         raise _unreachable(address, str(error)) from error
+
+
+def _refused(address: str, *, known: bool) -> ClusterError:
+    if os.environ.get(token_file.MODE, "token").lower() != "token":
+        found = f"{token_file.MODE} is {os.environ[token_file.MODE]} here. Unset it"
+    elif known:
+        found = f"the one here ({_token_place()}) is another. Copy it from the machine that started the cluster"
+    else:
+        found = f"there is none in {token_file.path()}. Copy it from the machine that started the cluster"
+    return ClusterError(f"The cluster at '{address}' answers only to its token; {found}.")
+
+
+def _token_place() -> str:
+    return token_file.TOKEN if os.environ.get(token_file.TOKEN) else str(token_file.path())
 
 
 def _unreachable(address: str, reason: str) -> ClusterError:

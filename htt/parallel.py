@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from htt import console
+from htt import console, token_file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -173,6 +173,7 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
 
 def _local(cpus: int, train: bool) -> dict[str, Any]:
     """Options of ``ray.init`` for a Ray of this process alone; its settings go to the environment."""
+    token_file.ensure()
     os.environ.update(SETTINGS)
     os.environ.pop("RAY_ADDRESS", None)
     options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": train}
@@ -200,8 +201,9 @@ def hush() -> None:
 
 
 def restore(before: Mapping[str, str], settings: Iterable[str]) -> None:
-    """Give the environment back what a Ray of this process was told by it: ``settings``, addresses, where code is."""
-    for name in (*settings, "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH"):
+    """Give the environment back what a Ray of this process was told by it: ``settings``, addresses, tokens, code."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH", token_file.MODE, token_file.TOKEN)
+    for name in (*settings, *names):
         os.environ.pop(name, None)
         if name in before:
             os.environ[name] = before[name]

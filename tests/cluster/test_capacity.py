@@ -1,5 +1,7 @@
 import pytest
+import yaml
 
+from cluster import capacity
 from cluster.capacity import Machine, require
 from htt.errors import ClusterError
 
@@ -42,3 +44,36 @@ def test_how_often_it_fits(resources, workers, there, times):
 def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, workers, there, message):
     with pytest.raises(ClusterError, match=message):
         require(resources, workers, there)
+
+
+LAUNCHED = {
+    "provider": {"type": "aws"},
+    "head_node_type": "head",
+    "max_workers": 3,
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "gpu": {"resources": {"CPU": 4, "GPU": 1}, "max_workers": 2},
+        "large": {"resources": {"CPU": 48, "GPU": 4}, "max_workers": 2},
+    },
+}
+
+
+class TestMachinesToCome:
+    @pytest.mark.parametrize(("workers", "gpus"), [(0, [1, 1, 4]), (1, [1, 4]), (3, []), (5, [])])
+    def test_as_many_as_each_kind_and_all_together_may_be(self, workers, gpus):
+        assert [machine.gpus for machine in capacity.to_come(LAUNCHED, workers)] == gpus
+
+    def test_machines_that_are_there_anyway_are_not_counted_twice(self):
+        assert capacity.to_come({**LAUNCHED, "provider": {"type": "local"}}, 0) == []
+
+    def test_they_count_for_a_job_on_the_head_only(self, monkeypatch, tmp_path):
+        head = {"NodeManagerHostname": "head", "Alive": True, "Resources": {capacity.HEAD: 1.0}}
+        monkeypatch.setattr(capacity.ray, "nodes", lambda: [head])
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / capacity.LAUNCHED).write_text(yaml.safe_dump(LAUNCHED))
+        monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+        assert [str(machine) for machine in capacity.machines()] == ["head (0 CPU, 0 GPU)"]
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+        assert capacity.require({"CPU": 1, "GPU": 1}) == 6
+        with pytest.raises(ClusterError, match=r"is: head \(0 CPU, 0 GPU\), gpu, when needed \(4 CPU, 1 GPU\)"):
+            capacity.require({"CPU": 1, "GPU": 8})

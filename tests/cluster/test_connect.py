@@ -47,6 +47,26 @@ def test_the_environment_is_left_as_it_was():
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"HOME": "/nowhere"}, r"there is none in /nowhere/\.ray/auth_token\. Copy it from the machine that started"),
+        ({"RAY_AUTH_TOKEN": "wrong"}, r"the one here \(RAY_AUTH_TOKEN\) is another\. Copy it from the machine"),
+        ({"RAY_AUTH_TOKEN_PATH": __file__}, r"the one here \(.*test_connect\.py\) is another\. Copy it"),
+        ({"RAY_AUTH_MODE": "disabled"}, r"RAY_AUTH_MODE is disabled here\. Unset it\."),
+    ],
+)
+def test_a_cluster_that_asks_for_another_token_is_one_error(monkeypatch, settings, message):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    refusal = subprocess.CompletedProcess([], 1, "", "a traceback\nInvalidAuthToken: missing or incorrect")
+    monkeypatch.setattr(connect.subprocess, "run", lambda *_, **__: refusal)
+    with pytest.raises(ClusterError, match="'auto' answers only to its token; " + message), connect.connect("auto"):
+        pass
+
+
 PROGRAM = """
 import json, os, subprocess, sys
 import ray

@@ -1,0 +1,30 @@
+"""Make the token that lets you, and nobody else, talk to your clusters. Done once, before the first ``ray up``.
+
+::
+
+    python -m cluster.make_token
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from htt import console, token_file
+
+
+@dataclass
+class Options(console.Options):
+    """Write a new token to ~/.ray/auth_token, which only you may read; one that is there stays."""
+
+
+def main(options: Options) -> None:  # noqa: ARG001 - there are none of its own
+    """Make it, and say where it is and what to type; the token itself is never shown."""
+    if token_file.close_to_others():
+        console.out.print(f"Others could read {token_file.path()}; now only you can.")
+    file = token_file.make()
+    console.out.print(f"A new token is in {file}; only you can read it. Keep it out of repositories and messages.")
+    console.out.print("Ray's own commands use it in shells where you type: export RAY_AUTH_MODE=token")
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

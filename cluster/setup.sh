@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Makes a machine ready for the cluster: the pinned packages in an environment of their own, and Ray asking for a token.
+#
+#   bash cluster/setup.sh python3.12             a new environment in ~/.htt/venv, made with that Python
+#   bash cluster/setup.sh python3.12 /nfs/venv   an environment that others keep, used as it is
+#
+# Every cluster file runs it on every machine. What is done already is not done again: a second run takes a second.
+set -euo pipefail
+
+refuse() { echo "setup: $*" >&2; exit 2; }
+
+[ $# -ge 1 ] || refuse "name a Python from 3.11 to 3.13: bash cluster/setup.sh python3.12"
+python=$1
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+pins=$project/cluster/requirements.txt
+token=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
+mkdir -p "$HOME/.htt"
+
+if [ $# -ge 2 ]; then
+    venv=$2
+    [ -x "$venv/bin/ray" ] || refuse "there is no Ray in $venv; install into it first: pip install -r cluster/requirements.txt"
+else
+    venv=$HOME/.htt/venv
+    command -v "$python" >/dev/null || refuse "there is no $python here; install it, or name another from 3.11 to 3.13"
+    "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
+        refuse "the pinned packages need a Python from 3.11 to 3.13; $python is $("$python" --version)"
+    wanted=$("$python" --version; sha256sum <"$pins")
+    if [ "$wanted" != "$(cat "$venv/holds" 2>/dev/null)" ]; then
+        "$python" -m venv --clear "$venv" ||
+            refuse "$python cannot make an environment; on Debian and Ubuntu: sudo apt-get install -y $python-venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$pins"
+        echo "$wanted" >"$venv/holds"
+    fi
+fi
+
+# A Ray that has no token where others have one never joins, and does not say why.
+if [ -z "${RAY_AUTH_TOKEN:-}" ]; then
+    [ -s "$token" ] || refuse "there is no token in $token; make one where you type ray up: python -m cluster.make_token"
+    chmod 600 "$token"
+fi
+
+# Every shell that Ray's launcher or ssh opens reads the first lines of ~/.bashrc.
+cat >"$HOME/.htt/environment" <<END
+export PATH="$venv/bin:\$PATH"
+export PYTHONPATH="$project"
+export RAY_AUTH_MODE=token
+export RAY_USAGE_STATS_ENABLED=0
+END
+touch "$HOME/.bashrc"
+line='. "$HOME/.htt/environment"'
+grep -qxF "$line" "$HOME/.bashrc" || printf '%s\n%s\n' "$line" "$(cat "$HOME/.bashrc")" >"$HOME/.bashrc.new"
+[ ! -e "$HOME/.bashrc.new" ] || mv "$HOME/.bashrc.new" "$HOME/.bashrc"
+
+echo "setup: ready; $("$venv/bin/python" --version), Ray $("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("ray"))')"

@@ -1,0 +1,44 @@
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def make_token(tmp_path):
+    """The command as a user types it, in a home of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+    def run():
+        command = [sys.executable, "-m", "cluster.make_token"]
+        return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, check=False)
+
+    return run
+
+
+def test_it_makes_a_token_once_and_never_shows_it(make_token, tmp_path):
+    first, second = make_token(), make_token()
+    file = tmp_path / ".ray" / "auth_token"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert first.returncode == 0, first.stderr
+    assert f"A new token is in {file}; only you can read it." in first.stdout
+    assert second.returncode == 2
+    assert "must not be replaced" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert file.read_text() not in first.stdout + first.stderr + second.stdout + second.stderr
+
+
+def test_a_token_that_ray_made_is_closed_to_others(make_token, tmp_path):
+    (tmp_path / ".ray").mkdir()
+    file = tmp_path / ".ray" / "auth_token"
+    file.write_text("x" * 64)
+    file.chmod(0o644)
+    answer = make_token()
+    assert f"Others could read {file}; now only you can." in answer.stdout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -1,0 +1,150 @@
+"""``cluster/setup.sh``, with a Python that makes environments without downloading anything."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYTHON = """#!/bin/sh
+case "$1" in
+  --version) echo "Python $VERSION" ;;
+  -c) [ "$VERSION" != 3.10.0 ] ;;
+  -m) [ -n "$BROKEN" ] && exit 1
+      echo "venv $4" >>"$CALLS"
+      rm -rf "$4"; mkdir -p "$4/bin"
+      for name in pip ray python; do
+        printf '#!/bin/sh\\necho "%s $*" >>"$CALLS"\\n' $name >"$4/bin/$name"; chmod +x "$4/bin/$name"
+      done ;;
+esac
+"""
+
+
+class Machine:
+    """A home, the project in it, and a Python; ``calls`` is what was made and installed."""
+
+    def __init__(self, folder):
+        self.home, self.calls_file = folder / "a home", folder / "calls"
+        self.project = self.home / "htt_platform"
+        (self.project / "cluster").mkdir(parents=True)
+        for name in ("setup.sh", "requirements.txt"):
+            shutil.copy(ROOT / "cluster" / name, self.project / "cluster")
+        self.python = folder / "python"
+        self.python.write_text(PYTHON)
+        self.python.chmod(0o755)
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "CALLS": str(self.calls_file),
+            "VERSION": "3.12.1",
+        }
+
+    def give_token(self):
+        file = self.home / ".ray" / "auth_token"
+        file.parent.mkdir()
+        file.write_text("secret")
+        file.chmod(0o644)
+        return file
+
+    def setup(self, *words, **env):
+        command = ["bash", str(self.project / "cluster" / "setup.sh"), *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env={**self.env, **env}, check=False)
+
+    def calls(self):
+        """The words of each call; the version that is asked for at the end is none."""
+        lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        return [line.split()[0] for line in lines if not line.startswith("python")]
+
+    def say(self, words):
+        """What a shell of this user says."""
+        command = ["bash", "-ic", words]
+        return subprocess.run(command, capture_output=True, text=True, env=self.env, check=True).stdout.strip()
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_a_machine_is_ready_after_it(machine):
+    token = machine.give_token()
+    answer = machine.setup(machine.python)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("setup: ready; ")
+    assert machine.calls() == ["venv", "pip"]
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert machine.say("echo $RAY_AUTH_MODE; echo $PYTHONPATH; command -v ray") == "\n".join(
+        ["token", str(machine.project), str(machine.home / ".htt/venv/bin/ray")]
+    )
+    assert "secret" not in answer.stdout + answer.stderr
+
+
+def test_what_is_done_is_not_done_again(machine):
+    machine.give_token()
+    (machine.home / ".bashrc").write_text("alias mine=true\n")
+    for _ in range(2):
+        assert machine.setup(machine.python).returncode == 0
+    assert machine.calls() == ["venv", "pip"]
+    assert (machine.home / ".bashrc").read_text() == '. "$HOME/.htt/environment"\nalias mine=true\n'
+
+
+def test_other_pins_or_another_python_are_installed_anew(machine):
+    machine.give_token()
+    machine.setup(machine.python)
+    with (machine.project / "cluster" / "requirements.txt").open("a") as pins:
+        pins.write("# changed\n")
+    machine.setup(machine.python)
+    machine.setup(machine.python, VERSION="3.12.2")
+    assert machine.calls() == ["venv", "pip"] * 3
+
+
+def test_an_installation_that_failed_is_tried_again(machine):
+    machine.give_token()
+    machine.setup(machine.python)
+    shutil.rmtree(machine.home / ".htt" / "venv")
+    assert machine.setup(machine.python).returncode == 0
+    assert machine.calls() == ["venv", "pip"] * 2
+
+
+def test_an_environment_of_others_is_used_as_it_is(machine, tmp_path):
+    machine.give_token()
+    (tmp_path / "nfs" / "bin").mkdir(parents=True)
+    for name in ("ray", "python"):
+        shutil.copy("/bin/true", tmp_path / "nfs" / "bin" / name)
+    assert machine.setup(machine.python, tmp_path / "nfs").returncode == 0
+    assert machine.calls() == []
+    assert machine.say("command -v ray") == str(tmp_path / "nfs/bin/ray")
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "message"),
+    [
+        ([], {}, "name a Python from 3.11 to 3.13"),
+        (["python9.9"], {}, "there is no python9.9 here; install it, or name another"),
+        (["PYTHON"], {"VERSION": "3.10.0"}, "need a Python from 3.11 to 3.13; PYTHON is Python 3.10.0"),
+        (["PYTHON"], {"BROKEN": "1"}, "PYTHON cannot make an environment; on Debian and Ubuntu: sudo apt-get install"),
+        (["PYTHON", "/nowhere"], {}, "there is no Ray in /nowhere; install into it first"),
+        (
+            ["PYTHON"],
+            {},
+            "there is no token in HOME/.ray/auth_token; make one where you type ray up: python -m",
+        ),
+    ],
+)
+def test_what_is_missing_is_one_sentence(machine, words, env, message):
+    def real(text):
+        return text.replace("PYTHON", str(machine.python)).replace("HOME", str(machine.home))
+
+    answer = machine.setup(*map(real, words), **env)
+    assert answer.returncode == 2
+    assert real(message) in answer.stderr
+    assert answer.stderr.startswith("setup: ")
+
+
+def test_a_name_is_never_read_as_a_command(machine, tmp_path):
+    answer = machine.setup(f"$(touch {tmp_path}/made); touch {tmp_path}/made")
+    assert answer.returncode == 2
+    assert not (tmp_path / "made").exists()

@@ -1,0 +1,84 @@
+import os
+import stat
+
+import pytest
+
+from htt import token_file
+from htt.errors import ClusterError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    for name in (token_file.MODE, token_file.TOKEN, token_file.PATH):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_token_is_long_and_only_its_owners(home):
+    file = token_file.make()
+    assert file == home / ".ray" / "auth_token"
+    assert (mode(file), mode(file.parent)) == (0o600, 0o700)
+    assert len(file.read_text()) == 64
+    assert set(file.read_text()) <= set("0123456789abcdef")
+    assert [path.name for path in file.parent.iterdir()] == ["auth_token"]
+
+
+def test_two_tokens_differ(home, monkeypatch):
+    first = token_file.make().read_text()
+    monkeypatch.setenv(token_file.PATH, str(home / "other"))
+    assert token_file.make().read_text() != first
+
+
+def test_a_token_is_never_replaced():
+    before = token_file.make().read_text()
+    with pytest.raises(
+        ClusterError, match=r"must not be replaced while clusters may use it; there is one in .*auth_token"
+    ):
+        token_file.make()
+    token_file.ensure()
+    assert token_file.path().read_text() == before
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null")
+    with pytest.raises(ClusterError, match=r"must be written to /dev/null/\.ray/auth_token; Not a directory"):
+        token_file.make()
+
+
+def test_what_others_may_read_is_closed_to_them(home):
+    (home / ".ray").mkdir()
+    file = home / ".ray" / "auth_token"
+    file.write_text("made by Ray")
+    file.chmod(0o644)
+    assert token_file.close_to_others()
+    assert (mode(file), file.read_text()) == (0o600, "made by Ray")
+    assert not token_file.close_to_others()
+
+
+def test_a_ray_started_here_finds_a_token(home):
+    assert not token_file.there_is_one()
+    token_file.ensure()
+    assert token_file.there_is_one()
+    assert mode(home / ".ray" / "auth_token") == 0o600
+    assert token_file.TOKEN not in os.environ
+
+
+def test_without_a_home_the_token_is_this_processs_own(monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setenv(token_file.TOKEN, "")  # undone after the test
+    token_file.ensure()
+    assert len(os.environ[token_file.TOKEN]) == 64
+
+
+@pytest.mark.parametrize("settings", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "given"}])
+def test_what_the_user_has_settled_is_left_alone(home, monkeypatch, settings):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    token_file.ensure()
+    assert list(home.iterdir()) == []
+    assert {name: os.environ[name] for name in settings} == settings
