@@ -4,45 +4,45 @@ import json
 
 import pytest
 
-from cluster import final
+from cluster import folder
 from htt.config import override
 from htt.errors import RunError, StorageError
 from htt.testing import tiny_config
 
 
 def test_a_name_is_claimed_once(tmp_path):
-    final.check_folder(tmp_path / "run", tiny_config(), resume=False)
-    final.claim_folder(tmp_path / "run", tiny_config())
+    folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
+    folder.claim_folder(tmp_path / "run", tiny_config())
     with pytest.raises(RunError, match=r"is taken\. Choose another --name, or --resume it"):
-        final.check_folder(tmp_path / "run", tiny_config(), resume=False)
+        folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
 def test_only_the_same_training_is_resumed(tmp_path):
     config = tiny_config()
     with pytest.raises(RunError, match="needs a run that was started"):
-        final.check_folder(tmp_path / "run", config, resume=True)
-    final.claim_folder(tmp_path / "run", config)
-    final.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
+        folder.check_folder(tmp_path / "run", config, resume=True)
+    folder.claim_folder(tmp_path / "run", config)
+    folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
     with pytest.raises(RunError, match="holds another configuration"):
-        final.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
+        folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
 
 
 def test_the_log_goes_on_where_it_stood(tmp_path):
-    log = final.EpochLog(tmp_path / "metrics.json")
+    log = folder.EpochLog(tmp_path / "metrics.json")
     log.add({"epoch": 1, "loss": 3.0})
     log.add({"epoch": 2, "loss": 2.0})
-    again = final.EpochLog(tmp_path / "metrics.json")
+    again = folder.EpochLog(tmp_path / "metrics.json")
     again.add({"epoch": 2, "loss": 2.5})  # repeated after a failure
     again.add({"epoch": 3, "loss": 1.0})
     again.finish([{"epoch": 4, "loss": 0.5}], {"loss": 0.5, "test_loss": 1.5})
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert [entry["loss"] for entry in found["epochs"]] == [3.0, 2.5, 1.0, 0.5]
     assert found["final"] == {"loss": 0.5, "test_loss": 1.5}
-    assert final.EpochLog(tmp_path / "metrics.json").final == found["final"]
+    assert folder.EpochLog(tmp_path / "metrics.json").final == found["final"]
 
 
 def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
-    log = final.EpochLog(tmp_path / "metrics.json")
+    log = folder.EpochLog(tmp_path / "metrics.json")
     log.add({"epoch": 1, "loss": 3.0})
 
     def full(self, *args, **kwargs):
@@ -52,4 +52,4 @@ def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="disk is full"):
         log.add({"epoch": 2, "loss": 2.0})
     monkeypatch.undo()
-    assert list(final.EpochLog(tmp_path / "metrics.json").epochs) == [1]
+    assert list(folder.EpochLog(tmp_path / "metrics.json").epochs) == [1]

@@ -1,0 +1,265 @@
+"""What one machine says of itself: its code and libraries, what it can read and write, its space, its GPUs, its ways.
+
+``look`` runs on every machine of a cluster and knows nothing of Ray. Each check runs in a thread of its own, so a
+storage that hangs is what the machine says of its storage, and nothing else is lost by it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pyarrow import fs
+
+from cluster import revision
+from htt.config import Config, RuntimeConfig
+from htt.data import manifest
+from htt.data.cache import FOLDER, Cache
+from htt.data.prepare import cache_folder
+from htt.data.remote import is_remote
+from htt.errors import DataError
+
+LIMIT_S = 60.0
+"""How long a check may take, s: torch takes half of it to start from a cold disk on a busy machine."""
+CONNECT_S = 5.0
+MARK = ".preflight-"
+"""How the names of probes begin; each is removed at once."""
+PROBE = """
+import json, torch
+faults = []
+for index in range(torch.cuda.device_count()):
+    try:
+        ones = torch.ones(8, device=f"cuda:{index}")
+        total = float((ones + ones).sum())
+        if total != 16:
+            faults.append(f"GPU {index} adds eight ones twice to {total:g}")
+    except Exception as error:
+        faults.append(f"GPU {index}: {str(error).splitlines()[0]}")
+print(json.dumps({"torch": torch.__version__, "count": torch.cuda.device_count(), "faults": faults}))
+"""
+"""A process of its own uses the GPUs: what it takes of their memory ends with it."""
+
+
+class Check(NamedTuple):
+    """One thing to find out."""
+
+    name: str
+    subject: str
+    """Of several of a kind, which; where the answer is kept."""
+    find: Callable[[], Any]
+
+
+def look(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What this machine says, as plain data.
+
+    Args:
+        asked: ``compare``: whether its code and data are compared with those of others; ``roots``: folders or URIs of
+            shards; ``cache``: runtime.cache; ``storage``: folder or URI of results, or none;
+            ``mark``: the name of a file the driver has put there, or none; ``gpus``: how many to try; ``peers``:
+            (name, address, port) of machines to reach.
+    """
+    cache = cache_folder(Config(runtime=RuntimeConfig(cache=asked["cache"])))
+    checks = [Check("cache", "cache", lambda: use_cache(cache))]
+    checks.append(Check("disk", "disks", lambda: disks(cache, asked["storage"])))
+    if asked["storage"]:
+        checks.append(Check("storage", "storage", lambda: use_storage(asked["storage"], asked["mark"])))
+    if asked["compare"]:
+        checks += [Check("code", "code", revision.digests), Check("code", "commit", revision.commit)]
+        checks += [Check("versions", "versions", revision.versions), Check("address", "heard_at", heard_at)]
+        checks += [Check("data", f"data {root}", partial(read_data, root, cache)) for root in asked["roots"]]
+    if asked["gpus"]:
+        checks.append(Check("GPUs", "gpus", try_gpus))
+    if asked["peers"]:
+        checks.append(Check("ports", "unreachable", lambda: unreachable(asked["peers"])))
+    found, refusals = answers(checks)
+    data = {root: found.pop(f"data {root}", None) for root in asked["roots"]}
+    return {**found, "data": data, "refusals": refusals}
+
+
+def answers(checks: Sequence[Check], limit_s: float = LIMIT_S) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What the checks find, by subject; and (check, what it says) of those that fail or do not end in time."""
+    found: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+
+    def run(check: Check) -> None:
+        try:
+            found[check.subject] = check.find()
+        except Exception as error:  # whatever a file system, a driver or a library raises is the machine's answer
+            refused[check.subject] = said(error)
+
+    threads = [threading.Thread(target=run, args=(check,), daemon=True) for check in checks]
+    ends = time.monotonic() + limit_s
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    late = {check.subject: f"no answer within {limit_s:g} s" for check in checks}
+    refused |= {subject: why for subject, why in late.items() if subject not in found and subject not in refused}
+    return dict(found), [(check.name, refused[check.subject]) for check in checks if check.subject in refused]
+
+
+def open_place(place: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a folder or URI, and the path there."""
+    if "://" in place:
+        system, path = fs.FileSystem.from_uri(place)
+        return system, path.rstrip("/")
+    return fs.LocalFileSystem(), str(Path(place).expanduser().absolute())
+
+
+def read_data(root: str, cache: Path) -> tuple[str, int]:
+    """(digest of the manifest, bytes still to be downloaded) of shards, of which one of each split is tried.
+
+    Args:
+        root: folder or URI.
+        cache: the folder for downloaded data.
+
+    Raises:
+        DataError: there is no manifest that this version reads, or a shard is empty.
+        OSError, ArrowException: the manifest or a shard cannot be read.
+    """
+    system, path = open_place(root)
+    if system.get_file_info(f"{path}/{manifest.NAME}").type != fs.FileType.File:
+        raise DataError(f"there is no {manifest.NAME} in {root}")
+    with system.open_input_stream(f"{path}/{manifest.NAME}") as stream:
+        content: bytes = stream.read()
+    splits = manifest.parse(content, f"{root}/{manifest.NAME}").splits.values()
+    for first in [shards[0].file for shards in splits if shards]:
+        with system.open_input_file(f"{path}/{first}") as file:
+            if not file.read(1):
+                raise DataError(f"{root}/{first} is empty")
+    kept = Cache(cache / FOLDER)
+    to_come = [shard.bytes for shards in splits for shard in shards if is_remote(root) and not kept.has(shard)]
+    return revision.digest(content), sum(to_come)
+
+
+def use_storage(place: str, mark: str | None) -> bool:
+    """Whether the file ``mark`` is seen there, if one is to be; a file was written, read and removed.
+
+    Raises:
+        OSError, ArrowException: it cannot be written or read.
+    """
+    system, path = open_place(place)
+    seen = mark is None or system.get_file_info(f"{path}/{mark}").type == fs.FileType.File
+    if seen:
+        name, content = f"{path}/{MARK}{uuid.uuid4().hex[:8]}", os.urandom(16)
+        try:
+            with system.open_output_stream(name) as out:
+                out.write(content)
+            with system.open_input_stream(name) as back:
+                if back.read() != content:
+                    raise OSError(f"{place} gives other bytes than were written")
+        finally:
+            if system.get_file_info(name).type == fs.FileType.File:
+                system.delete_file(name)
+    return seen
+
+
+def use_cache(folder: Path) -> None:
+    """Make the folder for rendered and downloaded data, and write a file there.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=MARK) as file:
+        file.write(b"ok")
+
+
+def disks(cache: Path, storage: str | None) -> dict[str, tuple[str, int, int]]:
+    """{what for: (folder, bytes free, number of its disk)}: the cache, temporary files, results in a folder."""
+    places = {"cache": cache, "temporary files": Path(tempfile.gettempdir())}
+    if storage and "://" not in storage:
+        places["results"] = Path(storage).expanduser()
+    return {what: _space(place.absolute()) for what, place in places.items()}
+
+
+def _space(folder: Path) -> tuple[str, int, int]:
+    """Of the disk that a folder is on, or will be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return str(folder), shutil.disk_usage(there).free, there.stat().st_dev
+
+
+def try_gpus() -> dict[str, Any]:
+    """``{"torch": its version, "count": GPUs it sees, "faults": [what went wrong on one]}``.
+
+    Raises:
+        OSError: torch cannot be started.
+    """
+    answer = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    if answer.returncode:
+        lines = answer.stderr.strip().splitlines() or [f"it ended with {answer.returncode}"]
+        raise OSError(f"torch does not start: {lines[-1]}")
+    found: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
+    return found
+
+
+def count_gpus() -> dict[str, Any]:
+    """The same in this process, which takes nothing of their memory: they are counted, not used."""
+    import torch  # late: only where there are GPUs
+
+    return {"torch": torch.__version__, "count": torch.cuda.device_count(), "faults": []}
+
+
+def unreachable(peers: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
+    """(name, why) of the machines whose port does not open."""
+
+    def knock(peer: tuple[str, str, int]) -> tuple[str, str] | None:
+        name, address, port = peer
+        try:
+            socket.create_connection((address, port), timeout=CONNECT_S).close()
+        except OSError as error:
+            return name, f"{address}:{port} {said(error)}"
+        return None
+
+    with ThreadPoolExecutor(max_workers=min(32, len(peers))) as pool:
+        return [fault for fault in pool.map(knock, peers) if fault is not None]
+
+
+def heard_at() -> tuple[str, str]:
+    """(this machine's name, the address that gloo listens on): what the name stands for, or else this machine alone.
+
+    With GLOO_SOCKET_IFNAME the address is that of the interface it names, and an empty word here.
+    """
+    name = socket.gethostname()
+    if os.environ.get("GLOO_SOCKET_IFNAME"):
+        return name, ""
+    try:
+        known = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        known = []
+    return name, next((str(where[0]) for family, _, _, _, where in known if _is_here(family, where)), "127.0.0.1")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only the machine itself reaches an address."""
+    return bool(address) and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _is_here(family: int, where: Any) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(where)
+        except OSError:
+            return False
+    return True
+
+
+def said(error: BaseException) -> str:
+    """The first line of what an error says, without numbers of errors and its last dot; or its kind."""
+    lines = re.sub(r"\[errno \d+\] ", "", str(error), flags=re.IGNORECASE).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

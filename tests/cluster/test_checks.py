@@ -1,0 +1,207 @@
+from dataclasses import replace
+
+import pytest
+
+from cluster.checks import DRIVER, FREE_BYTES, REMEDIES, Need, Report, judge, some
+
+CODE = {"htt/config.py": "aa", "htt/hand.py": "bb"}
+VERSIONS = {"python": "3.11.2", "torch": "2.13.0"}
+ROOT = "/data/h2o"
+NEED = Need(roots=(ROOT,), storage="/shared/runs")
+
+
+def report(machine="a", **changes):
+    good = Report(
+        machine,
+        commit="abc",
+        code=CODE,
+        versions=VERSIONS,
+        data={ROOT: ("d1", 0)},
+        disks={"cache": ("/cache", 5 * 10**9, 1), "results": ("/shared/runs", 5 * 10**9, 2)},
+        promised_gpus=2.0,
+        gpus={"torch": "2.13.0", "count": 2, "faults": []},
+        clock_s=(-0.01, 0.01),
+        heard_at=("a", "10.0.0.5"),
+    )
+    return replace(good, **changes)
+
+
+DRIVER_SAYS = report(DRIVER, promised_gpus=0.0, gpus=None)
+
+
+def faults(need=NEED, driver=DRIVER_SAYS, **changes):
+    found = judge([report("good"), report(**changes)], driver, need)
+    assert {fault.machine for fault in found} <= {"a", DRIVER}
+    assert all(fault.remedy == f"{REMEDIES[fault.check]}." for fault in found)
+    return [(fault.check, fault.found, fault.wanted) for fault in found]
+
+
+def test_machines_that_are_alike_have_no_fault():
+    assert faults() == []
+
+
+def test_silence_is_the_only_fault_of_a_silent_machine():
+    silent = Report("a", silence="nothing within 60 s")
+    [fault] = judge([silent], DRIVER_SAYS, NEED)
+    assert (fault.check, fault.found, fault.wanted) == ("answer", "nothing within 60 s", "an answer")
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ({**CODE, "htt/hand.py": "cc"}, "htt/hand.py differs, commit abc"),
+        ({"htt/config.py": "aa"}, "htt/hand.py is missing, commit abc"),
+        ({}, "htt/config.py and htt/hand.py are missing, commit abc"),
+        ({**CODE, "htt/new.py": "dd"}, "htt/new.py differs, commit abc"),
+        ({"htt/config.py": "zz"}, "htt/config.py differs and htt/hand.py is missing, commit abc"),
+    ],
+)
+def test_other_code_is_named_file_by_file(code, found):
+    assert faults(code=code) == [("code", found, "the driver's code, commit abc")]
+
+
+def test_another_commit_of_the_same_code_is_no_fault():
+    assert faults(commit="unknown") == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "found", "wanted"),
+    [
+        ({**VERSIONS, "torch": "2.12.0"}, "torch 2.12.0", "torch 2.13.0"),
+        ({"python": "3.11.2"}, "torch missing", "torch 2.13.0"),
+        ({"python": "3.12.1", "torch": "2.1"}, "python 3.12.1, torch 2.1", "python 3.11.2, torch 2.13.0"),
+    ],
+)
+def test_other_versions(versions, found, wanted):
+    assert faults(versions=versions) == [("versions", found, wanted)]
+
+
+def test_a_library_the_driver_lacks_is_no_fault():
+    assert faults(versions={**VERSIONS, "more": "1"}) == []
+
+
+def test_other_shards_at_the_same_place():
+    assert faults(data={ROOT: ("d2", 0)}) == [("data", "/data/h2o has manifest d2", "the driver's, d1")]
+
+
+def test_unread_data_are_a_refusal_not_another_manifest():
+    unread = {"data": {ROOT: None}, "refusals": [("data", "there is none")]}
+    assert faults(**unread) == [("data", "there is none", "data that can be read: /data/h2o")]
+    driver = report(DRIVER, **unread)
+    assert [fault[1] for fault in faults(driver=driver, data={ROOT: ("d2", 0)})] == ["there is none"]
+
+
+def test_a_storage_of_one_machine_alone():
+    found = "/shared/runs there does not hold what the driver wrote"
+    assert faults(storage=False) == [("storage", found, "one folder for all machines")]
+
+
+@pytest.mark.parametrize("check", [name for name in REMEDIES if name not in ("answer", "clock")])
+def test_every_check_can_be_refused(check):
+    [(named, found, wanted)] = faults(refusals=[(check, "no answer within 40 s")])
+    assert (named, found) == (check, "no answer within 40 s")
+    assert wanted
+
+
+def test_the_driver_is_judged_too():
+    driver = report(DRIVER, refusals=[("storage", "read-only")])
+    [fault] = judge([report()], driver, NEED)
+    assert (fault.machine, fault.check) == (DRIVER, "storage")
+
+
+def test_a_disk_is_named_once():
+    full = FREE_BYTES - 1
+    disks = {"cache": ("/c", full, 1), "temporary files": ("/tmp", full, 1), "results": ("/r", 3 * 10**8, 2)}
+    assert faults(disks=disks) == [
+        ("disk", "1.0 GB free for cache, in /c", "1.0 GB"),
+        ("disk", "0.3 GB free for results, in /r", "1.0 GB"),
+    ]
+    assert faults(disks={"cache": ("/c", FREE_BYTES, 1)}) == []
+
+
+def test_remote_data_need_room_in_the_cache():
+    need = replace(NEED, roots=("s3://bucket/h2o",))
+    data = {"s3://bucket/h2o": ("d", 6 * 10**9)}
+    driver = replace(DRIVER_SAYS, disks={}, data=data)
+    small = {"temporary files": ("/tmp", 5 * 10**9, 1), "cache": ("/c", 5 * 10**9, 1)}
+    fault = ("disk", "5.0 GB free for cache, in /c", "7.0 GB")
+    found = judge([report(disks=small, data=data)], driver, need)
+    assert [(each.check, each.found, each.wanted) for each in found] == [fault]
+    bounded = replace(need, cache_gb=4.0)
+    assert judge([report(disks=small, data=data)], driver, bounded) == []
+    assert [each.wanted for each in judge([report(disks=small, data=data)], driver, replace(need, cache_gb=4.5))] == [
+        "5.5 GB"
+    ]
+    large = {"cache": ("/c", 7 * 10**9, 1)}
+    assert judge([report(disks=large, data=data)], driver, need) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "found"),
+    [
+        ({"torch": "2.13.0+cpu", "count": 0, "faults": []}, [("torch 2.13.0+cpu sees 0", "the 2 that Ray promises")]),
+        ({"torch": "2.13.0", "count": 3, "faults": []}, []),
+        (
+            {"torch": "2.13.0", "count": 2, "faults": ["GPU 0: out of memory", "GPU 1: no kernel image"]},
+            [("GPU 0: out of memory", "GPUs that compute"), ("GPU 1: no kernel image", "GPUs that compute")],
+        ),
+    ],
+)
+def test_gpus_that_ray_promises(gpus, found):
+    assert faults(gpus=gpus) == [("GPUs", *each) for each in found]
+    assert faults(need=replace(NEED, gpus=False), gpus=gpus) == []
+
+
+@pytest.mark.parametrize(
+    ("clock_s", "found"),
+    [
+        ((3.21, 3.3), ["3.2 s ahead"]),
+        ((-61.0, -60.0), ["60.0 s behind"]),
+        ((1.9, 2.5), []),
+        ((-2.5, -1.9), []),
+        ((-5.0, 30.0), []),
+    ],
+)
+def test_a_clock_is_off_only_where_the_round_trip_does_not_explain_it(clock_s, found):
+    assert faults(clock_s=clock_s) == [("clock", each, "within 2 s of the driver's") for each in found]
+
+
+def test_machines_out_of_reach():
+    closed = [("b", "10.0.0.6:41234 timed out"), ("c", "10.0.0.7:41235 refused")]
+    found = "cannot reach b (10.0.0.6:41234 timed out) and c (10.0.0.7:41235 refused)"
+    assert faults(unreachable=closed) == [("ports", found, "the other machines within reach")]
+
+
+@pytest.mark.parametrize("address", ["127.0.1.1", "::1", "127.0.0.1"])
+def test_a_name_that_only_its_own_machine_can_reach(address):
+    wanted = "an address that other machines reach"
+    assert faults(heard_at=("a", address)) == [("address", f"its name, a, is {address}", wanted)]
+    assert faults(need=replace(NEED, gloo=False), heard_at=("a", address)) == []
+    assert faults(heard_at=("a", "")) == []
+
+
+def test_all_faults_of_all_machines_at_once():
+    found = judge(
+        [report("a", code={}), report("b", storage=False, versions={}), Report("c", "gone")], DRIVER_SAYS, NEED
+    )
+    assert [(fault.machine, fault.check) for fault in found] == [
+        ("a", "code"),
+        ("b", "versions"),
+        ("b", "storage"),
+        ("c", "answer"),
+    ]
+
+
+def test_a_machine_of_another_version_of_the_project_is_still_understood():
+    assert Report.of("a", {"commit": "x", "gpus": None, "what_is_new": 1}, promised_gpus=1.0) == Report(
+        "a", commit="x", promised_gpus=1.0
+    )
+
+
+def test_many_names_are_not_all_told():
+    assert [some("a"), some("ab"), some("abcd"), some("abcdefg")] == [
+        "a",
+        "a and b",
+        "a, b, c and d",
+        "a, b, c and 4 more",
+    ]

@@ -1,0 +1,38 @@
+import itertools
+
+import pytest
+
+from cluster import lookout
+
+
+def node(name, address, identity):
+    return {"NodeManagerHostname": name, "NodeManagerAddress": address, "NodeID": identity}
+
+
+@pytest.mark.parametrize(
+    ("alive", "names"),
+    [
+        ([node("a", "10.0.0.1", "f1"), node("b", "10.0.0.2", "f2")], ["a", "b"]),
+        (
+            [node("a", "10.0.0.1", "f1"), node("a", "10.0.0.2", "f2"), node("b", "10.0.0.3", "f3")],
+            ["a (10.0.0.1)", "a (10.0.0.2)", "b"],
+        ),
+        ([node("a", "127.0.0.1", "0123456789"), node("a", "127.0.0.1", "abcdef789")], ["a (012345)", "a (abcdef)"]),
+    ],
+)
+def test_machines_have_names_of_their_own(alive, names):
+    assert lookout.names(alive) == names
+
+
+@pytest.mark.parametrize("ahead", [0.0, 7.5, -7.5])
+def test_a_clock_is_as_far_ahead_as_the_round_trip_leaves_open(monkeypatch, ahead):
+    now = itertools.count(100.0, 1.0)  # a second passes at every look: the question, the other clock, the answer
+    monkeypatch.setattr(lookout.time, "time", lambda: next(now))
+    assert lookout.clock(lambda: next(now) + ahead, pings=2) == (ahead - 1.0, ahead + 1.0)
+
+
+def test_the_quickest_answer_says_most_of_a_clock(monkeypatch):
+    times = iter([0.0, 30.0, 100.0, 100.5])  # asked, answered; asked, answered
+    monkeypatch.setattr(lookout.time, "time", lambda: next(times))
+    reads = iter([10.0, 100.25])
+    assert lookout.clock(lambda: next(reads), pings=2) == (-0.25, 0.25)

@@ -1,0 +1,293 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from cluster import host, preflight
+from cluster.checks import Fault, Need
+from cluster.lookout import Node
+from htt.config import override
+from htt.errors import ClusterError
+from htt.testing import stores, tiny_config
+
+ROOT = Path(__file__).resolve().parents[2]
+ALONE = Node("f1", "laptop", "127.0.0.1", 0.0)
+RACK = [Node("f1", "a", "10.0.0.1", 0.0), Node("f2", "b", "10.0.0.2", 2.0)]
+
+
+def fault(machine, check="disk", found="0.2 GB free"):
+    return Fault(machine, check, found, "1.0 GB", "Free some space.")
+
+
+def with_root(root):
+    return override(tiny_config(), {"data.root": root})
+
+
+def test_one_fault_is_a_sentence():
+    with pytest.raises(ClusterError) as caught:
+        preflight.raise_faults([fault("a")])
+    assert str(caught.value) == (
+        "Every machine must be ready; a is not. disk: 0.2 GB free; wanted: 1.0 GB. Free some space."
+    )
+    assert caught.value.exit_code == 2
+    preflight.raise_faults([])
+
+
+def test_many_faults_are_a_table_in_which_what_is_alike_stands_once():
+    faults = [fault("a"), fault("b"), fault("b", found="[0.1] GB free"), fault("a"), fault("c", "GPUs")]
+    with pytest.raises(ClusterError) as caught:
+        preflight.raise_faults(faults)
+    first, head, *rows = str(caught.value).splitlines()
+    assert first == "Every machine must be ready; there are 5 faults:"
+    assert head.split() == ["Machine", "Check", "Found", "Wanted", "Remedy"]
+    assert [re.split(r"  +", row)[:3] for row in rows] == [
+        ["a and b", "disk", "0.2 GB free"],
+        ["b", "disk", "[0.1] GB free"],
+        ["c", "GPUs", "0.2 GB free"],
+    ]
+
+
+def test_a_table_keeps_to_the_width_of_a_terminal():
+    text = preflight.table([fault("machine-with-a-long-name", found="word " * 30)], width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("word") == 30
+
+
+def test_what_is_needed():
+    configs = [with_root("/a"), with_root("/b"), with_root("/a"), tiny_config()]
+    need = preflight.need_of(configs, RACK, storage="s3://bucket/runs/x", workers=2, gpus=0.0)
+    assert need == Need(roots=("/a", "/b"), storage="s3://bucket/runs/x", gpus=False, gloo=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "workers", "gpus", "wanted"),
+    [
+        (RACK, 2, 0.0, (False, True)),
+        (RACK, 1, 0.0, (False, False)),
+        (RACK, 2, 0.5, (True, False)),
+        (RACK, None, None, (True, False)),
+        (RACK[:1], None, None, (False, False)),
+        ([RACK[0], Node("f3", "c", "10.0.0.3", 0.0)], None, None, (False, True)),
+        ([ALONE, ALONE], 2, 0.0, (False, False)),
+    ],
+)
+def test_gpus_and_names_are_looked_at_where_they_are_used(there, workers, gpus, wanted):
+    need = preflight.need_of([tiny_config()], there, storage="runs", workers=workers, gpus=gpus)
+    assert (need.gpus, need.gloo) == wanted
+
+
+@pytest.mark.parametrize("storage", ["runs/x", "file:///there/runs/x"])
+def test_a_folder_is_the_same_wherever_it_is_asked_for(storage, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    need = preflight.need_of([tiny_config()], [ALONE], storage=storage)
+    assert need.storage == ("/there/runs/x" if "//" in storage else str(tmp_path / "runs/x"))
+
+
+def test_a_mark_is_there_for_as_long_as_it_is_needed(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    with preflight.marked(str(folder)) as mark:
+        assert [path.name for path in folder.iterdir()] == [mark]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_to_live_beside_a_mark_stays(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    with preflight.marked(str(folder)):
+        (folder / "other").touch()
+    assert [path.name for path in folder.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("place", ["/dev/null/runs", "nonsense://runs", None])
+def test_where_nothing_can_be_written_there_is_no_mark(place):
+    with preflight.marked(place) as mark:
+        assert mark is None
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight.lookout, "nodes", lambda: [ALONE])
+    monkeypatch.setattr(preflight.lookout, "here", lambda: ALONE.id)
+    monkeypatch.chdir(tmp_path)
+
+
+def check(storage, **options):
+    preflight.check([tiny_config()], storage=str(storage), **{"workers": 1, "gpus": 0.0, **options})
+
+
+def test_a_machine_that_is_alone_is_asked_in_silence(alone, tmp_path, capsys):
+    check(tmp_path / "runs" / "x")
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_that_is_alone_says_that_it_cannot_write(alone, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ClusterError, match=r"laptop is not\. storage: .*Not a directory.*Give --storage"):
+        check(tmp_path / "file" / "runs")
+
+
+def test_a_machine_that_is_alone_says_that_its_disk_is_full(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(host.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 5, 4))
+    with pytest.raises(ClusterError, match=r"laptop is not\. disk: 0\.0 GB free for .*wanted: 1\.0 GB\. Free some"):
+        check(tmp_path)
+
+
+def test_a_machine_that_is_alone_says_that_torch_does_not_see_its_gpus(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight.lookout, "nodes", lambda: [Node("f1", "laptop", "127.0.0.1", 1.0)])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    check(tmp_path)  # none is asked for
+    with pytest.raises(
+        ClusterError, match=r"GPUs: torch \S+ sees 0; wanted: the 1 that Ray promises\. Install a torch"
+    ):
+        check(tmp_path, gpus=0.5)
+
+
+def test_what_is_said_when_all_is_well():
+    with_data = preflight.all_well(RACK, Need(roots=("/a",)))
+    assert with_data == "2 machines, 2 GPUs: same code and versions, data and storage reachable."
+    assert preflight.all_well([ALONE], Need()) == "1 machine, 0 GPUs: same code and versions, storage reachable."
+
+
+def test_one_configuration_is_checked_for(capsys):
+    from htt import console
+
+    with pytest.raises(SystemExit) as caught:
+        console.run(preflight.Options, preflight.main, ["--preset", "quick", "--config", "best.yaml"])
+    assert caught.value.code == 2
+    assert "name it with --config or with --preset, not with both" in capsys.readouterr().err
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from cluster import connect, lookout, preflight
+from htt import console
+from htt.config import override
+from htt.testing import tiny_config
+
+work, other = Path(sys.argv[1]), sys.argv[2]
+lookout.START_S = lookout.LOOK_S = 600.0  # whatever else this machine does
+small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+config = override(tiny_config(), {"data.root": str(work / "shards")})
+
+def look(storage, gpus):
+    try:
+        preflight.check([config], storage=str(storage), workers=1, gpus=gpus)
+    except preflight.ClusterError as error:
+        console.out.print(str(error), markup=False)
+    console.out.print("---")
+
+with connect.connect(cluster.address):
+    twin = cluster.add_node(**small)
+    look(work / "runs", 0.0)
+    cluster.remove_node(twin)
+    environment = {"PYTHONPATH": other, "HTT_CACHE": "/dev/null/cache"}
+    cluster.add_node(**small, num_gpus=1, env_vars=environment)
+    look(work / "runs", 1.0)
+    lookout.START_S = 0.001
+    look(work / "runs", 0.0)
+    lookout.START_S = connect.REACH_S = 600.0
+    console.out.print([report.silence for report in lookout.gather(lookout.nodes(), {"gpus": False})], markup=False)
+    console.out.print("---")
+    arguments = ["--address", cluster.address, "--storage", str(work / "runs"), "--json"]
+    try:
+        console.run(preflight.Options, preflight.main, arguments)
+    except SystemExit as left:
+        print("left with", left.code)
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Another version of the project."""
+    other = tmp_path / "other"
+    for room in ("htt", "tune", "cluster"):
+        shutil.copytree(ROOT / room, other / room, ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "htt" / "hand.py").open("a") as file:
+        file.write("# edited\n")
+    return other
+
+
+@pytest.fixture
+def shards(tmp_path):
+    from htt.data import manifest
+
+    shard = manifest.Shard(file="train-0.arrow", bytes=3, sha256="0" * 64, clips=1, frames=8)
+    size = {"hands": 2, "width": 64, "height": 36, "quality": 92}
+    made = manifest.Manifest(
+        source="noise", actions=[], objects=[], pixels="", splits={"train": [shard]}, wanted={}, **size
+    )
+    manifest.write(tmp_path / "shards", made)
+    (tmp_path / "shards" / "train-0.arrow").write_bytes(b"abc")
+
+
+@pytest.fixture
+def answer(tmp_path, copy, shards):
+    """What PROGRAM prints, in its parts."""
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "HTT_CACHE")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    short = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path is 107 bytes at most
+    env |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": short, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(copy)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("---\n"), done.stderr
+
+
+@pytest.mark.ray
+def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
+    (twins, other, silent, failing, plain), error = answer
+    assert twins == "2 machines, 0 GPUs: same code and versions, data and storage reachable.\n"
+
+    first, _, *rows = other.splitlines()
+    assert first == "Every machine must be ready; there are 3 faults:"
+    cells = [re.split(r"  +", row)[:3] for row in rows if not row.startswith(" ")]
+    assert [row[1] for row in cells] == ["cache", "code", "GPUs"]
+    assert len({row[0] for row in cells}) == 1
+    assert "htt/hand.py differs" in other
+    assert "Not a directory: '/dev/null/cache'" in " ".join(other.split())
+    assert re.search(r"torch \S+ sees 0 +the 1 that Ray promises", other)
+
+    assert silent.count("nothing within 0.001 s") == 1  # once for both
+
+    assert failing.strip() == "[\"KeyError: 'cache'\", \"KeyError: 'cache'\"]"
+
+    *printed, left = plain.splitlines()
+    said = json.loads("\n".join(printed))
+    assert left == "left with 2"
+    assert [fault["check"] for fault in said["faults"]] == ["cache", "code", "GPUs"]
+    assert len(said["machines"]) == 2
+    assert all(-2 < least <= most < 2 for least, most in (each["clock_s"] for each in said["machines"]))
+    assert "Every machine must be ready" in error
+
+
+def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
+    for name, value in stores.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    store = stores.Store(tmp_path).start()
+    try:
+        storage = store.uri("runs/x")
+        with preflight.marked(storage) as mark:
+            assert mark is not None
+            assert host.use_storage(storage, mark)
+        assert not host.use_storage(storage, mark)
+        system, path = host.open_place(store.uri(""))
+        found = system.get_file_info(fs.FileSelector(path, recursive=True))
+        assert [entry.path for entry in found if entry.type == fs.FileType.File] == []
+        with preflight.marked(store.uri("runs", bucket="none")) as mark:
+            assert mark is None
+    finally:
+        store.kill()
