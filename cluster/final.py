@@ -1,14 +1,8 @@
-"""The final training of one configuration: its folder, its progress, its result.
-
-``runs/<name>/`` afterwards holds ``config.yaml`` (what was trained), ``metrics.json`` (every epoch, and the final
-evaluation on the validation and the test split), ``checkpoint/`` (read by ``htt.training.checkpoint.load``),
-``tensorboard/`` and Ray Train's own ``train/``.
-"""
+"""The final training of one configuration by Ray Train: what ``launch`` does once, and a retraining for every seed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +11,11 @@ import pyarrow.fs
 import ray.train
 import ray.util.queue
 
+from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog
 from cluster.trainer import trainer
-from htt.config import Config, read, to_yaml
-from htt.errors import ClusterError, RunError, storage_errors
+from htt.config import Config
+from htt.errors import ClusterError, storage_errors
 from htt.training.worker import listening, our_error, stopped
-
-CONFIG_FILE = "config.yaml"
-METRICS_FILE = "metrics.json"
-CHECKPOINT_FOLDER = "checkpoint"
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -52,34 +43,6 @@ class Outcome:
     checkpoint: Path
 
 
-class EpochLog:
-    """``metrics.json``: every epoch as it comes, then the final evaluation. A resumed run goes on with the old file."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        self.epochs: dict[int, dict[str, float]] = {int(entry["epoch"]): entry for entry in found.get("epochs", [])}
-        self.final: dict[str, float] = found.get("final", {})
-
-    def add(self, metrics: dict[str, float]) -> None:
-        """Write down an epoch; one that was repeated after a failure replaces the first."""
-        self.epochs[int(metrics["epoch"])] = metrics
-        self._write()
-
-    def finish(self, epochs: Sequence[dict[str, float]], final: dict[str, float]) -> None:
-        """Write down the final evaluation, and epochs that workers finished while nobody listened."""
-        self.epochs |= {int(metrics["epoch"]): metrics for metrics in epochs}
-        self.final = final
-        self._write()
-
-    def _write(self) -> None:
-        plain = {"final": self.final, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
-        with storage_errors(self._file):
-            beside = self._file.with_suffix(".tmp")
-            beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self._file)
-
-
 class EpochQueue(ray.train.UserCallback):
     """Sends each epoch's metrics from the controller, wherever it runs, to whoever started the training."""
 
@@ -94,31 +57,6 @@ class EpochQueue(ray.train.UserCallback):
     ) -> None:
         """Called by Ray Train once every worker has reported an epoch."""
         self._queue.put(metrics[0])
-
-
-def check_folder(folder: Path, config: Config, *, resume: bool) -> None:
-    """Check that a run's name is free, or that its folder holds the same training when resuming.
-
-    Raises:
-        RunError: the name is taken, or the folder to resume holds another configuration or none.
-    """
-    file = folder / CONFIG_FILE
-    if resume:
-        if not file.exists():
-            raise RunError(f"--resume needs a run that was started; there is no {file}.")
-        if read(file).fingerprint() != config.fingerprint():
-            raise RunError(f"--resume goes on with the same training; {file} holds another configuration.")
-        return
-    if file.exists():
-        raise RunError(f"A run needs a name of its own; {folder} is taken. Choose another --name, or --resume it.")
-
-
-def claim_folder(folder: Path, config: Config) -> None:
-    """Make a run's folder and write down what is trained in it."""
-    file = folder / CONFIG_FILE
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(to_yaml(config), encoding="utf-8")
 
 
 def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, storage: str | None = None) -> Outcome:

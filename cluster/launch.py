@@ -21,15 +21,13 @@ import shlex
 import time
 from dataclasses import dataclass, field
 
-from cluster import capacity, connect, final
+from cluster import capacity, connect, final, preflight, screen
+from cluster.folder import METRICS_FILE, check_folder, claim_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins, preset
-from htt.training.metric_table import METRICS
-
-SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
 
 
 @dataclass
@@ -68,11 +66,13 @@ def main(options: Options) -> None:
         raise RunError("--resume needs the --name of the run to go on with.")
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = final.Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
-    final.check_folder(folder, config, resume=options.resume)
+    check_folder(folder, config, resume=options.resume)
     console.out.print(f"Starting on {options.address or 'the cores of this machine'} ...")
     with connect.connect(options.address):
         capacity.require(workers.resources, workers.count)
-        final.claim_folder(folder, config)
+        storage = options.storage or str(folder)
+        preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus)
+        claim_folder(folder, config)
         prepare(config)
         count = f"{workers.count} worker{'s' if workers.count > 1 else ''}"
         console.out.print(f"Training {config.train.epochs} epochs on {count}; files in {folder}")
@@ -95,28 +95,13 @@ def _asked(options: Options) -> Config:
 
 
 def _show_epoch(epochs: int) -> final.OnEpoch:
-    def show(metrics: dict[str, float]) -> None:
-        left = console.clock((epochs - metrics["epoch"]) * metrics["seconds"])
-        shown = "  ".join(_words(name, metrics[name]) for name in SHOWN if name in metrics)
-        place = f"epoch {metrics['epoch']:.0f}/{epochs}"
-        console.out.print(f"{place}  {shown}  {metrics['seconds']:.1f} s an epoch, {left} left")
-
-    return show
-
-
-def _words(name: str, value: float) -> str:
-    return f"{METRICS[name].title.lower()} {METRICS[name].number(value)}"
+    return lambda metrics: console.out.print(screen.epoch_line(metrics, epochs))
 
 
 def _summary(outcome: final.Outcome, folder: Path) -> str:
-    lines = ["", "Final evaluation              validation      test"]
-    for name in SHOWN:
-        values = [outcome.metrics.get(f"{split}{name}") for split in ("", "test_")]
-        if any(value is not None for value in values):
-            numbers = [METRICS[name].number(value) if value is not None else "-" for value in values]
-            lines.append(f"  {METRICS[name].title:<26} {numbers[0]:>11} {numbers[1]:>9}")
-    lines += ["", f"Checkpoint   {outcome.checkpoint}", f"All numbers  {folder / final.METRICS_FILE}"]
-    return "\n".join([*lines, f"Curves       tensorboard --logdir {folder}"])
+    lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
+    lines += [f"All numbers  {folder / METRICS_FILE}", f"Curves       tensorboard --logdir {folder}"]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

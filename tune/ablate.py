@@ -4,6 +4,7 @@
 
     python tune/ablate.py --study headline                              # on the rendered benchmark
     python tune/ablate.py --study headline --dry-run                    # what it would train, and how long that takes
+    python tune/ablate.py --study headline --dry-run --time-steps 3     # guessed, where no such training has ended yet
     python tune/ablate.py --study cues --preset paper --set data.root=/data/h2o --set data.source=h2o
     python tune/ablate.py --resume study-headline-20260101-120000 --seeds 8   # go on, with more seeds
 
@@ -27,7 +28,8 @@ from htt import config as configs
 from htt import console, presets, registry
 from htt.config import Config, override, parse_set
 from htt.errors import ConfigError, RunError, did_you_mean
-from tune import listing, plan, question, study_screen
+from tune import listing, plan, question, study_screen, timing
+from tune.machines import MachineOptions, Machines
 from tune.plan import Ablation
 from tune.results import RunFolder
 from tune.storage import locate
@@ -53,30 +55,26 @@ class Options(console.Options):
     """How many (6), or which (0,1,2); none: the study's own. With --resume: seeds to have in the end."""
     dry_run: bool = False
     """Only say what would be trained."""
+    time_steps: int | None = None
+    """Guess how long it takes by timing so many steps of each variant first; none: only what has ended tells."""
     share: bool = True
     """Take over finished trainings of the same configuration, data and seed from other runs."""
-    max_concurrent: int | None = None
-    """Trainings at once; none: as many as fit on the machines."""
-    workers_per_trial: int = 1
-    """Processes of a training; several train it together by Ray Train."""
-    cpus_per_worker: float = 1.0
-    """Cores of each process, and its threads."""
-    gpus_per_trial: float = 0.0
-    """GPUs of a training, over all its processes; 0.5 puts two on one."""
-    storage: str | None = None
-    """Folder or URI (s3://, gs://) all machines can write to; none: runs."""
-    address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); none: this machine."""
     name: str | None = None
     """Name of the run; none: study-<study>-<date>-<time>."""
     resume: str | None = None
     """Go on with a run, by its name or folder; failed trainings are tried again."""
+    machines: MachineOptions = field(default_factory=Machines)
 
 
 def main(options: Options) -> None:
     """Say what is to be trained, train it, and say what was found."""
     ablation, folder = resume(options) if options.resume else (new(options), None)
+    timing.check_steps(options.time_steps)
     asked = plan.plan(ablation, folder)
+    if options.time_steps is not None:
+        asked = plan.timed(
+            asked, options.time_steps, lambda name: console.out.print(f"Timing {name} ...", markup=False)
+        )
     study_screen.show_plan(asked)
     if options.dry_run:
         return
@@ -119,7 +117,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
         raise RunError(
             "A run is resumed with the question it was asked; leave --study, --preset, --config, --set and --name out."
         )
-    folder = locate(str(options.resume), options.storage)
+    folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
     question.check_kind(asked, "study")
     study = Study.from_plain(asked.study)
@@ -150,8 +148,7 @@ def start(options: Options) -> Config:
 
 def machines(options: Options) -> dict[str, Any]:
     """How and where it runs."""
-    same = ("share", "max_concurrent", "workers_per_trial", "cpus_per_worker", "gpus_per_trial", "storage", "address")
-    return {**{name: getattr(options, name) for name in same}, "command": shlex.join(["python", *sys.argv])}
+    return {**options.machines.options(), "share": options.share, "command": shlex.join(["python", *sys.argv])}
 
 
 if __name__ == "__main__":

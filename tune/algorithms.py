@@ -1,4 +1,4 @@
-"""Who decides what is tried next, and what is stopped early: Optuna and ASHA, told the truth.
+"""Who decides what is tried next: Optuna, told the truth.
 
 Ray's own ``OptunaSearch`` marks a trial that the scheduler stopped as complete with a value of few epochs, leaves one
 that ended with NaN running for ever, and forgets on a restore what it knew. Here
@@ -7,38 +7,53 @@ that ended with NaN running for ever, and forgets on a restore what it knew. Her
 - the study is a journal on disk under the run's name, written before anything else, so ``optuna-dashboard`` shows it
   live and a killed search finds in it all it knew; nothing else is saved or restored;
 - what is asked next depends on the seed and the study alone, so a restored search goes on as if undisturbed;
-- a trial that was asked for but lost with a killed driver is handed out again, and none stays running for ever.
+- a trial that was asked for but lost with a killed driver is handed out again, and none stays running for ever;
+- Optuna knows every objective and by how much a constraint is broken. With several objectives it neither takes the
+  values of single epochs (``Trial.report`` refuses) nor ranks what was stopped: such a trial is PRUNED without values,
+  counts as a bad one, and keeps the first objective's epochs as a note for the scheduler;
+- a configuration that breaks a constraint before it is trained is PRUNED without values, and infeasible;
+- where a finite space is nearly used up, what is left is drawn instead of what was tried, until nothing is left.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
-from htt.errors import StorageError, storage_errors
+from htt.training.metric_table import METRICS
+from tune import notes
 from tune.codes import Code
+from tune.constraints import Constraint, excesses
+from tune.coverage import Coverage
+from tune.notes import (
+    EARLIER,
+    EPOCHS,
+    INTERRUPTED,
+    REPEATS,
+    TUNE_ID,
+    epochs_of,
+    open_journal,
+    plain_epochs,
+    repeated,
+    sampler,
+)
+from tune.results import Trial as Row
 from tune.samples import EPOCH
 from tune.space import Space
 
-STARTUP_TRIALS = 8
-"""Trials drawn at random before TPE has something to learn from."""
-TUNE_ID = "trial"
-"""The study's note of which of the run's trials an Optuna trial is."""
-INTERRUPTED = "interrupted"
-"""The study's note that a trial was cut short from outside, and may be gone on with."""
+PATIENCE = 3
+"""Repeats in a row after which what is left of a finite space is drawn."""
 
 
 class Searcher(OptunaSearch):
@@ -50,12 +65,13 @@ class Searcher(OptunaSearch):
         journal: Path,
         *,
         study: str,
-        metric: str,
-        mode: str,
+        objectives: Sequence[str],
         epochs: int,
+        constraints: Sequence[Constraint] = (),
         algorithm: str = "tpe",
         seed: int = 0,
         first: Sequence[Mapping[str, Value]] = (),
+        earlier: Sequence[Row] = (),
     ) -> None:
         """Open the study, or go on with it.
 
@@ -63,23 +79,32 @@ class Searcher(OptunaSearch):
             space: what to sample from.
             journal: the study's file.
             study: its name; unique to the run.
-            metric: what to select by.
-            mode: "min" or "max".
+            objectives: metrics to make good; the first is what Tune and its scheduler watch.
             epochs: of a trial that nobody stops; one with fewer was pruned.
+            constraints: that a trial must keep.
             algorithm: "tpe" or "random".
             seed: determines what is asked, given the study.
             first: samples to try first, once.
+            earlier: finished trials of other runs, with values of this space, that a new study begins with.
         """
         self.codes = {path: Code(domain) for path, domain in space.domains.items()}
-        self.algorithm, self.seed, self.epochs, self.watched = algorithm, seed, epochs, metric
+        self.objectives, self.watched, self.constraints = objectives, objectives[0], constraints
+        self.algorithm, self.seed, self.epochs = algorithm, seed, epochs
+        self.coverage = Coverage(self.codes, INTERRUPTED)
+        self.used_up = False
         self.orphans: list[FrozenTrial] = []
-        distributions = {path: code.distribution for path, code in self.codes.items()}
+        self._distributions = {path: code.distribution for path, code in self.codes.items()}
         storage = open_journal(journal)
-        super().__init__(distributions, metric, mode, study_name=study, storage=storage, sampler=self._at(0))
+        mode = METRICS[self.watched].mode
+        super().__init__(
+            self._distributions, self.watched, mode, study_name=study, storage=storage, sampler=self._at(0)
+        )
         known = self.study.get_trials(deepcopy=False)
         if not known:
+            for row in earlier:
+                self.study.add_trial(self._finished(row))
             for sample in first:
-                self.study.enqueue_trial({path: self.codes[path].encode(sample[path]) for path in sample})
+                self.study.enqueue_trial(self._encoded(sample))
         self._recall(known)
 
     @property
@@ -87,9 +112,23 @@ class Searcher(OptunaSearch):
         """The study itself."""
         return cast("optuna.Study", self._ot_study)
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next sample, as the part of a trial's Tune configuration called ``values``."""
+    def _setup_study(self, mode: Any) -> None:  # noqa: ARG002 - Tune knows of one objective
+        """Called by Ray when it sets up its searcher."""
+        self._ot_study: Any = optuna.create_study(
+            storage=self._storage,
+            sampler=self._sampler,
+            pruner=NopPruner(),
+            study_name=self._study_name,
+            load_if_exists=True,
+            directions=["maximize" if METRICS[name].higher_is_better else "minimize" for name in self.objectives],
+        )
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next sample, as the part of a trial's Tune configuration called ``values``; "FINISHED" where none is."""
         trial = self._ot_trials.get(trial_id) or self._ask()
+        if trial is None:
+            self.used_up = True
+            return self.FINISHED
         self._ot_trials[trial_id] = trial
         trial.set_user_attr(TUNE_ID, trial_id)
         return {"values": {path: self.codes[path].decode(value) for path, value in trial.params.items()}}
@@ -104,17 +143,23 @@ class Searcher(OptunaSearch):
         """Tell Optuna what became of a trial."""
         if trial_id not in self._ot_trials or trial_id in self._completed_trials:
             return
-        trial, value = self._ot_trials[trial_id], (result or {}).get(self.watched)
+        trial, found = self._ot_trials[trial_id], result or {}
+        values, epoch = [found.get(name) for name in self.objectives], int(found.get(EPOCH, 0))
         self._completed_trials.add(trial_id)
-        if error or not _finite(value):
+        known = excesses(self.constraints, found)
+        refused = epoch == 0 and any(excess > 0 for excess in known.values())
+        if error or not (refused or all(map(_finite, values))):
             self._tell(trial, TrialState.FAIL)
             return
-        epoch = int((result or {}).get(EPOCH, 0))
-        self._note(trial, float(value), epoch)
+        for name, excess in (known if refused else excesses(self.constraints, found, missing=1.0)).items():
+            if name not in self._frozen(trial).constraints:
+                trial.set_constraint(name, excess)
+        if not refused:
+            self._note(trial, float(found[self.watched]), epoch)
         if epoch < self.epochs:
             self._tell(trial, TrialState.PRUNED)
         else:
-            self._tell(trial, TrialState.COMPLETE, float(value))
+            self._tell(trial, TrialState.COMPLETE, [float(found[name]) for name in self.objectives])
 
     def keep_only(self, trials: Mapping[str, Mapping[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
         """Square the study with the trials that a restored run still knows, and goes on with.
@@ -142,11 +187,13 @@ class Searcher(OptunaSearch):
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = Trial(self.study, frozen._trial_id)
             trial.set_user_attr(INTERRUPTED, True)
-            self._tell(trial, TrialState.PRUNED if frozen.intermediate_values else TrialState.FAIL)
+            self._tell(trial, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
 
     def number(self, trial_id: str) -> int:
-        """1 for the first trial that was asked for."""
-        return int(self._ot_trials[trial_id].number) + 1 if trial_id in self._ot_trials else 0
+        """1 for the first trial that was asked for; those of earlier runs do not count."""
+        if trial_id not in self._ot_trials:
+            return 0
+        return int(self._ot_trials[trial_id].number) + 1 - self._earlier
 
     def save(self, checkpoint_path: str) -> None:
         """Write next to nothing: the journal has it all."""
@@ -155,23 +202,50 @@ class Searcher(OptunaSearch):
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing: the journal has it all, and was read when the searcher was made."""
 
-    def _ask(self) -> Trial:
+    def _ask(self) -> Trial | None:
+        """The next trial; none where the space is used up."""
         if self.orphans:
             return Trial(self.study, self.orphans.pop(0)._trial_id)
-        self.study.sampler = self._at(len(self.study.get_trials(deepcopy=False)))
-        return self.study.ask({path: code.distribution for path, code in self.codes.items()})
+        known = self.study.get_trials(deepcopy=False)
+        self.study.sampler = self._at(len(known))
+        if self.coverage.size is None:
+            return self.study.ask(self._distributions)
+        tried = self.coverage.tried(known)
+        waiting = any(trial.state == TrialState.WAITING for trial in known)
+        if not waiting and len(tried) >= self.coverage.size:
+            return None
+        if not waiting and repeated(known) >= PATIENCE:
+            left = self.coverage.untried(tried, self._seed_of(len(known)))
+            if left is not None:
+                self.study.enqueue_trial(left)
+        trial = self.study.ask(self._distributions)
+        if self.coverage.key(trial.params) in tried:
+            trial.set_user_attr(REPEATS, True)
+        return trial
+
+    def _encoded(self, sample: Mapping[str, Value]) -> dict[str, Any]:
+        return {path: self.codes[path].encode(sample[path]) for path in sample}
+
+    def _finished(self, row: Row) -> FrozenTrial:
+        """A finished trial of another run, as the study would have it of this one."""
+        return notes.finished(
+            row,
+            params=self._encoded(row.values),
+            distributions=self._distributions,
+            objectives=self.objectives,
+            epochs=self.epochs,
+            constraints=excesses(self.constraints, row.metrics, missing=1.0),
+        )
 
     def _at(self, number: int) -> BaseSampler:
         """The sampler of the trial with this number: a stream of its own, whatever happened before."""
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        if self.algorithm == "random":
-            return RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # Running trials count as bad ones, so that trials side by side are not all the same.
-            return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+        return sampler(self.algorithm, self._seed_of(number))
+
+    def _seed_of(self, number: int) -> int:
+        return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
     def _recall(self, trials: Sequence[FrozenTrial]) -> None:
+        self._earlier = sum(EARLIER in each.user_attrs for each in self.study.get_trials(deepcopy=False))
         for frozen in trials:
             trial_id = frozen.user_attrs.get(TUNE_ID)
             if frozen.state == TrialState.WAITING:
@@ -189,7 +263,10 @@ class Searcher(OptunaSearch):
             state=TrialState.RUNNING,
             params=frozen.params,
             distributions=frozen.distributions,
-            user_attrs={TUNE_ID: trial_id},
+            user_attrs={
+                TUNE_ID: trial_id,
+                **{name: note for name, note in frozen.user_attrs.items() if name == EPOCHS},
+            },
             intermediate_values=frozen.intermediate_values,
         )
         self.study.add_trial(again)
@@ -201,55 +278,18 @@ class Searcher(OptunaSearch):
         return self.study.get_trials(deepcopy=False)[trial.number]
 
     def _note(self, trial: Trial, value: float, epoch: int) -> None:
-        if epoch not in self._frozen(trial).intermediate_values:
+        known = epochs_of(self._frozen(trial))
+        if epoch in known:
+            return
+        if len(self.objectives) == 1:
             trial.report(value, epoch)
+        else:
+            trial.set_user_attr(EPOCHS, plain_epochs({**known, epoch: value}))
 
-    def _tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
+    def _tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.study.tell(trial, value, state=state)
-
-
-class Asha(ASHAScheduler):
-    """Successive halving that a restored search can be told the past of."""
-
-    def recall(self, trials: Iterable[FrozenTrial], sign: float) -> None:
-        """Fill the rungs from the epochs the study knows."""
-        for frozen in trials:
-            past = _Past(frozen.user_attrs.get(TUNE_ID, f"optuna-{frozen.number}"))
-            for epoch, value in sorted(frozen.intermediate_values.items()):
-                self._brackets[0].on_result(cast("Any", past), epoch, sign * value)
-
-
-class _Past:
-    """As much of a trial as a rung looks at."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-
-
-def scheduler(name: str, *, mode: str, epochs: int, searcher: Searcher | None = None) -> TrialScheduler:
-    """ASHA over epochs, or nobody: {"asha", "none"}; Tune tells it the metric."""
-    if name == "none" or epochs < 2:
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    asha = Asha(EPOCH, max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=2, stop_last_trials=True)
-    if searcher is not None:
-        asha.recall(searcher.study.get_trials(deepcopy=False), 1.0 if mode == "max" else -1.0)
-    return asha
-
-
-def open_journal(path: Path) -> JournalStorage:
-    """The storage in a journal file.
-
-    Raises:
-        StorageError: the file cannot be written, or is damaged.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with storage_errors(path):
-            return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError) as error:
-        raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
+            self.study.tell(trial, values, state=state)
 
 
 def _finite(value: Any) -> TypeGuard[float]:

@@ -1,9 +1,13 @@
-"""The best configuration of a finished run, as a table and as a file. Needs neither Ray nor a GPU.
+"""The best configuration of a finished run, as a table and as a file; and what it gives with fresh seeds.
 
 ::
 
     python tune/best.py search-quick-20260101-120000
     python tune/best.py RUN --metric action_accuracy --top 5 --out action.yaml
+    python tune/best.py RUN --retrain-seeds 5              # final trainings: mean and interval, on validation and test
+    python tune/best.py RUN --retrain-seeds 5 --gpus-per-worker 1 --set train.epochs=45 --name longer
+
+Without ``--retrain-seeds`` it needs neither Ray nor a GPU. The same command goes on with what was stopped.
 """
 
 from __future__ import annotations
@@ -14,14 +18,20 @@ from pathlib import Path
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from htt import console
+from htt.config import parse_set
 from htt.errors import ConfigError, RunError
-from tune import report, results, table
+from htt.registry import check_plugins
+from tune import question, report, results, retrained, table
+from tune.results import RunFolder, Trial
+from tune.retrained import Retrained
+from tune.storage import Storage, locate
 
 
 @dataclass
@@ -36,13 +46,34 @@ class Options(console.Options):
     """What to select by; none: what the search selected by."""
     out: Path | None = None
     """Where to write the configuration; none: the run's best.yaml, or best-<metric>.yaml for another metric."""
+    retrain_seeds: int | None = None
+    """Train the best configuration to the end with so many seeds that the run has not used; none: do not train."""
+    set: console.Assignments = field(default_factory=list)
+    """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
+    workers: int = 1
+    """Processes of each training, over all machines."""
+    cpus_per_worker: float = 1.0
+    """Cores of each worker, and its threads."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each worker."""
+    max_concurrent: int | None = None
+    """Trainings at once; none: as many as fit on the machines."""
+    name: str | None = None
+    """Name of the trainings' folder inside the run's; none: retrain, or retrain-<metric>."""
+    storage: str | None = None
+    """Folder or URI (s3://, gs://) of the runs, as the search had it; none: runs."""
+    address: str | None = None
+    """A Ray cluster to join ("auto" or host:port); none: this machine."""
+
+
+OF_RETRAINING = ("set", "workers", "cpus_per_worker", "gpus_per_worker", "max_concurrent", "name", "address")
+"""Options that say nothing without ``--retrain-seeds``."""
 
 
 def main(options: Options) -> None:
-    """Show the table and write the file."""
-    if options.top < 1:
-        raise ConfigError(f"--top must be 1 or more; got {options.top}.")
-    folder = results.find(options.run)
+    """Show the table, write the file, and train again if that is asked for."""
+    check_options(options)
+    folder = locate(options.run, options.storage)
     asked, trials = folder.asked(), folder.trials()
     metric = options.metric or asked.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
@@ -50,12 +81,65 @@ def main(options: Options) -> None:
     order = results.ranked(trials, metric)
     if not order:
         raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")
+    again = retraining_of(options, folder, order[0], metric) if options.retrain_seeds is not None else None
     table.show(trials, metric, options.top)
     chosen = folder.best if metric == asked.metric else folder.path / f"best-{metric}.yaml"
     out = options.out or chosen
     results.write_text(out, results.best_text(asked, order[0], metric, len(trials)))
-    console.out.print(f"\nBest configuration  {report.shown(out)}\n\nNext:")
+    console.out.print(f"\nBest configuration  {report.shown(out)}")
+    if again:
+        retrain(options, *again)
+        return
+    console.out.print("\nNext:")
     console.out.print(f"  python cluster/launch.py --config {report.shown(out)}", markup=False)
+    console.out.print(f"  python tune/best.py {report.shown(folder.path)} --retrain-seeds 5", markup=False)
+
+
+def check_options(options: Options) -> None:
+    """Raise a ``ConfigError`` for an option that cannot be, or that would be ignored."""
+    if options.top < 1:
+        raise ConfigError(f"--top must be 1 or more; got {options.top}.")
+    usual = Options(run="")
+    given = [name for name in OF_RETRAINING if getattr(options, name) != getattr(usual, name)]
+    if given and options.retrain_seeds is None:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"{named} say how to train again; add --retrain-seeds 5, or leave them out.")
+    question.check_run(question.Run(name=options.name, max_concurrent=options.max_concurrent))
+
+
+def retraining_of(options: Options, folder: RunFolder, trial: Trial, metric: str) -> tuple[Retrained, Storage]:
+    """What is to be trained again, and where it is kept."""
+    asked = folder.asked()
+    uri = options.storage or asked.storage
+    name = options.name or retrained.usual_name(asked, metric)
+    place = Storage(name, folder.path, f"{uri.rstrip('/')}/{asked.name}" if "://" in uri else None)
+    retrained.fetch(place)
+    again = retrained.ask(
+        folder,
+        trial,
+        metric,
+        int(options.retrain_seeds or 0),
+        name=name,
+        assignments=parse_set(options.set),
+        command=shlex.join(["python", *sys.argv]),
+    )
+    check_plugins(again.config)
+    return again, place
+
+
+def retrain(options: Options, again: Retrained, place: Storage) -> None:
+    """Train with fresh seeds, and say what they gave."""
+    from cluster.final import Workers  # here: the rest needs neither Ray nor torch
+    from tune import retrain_screen, retraining
+
+    workers = Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
+    try:
+        found = retraining.run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
+    except KeyboardInterrupt:
+        console.err.print("Stopped. The same command goes on; a seed that is done is not trained again.")
+        raise
+    retrain_screen.show(found)
+    retraining.check_all(found)
 
 
 if __name__ == "__main__":

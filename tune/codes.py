@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -17,6 +18,15 @@ class Code:
     def __init__(self, domain: Domain) -> None:
         self.plain = {self.encode(value): value for value in domain.values} if isinstance(domain, Choice) else None
         self.distribution = self._distribution(domain)
+
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """All values, as ``encode`` gives them; none where there is no end of them."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.distribution.choices)
+        if isinstance(self.distribution, IntDistribution):
+            return range(self.distribution.low, self.distribution.high + 1, self.distribution.step)
+        return None
 
     def encode(self, value: Value) -> Any:
         """A list as JSON text; all else as it is."""

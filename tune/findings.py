@@ -134,8 +134,15 @@ def findings(done: Done) -> list[Finding]:
     return [_finding(done, metric) for metric in done.study.metrics]
 
 
-def _finding(done: Done, metric: str) -> Finding:
+def tables(done: Done, metric: str) -> tuple[dict[str, np.ndarray], int]:
+    """{variant: [s c]}, and how many clips: those that all trainings know; [s] where clips are not known.
 
+    A row of NaN is a training that is not complete.
+    """
+    return _tables(done, {name: _values(done, name, metric) for name in done.order}, metric)
+
+
+def _finding(done: Done, metric: str) -> Finding:
     values = {name: _values(done, name, metric) for name in done.order}
     tables, clips = _tables(done, values, metric)
     reference = done.study.reference
@@ -200,16 +207,19 @@ def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
 
 
 def _curves(done: Done, metric: str) -> dict[str, list[Sequence[float]]]:
-    """Of the metric that the run recorded epoch by epoch; none for the others."""
-    if metric != done.asked.metric:
-        return {}
+    """{variant: the metric epoch by epoch, of each seed}, where the run recorded it."""
     found = {}
     for name in done.order:
-        trials = [done.complete(name, seed) for seed in done.seeds]
-        curves = [trial.curve for trial in trials if trial is not None and len(trial.curve)]
+        trials = [trial for seed in done.seeds if (trial := done.complete(name, seed)) is not None]
+        curves = [curve for trial in trials if len(curve := _curve(done, trial, metric))]
         if curves:
             found[name] = curves
     return found
+
+
+def _curve(done: Done, trial: Trial, metric: str) -> Sequence[float]:
+    """Of every metric of the study; a run of an older version recorded the first alone."""
+    return trial.curves.get(metric) or (trial.curve if metric == done.asked.metric else ())
 
 
 def _clips(folder: RunFolder, trial: Trial) -> pl.DataFrame | None:

@@ -1,21 +1,30 @@
-"""The Pareto front: the trials of which none is beaten in every objective by another."""
+"""The Pareto front: the trials of which none is beaten in every objective by another; and how one is picked from it.
+
+Rules
+    knee                  the nearest to the ideal point: each objective is measured from its best value on the front,
+                          in units of its range there, and distances are Euclidean
+    first                 the best in the first objective
+    NAME<=NUMBER, or >=   the best in the first objective of those on the front that keep this bound
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+from htt.errors import ConfigError, did_you_mean
 from htt.training.metric_table import METRICS
-from tune.results import Asked, Trial, value
+from tune import constraints
+from tune.results import Asked, Trial, is_usable, ranked, value
 
 PAIR = ("hand_error_mm", "action_accuracy")
 """The two ends of the model: shown against each other where a search had one objective."""
+KNEE, FIRST = "knee", "first"
 
 
 def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
     """What the search was to make good; for a search with one objective, both ends of the model, where recorded."""
-    several = [name for name in getattr(asked, "objectives", ()) if name in METRICS]
-    names = several if len(several) > 1 else list(PAIR)
+    names = asked.objectives or PAIR
     known = [name for name in names if any(name in trial.metrics for trial in trials)]
     return known if len(known) > 1 else []
 
@@ -23,7 +32,7 @@ def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
 def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     """The trials that no other one beats: as good in all metrics and better in one; in the order of the first metric.
 
-    Failed trials and those that lack a metric are left out.
+    Trials that failed, break a constraint or lack a metric are left out.
     """
     usable = judged(trials, metrics)
     points = [_signed(trial, metrics) for trial in usable]
@@ -34,12 +43,65 @@ def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
 
 
 def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
-    """The trials that did not fail and have all metrics."""
+    """The trials that may be chosen and have all metrics."""
     return [
-        trial
-        for trial in trials
-        if trial.state != "failed" and all(math.isfinite(value(trial, metric)) for metric in metrics)
+        trial for trial in trials if is_usable(trial) and all(math.isfinite(value(trial, metric)) for metric in metrics)
     ]
+
+
+def chosen(asked: Asked, trials: Sequence[Trial]) -> Trial | None:
+    """The best trial of a search: picked from the front where it had several objectives, else the best by its metric.
+
+    None where no trial may be chosen.
+    """
+    if asked.objectives:
+        return pick(front(trials, asked.objectives), asked.objectives, asked.pick)
+    return next(iter(ranked(trials, asked.metric)), None)
+
+
+def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | None:
+    """One trial of a front; none where it is empty, or nothing on it keeps the rule's bound.
+
+    Args:
+        best: the front.
+        metrics: the objectives.
+        rule: see above.
+    """
+    if rule == KNEE:
+        return min(best, key=lambda trial: (_distance(trial, best, metrics), trial.number), default=None)
+    bounds = () if rule == FIRST else constraints.parse([rule], "--pick")
+    kept = [trial for trial in best if not constraints.broken(bounds, trial.metrics)]
+    return next(iter(ranked(kept, metrics[0])), None)
+
+
+def check_rule(rule: str) -> None:
+    """Raise a ``ConfigError`` unless ``rule`` is one."""
+    if "=" in rule:
+        constraints.parse([rule], "--pick")
+    elif rule not in (KNEE, FIRST):
+        raise ConfigError(
+            f"--pick must be {KNEE}, {FIRST} or a bound such as 'latency_ms<=30'; got '{rule}'."
+            f"{did_you_mean(rule, (KNEE, FIRST))}"
+        )
+
+
+def words(rule: str, metrics: Sequence[str]) -> str:
+    """A rule as a sentence's end: "the nearest to the ideal point ..."."""
+    if rule == KNEE:
+        return "the nearest to the ideal point, each objective in units of its range on the front (knee)"
+    if rule == FIRST:
+        return f"the best {metrics[0]} on the front (first)"
+    return f"the best {metrics[0]} on the front with {rule}"
+
+
+def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> float:
+    """To the ideal point."""
+    total = 0.0
+    for place in range(len(metrics)):
+        column = [_signed(each, metrics)[place] for each in best]
+        low, high = min(column), max(column)
+        total += ((_signed(trial, metrics)[place] - low) / (high - low)) ** 2 if high > low else 0.0
+    return math.sqrt(total)
 
 
 def _signed(trial: Trial, metrics: Sequence[str]) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from htt.config import Config, Value, override
@@ -68,6 +68,8 @@ class Plan:
     """The trainings another run has, and this one not."""
     seconds: Mapping[str, float]
     """{variant: a training takes}, where one like it has ended."""
+    guessed: Mapping[str, float] = field(default_factory=dict)
+    """{variant: a training takes}, where none has ended, by a few timed steps; empty unless ``timed``."""
 
     @property
     def study(self) -> Study:
@@ -78,6 +80,11 @@ class Plan:
     def left(self) -> list[Pair]:
         """What is to be trained."""
         return [pair for pair in self.pairs if not self.has(pair) and pair.key not in self.shared]
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The variants of which something is to be trained."""
+        return {pair.variant for pair in self.left}
 
     def has(self, pair: Pair) -> bool:
         """Whether the run has it, complete."""
@@ -92,11 +99,12 @@ class Plan:
 
     @property
     def expected_s(self) -> float | None:
-        """How long the rest takes on this machine, s; none: no training like these has ended yet."""
-        if not self.seconds:
+        """How long the rest takes on this machine, s; none: no training like these has ended yet, or was timed."""
+        known = {**self.guessed, **self.seconds}
+        if not known:
             return None
-        usual = sum(self.seconds.values()) / len(self.seconds)
-        return sum(self.seconds.get(pair.variant, usual) for pair in self.left) / self.at_once
+        usual = sum(known.values()) / len(known)
+        return sum(known.get(pair.variant, usual) for pair in self.left) / self.at_once
 
 
 def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
@@ -135,6 +143,25 @@ def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
         shared=shared,
         seconds={name: each for name, each in seconds.items() if each is not None},
     )
+
+
+def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
+    """The plan with a guess of how long the variants take of which no training has ended.
+
+    Args:
+        plan: as it is.
+        steps: of each such variant, to time in this process; its data are made ready first.
+        tell: called with each variant before it is timed.
+    """
+    from tune.timing import training_seconds
+
+    wanted = [name for name in plan.study.variants if name not in plan.seconds and name in plan.unfinished]
+    guessed = {}
+    for name in wanted:
+        tell(name)
+        config = plan.study.config(plan.base, name, plan.study.seeds[0])
+        guessed[name] = training_seconds(config, steps, threads=max(1, int(plan.ablation.cpus_per_worker)))
+    return replace(plan, guessed=guessed)
 
 
 def pairs(study: Study) -> list[Pair]:

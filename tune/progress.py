@@ -73,6 +73,8 @@ class Display:
         best = search.best() if self._best else None
         trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else describe(trial.values)
         line = f"{words}  {trying}" + ("  best so far" if best and best.id == trial.id else "")
+        line += f"  as {trial.taken_from}" if trial.taken_from else ""
+        line += f"  breaks: {trial.breaks}" if trial.breaks else ""
         line += f"\n           {trial.error}" if trial.error else ""
         if self.live:
             self.ended = [*self.ended, line][-ENDED_SHOWN:]

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from htt.config import Config, Value
 from htt.console import clock
 from htt.errors import ConfigError, RunError, did_you_mean
+from tune import front
+from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
 from tune.space import Space
 from tune.storage import Storage
@@ -62,8 +64,23 @@ class Search(Run):
     """Of the search, from when the data are ready."""
     seed: int = 0
     metric: str = METRIC
+    """Selected by, and watched by the scheduler."""
+    objectives: Sequence[str] = ()
+    """All that is to be made good, ``metric`` first, where there are several; else none."""
+    constraints: Sequence[Constraint] = ()
+    pick: str = front.KNEE
+    """The rule by which one trial is picked from the front of several objectives."""
+    warm_start: Sequence[str] = ()
+    """Runs whose trials it begins with."""
+    points: Sequence[str] = ()
+    """To try first, as ``tune.beginnings.points`` reads them."""
     algorithm: str = "tpe"
     scheduler: str = "asha"
+
+    @property
+    def goals(self) -> Sequence[str]:
+        """What Optuna is told: the objectives, or the metric alone."""
+        return self.objectives or [self.metric]
 
 
 def parse_budget(text: str) -> float:
@@ -83,13 +100,23 @@ def parse_budget(text: str) -> float:
 
 def check_options(search: Search) -> None:
     """Raise a ``ConfigError`` for an option that cannot be."""
-    check_metric(search.metric)
+    for name in search.goals:
+        check_metric(name)
+    check_objectives(search.objectives)
+    front.check_rule(search.pick)
     check_name("--algorithm", search.algorithm, ALGORITHMS)
     check_name("--scheduler", search.scheduler, SCHEDULERS)
     _check_positive("--trials", search.trials)
     if search.seed < 0:
         raise ConfigError(f"--seed must be 0 or more; got {search.seed}.")
     check_run(search)
+
+
+def check_objectives(names: Sequence[str]) -> None:
+    """Raise a ``ConfigError`` for an objective that is named twice."""
+    twice = list(dict.fromkeys(name for name in names if list(names).count(name) > 1))
+    if twice:
+        raise ConfigError(f"--objective names each metric once; got {', '.join(twice)} twice.")
 
 
 def check_run(run: Run) -> None:
@@ -126,6 +153,8 @@ def check_same_question(asked: Asked, search: Search, space: Space, base: Config
             (f"the space {asked.space}", domains == dict(asked.domains)),
             ("the base configuration", asked.config().fingerprint() == base.fingerprint()),
             (f"the metric {asked.metric}", asked.metric == search.metric),
+            ("the objectives", list(asked.objectives) == list(search.objectives)),
+            ("the constraints", list(asked.constraints) == [str(each) for each in search.constraints]),
         )
         if not same
     ]
@@ -156,6 +185,9 @@ def resumed(asked: Asked, search: Search) -> Search:
         space=asked.space,
         assignments=dict(asked.assignments),
         metric=asked.metric,
+        objectives=tuple(asked.objectives),
+        constraints=parse(asked.constraints),
+        pick=asked.pick,
         seed=asked.seed,
         algorithm=asked.algorithm,
         scheduler=asked.scheduler,
@@ -174,13 +206,18 @@ def located(run: RunT, folder: RunFolder, asked: Asked) -> RunT:
     return replace(run, runs=folder.path.parent, storage=None, name=folder.name)
 
 
-def record(search: Search, space: Space, base: Config, name: str) -> Asked:
+def record(search: Search, space: Space, base: Config, name: str, points: Sequence[Mapping[str, Value]] = ()) -> Asked:
     """The question, complete enough to ask it again."""
     return Asked(
         **record_of(search, base, name),
         space=search.space,
         domains={path: str(domain) for path, domain in space.domains.items()},
         metric=search.metric,
+        objectives=list(search.objectives),
+        constraints=[str(each) for each in search.constraints],
+        pick=search.pick,
+        warm_start=list(search.warm_start),
+        points=list(points),
         seed=search.seed,
         trials=search.trials or 0,
         time_budget_s=search.time_budget_s,

@@ -6,10 +6,10 @@ A killed driver loses nothing that was finished: ``trials.parquet`` is written b
 from __future__ import annotations
 
 import math
-import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray.tune
@@ -18,7 +18,9 @@ from ray.tune.experiment import Trial as TuneTrial
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import StorageError
-from htt.training.metric_table import METRICS
+from tune import told
+from tune.constraints import broken
+from tune.known import Known
 from tune.results import RunFolder, Trial, ranked
 from tune.samples import EPOCH, Chooser, Samples
 from tune.storage import Storage
@@ -26,10 +28,8 @@ from tune.trial import ERROR
 
 HOPELESS = 3
 """Trials that fail in a row, before any has given a number, after which a search gives up."""
-
-
-NAMED = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\w*: .")
-"""A line of a traceback that names an error."""
+STUBBORN = 100
+"""Configurations in a row that the constraints refuse, after which a search gives up."""
 
 
 class Recorder(ray.tune.Callback):
@@ -46,6 +46,7 @@ class Recorder(ray.tune.Callback):
         metric: str,
         metrics: Sequence[str] = (),
         time_budget_s: float | None,
+        known: Known | None = None,
         keep: Callable[[str], None] | None = None,
         tick: Callable[[Recorder], None],
         ended: Callable[[Recorder, Trial], None],
@@ -61,6 +62,7 @@ class Recorder(ray.tune.Callback):
             metric: selected by.
             metrics: of which all epochs are written down, beside that one.
             time_budget_s: after which the search ends; none: never.
+            known: of what needs no training; none: all is trained.
             keep: called with each trial that is complete, before it is written down, to keep more of it.
             tick: called several times a second.
             ended: called with each trial that ends.
@@ -68,7 +70,8 @@ class Recorder(ray.tune.Callback):
         self.folder, self.storage, self.base = folder, storage, base
         self.searcher, self.samples = searcher, samples
         self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
-        self.tick, self.ended, self.keep = tick, ended, keep
+        self.tick, self.ended, self.keep, self.known = tick, ended, keep, known
+        samples.settle = self.settle
         self.done = {trial.id: trial for trial in folder.trials()}
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
@@ -108,8 +111,27 @@ class Recorder(ray.tune.Callback):
         """End the search: Tune saves its state and leaves running trials to a later resume."""
         if self.stop_reason is None:
             self.stop_reason = reason
+            self.samples.end()
             if self._old_handlers:  # Tune listens
                 signal.raise_signal(signal.SIGUSR1)
+
+    def settle(self, trial_id: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Write down a trial that needs no training; gives its result, or none where it must be trained."""
+        answer = self.known.answer(values, self.folder.name) if self.known else None
+        if answer is None:
+            return None
+        at, number = self.before_s + self.elapsed_s, self.searcher.number(trial_id)
+        settled = replace(answer, id=trial_id, number=number, finished_s=at)
+        self._put(settled)
+        self._write(settled)
+        self.ended(self, settled)
+        newest = sorted(self.done.values(), key=lambda trial: trial.number)[-STUBBORN:]
+        if len(newest) == STUBBORN and all(trial.state == "refused" for trial in newest):
+            self.stop("constraints")
+        if self.left_s <= 0:
+            self.stop("time budget")
+        self.samples.crowded = bool(self.live)
+        return {**settled.metrics, EPOCH: settled.epochs}
 
     # What Tune calls
 
@@ -153,7 +175,7 @@ class Recorder(ray.tune.Callback):
     ) -> None:
         """A trial finished an epoch."""
         if ERROR not in result and "epoch" in result:
-            self.history.setdefault(trial.trial_id, {})[int(result["epoch"])] = _numbers(result)
+            self.history.setdefault(trial.trial_id, {})[int(result["epoch"])] = told.numbers(result)
 
     def on_trial_complete(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
         """A trial trained to its end, or was stopped by the scheduler."""
@@ -161,7 +183,7 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_error(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
         """A trial crashed for the last time."""
-        self._end(trial, _sentence(trial))
+        self._end(trial, told.sentence(trial))
 
     def interrupted(self) -> None:
         """Write down what the trials reached that were cut short."""
@@ -179,14 +201,17 @@ class Recorder(ray.tune.Callback):
         self._squared = True
         known = {trial.trial_id: trial.config for trial in trials}
         written = {trial.id: trial for trial in self.done.values() if trial.state != "stopped"}
-        results = {name: {**trial.metrics, EPOCH: trial.epochs} for name, trial in written.items()}
+        results = {
+            name: {} if trial.state == "failed" else {**trial.metrics, EPOCH: trial.epochs}
+            for name, trial in written.items()
+        }
         self.searcher.keep_only(known, results)
         self.samples.go_on_from(len(known.keys() | written.keys()))
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
-                self._end(trial, _sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
+                self._end(trial, told.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
 
     def _end(self, trial: TuneTrial, error: str | None, state: str | None = None, quiet: bool = False) -> None:
         self.live.pop(trial.trial_id, None)
@@ -195,6 +220,8 @@ class Recorder(ray.tune.Callback):
             return
         ended = self._trial(trial, error, state)
         self._put(ended)
+        if self.known:
+            self.known.learn(ended)
         self._write(ended)
         if not quiet:
             self.ended(self, ended)
@@ -228,13 +255,14 @@ class Recorder(ray.tune.Callback):
             finished_s=self.before_s + self.elapsed_s,
             values=values,
             metrics=last,
-            best=_best(list(epochs.values())),
-            curve=_curve(epochs, self.metric),
-            curves={name: _curve(epochs, name) for name in self.metrics},
+            best=told.best(list(epochs.values())),
+            curve=told.curve(epochs, self.metric),
+            curves={name: told.curve(epochs, name) for name in self.metrics},
             error=error,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data_key(config),
+            breaks=broken(self.known.constraints, last) if self.known and last else None,
         )
 
     def _write(self, ended: Trial) -> None:
@@ -252,30 +280,3 @@ class Recorder(ray.tune.Callback):
         if self.stop_reason is not None:
             raise KeyboardInterrupt
         self.stop("interrupted")
-
-
-def _curve(epochs: Mapping[int, Mapping[str, float]], metric: str) -> tuple[float, ...]:
-    return tuple(epochs[epoch].get(metric, math.nan) for epoch in sorted(epochs))
-
-
-def _numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(result[name]) for name in METRICS if isinstance(result.get(name), int | float)}
-
-
-def _best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The best value of each metric over the epochs."""
-    best: dict[str, float] = {}
-    for name in dict.fromkeys(name for metrics in epochs for name in metrics):
-        values = [metrics[name] for metrics in epochs if name in metrics and math.isfinite(metrics[name])]
-        if values:
-            best[name] = max(values) if METRICS[name].higher_is_better else min(values)
-    return best
-
-
-def _sentence(trial: TuneTrial) -> str:
-    """What a crashed trial ended with: the last line that names an error, or the last line."""
-    error = trial.get_pickled_error() or trial.get_error()
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in f"{type(cause).__name__}: {cause}".splitlines() if line.strip()]
-    named = [line for line in lines if NAMED.match(line)]
-    return (named or lines)[-1]

@@ -4,6 +4,7 @@
 
 =====================  ================================================================================================
 ``asked.yaml``         what was asked: command, space, base configuration, metric, seed, budget, commit, versions
+``earlier.parquet``    of a search with ``--warm-start``: the trials of earlier runs it began with, as rows of its own
 ``trials.parquet``     one row a trial: state, epochs, seconds, each metric (last epoch and best), each searched path
 ``best.yaml``          the best configuration: ``config``, ``changed`` (against the base) and ``found_by``
 ``report.md``          the same for people, with a picture
@@ -40,6 +41,7 @@ __all__ = [
     "best_text",
     "check_metric",
     "find",
+    "is_usable",
     "ranked",
     "value",
     "write_text",
@@ -71,6 +73,16 @@ class Asked:
     started: str
     commit: str
     versions: Mapping[str, str]
+    objectives: Sequence[str] = field(default_factory=list)
+    """Of a search with several, ``metric`` first; else none."""
+    constraints: Sequence[str] = field(default_factory=list)
+    """As ``tune.constraints.parse`` takes them."""
+    pick: str = "knee"
+    """The rule by which one trial is picked from a front: see ``tune.front``."""
+    warm_start: Sequence[str] = field(default_factory=list)
+    """The runs whose trials it began with."""
+    points: Sequence[Mapping[str, Value]] = field(default_factory=list)
+    """Samples that were tried first."""
     kind: str = "search"
     """Or "study"; then space, domains, algorithm and scheduler say nothing."""
     study_name: str = ""
@@ -137,14 +149,17 @@ class RunFolder:
 
     def trials(self) -> list[Trial]:
         """All finished trials in the order they were asked for; none before the first one ended."""
-        path = self.path / "trials.parquet"
-        if not path.exists():
-            return []
-        try:
-            trials = trials_of(pl.read_parquet(path))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
-        return sorted(trials, key=lambda trial: trial.number)
+        return sorted(_read(self.path / "trials.parquet"), key=lambda trial: trial.number)
+
+    def write_earlier(self, trials: Sequence[Trial]) -> None:
+        """Write the trials of earlier runs that a search begins with."""
+        path = self.path / "earlier.parquet"
+        with storage_errors(path), _beside(path) as beside:
+            frame(trials).write_parquet(beside)
+
+    def earlier(self) -> list[Trial]:
+        """The trials of earlier runs that a search began with."""
+        return _read(self.path / "earlier.parquet")
 
 
 def find(name: str, root: Path = Path("runs")) -> RunFolder:
@@ -173,14 +188,19 @@ def check_metric(name: str, known: Sequence[str] | None = None) -> None:
 
 
 def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """The trials that have a finite value of ``metric``, best first, failed ones left out.
+    """The trials that have a finite value of ``metric``, best first; not those that failed or break a constraint.
 
     The value is that of the last epoch: it is the one the kept checkpoint has, the one Optuna was told, and no minimum
     over many noisy epochs. A trial that was stopped early counts with what it reached.
     """
     sign = -1.0 if METRICS[metric].higher_is_better else 1.0
-    usable = [trial for trial in trials if trial.state != "failed" and math.isfinite(value(trial, metric))]
+    usable = [trial for trial in trials if is_usable(trial) and math.isfinite(value(trial, metric))]
     return sorted(usable, key=lambda trial: (sign * value(trial, metric), trial.number))
+
+
+def is_usable(trial: Trial) -> bool:
+    """Whether a trial may be chosen: it did not fail, and keeps all constraints."""
+    return trial.state != "failed" and trial.breaks is None
 
 
 def value(trial: Trial, metric: str) -> float:
@@ -188,8 +208,16 @@ def value(trial: Trial, metric: str) -> float:
     return trial.metrics.get(metric, math.nan)
 
 
-def best_text(asked: Asked, trial: Trial, metric: str, trials: int) -> str:
-    """``best.yaml``: the configuration of a trial, what it changes, and how it was found."""
+def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
+    """``best.yaml``: the configuration of a trial, what it changes, and how it was found.
+
+    Args:
+        asked: the question of its run.
+        trial: the chosen one.
+        metric: it was selected by, first.
+        trials: of the run.
+        rule: by which it was picked from a front, in words.
+    """
     base = asked.config()
     config = override(base, trial.values)
     found_by = {
@@ -204,6 +232,10 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int) -> str:
         "trials": trials,
         "commit": asked.commit,
     }
+    if rule:
+        found_by |= {"rule": rule, "objectives": {name: value(trial, name) for name in asked.objectives}}
+    if asked.constraints:
+        found_by["constraints"] = list(asked.constraints)
     plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
@@ -234,5 +266,16 @@ class _beside:  # noqa: N801 - used as a function
             Path(self.beside).unlink(missing_ok=True)
 
 
+def _read(path: Path) -> list[Trial]:
+    if not path.exists():
+        return []
+    try:
+        return trials_of(pl.read_parquet(path))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
     return dict(value) if isinstance(value, Mapping) else value

@@ -20,11 +20,12 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 import htt.errors
-from cluster import capacity, connect
+from cluster import capacity, connect, preflight
 from htt.config import Config
 from htt.errors import HTTError, TrainingError, UserError
 from htt.training.metric_table import METRICS
 from tune import progress, question
+from tune.known import Known
 from tune.question import Run
 from tune.quiet import quiet
 from tune.recorder import Recorder
@@ -94,6 +95,10 @@ class Work(ABC):
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Who stops trials early."""
 
+    def known(self, folder: RunFolder) -> Known | None:  # noqa: ARG002 - a study looks before it begins
+        """What needs no training; none: all is trained."""
+        return None
+
     def is_done(self, folder: RunFolder) -> bool:  # noqa: ARG002 - a search never is
         """Whether nothing is left to train."""
         return False
@@ -111,11 +116,11 @@ class Outcome:
     best: Trial | None
     """Of a search."""
     stopped: str | None
-    """Why it ended before all trials did: "interrupted", "time budget", or nothing."""
+    """Why it ended before all trials did: "interrupted", "time budget", "used up" (the space), or nothing."""
 
 
 def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
-    """Run all trials; gives where they are, and why it ended early: "interrupted", "time budget", or nothing.
+    """Run all trials; gives where they are, and why it ended early: see ``Outcome.stopped``.
 
     Args:
         work: what is to be run.
@@ -171,6 +176,7 @@ def kind_of(errors: list[str]) -> type[HTTError]:
 def _with_machines(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
     job = _job(work, storage)
     concurrent = capacity.require(job.worker_resources, job.workers)
+    preflight.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
     concurrent = min(concurrent, work.run.max_concurrent or concurrent)
     show.print(work.announce(concurrent))
     for config in work.data:
@@ -196,6 +202,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         metric=work.metric,
         metrics=work.metrics,
         time_budget_s=work.time_budget_s,
+        known=work.known(folder),
         keep=lambda trial_id: work.keep(storage, trial_id),
         tick=display.tick,
         ended=display.on_end,
@@ -209,7 +216,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
             searcher.close()
     if recorder.fault is not None:
         raise recorder.fault
-    return recorder.stop_reason
+    return recorder.stop_reason or ("used up" if samples.used_up else None)
 
 
 def _tune(

@@ -11,8 +11,9 @@ import polars as pl
 
 from htt.config import Value
 
-STATES = ("complete", "pruned", "failed", "stopped")
-"""All epochs trained; stopped by the scheduler; crashed or not finite; cut short by Ctrl-C or the time budget."""
+STATES = ("complete", "pruned", "failed", "stopped", "reused", "refused")
+"""All epochs trained; stopped by the scheduler; crashed or not finite; cut short by Ctrl-C or the time budget; not
+trained, because it had been before (``taken_from``), or because it could not keep the constraints (``breaks``)."""
 
 _FIXED: dict[str, Any] = {
     "id": pl.String,
@@ -30,6 +31,7 @@ _FIXED: dict[str, Any] = {
     "data": pl.String,
     "curves": pl.String,
     "taken_from": pl.String,
+    "breaks": pl.String,
 }
 
 
@@ -68,6 +70,8 @@ class Trial:
     """Equal for equal data; see ``htt.data.prepare.data_key``."""
     taken_from: str | None = None
     """The run that trained it, where this one found it done: "run/trial (commit)"."""
+    breaks: str | None = None
+    """The constraints it breaks, in words; none: it keeps all. One that breaks some is never the best."""
 
     @property
     def pair(self) -> tuple[str, int] | None:

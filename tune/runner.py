@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,16 @@ from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from htt import console
-from tune import question, report, road
-from tune.algorithms import Searcher, scheduler
+from htt.config import Config, Value
+from htt.errors import RunError
+from tune import beginnings, constraints, front, question, report, road
+from tune.algorithms import Searcher
+from tune.beginnings import Question
+from tune.known import Known
 from tune.question import Search
-from tune.results import Asked, RunFolder, best_text, ranked, write_text
+from tune.results import Asked, RunFolder, Trial, best_text, write_text
 from tune.road import Outcome, Work
+from tune.scheduling import scheduler
 from tune.space import Space
 from tune.storage import Storage
 from tune.trial import Training, project_training
@@ -38,10 +44,25 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     base = space.start(search.assignments)
     space.check(base)
     name = search.name or f"search-{search.space}-{time.strftime('%Y%m%d-%H%M%S')}"
+    points = beginnings.points(search.points, space, base)
+    found = [] if search.resume else _earlier(search, space, base, show)
     limits = search.trials, search.time_budget_s
-    work = Searching(search, name, base, search.metric, *limits, search=search, space=space)
+    work = Searching(
+        search, name, base, search.metric, *limits, search=search, space=space, points=points, earlier=found
+    )
     storage, stopped = road.go(work, training or project_training(), show)
+    if stopped == "used up":
+        show.print(f"Every configuration of space {search.space} has been tried.")
     return _finish(search, RunFolder(storage.local), storage, stopped)
+
+
+def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
+    """What the runs of --warm-start give; each training once."""
+    asked = Question(space, base, search.goals, search.constraints)
+    found = [beginnings.earlier(name, asked, search.runs) for name in search.warm_start]
+    for one in found:
+        show.print(str(one), markup=False)
+    return list({trial.taken_from: trial for one in found for trial in one.trials}.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +71,10 @@ class Searching(Work):
 
     search: Search
     space: Space
+    points: Sequence[Mapping[str, Value]] = ()
+    """To try first."""
+    earlier: Sequence[Trial] = ()
+    """Finished trials of other runs to begin with; of a run that is resumed none: its study has them."""
 
     def check_same(self, asked: Asked) -> None:
         """The same space, base and metric."""
@@ -61,25 +86,43 @@ class Searching(Work):
         return f"Searching space {self.search.space} with {concurrent} trials at once, until {until}."
 
     def begin(self, storage: Storage) -> None:
-        """Write down the question, once."""
-        if not self.search.resume:
-            record = question.record(self.search, self.space, self.base, self.name)
-            RunFolder(storage.local).write_asked(record)
+        """Fill the study with what is known, and then write down the question: before that, the run has not begun."""
+        if self.search.resume:
+            return
+        folder = RunFolder(storage.local)
+        folder.journal.unlink(missing_ok=True)
+        if self.earlier:
+            folder.write_earlier(self.earlier)
+        self.searcher(folder).close()
+        folder.write_asked(question.record(self.search, self.space, self.base, self.name, self.points))
 
     def searcher(self, folder: RunFolder) -> Searcher:
-        """Optuna over the run's study; the base itself is tried first, where the space holds it."""
-        first = self.space.of(self.base)
+        """Optuna over the run's study.
+
+        Points are tried first; then the best of the earlier trials, whose results are taken over, so that the search
+        ends with nothing worse than it began with; then the base itself, where the space holds it.
+        """
+        complete = [trial for trial in self.earlier if trial.state == "complete"]
+        known = [trial.values for trial in front.front(complete, self.search.goals)]
+        wanted = [*self.points, *known, self.space.of(self.base)]
+        first = [sample for place, sample in enumerate(wanted) if sample and sample not in wanted[:place]]
         return Searcher(
             self.space,
             folder.journal,
             study=folder.name,
-            metric=self.metric,
-            mode=self.mode,
+            objectives=self.search.goals,
             epochs=self.base.train.epochs,
+            constraints=self.search.constraints,
             algorithm=self.search.algorithm,
             seed=self.search.seed,
-            first=[first] if first else [],
+            first=first,
+            earlier=self.earlier,
         )
+
+    def known(self, folder: RunFolder) -> Known:
+        """What this run and those it began with have trained, and what cannot keep the constraints."""
+        trials = [*folder.earlier(), *folder.trials()]
+        return Known(self.base, self.search.constraints, self.search.goals, trials)
 
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """The one asked for, told of the past."""
@@ -88,11 +131,35 @@ class Searching(Work):
 
 def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | None) -> Outcome:
     """Write the best configuration and the report."""
-    trials = folder.trials()
-    order = ranked(trials, search.metric)
-    if order:
-        write_text(folder.best, best_text(folder.asked(), order[0], search.metric, len(trials)))
+    trials, asked = folder.trials(), folder.asked()
+    best = front.chosen(asked, trials)
+    if best:
+        rule = front.words(asked.pick, asked.objectives) if asked.objectives else ""
+        write_text(folder.best, best_text(asked, best, search.metric, len(trials), rule))
     road.end(storage, report.write)
-    rule = f"At least one trial must end with a value of {search.metric}"
-    road.check_some(bool(order), rule, trials, stopped, folder)
-    return Outcome(folder, trials, order[0] if order else None, stopped)
+    if best is None and stopped not in ("interrupted", "failures"):
+        _check_kept(search, asked, trials, folder)
+    rule = f"At least one trial must end with a value of {' and '.join(search.goals)}"
+    road.check_some(best is not None, rule, trials, stopped, folder)
+    return Outcome(folder, trials, best, stopped)
+
+
+def _check_kept(search: Search, asked: Asked, trials: Sequence[Trial], folder: RunFolder) -> None:
+    """Raise a ``RunError`` where trials have values, and bounds are why none of them is the best."""
+    found = front.front(trials, search.goals)
+    broken = found or [trial for trial in trials if trial.breaks]
+    bounds = constraints.parse([asked.pick]) if found else search.constraints
+    if not broken:
+        return
+
+    def beyond(trial: Trial) -> tuple[float, int]:
+        excesses = constraints.excesses(bounds, trial.metrics).values()
+        return sum(excess for excess in excesses if excess > 0), trial.number
+
+    nearest = min(broken, key=beyond)
+    what = f"--pick {asked.pick} must hold for a trial on the front" if found else "A trial must keep the constraints"
+    said = constraints.broken(bounds, nearest.metrics) if found else nearest.breaks
+    raise RunError(
+        f"{what}; none of {len(broken) if found else len(trials)} does. The nearest is trial {nearest.number}: {said}. "
+        f"Begin another run with a looser bound, or go on: --resume {folder.name}. The report is {folder.report}."
+    )

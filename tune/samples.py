@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
@@ -30,11 +30,39 @@ class Chooser(Protocol):
 
 
 class Samples(SearchGenerator):
-    """The stream of trials; unlike its parent, a restored one may be asked for more than the first time."""
+    """The stream of trials; unlike its parent, a restored one may be asked for more than the first time.
+
+    A trial that needs no training is settled here, and never seen by Tune.
+    """
 
     def __init__(self, searcher: Searcher, *, concurrent: int, trials: int) -> None:
         super().__init__(ConcurrencyLimiter(searcher, max_concurrent=concurrent))
+        self._chooser: Any = searcher
         self.trials = trials
+        self.settle: Callable[[str, Mapping[str, Any]], dict[str, Any] | None] = _trained
+        """Writes down a trial that needs no training and gives its result; none: it must be trained."""
+        self.crowded = False
+        """Whether trials are running, that must not wait while others are settled."""
+
+    def next_trial(self) -> Any:
+        """The next trial that must be trained; none: there is none, for now or at all."""
+        while (trial := super().next_trial()) is not None:  # type: ignore[no-untyped-call]
+            result = self.settle(trial.trial_id, trial.config["values"])
+            if result is None:
+                return trial
+            self.on_trial_complete(trial.trial_id, result)
+            if self.crowded:
+                break
+        return None
+
+    @property
+    def used_up(self) -> bool:
+        """Whether nothing is left to be tried."""
+        return bool(getattr(self._chooser, "used_up", False))
+
+    def end(self) -> None:
+        """Ask for no further trial, until the run is resumed."""
+        self._finished = True
 
     def go_on_from(self, count: int) -> None:
         """Count ``count`` trials as asked for: a killed driver saved its state some trials ago."""
@@ -43,3 +71,7 @@ class Samples(SearchGenerator):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up the state of a run that ended, was stopped, or was killed."""
         super().set_state({**state, "total_samples": self.trials, "finished": False})
+
+
+def _trained(_: str, __: Mapping[str, Any]) -> None:
+    """Every trial must be trained."""

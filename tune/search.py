@@ -4,6 +4,8 @@
 
     python tune/search.py                                                 # the quick space, minutes on any laptop
     python tune/search.py --space paper --set data.root=/data/h2o --trials 64 --gpus-per-trial 0.5
+    python tune/search.py --objective hand_error_mm --objective latency_ms --constraint 'parameters<=1e6'
+    python tune/search.py --warm-start search-quick-20260101-120000 --point 'optim.lr=1e-3 model.pose.window=8'
     python tune/search.py --resume search-quick-20260101-120000 --time-budget 30m
 
 With neither ``--trials`` nor ``--time-budget`` a search takes seven minutes from when the data are ready. With one of
@@ -20,16 +22,22 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import shlex
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
 
 import tune.spaces
 from htt import console, registry
 from htt.config import parse_set
-from htt.errors import RunError
-from tune import question, report, runner, table
+from htt.errors import ConfigError, RunError
+from tune import constraints, front, question, report, runner, table
+from tune.machines import MachineOptions, Machines
 from tune.road import Outcome
 from tune.storage import locate
 
 DEFAULT_BUDGET = "7m"
+Several = Annotated[list[str], tyro.conf.UseAppendAction]
+"""An option that is repeated for more."""
 
 
 @dataclass
@@ -44,30 +52,32 @@ class Options(console.Options):
     """Trials in all; none: as many as the time allows."""
     time_budget: str | None = None
     """Time from when the data are ready: 90s, 8m, 1h30m; none: 7m, or no limit where --trials is given."""
-    max_concurrent: int | None = None
-    """Trials at once; none: as many as fit on the machines."""
     seed: int = 0
     """Determines what is tried."""
-    metric: str = question.METRIC
-    """What to select by, on the validation split."""
+    metric: str | None = None
+    """What to select by, on the validation split; none: hand_error_mm."""
+    objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
+    """Instead of --metric: make several metrics good at once; repeat it. The scheduler watches the first one, and may
+    stop a trial that is good in another: --scheduler none stops none."""
+    pick: str = front.KNEE
+    """Which trial of their Pareto front is the best: knee (nearest to the ideal point), first (best in the first
+    objective), or the best in the first with a bound, as in 'latency_ms<=30'."""
+    constraint: Annotated[Several, tyro.conf.arg(metavar="METRIC<=NUMBER")] = field(default_factory=list)
+    """What the best trial must keep, as in 'parameters<=2e6'; repeat for more."""
+    warm_start: Annotated[Several, tyro.conf.arg(metavar="RUN")] = field(default_factory=list)
+    """Begin with the finished trials of an earlier run that fit this search, its best ones among the trials of this
+    one; repeat for more."""
+    point: Annotated[Several, tyro.conf.arg(metavar="FILE|PATH=VALUE ...")] = field(default_factory=list)
+    """Try this first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
     algorithm: str = "tpe"
     """Who chooses the next trial: tpe or random."""
     scheduler: str = "asha"
     """Who stops hopeless trials early: asha or none."""
-    workers_per_trial: int = 1
-    """Processes of a trial; several train it together by Ray Train."""
-    cpus_per_worker: float = 1.0
-    """Cores of each process, and its threads."""
-    gpus_per_trial: float = 0.0
-    """GPUs of a trial, over all its processes; 0.5 puts two trials on one."""
-    storage: str | None = None
-    """Folder or URI (s3://, gs://) all machines can write to; none: runs."""
-    address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); none: this machine."""
     name: str | None = None
     """Name of the run; none: search-<space>-<date>-<time>."""
     resume: str | None = None
     """Go on with a run, by its name or folder: same question, more time or trials."""
+    machines: MachineOptions = field(default_factory=Machines)
 
 
 def main(options: Options) -> None:
@@ -84,31 +94,36 @@ def main(options: Options) -> None:
 
 def new(options: Options) -> question.Search:
     """The search the options ask for."""
+    goals = options.objective
+    if goals and options.metric not in (None, goals[0]):
+        raise ConfigError(f"--metric is the first --objective; got {options.metric} and {goals[0]}. Leave one out.")
     return question.Search(
         space=options.space,
         assignments=parse_set(options.set),
         trials=options.trials,
         time_budget_s=budget(options),
-        max_concurrent=options.max_concurrent,
         seed=options.seed,
-        metric=options.metric,
+        metric=goals[0] if goals else options.metric or question.METRIC,
+        objectives=tuple(goals) if len(goals) > 1 else (),
+        constraints=constraints.parse(options.constraint),
+        pick=options.pick,
+        warm_start=tuple(options.warm_start),
+        points=tuple(options.point),
         algorithm=options.algorithm,
         scheduler=options.scheduler,
-        workers_per_trial=options.workers_per_trial,
-        cpus_per_worker=options.cpus_per_worker,
-        gpus_per_trial=options.gpus_per_trial,
-        storage=options.storage,
-        address=options.address,
         name=options.name,
         command=shlex.join(["python", *sys.argv]),
+        **options.machines.options(),
     )
 
 
 def resume(options: Options) -> question.Search:
     """The search that goes on with a run."""
-    if options.set or options.name:
-        raise RunError("A run is resumed with the question it was asked; leave --set and --name out.")
-    folder = locate(str(options.resume), options.storage)
+    named = ("objective", "constraint", "warm_start", "point")
+    given = [f"--{name.replace('_', '-')}, " for name in named if getattr(options, name)]
+    if options.set or options.name or given:
+        raise RunError(f"A run is resumed with the question it was asked; leave {''.join(given)}--set and --name out.")
+    folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
     return question.located(question.resumed(asked, new(options)), folder, asked)
 
@@ -124,9 +139,13 @@ def finish(outcome: Outcome, search: question.Search) -> None:
     """Say what was found."""
     if outcome.best is None:
         return
-    table.show(outcome.trials, search.metric, top=10)
+    if search.objectives:
+        table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
+    else:
+        table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
     console.out.print(f"\nBest configuration  {report.shown(outcome.folder.best)}")
-    console.out.print(f"Report              {report.shown(outcome.folder.report)}\n\nNext:")
+    console.out.print(f"Report              {report.shown(outcome.folder.report)}")
+    console.out.print(f"Page                {report.shown(outcome.folder.report.with_suffix('.html'))}\n\nNext:")
     for command in report.next_commands(outcome.folder, found=True).splitlines():
         console.out.print(f"  {command}", markup=False)
 

@@ -20,7 +20,7 @@ from tune.figures import BAD, GOOD, INK, OPEN, STEPS, canvas, plain_axes, wrappe
 from tune.front import front, judged
 from tune.results import Trial, value
 
-STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D")}
+STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"), "reused": (OPEN, "o")}
 FROM_BAD_TO_GOOD = LinearSegmentedColormap.from_list("from bad to good", [BAD, OPEN, GOOD])
 ROW_IN = 0.68
 BELOW = 0.36
@@ -57,7 +57,7 @@ def progress(trials: Sequence[Trial], metric: str) -> Figure:
     for scale in (axes.xaxis, axes.yaxis):
         scale.set_major_locator(MaxNLocator(6, steps=STEPS))
     plain_axes(axes)
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
     return figure
 
 
@@ -114,21 +114,40 @@ def bars(shares: Mapping[str, float]) -> Figure:
     return figure
 
 
-def pareto(trials: Sequence[Trial], metrics: Sequence[str]) -> Figure:
-    """Trials by their first objective against each other one; those that none beats are joined."""
+def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None = None) -> Figure:
+    """Trials by their first objective against each other one; those that none beats are joined.
+
+    Args:
+        trials: of the search.
+        metrics: its objectives.
+        picked: the one to ring.
+    """
     best = front(trials, metrics)
+    outside = [
+        trial for trial in trials if trial.breaks and all(math.isfinite(value(trial, metric)) for metric in metrics)
+    ]
     others = [trial for trial in judged(trials, metrics) if trial not in best]
     panels = metrics[1:]
+    units = {name: _unit(trials, name)[0] for name in metrics}
     figure = canvas(4.2, 8.0 if len(panels) < 2 else 4.4 * len(panels))
     for place, metric in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), place + 1)
         pair = (metrics[0], metric)
-        axes.plot(*_points(others, pair), "o", color=OPEN, markerfacecolor="none", alpha=0.8, label="beaten by another")
+        if outside:
+            axes.plot(*_points(outside, pair, units), "x", color=BAD, alpha=0.8, label="breaks a constraint")
+        axes.plot(
+            *_points(others, pair, units), "o", color=OPEN, markerfacecolor="none", alpha=0.8, label="beaten by another"
+        )
         two = front(best, pair) if len(panels) > 1 else best
-        axes.plot(*_points(two, pair), "-", color=GOOD, linewidth=1.2)
-        axes.plot(*_points(best, pair), "o", color=GOOD, label="on the front")
-        axes.set_xlabel(words.axis(METRICS[pair[0]]))
-        axes.set_ylabel(words.axis(METRICS[pair[1]]))
+        axes.plot(*_points(two, pair, units), "-", color=GOOD, linewidth=1.2)
+        axes.plot(*_points(best, pair, units), "o", color=GOOD, label="on the front")
+        if picked:
+            axes.plot(
+                *_points([picked], pair, units), "o", color=INK, label="picked",
+                markersize=13, markerfacecolor="none", markeredgewidth=1.6,
+            )  # fmt: skip
+        axes.set_xlabel(_unit(trials, pair[0])[1])
+        axes.set_ylabel(_unit(trials, pair[1])[1])
         arrow = {(0, 1): "↖", (1, 1): "↗", (0, 0): "↙", (1, 0): "↘"}
         right, up = (int(METRICS[name].higher_is_better) for name in pair)
         axes.set_title(f"{arrow[right, up]} better", loc="right" if right else "left", fontsize=9, color=GOOD)
@@ -136,13 +155,25 @@ def pareto(trials: Sequence[Trial], metrics: Sequence[str]) -> Figure:
             scale.set_major_locator(MaxNLocator(6, steps=STEPS))
         plain_axes(axes)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
-def _points(trials: Sequence[Trial], pair: Sequence[str]) -> tuple[list[float], list[float]]:
-    first, second = ([words.scale(METRICS[name])[0] * value(trial, name) for trial in trials] for name in pair)
+def _points(
+    trials: Sequence[Trial], pair: Sequence[str], units: Mapping[str, float]
+) -> tuple[list[float], list[float]]:
+    first, second = ([units[name] * value(trial, name) for trial in trials] for name in pair)
     return first, second
+
+
+def _unit(trials: Sequence[Trial], name: str) -> tuple[float, str]:
+    """What a metric's values are multiplied with on an axis, and the axis's label."""
+    about = METRICS[name]
+    if not about.is_count:
+        return words.scale(about)[0], words.axis(about)
+    largest = max((found for trial in trials if math.isfinite(found := value(trial, name))), default=0.0)
+    size, unit = words.measure(largest, name)
+    return 1 / size, f"{about.title} [{unit}]" if unit else about.title
 
 
 def _ends(trials: Sequence[Trial], metric: str) -> tuple[float, float]:

@@ -8,9 +8,11 @@ from htt.config import changed, override
 from htt.training.metric_table import METRICS
 from tune import importance, page, search_figures, words
 from tune.axes import Axis, axes
+from tune.constraints import excesses, parse
 from tune.document import Code, Heading, Listing, Part, Picture, Table, Text, escaped
-from tune.front import front, judged, objectives
-from tune.listing import next_commands, rows
+from tune.front import chosen, front, judged, objectives
+from tune.front import words as rule_words
+from tune.listing import SHOWN, next_commands, rows
 from tune.results import Asked, RunFolder, Trial, ranked, value
 
 ROWS = 10
@@ -29,22 +31,23 @@ def write(folder: RunFolder) -> None:
 
 def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Part]:
     """All parts of the report, in the order in which they are read."""
-    order = ranked(trials, asked.metric)
+    order, best = ranked(trials, asked.metric), chosen(asked, trials)
     parts: list[Part] = _question(asked, trials)
     if order:
-        parts += [Heading("Best trials"), _table(order[:ROWS], asked.metric), *_difference(asked, order[0])]
+        parts += [Heading("Best trials"), _table(order[:ROWS], asked), *_best(asked, best)]
         parts += [Heading("Progress"), _progress(order, asked.metric)]
         parts += _searched(order, axes(asked, order), asked.metric)
-        parts += _traded(trials, objectives(asked, trials))
+        parts += _traded(asked, trials, objectives(asked, trials), best)
     else:
-        parts.append(Text("No trial gave a value yet.", warns=True))
+        parts.append(Text(_nothing(asked, trials), warns=True))
+    parts += _outside(asked, trials)
     failed = [trial for trial in trials if trial.error]
     if failed:
         parts += [
             Heading("Failed"),
             Listing([_failure(one) for one in failed[:ROWS]]),
         ]
-    return [*parts, Heading("Next"), Code(next_commands(folder, bool(order)))]
+    return [*parts, Heading("Next"), Code(next_commands(folder, best is not None))]
 
 
 def _failure(trial: Trial) -> str:
@@ -63,20 +66,87 @@ def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
             f"Space `{asked.space}`, algorithm {asked.algorithm}, scheduler {asked.scheduler}, seed {asked.seed}, "
             f"commit {escaped(asked.commit)}. Trials: {len(trials)} ({ended})."
         ),
+        *_wishes(asked),
         Text("Searched:"),
         Listing([f"`{path}`: {escaped(domain)}" for path, domain in asked.domains.items()]),
     ]
 
 
-def _table(trials: Sequence[Trial], metric: str) -> Table:
-    heads, cells = rows(trials, metric)
+def _wishes(asked: Asked) -> list[Part]:
+    """What was asked for beside a good value."""
+    said = []
+    if asked.objectives:
+        said.append(
+            f"Objectives: {', '.join(f'`{name}`' for name in asked.objectives)}; the scheduler watches the first."
+        )
+    if asked.constraints:
+        said.append(f"Constraints: {', '.join(f'`{each}`' for each in asked.constraints)}.")
+    if asked.warm_start:
+        said.append(f"Began with trials of {', '.join(f'`{run}`' for run in asked.warm_start)}.")
+    if asked.points:
+        said.append(f"{words.plural(len(asked.points), 'point')} given to try first.")
+    return [Text(" ".join(said))] if said else []
+
+
+def _nothing(asked: Asked, trials: Sequence[Trial]) -> str:
+    if any(trial.breaks for trial in trials):
+        return f"No trial keeps the constraints {', '.join(asked.constraints)} yet."
+    return "No trial gave a value yet."
+
+
+def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
+    """What breaks the constraints, the nearest first, and by how much; never the best."""
+    broken = [trial for trial in trials if trial.breaks]
+    if not broken:
+        return []
+    bounds = parse(asked.constraints)
+
+    def beyond(trial: Trial) -> float:
+        return sum(max(0.0, excess) for excess in excesses(bounds, trial.metrics, missing=1.0).values())
+
+    refused = sum(trial.state == "refused" for trial in broken)
+    said = f"{words.plural(len(broken), 'trial')} broke a constraint and cannot be the best"
+    said += (
+        f"; {refused} of them {'was' if refused == 1 else 'were'} known to before training, and not trained"
+        if refused
+        else ""
+    )
+    nearest = sorted(broken, key=lambda trial: (beyond(trial), trial.number))[:ROWS]
+    heads = ["trial", "state", METRICS[asked.metric].title, "breaks", "values"]
+    about = METRICS[asked.metric]
+    cells = [
+        [
+            str(one.number),
+            one.state,
+            words.number(about, value(one, asked.metric)),
+            str(one.breaks),
+            words.changes(one.values),
+        ]
+        for one in nearest
+    ]
+    return [
+        Heading("Outside the constraints"),
+        Text(f"{said}. The nearest:"),
+        Table(heads, [list(map(escaped, line)) for line in cells]),
+    ]
+
+
+def _table(trials: Sequence[Trial], asked: Asked) -> Table:
+    bounded = [each.metric for each in parse(asked.constraints)]
+    heads, cells = rows(trials, asked.metric, list(dict.fromkeys([*asked.objectives, *bounded, *SHOWN])))
     return Table(list(map(escaped, heads)), [list(map(escaped, line)) for line in cells])
 
 
-def _difference(asked: Asked, trial: Trial) -> list[Part]:
+def _best(asked: Asked, trial: Trial | None) -> list[Part]:
+    """Which one is the best, and what it changes."""
+    if trial is None:
+        return [Text(f"No trial on the front keeps the rule to pick one: {asked.pick}.", warns=True)]
     base = asked.config()
     lines = [f"{path}: {chosen}" for path, chosen in changed(override(base, trial.values), base).items()]
-    return [Text("What the best one changes in the base:"), Code("\n".join(lines) or "# nothing", "yaml")]
+    found: list[Part] = []
+    if asked.objectives:
+        found.append(Text(f"Picked from the front: trial {trial.number}, {rule_words(asked.pick, asked.objectives)}."))
+    return [*found, Text("What the best one changes in the base:"), Code("\n".join(lines) or "# nothing", "yaml")]
 
 
 def _progress(order: Sequence[Trial], metric: str) -> Picture:
@@ -99,7 +169,8 @@ def _searched(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> li
         "parallel",
         search_figures.parallel(order, scales, metric),
         "Each line is a trial, through the values it took, down to what it reached: from orange (worst) by grey to "
-        "blue (best); the black one is the best trial. Axes are logarithmic where the search drew logarithms.",
+        f"blue (best); the black one is the best by {about.title.lower()}. Axes are logarithmic where the "
+        "search drew logarithms.",
         f"Parallel coordinates of {len(order)} trials over {paths}, coloured by {about.title.lower()}.",
     )
     return [Heading("What was tried"), drawn, Heading("What mattered"), *_importance(order, scales, metric)]
@@ -127,12 +198,16 @@ def _importance(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> 
     ]
 
 
-def _traded(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Part]:
+def _traded(asked: Asked, trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None) -> list[Part]:
     """What is traded for what, where there are two metrics to trade."""
     if len(judged(trials, metrics)) < 2 or not metrics:
         return []
     best = front(trials, metrics)
     titles = [METRICS[metric].title for metric in metrics]
+    ringed = f" The ring is trial {picked.number}, the one picked." if picked and asked.objectives else ""
+    crossed = (
+        " Crosses break a constraint." if any(trial.breaks and trial.state != "refused" for trial in trials) else ""
+    )
     cells = [
         [
             str(one.number),
@@ -146,9 +221,9 @@ def _traded(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Part]:
         Heading("What is traded for what"),
         Picture(
             "pareto",
-            search_figures.pareto(trials, metrics),
+            search_figures.pareto(trials, metrics, picked if asked.objectives else None),
             f"{' against '.join(titles).capitalize()}: a trial is on the front where no other one is as good in all "
-            "and better in one.",
+            f"and better in one.{ringed}{crossed}",
             f"Scatter of {' against '.join(titles).lower()}; {words.plural(len(best), 'trial')} on the Pareto front.",
         ),
         Text("On the front:"),

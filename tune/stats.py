@@ -49,6 +49,8 @@ class Summary:
     """95 % interval of the mean over seeds; NaN for one seed."""
     n: int
     """Seeds."""
+    deviation: float = math.nan
+    """Standard deviation over seeds, of the population they are drawn from (n - 1); NaN for one seed."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Comparison:
 
 
 def summarise(values: np.ndarray | Sequence[float]) -> Summary:
-    """Mean, interquartile mean and 95 % t interval over seeds; NaN stands for a seed that is not there.
+    """Mean, interquartile mean, 95 % t interval and deviation over seeds; NaN stands for a seed that is not there.
 
     Args:
         values: [s]
@@ -87,8 +89,9 @@ def summarise(values: np.ndarray | Sequence[float]) -> Summary:
     mean, iqm = float(known.mean()), float(scipy.stats.trim_mean(known, 0.25))
     if count < FEWEST:
         return Summary(mean, iqm, math.nan, math.nan, count)
-    half = float(scipy.stats.t.ppf(1 - LEVEL / 2, count - 1) * known.std(ddof=1) / math.sqrt(count))
-    return Summary(mean, iqm, mean - half, mean + half, count)
+    deviation = float(known.std(ddof=1))
+    half = float(scipy.stats.t.ppf(1 - LEVEL / 2, count - 1) * deviation / math.sqrt(count))
+    return Summary(mean, iqm, mean - half, mean + half, count, deviation)
 
 
 def compare(

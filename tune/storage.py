@@ -17,7 +17,9 @@ from htt.errors import RunError, StorageError, storage_errors
 from tune.results import RunFolder, find
 
 open_uri = fs.FileSystem.from_uri
-MIRRORED = ("asked.yaml", "trials.parquet", "optuna.journal", "best.yaml", "report.md", "progress.png")
+MIRRORED = (
+    "asked.yaml", "earlier.parquet", "trials.parquet", "optuna.journal", "best.yaml", "report.md", "progress.png",
+)  # fmt: skip
 CLIPS = "clips"
 """The folder of what each training of a study says of each clip."""
 LOCK = ".lock"

@@ -15,6 +15,7 @@ and parts, ``tune/stats.py`` says what may be claimed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -56,6 +57,9 @@ class Study:
     """{variant: {metric: value}} as published for H2O's validation split; only what a source gives."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """{variant: what a reader of its numbers should know}."""
+    factors: Mapping[str, Mapping[str, Mapping[str, Value]]] = field(default_factory=dict)
+    """{factor: {level: {dotted path: value}}} that ``tune/variants.py`` made the variants of; none: effects of factors
+    are not asked for."""
 
     def __post_init__(self) -> None:
         seeds = self.seeds if len(self.seeds) else range(seeds_needed(max(1, len(self.compared))))
@@ -76,6 +80,12 @@ class Study:
     def config(self, base: Config, variant: str, seed: int) -> Config:
         """What is trained: the base, what all variants change, what this one changes, and the seed."""
         return override(base, {**self.base, **self.variants[variant], SEED: seed})
+
+    def levels(self) -> dict[str, dict[str, str]]:
+        """{variant: {factor: level}} of a study of factors; empty of any other."""
+        if not self.factors:
+            return {}
+        return {name: levels_of(changes, self.factors) for name, changes in self.variants.items()}
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
         """{metric: what the paper has for this variant}; empty on other data than the paper's."""
@@ -118,8 +128,24 @@ class Study:
             strangers = [name for name in names if name not in self.variants]
             if strangers:
                 yield f"{word} must name variants; got {strangers}."
+        yield from self._faults_of_factors()
         if self.reference in self.primary:
             yield f"primary must name what is compared to the reference; got the reference, '{self.reference}'."
+
+    def _faults_of_factors(self) -> Iterator[str]:
+        levels = self.levels()
+        odd = [name for name, has in levels.items() if len(has) < len(self.factors)]
+        if odd:
+            yield f"variants of a study of factors must be combinations of levels and nothing else; {odd} are not."
+        elif levels:
+            for first, second in itertools.combinations(self.factors, 2):
+                cells = itertools.product(self.factors[first], self.factors[second])
+                counts = {sum((has[first], has[second]) == cell for has in levels.values()) for cell in cells}
+                if len(counts) > 1:
+                    yield (
+                        f"effects can be told where each pair of levels is in equally many variants; those of {first} "
+                        f"and {second} are not. Use factorial or fractional of tune/variants.py."
+                    )
 
     def _faults(self, base: Config) -> Iterator[str]:
         faults = {name: self._attempt(base, name) for name in self.variants}
@@ -153,6 +179,22 @@ class Study:
             f"{count} seeds cannot carry a claim over {_count(len(self.compared), 'comparison')} at the 5 % level; "
             f"{needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the same."
         )
+
+
+def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, Mapping[str, Value]]]) -> dict[str, str]:
+    """{factor: level} of a variant that changes so much.
+
+    A factor of which it has no level is left out, and all of them where it changes more than they do.
+    """
+    found, known = {}, set()
+    for factor, levels in factors.items():
+        paths = {path for level in levels.values() for path in level}
+        own = {path: value for path, value in changes.items() if path in paths}
+        same = [level for level, wanted in levels.items() if _plain(wanted) == _plain(own)]
+        if same:
+            found[factor] = same[0]
+        known |= paths
+    return found if set(changes) <= known else {}
 
 
 def _raise(rule: str, faults: list[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 from htt.training.metric_table import METRICS
-from tune import page, study_figures, study_tables, words
+from tune import effects, page, study_figures, study_tables, words
 from tune.document import Heading, Listing, Part, Picture, Text, escaped
 from tune.findings import Done, Finding, findings, read
 from tune.results import RunFolder, write_text
@@ -27,6 +28,9 @@ def write(folder: RunFolder) -> None:
     page.publish(folder, title, content(done, found))
     write_text(folder.path / "report.tex", study_tables.tex(title, found))
     write_text(folder.path / "report.csv", study_tables.csv(found))
+    if done.study.factors:
+        factors = {metric: effects.compared(done, metric) for metric in done.study.metrics}
+        write_text(folder.path / "effects.csv", study_tables.effects_csv(factors))
 
 
 def content(done: Done, found: Sequence[Finding]) -> list[Part]:
@@ -36,7 +40,7 @@ def content(done: Done, found: Sequence[Finding]) -> list[Part]:
     for finding in found:
         about = METRICS[finding.metric]
         parts += [Heading(about.title), Text(f"{about.sentence} {_direction(finding)}"), table(finding)]
-        parts += _pictures(finding, done)
+        parts += [*_effects(finding, done), *_pictures(finding, done)]
     parts += [Heading("How to read it"), Listing(_notes(done, found))]
     return parts
 
@@ -107,6 +111,26 @@ def _silence(found: Comparison) -> str:
     if found.claim == NOT_ASKED:
         return "not named beforehand, so nothing is claimed of"
     return f"{found.claim} of" if found.claim == NO_CLAIM else found.claim
+
+
+def _effects(finding: Finding, done: Done) -> list[Part]:
+    """What each factor does, of a study of factors."""
+    found = effects.compared(done, finding.metric)
+    if not found:
+        return []
+    given = {effect.factors for effect, _ in found}
+    said = (
+        "What each factor does: the mean over all variants with the level, less that over those with the reference's. "
+        "A product of two is how much the effect of one changes with the other."
+    )
+    silent = [" × ".join(pair) for pair in itertools.combinations(done.study.factors, 2) if pair not in given]
+    if silent:
+        said += f" These variants cannot tell from other effects: {escaped(', '.join(silent))}."
+    aliased = {effect.factors[0]: " or ".join(map(" × ".join, effect.aliases)) for effect, _ in found if effect.aliases}
+    if aliased:
+        listed = "; ".join(f"of {factor} could be that of {other}" for factor, other in aliased.items())
+        said += f" What is given as the effect {escaped(listed)}, if that is not small."
+    return [Text(said), study_tables.effects(finding.metric, found)]
 
 
 def _pictures(finding: Finding, done: Done) -> list[Part]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from htt import console
 from htt.training.metric_table import METRICS
-from tune import findings, listing, words
+from tune import columns, findings, listing, words
 from tune.findings import Finding
 from tune.plan import Plan
 from tune.results import RunFolder
@@ -24,7 +23,7 @@ def show_plan(plan: Plan) -> None:
         f"{len(study.variants)} variants x {words.plural(count, 'seed')} ({', '.join(map(str, study.seeds))}) = "
         f"{len(plan.pairs)} trainings, judged by {' and '.join(study.metrics)}.\n"
     )
-    _print(list(_plan_rows(plan)))
+    columns.show(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
         commits = ", ".join(sorted({found.asked.commit for found in taken}))
@@ -39,7 +38,7 @@ def show_findings(folder: RunFolder) -> None:
     done = findings.read(folder)
     for finding in findings.findings(done):
         console.out.print(f"\n[bold]{METRICS[finding.metric].title}, validation[/]")
-        _print(list(_finding_rows(finding)))
+        columns.show(list(_finding_rows(finding)))
     for variant, why in done.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run = listing.shown(folder.path)
@@ -67,13 +66,23 @@ def _time(plan: Plan) -> str:
     if not plan.left:
         return "Nothing is left to train."
     if plan.expected_s is None:
-        first = f"python tune/ablate.py --study {plan.ablation.study_name} --seeds 1"
-        return f"How long that takes is not known: no such training has ended here yet. One seed tells: {first}"
-    each = words.duration(sum(plan.seconds.values()) / len(plan.seconds))
+        study = f"python tune/ablate.py --study {plan.ablation.study_name}"
+        return (
+            "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
+            f"guess: {study} --dry-run --time-steps 3\nOne seed tells: {study} --seeds 1"
+        )
+    total = f"About {words.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
+    if not plan.guessed:
+        return f"{total} ({_mean(plan.seconds)} a training, by those that have ended)."
+    ended = f", {_mean(plan.seconds)} by those that have ended" if plan.seconds else ""
     return (
-        f"About {words.duration(plan.expected_s)} on this machine, {plan.at_once} at once ({each} a training, by those "
-        "that have ended)."
+        f"{total}: an estimate ({_mean(plan.guessed)} a training by a few timed steps{ended}). Starting up, "
+        "checkpoints, and trainings that slow one another down are not in it."
     )
+
+
+def _mean(seconds: Mapping[str, float]) -> str:
+    return words.duration(sum(seconds.values()) / len(seconds))
 
 
 def _finding_rows(finding: Finding) -> Iterator[list[str]]:
@@ -89,11 +98,3 @@ def _finding_rows(finding: Finding) -> Iterator[list[str]]:
             difference = words.difference(metric, found.difference)
             interval = words.difference_span(metric, found.low, found.high)
             yield [*cells, difference, interval, words.p_value(found.p_holm), found.claim]
-
-
-def _print(rows: Sequence[Sequence[str]]) -> None:
-    """Print cells in columns."""
-    widths = [max(map(len, column)) for column in itertools.zip_longest(*rows, fillvalue="")]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.out.print(line.rstrip(), markup=False)

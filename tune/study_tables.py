@@ -6,12 +6,14 @@ import csv as comma
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from htt.training.metric_table import METRICS, Metric
-from tune import words
+from tune import latex, words
 from tune.document import Table, escaped
+from tune.effects import Effect
 from tune.findings import Finding, Row
+from tune.stats import BETTER, WORSE, Comparison
 from tune.words import NOTHING
 
 REFERENCE = "reference"
@@ -21,12 +23,11 @@ COLUMNS = (
     "seconds_per_trial", "paper",
 )  # fmt: skip
 """Of the CSV: numbers unrounded, in the metric's own unit (fractions, not percent); nothing where there is none."""
-_TEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--", "—": "---", "×": r"$\times$",
-    "<": "$<$", ">": "$>$", "|": r"\textbar{}", "→": r"$\rightarrow$", "±": r"$\pm$", '"': "''", "…": r"\dots{}",
-}  # fmt: skip
-_TEX_SPECIAL = re.compile("|".join(re.escape(letter) for letter in _TEX))
+EFFECT_COLUMNS = (
+    "metric", "unit", "effect", "factors", "paired_seeds", "difference", "low", "high", "p", "p_holm", "p_better",
+    "claim", "could_be",
+)  # fmt: skip
+"""Of the CSV of effects; ``could_be``: interactions that a fraction cannot tell it from."""
 
 
 def table(finding: Finding) -> Table:
@@ -34,6 +35,42 @@ def table(finding: Finding) -> Table:
     columns = [(head, cells) for head, cells in _columns(finding) if any(cell != NOTHING for cell in cells)]
     rows = list(zip(*(cells for _, cells in columns), strict=True))
     return Table([head for head, _ in columns], [[escaped(cell) for cell in row] for row in rows])
+
+
+def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table:
+    """The table of what factors do, by one metric."""
+    about = METRICS[metric]
+    rows = [
+        [
+            escaped(effect.title),
+            words.difference(about, found.difference),
+            words.difference_span(about, found.low, found.high),
+            escaped(words.p_value(found.p_holm)) if found.n else NOTHING,
+            escaped(effect_claim(effect, found)),
+        ]
+        for effect, found in compared
+    ]
+    return Table(["Effect", "Difference", "95 % interval", "p (Holm)", "Claim"], rows)
+
+
+def effect_claim(effect: Effect, found: Comparison) -> str:
+    """In a few words; of a product, whether both together are better than the sum of what each does."""
+    claim = found.claim.partition(" (")[0]
+    return f"together {claim} than added up" if len(effect.factors) > 1 and claim in (BETTER, WORSE) else claim
+
+
+def effects_csv(found: Mapping[str, Sequence[tuple[Effect, Comparison]]]) -> str:
+    """A line for each metric and effect; ``found`` is {metric: effects}."""
+    text = io.StringIO()
+    writer = comma.writer(text, lineterminator="\n")
+    writer.writerow(EFFECT_COLUMNS)
+    for metric, compared in found.items():
+        for effect, one in compared:
+            aliases = "; ".join(" x ".join(alias) for alias in effect.aliases)
+            line = [metric, METRICS[metric].unit, effect.title, " x ".join(effect.factors), one.n, one.difference]
+            line += [one.low, one.high, one.p, one.p_holm, one.better, effect_claim(effect, one), aliases]
+            writer.writerow([_plain(cell) for cell in line])
+    return text.getvalue()
 
 
 def tex(title: str, found: Sequence[Finding]) -> str:
@@ -49,11 +86,6 @@ def csv(found: Sequence[Finding]) -> str:
     for finding in found:
         writer.writerows([_plain(cell) for cell in _line(METRICS[finding.metric], row)] for row in finding.rows)
     return text.getvalue()
-
-
-def tex_escaped(text: str) -> str:
-    """Text that LaTeX takes as it stands."""
-    return _TEX_SPECIAL.sub(lambda found: _TEX[found.group()], text)
 
 
 def _columns(finding: Finding) -> list[tuple[str, list[str]]]:
@@ -107,14 +139,15 @@ def _tex(title: str, finding: Finding) -> str:
     lines = [
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{tex_escaped(caption)}}}",
+        rf"  \caption{{{latex.escaped(caption)}}}",
+        r"  \smallskip",
         rf"  \label{{tab:{label}}}",
         r"  \resizebox{\linewidth}{!}{%",
         rf"  \begin{{tabular}}{{l{'r' * (len(heads) - 2)}l}}",
         r"    \toprule",
-        f"    {' & '.join(map(tex_escaped, heads))} \\\\",
+        f"    {' & '.join(map(latex.escaped, heads))} \\\\",
         r"    \midrule",
-        *(f"    {' & '.join(map(tex_escaped, cells))} \\\\" for cells in rows),
+        *(f"    {' & '.join(map(latex.escaped, cells))} \\\\" for cells in rows),
         r"    \bottomrule",
         r"  \end{tabular}}",
         r"\end{table}",

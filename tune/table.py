@@ -6,21 +6,42 @@ import itertools
 from collections.abc import Sequence
 
 from htt import console
-from tune import report
+from tune import front, report
 from tune.results import Trial, ranked
 
 SHOWN = ("hand_error_mm", "action_accuracy")
 """Metrics beside the one selected by; the report has more."""
 
 
-def show(trials: Sequence[Trial], metric: str, top: int) -> None:
-    """Print the best trials by a metric, one line each; on a narrow terminal without the last columns."""
-    order = ranked(trials, metric)[:top]
-    heads, rows = report.rows(order, metric, SHOWN)
+def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = ()) -> None:
+    """Print the best trials by a metric, one line each.
+
+    Args:
+        trials: of the run.
+        metric: to rank by.
+        top: how many to show.
+        shown: metrics of interest beside the usual ones.
+    """
+    broken = sum(trial.breaks is not None for trial in trials)
+    left_out = f"; {broken} broke the constraints" if broken else ""
+    console.out.print(f"\n[bold]Best of {len(trials)} trials by {metric}[/]{left_out}")
+    _print(ranked(trials, metric)[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
+
+
+def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
+    """Print the Pareto front, and which of its trials was picked, by which rule."""
+    found = front.front(trials, metrics)
+    console.out.print(f"\n[bold]On the front of {len(trials)} trials by {', '.join(metrics)}[/]")
+    _print(found, metrics[0], metrics[1:])
+    console.out.print(f"Picked: trial {best.number}, {front.words(rule, metrics)}.", markup=False)
+
+
+def _print(trials: Sequence[Trial], metric: str, shown: Sequence[str]) -> None:
+    """One line each; on a narrow terminal without the last columns."""
+    heads, rows = report.rows(trials, metric, shown)
     heads = [".".join(head.split(".")[-2:]) for head in heads]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     fitting = _fitting(widths) if console.out.is_terminal else len(widths)
-    console.out.print(f"\n[bold]Best of {len(trials)} trials by {metric}[/]")
     for line in (heads, *rows):
         words = [word.ljust(width) for word, width in zip(line[:fitting], widths, strict=False)]
         console.out.print("  ".join(words).rstrip(), markup=False)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from htt.config import Value
 from htt.training.metric_table import Metric
+from htt.training.metric_table import count as counted
 
 NOTHING = "–"
 """Where there is no number to give."""
@@ -67,6 +68,11 @@ def signed(metric: Metric, value: float) -> str:
     return text.replace("-", "−") if float(text) else text[1:]
 
 
+def deviation(metric: Metric, value: float) -> str:
+    """A standard deviation with its unit, that of a difference: ``1.4 points``, ``0.82 mm``."""
+    return difference(metric, value).removeprefix("+")
+
+
 def p_value(p: float) -> str:
     """``0.031``, ``< 0.001``."""
     if not math.isfinite(p):
@@ -93,12 +99,7 @@ def duration(seconds: float) -> str:
 
 def count(number: float) -> str:
     """``873``, ``1.2 k``, ``11.7 M``."""
-    if not math.isfinite(number):
-        return NOTHING
-    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= 0.9995 * size:
-            return f"{number / size:.1f} {letter}" if number < 99.95 * size else f"{number / size:.0f} {letter}"
-    return f"{number:.0f}"
+    return counted(number) if math.isfinite(number) else NOTHING
 
 
 def measure(largest: float, kind: str) -> tuple[float, str]:

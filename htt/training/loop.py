@@ -32,6 +32,7 @@ from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
 from htt.training import checkpoint, clip_table, optim
 from htt.training.board import Board
+from htt.training.cost import cost, known_cost
 from htt.training.group import Group
 from htt.training.losses import Mean, counts_of, losses, merge, share, total
 from htt.training.metrics import Evaluation
@@ -71,6 +72,7 @@ def fit(
     start = checkpoint.restore(resume, model, optimizer) if resume else checkpoint.Progress(epoch=0)
     precision.restore(start.extra.get("scaler", {}))
     history = list(start.extra.get("epochs", []))
+    costs = known_cost(history)
     parallel = group.parallel(model)
     loader = training_loader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
@@ -82,8 +84,10 @@ def fit(
         found, clips = validate(
             model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
         )
+        if splits.val and not costs:
+            costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
         seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
-        metrics = {"epoch": epoch + 1, **found, **_train_metrics(terms, optimizer), **seconds}
+        metrics = {"epoch": epoch + 1, **found, **costs, **_train_metrics(terms, optimizer), **seconds}
         board.scalars(epoch + 1, metrics)
         history.append(metrics)
         progress = checkpoint.Progress(epoch + 1, extra={"scaler": precision.state(), "epochs": history})

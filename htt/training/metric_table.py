@@ -1,5 +1,7 @@
 """Every metric of the project, known once: its unit, its direction and what it says. Imports no torch.
 
+``EVALUATED`` say how good predictions are, ``COSTS`` what they cost; ``METRICS`` are both.
+
 Nobody types "min" or "mm" beside a metric's name: searches, reports and checkpoints read them here.
 """
 
@@ -18,7 +20,7 @@ class Metric:
 
     name: str
     unit: str
-    """mm, px, m, nats, or "" for a fraction of 1 and for the loss."""
+    """mm, px, m, nats, ms, MB, or "" for a fraction of 1, for a count and for the loss."""
     higher_is_better: bool
     title: str
     """For a table's head or a plot's axis."""
@@ -35,6 +37,8 @@ class Metric:
             return f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
         if self.is_area:
             return f"{value:.3f}"
+        if self.is_count:
+            return count(value)
         return f"{100 * value:.1f} %" if self.is_fraction else f"{value:.4g}"
 
     def span(self, low: float, high: float) -> str:
@@ -47,6 +51,11 @@ class Metric:
     def is_area(self) -> bool:
         """Whether it is the area under a curve, between 0 and 1."""
         return "_auc" in self.name
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it is a number of things."""
+        return self.name == "parameters"
 
     @property
     def is_fraction(self) -> bool:
@@ -112,8 +121,38 @@ def _of_hands() -> Iterator[Metric]:
             )
 
 
-METRICS = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES)}
+COSTS = (
+    Metric("parameters", "", False, "Parameters", "Numbers that the model learns."),
+    Metric(
+        "latency_ms",
+        "ms",
+        False,
+        "Latency",
+        "Median time of one clip's prediction on the device that trained: all windows of the validation clip of median "
+        "length, batched as an evaluation does; images are decoded before. Measured once a training.",
+    ),
+    Metric(
+        "memory_mb",
+        "MB",
+        False,
+        "Memory",
+        "Most memory of tensors at once during that prediction, in millions of bytes: weights, frames, activations. "
+        "What a library takes for itself inside one operation is not seen.",
+    ),
+)
+
+EVALUATED = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES)}
+"""What an evaluation gives, by name."""
+METRICS = {**EVALUATED, **{metric.name: metric for metric in COSTS}}
 """Every metric by its name."""
+
+
+def count(number: float) -> str:
+    """A number of things for a reader: ``873``, ``1.2 k``, ``11.7 M``."""
+    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:.1f} {letter}" if number < 99.95 * size else f"{number / size:.0f} {letter}"
+    return f"{number:.0f}"
 
 
 def metric(name: str) -> Metric:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 
+from htt import evaluate, submit
 from htt.testing import TINY
 from htt.testing.trees import write_fpha, write_h2o
 
@@ -84,14 +85,14 @@ def test_h2o_test_poses_are_scored_and_its_actions_only_predicted(h2o, trained_o
 
 
 @pytest.mark.ray
-def test_h2o_submissions_are_complete_or_refused(h2o, trained_on_h2o):
+def test_h2o_submissions_are_complete_or_refused(h2o, trained_on_h2o, refused):
     submit = ["-m", "htt.submit", "--checkpoint", trained_on_h2o, "--data", "shards", "--out", "submission"]
     said = command(*submit, cwd=h2o)
     assert "not H2O's whole test split" in said
     for kind in ("action_labels", "hand_poses"):
-        check = ["-m", "htt.submit", "--check", f"submission/{kind}/answer.zip"]
-        assert "complete" in command(*check, "--data", "shards", cwd=h2o)
-        assert "missing" in command(*check, cwd=h2o, code=2)
+        check = ["--check", f"submission/{kind}/answer.zip"]
+        assert "complete" in command("-m", "htt.submit", *check, "--data", "shards", cwd=h2o)
+        assert "missing" in refused(submit, *check, cwd=h2o)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def fpha(tmp_path_factory, cache) -> Path:
 
 
 @pytest.mark.ray
-def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha):
+def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha, refused):
     """The paper holds nothing out: no validation, and the test split at the end."""
     words = ["--preset", "paper", "--set", "data.source=fpha", "--set", "data.root=shards", "--name", "fpha"]
     said = command(ROOT / "cluster/launch.py", *words, *settings(), cwd=fpha)
@@ -117,7 +118,7 @@ def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha):
     said = command("-m", "htt.evaluate", "--checkpoint", checkpoint, "--data", "shards", "--split", "test", cwd=fpha)
     assert re.search(r"Action accuracy .* 94\.1 %", said)
     assert re.search(r"Hand AUC .* 0\.810", said)
-    said = command("-m", "htt.submit", "--checkpoint", checkpoint, "--data", "shards", cwd=fpha, code=2)
+    said = refused(submit, "--checkpoint", checkpoint, "--data", "shards", cwd=fpha)
     assert "holds fpha, which has none" in said
 
 
@@ -125,28 +126,28 @@ def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha):
 def test_a_search_on_fpha_is_selected_by_held_out_clips(fpha):
     words = ["--space", "paper", "--set", "data.source=fpha", "--set", "data.root=shards", "--trials", 1, "--name", "s"]
     command(ROOT / "tune/search.py", *words, *settings(), cwd=fpha)
-    refused = command(ROOT / "tune/search.py", *words[:-1], "t", *settings(**{"data.held_out": 0.0}), cwd=fpha, code=2)
-    assert "--set data.held_out=0.1" in refused
+    said = command(ROOT / "tune/search.py", *words[:-1], "t", *settings(**{"data.held_out": 0.0}), cwd=fpha, code=2)
+    assert "--set data.held_out=0.1" in said
 
 
-def test_released_weights_are_evaluated_as_they_are(fpha):
+def test_released_weights_are_evaluated_as_they_are(fpha, refused):
     """A file as HTT's authors save theirs, with weights of our own: the architecture is the paper's."""
     shapes = json.loads((GOLDEN / "state_dict_shapes_fpha.json").read_text())
     random = {key: np.random.default_rng(zlib.crc32(key.encode())) for key in shapes}
     values = {key: 0.01 * random[key].standard_normal(shape) for key, shape in shapes.items()}
     state = {f"module.{key}": torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
     torch.save({"state_dict": state, "epoch": 45}, fpha / "checkpoint_45.pth")
-    words = ["-m", "htt.evaluate", "--official", "--checkpoint", "checkpoint_45.pth", "--data", "shards"]
-    said = command(*words, "--split", "test", "--out", "official", cwd=fpha)
+    words = ["--official", "--checkpoint", "checkpoint_45.pth", "--data", "shards"]
+    said = command("-m", "htt.evaluate", *words, "--split", "test", "--out", "official", cwd=fpha)
     assert "fpha, test: 3 clips" in said
     found = json.loads((fpha / "official/metrics.json").read_text())
     assert found["metrics"]["hand_auc_ra"]["published"] == 0.763
-    assert "val" in command(*words, "--split", "val", cwd=fpha, code=2), "the paper's recipe holds nothing out"
+    assert "val" in refused(evaluate, *words, "--split", "val", cwd=fpha), "the paper's recipe holds nothing out"
 
 
-def test_released_weights_of_the_other_benchmark_are_refused(h2o, fpha):
+def test_released_weights_of_the_other_benchmark_are_refused(h2o, refused):
     shapes = json.loads((GOLDEN / "state_dict_shapes_fpha.json").read_text())
     state = {key: torch.zeros(shape) for key, shape in shapes.items()}
     torch.save({"state_dict": state}, h2o / "fpha.pth")
     words = ["--official", "--checkpoint", "fpha.pth", "--data", "shards", "--split", "val"]
-    assert "of another shape" in command("-m", "htt.evaluate", *words, cwd=h2o, code=2)
+    assert "of another shape" in refused(evaluate, *words, cwd=h2o)

@@ -18,7 +18,7 @@ from htt.testing import tiny_config
 from htt.training import checkpoint, optim
 from htt.training.checkpoint import Progress
 from htt.training.jobs import open_splits
-from htt.training.metric_table import METRICS
+from htt.training.metric_table import EVALUATED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,7 +59,7 @@ def evaluated(trained) -> Path:
 def test_every_metric_is_written_with_its_interval(evaluated):
     found = json.loads((evaluated / "metrics.json").read_text())
     assert (found["source"], found["split"], found["clips"]) == ("synthetic", "val", 9)
-    assert sorted(found["metrics"]) == sorted(METRICS)
+    assert sorted(found["metrics"]) == sorted(EVALUATED)
     action = found["metrics"]["action_accuracy"]
     assert (action["clips"], action["interval"], action["published"]) == (9, "Wilson", None)
     assert action["low"] <= action["value"] <= action["high"]

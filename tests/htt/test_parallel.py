@@ -51,56 +51,83 @@ def test_an_error_arrives_as_it_is() -> None:
         list(parallel.map(math.sqrt, [1.0, -1.0], title="", unit="", workers=1))
 
 
+def _apart(program: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A program that ran in a process of its own, where no Ray is named by the environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", program, *map(str, words)]
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=300, check=False)
+
+
 @pytest.mark.ray
 class TestOnRay:
-    """Several workers."""
+    """Several workers: Ray is started by programs, which may end without a word; pytest must not."""
 
-    def test_in_order_and_stopped_at_the_end(self, capfd: pytest.CaptureFixture[str]) -> None:
-        import ray
-
-        assert list(_squares(20, workers=2)) == [item * item for item in range(20)]
-        assert not ray.is_initialized()
-        shown = capfd.readouterr()
-        assert shown.err == ""
-        assert shown.out.count("\n") <= 2
+    def test_in_order_and_stopped_at_the_end(self) -> None:
+        done = _apart(IN_ORDER)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        shown = done.stdout.splitlines()
+        assert shown[-1] == f"{[item * item for item in range(20)]} False"
+        assert len(shown) <= 3
 
     def test_uses_the_ray_that_runs_and_leaves_it(self) -> None:
-        import ray
-
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-        try:
-            assert list(_squares(5)) == [0, 1, 4, 9, 16]
-            assert ray.is_initialized()
-            with pytest.raises(ValueError, match=SQRT):
-                list(parallel.map(math.sqrt, [1.0, -1.0, 2.0], title="", unit="", workers=2))
-            inside = ray.remote(num_cpus=2)(lambda: list(parallel.map(abs, [-1, -2], title="", unit="")))
-            assert ray.get(inside.remote(), timeout=30) == [1, 2]
-            results = _squares(50, workers=2)
-            assert next(results) == 0
-            results.close()  # type: ignore[attr-defined]
-        finally:
-            ray.shutdown()
+        done = _apart(WITHIN)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        said = [line.removeprefix("> ") for line in done.stdout.splitlines() if line.startswith("> ")]
+        assert said == ["[0, 1, 4, 9, 16] True", "ValueError", "[1, 2] in a task", "0 at first"]
 
     def test_a_job_uses_its_cluster(self) -> None:
         """No second Ray on this machine, and all cores of the cluster, as a submitted job finds it."""
-        with parallel.ray_here(3):
-            import ray
-
-            address = ray.get_runtime_context().gcs_address
-            job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}", "RAY_ADDRESS": address}
-            done = subprocess.run(
-                [sys.executable, "-c", JOB], env={**os.environ, **job}, capture_output=True, text=True, timeout=60
-            )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.splitlines()[-1] == f"{ {address} } in parallel: 3"
+        done = _apart(CLUSTER, JOB)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        address, *_, said = done.stdout.splitlines()
+        assert said == f"{ {address} } in parallel: 3"
 
     def test_train_runs_in_it(self, tmp_path: Path) -> None:
         """A script that evaluates on two Ray Train workers, and says nothing but what it prints."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        command = [sys.executable, "-c", TRAIN, str(tmp_path)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert (done.returncode, done.stderr, done.stdout) == (0, "", "3.0\n{'RAY_ADDRESS': 'elsewhere:1'}\n")
+        done = _apart(TRAIN, tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert done.stdout == "3.0\n{'RAY_ADDRESS': 'elsewhere:1'}\n"
 
+
+IN_ORDER = """
+import ray
+from htt import parallel
+
+squares = parallel.map(lambda item: item * item, range(20), title="Squaring", unit="numbers", workers=2)
+print(list(squares), ray.is_initialized())
+"""
+
+WITHIN = """
+import math, ray
+from htt import parallel
+
+def squares(count, **options):
+    return parallel.map(lambda item: item * item, range(count), title="", unit="", **options)
+
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+print(">", list(squares(5)), ray.is_initialized())
+try:
+    list(parallel.map(math.sqrt, [1.0, -1.0, 2.0], title="", unit="", workers=2))
+except ValueError as error:
+    print(">", type(error).__name__)
+inside = ray.remote(num_cpus=2)(lambda: list(parallel.map(abs, [-1, -2], title="", unit="")))
+print(">", ray.get(inside.remote(), timeout=60), "in a task")
+results = squares(50, workers=2)
+print(">", next(results), "at first")
+results.close()
+"""
+
+CLUSTER = """
+import os, subprocess, sys
+import ray
+from htt import parallel
+
+with parallel.ray_here(3):
+    address = ray.get_runtime_context().gcs_address
+    print(address, flush=True)
+    job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}", "RAY_ADDRESS": address}
+    subprocess.run([sys.executable, "-c", sys.argv[1]], env={**os.environ, **job}, check=True)
+"""
 
 JOB = """
 import ray

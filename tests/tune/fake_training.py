@@ -40,6 +40,8 @@ def metrics_of(config: Config, epoch: int) -> dict[str, float]:
         "hand_error_mm": error,
         "action_accuracy": 1 / error,
         "object_accuracy": 0.5,
+        "parameters": 1000.0 * config.model.width,
+        "latency_ms": len(config.model.action.cues) * 10.0,
         "seconds": 0.01,
     }
 
@@ -78,12 +80,17 @@ def prepare(config: Config) -> None:
 def note(config: Config, event: dict) -> None:
     """Write an event where ``events`` finds it; the cache folder is nobody else's here."""
     if config.runtime.cache:
-        with open(config.runtime.cache, "a") as file:
+        with place(Path(config.runtime.cache)).open("a") as file:
             file.write(json.dumps(event) + "\n")
 
 
-def events(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def place(cache: Path) -> Path:
+    """The file of the events: the cache itself, or in it where something has made it a folder."""
+    return cache / "events" if cache.is_dir() else cache
+
+
+def events(cache: Path) -> list[dict]:
+    return [json.loads(line) for line in place(cache).read_text().splitlines()]
 
 
 def trainer(config, *, workers, cpus_per_worker, gpus_per_worker, storage, name, callbacks, folder):

@@ -4,7 +4,7 @@ import dataclasses
 
 import polars as pl
 import pytest
-from fake_training import clips_of, curve, events
+from fake_training import TRAINING, clips_of, curve, events, note
 
 from htt.config import override
 from htt.errors import RunError, TrainingError
@@ -52,6 +52,21 @@ def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
     shown = (tmp_path / "shown").read_text()
     assert "good, seed 0" in shown
     assert "best so far" not in shown
+
+
+def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_ray, ablate, tmp_path):
+    """Else the first trial of each process would render them, all at once, in its own time."""
+    variants = {"base": {}, "long clips": {"data.synthetic.frames": 12}, "spaced": {"data.spacing": 3}}
+
+    def prepare(config):
+        note(config, {"prepared": config.data.synthetic.frames})
+
+    outcome = ablate(variants, seeds=(0,), training=dataclasses.replace(TRAINING, prepare=prepare))
+    order = ["start" if "start" in event else event["prepared"] for event in events(tmp_path / "events")]
+    usual = outcome.folder.asked().config().data.synthetic.frames
+    assert order == [usual, 12, "start", "start", "start"], "spacing is a matter of windows, not of data"
+    keys = {trial.variant: trial.data for trial in outcome.trials}
+    assert keys["base"] == keys["spaced"] != keys["long clips"]
 
 
 def test_adding_seeds_trains_the_new_ones_alone(local_ray, ablate, tmp_path):

@@ -4,8 +4,13 @@ import optuna
 import pytest
 
 from htt.errors import StorageError
-from tune.algorithms import Code, Searcher, open_journal, scheduler
+from tune.algorithms import Searcher
+from tune.codes import Code
+from tune.constraints import parse
+from tune.notes import epochs_of, open_journal
+from tune.results import Trial
 from tune.samples import Samples
+from tune.scheduling import scheduler
 from tune.space import Choice, Integer, LogUniform, Space, Uniform
 
 SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
@@ -13,9 +18,9 @@ SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice([
 
 @pytest.fixture
 def make(tmp_path):
-    def searcher(**options):
-        options = {"study": "run", "metric": "hand_error_mm", "mode": "min", "epochs": 4, **options}
-        return Searcher(SPACE, tmp_path / "optuna.journal", **options)
+    def searcher(space=SPACE, **options):
+        options = {"study": "run", "objectives": ["hand_error_mm"], "epochs": 4, **options}
+        return Searcher(space, tmp_path / "optuna.journal", **options)
 
     return searcher
 
@@ -169,3 +174,146 @@ def test_a_restored_stream_may_be_asked_for_more(make):
     samples = Samples(make(), concurrent=1, trials=9)
     samples.set_state({"counter": 4, "total_samples": 4, "finished": True, "experiment": None})
     assert not samples.is_finished()
+
+
+def play(searcher, names, error=lambda values: abs(math.log10(values["optim.lr"]) + 3), **more):
+    """Suggest and finish trials; gives their values, as far as there were any."""
+    for name in names:
+        suggested = searcher.suggest(name)
+        if suggested == searcher.FINISHED:
+            return
+        values = suggested["values"]
+        searcher.on_trial_complete(name, {**result(4, error(values)), **more})
+        yield values
+
+
+BOTH = {"objectives": ["hand_error_mm", "action_accuracy"]}
+
+
+def test_optuna_is_told_every_objective_and_a_stopped_trial_has_no_values(make):
+    searcher = make(**BOTH)
+    for name in ("whole", "stopped", "half", "crashed"):
+        searcher.suggest(name)
+    searcher.on_trial_result("whole", {**result(1, 9.0), "action_accuracy": 0.1})
+    searcher.on_trial_complete("whole", {**result(4, 5.0), "action_accuracy": 0.5})
+    searcher.on_trial_result("stopped", {**result(1, 8.0), "action_accuracy": 0.1})
+    searcher.on_trial_complete("stopped", {**result(2, 7.0), "action_accuracy": 0.2})
+    searcher.on_trial_complete("half", result(4, 5.0))
+    searcher.on_trial_complete("crashed", error=True)
+    assert states(searcher) == ["COMPLETE", "PRUNED", "FAIL", "FAIL"]
+    assert [direction.name for direction in searcher.study.directions] == ["MINIMIZE", "MAXIMIZE"]
+    whole, stopped = searcher.study.get_trials()[:2]
+    assert (whole.values, stopped.values) == ([5.0, 0.5], None)
+    assert (epochs_of(whole), epochs_of(stopped)) == ({1: 9.0, 4: 5.0}, {1: 8.0, 2: 7.0})
+
+
+def test_a_search_with_several_objectives_goes_on_after_stopped_and_infeasible_trials(make, tmp_path):
+    def rounds(searcher, first, last):
+        for number in range(first, last):
+            values = searcher.suggest(f"t{number}")["values"]
+            error, epoch = abs(math.log10(values["optim.lr"]) + 3), 2 if number % 3 == 0 else 4
+            accuracy = 0.5 if number % 5 else 0.1
+            searcher.on_trial_complete(f"t{number}", {**result(epoch, error), "action_accuracy": accuracy})
+            yield values
+
+    options = {**BOTH, "constraints": parse(["action_accuracy>=0.3"]), "seed": 3}
+    whole = list(rounds(make(**options), 0, 24))
+    (tmp_path / "optuna.journal").unlink()
+    parts = [*rounds(make(**options), 0, 13), *rounds(make(**options), 13, 24)]
+    assert parts == whole
+    assert {"COMPLETE", "PRUNED"} == set(states(make(**options)))
+
+
+def test_halving_remembers_the_first_of_several_objectives(make):
+    searcher = make(**BOTH)
+    for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
+        searcher.suggest(name)
+        searcher.on_trial_result(name, result(1, value))
+    asha = scheduler("asha", mode="min", epochs=4, searcher=make(**BOTH))
+    asha.set_search_properties("hand_error_mm", "min")
+
+    class Trial:
+        trial_id = "new"
+
+    asha.on_trial_add(None, Trial)
+    assert asha.on_trial_result(None, Trial, result(1, 9.0)) == "STOP"
+
+
+def test_an_interrupted_trial_of_several_objectives_goes_on_with_its_epochs(make):
+    stopped = make(**BOTH)
+    stopped.suggest("a")
+    stopped.on_trial_result("a", {**result(1, 9.0), "action_accuracy": 0.1})
+    stopped.close()
+    back = make(**BOTH)
+    back.keep_only({"a": {}}, {})
+    back.on_trial_complete("a", {**result(4, 5.0), "action_accuracy": 0.5})
+    assert states(back) == ["PRUNED", "COMPLETE"]
+    assert epochs_of(back.study.get_trials()[-1]) == {1: 9.0, 4: 5.0}
+
+
+def test_optuna_knows_by_how_much_a_constraint_is_broken(make):
+    searcher = make(constraints=parse(["parameters<=2e6", "latency_ms<=20"]))
+    for name in ("kept", "broken", "refused", "unknown"):
+        searcher.suggest(name)
+    searcher.on_trial_complete("kept", {**result(4, 5.0), "parameters": 1e6, "latency_ms": 20.0})
+    searcher.on_trial_complete("broken", {**result(4, 1.0), "parameters": 3e6, "latency_ms": 5.0})
+    searcher.on_trial_complete("refused", {"parameters": 4e6, "epoch": 0})
+    searcher.on_trial_complete("unknown", result(4, 2.0))
+    assert states(searcher) == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
+    found = [list(trial.constraints.values()) for trial in searcher.study.get_trials()]
+    assert found == [[-0.5, 0.0], [0.5, -0.75], [1.0, 0.0], [1.0, 1.0]]
+    assert searcher.study.best_value == 5.0, "what is infeasible is never the best"
+
+
+FINITE = Space({"optim.lr": Choice(1e-3, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random"])
+def test_a_finite_space_is_used_up_with_few_repeats_and_then_ends(make, algorithm):
+    searcher = make(FINITE, algorithm=algorithm)
+    tried = list(play(searcher, map(str, range(100))))
+    assert len({str(values) for values in tried}) == 4
+    assert len(tried) < 20
+    assert searcher.used_up
+
+
+def test_what_is_left_of_a_large_finite_space_is_drawn(make):
+    large = Space({"train.seed": Integer(0, 10**9), "optim.lr": Choice(1e-3)})
+    assert make(large).coverage.size == 10**9 + 1
+    left = make(large).coverage.untried({(5, 1e-3)}, seed=1)
+    assert set(left) == {"train.seed", "optim.lr"}
+    assert make().coverage.size is None
+    assert make(FINITE, study="other").coverage.untried(set(), seed=1) is not None
+
+
+def earlier(number, mm, epochs=4, **changes):
+    metrics = {"hand_error_mm": mm, "action_accuracy": mm / 10}
+    plain = {
+        "id": f"e{number}", "number": number, "fingerprint": f"f{number}", "state": "complete", "epochs": epochs,
+        "seconds": 1.0, "finished_s": 1.0, "values": {"optim.lr": 10.0**-number, "model.action.cues": ["hands"]},
+        "metrics": metrics, "best": metrics, "curve": tuple(mm + 3 - each for each in range(epochs)),
+        "taken_from": f"before/e{number} (abc)",
+    }  # fmt: skip
+    return Trial(**{**plain, **changes})
+
+
+EARLIER = [earlier(2, 4.0), earlier(3, 7.0, epochs=2)]
+
+
+def test_a_study_begins_with_earlier_trials_once_and_counts_its_own_from_one(make):
+    searcher = make(earlier=EARLIER, constraints=parse(["action_accuracy>=0.5"]))
+    assert states(searcher) == ["COMPLETE", "PRUNED"]
+    whole, stopped = searcher.study.get_trials()
+    assert (whole.value, epochs_of(whole)) == (4.0, {1: 7.0, 2: 6.0, 3: 5.0, 4: 4.0})
+    assert (epochs_of(stopped), stopped.params["model.action.cues"]) == ({1: 10.0, 2: 9.0}, '["hands"]')
+    assert [next(iter(trial.constraints.values())) > 0 for trial in (whole, stopped)] == [True, False]
+    searcher.suggest("a")
+    again = make(earlier=EARLIER)
+    assert again.number("a") == 1
+    assert len(again.study.get_trials()) == 3
+
+
+def test_a_study_of_several_objectives_begins_with_earlier_trials(make):
+    whole, stopped = make(earlier=EARLIER, **BOTH).study.get_trials()
+    assert (whole.values, stopped.values, stopped.state.name) == ([4.0, 0.4], None, "PRUNED")
+    assert epochs_of(stopped) == {1: 10.0, 2: 9.0}

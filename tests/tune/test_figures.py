@@ -8,7 +8,7 @@ from matplotlib.axis import Tick
 from matplotlib.text import Text
 from report_folders import search_folder, study_folder, windows
 
-from tune import figures, findings, search_figures, study_figures
+from tune import figures, findings, front, search_figures, study_figures
 from tune.axes import axes
 from tune.importance import importance
 from tune.results import ranked
@@ -169,6 +169,28 @@ def test_three_objectives_are_two_panels(tmp_path):
         for one in folder.trials()
     ]
     assert_readable(search_figures.pareto(trials, ["hand_error_mm", "action_accuracy", "object_accuracy"]))
+
+
+def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crossed(tmp_path):
+    folder = search_folder(tmp_path / "run", 30)
+    trials = [
+        dataclasses.replace(one, metrics={**one.metrics, "parameters": 1e5 * one.number} if one.metrics else {})
+        for one in folder.trials()
+    ]
+    trials = [
+        dataclasses.replace(one, breaks="parameters" if one.metrics.get("parameters", 0) > 2e6 else None)
+        for one in trials
+    ]
+    metrics = ["hand_error_mm", "parameters"]
+    picked = front.front(trials, metrics)[1]
+    figure = search_figures.pareto(trials, metrics, picked)
+    assert_readable(figure)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert len(lines["breaks a constraint"].get_xdata()) == sum(bool(one.breaks and one.metrics) for one in trials)
+    assert lines["breaks a constraint"].get_ydata().min() > 2, "millions"
+    assert list(lines["picked"].get_xdata()) == [picked.metrics["hand_error_mm"]]
+    assert list(lines["picked"].get_ydata()) == [pytest.approx(picked.metrics["parameters"] / 1e6)]
+    assert figure.axes[0].get_ylabel() == "Parameters [M]"
 
 
 def test_names_are_cut_after_four_lines_and_dollars_are_no_formula():

@@ -8,12 +8,14 @@ import sys
 import pytest
 import yaml
 from fake_training import BASE, SPACE, TRAINING, curve, events
+from unrayed import FINITE
 
 from htt import config as configuration
 from htt.config import override
 from htt.errors import ClusterError, ConfigError, RunError, StorageError, TrainingError
 from tune import road, runner
-from tune.algorithms import open_journal
+from tune.constraints import parse
+from tune.notes import open_journal
 from tune.question import parse_budget
 from tune.recorder import Recorder
 from tune.results import RunFolder
@@ -145,6 +147,24 @@ def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, t
         kept = [path.is_dir() for path in (tmp_path / "group" / "train" / f"train-{ours.id}").glob("checkpoint_*")]
         assert sum(kept) == (ours.state == "complete")
     _no_placement_groups_left()
+
+
+def test_trials_that_need_no_training_never_reach_tune(local_ray, search, tmp_path):
+    """With trials running beside them, several objectives, and a resume; the rest is tested without Ray."""
+    options = {"objectives": ("hand_error_mm", "latency_ms"), "constraints": parse(["latency_ms<=15"]), "seed": 1}
+    outcome = search(FINITE, trials=None, time_budget_s=120.0, scheduler="none", **options)
+    states = [trial.state for trial in outcome.trials]
+    complete = [trial for trial in outcome.trials if trial.state == "complete"]
+    assert outcome.stopped == "used up"
+    assert set(states) <= {"complete", "reused"}
+    assert len({trial.fingerprint for trial in complete}) == 4
+    assert len(complete) <= 5, "one that is still under way may be trained beside it"
+    assert len([event for event in events(tmp_path / "events") if "start" in event]) == len(complete)
+    assert [trial.number for trial in outcome.trials] == list(range(1, len(states) + 1))
+    assert study_states(outcome.folder) == ["COMPLETE"] * len(states)
+    assert outcome.best.metrics["latency_ms"] == 10.0
+    resumed = search(FINITE, trials=None, time_budget_s=60.0, scheduler="none", resume=True, **options)
+    assert resumed.trials == outcome.trials
 
 
 def _no_placement_groups_left():

@@ -53,6 +53,51 @@ def test_the_front_is_a_table_too(searched):
     assert [int(number) for number in re.findall(r"^\| (\d+) \|", listed, re.MULTILINE)] == [one.number for one in best]
 
 
+def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
+    wishes = {
+        "objectives": list(PAIR), "constraints": ["parameters<=1500000"], "warm_start": ["before"], "pick": "first",
+        "points": [{"optim.lr": 1e-3}],
+    }  # fmt: skip
+    folder = search_folder(tmp_path / "run", 30, **wishes)
+    trials = folder.trials()
+    best = min((one for one in trials if one.metrics), key=lambda one: one.metrics["hand_error_mm"])
+    outside = {"breaks": "parameters 2.0 M > 1.5 M"}
+    trials = [
+        dataclasses.replace(one, metrics={**one.metrics, "parameters": 2e6}, **(outside if one is best else {}))
+        for one in trials
+        if one.metrics
+    ]
+    refused = dataclasses.replace(
+        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, breaks="parameters 9.0 M > 1.5 M"
+    )
+    folder.write_trials([*trials, refused])
+    text, page = written(folder)
+    second = sorted(one.metrics["hand_error_mm"] for one in trials)[1]
+    (picked,) = [one for one in trials if one.metrics["hand_error_mm"] == second]
+    for words in (
+        "Objectives: `hand_error_mm`, `action_accuracy`; the scheduler watches the first.",
+        "Constraints: `parameters<=1500000`.",
+        "Began with trials of `before`. 1 point given to try first.",
+        f"Picked from the front: trial {picked.number}, the best hand\\_error\\_mm on the front (first).",
+        f"The ring is trial {picked.number}, the one picked. Crosses break a constraint.",
+        "2 trials broke a constraint and cannot be the best; 1 of them was known to before training, and not trained.",
+    ):
+        assert words.replace("\\_", "_") in text.replace("\\_", "_"), words
+    outside = text[text.index("## Outside the constraints") :]
+    assert re.findall(r"^\| (\d+) \| (\w+) \|", outside, re.MULTILINE) == [
+        (str(best.number), best.state), ("99", "refused"),
+    ]  # fmt: skip
+    assert "breaks a constraint</text>" in page
+
+
+def test_nothing_keeps_the_constraints(tmp_path):
+    folder = search_folder(tmp_path / "run", 5, constraints=["parameters<=10"])
+    folder.write_trials([dataclasses.replace(one, breaks="parameters 1.0 M > 10") for one in folder.trials()])
+    text, _ = written(folder)
+    assert "No trial keeps the constraints parameters\\<=10 yet." in text or "parameters<=10 yet." in text
+    assert "launch.py" not in text
+
+
 def test_too_few_trials_to_say_what_mattered(tmp_path):
     text, page = written(search_folder(tmp_path / "run", 12))
     assert "Too few trials to tell: 10 trials gave a value" in text

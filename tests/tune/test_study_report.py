@@ -5,11 +5,13 @@ import math
 import re
 
 import pytest
+from pyarrow import fs
 from report_folders import LONG, search_folder, study_folder, windows
 
 from htt.config import Config
 from htt.errors import RunError
 from tune import findings, study_report, study_tables
+from tune.storage import Storage
 
 FIGURES = {"forest", "seeds", "cost", "curves"}
 
@@ -64,6 +66,34 @@ def test_every_metric_has_its_figures(claims):
     assert said["html"].count("<figcaption>") == len(shown) == said["html"].count('role="img" aria-label="')
 
 
+def test_learning_curves_are_shown_of_every_metric_of_the_study(tmp_path):
+    folder = study_folder(tmp_path / "run", windows(2))
+    folder.write_trials(
+        [
+            dataclasses.replace(one, curves={"hand_error_mm": one.curve, "action_accuracy": [0.1, 0.2, one.seed / 10]})
+            for one in folder.trials()
+        ]
+    )
+    said = written(folder)
+    assert set(re.findall(r'<figure id="curves-([^"]+)"', said["html"])) == {"hand_error_mm", "action_accuracy"}
+    accuracy, _ = findings.findings(findings.read(folder))
+    assert [curve[-1] for curve in accuracy.curves["1 frame"]] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_every_file_of_a_report_reaches_the_bucket(tmp_path, monkeypatch):
+    def from_uri(uri):
+        return fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), uri.removeprefix("mock://")
+
+    (tmp_path / "bucket").mkdir()
+    monkeypatch.setattr("tune.storage.open_uri", from_uri)
+    folder = study_folder(tmp_path / "run", windows(2))
+    study_report.write(folder)
+    Storage("run", tmp_path, "mock://runs").push_reports()
+    here = {path.name for path in folder.path.iterdir() if path.is_file()}
+    assert {"report.md", "report.html", "report.tex", "report.csv", "forest-hand_error_mm.png"} < here
+    assert {path.name for path in (tmp_path / "bucket" / "runs" / "run").iterdir()} == here
+
+
 def test_the_page_needs_nothing_but_itself(claims):
     _, said = claims
     page = said["html"]
@@ -112,19 +142,6 @@ def test_latex_is_escaped_and_complete(tmp_path):
     (layout,) = set(re.findall(r"\\begin{tabular}{(\w+)}", text))
     assert columns == {len(layout) - 1}
     assert text.isascii(), "pdflatex knows no other letters by itself"
-
-
-@pytest.mark.parametrize(
-    ("text", "tex"),
-    [
-        ("a_b & 5 %", r"a\_b \& 5 \%"),
-        ("−3 < x", "$-$3 $<$ x"),
-        ("\\{#$}", r"\textbackslash{}\{\#\$\}"),
-        ("~^", r"\textasciitilde{}\textasciicircum{}"),
-    ],
-)
-def test_latex_escaping(text, tex):
-    assert study_tables.tex_escaped(text) == tex
 
 
 def test_too_few_seeds_are_said_plainly(tmp_path):

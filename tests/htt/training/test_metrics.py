@@ -20,7 +20,7 @@ from htt.errors import ConfigError
 from htt.info import DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
 from htt.training.losses import losses, total
-from htt.training.metric_table import METRICS, metric
+from htt.training.metric_table import EVALUATED, metric
 from htt.training.metrics import Evaluation, thresholds_mm
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -147,7 +147,7 @@ def test_an_absent_hand_leaves_the_other():
 
 def test_every_metric_is_in_the_table_and_all_are_given():
     info = tiny_info()
-    assert list(evaluated(info, pair(info, [3, 2], 0)).result()) == list(METRICS)
+    assert list(evaluated(info, pair(info, [3, 2], 0)).result()) == list(EVALUATED)
 
 
 def test_the_loss_is_the_weighted_sum():

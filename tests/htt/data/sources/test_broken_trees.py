@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from damage import CHANGES, TEXT_ONLY, delete_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,6 @@ H2O_LABELS = {
     "train": ["1 subject1/h1/0 16 0 4 0 9", "2 subject1/h1/0 8 4 7 0 9", "3 subject2/o2/3 27 10 13 10 13"],
     "test": ["1 subject4/h1/0 0 4 0 500"],
 }
-EXTRA = ("notes.txt", ".DS_Store", "000003 copy.png", "color_000.jpeg", "Thumbs.db")
 
 
 class Tree:
@@ -69,111 +69,6 @@ def fpha_tree(tmp_path_factory: pytest.TempPathFactory, monkeymodule: pytest.Mon
 def monkeymodule():
     with pytest.MonkeyPatch.context() as patch:
         yield patch
-
-
-# What can be done to a file: (path, a number that says how much or where) -> nothing. None of it makes one right number
-# into another one, which nobody could find out.
-
-
-def delete(path: Path, amount: int) -> None:
-    path.unlink()
-
-
-def delete_folder(path: Path, amount: int) -> None:
-    shutil.rmtree(path.parent)
-
-
-def empty(path: Path, amount: int) -> None:
-    _write(path, b"")
-
-
-def truncate(path: Path, amount: int) -> None:
-    content = path.read_bytes()
-    _write(path, content[: amount % (len(content) + 1)])
-
-
-def truncate_a_little(path: Path, amount: int) -> None:
-    content = path.read_bytes()
-    _write(path, content[: max(0, len(content) - 1 - amount % 12)])
-
-
-def swap_lines(path: Path, amount: int) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    if len(lines) > 1:
-        one, other = amount % len(lines), amount // 7 % len(lines)
-        lines[one], lines[other] = lines[other], lines[one]
-    _write(path, b"".join(lines))
-
-
-def drop_line(path: Path, amount: int) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    _write(path, b"".join(line for index, line in enumerate(lines) if index != amount % len(lines)))
-
-
-def double_line(path: Path, amount: int) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    _write(path, b"".join(line * (1 + (index == amount % len(lines))) for index, line in enumerate(lines)))
-
-
-def drop_word(path: Path, amount: int) -> None:
-    words = re.split(rb"(\s+)", path.read_bytes())
-    del words[2 * (amount % (len(words) // 2 + 1))]
-    _write(path, b"".join(words))
-
-
-def double_word(path: Path, amount: int) -> None:
-    words = re.split(rb"(\s+)", path.read_bytes())
-    place = 2 * (amount % (len(words) // 2 + 1))
-    _write(path, b"".join([*words[:place], words[place], b" ", *words[place:]]))
-
-
-def wrong_count(path: Path, amount: int) -> None:
-    """A number at the end of a line, where lists have counts."""
-    ends = list(re.finditer(rb"(?<= )\d+(?=\n)", path.read_bytes()))
-    if ends and ("_info" in path.name or "data_split" in path.name):
-        chosen = ends[amount % len(ends)]
-        content = path.read_bytes()
-        _write(path, content[: chosen.start()] + str(amount % 100_003).encode() + content[chosen.end() :])
-
-
-def other_line_ends(path: Path, amount: int) -> None:
-    if path.suffix == ".txt":
-        _write(path, path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-
-
-def byte_order_mark(path: Path, amount: int) -> None:
-    if path.suffix == ".txt":
-        _write(path, b"\xef\xbb\xbf" + path.read_bytes())
-
-
-def extra(path: Path, amount: int) -> None:
-    name = EXTRA[amount % len(EXTRA)]
-    (path.parent / name).write_text("nothing") if amount % 2 else (path.parent / f"{name}.d").mkdir(exist_ok=True)
-
-
-def become_a_folder(path: Path, amount: int) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def garbage(path: Path, amount: int) -> None:
-    _write(path, bytes((amount * index * index + 31 * index) % 256 for index in range(amount % 300)))
-
-
-def garbage_first(path: Path, amount: int) -> None:
-    _write(path, bytes([128 + amount % 128, 0]) + path.read_bytes())
-
-
-CHANGES: tuple[Callable[[Path, int], None], ...] = (
-    delete, delete_folder, empty, truncate, truncate_a_little, swap_lines, drop_line, double_line, drop_word,
-    double_word, wrong_count, other_line_ends, byte_order_mark, extra, become_a_folder, garbage, garbage_first,
-)  # fmt: skip
-TEXT_ONLY = {swap_lines, drop_line, double_line, drop_word, double_word, wrong_count}
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.unlink()  # it is a hard link to the whole tree's
-    path.write_bytes(content)
 
 
 Done = tuple[int, int, Callable[[Path, int], None], int]

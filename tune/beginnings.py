@@ -1,0 +1,166 @@
+"""What a search begins with: finished trials of earlier runs whose values fit its space, and points to try first."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set
+from htt.data.prepare import data_key
+from htt.errors import ConfigError, did_you_mean
+from tune.constraints import Constraint, broken
+from tune.results import Asked, RunFolder, Trial, find
+from tune.space import Space
+from tune.words import plural
+
+FINISHED = ("complete", "pruned", "reused")
+
+
+@dataclass(frozen=True)
+class Question:
+    """As much of a search as another run's trials must fit."""
+
+    space: Space
+    base: Config
+    objectives: Sequence[str]
+    constraints: Sequence[Constraint]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What one run gives."""
+
+    run: str
+    trials: Sequence[Trial]
+    """Those that fit, as rows of the new search."""
+    misfits: Mapping[str, int]
+    """{reason: trials that do not fit}."""
+
+    def __str__(self) -> str:
+        """For the screen: ``Begins with 12 of the 20 trials of NAME; 5 lie outside the space (optim.lr), ...``."""
+        everything = len(self.trials) + sum(self.misfits.values())
+        said = f"Begins with {len(self.trials)} of the {plural(everything, 'trial')} of {self.run}"
+        rest = ", ".join(f"{count} {reason}" for reason, count in self.misfits.items())
+        return f"{said}; not with: {rest}." if rest else f"{said}."
+
+
+def earlier(name: str, question: Question, runs: Path = Path("runs")) -> Earlier:
+    """The trials of a run that fit a search.
+
+    Args:
+        name: of the run, or its folder.
+        question: of the search.
+        runs: the folder of all runs.
+
+    Raises:
+        RunError: there is no such run, or it cannot be read.
+    """
+    folder = find(name, runs)
+    asked = folder.asked()
+    key, fitting, misfits = data_key(question.base), [], dict[str, int]()
+    for trial in folder.trials():
+        found = _fitting(folder, asked, trial, question, key)
+        if isinstance(found, Trial):
+            fitting.append(found)
+        else:
+            misfits[found] = misfits.get(found, 0) + 1
+    return Earlier(folder.name, fitting, misfits)
+
+
+def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question, key: str) -> Trial | str:
+    """The trial as a row of the search, or why it is none."""
+    if trial.state not in FINISHED:
+        return trial.state
+    needed = dict.fromkeys((*question.objectives, *(each.metric for each in question.constraints)))
+    missing = [name for name in needed if not math.isfinite(trial.metrics.get(name, math.nan))]
+    if missing:
+        return f"without {', '.join(missing)}"
+    try:
+        config = override(asked.config(), trial.values)
+    except ConfigError:
+        return "of another version"
+    space, base = question.space, question.base
+    if (sample := space.of(config)) is None:
+        values = flatten(config)
+        outside = [path for path, domain in space.domains.items() if not domain.holds(values[path])]
+        return f"outside the space ({', '.join(outside)})"
+    differs = changed(override(base, sample), config)
+    differs = {path: value for path, value in differs.items() if not path.startswith("runtime.")}
+    if differs:
+        return f"of another base ({', '.join(differs)})"
+    if trial.data is not None and trial.data != key:
+        return "of other data"
+    metric = question.objectives[0]
+    curve = trial.curve if asked.metric == metric else trial.curves.get(metric, ())
+    origin = trial.taken_from or f"{folder.name}/{trial.id} ({asked.commit})"
+    breaks = broken(question.constraints, trial.metrics)
+    state = "pruned" if trial.epochs < config.train.epochs else "complete"
+    return replace(trial, state=state, values=sample, curve=curve, curves={}, taken_from=origin, breaks=breaks)
+
+
+def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, Value]]:
+    """The samples to try first.
+
+    Args:
+        texts: each a YAML file (a ``best.yaml``, a configuration, or a mapping of dotted paths to values), of which the
+            searched paths count; or ``path=value`` words. A searched path that is not named has the base's value.
+        space: they must lie in.
+        base: what trials start from.
+
+    Raises:
+        ConfigError: one error for all that cannot be read or lie outside.
+    """
+    found, faults = [], []
+    for text in texts:
+        try:
+            sample = _sample(text, space, base)
+        except ConfigError as error:
+            faults += [f"--point {text}: {fault}" for fault in error.faults]
+            continue
+        wrong = [path for path, value in sample.items() if not space.domains[path].holds(value)]
+        faults += [
+            f"--point {text}: {path} must be {space.domains[path]}, as the space has it; got {sample[path]}"
+            for path in wrong
+        ]
+        found += [] if wrong or sample in found else [sample]
+    if faults:
+        raise ConfigError.of(faults)
+    return found
+
+
+def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
+    """Every searched path with its value, all of them such as a configuration takes."""
+    file = Path(text)
+    if file.suffix in (".yaml", ".yml") or file.is_file():
+        named = _of_file(file, space, base)
+    else:
+        named = parse_set(shlex.split(text), "--point")
+        unknown = [path for path in named if path not in space.domains]
+        if unknown:
+            known = list(space.domains)
+            raise ConfigError.of([f"{path} is not searched.{did_you_mean(path, known)}" for path in unknown])
+    whole = flatten(override(base, named))
+    return {path: whole[path] for path in space.domains}
+
+
+def _of_file(file: Path, space: Space, base: Config) -> dict[str, Value]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        plain = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"it must be a readable YAML file; {' '.join(str(error).split())}.") from error
+    dotted = isinstance(plain, dict) and plain and all(isinstance(path, str) and "." in path for path in plain)
+    named = flatten(override(base, _numbers(plain)) if dotted else from_yaml(text, str(file)))
+    return {path: value for path, value in named.items() if path in space.domains}
+
+
+def _numbers(plain: Mapping[str, Value]) -> dict[str, Value]:
+    """A mapping of a file, with words such as 1e-3 read as the command line does: YAML wants a dot in them."""
+    return {
+        path: parse_set([f"{path}={value}"])[path] if isinstance(value, str) else value for path, value in plain.items()
+    }

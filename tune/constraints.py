@@ -1,0 +1,99 @@
+"""What a trial must keep to be of use: bounds on metrics, as in ``parameters<=2e6`` or ``action_accuracy>=0.5``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from htt.errors import ConfigError, did_you_mean
+from htt.training.metric_table import METRICS
+
+_FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on a metric of a trial's last epoch."""
+
+    metric: str
+    at_most: bool
+    """Whether the bound is the highest value that keeps it, or the lowest."""
+    bound: float
+
+    def excess(self, value: float) -> float:
+        """How far a value is beyond the bound, as a share of the bound; 0 or less keeps it.
+
+        For a bound of 0 it is the distance itself. Shares of different metrics may be summed, as Optuna does.
+        """
+        beyond = value - self.bound if self.at_most else self.bound - value
+        return beyond / abs(self.bound) if self.bound else beyond
+
+    def broken(self, metrics: Mapping[str, float]) -> str | None:
+        """How these metrics break it, in words; none: they keep it. A metric that is not there breaks it."""
+        value = metrics.get(self.metric, math.nan)
+        about = METRICS[self.metric]
+        if not math.isfinite(value):
+            return f"{self.metric} is not known"
+        if self.excess(value) <= 0:
+            return None
+        found, bound = about.number(value), about.number(self.bound)
+        if found == bound:  # rounded, they are one
+            found, bound = f"{value:,.10g}", f"{self.bound:,.10g}"
+        return f"{self.metric} {found} {'>' if self.at_most else '<'} {bound}"
+
+    def __str__(self) -> str:
+        return f"{self.metric}{'<=' if self.at_most else '>='}{self.bound:.12g}"
+
+
+def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constraint, ...]:
+    """The constraints of a command line.
+
+    Args:
+        texts: each NAME<=NUMBER or NAME>=NUMBER.
+        option: that gave them, for the message.
+
+    Raises:
+        ConfigError: one error for all that are none.
+    """
+    found, faults = [], []
+    for text in texts:
+        match = _FORM.fullmatch(text)
+        bound = _number(match[3]) if match else math.nan
+        if match is None or not math.isfinite(bound):
+            faults.append(f"{option} takes NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got '{text}'")
+        elif match[1] not in METRICS:
+            near = did_you_mean(match[1], list(METRICS))
+            faults.append(f"{option} must bound a metric; got '{match[1]}'. There are: {', '.join(METRICS)}.{near}")
+        else:
+            found.append(Constraint(match[1], match[2] == "<=", bound))
+    if faults:
+        raise ConfigError.of(faults)
+    return tuple(found)
+
+
+def broken(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
+    """How metrics break some of the constraints, in words; none: they keep all."""
+    said = [words for each in constraints if (words := each.broken(metrics))]
+    return ", ".join(said) or None
+
+
+def excesses(constraints: Sequence[Constraint], metrics: Mapping[str, Any], missing: float = 0.0) -> dict[str, float]:
+    """{constraint: how far the metrics are beyond its bound}; for a metric that is not known, ``missing``."""
+    found = {}
+    for each in constraints:
+        value = metrics.get(each.metric)
+        if isinstance(value, int | float) and math.isfinite(value):
+            found[str(each)] = each.excess(float(value))
+        else:
+            found[str(each)] = missing
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,104 @@
+"""What a search's Optuna study keeps: its journal, its samplers, and the notes that make sense of its trials."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from htt.errors import StorageError, storage_errors
+from tune.results import Trial, value
+
+STARTUP_TRIALS = 8
+"""Trials drawn at random before TPE has something to learn from."""
+TUNE_ID = "trial"
+"""The study's note of which of the run's trials an Optuna trial is."""
+INTERRUPTED = "interrupted"
+"""The study's note that a trial was cut short from outside, and may be gone on with."""
+EARLIER = "taken_from"
+"""The study's note of which earlier run a trial is from."""
+EPOCHS = "epochs"
+"""The study's note of the first objective's value at each epoch, where Optuna itself takes none."""
+REPEATS = "repeats"
+"""The study's note that a configuration of a finite space was asked for again."""
+
+
+def epochs_of(trial: FrozenTrial) -> dict[int, float]:
+    """{epoch: value of the first objective} that a study knows of a trial."""
+    return trial.intermediate_values or {int(epoch): value for epoch, value in trial.user_attrs.get(EPOCHS, {}).items()}
+
+
+def plain_epochs(epochs: Mapping[int, float]) -> dict[str, float]:
+    """As a note can keep them."""
+    return {str(epoch): value for epoch, value in epochs.items()}
+
+
+def repeated(trials: Sequence[FrozenTrial]) -> int:
+    """How many of the newest trials in a row had been asked for before."""
+    return sum(1 for _ in itertools.takewhile(lambda trial: trial.user_attrs.get(REPEATS), reversed(trials)))
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """The storage in a journal file.
+
+    Raises:
+        StorageError: the file cannot be written, or is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with storage_errors(path):
+            return JournalStorage(JournalFileBackend(str(path)))
+    except (ValueError, KeyError) as error:
+        raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
+
+
+def sampler(algorithm: str, seed: int) -> BaseSampler:
+    """Who draws a trial: "tpe" or "random"."""
+    if algorithm == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Running trials count as bad ones, so that trials side by side are not all the same.
+        return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+
+
+def finished(
+    row: Trial,
+    *,
+    params: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    objectives: Sequence[str],
+    epochs: int,
+    constraints: Mapping[str, float],
+) -> FrozenTrial:
+    """A trial that ended in another run, as a study would have it of its own.
+
+    Args:
+        row: the trial.
+        params: what it tried, as the study has it.
+        distributions: of the space.
+        objectives: of the study, the first one watched.
+        epochs: of a trial that nobody stops.
+        constraints: {constraint: how far it is broken}.
+    """
+    last = {row.epochs: value(row, objectives[0])}
+    known = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last
+    several, complete = len(objectives) > 1, row.epochs >= epochs
+    return optuna.trial.create_trial(
+        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+        params=dict(params),
+        distributions=dict(distributions),
+        values=[value(row, name) for name in objectives] if complete or not several else None,
+        intermediate_values={} if several else known,
+        user_attrs={EARLIER: row.taken_from, **({EPOCHS: plain_epochs(known)} if several else {})},
+        constraints=dict(constraints),
+    )

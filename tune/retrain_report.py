@@ -1,0 +1,206 @@
+"""The report of a retraining from its folder alone: what fresh seeds gave, beside what the search had picked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from htt.training.metric_table import METRICS
+from tune import page, retrain_figure, words
+from tune.document import Heading, Listing, Part, Picture, Table, Text, escaped
+from tune.results import RunFolder, write_text
+from tune.retrained import SPLITS, TEST, VALIDATION, Retrained
+from tune.stats import Summary, summarise
+
+SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
+"""Metrics that are shown seed by seed, beside the one selected by."""
+COLUMNS = ("split", "metric", "unit", "seeds", "mean", "deviation", "low", "high", "searched")
+"""Of ``retrain.csv``: numbers unrounded, in the metric's own unit; nothing where there is none."""
+SEED_COLUMNS = ("seed", "split", "metric", "unit", "value")
+
+
+def write(found: Retrained) -> None:
+    """Write the report's files, each whole or not at all.
+
+    Raises:
+        StorageError: the disk is full, or may not be written to.
+    """
+    page.publish(RunFolder(found.path), f"{found.found_by['run']}: trained again", content(found))
+    write_text(found.path / "retrain.csv", table_csv(found))
+    write_text(found.path / "seeds.csv", seeds_csv(found))
+
+
+def summaries(found: Retrained, split: str) -> dict[str, Summary]:
+    """{metric: its mean, deviation and interval over the seeds that came to their end}."""
+    return {metric: summarise(found.values(split, metric)) for metric in found.metrics(split)}
+
+
+def content(found: Retrained) -> list[Part]:
+    """All parts of the report, in the order in which they are read."""
+    parts: list[Part] = [Text(_asked(found)), *_missing(found)]
+    if not found.done:
+        return parts
+    parts += [Heading("In short"), Listing(in_short(found))]
+    parts += [_picture(found), Heading("Over the seeds"), Table(*_rows(found, _all_metrics(found)))]
+    parts += [Heading("Seed by seed"), Table(*_seed_rows(found)), Heading("How to read it"), Listing(_notes(found))]
+    return parts
+
+
+def in_short(found: Retrained) -> list[str]:
+    """What the fresh seeds say of the number the search was picked by, in sentences."""
+    about, number = METRICS[found.metric], words.number
+    searched = float(found.found_by["value"])
+    mean = summarise(found.values(VALIDATION, found.metric))
+    trials = words.plural(int(found.found_by["trials"]), "trial")
+    said = [f"{about.title}: {number(about, searched)} in the search, the best of {trials}, with one seed."]
+    if mean.n:
+        span = words.span(about, mean.low, mean.high)
+        gap = words.difference(about, mean.mean - searched)
+        said.append(
+            f"{about.title}: {number(about, mean.mean)} on the same validation clips over "
+            f"{words.plural(mean.n, 'fresh seed')} (95 % interval {span}; {gap} to the search's number)."
+        )
+    said += [_tested(found, metric) for metric in _shown(found) if metric in found.metrics(TEST)]
+    return said
+
+
+def table(found: Retrained) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells for a terminal: the metrics a reader looks at first."""
+    return _rows(found, _shown(found))
+
+
+def table_csv(found: Retrained) -> str:
+    """A line for each split and metric."""
+    lines = []
+    for split in SPLITS:
+        for metric, mean in summaries(found, split).items():
+            searched = found.searched.get(metric, math.nan) if split == VALIDATION else math.nan
+            line = [split, metric, METRICS[metric].unit, mean.n, mean.mean, mean.deviation, mean.low, mean.high]
+            lines.append([*line, searched])
+    return _csv(COLUMNS, lines)
+
+
+def seeds_csv(found: Retrained) -> str:
+    """A line for each seed, split and metric."""
+    rows = found.rows()
+    return _csv(SEED_COLUMNS, ([seed, split, name, METRICS[name].unit, value] for seed, split, name, value in rows))
+
+
+def _asked(found: Retrained) -> str:
+    by = found.found_by
+    lines = [
+        f"The configuration of trial {by['trial']} of {escaped(str(by['run']))}, selected by {found.metric}, trained "
+        f"from scratch with {words.plural(len(found.seeds), 'seed')} that the run had not used "
+        f"({', '.join(map(str, found.seeds))}), each for {words.plural(found.config.train.epochs, 'epoch')}."
+    ]
+    if found.assignments:
+        lines.append(f"Changed for these trainings: {escaped(words.changes(found.assignments))}.")
+    lines.append(f"Asked by `{found.command}`, commit {escaped(found.commit)}, {escaped(found.started)}.")
+    return " ".join(lines)
+
+
+def _missing(found: Retrained) -> list[Part]:
+    """Seeds without a result, where a reader cannot miss it."""
+    if not found.left:
+        return []
+    why = [f"seed {seed}: {escaped(found.failed.get(seed, 'not trained to its end yet'))}" for seed in found.left]
+    said = f"**Incomplete:** {len(found.done)} of {words.plural(len(found.seeds), 'training')} came to their end."
+    if found.failed:
+        said += " Seeds that failed are part of what this configuration does; the numbers below leave them out."
+    return [Text(said, warns=True), Listing(why)]
+
+
+def _tested(found: Retrained, metric: str) -> str:
+    about, mean = METRICS[metric], summarise(found.values(TEST, metric))
+    span = words.span(about, mean.low, mean.high)
+    return f"{about.title}: {words.number(about, mean.mean)} on the test split (95 % interval {span})."
+
+
+def _all_metrics(found: Retrained) -> list[str]:
+    return list(dict.fromkeys([*found.metrics(VALIDATION), *found.metrics(TEST)]))
+
+
+def _shown(found: Retrained) -> list[str]:
+    known = _all_metrics(found)
+    return [name for name in dict.fromkeys([found.metric, *SHOWN]) if name in known]
+
+
+def _rows(found: Retrained, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """A line for each metric: the search's number, then both splits; a split that nobody has takes no column."""
+    splits = [split for split in SPLITS if found.metrics(split)]
+    heads = ["Metric", "Search (one seed)"]
+    for split in splits:
+        heads += [f"{split.capitalize()}, mean", "95 % interval", "Deviation"]
+    rows = []
+    for metric in metrics:
+        about = METRICS[metric]
+        cells = [about.title, words.number(about, found.searched.get(metric, math.nan))]
+        for split in splits:
+            mean = summarise(found.values(split, metric))
+            cells += [words.number(about, mean.mean), words.span(about, mean.low, mean.high)]
+            cells.append(words.deviation(about, mean.deviation))
+        rows.append(cells)
+    return heads, rows
+
+
+def _seed_rows(found: Retrained) -> tuple[list[str], list[list[str]]]:
+    columns = [(split, metric) for metric in _shown(found) for split in SPLITS if metric in found.metrics(split)]
+    heads = ["Seed", *(f"{METRICS[metric].title}, {split}" for split, metric in columns)]
+    values = [found.values(split, metric) for split, metric in columns]
+    rows = [
+        [
+            str(seed),
+            *(words.number(METRICS[metric], each[row]) for (_, metric), each in zip(columns, values, strict=True)),
+        ]
+        for row, seed in enumerate(found.done)
+    ]
+    return heads, rows
+
+
+def _picture(found: Retrained) -> Picture:
+    metrics = _shown(found)
+    said = "; ".join(
+        f"{METRICS[metric].title}, {split}: mean {words.number(METRICS[metric], float(np.nanmean(values)))}"
+        for metric in metrics
+        for split in SPLITS
+        if metric in found.metrics(split) and np.isfinite(values := found.values(split, metric)).any()
+    )
+    return Picture(
+        "seeds",
+        retrain_figure.seeds(found, metrics),
+        "Dots are fresh seeds, the bar is their mean with its 95 % interval. The star is the number that the search "
+        "picked its best trial by.",
+        f"Dots of every seed on both splits. {said}",
+    )
+
+
+def _notes(found: Retrained) -> list[str]:
+    notes = [
+        "The search's number is optimistic: it is the best of many, so luck of its seed and of its clips was selected "
+        "with it. The fresh seeds had no part in the search, so their mean is free of the luck of a seed. The "
+        "configuration was still chosen on the validation clips; only the test split had no part in any choice.",
+        "Mean, standard deviation (n - 1) and 95 % t interval are over seeds: what another seed would give on the same "
+        "clips. How other clips would vary is not in them. Points: percentage points.",
+    ]
+    epochs, reached = found.config.train.epochs, int(found.found_by["epoch"])
+    if reached < epochs:
+        notes.append(f"The search had stopped its trial after {reached} epochs; the fresh trainings took all {epochs}.")
+    if found.assignments:
+        notes.append("The search's number is of the configuration before the changes named above.")
+    if not found.metrics(TEST):
+        notes.append("These data have no test split with joints and labels.")
+    return notes
+
+
+def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    for line in lines:
+        writer.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in line])
+    return text.getvalue()

@@ -1,0 +1,256 @@
+"""A configuration that a run found, trained again with fresh seeds: what was asked, and what each seed gave.
+
+``runs/<run>/retrain/`` holds
+
+===================  ==================================================================================================
+``retrain.yaml``     what is trained: ``config``, how it was ``found_by`` the run, the seeds, and those that failed
+``seed-<n>/``        the final training with that seed, as ``cluster/folder.py`` describes it
+``report.md``        what all seeds gave, beside what the search had; also ``report.html``
+``retrain.csv``      a line for each split and metric: mean, deviation, interval
+``seeds.csv``        a line for each seed, split and metric
+===================  ==================================================================================================
+
+Neither Ray nor torch is needed to read it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cluster.folder import CONFIG_FILE, METRICS_FILE, EpochLog
+from htt.config import Config, Value, from_plain, override
+from htt.errors import ConfigError, HTTError, RunError
+from htt.training.metric_table import METRICS
+from tune import question, results
+from tune.results import Asked, RunFolder, Trial, write_text
+from tune.stats import FEWEST
+from tune.storage import Storage
+from tune.study import SEED
+
+NAME = "retrain"
+RECORD_FILE = "retrain.yaml"
+VALIDATION, TEST = "validation", "test"
+SPLITS = {VALIDATION: "", TEST: "test_"}
+"""{split: what stands before its metrics in a final evaluation}."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Final trainings of one configuration that differ in their seed alone."""
+
+    path: Path
+    config: Config
+    """Trained; its own seed is the search's."""
+    found_by: Mapping[str, Any]
+    """As in the run's best.yaml: run, trial, metric, value, state, epoch, ..."""
+    searched: Mapping[str, float]
+    """What the run's trial had, on the validation split at its last epoch."""
+    seeds: Sequence[int]
+    used_seeds: Sequence[int]
+    """Those the run trained with."""
+    assignments: Mapping[str, Value] = field(default_factory=dict)
+    """What --set changed in the configuration that was found."""
+    failed: Mapping[int, str] = field(default_factory=dict)
+    """{seed: what it failed for}, until it is tried again."""
+    command: str = ""
+    commit: str = ""
+    started: str = ""
+
+    @property
+    def metric(self) -> str:
+        """What the configuration was selected by."""
+        return str(self.found_by["metric"])
+
+    @property
+    def left(self) -> list[int]:
+        """The seeds to train."""
+        return [seed for seed in self.seeds if not self.final(seed)]
+
+    @property
+    def done(self) -> list[int]:
+        """The seeds that came to their end."""
+        return [seed for seed in self.seeds if self.final(seed)]
+
+    def folder(self, seed: int) -> Path:
+        """Of the final training with a seed."""
+        return self.path / f"seed-{seed}"
+
+    def config_of(self, seed: int) -> Config:
+        """What is trained with a seed."""
+        return override(self.config, {SEED: seed})
+
+    def final(self, seed: int) -> Mapping[str, float]:
+        """The final evaluation of a seed's training; empty until it came to its end.
+
+        Raises:
+            RunError: its file cannot be read.
+        """
+        file = self.folder(seed) / METRICS_FILE
+        try:
+            return EpochLog(file).final
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} must hold the epochs of a final training; it cannot be read: {error}") from error
+
+    def values(self, split: str, metric: str) -> np.ndarray:
+        """[s] a metric of a split, of the seeds that came to their end; NaN where one has none."""
+        name = f"{SPLITS[split]}{metric}"
+        return np.array([self.final(seed).get(name, math.nan) for seed in self.done], float)
+
+    def metrics(self, split: str) -> list[str]:
+        """The metrics that a split was judged by; the one selected by comes first."""
+        known = {name for seed in self.done for name in self.final(seed)}
+        names = [name for name in METRICS if f"{SPLITS[split]}{name}" in known]
+        return sorted(names, key=lambda name: name != self.metric)
+
+    def rows(self) -> Iterator[tuple[int, str, str, float]]:
+        """(seed, split, metric, value) of all there is."""
+        for split in SPLITS:
+            for metric in self.metrics(split):
+                for seed, number in zip(self.done, self.values(split, metric), strict=True):
+                    yield seed, split, metric, float(number)
+
+    def write(self) -> None:
+        """Write the record, whole or not at all."""
+        plain = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        write_text(self.path / RECORD_FILE, text)
+
+
+def read(path: Path) -> Retrained:
+    """What a folder of a retraining holds.
+
+    Raises:
+        RunError: it holds none that can be read.
+    """
+    file = path / RECORD_FILE
+    try:
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return Retrained(path=path, **{**plain, "config": from_plain(plain["config"])})
+    except (OSError, TypeError, KeyError, yaml.YAMLError, HTTError) as error:
+        raise RunError(f"{file} must say what was trained again; it cannot be read: {error}") from error
+
+
+def ask(
+    run: RunFolder,
+    trial: Trial,
+    metric: str,
+    count: int,
+    *,
+    name: str | None = None,
+    assignments: Mapping[str, Value] | None = None,
+    command: str = "",
+) -> Retrained:
+    """What training a trial's configuration again with fresh seeds means; goes on with what its folder holds.
+
+    Args:
+        run: in which the trial was found.
+        trial: whose configuration is trained.
+        metric: it was selected by.
+        count: seeds to have in the end.
+        name: of the folder inside the run's; none: ``usual_name``.
+        assignments: what is changed in the configuration, as {path: value}.
+        command: for the record.
+
+    Raises:
+        ConfigError: so many seeds, such a name or such a configuration cannot be.
+        RunError: the name is taken by something else.
+    """
+    if count < FEWEST:
+        raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
+    asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
+    if SEED in values:
+        raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
+    name = name or usual_name(asked, metric)
+    question.check_run(question.Run(name=name))
+    used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
+    record = question.record_of(question.Run(command=command), asked.config(), asked.name)
+    found_by = yaml.safe_load(results.best_text(asked, trial, metric, len(trials)))["found_by"]
+    wanted = Retrained(
+        path=run.path / name,
+        config=override(override(asked.config(), trial.values), values),
+        found_by=found_by,
+        searched={key: number for key, number in trial.metrics.items() if key in METRICS},
+        seeds=fresh_seeds(count, used),
+        used_seeds=used,
+        assignments=values,
+        command=str(record["command"]),
+        commit=str(record["commit"]),
+        started=str(record["started"]),
+    )
+    before = _check_place(wanted)
+    return wanted if before is None else _gone_on(before, wanted, count)
+
+
+def fetch(place: Storage) -> None:
+    """Fetch from a bucket what was written of a retraining, where this machine has nothing of it."""
+    if (
+        place.remote
+        and not (place.local / RECORD_FILE).exists()
+        and place.fetch(RECORD_FILE, place.local / RECORD_FILE)
+    ):
+        for folder in place.folders(""):
+            if folder.startswith("seed-") and not folder.endswith("-train"):
+                for name in (CONFIG_FILE, METRICS_FILE):
+                    place.fetch(f"{folder}/{name}", place.local / folder / name)
+
+
+def usual_name(asked: Asked, metric: str) -> str:
+    """Of the folder inside the run's: ``retrain``, or ``retrain-<metric>`` for another metric than the run's."""
+    return NAME if metric == asked.metric else f"{NAME}-{metric}"
+
+
+def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -> list[int]:
+    """The seeds of ``before``, and after them the lowest that neither it nor ``used`` has, up to ``count`` in all.
+
+    >>> fresh_seeds(3, {0, 2})
+    [1, 3, 4]
+    """
+    free = (seed for seed in itertools.count() if seed not in used and seed not in before)
+    return [*before, *itertools.islice(free, max(0, count - len(before)))]
+
+
+def _gone_on(before: Retrained, wanted: Retrained, count: int) -> Retrained:
+    """What was begun, with as many seeds as are wanted now; those that came to their end stay."""
+    kept = [seed for place, seed in enumerate(before.seeds) if place < count or before.final(seed)]
+    seeds = fresh_seeds(count, wanted.used_seeds, kept)
+    return replace(before, seeds=seeds, found_by=wanted.found_by, used_seeds=wanted.used_seeds)
+
+
+def _check_place(wanted: Retrained) -> Retrained | None:
+    """The retraining of this configuration that was begun there, if there is one."""
+    path = wanted.path
+    if not (path / RECORD_FILE).exists():
+        if path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
+            raise RunError(
+                f"A retraining needs a folder of its own; {path} holds something else. Choose another --name."
+            )
+        return None
+    before = read(path)
+    if before.config.fingerprint() != wanted.config.fingerprint():
+        raise RunError(
+            f"A retraining's folder holds one configuration; {path} is of trial {before.found_by['trial']}"
+            f"{_with(before.assignments)}, and trial {wanted.found_by['trial']}{_with(wanted.assignments)} is asked "
+            "for now. Choose another --name."
+        )
+    return before
+
+
+def _with(assignments: Mapping[str, Value]) -> str:
+    listed = ", ".join(f"{path}={value}" for path, value in assignments.items())
+    return f" with {listed}" if listed else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return list(value) if isinstance(value, list | tuple) else value
