@@ -238,6 +238,8 @@ class RuntimeConfig(Section):
 
     cache: str | None = None
     """Folder for rendered and downloaded data; none: $HTT_CACHE, or ~/.cache/htt."""
+    cache_gb: Above0 | None = None
+    """Most GB (10^9 bytes) of each machine's disk for downloaded shards; none: all it has. Shards in use stay."""
     loader_workers: Count = 0
     """Processes that decode images, for each training worker; 0: the training process itself."""
     tensorboard: bool = True
@@ -336,7 +338,7 @@ def read(path: str | Path) -> Config:
     return from_yaml(text, str(path))
 
 
-def parse_set(assignments: list[str]) -> dict[str, Value]:
+def parse_set(assignments: list[str], option: str = "--set") -> dict[str, Value]:
     """{path: value} from the ``path=value`` words of a command line; values are read as YAML.
 
     >>> parse_set(["optim.lr=1e-4", "model.action.cues=[feature, hands]"])
@@ -347,7 +349,7 @@ def parse_set(assignments: list[str]) -> dict[str, Value]:
     for word in assignments:
         path, equals, text = word.partition("=")
         if not equals or not path.strip():
-            problems.append(f"--set takes path=value, such as optim.lr=1e-4; got '{word}'")
+            problems.append(f"{option} takes path=value, such as optim.lr=1e-4; got '{word}'")
         else:
             values[path.strip()] = _parse_value(text)
     if problems:

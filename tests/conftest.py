@@ -1,10 +1,48 @@
-"""What all tests share: a cache of their own, one thread, and a tiny rendered benchmark."""
+"""What all tests share: two processes, a cache of their own, one thread, and a tiny rendered benchmark.
+
+Tests that start Ray run one after another in one process, the others in a second one. Ray's core ends the process that
+uses it, with code 1 and without a word, when the raylet of an orphan or, for a minute, the GCS of any does not answer.
+That is then the failure of one test with a name; pytest itself starts no Ray.
+"""
 
 import os
+from pathlib import Path
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: idle threads spin
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Two processes; for files named on the command line none but pytest's own, which starts at once."""
+    named = [Path(str(word).partition("::")[0]) for word in config.args]
+    return 0 if named and all(path.is_file() for path in named) else 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All files with tests that start Ray to one process, each other file as a whole to the next that is free."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class RayApart(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "ray" if "mark.ray" in (config.rootpath / file).read_text(encoding="utf-8") else file
+
+        def remove_node(self, node):
+            """Give what a process that died had before it to another, but not the test it died of: once is enough."""
+            units = self.assigned_work[node].values()
+            crashed = next(((unit, name) for unit in units for name, done in unit.items() if not done), None)
+            if crashed:
+                unit, name = crashed
+                unit[name] = True
+            super().remove_node(node)
+            return name if crashed else None
+
+    return RayApart(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,3 +69,21 @@ def tiny_splits(cache):
     from htt.training.jobs import open_splits
 
     return open_splits(tiny_config())
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """What a script says, in this process, that refuses its command line: in one sentence, before it starts Ray."""
+    from htt import console
+
+    def run(script, *words, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a Ray was started"))
+        with pytest.raises(SystemExit) as left:
+            console.run(script.Options, script.main, [str(word) for word in words])
+        said = "".join(capsys.readouterr())
+        assert left.value.code == 2, said
+        assert said.count("error:") == 1, said
+        return said
+
+    return run

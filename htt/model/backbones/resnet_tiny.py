@@ -3,8 +3,8 @@
 An image of 96 x 54 px leaves a last map of 3 x 2. Its global average would forget where a hand is; the map is kept as a
 grid instead, side by side, which costs nothing. Departs from the paper, which has ResNet-18.
 
-The paper starts from weights learned on ImageNet. The weights named ``rendered`` are of that kind for the rendered world:
-they come with the package, and were learned on single frames of other clips (``htt/presets/encoder.py``).
+The paper starts from weights learned on ImageNet. The weights named ``rendered`` are of that kind for the rendered
+world: they come with the package, and were learned on single frames of other clips (``htt/presets/encoder.py``).
 """
 
 from __future__ import annotations
