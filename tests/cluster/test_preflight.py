@@ -238,6 +238,7 @@ def answer(tmp_path, copy, shards):
     env = {name: value for name, value in os.environ.items() if name not in names}
     short = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path is 107 bytes at most
     env |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": short, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    env["RAY_raylet_start_wait_time_s"] = "600"  # whatever else this machine does
     command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(copy)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)

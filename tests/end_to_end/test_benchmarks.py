@@ -86,8 +86,8 @@ def test_h2o_test_poses_are_scored_and_its_actions_only_predicted(h2o, trained_o
 
 @pytest.mark.ray
 def test_h2o_submissions_are_complete_or_refused(h2o, trained_on_h2o, refused):
-    submit = ["-m", "htt.submit", "--checkpoint", trained_on_h2o, "--data", "shards", "--out", "submission"]
-    said = command(*submit, cwd=h2o)
+    making = ["-m", "htt.submit", "--checkpoint", trained_on_h2o, "--data", "shards", "--out", "submission"]
+    said = command(*making, cwd=h2o)
     assert "not H2O's whole test split" in said
     for kind in ("action_labels", "hand_poses"):
         check = ["--check", f"submission/{kind}/answer.zip"]

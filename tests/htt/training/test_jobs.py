@@ -37,13 +37,12 @@ def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_pat
 
 def without_splits(folder, *names):
     """The tiny benchmark as a data set that lacks some splits."""
-    from htt.data import manifest
+    from htt.data import labels, manifest
 
     root = prepare(tiny_config())
     made = manifest.read(root)
-    for shards in made.splits.values():
-        for shard in shards:
-            (folder / shard.file).symlink_to(root / shard.file)
+    for file in (labels.NAME, *(shard.file for shards in made.splits.values() for shard in shards)):
+        (folder / file).symlink_to(root / file)
     kept = {name: shards for name, shards in made.splits.items() if name not in names}
     manifest.write(folder, made.model_copy(update={"splits": kept}))
     return folder
