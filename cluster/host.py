@@ -260,6 +260,6 @@ def _is_here(family: int, where: Any) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """The first line of what an error says, without numbers of errors and its last dot; or its kind."""
-    lines = re.sub(r"\[errno \d+\] ", "", str(error), flags=re.IGNORECASE).strip().splitlines()
+    """The first line of what an error says, without error numbers, probes and its last dot; or its kind."""
+    lines = re.sub(rf"(?i)\[errno \d+\] |/{re.escape(MARK)}[0-9a-f]+", "", str(error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -82,7 +82,7 @@ def test_a_check_that_hangs_is_an_answer_and_delays_no_other():
 
 
 def test_what_an_error_says():
-    words = "Failed to open local file '/x/y'. Detail: [errno 20] Not a directory.\nmore"
+    words = f"Failed to open local file '/x/y/{host.MARK}0a1b2c3d'. Detail: [errno 20] Not a directory.\nmore"
     assert host.said(OSError(20, words)) == "Failed to open local file '/x/y'. Detail: Not a directory"
     assert host.said(FileNotFoundError(2, "No such file", "/x")) == "No such file: '/x'"
 
