@@ -15,9 +15,10 @@ from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog
 from cluster.trainer import trainer
 from htt.config import Config
 from htt.errors import ClusterError, storage_errors
-from htt.training.worker import listening, our_error, stopped
+from htt.training.worker import Start, listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
+OnStart = Callable[[Start], None]
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,20 @@ class Workers:
     """How many processes train, and what each is given."""
 
     count: int = 1
+    """At most, if there may be fewer."""
     cpus: float = 1.0
     gpus: float = 0.0
+    least: int | None = None
+    """Fewer will do, down to that many; none: all or nothing."""
 
     @property
     def resources(self) -> dict[str, float]:
         """What one worker asks of Ray."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def __str__(self) -> str:
+        few = f"{self.least} to " if self.least else ""
+        return f"{few}{self.count} worker{'s' if self.count > 1 else ''}"
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,20 @@ class EpochQueue(ray.train.UserCallback):
         metrics: list[dict[str, Any]],
         checkpoint: ray.train.Checkpoint | None,  # noqa: ARG002
     ) -> None:
-        """Called by Ray Train once every worker has reported an epoch."""
-        self._queue.put(metrics[0])
+        """Called by Ray Train once every worker has reported: an epoch, or without metrics a checkpoint within one."""
+        if metrics[0]:
+            self._queue.put(metrics[0])
 
 
-def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, storage: str | None = None) -> Outcome:
+def run(
+    config: Config,
+    folder: Path,
+    workers: Workers,
+    on_epoch: OnEpoch,
+    *,
+    on_start: OnStart | None = None,
+    storage: str | None = None,
+) -> Outcome:
     """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
 
     A run that had finished gives its outcome again.
@@ -69,6 +86,7 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
         folder: a claimed run folder.
         workers: how many, and what each is given.
         on_epoch: called in this process with each epoch's metrics.
+        on_start: called in this process when workers begin, and whenever others go on after them.
         storage: folder or URI that every worker's machine can write; none: ``folder``, which then must be shared.
 
     Raises:
@@ -78,9 +96,13 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
     if log.final:
         return Outcome(log.final, folder / CHECKPOINT_FOLDER)
 
-    def take(metrics: dict[str, float]) -> None:
-        log.add(metrics)
-        on_epoch(metrics)
+    def take(told: Start | dict[str, float]) -> None:
+        if isinstance(told, Start):
+            if on_start:
+                on_start(told)
+            return
+        log.add(told)
+        on_epoch(told)
 
     with listening(take) as queue:
         job = trainer(
@@ -92,7 +114,8 @@ def run(config: Config, folder: Path, workers: Workers, on_epoch: OnEpoch, *, st
             name=f"{folder.name}-train",
             callbacks=[EpochQueue(queue)],
             folder=None if storage else str(folder.resolve()),
-            test=True,
+            least=workers.least,
+            queue=queue,
         )
         try:
             result = job.fit()

@@ -4,6 +4,7 @@
 
     python cluster/launch.py --config runs/<name>/best.yaml
     python cluster/launch.py --config runs/<name>/best.yaml --workers 4 --gpus-per-worker 1 --address auto
+    python cluster/launch.py --config runs/<name>/best.yaml --workers 1:8 --gpus-per-worker 1 --address auto
     python cluster/launch.py --preset paper --set data.source=h2o --set data.root=/data/h2o-shards --gpus-per-worker 1
     python cluster/launch.py --config runs/<name>/best.yaml --set train.epochs=40 --name long
     python cluster/launch.py --config runs/<name>/best.yaml --resume --name long
@@ -17,6 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import re
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -25,9 +27,11 @@ from cluster import capacity, connect, final, preflight, screen
 from cluster.folder import METRICS_FILE, check_folder, claim_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
+from htt.data import stream
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins, preset
+from htt.training.worker import Start
 
 
 @dataclass
@@ -40,8 +44,9 @@ class Options(console.Options):
     """Or one by its name, a module of htt/presets: paper is the recipe of HTT's authors."""
     set: console.Assignments = field(default_factory=list)
     """Change a field, as in --set train.epochs=40; repeat for more."""
-    workers: int = 1
-    """Training processes, over all machines."""
+    workers: str = "1"
+    """Training processes, over all machines; 1:8 begins with as many of 8 as there is room for, one at least, and goes
+    on with more or fewer as machines come and go."""
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
     gpus_per_worker: float = 0.0
@@ -65,19 +70,19 @@ def main(options: Options) -> None:
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
-    workers = final.Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
+    workers = _workers(options, config)
     check_folder(folder, config, resume=options.resume)
     console.out.print(f"Starting on {options.address or 'the cores of this machine'} ...")
     with connect.connect(options.address):
-        capacity.require(workers.resources, workers.count)
+        capacity.require(workers.resources, workers.least or workers.count)
         storage = options.storage or str(folder)
         preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus)
         claim_folder(folder, config)
         prepare(config)
-        count = f"{workers.count} worker{'s' if workers.count > 1 else ''}"
-        console.out.print(f"Training {config.train.epochs} epochs on {count}; files in {folder}")
+        console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")
+        on_epoch, on_start = _show_epoch(config.train.epochs), _show_starts(workers)
         try:
-            outcome = final.run(config, folder, workers, _show_epoch(config.train.epochs), storage=options.storage)
+            outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=options.storage)
         except KeyboardInterrupt:
             which = ["--config", str(options.config)] if options.config else ["--preset", str(options.preset)]
             words = [*which, *(part for word in options.set for part in ("--set", word)), "--name", folder.name]
@@ -92,6 +97,40 @@ def _asked(options: Options) -> Config:
     if (options.config is None) == (options.preset is None):
         raise ConfigError("One configuration is trained: name it with --config FILE or with --preset NAME.")
     return read(options.config) if options.config else preset(str(options.preset))
+
+
+def _workers(options: Options, config: Config) -> final.Workers:
+    """What --workers asks for: a number, or the fewest and the most.
+
+    Raises:
+        ConfigError: it is neither, or a step cannot be shared by so many.
+    """
+    found = re.fullmatch(r"(?:([1-9]\d*):)?([1-9]\d*)", options.workers)
+    least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
+    if most < (least or 1):
+        raise ConfigError(f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {options.workers}.")
+    if least and most > config.train.batch_size * stream.times(config.train, most):
+        raise ConfigError(
+            f"A step must have a window for each worker, also when there are {most}; train.batch_size is "
+            f"{config.train.batch_size}. Raise it, ask for at most {config.train.batch_size} workers, or let batch and "
+            "learning rate grow with them: --set train.scaling=linear."
+        )
+    return final.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
+
+
+def _show_starts(workers: final.Workers) -> final.OnStart:
+    """Says with how many workers it goes on, and at first only where that was left open."""
+    starts = 0
+
+    def show(start: Start) -> None:
+        nonlocal starts
+        starts += 1
+        if workers.least or starts > 1:
+            many = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
+            place = f"within epoch {start.epochs + 1}" if start.cursor else f"with epoch {start.epochs + 1}"
+            console.out.print(f"{'Beginning' if starts == 1 else 'Going on'} {place}, on {many}.")
+
+    return show
 
 
 def _show_epoch(epochs: int) -> final.OnEpoch:

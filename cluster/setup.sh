@@ -39,10 +39,11 @@ if [ -z "${RAY_AUTH_TOKEN:-}" ]; then
     chmod 600 "$token"
 fi
 
-# Every shell that Ray's launcher or ssh opens reads the first lines of ~/.bashrc.
+# Every shell that Ray's launcher or ssh opens reads the first lines of ~/.bashrc. So does, where bash takes it for one of
+# ssh's (Debian, Ubuntu), the shell that starts a worker: the code that came with its job must stay before this one.
 cat >"$HOME/.htt/environment" <<END
 export PATH="$venv/bin:\$PATH"
-export PYTHONPATH="$project"
+export PYTHONPATH="\${PYTHONPATH:+\$PYTHONPATH:}$project"
 export RAY_AUTH_MODE=token
 export RAY_USAGE_STATS_ENABLED=0
 END

@@ -11,12 +11,11 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
+import ray.util.queue
 
+from cluster import stores
 from htt.config import Config
 from htt.training.worker import GiveUp, torch_trainer, train_loop
-
-WORKER_FAILURES = 3
-"""How often a training goes on from its last checkpoint after losing a worker."""
 
 
 def trainer(
@@ -29,12 +28,13 @@ def trainer(
     gpus_per_worker: float = 0.0,
     callbacks: Sequence[ray.train.UserCallback] = (),
     folder: str | None = None,
-    test: bool = False,
+    least: int | None = None,
+    queue: ray.util.queue.Queue | None = None,
 ) -> ray.train.torch.TorchTrainer:
     """A trainer over ``workers`` processes; ``.fit()`` runs it.
 
     Args:
-        config: the training, completely; ``train.batch_size`` is over all workers.
+        config: the training, completely.
         workers: processes, one at least.
         storage: folder or URI below which the run keeps its checkpoints.
         name: of the run, unique below ``storage``.
@@ -42,17 +42,25 @@ def trainer(
         gpus_per_worker: GPUs of each worker; fractions share one.
         callbacks: told of every report, on the controller.
         folder: where the first worker writes TensorBoard files; none: nowhere that lasts.
-        test: whether to evaluate the test split at the end, if there is one.
+        least: fewer workers will do, down to that many; none: all or nothing.
+        queue: of a final training, which tells it when it starts; none: of a trial.
     """
     told: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations name the callbacks of its older version
-    job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "test": test}
+    job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "queue": queue}
     run = ray.train.RunConfig(
         name=name,
-        storage_path=storage,
+        **stores.for_ray(storage),
         callbacks=told,
-        failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES),
+        failure_config=ray.train.FailureConfig(max_failures=-1),  # GiveUp counts those without progress between
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.runtime.keep_checkpoints),
     )
     return torch_trainer(
-        train_loop, job, run, workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker
+        train_loop,
+        job,
+        run,
+        workers=workers,
+        least=least,
+        resize_s=config.runtime.resize_minutes * 60,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
     )

@@ -224,7 +224,10 @@ class TrainConfig(Section):
     epochs: Positive = 45
     """Passes over the training windows. Source: paper."""
     batch_size: Positive = 2
-    """Windows in a step, over all workers. Source: paper."""
+    """Windows in a step, over all workers; with scaling linear, of each worker. Source: paper."""
+    scaling: Literal["none", "linear"] = "none"
+    """What several workers change. none: nothing, they share a step, and results are those of one worker. linear: batch
+    and learning rate are taken as often as there are workers (linear scaling rule, Goyal et al. 2017, section 2.1)."""
     seed: Count = 0
     """Determines weights, order and augmentation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -248,6 +251,10 @@ class RuntimeConfig(Section):
     """Drawn predictions an epoch, in TensorBoard."""
     keep_checkpoints: Positive = 1
     """Newest checkpoints kept."""
+    resize_minutes: Above0 = 1.0
+    """A final training with fewest and most workers looks that often for room for more of them."""
+    save_minutes: Above0 | None = 10.0
+    """A final training also saves itself within an epoch, that often; none: only where a machine says it will go."""
 
 
 class Config(Section):

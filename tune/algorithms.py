@@ -94,6 +94,7 @@ class Searcher(OptunaSearch):
         self.used_up = False
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
+        notes.drop_unfinished_line(journal)
         storage = open_journal(journal)
         mode = METRICS[self.watched].mode
         super().__init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,15 @@ def open_journal(path: Path) -> JournalStorage:
             return JournalStorage(JournalFileBackend(str(path)))
     except (ValueError, KeyError) as error:
         raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
+
+
+def drop_unfinished_line(path: Path) -> None:
+    """Take from a file the line that a full disk or a kill cut short, before another is written behind it.
+
+    Only who alone writes it may do so.
+    """
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def sampler(algorithm: str, seed: int) -> BaseSampler:

@@ -87,7 +87,7 @@ class Display:
             table.add_column(column)
         for trial_id, trial in list(search.live.items())[:RUNNING_SHOWN]:
             epoch = search.epoch(trial_id)
-            last = search.history.get(trial_id, {}).get(epoch, {}).get(self.metric, math.nan)
+            last = search.history.of(trial_id).get(epoch, {}).get(self.metric, math.nan)
             number = str(search.searcher.number(trial_id))
             variant, values = trial.config.get("variant"), trial.config["values"]
             trying = pair_words(variant, trial.config["seed"]) if variant is not None else describe(values)

@@ -5,10 +5,11 @@ A killed driver loses nothing that was finished: ``trials.parquet`` is written b
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,9 @@ from ray.tune.experiment import Trial as TuneTrial
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import StorageError
-from tune import told
+from tune import checkpoints, told
 from tune.constraints import broken
+from tune.history import History
 from tune.known import Known
 from tune.results import RunFolder, Trial, ranked
 from tune.samples import EPOCH, Chooser, Samples
@@ -76,7 +78,7 @@ class Recorder(ray.tune.Callback):
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
-        self.history: dict[str, dict[int, dict[str, float]]] = {}
+        self.history = History(folder.epochs)
         self.live: dict[str, TuneTrial] = {}
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
@@ -105,7 +107,7 @@ class Recorder(ray.tune.Callback):
 
     def epoch(self, trial_id: str) -> int:
         """The last epoch a trial reported."""
-        return max(self.history.get(trial_id, {}), default=0)
+        return max(self.history.of(trial_id), default=0)
 
     def stop(self, reason: str) -> None:
         """End the search: Tune saves its state and leaves running trials to a later resume."""
@@ -147,14 +149,6 @@ class Recorder(ray.tune.Callback):
         self._old_handlers.clear()
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
-    def get_state(self) -> dict[str, Any]:
-        """The epochs of unfinished trials, for a restored run."""
-        return {"history": self.history}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take up the epochs of unfinished trials."""
-        self.history = dict(state.get("history", {}))
-
     def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
         """Watch the clock."""
         self._square(trials)
@@ -174,8 +168,11 @@ class Recorder(ray.tune.Callback):
         self, *, trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
         """A trial finished an epoch."""
-        if ERROR not in result and "epoch" in result:
-            self.history.setdefault(trial.trial_id, {})[int(result["epoch"])] = told.numbers(result)
+        if str(result.get(ERROR, "")).startswith(f"{StorageError.__name__}: "):
+            self._refused(StorageError(result[ERROR].partition(": ")[2]))
+        elif ERROR not in result and "epoch" in result:
+            with self._faults():
+                self.history.add(trial.trial_id, int(result["epoch"]), told.numbers(result))
 
     def on_trial_complete(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
         """A trial trained to its end, or was stopped by the scheduler."""
@@ -209,6 +206,8 @@ class Recorder(ray.tune.Callback):
         self.samples.go_on_from(len(known.keys() | written.keys()))
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
+            if not ended:
+                checkpoints.mend(trial)
             if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, told.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
@@ -226,7 +225,7 @@ class Recorder(ray.tune.Callback):
         if not quiet:
             self.ended(self, ended)
             if self.fault is None:
-                self.history.pop(trial.trial_id, None)
+                self.history.forget(trial.trial_id)
         if len(self.done) >= HOPELESS and all(one.state == "failed" for one in self.done.values()):
             self.stop("failures")
 
@@ -237,7 +236,7 @@ class Recorder(ray.tune.Callback):
         self.done[ended.id] = ended
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
-        epochs = self.history.get(trial.trial_id, {})
+        epochs = self.history.of(trial.trial_id)
         values = trial.config["values"]
         config = override(self.base, values)
         last = epochs[max(epochs)] if epochs else {}
@@ -266,15 +265,23 @@ class Recorder(ray.tune.Callback):
         )
 
     def _write(self, ended: Trial) -> None:
-        """A disk that refuses ends the search, not the trials that are finished: Tune and the study have them too."""
-        try:
+        with self._faults():
             if self.keep and ended.state == "complete":
                 self.keep(ended.id)
             self.folder.write_trials(sorted(self.done.values(), key=lambda trial: trial.number))
             self.storage.push()
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """A disk that refuses ends the search, not the trials that are finished: Tune and the study have them too."""
+        try:
+            yield
         except StorageError as error:
-            self.fault = error
-            self.stop("storage")
+            self._refused(error)
+
+    def _refused(self, error: StorageError) -> None:
+        self.fault = self.fault or error
+        self.stop("storage")
 
     def _on_signal(self, *_: Any) -> None:
         if self.stop_reason is not None:

@@ -6,6 +6,7 @@
 ``asked.yaml``         what was asked: command, space, base configuration, metric, seed, budget, commit, versions
 ``earlier.parquet``    of a search with ``--warm-start``: the trials of earlier runs it began with, as rows of its own
 ``trials.parquet``     one row a trial: state, epochs, seconds, each metric (last epoch and best), each searched path
+``epochs.jsonl``       every epoch of every trial, the moment it ended
 ``best.yaml``          the best configuration: ``config``, ``changed`` (against the base) and ``found_by``
 ``report.md``          the same for people, with a picture
 ``optuna.journal``     a search's study, for ``optuna-dashboard``
@@ -17,6 +18,7 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import tempfile
@@ -114,6 +116,11 @@ class RunFolder:
         return self.path / "optuna.journal"
 
     @property
+    def epochs(self) -> Path:
+        """What each epoch of each trial reported, as a line of JSON."""
+        return self.path / "epochs.jsonl"
+
+    @property
     def clips(self) -> Path:
         """Where a study keeps what each training says of each validation clip: ``<trial id>.parquet``."""
         return self.path / "clips"
@@ -143,9 +150,7 @@ class RunFolder:
 
     def write_trials(self, trials: Sequence[Trial]) -> None:
         """Write all trials so far, one row each."""
-        path = self.path / "trials.parquet"
-        with storage_errors(path), _beside(path) as beside:
-            frame(trials).write_parquet(beside)
+        _write_trials(self.path / "trials.parquet", trials)
 
     def trials(self) -> list[Trial]:
         """All finished trials in the order they were asked for; none before the first one ended."""
@@ -153,9 +158,7 @@ class RunFolder:
 
     def write_earlier(self, trials: Sequence[Trial]) -> None:
         """Write the trials of earlier runs that a search begins with."""
-        path = self.path / "earlier.parquet"
-        with storage_errors(path), _beside(path) as beside:
-            frame(trials).write_parquet(beside)
+        _write_trials(self.path / "earlier.parquet", trials)
 
     def earlier(self) -> list[Trial]:
         """The trials of earlier runs that a search began with."""
@@ -242,8 +245,18 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
+    _write_bytes(path, text.encode("utf-8"))
+
+
+def _write_trials(path: Path, trials: Sequence[Trial]) -> None:
+    content = io.BytesIO()
+    frame(trials).write_parquet(content)  # not to the file: polars does not say that a disk is full
+    _write_bytes(path, content.getvalue())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
     with storage_errors(path), _beside(path) as beside:
-        Path(beside).write_text(text, encoding="utf-8")
+        Path(beside).write_bytes(content)
 
 
 class _beside:  # noqa: N801 - used as a function

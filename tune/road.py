@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 import htt.errors
-from cluster import capacity, connect, preflight
+from cluster import capacity, connect, preflight, stores
 from htt.config import Config
 from htt.errors import HTTError, TrainingError, UserError
 from htt.training.metric_table import METRICS
@@ -207,7 +207,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         tick=display.tick,
         ended=display.on_end,
     )
-    with quiet(), display:
+    with quiet(), display, storage.watched(), storage.refusals_behind():
         try:
             _tune(work, storage, trainable(job, training), parameters(job), samples, work.scheduler(searcher), recorder)
         finally:
@@ -233,7 +233,7 @@ def _tune(
     ray.tune.run(
         function,
         name=STATE,
-        storage_path=storage.uri,
+        **stores.for_ray(storage.uri),
         metric=work.metric,
         mode=work.mode,
         config=settings,
@@ -257,7 +257,7 @@ def _job(work: Work, storage: Storage) -> Job:
         base=work.base.model_dump(mode="json"),
         metric=work.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
-        storage=f"{storage.uri}/train",
+        storage=stores.below(storage.uri, "train"),
         workers=work.run.workers_per_trial,
         cpus_per_worker=work.run.cpus_per_worker,
         gpus_per_trial=work.run.gpus_per_trial,

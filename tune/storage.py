@@ -1,28 +1,37 @@
 """Where a run's files are: a folder of this machine, mirrored to a bucket where one is asked for, worked on by one.
 
 Small files (what was asked, the trials, the study, the reports) are always written to the local folder first, so an
-object store that fails costs nothing that was finished. Checkpoints and Tune's own state go to the storage directly.
+object store that fails costs nothing that was finished; one that does not answer is waited for. Checkpoints and Tune's
+own state go to the storage directly.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pyarrow import ArrowException, fs
 
+from cluster import stores
+from htt import console
 from htt.errors import RunError, StorageError, storage_errors
 from tune.results import RunFolder, find
 
 open_uri = fs.FileSystem.from_uri
 MIRRORED = (
-    "asked.yaml", "earlier.parquet", "trials.parquet", "optuna.journal", "best.yaml", "report.md", "progress.png",
+    "asked.yaml", "earlier.parquet", "trials.parquet", "epochs.jsonl", "optuna.journal", "best.yaml", "report.md",
+    "progress.png",
 )  # fmt: skip
 CLIPS = "clips"
 """The folder of what each training of a study says of each clip."""
 LOCK = ".lock"
+WATCH_S = 10.0
+"""Between two looks at whether a bucket answers."""
+Found = TypeVar("Found")
 
 try:
     import fcntl
@@ -56,9 +65,11 @@ class Storage:
         """
         remote = uri is not None and "://" in uri and not uri.startswith("file://")
         self.local = ((runs if remote or uri is None else Path(uri.removeprefix("file://"))) / name).resolve()
-        self.uri = f"{uri.rstrip('/')}/{name}" if remote and uri is not None else str(self.local)
+        self.uri = stores.below(uri, name) if remote and uri is not None else str(self.local)
         self.remote = remote
         self._made: list[Path] = []
+        self._opened: tuple[fs.FileSystem, str] | None = None
+        self._away = False
 
     def check(self) -> None:
         """Raise a ``StorageError`` unless both places take a file."""
@@ -92,12 +103,14 @@ class Storage:
     def push(self, *names: str) -> None:
         """Copy small files to the bucket: these, or else all that change while a run goes on."""
         if self.remote:
-            with self._refusals():
-                system, path = self._open()
-                for name in names or MIRRORED:
-                    if (self.local / name).exists():
-                        system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
-                        fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+            self._patiently(lambda: self._push(names or MIRRORED))
+
+    def _push(self, names: Sequence[str]) -> None:
+        system, path = self._open()
+        for name in names:
+            if (self.local / name).exists():
+                system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
+                fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
 
     def push_reports(self) -> None:
         """Copy all files of the run's folder itself to the bucket: a report may have any number of them."""
@@ -106,21 +119,21 @@ class Storage:
     def pull(self) -> None:
         """Fetch the small files from the bucket where this machine has none."""
         if self.remote and not (self.local / "asked.yaml").exists():
-            with self._refusals():
-                names = [*MIRRORED, *(f"{CLIPS}/{name}" for name in self.files(CLIPS))]
-            for name in names:
+            for name in [*MIRRORED, *(f"{CLIPS}/{name}" for name in self.files(CLIPS))]:
                 self.fetch(name, self.local / name)
 
     def fetch(self, name: str, to: Path) -> bool:
         """Copy a file below the run's storage to this machine, whole or not at all; whether it is there."""
+        return self._patiently(lambda: self._fetch(name, to))
+
+    def _fetch(self, name: str, to: Path) -> bool:
         system, path = self._open()
         if system.get_file_info(f"{path}/{name}").type != fs.FileType.File:
             return False
         beside = to.with_name(f".{to.name}.part")
-        with self._refusals():
-            to.parent.mkdir(parents=True, exist_ok=True)
-            fs.copy_files(f"{path}/{name}", str(beside), source_filesystem=system)
-            beside.replace(to)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        fs.copy_files(f"{path}/{name}", str(beside), source_filesystem=system)
+        beside.replace(to)
         return True
 
     def remove(self, *folders: str) -> None:
@@ -132,15 +145,18 @@ class Storage:
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder of the run's storage."""
-        system, path = self._open()
-        found = system.get_file_info(fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
-        return [entry.base_name for entry in found if entry.type == fs.FileType.Directory]
+        return self._names(folder, fs.FileType.Directory)
 
     def files(self, folder: str) -> list[str]:
         """The names of the files in a folder of the run's storage."""
-        system, path = self._open()
-        found = system.get_file_info(fs.FileSelector(f"{path}/{folder}", allow_not_found=True))
-        return [entry.base_name for entry in found if entry.type == fs.FileType.File]
+        return self._names(folder, fs.FileType.File)
+
+    def _names(self, folder: str, kind: fs.FileType) -> list[str]:
+        def found() -> list[fs.FileInfo]:
+            system, path = self._open()
+            return list(system.get_file_info(fs.FileSelector(f"{path}/{folder}".rstrip("/"), allow_not_found=True)))
+
+        return [entry.base_name for entry in self._patiently(found) if entry.type == kind]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -176,8 +192,55 @@ class Storage:
     def _open(self) -> tuple[fs.FileSystem, str]:
         if not self.remote:
             return fs.LocalFileSystem(), self.uri
-        system, path = open_uri(self.uri)
-        return system, path.rstrip("/")
+        if self._opened is None:  # once: Arrow opens no other while a request waits for an answer
+            system, path = open_uri(self.uri)
+            self._opened = system, path.rstrip("/")
+        return self._opened
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Say it when a bucket does not answer, also while only the trials need it."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(WATCH_S):
+                with contextlib.suppress(StorageError):
+                    self.files("")
+
+        if self.remote:
+            threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    @contextlib.contextmanager
+    def refusals_behind(self) -> Iterator[None]:
+        """Find out the refusal of this machine's disk behind whatever Tune and Optuna made of it."""
+        try:
+            yield
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None:
+                with contextlib.suppress(OSError), storage_errors(self.local):
+                    if isinstance(cause, OSError | StorageError):
+                        raise cause from error
+                cause = cause.__cause__ or cause.__context__
+            raise
+
+    def _patiently(self, work: Callable[[], Found]) -> Found:
+        """Do a thing with the storage, waiting for one that does not answer."""
+        with self._refusals():
+            found = stores.patiently(work, self._say_it_is_away)
+        self._away = False
+        return found
+
+    def _say_it_is_away(self) -> None:
+        """In one line, whoever of us meets it first."""
+        if not self._away:
+            self._away = True
+            place, limit = self.uri.partition("?")[0], f"{stores.PATIENCE_S:g} s"
+            console.err.print(f"Storage {place} does not answer; trying again for {limit}.", markup=False)
 
     @contextlib.contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ import gc
 import math
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import ray
 import ray.tune
 
 from htt.config import Config, from_plain, override
-from htt.errors import HTTError
+from htt.errors import HTTError, StorageError, storage_errors
 from htt.parallel import use_given_cpus
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
@@ -111,8 +112,9 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
 
         copied: set[Path] = set()
         try:
-            with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as resume:
-                training.train(config, _folder(job), report, Path(resume) if resume else None)
+            place, folder = checkpoint.as_directory() if checkpoint else contextlib.nullcontext(), _folder(job)
+            with storage_errors(folder), place as resume:
+                training.train(config, folder, report, Path(resume) if resume else None)
         finally:  # also when the scheduler stops the trial, which ends this thread inside a report
             for saved in copied:
                 shutil.rmtree(saved, ignore_errors=True)
@@ -165,13 +167,17 @@ def _errors_as_results(job: Job) -> Any:
     try:
         yield seen
     except HTTError as error:
-        text = f"{type(error).__name__}: {error}"
-        ray.tune.report({**seen, "epoch": seen.get("epoch", 0), job.metric: math.nan, ERROR: text})
+        last = {"epoch": 0, job.metric: math.nan, **seen, ERROR: f"{type(error).__name__}: {error}"}
+        if isinstance(error, StorageError):
+            ray.tune.report(last)
+            threading.Event().wait()  # until the run is ended by it: a resumed one goes on with this trial
+        ray.tune.report({**last, job.metric: math.nan})
 
 
 def _folder(job: Job) -> Path:
     """Where a trial may write."""
     context = ray.tune.get_context()
     folder = Path(job.folder) / context.get_trial_id() if job.folder else Path(context.get_trial_dir())
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -138,22 +138,23 @@ class TrainingLoader:
     def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
-        stream.check_world(len(self.windows), config.train.batch_size, world, config.train.windows_per_epoch)
+        self.step_windows = config.train.batch_size * stream.times(config.train, world)
+        stream.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
         self.assembler = Assembler(clips, self.windows)
         self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps of a whole epoch, the same for all workers."""
-        return stream.steps_per_epoch(len(self.windows), self._train.batch_size, self._train.windows_per_epoch)
+        return stream.steps_per_epoch(len(self.windows), self.step_windows, self._train.windows_per_epoch)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step ``start`` on: exactly those an uninterrupted epoch has there."""
+        """The batches of an epoch after its first ``start`` windows: those an uninterrupted epoch has there."""
         steps = stream.order(
             len(self.windows),
             seed=self._train.seed,
             epoch=epoch,
-            batch_size=self._train.batch_size,
+            batch_size=self.step_windows,
             rank=self._rank,
             world=self._world,
             limit=self._train.windows_per_epoch,
@@ -184,7 +185,7 @@ def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1)
 
     Args:
         clips: of the training split.
-        config: its train.batch_size is over all workers; runtime.loader_workers processes decode, 0: a thread.
+        config: runtime.loader_workers processes decode, 0: a thread.
         rank: this worker.
         world: how many workers there are.
 

@@ -166,10 +166,10 @@ class Remote:
 
     def _final(self, error: Exception, file: str) -> HTTError | None:
         """The error of what will not pass."""
-        if isinstance(error, FileNotFoundError) or _NO_BUCKET.search(str(error)):
+        if _is_missing(error):
             gone = DataError(f"{self.place(file)} must be there; it is missing. Copy it there again.")
             return self.no_bucket() or gone
-        if isinstance(error, PermissionError) or _REFUSED.search(str(error)):
+        if _is_refused(error):
             return StorageError(
                 f"Data must be open to the credentials of this machine; {self.place(file)} is not: "
                 f"{_short(error)}. Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role."
@@ -199,6 +199,20 @@ class Remote:
         if not path.strip("/"):
             raise ConfigError(f"data.root must name a bucket, as in s3://bucket/h2o; got {uri}.")
         return system, path.rstrip("/")
+
+
+def lasts(error: Exception) -> bool:
+    """Whether a store's error will not pass by waiting: what it says itself, or what this machine says by a number."""
+    numbered = isinstance(error, OSError) and error.errno is not None
+    return numbered or not isinstance(error, OSError) or _is_missing(error) or _is_refused(error)
+
+
+def _is_missing(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or bool(_NO_BUCKET.search(str(error)))
+
+
+def _is_refused(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or bool(_REFUSED.search(str(error)))
 
 
 def _short(error: Exception) -> str:

@@ -1,18 +1,24 @@
 """The order of windows: a function of seed, epoch and nothing else, so that it can be entered anywhere.
 
 An epoch of training is a list of steps; a step is the windows of one global batch. Workers split every step between
-them, so that any number of workers trains on the same global batches as one. Entering at a cursor skips exactly the
-steps before it.
+them, so that any number of workers trains on the same global batches as one. Entering at a cursor, which counts
+windows, skips exactly what was trained on before it, whatever the batches were.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from htt.config import TrainConfig
 from htt.errors import ConfigError
 
 Steps = list[np.ndarray]
 """For each step, the indices of its windows."""
+
+
+def times(train: TrainConfig, workers: int) -> int:
+    """How often batch size and learning rate are taken, see ``train.scaling``."""
+    return workers if train.scaling == "linear" else 1
 
 
 def steps_per_epoch(windows: int, batch_size: int, limit: int | None = None) -> int:
@@ -44,15 +50,15 @@ def order(
         rank: this worker.
         world: how many workers there are.
         limit: windows of an epoch; None: all.
-        start: steps to skip.
+        start: windows to skip, which the steps before had.
 
     Raises:
         ConfigError: a step has fewer windows than there are workers.
     """
     check_world(windows, batch_size, world, limit)
     drawn = np.random.default_rng([seed, epoch]).permutation(windows)[: limit or windows]
-    steps = steps_per_epoch(windows, batch_size, limit)
-    return [drawn[step * batch_size : (step + 1) * batch_size][rank::world] for step in range(min(start, steps), steps)]
+    last = max(len(drawn) - batch_size, 0)
+    return [drawn[first : first + batch_size][rank::world] for first in range(start, last + 1, batch_size)]
 
 
 def check_world(windows: int, batch_size: int, world: int, limit: int | None = None) -> None:

@@ -49,7 +49,7 @@ class Progress:
     epoch: int
     """The epoch to go on in, from 0."""
     cursor: int = 0
-    """The next step of that epoch, from 0."""
+    """Windows of that epoch that are done, over all workers."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the loop needs to go on, as plain JSON data (the state of a gradient scaler, say)."""
 

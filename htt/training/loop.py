@@ -24,6 +24,7 @@ from torch import nn
 
 from htt.batch import Batch, Prediction
 from htt.config import Config
+from htt.data import stream
 from htt.data.augment import augment
 from htt.data.clips import Clips
 from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
@@ -32,10 +33,12 @@ from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
 from htt.training import checkpoint, clip_table, optim
 from htt.training.board import Board
+from htt.training.checkpoint import Progress
 from htt.training.cost import cost, known_cost
 from htt.training.group import Group
 from htt.training.losses import Mean, counts_of, losses, merge, share, total
 from htt.training.metrics import Evaluation
+from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 Report = Callable[[dict[str, float], "Path | None"], None]
 """Takes an epoch's metrics and, on the first worker, the folder of its checkpoint."""
@@ -49,6 +52,7 @@ def fit(
     folder: Path,
     group: Group | None = None,
     resume: Path | None = None,
+    saving: Saving | None = None,
 ) -> HTT:
     """Train from scratch or from a checkpoint to the last epoch, reporting once an epoch; gives the model.
 
@@ -59,6 +63,7 @@ def fit(
         folder: where checkpoints and TensorBoard files go.
         group: this worker and the others; none: alone on the CPU.
         resume: a checkpoint's folder to go on from; the result is what it would have been without the interruption.
+        saving: when to save within an epoch; none: never.
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
@@ -69,17 +74,21 @@ def fit(
     model = HTT(config.model, splits.info).to(group.device)
     optimizer = optim.optimizer(config.optim, model.parameters())
     precision = Precision(config.train.precision, group.device)
-    start = checkpoint.restore(resume, model, optimizer) if resume else checkpoint.Progress(epoch=0)
+    start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
     precision.restore(start.extra.get("scaler", {}))
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     parallel = group.parallel(model)
     loader = training_loader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
+    place = folder / "checkpoint"
+    saver = Saver(place, model, optimizer, config, splits.info, group, precision.state, history, saving)
     for epoch in range(start.epoch, config.train.epochs):
         began = time.monotonic()
-        cursor = start.cursor if epoch == start.epoch else 0
-        terms = train_epoch(parallel, loader, optimizer, config, epoch, start=cursor, group=group, precision=precision)
+        entered = start if epoch == start.epoch else Progress(epoch)
+        terms = train_epoch(
+            parallel, loader, optimizer, config, epoch, entered=entered, group=group, precision=precision, saver=saver
+        )
         trained_s = time.monotonic() - began
         found, clips = validate(
             model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
@@ -90,9 +99,7 @@ def fit(
         metrics = {"epoch": epoch + 1, **found, **costs, **_train_metrics(terms, optimizer), **seconds}
         board.scalars(epoch + 1, metrics)
         history.append(metrics)
-        progress = checkpoint.Progress(epoch + 1, extra={"scaler": precision.state(), "epochs": history})
-        state = (model, optimizer, progress, config, splits.info, metrics, clips)
-        report(metrics, checkpoint.save(folder / "checkpoint", *state) if group.first else None)
+        report(metrics, saver.epoch(clips))
     board.close(history[-1] if history else {})
     return model
 
@@ -109,19 +116,21 @@ def train_epoch(
     config: Config,
     epoch: int,
     *,
-    start: int = 0,
+    entered: Progress | None = None,
     group: Group | None = None,
     precision: Precision | None = None,
+    saver: Saver | None = None,
 ) -> dict[str, Mean]:
-    """One pass over the training windows, from step ``start`` on: the loss terms' means over all workers."""
+    """One pass over the training windows, from where it is ``entered`` on: the loss terms' means over all workers."""
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
+    entered = entered or Progress(epoch)
+    sums = terms_so_far(entered, group)
     model.train()
-    sums: dict[str, Mean] = {}
-    for step, batch in enumerate(loader.epoch(epoch, start), start):
+    for step, batch in enumerate(loader.epoch(epoch, entered.cursor), entered.cursor // loader.step_windows):
         done = epoch * loader.steps_per_epoch + step
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
-        optim.set_learning_rate(optimizer, rate)
+        optim.set_learning_rate(optimizer, rate * stream.times(config.train, group.size))
         random = step_generator(config.train.seed, done, group)
         seen = augment(batch.to(group.device), config.data.augment, random)
         try:
@@ -129,7 +138,9 @@ def train_epoch(
         except NonFiniteLossError as error:
             raise NonFiniteLossError(epoch + 1, step, error.terms) from error
         sums = merge(sums, terms) if sums else terms
-    return _over_workers(sums, group)
+        if saver:
+            saver.step(epoch, (step + 1) * loader.step_windows, sums)
+    return over_workers(sums, group)
 
 
 def train_step(
@@ -241,12 +252,6 @@ class Precision:
         """Undoes ``state``."""
         if state:
             self.scaler.load_state_dict(dict(state))
-
-
-def _over_workers(sums: dict[str, Mean], group: Group) -> dict[str, Mean]:
-    """The sums of all workers together, the same on each of them."""
-    packed = group.sum(torch.stack([torch.stack([mean.total, mean.count]) for mean in sums.values()]).double())
-    return {name: Mean(*packed[place]) for place, name in enumerate(sums)}
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +24,83 @@ from htt.training.group import Group
 from htt.training.jobs import EvaluationJob, metrics_of_test, open_splits
 from htt.training.loop import fit
 from htt.training.metrics import Evaluation
+from htt.training.saving import Saving
 
 POLL_S = 0.2
+LOST_IN_A_ROW = 3
+LOST_S = 120.0
+"""A training that lost workers more often than that, and for longer, without having saved itself between, gives up. A
+machine that dies takes up to half a minute to be missed, and until then workers may be started on it again."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a final training says when its workers begin, and whenever others go on after them."""
+
+    epochs: int
+    """Done."""
+    cursor: int
+    """Windows of the next one that are done too."""
+    workers: int
 
 
 def train_loop(job: dict[str, Any]) -> dict[str, Any]:
-    """``train_loop_per_worker`` of Ray Train: ``job`` is {"config": plain data, "test": evaluate the test split?}.
+    """``train_loop_per_worker`` of Ray Train: trains ``job["config"]``, a configuration as plain data.
 
-    Reports every epoch with its checkpoint, and goes on from the last one after a failure. Gives {"epochs": the metrics
-    of every epoch, also of those before a failure, "final": the last ones, with the test split's under ``test_...`` if
-    it was asked for and the data have one}.
+    Reports every epoch with its checkpoint, and goes on from the last one after a failure. With a ``job["queue"]`` it
+    is a final training: tells the queue of each ``Start``, saves itself within epochs too, and evaluates the test split
+    at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final": the last ones,
+    with the test split's under ``test_...`` if the data have one}.
     """
     config: Config = from_plain(job["config"])
     group = _group()
+    queue: Any = job.get("queue")
+    final = queue is not None  # an empty queue is false
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume = _resume_folder(Path(scratch))
         folder = Path(job.get("folder") or scratch)
-        epochs = list(checkpoints.read(resume).progress.extra["epochs"]) if resume else []
+        progress = checkpoints.read(resume).progress if resume else checkpoints.Progress(0)
+        epochs = list(progress.extra.get("epochs", []))
+        if final and group.first:
+            queue.put(Start(len(epochs), progress.cursor, group.size))
 
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
             epochs.append(metrics)
-            kept = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-            ray.train.report(metrics, checkpoint=kept)
+            _report(metrics, checkpoint)
 
-        model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume)
-        final = metrics_of_test(model, config, group) if job.get("test") else {}
-    return {"epochs": epochs, "final": {**epochs[-1], **final}}
+        saving = _saving(config) if final else None
+        model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume, saving=saving)
+        tested = metrics_of_test(model, config, group) if final else {}
+    return {"epochs": epochs, "final": {**epochs[-1], **tested}}
+
+
+def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+    kept = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+    ray.train.report(metrics, checkpoint=kept)
+
+
+def _saving(config: Config) -> Saving:
+    """Within epochs: now and then, and at once when the cloud says that it takes a machine back."""
+    minutes = config.runtime.save_minutes
+    return Saving(functools.partial(_report, {}), Notices(), every_s=minutes * 60 if minutes else None)
+
+
+class Notices:
+    """Whether a machine of this training is about to go that was not when it was last asked.
+
+    Every worker must ask as often as the others: they agree on the answer.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def __call__(self) -> bool:
+        """Ask Ray Train, which looks every five seconds for machines that are drained."""
+        told = ray.train.get_preemption_info()
+        going = set(told.preempted_node_ids) if told else set()
+        new = not going <= self._known
+        self._known |= going
+        return new
 
 
 def evaluate_loop(job: dict[str, Any]) -> Evaluation | None:
@@ -101,29 +155,53 @@ def torch_trainer(
     run: ray.train.RunConfig,
     *,
     workers: int,
+    least: int | None = None,
+    resize_s: float = 60.0,
     cpus_per_worker: float = 1.0,
     gpus_per_worker: float = 0.0,
 ) -> ray.train.torch.TorchTrainer:
-    """A trainer that runs ``loop(job)`` on every worker: gloo on CPUs, nccl on GPUs."""
+    """A trainer that runs ``loop(job)`` on every worker: gloo on CPUs, nccl on GPUs.
+
+    With ``least`` it starts as soon as that many workers have room, and goes on with more or fewer as machines come and
+    go, each time from the last checkpoint; it looks for more room every ``resize_s`` seconds.
+    """
     use_gpu = gpus_per_worker > 0
-    resources = {"CPU": cpus_per_worker, **({"GPU": gpus_per_worker} if use_gpu else {})}
+    scaling: dict[str, Any] = {  # Ray's annotations name the class of its older version
+        "num_workers": workers if least is None else (least, workers),
+        "use_gpu": use_gpu,
+        "resources_per_worker": {"CPU": cpus_per_worker, **({"GPU": gpus_per_worker} if use_gpu else {})},
+        "elastic_resize_monitor_interval_s": resize_s,
+    }
     return ray.train.torch.TorchTrainer(
         loop,  # what it returns comes back as the result's return_value
         train_loop_config=job,
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
+        scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=run,
     )
 
 
 class GiveUp(ray.train.UserCallback):
-    """Ends a run at once for an error that would only repeat itself; lost workers are still replaced."""
+    """Ends a run at once for an error that would only repeat itself, and where lost workers are all that happens."""
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self._since = 0.0
+
+    def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:  # noqa: ARG002
+        """Called by Ray Train, on the controller: the training got somewhere."""
+        self._lost = 0
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
         """Called by Ray Train, on the controller; what it raises ends the run."""
         for error in worker_exceptions.values():
             if ours := our_error(error):
                 raise ours
+        self._lost += 1
+        self._since = self._since if self._lost > 1 else time.monotonic()
+        if self._lost > LOST_IN_A_ROW and time.monotonic() - self._since > LOST_S:
+            last = str(next(iter(worker_exceptions.values()))).strip().splitlines()[-1]
+            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {last}")
 
 
 def our_error(error: BaseException) -> HTTError | None:

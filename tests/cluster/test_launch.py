@@ -3,6 +3,8 @@
 import pytest
 
 from cluster import launch
+from htt.config import Config, override
+from htt.training.worker import Start
 
 MISTAKES = {
     "no such configuration": (["--config", "none.yaml"], "must be a readable YAML file"),
@@ -14,6 +16,12 @@ MISTAKES = {
     "nothing to resume": (["--preset", "quick", "--resume", "--name", "x"], "needs a run that was started"),
     "a resumed run without a name": (["--preset", "quick", "--resume"], "--resume needs the --name of the run"),
     "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+    "workers that are no number": (["--preset", "quick", "--workers", "many"], "--workers takes a number, as 4, or"),
+    "fewest above most": (["--preset", "quick", "--workers", "8:1"], "--workers takes a number, as 4, or"),
+    "more workers than windows in a step": (
+        ["--preset", "quick", "--workers", "1:8"],
+        "A step must have a window for each worker, also when there are 8; train.batch_size is 4.",
+    ),
     "no such cluster": (
         ["--preset", "quick", "--address", "127.0.0.1:1"],
         "A Ray cluster must answer at '127.0.0.1:1'",
@@ -26,3 +34,24 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, tmp_path, mistake
     words, message = MISTAKES[mistake]
     assert message in refused(launch, *words, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def asked(workers, **changes):
+    return launch._workers(launch.Options(workers=workers), override(Config(), {"train.batch_size": 8, **changes}))
+
+
+def test_workers_are_a_number_or_a_range():
+    assert (asked("4").least, asked("4").count, str(asked("4"))) == (None, 4, "4 workers")
+    assert (asked("1:8").least, asked("1:8").count, str(asked("1:8"))) == (1, 8, "1 to 8 workers")
+    assert (asked("2:2").least, asked("2:2").count) == (None, 2)
+    grown = asked("1:64", **{"train.scaling": "linear"})
+    assert (grown.least, grown.count) == (1, 64)
+
+
+@pytest.mark.parametrize(("workers", "first"), [("2", []), ("1:2", ["Beginning with epoch 1, on 2 workers."])])
+def test_it_says_where_and_with_how_many_workers_it_goes_on(capsys, workers, first):
+    show = launch._show_starts(asked(workers))
+    for start in (Start(0, 0, 2), Start(2, 64, 1), Start(5, 0, 2)):
+        show(start)
+    then = ["Going on within epoch 3, on 1 worker.", "Going on with epoch 6, on 2 workers."]
+    assert capsys.readouterr().out.splitlines() == first + then

@@ -82,6 +82,14 @@ def test_a_machine_is_ready_after_it(machine):
     assert "secret" not in answer.stdout + answer.stderr
 
 
+def test_the_code_that_came_with_a_job_stays_before_that_of_the_machine(machine):
+    """The shell that starts a worker reads these lines too, after Ray has put the job's folder first."""
+    machine.give_token()
+    machine.setup(machine.python)
+    machine.env["PYTHONPATH"] = "/the/job"
+    assert machine.say("echo $PYTHONPATH") == f"/the/job:{machine.project}"
+
+
 def test_what_is_done_is_not_done_again(machine):
     machine.give_token()
     (machine.home / ".bashrc").write_text("alias mine=true\n")

@@ -32,6 +32,16 @@ def local_ray():
 
 
 @pytest.fixture
+def driver(tmp_path):
+    """Start the command line of a search or study, in a process of its own; what is left of it at the end is killed."""
+    from driven import Drivers
+
+    drivers = Drivers(tmp_path)
+    yield drivers
+    drivers.kill()
+
+
+@pytest.fixture
 def search(tmp_path):
     """A search with the stand-in training; give it options as keywords."""
     from fake_training import SPACE, TRAINING

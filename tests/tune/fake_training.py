@@ -1,13 +1,16 @@
 """A stand-in for the project's training: a learning curve in the learning rate, without torch. Workers import it."""
 
+import contextlib
 import json
 import math
 import os
+import tempfile
 import time
 from pathlib import Path
 
 import polars as pl
 
+from cluster import stores
 from htt.config import Config, from_plain
 from htt.errors import NonFiniteLossError
 from tune.space import Choice, LogUniform, Space
@@ -50,7 +53,9 @@ def train(config: Config, folder: Path, report, resume: Path | None = None) -> N
     start = json.loads((resume / "state.json").read_text())["epoch"] if resume else 0
     note(config, {"pid": os.getpid(), "start": start, "threads": os.environ["OMP_NUM_THREADS"], "trial": folder.name})
     for epoch in range(start + 1, config.train.epochs + 1):
+        note(config, {"epoch": epoch, "trial": folder.name})
         time.sleep(config.optim.step_epochs / 1000)
+        wait_while_held(config, epoch)
         misbehave(config, epoch, folder)
         saved = folder / "checkpoints" / f"epoch-{epoch}"
         saved.mkdir(parents=True, exist_ok=True)
@@ -71,6 +76,12 @@ def misbehave(config: Config, epoch: int, folder: Path) -> None:
     if config.optim.momentum == 0.3 and not mark.exists():
         mark.touch()
         os._exit(9)
+
+
+def wait_while_held(config: Config, epoch: int) -> None:
+    """A test holds all trainings in an epoch by a file in the cache."""
+    while config.runtime.cache and (Path(config.runtime.cache) / f"hold-{epoch}").exists():
+        time.sleep(0.05)
 
 
 def prepare(config: Config) -> None:
@@ -103,8 +114,9 @@ def trainer(config, *, workers, cpus_per_worker, gpus_per_worker, storage, name,
         scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=storage,
+            **stores.for_ray(storage),
             callbacks=callbacks,
+            failure_config=ray.train.FailureConfig(max_failures=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
@@ -119,8 +131,10 @@ def train_loop(job: dict) -> None:
     def report(metrics: dict, saved: Path) -> None:
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(str(saved)) if rank == 0 else None)
 
-    folder = Path(job["folder"]) / f"rank-{rank}"
-    train(from_plain(job["config"]), folder, report, Path(kept.path) if kept else None)
+    where = f"{ray.train.get_context().get_experiment_name()}-rank-{rank}"
+    folder = Path(job["folder"] or tempfile.mkdtemp()) / where
+    with kept.as_directory() if kept else contextlib.nullcontext() as resume:
+        train(from_plain(job["config"]), folder, report, Path(resume) if resume else None)
 
 
 TRAINING = Training(train, trainer, prepare)

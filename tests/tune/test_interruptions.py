@@ -2,53 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
-from conftest import HERE, environment
+from driven import output, wait_for
 from fake_training import events
 
 from tune.results import RunFolder
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture
-def driver(tmp_path):
-    """Start the search's command line; whatever is left of it at the end is killed."""
-    started = []
-
-    def start(*options):
-        command = [sys.executable, str(HERE / "driver.py"), *options]
-        env = {**environment(), "COLUMNS": "200"}
-        env.pop("OMP_NUM_THREADS")
-        out = (tmp_path / f"output-{len(started)}").open("w+")
-        process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, text=True, env=env, cwd=tmp_path, start_new_session=True
-        )
-        started.append((process, out))
-        return process
-
-    yield start
-    for process, out in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        out.close()
-
-
-def output(tmp_path, number):
-    return (tmp_path / f"output-{number}").read_text()
-
-
-def wait_for(process, condition, tmp_path, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"the driver ended or took too long:\n{output(tmp_path, 0)}")
-        time.sleep(0.05)
 
 
 def running(folder):

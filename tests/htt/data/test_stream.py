@@ -43,7 +43,8 @@ def test_workers_share_the_global_steps(sizes: tuple[int, int, int], seed: int, 
 def test_entering_later_gives_the_tail(sizes: tuple[int, int, int], start: int) -> None:
     windows, batch_size, world = sizes
     whole = stream.order(windows, seed=5, epoch=3, batch_size=batch_size, rank=world - 1, world=world)
-    tail = stream.order(windows, seed=5, epoch=3, batch_size=batch_size, rank=world - 1, world=world, start=start)
+    entered = start * batch_size
+    tail = stream.order(windows, seed=5, epoch=3, batch_size=batch_size, rank=world - 1, world=world, start=entered)
     assert [step.tolist() for step in tail] == [step.tolist() for step in whole[start:]]
 
 

@@ -113,16 +113,17 @@ def test_an_epoch_can_be_entered_at_its_cursor(tiny_splits, tmp_path):
     head = [batch for batch, _ in zip(loader.epoch(0), range(3), strict=False)]
 
     class Head:
-        steps_per_epoch = loader.steps_per_epoch
+        steps_per_epoch, step_windows = loader.steps_per_epoch, loader.step_windows
 
         def epoch(self, epoch, start):
             return iter(head)
 
     train_epoch(part, Head(), optimizer, config, 0)
-    checkpoint.save(tmp_path / "c", part, optimizer, checkpoint.Progress(0, 3), config, tiny_splits.info, {})
+    progress = checkpoint.Progress(0, 3 * loader.step_windows)
+    checkpoint.save(tmp_path / "c", part, optimizer, progress, config, tiny_splits.info, {})
     again, optimizer = fresh()
     progress = checkpoint.restore(tmp_path / "c", again, optimizer)
-    train_epoch(again, loader, optimizer, config, progress.epoch, start=progress.cursor)
+    train_epoch(again, loader, optimizer, config, progress.epoch, entered=progress)
     assert_same_weights(whole, again)
 
 
@@ -156,37 +157,11 @@ def test_a_killed_training_resumes_to_the_same_weights(tiny_splits, tmp_path):
     assert_same_weights(undisturbed, resumed)
 
 
-WORKER = """
-import sys, torch, torch.distributed
-from pathlib import Path
-from htt.config import read
-from htt.training.group import Group
-from htt.training.loop import fit
-from htt.training.jobs import open_splits
-folder, rank = Path(sys.argv[1]), int(sys.argv[2])
-torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-config = read(folder / "config.yaml")
-reports = []
-fit(config, open_splits(config), lambda metrics, saved: reports.append((metrics, saved)), folder=folder,
-    group=Group(rank, 2))
-assert all((saved is None) == (rank == 1) for _, saved in reports)
-print({name: value for name, value in reports[-1][0].items() if "seconds" not in name})
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_two_workers_equal_one(tiny_splits, tmp_path):
+def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path):
     """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
     config = tiny_config(**{"train.batch_size": 3, "optim.name": "sgd", "optim.lr": 1e-3, **NO_AUGMENTATION})
-    (tmp_path / "config.yaml").write_text(to_yaml(config))
-    command = [sys.executable, "-c", WORKER, str(tmp_path)]
-    workers = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
-    said = [worker.communicate(timeout=120)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert said[0] == said[1]
+    together = two_workers(config, tmp_path)
     reports, alone = train(config, tiny_splits, tmp_path / "alone")
-    together, _ = checkpoint.load(tmp_path / "checkpoint")
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(together.state_dict()[name], value, rtol=1e-4, atol=1e-6)
     merged = checkpoint.read(tmp_path / "checkpoint").metrics

@@ -1,0 +1,92 @@
+"""The cloud's notice that a machine goes, from a metadata server as AWS and Google describe theirs."""
+
+import http.server
+import json
+import threading
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from cluster import notices
+
+
+class Metadata(http.server.BaseHTTPRequestHandler):
+    """One machine's metadata."""
+
+    def do_PUT(self):
+        self.answer("secret" if self.path == "/latest/api/token" else None)
+
+    def do_GET(self):
+        self.server.asked += 1
+        if (
+            self.path == "/latest/meta-data/spot/instance-action"
+            and self.headers["X-aws-ec2-metadata-token"] != "secret"
+        ):
+            self.send_error(401)
+        elif self.path.startswith("/computeMetadata/") and self.headers["Metadata-Flavor"] != "Google":
+            self.send_error(403)
+        else:
+            self.answer(self.server.says(self.path, self.server.asked))
+
+    def answer(self, text):
+        if text is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def metadata():
+    """A metadata server, and what it says of a path when asked for the nth time."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    server.asked, server.says = 0, lambda path, count: None
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_aws_says_nothing_for_a_while_and_then_when(metadata):
+    ends = datetime.now(timezone.utc) + timedelta(seconds=120)
+    action = json.dumps({"action": "terminate", "time": ends.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    metadata.says = lambda path, count: action if count > 3 and path.endswith("instance-action") else None
+    assert notices.aws(metadata.url) is None
+    left_s = notices.wait(lambda: notices.aws(metadata.url), poll_s=0.01)
+    assert metadata.asked == 4
+    assert 112 < left_s <= 115
+
+
+def test_google_says_true(metadata):
+    metadata.says = lambda path, count: {1: "FALSE", 2: "TRUE"}[count] if path.endswith("/preempted") else None
+    assert notices.wait(lambda: notices.gcp(metadata.url), poll_s=0.01) == 25
+    assert metadata.asked == 2
+
+
+def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
+    answers = iter([ConnectionRefusedError(), TimeoutError(), 3.0])
+
+    def look():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert notices.wait(look, poll_s=0.0) == 0.0
+
+
+def test_ray_is_told_of_this_machine_and_of_the_time(monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr("subprocess.run", lambda words, check: told.append(words))
+    monkeypatch.setitem(notices.CLOUDS, "aws", lambda: 120.5)
+    notices.main(notices.Options())
+    assert told[0][:2] == ["ray", "drain-node"]
+    assert told[0][-2:] == ["--deadline-remaining-seconds", "115"]
+    assert "will be gone in 116 s" in capsys.readouterr().out

@@ -1,0 +1,57 @@
+"""Two workers of one training, without Ray."""
+
+import subprocess
+import sys
+
+import pytest
+
+from htt.config import to_yaml
+from htt.training import checkpoint
+
+WORKER = """
+import sys, torch, torch.distributed
+from pathlib import Path
+from htt.config import read
+from htt.training.group import Group
+from htt.training.loop import fit
+from htt.training.jobs import open_splits
+from htt.training.saving import Saving
+folder, rank, stop_after = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+config = read(folder / "config.yaml")
+reports, kept = [], []
+class Stop(Exception): pass
+def keep(saved):
+    kept.append(saved)
+    if len(kept) == stop_after:
+        raise Stop
+saving = Saving(keep, noticed=lambda: False, every_s=0.0) if stop_after else None
+try:
+    fit(config, open_splits(config), lambda metrics, saved: reports.append((metrics, saved)), folder=folder,
+        group=Group(rank, 2), saving=saving)
+    print({name: value for name, value in reports[-1][0].items() if "seconds" not in name})
+except Stop:
+    print(len(kept))
+assert all((saved is None) == (rank == 1) for saved in kept + [saved for _, saved in reports])
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.fixture
+def two_workers():
+    """Train with two workers, to the end or until so many steps have been saved; gives the model that is saved then."""
+
+    def train(config, folder, *, stop_after=0):
+        (folder / "config.yaml").write_text(to_yaml(config))
+        command = [sys.executable, "-c", WORKER, str(folder)]
+        workers = [
+            subprocess.Popen([*command, str(rank), str(stop_after)], stdout=subprocess.PIPE, text=True)
+            for rank in (0, 1)
+        ]
+        said = [worker.communicate(timeout=120)[0] for worker in workers]
+        assert [worker.returncode for worker in workers] == [0, 0]
+        assert said[0] == said[1]
+        return checkpoint.load(folder / "checkpoint")[0]
+
+    return train

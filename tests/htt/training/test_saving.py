@@ -1,0 +1,120 @@
+"""A training that saves itself within an epoch, and goes on from there as if nothing had been."""
+
+import shutil
+
+import pytest
+import torch
+
+from htt.config import AugmentConfig, override
+from htt.testing import tiny_config
+from htt.training import checkpoint
+from htt.training.group import Group
+from htt.training.loop import fit
+from htt.training.saving import Saving
+
+ALIKE = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields} | {"optim.name": "sgd", "optim.lr": 1e-3}
+"""What several workers and one have in common."""
+
+
+class StoppedError(Exception):
+    """Raised where a machine would be gone."""
+
+
+def never():
+    return False
+
+
+def train(config, splits, folder, **how):
+    """The metrics of every epoch but for times, and the weights at the end."""
+    reports = []
+    fit(config, splits, lambda metrics, saved: reports.append(metrics), folder=folder, **how)
+    numbers = [{k: v for k, v in each.items() if "seconds" not in k and k != "latency_ms"} for each in reports]
+    return numbers, checkpoint.load(folder / "checkpoint")[0].state_dict()
+
+
+def stop_in_a_step(config, splits, folder, steps):
+    """Train until so many steps are done, each of them saved."""
+    kept = []
+
+    def keep(saved):
+        kept.append(saved)
+        if len(kept) == steps:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(config, splits, folder, saving=Saving(keep, never, every_s=0.0))
+    return checkpoint.read(kept[-1]).progress
+
+
+@pytest.mark.parametrize("steps", [1, 5, 11])
+def test_going_on_within_an_epoch_changes_no_weight_and_no_number(tiny_splits, tmp_path, steps):
+    config = tiny_config(**{"train.epochs": 3, "model.pose.dropout": 0.2, "optim.schedule": "cosine"})
+    whole, weights = train(config, tiny_splits, tmp_path / "whole")
+    progress = stop_in_a_step(config, tiny_splits, tmp_path / "part", steps)
+    assert progress.cursor > 0
+    done = len(progress.extra["epochs"])
+    assert progress.epoch == done
+    again, resumed = train(config, tiny_splits, tmp_path / "part", resume=tmp_path / "part" / "checkpoint")
+    assert again == whole[done:]
+    for name, value in weights.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_one_worker_goes_on_where_two_stood(two_workers, tiny_splits, tmp_path):
+    config = tiny_config(**{"train.batch_size": 3, **ALIKE})
+    whole, weights = train(config, tiny_splits, tmp_path / "whole")
+    two_workers(config, tmp_path, stop_after=2)
+    progress = checkpoint.read(tmp_path / "checkpoint").progress
+    assert (progress.epoch, progress.cursor) == (0, 6)
+    again, resumed = train(config, tiny_splits, tmp_path, resume=tmp_path / "checkpoint")
+    assert len(again) == len(whole)
+    for here, there in zip(again, whole, strict=True):
+        assert here == pytest.approx(there, rel=1e-3)
+    for name, value in weights.items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_by_the_linear_rule_two_workers_are_one_with_twice_the_batch_and_rate(two_workers, tiny_splits, tmp_path):
+    config = tiny_config(**{"train.batch_size": 2, "train.scaling": "linear", **ALIKE})
+    together = two_workers(config, tmp_path).state_dict()
+    twice = override(config, {"train.batch_size": 4, "optim.lr": 2e-3})
+    _, alone = train(twice, tiny_splits, tmp_path / "alone")
+    _, other = train(config, tiny_splits, tmp_path / "other")
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6)
+    assert any(not torch.allclose(together[name], value, rtol=1e-4, atol=1e-6) for name, value in other.items())
+
+
+def test_a_cursor_counts_windows_so_another_number_of_workers_repeats_none(two_workers, tiny_splits, tmp_path):
+    """By the linear rule a step of one worker has half the windows."""
+    config = tiny_config(**{"train.batch_size": 2, "train.scaling": "linear", **ALIKE})
+    two_workers(config, tmp_path, stop_after=1)
+    assert checkpoint.read(tmp_path / "checkpoint").progress.cursor == 4
+    shutil.copytree(tmp_path / "checkpoint", tmp_path / "kept")
+    cursors = []
+
+    def keep(saved):
+        cursors.append(checkpoint.read(saved).progress.cursor)
+
+    saving = Saving(keep, never, every_s=0.0)
+    train(config, tiny_splits, tmp_path / "on", resume=tmp_path / "kept", saving=saving)
+    assert cursors[:2] == [6, 8]
+
+
+def test_it_is_time_by_the_clock_or_by_a_notice_that_is_asked_for_now_and_then(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    asked = []
+
+    def noticed():
+        asked.append(clock[0])
+        return clock[0] == 10.0
+
+    saving = Saving(lambda _: None, noticed, every_s=14.0)
+    due = []
+    for second in range(30):
+        clock[0] = float(second)
+        if saving.due(Group()):
+            due.append(second)
+    assert asked == [5.0, 10.0, 15.0, 20.0, 25.0]
+    assert due == [10, 24]
