@@ -15,6 +15,7 @@ from typing import Any
 import ray.train
 import ray.train.torch
 import ray.util.queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from htt import parallel
 from htt.config import Config, from_plain
@@ -226,8 +227,12 @@ def stopped(error: Exception, what: str) -> TrainingError:
 
 @contextlib.contextmanager
 def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
-    """A queue for workers and controllers anywhere; what they put there, ``take`` is called with in this process."""
-    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0})
+    """A queue for workers and controllers anywhere; what they put there, ``take`` is called with in this process.
+
+    It lives on this machine: on another it could be lost with that one.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     done = threading.Event()
 
     def listen() -> None:

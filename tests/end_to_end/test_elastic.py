@@ -9,9 +9,9 @@ from htt.config import AugmentConfig
 from htt.testing import TINY, tiny_config
 from htt.training.jobs import train
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.slow]
 
-EPOCHS = 30
+EPOCHS = 60
 ALIKE = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields}
 CHANGED = {
     **ALIKE,
