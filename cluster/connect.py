@@ -78,6 +78,11 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
         restore(before, SETTINGS)
 
 
+def place(address: str | None) -> str:
+    """Where ``connect`` leads, in words for people."""
+    return address or ("the cluster of this job" if in_job() else "the cores of this machine")
+
+
 def _start(cpus: int | None) -> Connection:
     port = free_port()
     path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -72,7 +72,7 @@ def main(options: Options) -> None:
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = _workers(options, config)
     check_folder(folder, config, resume=options.resume)
-    console.out.print(f"Starting on {options.address or 'the cores of this machine'} ...")
+    console.out.print(f"Starting on {connect.place(options.address)} ...")
     with connect.connect(options.address):
         capacity.require(workers.resources, workers.least or workers.count)
         storage = options.storage or str(folder)

@@ -22,15 +22,15 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """All files with tests that start Ray to one process, each other file as a whole to the next that is free."""
+    """Each file as a whole to the next process that is free; all that need several hosts to the same."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    class RayApart(LoadFileScheduling):
+    class HostsTogether(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "ray" if "mark.ray" in (config.rootpath / file).read_text(encoding="utf-8") else file
+            return "hosts" if "mark.cluster" in (config.rootpath / file).read_text(encoding="utf-8") else file
 
         def remove_node(self, node):
             """Give what a process that died had before it to another, but not the test it died of: once is enough."""
@@ -42,7 +42,7 @@ def pytest_xdist_make_scheduler(config, log):
             super().remove_node(node)
             return name if crashed else None
 
-    return RayApart(config, log)
+    return HostsTogether(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,10 +39,12 @@ from tune.coverage import Coverage
 from tune.notes import (
     EARLIER,
     EPOCHS,
+    GOES_ON,
     INTERRUPTED,
     REPEATS,
     TUNE_ID,
     epochs_of,
+    gone_on,
     open_journal,
     plain_epochs,
     repeated,
@@ -92,6 +94,7 @@ class Searcher(OptunaSearch):
         self.algorithm, self.seed, self.epochs = algorithm, seed, epochs
         self.coverage = Coverage(self.codes, INTERRUPTED)
         self.used_up = False
+        self._numbers: dict[str, int] = {}
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
         notes.drop_unfinished_line(journal)
@@ -194,7 +197,12 @@ class Searcher(OptunaSearch):
         """1 for the first trial that was asked for; those of earlier runs do not count."""
         if trial_id not in self._ot_trials:
             return 0
-        return int(self._ot_trials[trial_id].number) + 1 - self._earlier
+        if trial_id not in self._numbers:
+            known = self.study.get_trials(deepcopy=False)
+            own = int(self._ot_trials[trial_id].number)
+            first = int(known[own].user_attrs.get(GOES_ON, own))
+            self._numbers[trial_id] = first + 1 - self._earlier - gone_on(known[:first])
+        return self._numbers[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
         """Write next to nothing: the journal has it all."""
@@ -208,7 +216,8 @@ class Searcher(OptunaSearch):
         if self.orphans:
             return Trial(self.study, self.orphans.pop(0)._trial_id)
         known = self.study.get_trials(deepcopy=False)
-        self.study.sampler = self._at(len(known))
+        asked = len(known) - gone_on(known)
+        self.study.sampler = self._at(asked)
         if self.coverage.size is None:
             return self.study.ask(self._distributions)
         tried = self.coverage.tried(known)
@@ -216,7 +225,7 @@ class Searcher(OptunaSearch):
         if not waiting and len(tried) >= self.coverage.size:
             return None
         if not waiting and repeated(known) >= PATIENCE:
-            left = self.coverage.untried(tried, self._seed_of(len(known)))
+            left = self.coverage.untried(tried, self._seed_of(asked))
             if left is not None:
                 self.study.enqueue_trial(left)
         trial = self.study.ask(self._distributions)
@@ -266,6 +275,7 @@ class Searcher(OptunaSearch):
             distributions=frozen.distributions,
             user_attrs={
                 TUNE_ID: trial_id,
+                GOES_ON: frozen.user_attrs.get(GOES_ON, frozen.number),
                 **{name: note for name, note in frozen.user_attrs.items() if name == EPOCHS},
             },
             intermediate_values=frozen.intermediate_values,

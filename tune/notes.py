@@ -25,6 +25,8 @@ TUNE_ID = "trial"
 """The study's note of which of the run's trials an Optuna trial is."""
 INTERRUPTED = "interrupted"
 """The study's note that a trial was cut short from outside, and may be gone on with."""
+GOES_ON = "goes_on"
+"""The study's note that a trial is an interrupted one, gone on with: the number it was asked for with."""
 EARLIER = "taken_from"
 """The study's note of which earlier run a trial is from."""
 EPOCHS = "epochs"
@@ -46,6 +48,11 @@ def plain_epochs(epochs: Mapping[int, float]) -> dict[str, float]:
 def repeated(trials: Sequence[FrozenTrial]) -> int:
     """How many of the newest trials in a row had been asked for before."""
     return sum(1 for _ in itertools.takewhile(lambda trial: trial.user_attrs.get(REPEATS), reversed(trials)))
+
+
+def gone_on(trials: Sequence[FrozenTrial]) -> int:
+    """How many of them nobody asked for anew: they are interrupted ones that are gone on with."""
+    return sum(GOES_ON in trial.user_attrs for trial in trials)
 
 
 def open_journal(path: Path) -> JournalStorage:

@@ -112,7 +112,7 @@ def _train_left(
     for seed in left:
         folder = asked.folder(seed)
         check_folder(folder, asked.config_of(seed), resume=(folder / CONFIG_FILE).exists())
-    show.print(f"Starting on {address or 'the cores of this machine'} ...")
+    show.print(f"Starting on {connect.place(address)} ...")
     with connect.connect(address):
         fitting = capacity.require(workers.resources, workers.count)
         at_once = min(fitting, max_concurrent or fitting, len(left))

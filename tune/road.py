@@ -142,7 +142,7 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
             if work.is_done(folder):
                 work.begin(storage)
                 return storage, None
-            show.print(f"Starting on {work.run.address or 'the cores of this machine'} ...")
+            show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):
                 return storage, _with_machines(work, storage, training, show)
         finally:

@@ -123,7 +123,10 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
 
 def group(training: Training, settings: dict[str, Any]) -> None:
     """Start a Ray Train run and pass its reports on; the same name on a retry goes on from its own checkpoint."""
+    import ray.train
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from htt.training.worker import our_error
 
     job = Job(**settings["job"])
     trial_id = ray.tune.get_context().get_trial_id()
@@ -139,7 +142,10 @@ def group(training: Training, settings: dict[str, Any]) -> None:
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
             folder=str(_folder(job)) if job.folder else None,
         )
-        run.fit()
+        try:
+            run.fit()
+        except ray.train.TrainingFailedError as error:
+            raise our_error(error) or error from error
 
 
 def train_name(trial_id: str) -> str:

@@ -23,7 +23,7 @@ HOME = "/home/you"
 SHARED = "/mnt/shared"
 """The folder that all hosts share, as they would by NFS."""
 NETWORK, GATEWAY = "10.78.0", 1
-START_S = 30.0
+START_S = 120.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = ("ip", "unshare", "nsenter", "pivot_root", "setpriv", "ssh", "sshd", "ssh-keygen", "rsync")
 

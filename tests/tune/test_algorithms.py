@@ -117,6 +117,31 @@ def test_a_trial_that_ended_unnoticed_is_told_and_not_handed_out_again(make):
     assert back.suggest("new") != values
 
 
+def test_a_trial_that_is_gone_on_with_keeps_its_number_and_changes_no_later_sample(make):
+    def drawn(search, trial_id):
+        sample = search.suggest(trial_id)["values"]
+        search.on_trial_complete(trial_id, result(4, 1.0))
+        return sample
+
+    whole = make(study="whole", algorithm="random")
+    samples = [drawn(whole, name) for name in "abcd"]
+    search = make(algorithm="random")
+    parts = [drawn(search, "a"), search.suggest("b")["values"]]
+    search.on_trial_result("b", result(1, 2.0))
+    search.close()
+    for _ in range(2):  # twice, to be sure
+        search = make(algorithm="random")
+        search.keep_only({"b": {}}, {})
+        assert search.number("b") == 2
+        search.close()
+    search = make(algorithm="random")
+    search.keep_only({"b": {}}, {})
+    search.on_trial_complete("b", result(4, 1.0))
+    parts += [drawn(search, name) for name in "cd"]
+    assert parts == samples
+    assert [search.number(name) for name in "abcd"] == [1, 2, 3, 4]
+
+
 def test_an_interrupted_trial_does_not_stay_running_and_can_be_gone_on_with(make):
     stopped = make()
     stopped.suggest("a")

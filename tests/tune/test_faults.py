@@ -188,10 +188,8 @@ def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, no
     assert folder.trials() == before
     assert disk(ROOM_BYTES)
     ended(driver("--resume", "run"), tmp_path, 1)
-    after = folder.trials()
-    assert after[:1] == before
-    assert [row[1:] for row in told(folder)[:2]] == [row[1:] for row in undisturbed[:2]]
-    assert [trial.state for trial in after] == ["complete"] * TRIALS
+    assert folder.trials()[:1] == before
+    assert told(folder) == undisturbed
 
 
 def test_of_two_searches_with_one_name_one_is_refused(driver, notes, undisturbed, tmp_path):
