@@ -39,7 +39,6 @@ from tune.coverage import Coverage
 from tune.notes import (
     EARLIER,
     EPOCHS,
-    GOES_ON,
     INTERRUPTED,
     REPEATS,
     TUNE_ID,
@@ -199,9 +198,7 @@ class Searcher(OptunaSearch):
             return 0
         if trial_id not in self._numbers:
             known = self.study.get_trials(deepcopy=False)
-            own = int(self._ot_trials[trial_id].number)
-            first = int(known[own].user_attrs.get(GOES_ON, own))
-            self._numbers[trial_id] = first + 1 - self._earlier - gone_on(known[:first])
+            self._numbers[trial_id] = notes.place(known, self._ot_trials[trial_id].number) + 1 - self._earlier
         return self._numbers[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
@@ -269,18 +266,7 @@ class Searcher(OptunaSearch):
                 self._completed_trials.add(trial_id)
 
     def _reopen(self, trial_id: str, frozen: FrozenTrial) -> None:
-        again = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=frozen.params,
-            distributions=frozen.distributions,
-            user_attrs={
-                TUNE_ID: trial_id,
-                GOES_ON: frozen.user_attrs.get(GOES_ON, frozen.number),
-                **{name: note for name, note in frozen.user_attrs.items() if name == EPOCHS},
-            },
-            intermediate_values=frozen.intermediate_values,
-        )
-        self.study.add_trial(again)
+        self.study.add_trial(notes.running_again(frozen))
         newest = self.study.get_trials(deepcopy=False)[-1]
         self._ot_trials[trial_id] = Trial(self.study, newest._trial_id)
         self._completed_trials.discard(trial_id)

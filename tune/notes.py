@@ -55,6 +55,24 @@ def gone_on(trials: Sequence[FrozenTrial]) -> int:
     return sum(GOES_ON in trial.user_attrs for trial in trials)
 
 
+def place(trials: Sequence[FrozenTrial], number: int) -> int:
+    """The place of a trial among those that were asked for, from 0; ``number`` is its own in the study."""
+    first = int(trials[number].user_attrs.get(GOES_ON, number))
+    return first - gone_on(trials[:first])
+
+
+def running_again(interrupted: FrozenTrial) -> FrozenTrial:
+    """A trial for the study that goes on with an interrupted one."""
+    kept = {name: note for name, note in interrupted.user_attrs.items() if name in (TUNE_ID, EPOCHS, GOES_ON)}
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=interrupted.params,
+        distributions=interrupted.distributions,
+        user_attrs={GOES_ON: interrupted.number, **kept},
+        intermediate_values=interrupted.intermediate_values,
+    )
+
+
 def open_journal(path: Path) -> JournalStorage:
     """The storage in a journal file.
 

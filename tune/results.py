@@ -283,7 +283,7 @@ def _read(path: Path) -> list[Trial]:
     if not path.exists():
         return []
     try:
-        return trials_of(pl.read_parquet(path))
+        return trials_of(pl.read_parquet(path.read_bytes()))  # polars opens a path twice: a run may be writing
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
 

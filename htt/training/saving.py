@@ -81,7 +81,7 @@ class Saver:
         """Save after an epoch, the last in the history, with what is said of each validation clip."""
         if self.within:
             self.within.saved()
-        return self._save(Progress(len(self.history), extra=self._extra()), self.history[-1], clips)
+        return self._save(Progress(int(self.history[-1]["epoch"]), extra=self._extra()), self.history[-1], clips)
 
     def step(self, epoch: int, cursor: int, terms: Mapping[str, Mean]) -> None:
         """Save after a step, if it is time to.

@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -108,7 +109,7 @@ def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="the disk is full"):
         folder.write_trials(TRIALS[:1])
     assert folder.trials() == TRIALS
