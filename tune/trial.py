@@ -34,6 +34,8 @@ DRIVER = {"node:__internal_head__": 0.001}
 """What a trial that only starts workers takes: a place on the head, no CPU."""
 ERROR = "error"
 """A result's word for why its trial ended."""
+REPORTED = "metrics"
+"""A checkpoint's note of what was reported with it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
         def report(metrics: dict[str, float], saved: Path | None) -> None:
             seen.update(metrics)
             kept = ray.tune.Checkpoint.from_directory(str(saved)) if saved else None
+            if kept:
+                kept.set_metadata({REPORTED: metrics})
             copied.update([saved] if saved else [])
             ray.tune.report(metrics, checkpoint=kept)
 
@@ -115,6 +119,8 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
             place, folder = checkpoint.as_directory() if checkpoint else contextlib.nullcontext(), _folder(job)
             with storage_errors(folder), place as resume:
                 training.train(config, folder, report, Path(resume) if resume else None)
+            if checkpoint and not seen:  # killed between its last checkpoint and Tune's note of it
+                ray.tune.report(checkpoint.get_metadata()[REPORTED])
         finally:  # also when the scheduler stops the trial, which ends this thread inside a report
             for saved in copied:
                 shutil.rmtree(saved, ignore_errors=True)

@@ -25,6 +25,7 @@ def run(config: Config, folder: Path, workers, on_epoch, *, storage=None):
         log.add(metrics)
         on_epoch(metrics)
     note(config, {"seed": config.train.seed, "ended": time.time()})
+    metrics = metrics_of(config, config.train.epochs)
     error = metrics["hand_error_mm"] + 5
     log.finish([], {**metrics, "test_hand_error_mm": error})
 

@@ -194,13 +194,15 @@ def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, no
 
 def test_of_two_searches_with_one_name_one_is_refused(driver, notes, undisturbed, tmp_path):
     """At once, whichever comes first; and later, as the same or to go on with it."""
-    both = [driver(*ASK, *SLOW, *notes.option, "--name", "run") for _ in range(2)]
+    notes.hold(2)
+    both = [driver(*ASK, *notes.option, "--name", "run") for _ in range(2)]
     refused = first_to_end(both)
     first = both[1 - refused]
     check_refused(both[refused], refused, f"is taken by process {first.pid}", tmp_path)
     wait_for(first, notes.epochs, tmp_path, number=1 - refused)
     check_refused(driver(*ASK, "--name", "run"), 2, "is a run already", tmp_path)
     check_refused(driver("--resume", "run"), 3, f"is taken by process {first.pid}", tmp_path)
+    notes.release(2)
     ended(first, tmp_path, 1 - refused)
     assert told(RunFolder(tmp_path / "runs" / "run")) == undisturbed
     assert list(notes.epochs().values()) == [[1, 2, 3, 4]] * TRIALS

@@ -47,7 +47,7 @@ def events(tmp_path, word):
 
 
 def test_seeds_are_trained_together_once_and_more_are_added(local_ray, tmp_path, monkeypatch):
-    run = searched(tmp_path, **{"optim.step_epochs": 200})
+    run = searched(tmp_path, **{"optim.step_epochs": 800})
     found, shown = again(run, 3)
     assert found.done == [1, 2, 3]
     assert found.failed == {}
