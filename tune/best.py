@@ -4,6 +4,7 @@
 
     python tune/best.py search-quick-20260101-120000
     python tune/best.py RUN --metric action_accuracy --top 5 --out action.yaml
+    python tune/best.py RUN --pick 'latency_ms<=30'        # of a search with several objectives: another of its front
     python tune/best.py RUN --retrain-seeds 5              # final trainings: mean and interval, on validation and test
     python tune/best.py RUN --retrain-seeds 5 --gpus-per-worker 1 --set train.epochs=45 --name longer
 
@@ -18,6 +19,7 @@ from pathlib import Path
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -28,8 +30,8 @@ from htt import console
 from htt.config import parse_set
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
-from tune import question, report, results, retrained, table
-from tune.results import RunFolder, Trial
+from tune import front, question, report, results, retrained, table
+from tune.results import Asked, RunFolder, Trial
 from tune.retrained import Retrained
 from tune.storage import Storage, locate
 
@@ -43,9 +45,11 @@ class Options(console.Options):
     top: int = 10
     """Trials to show."""
     metric: str | None = None
-    """What to select by; none: what the search selected by."""
+    """What to select by; none: as the search selected."""
+    pick: str | None = None
+    """Of a search with several objectives: which trial of its front, knee, first or a bound; none: as it was asked."""
     out: Path | None = None
-    """Where to write the configuration; none: the run's best.yaml, or best-<metric>.yaml for another metric."""
+    """Where to write the configuration; none: the run's best.yaml, or best-<metric>.yaml, best-<pick>.yaml."""
     retrain_seeds: int | None = None
     """Train the best configuration to the end with so many seeds that the run has not used; none: do not train."""
     set: console.Assignments = field(default_factory=list)
@@ -59,7 +63,7 @@ class Options(console.Options):
     max_concurrent: int | None = None
     """Trainings at once; none: as many as fit on the machines."""
     name: str | None = None
-    """Name of the trainings' folder inside the run's; none: retrain, or retrain-<metric>."""
+    """Name of the trainings' folder inside the run's; none: retrain, or retrain-<metric>, retrain-<pick>."""
     storage: str | None = None
     """Folder or URI (s3://, gs://) of the runs, as the search had it; none: runs."""
     address: str | None = None
@@ -75,17 +79,14 @@ def main(options: Options) -> None:
     check_options(options)
     folder = locate(options.run, options.storage)
     asked, trials = folder.asked(), folder.trials()
-    metric = options.metric or asked.metric
-    recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
-    results.check_metric(metric, recorded or None)
-    order = results.ranked(trials, metric)
-    if not order:
-        raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")
-    again = retraining_of(options, folder, order[0], metric) if options.retrain_seeds is not None else None
-    table.show(trials, metric, options.top)
-    chosen = folder.best if metric == asked.metric else folder.path / f"best-{metric}.yaml"
-    out = options.out or chosen
-    results.write_text(out, results.best_text(asked, order[0], metric, len(trials)))
+    chosen = choose(options, folder)
+    again = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
+    if chosen.pick:
+        table.show_front(trials, asked.objectives, chosen.trial, chosen.pick)
+    else:
+        table.show(trials, chosen.metric, options.top)
+    out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
+    results.write_text(out, results.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked)))
     console.out.print(f"\nBest configuration  {report.shown(out)}")
     if again:
         retrain(options, *again)
@@ -93,6 +94,54 @@ def main(options: Options) -> None:
     console.out.print("\nNext:")
     console.out.print(f"  python cluster/launch.py --config {report.shown(out)}", markup=False)
     console.out.print(f"  python tune/best.py {report.shown(folder.path)} --retrain-seeds 5", markup=False)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The trial whose configuration is the best, and what makes it that."""
+
+    trial: Trial
+    metric: str
+    pick: str | None
+    """By which it is picked from the front; none: it is the best by the metric alone."""
+    differs: str | None
+    """The metric or the rule, where the search itself had another."""
+
+    def rule(self, asked: Asked) -> str:
+        """Of a pick, in words."""
+        return front.words(self.pick, asked.objectives) if self.pick else ""
+
+    def name(self, usual: str) -> str:
+        """Of a file or folder of this choice: ``usual``, where the search would have chosen so too."""
+        return f"{usual}-{re.sub(r'[^A-Za-z0-9_.]+', '-', self.differs)}" if self.differs else usual
+
+
+def choose(options: Options, folder: RunFolder) -> Chosen:
+    """The best trial, as the search would choose, or by another metric or rule.
+
+    Raises:
+        ConfigError: no such metric or rule.
+        RunError: no trial has what it takes.
+    """
+    asked, trials = folder.asked(), folder.trials()
+    if options.pick is not None:
+        front.check_rule(options.pick)
+        if options.metric or not asked.objectives:
+            why = f"it had {asked.metric} alone" if options.metric is None else "leave out --metric"
+            raise ConfigError(f"--pick chooses from the front of a search with several objectives; {why}.")
+    metric = options.metric or asked.metric
+    recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    results.check_metric(metric, recorded or None)
+    order = results.ranked(trials, metric)
+    if not order:
+        raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")
+    if options.metric or not asked.objectives:
+        return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
+    pick = options.pick or asked.pick
+    best = front.pick(front.front(trials, asked.objectives), asked.objectives, pick)
+    if best is None:
+        raise RunError(f"A trial on the front must keep {pick}; none of the {len(trials)} in {folder.path} does.")
+    return Chosen(best, metric, pick, pick if pick != asked.pick else None)
 
 
 def check_options(options: Options) -> None:
@@ -107,19 +156,20 @@ def check_options(options: Options) -> None:
     question.check_run(question.Run(name=options.name, max_concurrent=options.max_concurrent))
 
 
-def retraining_of(options: Options, folder: RunFolder, trial: Trial, metric: str) -> tuple[Retrained, Storage]:
+def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[Retrained, Storage]:
     """What is to be trained again, and where it is kept."""
     asked = folder.asked()
     uri = options.storage or asked.storage
-    name = options.name or retrained.usual_name(asked, metric)
+    name = options.name or chosen.name(retrained.NAME)
     place = Storage(name, folder.path, f"{uri.rstrip('/')}/{asked.name}" if "://" in uri else None)
     retrained.fetch(place)
     again = retrained.ask(
         folder,
-        trial,
-        metric,
+        chosen.trial,
+        chosen.metric,
         int(options.retrain_seeds or 0),
         name=name,
+        rule=chosen.rule(asked),
         assignments=parse_set(options.set),
         command=shlex.join(["python", *sys.argv]),
     )

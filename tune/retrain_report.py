@@ -93,8 +93,9 @@ def seeds_csv(found: Retrained) -> str:
 
 def _asked(found: Retrained) -> str:
     by = found.found_by
+    chosen = f"picked as {by['rule']}" if "rule" in by else f"selected by {found.metric}"
     lines = [
-        f"The configuration of trial {by['trial']} of {escaped(str(by['run']))}, selected by {found.metric}, trained "
+        f"The configuration of trial {by['trial']} of {escaped(str(by['run']))}, {chosen}, trained "
         f"from scratch with {words.plural(len(found.seeds), 'seed')} that the run had not used "
         f"({', '.join(map(str, found.seeds))}), each for {words.plural(found.config.train.epochs, 'epoch')}."
     ]

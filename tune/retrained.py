@@ -30,7 +30,7 @@ from htt.config import Config, Value, from_plain, override
 from htt.errors import ConfigError, HTTError, RunError
 from htt.training.metric_table import METRICS
 from tune import question, results
-from tune.results import Asked, RunFolder, Trial, write_text
+from tune.results import RunFolder, Trial, write_text
 from tune.stats import FEWEST
 from tune.storage import Storage
 from tune.study import SEED
@@ -144,7 +144,8 @@ def ask(
     metric: str,
     count: int,
     *,
-    name: str | None = None,
+    name: str = NAME,
+    rule: str = "",
     assignments: Mapping[str, Value] | None = None,
     command: str = "",
 ) -> Retrained:
@@ -155,7 +156,8 @@ def ask(
         trial: whose configuration is trained.
         metric: it was selected by.
         count: seeds to have in the end.
-        name: of the folder inside the run's; none: ``usual_name``.
+        name: of the folder inside the run's.
+        rule: by which it was picked from a front, in words.
         assignments: what is changed in the configuration, as {path: value}.
         command: for the record.
 
@@ -168,11 +170,10 @@ def ask(
     asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
     if SEED in values:
         raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
-    name = name or usual_name(asked, metric)
     question.check_run(question.Run(name=name))
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
     record = question.record_of(question.Run(command=command), asked.config(), asked.name)
-    found_by = yaml.safe_load(results.best_text(asked, trial, metric, len(trials)))["found_by"]
+    found_by = yaml.safe_load(results.best_text(asked, trial, metric, len(trials), rule))["found_by"]
     wanted = Retrained(
         path=run.path / name,
         config=override(override(asked.config(), trial.values), values),
@@ -200,11 +201,6 @@ def fetch(place: Storage) -> None:
             if folder.startswith("seed-") and not folder.endswith("-train"):
                 for name in (CONFIG_FILE, METRICS_FILE):
                     place.fetch(f"{folder}/{name}", place.local / folder / name)
-
-
-def usual_name(asked: Asked, metric: str) -> str:
-    """Of the folder inside the run's: ``retrain``, or ``retrain-<metric>`` for another metric than the run's."""
-    return NAME if metric == asked.metric else f"{NAME}-{metric}"
 
 
 def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -> list[int]:

@@ -19,7 +19,7 @@ from htt.errors import ConfigError
 
 if TYPE_CHECKING:
     from htt.batch import Batch
-    from htt.data.loader import TrainingLoader
+    from htt.data.loader import Epochs
     from htt.data.splits import Splits
     from htt.model.htt import HTT
     from htt.training.group import Group
@@ -64,8 +64,8 @@ def training_seconds(config: Config, steps: int, threads: int = 1) -> float:
 class _First:
     """The first steps of a training's loader, with the time at which each was asked for."""
 
-    def __init__(self, loader: TrainingLoader, count: int) -> None:
-        self.steps_per_epoch = loader.steps_per_epoch
+    def __init__(self, loader: Epochs, count: int) -> None:
+        self.step_windows, self.steps_per_epoch = loader.step_windows, loader.steps_per_epoch
         self.times: list[float] = []
         self._loader, self._count = loader, count
 
@@ -86,7 +86,7 @@ def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, ste
     from htt.training import loop, optim
 
     loader = _First(training_loader(splits.train, config), steps + 1)
-    loop.train_epoch(model, loader, optim.optimizer(config.optim, model.parameters()), config, 0, group=group)  # type: ignore[arg-type]
+    loop.train_epoch(model, loader, optim.optimizer(config.optim, model.parameters()), config, 0, group=group)
     return loader.steps_per_epoch * _each(loader.times)
 
 

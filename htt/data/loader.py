@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -130,6 +130,21 @@ class _Assembled(torch.utils.data.Dataset[Batch]):
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+class Epochs(Protocol):
+    """What a training reads: the batches of its epochs; see ``TrainingLoader``."""
+
+    @property
+    def step_windows(self) -> int:
+        """Windows of a step, over all workers."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch, the same for all workers."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch after its first ``start`` windows."""
 
 
 class TrainingLoader:

@@ -27,7 +27,7 @@ from htt.config import Config
 from htt.data import stream
 from htt.data.augment import augment
 from htt.data.clips import Clips
-from htt.data.loader import TrainingLoader, evaluation_loader, training_loader
+from htt.data.loader import Epochs, evaluation_loader, training_loader
 from htt.data.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.model.htt import HTT
@@ -111,7 +111,7 @@ def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> 
 
 def train_epoch(
     model: nn.Module,
-    loader: TrainingLoader,
+    loader: Epochs,
     optimizer: torch.optim.Optimizer,
     config: Config,
     epoch: int,

@@ -1,16 +1,22 @@
 """What ``tune/best.py`` refuses before anything starts: one sentence each."""
 
 import pytest
+import yaml
 from report_folders import search_folder
 
 from htt import console
-from tune import best
+from tune import best, front
+from tune.results import ranked
+
+OBJECTIVES = ("action_accuracy", "hand_error_mm")
+PICK = "hand_error_mm<=30"
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     search_folder(tmp_path / "runs" / "run", 6)
+    search_folder(tmp_path / "runs" / "front", 12, objectives=OBJECTIVES, pick=PICK)
     search_folder(tmp_path / "runs" / "none", 0)
     failed = [trial for trial in search_folder(tmp_path / "runs" / "failed", 20).trials() if trial.state == "failed"]
     best.RunFolder(tmp_path / "runs" / "failed").write_trials(failed)
@@ -38,6 +44,10 @@ def run(tmp_path, monkeypatch):
         (["run", "--retrain-seeds", "5", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
         (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
         (["run", "--retrain-seeds", "5", "--name", "full"], "full holds something else. Choose another --name."),
+        (["run", "--pick", "knee"], "several objectives; it had hand_error_mm alone."),
+        (["front", "--pick", "kne"], "Did you mean 'knee'?"),
+        (["front", "--pick", "knee", "--metric", "loss"], "several objectives; leave out --metric."),
+        (["front", "--pick", "hand_error_mm<=1"], "must keep hand_error_mm<=1; none of the 12 in runs/front does."),
         (["run", "--top", "0"], "--top must be 1 or more; got 0."),
     ],
 )
@@ -56,3 +66,46 @@ def test_without_retraining_the_table_says_how_to(run, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "python tune/best.py runs/run --retrain-seeds 5" in said
     assert (tmp_path / "runs" / "run" / "best.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "picked"),
+    [
+        ([], "best.yaml", PICK),
+        (["--pick", PICK], "best.yaml", PICK),
+        (["--pick", "first"], "best-first.yaml", "first"),
+        (["--pick", "hand_error_mm<=40"], "best-hand_error_mm-40.yaml", "hand_error_mm<=40"),
+    ],
+)
+def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path, capsys, words, file, picked):
+    console.run(best.Options, best.main, ["front", *words])
+    said = capsys.readouterr().out
+    folder = best.RunFolder(tmp_path / "runs" / "front")
+    expected = front.pick(front.front(folder.trials(), OBJECTIVES), OBJECTIVES, picked)
+    assert f"Picked: trial {expected.number}, {front.words(picked, OBJECTIVES)}." in said
+    found = yaml.safe_load((folder.path / file).read_text())["found_by"]
+    assert (found["trial"], found["rule"]) == (expected.id, front.words(picked, OBJECTIVES))
+    assert list(found["objectives"]) == list(OBJECTIVES)
+
+
+def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
+    console.run(best.Options, best.main, ["front", "--metric", "action_accuracy"])
+    assert "Picked" not in capsys.readouterr().out
+    folder = best.RunFolder(tmp_path / "runs" / "front")
+    found = yaml.safe_load((folder.path / "best-action_accuracy.yaml").read_text())["found_by"]
+    assert found["trial"] == ranked(folder.trials(), "action_accuracy")[0].id
+    assert "rule" not in found
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [({}, "retrain"), ({"pick": "first"}, "retrain-first"), ({"metric": "hand_error_mm"}, "retrain-hand_error_mm")],
+)
+def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
+    options = best.Options("front", retrain_seeds=2, **choice)
+    folder = best.RunFolder(tmp_path / "runs" / "front")
+    chosen = best.choose(options, folder)
+    again, _ = best.retraining_of(options, folder, chosen)
+    assert again.path.name == name
+    assert again.found_by["trial"] == chosen.trial.id
+    assert again.config.optim.lr == chosen.trial.values["optim.lr"]

@@ -185,7 +185,7 @@ def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, no
     assert said.count("error:") == 1, said
     assert "the disk is full" in said
     assert "Traceback" not in said
-    assert folder.trials() == before
+    assert folder.trials()[:1] == before
     assert disk(ROOM_BYTES)
     ended(driver("--resume", "run"), tmp_path, 1)
     assert folder.trials()[:1] == before
