@@ -92,14 +92,14 @@ def run(
     Raises:
         HTTError: what went wrong on a worker, as it was raised there.
     """
+    if known := finished(folder):
+        return known
     log = EpochLog(folder / METRICS_FILE)
-    if log.final:
-        return Outcome(log.final, folder / CHECKPOINT_FOLDER)
 
-    def take(told: Start | dict[str, float]) -> None:
-        if isinstance(told, Start):
+    def take(told: tuple[int, int, int] | dict[str, float]) -> None:
+        if isinstance(told, tuple):
             if on_start:
-                on_start(told)
+                on_start(Start(*told))
             return
         log.add(told)
         on_epoch(told)
@@ -126,6 +126,12 @@ def run(
     checkpoint = _keep_checkpoint(result, folder)
     log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
     return Outcome(log.final, checkpoint)
+
+
+def finished(folder: Path) -> Outcome | None:
+    """What a run left that had come to its end; none: it has not."""
+    final = EpochLog(folder / METRICS_FILE).final
+    return Outcome(final, folder / CHECKPOINT_FOLDER) if final else None
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:

@@ -72,6 +72,10 @@ def main(options: Options) -> None:
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = _workers(options, config)
     check_folder(folder, config, resume=options.resume)
+    if known := final.finished(folder):
+        console.out.print(f"Finished before; its files are in {folder}")
+        console.out.print(_summary(known, folder))
+        return
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with connect.connect(options.address):
         capacity.require(workers.resources, workers.least or workers.count)

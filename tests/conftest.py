@@ -1,8 +1,8 @@
 """What all tests share: two processes, a cache of their own, one thread, and a tiny rendered benchmark.
 
-Tests that start Ray run one after another in one process, the others in a second one. Ray's core ends the process that
-uses it, with code 1 and without a word, when the raylet of an orphan or, for a minute, the GCS of any does not answer.
-That is then the failure of one test with a name; pytest itself starts no Ray.
+Each process takes one file after another; those that need several hosts go to the same. Ray's core ends the process
+that uses it, with code 1 and without a word, when the raylet of an orphan or, for a minute, the GCS of any does not
+answer. That is then the failure of one test with a name; pytest itself starts no Ray.
 """
 
 import os

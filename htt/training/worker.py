@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from htt.training.loop import fit
 from htt.training.metrics import Evaluation
 from htt.training.saving import Saving
 
-POLL_S = 0.2
 LOST_IN_A_ROW = 3
 LOST_S = 120.0
 """A training that lost workers more often than that, and for longer, without having saved itself between, gives up. A
@@ -49,9 +48,9 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     """``train_loop_per_worker`` of Ray Train: trains ``job["config"]``, a configuration as plain data.
 
     Reports every epoch with its checkpoint, and goes on from the last one after a failure. With a ``job["queue"]`` it
-    is a final training: tells the queue of each ``Start``, saves itself within epochs too, and evaluates the test split
-    at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final": the last ones,
-    with the test split's under ``test_...`` if the data have one}.
+    is a final training: tells the queue of each ``Start``, as a tuple, saves itself within epochs too, and evaluates
+    the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
+    the last ones, with the test split's under ``test_...`` if the data have one}.
     """
     config: Config = from_plain(job["config"])
     group = _group()
@@ -63,7 +62,7 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
         progress = checkpoints.read(resume).progress if resume else checkpoints.Progress(0)
         epochs = list(progress.extra.get("epochs", []))
         if final and group.first:
-            queue.put(Start(len(epochs), progress.cursor, group.size))
+            queue.put(astuple(Start(len(epochs), progress.cursor, group.size)))
 
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
             epochs.append(metrics)
@@ -229,23 +228,22 @@ def stopped(error: Exception, what: str) -> TrainingError:
 def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
     """A queue for workers and controllers anywhere; what they put there, ``take`` is called with in this process.
 
-    It lives on this machine: on another it could be lost with that one.
+    It lives on this machine: on another it could be lost with that one. What is put there is plain data, or the
+    queue's process would import what the data are made of, torch for one, while the workers wait for a core.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    done = threading.Event()
 
     def listen() -> None:
-        while not (done.is_set() and queue.empty()):
-            with contextlib.suppress(ray.util.queue.Empty):
-                take(queue.get(timeout=POLL_S))
+        while (told := queue.get()) is not None:
+            take(told)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield queue
     finally:
-        done.set()
+        queue.put(None)
         listener.join(timeout=10)
         queue.shutdown(force=True)
 

@@ -73,6 +73,7 @@ def test_a_training_of_a_study_gives_the_numbers_of_a_searchs(studied):
     assert {name: searched.metrics[name] for name in same} == {name: reference.metrics[name] for name in same}
 
 
+@pytest.mark.slow
 def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(studied):
     folder, _ = studied
     words = ["--study", "pose_into_action", "--preset", "quick", "--seeds", 2, "--name", "other", *SET]

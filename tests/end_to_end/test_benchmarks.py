@@ -108,6 +108,7 @@ def fpha(tmp_path_factory, cache) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha, refused):
     """The paper holds nothing out: no validation, and the test split at the end."""
     words = ["--preset", "paper", "--set", "data.source=fpha", "--set", "data.root=shards", "--name", "fpha"]
@@ -123,6 +124,7 @@ def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha, refused):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_search_on_fpha_is_selected_by_held_out_clips(fpha):
     words = ["--space", "paper", "--set", "data.source=fpha", "--set", "data.root=shards", "--trials", 1, "--name", "s"]
     command(ROOT / "tune/search.py", *words, *settings(), cwd=fpha)

@@ -77,6 +77,7 @@ def check_whole(search, before, interrupted):
     assert max(again.values(), default=0) <= 1, again
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_trial_an_epoch_and_joins_again_when_it_is_back(cluster, tmp_path):
     search = Search(cluster.shared, "worker")
     job = cluster.start(search.command, tmp_path / "job")
@@ -94,6 +95,7 @@ def test_a_worker_that_dies_costs_its_trial_an_epoch_and_joins_again_when_it_is_
     cluster.wait_for_nodes(3)
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_its_head_was_lost(cluster, tmp_path):
     search = Search(cluster.shared, "head")
     job = cluster.start(search.command, tmp_path / "job")

@@ -111,6 +111,7 @@ def test_several_workers_give_the_same_bytes(trained, evaluated, tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_an_error_on_a_worker_is_one_sentence(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"

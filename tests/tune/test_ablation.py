@@ -130,6 +130,7 @@ def test_a_training_that_another_study_finished_is_taken_over(local_ray, ablate,
     assert len(starts(tmp_path)) == 12
 
 
+@pytest.mark.slow
 def test_several_workers_leave_the_same_numbers_and_clips(local_ray, ablate):
     alone = ablate(RATES, seeds=(0,), name="alone")
     group = ablate(RATES, seeds=(0,), name="group", workers_per_trial=2, share=False)

@@ -88,6 +88,7 @@ def test_a_killed_worker_goes_on_from_its_last_epoch(driver, notes, undisturbed,
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_several_goes_on_from_the_last_checkpoint(driver, notes, undisturbed, tmp_path):
     one = ("--space", "fake", "--trials", 1, "--algorithm", "random", "--scheduler", "none", "--name", "run")
     process = driver(*one, *SLOW, *notes.option, "--workers-per-trial", 2, "--cpus-per-worker", 1)
@@ -120,6 +121,7 @@ def held(notes, trainings):
     return [epochs[-1] for epochs in notes.epochs().values()] == [2] * trainings
 
 
+@pytest.mark.slow
 def test_storage_that_is_away_for_half_a_minute_costs_nothing(driver, undisturbed, gate, tmp_path):
     """While trials of one worker and of two write checkpoints to it."""
     notes = [Notes(tmp_path / f"notes-{number}") for number in range(2)]
@@ -173,6 +175,7 @@ def used(place):
     return (there.f_blocks - there.f_bfree) * there.f_frsize
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, notes, undisturbed, disk, tmp_path):
     first = driver(*ASK, *SLOW, *notes.option, "--name", "run")
     wait_for(first, lambda: in_the_middle(notes, epoch=2), tmp_path)

@@ -31,6 +31,7 @@ def states(folder):
     return [trial.state.name for trial in study.get_trials()]
 
 
+@pytest.mark.slow
 def test_a_killed_driver_loses_no_finished_trial(driver, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "run")
     first = driver(*ASK)
@@ -99,6 +100,7 @@ def test_ctrl_c_stops_in_good_order_and_says_how_to_resume(driver, tmp_path):
 STUDY = ("ablate", "--study", "fake", "--preset", "quick", "--name", "run", "--seeds", "3", "--max-concurrent", "2")
 
 
+@pytest.mark.slow
 def test_a_killed_study_loses_nothing_and_trains_nothing_twice(driver, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "run")
     notes = tmp_path / "notes"
@@ -128,6 +130,7 @@ def test_a_killed_study_loses_nothing_and_trains_nothing_twice(driver, tmp_path)
         assert noise not in output(tmp_path, 0) + shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_study_in_good_order(driver, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "run")
     process = driver(*STUDY, "--set", "optim.step_epochs=150")

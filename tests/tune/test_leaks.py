@@ -30,6 +30,7 @@ def check_nothing_left(found):
     assert last["memory_mb"] - second["memory_mb"] < MEMORY_MB
 
 
+@pytest.mark.slow
 def test_a_few_stopped_trials_of_several_workers_leave_nothing(driver, tmp_path):
     check_nothing_left(stopped_trials(driver, tmp_path, trials=4, concurrent=2, seconds=300))
 

@@ -104,6 +104,7 @@ def test_a_seeds_folder_of_another_training_is_refused(local_ray, tmp_path):
     assert not (tmp_path / "events").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_one_goes_on_and_trains_no_seed_twice(tmp_path, stop):
     run = searched(tmp_path, **{"optim.step_epochs": 300})

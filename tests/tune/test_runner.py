@@ -135,6 +135,7 @@ def test_trials_that_tune_forgot_are_counted_and_not_tried_again(local_ray, sear
     assert study_states(again.folder) == ["COMPLETE"] * 4
 
 
+@pytest.mark.slow
 def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, tmp_path):
     base = {**BASE, "optim.lr": 1e-3}  # the good one first, so that the scheduler stops the others
     space = Space({"optim.lr": Choice(1e-3, 1e-2, 1e-1)}, base=base)

@@ -41,6 +41,7 @@ def search(driver, *options, env=None):
     return driver(*ASK, *options, script=ROOT / "tune/search.py", env=env)
 
 
+@pytest.mark.slow
 def test_a_shard_of_this_machine(driver, shards, tmp_path):
     folder, shard = shards
     process = search(driver, "--set", f"data.root={folder}", "--trials", 4)
