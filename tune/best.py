@@ -21,7 +21,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -93,7 +93,9 @@ def main(options: Options) -> None:
         return
     console.out.print("\nNext:")
     console.out.print(f"  python cluster/launch.py --config {report.shown(out)}", markup=False)
-    console.out.print(f"  python tune/best.py {report.shown(folder.path)} --retrain-seeds 5", markup=False)
+    by = {"--metric": options.metric, "--pick": options.pick}
+    same = "".join(f" {name} {shlex.quote(value)}" for name, value in by.items() if value)
+    console.out.print(f"  python tune/best.py {report.shown(folder.path)}{same} --retrain-seeds 5", markup=False)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     if options.metric or not asked.objectives:
         return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
     pick = options.pick or asked.pick
-    best = front.pick(front.front(trials, asked.objectives), asked.objectives, pick)
+    best = front.chosen(replace(asked, pick=pick), trials)
     if best is None:
         raise RunError(f"A trial on the front must keep {pick}; none of the {len(trials)} in {folder.path} does.")
     return Chosen(best, metric, pick, pick if pick != asked.pick else None)

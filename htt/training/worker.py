@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.exceptions
 import ray.train
 import ray.train.torch
 import ray.util.queue
@@ -243,7 +244,8 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
     try:
         yield queue
     finally:
-        queue.put(None)
+        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone: what ended it is what counts
+            queue.put(None)
         listener.join(timeout=10)
         queue.shutdown(force=True)
 

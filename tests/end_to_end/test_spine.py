@@ -81,7 +81,7 @@ def test_final_training_leaves_a_checkpoint_that_loads_strictly(searched, whole)
     assert list((whole / "tensorboard").iterdir())
 
 
-def test_a_finished_training_is_not_trained_again(searched, whole, refused, monkeypatch, capsys):
+def test_a_finished_training_is_not_trained_again(searched, whole, refused, capsys):
     folder, _ = searched
     words = [*map(str, LONG), "--name", whole.name]
     assert "is taken" in refused(launch, *words, cwd=folder)  # starts no Ray, nor does what follows
@@ -116,14 +116,20 @@ def test_best_reads_a_run_and_writes_another_choice(searched):
 
 MISTAKES = {
     "an unknown path": (["tune/search.py", "--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean"),
+    "no such data": (["tune/search.py", "--set", "data.root=/no/such/data"], "/no/such/data"),
     "data not converted": (["tune/search.py", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
     "too many resources": (["tune/search.py", "--gpus-per-trial", "64"], "Missing: 6"),
     "no such run to read": (["tune/best.py", "never"], "never"),
+    "too many workers": (["cluster/launch.py", "--config", "{best}", "--workers", "99"], "Missing:"),
 }
 """One of each script, and those that are found when Ray is there; others are in the tests of the scripts."""
+MINUTES = ("no such data", "too many workers")
+"""Those that start a Ray to say what another says too."""
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "mistake", [pytest.param(each, marks=pytest.mark.slow if each in MINUTES else ()) for each in MISTAKES]
+)
 def test_a_mistake_is_one_sentence_and_leaves_with_2(searched, mistake):
     folder, _ = searched
     words, message = MISTAKES[mistake]

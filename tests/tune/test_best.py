@@ -82,6 +82,8 @@ def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path,
     said = capsys.readouterr().out
     folder = best.RunFolder(tmp_path / "runs" / "front")
     expected = front.pick(front.front(folder.trials(), OBJECTIVES), OBJECTIVES, picked)
+    same = f" --pick '{picked}'" if "<" in picked else f" --pick {picked}"
+    assert f"python tune/best.py runs/front{same if words else ''} --retrain-seeds 5" in said
     assert f"Picked: trial {expected.number}, {front.words(picked, OBJECTIVES)}." in said
     found = yaml.safe_load((folder.path / file).read_text())["found_by"]
     assert (found["trial"], found["rule"]) == (expected.id, front.words(picked, OBJECTIVES))
