@@ -18,13 +18,14 @@ from pathlib import Path
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import contextlib
 import re
 import shlex
 import time
 from dataclasses import dataclass, field
 
 from cluster import capacity, connect, final, preflight, screen
-from cluster.folder import METRICS_FILE, check_folder, claim_folder
+from cluster.folder import METRICS_FILE, check_folder, claim_folder, one_process
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data import stream
@@ -77,10 +78,12 @@ def main(options: Options) -> None:
         console.out.print(_summary(known, folder))
         return
     console.out.print(f"Starting on {connect.place(options.address)} ...")
-    with connect.connect(options.address):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(connect.connect(options.address))
         capacity.require(workers.resources, workers.least or workers.count)
         storage = options.storage or str(folder)
         preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus)
+        stack.enter_context(one_process(folder))
         claim_folder(folder, config)
         prepare(config)
         console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")

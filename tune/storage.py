@@ -8,7 +8,6 @@ own state go to the storage directly.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import TypeVar
 from pyarrow import ArrowException, fs
 
 from cluster import stores
+from cluster.folder import LOCK, one_process
 from htt import console
-from htt.errors import RunError, StorageError, storage_errors
+from htt.errors import StorageError, storage_errors
 from tune.results import RunFolder, find
 
 open_uri = fs.FileSystem.from_uri
@@ -28,15 +28,9 @@ MIRRORED = (
 )  # fmt: skip
 CLIPS = "clips"
 """The folder of what each training of a study says of each clip."""
-LOCK = ".lock"
 WATCH_S = 10.0
 """Between two looks at whether a bucket answers."""
 Found = TypeVar("Found")
-
-try:
-    import fcntl
-except ImportError:  # another system: no lock, and no protection from two drivers
-    fcntl = None  # type: ignore[assignment]
 
 
 def locate(name: str, uri: str | None) -> RunFolder:
@@ -158,28 +152,9 @@ class Storage:
 
         return [entry.base_name for entry in self._patiently(found) if entry.type == kind]
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Work on the run alone; the lock dies with its owner.
-
-        Raises:
-            RunError: another process works on it.
-        """
-        self.local.mkdir(parents=True, exist_ok=True)
-        with (self.local / LOCK).open("a+", encoding="utf-8") as file:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise RunError(
-                    f"One process at a time works on a run; {self.local} is taken by process {file.read() or '?'}. "
-                    "Wait for it, or stop it with Ctrl-C and resume."
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Work on the run alone; see ``cluster.folder.one_process``."""
+        return one_process(self.local)
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that never began, and what was made to hold it."""

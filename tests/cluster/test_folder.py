@@ -1,6 +1,7 @@
 """A final training's folder and its log of epochs."""
 
 import json
+import os
 
 import pytest
 
@@ -25,6 +26,23 @@ def test_only_the_same_training_is_resumed(tmp_path):
     folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
     with pytest.raises(RunError, match="holds another configuration"):
         folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
+
+
+def test_two_processes_never_work_on_one_training(tmp_path):
+    config = tiny_config()
+    folder.claim_folder(tmp_path, config)
+    with folder.one_process(tmp_path), pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
+        folder.check_folder(tmp_path, config, resume=True)
+    folder.check_folder(tmp_path, config, resume=True)
+
+
+@pytest.mark.parametrize(
+    "written", ['{"epochs": [{"epoch": 1', "[1]", '{"epochs": [{"loss": 1.0}]}', '{"epochs": 3}', ""]
+)
+def test_a_damaged_log_is_named_with_what_to_do(tmp_path, written):
+    (tmp_path / "metrics.json").write_text(written)
+    with pytest.raises(RunError, match=r"metrics\.json is damaged .* Remove it and resume"):
+        folder.EpochLog(tmp_path / "metrics.json")
 
 
 def test_the_log_goes_on_where_it_stood(tmp_path):

@@ -1,4 +1,4 @@
-"""A final training with ``--workers 1:3``: a host goes without a word, and comes back."""
+"""A final training with ``--workers 1:3``: a host goes, without a word or with a notice, and comes back."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import re
 import pytest
 
 from htt.testing import TINY
+from htt.testing.hosts import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.slow]
 
@@ -17,14 +18,14 @@ CHANGED = {
 }
 """More epochs than it takes to lose a host and to have it back."""
 RUNTIME = {"runtime.resize_minutes": 0.1}
-SET = " ".join(f"--set {path}={str(value).lower()}" for path, value in {**TINY, **CHANGED, **RUNTIME}.items())
+LONG_EPOCHS = {"train.windows_per_epoch": 10_000, "runtime.save_minutes": "null"}
+"""One lasts a minute or two, and nothing but a notice saves within it."""
+NOTICE = ". ~/.htt/environment && python -c 'from cluster.notices import drain; drain(60)'"
+"""What ``python -m cluster.notices`` does once the cloud has said so."""
 
 
 def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_path):
-    name = "elastic"
-    words = f"cluster/launch.py --preset quick --workers 1:3 --runs /mnt/shared/runs --name {name} {SET}"
-    file = cluster.shared / "runs" / name / "metrics.json"
-    job = cluster.start(words, tmp_path / "job")
+    job, file = start(cluster, "elastic", tmp_path / "job")
     job.wait_for(lambda: epochs(file) >= 3)
     cluster.hosts.kill("node1")
     job.wait_for(lambda: len(starts(job)) == 2)
@@ -32,7 +33,7 @@ def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_pa
     job.wait_for(lambda: len(starts(job)) == 3)
     reached = starts(job)[-1][0]
     job.wait_for(lambda: epochs(file) > reached)
-    cluster.type(f"ray job stop {re.search('raysubmit_[^ ]+', job.said())[0].strip(chr(39))}")
+    stop(cluster, job)
     assert [workers for *_, workers in starts(job)] == [3, 2, 3]
     assert starts(job)[0][:2] == (1, "with")
     kept = [epoch["epoch"] for epoch in json.loads(file.read_text())["epochs"]]
@@ -40,6 +41,31 @@ def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_pa
     shown = [int(epoch) for epoch in re.findall(r"^epoch (\d+)/", job.said(), re.MULTILINE)]
     assert sorted(set(shown)) == list(range(1, max(shown) + 1))
     assert len(shown) - len(set(shown)) <= 2, "an epoch at most is repeated for each change"
+
+
+def test_on_a_notice_a_training_saves_itself_and_goes_on_from_there(cluster, tmp_path):
+    job, file = start(cluster, "noticed", tmp_path / "job", LONG_EPOCHS)
+    job.wait_for(lambda: len(starts(job)) == 1)
+    cluster.hosts.run("node2", NOTICE, cwd=ROOT)
+    job.wait_for(lambda: list(file.parent.glob("*-train/checkpoint_*/checkpoint.json")), seconds=60)
+    cluster.hosts.kill("node2")
+    job.wait_for(lambda: len(starts(job)) == 2)
+    stop(cluster, job)
+    assert starts(job) == [(1, "with", 3), (1, "within", 2)]
+    assert not file.exists(), "no epoch was over"
+
+
+def start(cluster, name, output, changed=None):
+    """A job with a final training, and where its epochs are noted."""
+    values = {**TINY, **CHANGED, **RUNTIME, **(changed or {})}
+    sets = " ".join(f"--set {path}={str(value).lower()}" for path, value in values.items())
+    words = f"cluster/launch.py --preset quick --workers 1:3 --runs /mnt/shared/runs --name {name} {sets}"
+    return cluster.start(words, output), cluster.shared / "runs" / name / "metrics.json"
+
+
+def stop(cluster, job):
+    """End a job that was started."""
+    cluster.type(f"ray job stop {re.search('raysubmit_[^ ]+', job.said())[0].strip(chr(39))}")
 
 
 def epochs(file):
