@@ -159,7 +159,7 @@ def _row(done: Done, name: str, metric: str, values: np.ndarray, comparison: Com
         variant=name,
         changes=done.study.variants[name],
         values=values,
-        summary=stats.summarise(values),
+        summary=stats.summarise(values, METRICS[metric].range),
         comparison=comparison,
         seconds=float(np.mean(seconds)) if seconds else math.nan,
         parameters=float(done.asked.parameters.get(name, math.nan)),

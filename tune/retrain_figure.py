@@ -37,7 +37,7 @@ def _panel(axes: Axes, found: Retrained, metric: str) -> None:
     factor, _ = words.scale(about)
     splits = [split for split in SPLITS if metric in found.metrics(split)]
     for row, split in enumerate(splits):
-        _row(axes, row, factor * found.values(split, metric))
+        _row(axes, row, factor * found.values(split, metric), factor * np.array(about.range))
     searched = found.searched.get(metric, math.nan)
     if VALIDATION in splits and math.isfinite(searched):
         label = "the search's best trial"
@@ -52,9 +52,9 @@ def _panel(axes: Axes, found: Retrained, metric: str) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _row(axes: Axes, row: int, values: np.ndarray) -> None:
+def _row(axes: Axes, row: int, values: np.ndarray, within: np.ndarray) -> None:
     beside = np.linspace(-SPREAD_IN, SPREAD_IN, len(values)) if len(values) > 1 else np.zeros(len(values))
-    mean = summarise(values)
+    mean = summarise(values, (within[0], within[1]))
     if math.isfinite(mean.low):
         axes.plot([mean.low, mean.high], [row, row], color=INK, linewidth=1.6, zorder=2, label="mean and its interval")
     axes.plot([mean.mean] * 2, [row - 0.22, row + 0.22], color=INK, linewidth=2, zorder=2)

@@ -37,7 +37,11 @@ def write(found: Retrained) -> None:
 
 def summaries(found: Retrained, split: str) -> dict[str, Summary]:
     """{metric: its mean, deviation and interval over the seeds that came to their end}."""
-    return {metric: summarise(found.values(split, metric)) for metric in found.metrics(split)}
+    return {metric: _summary(found, split, metric) for metric in found.metrics(split)}
+
+
+def _summary(found: Retrained, split: str, metric: str) -> Summary:
+    return summarise(found.values(split, metric), METRICS[metric].range)
 
 
 def content(found: Retrained) -> list[Part]:
@@ -55,7 +59,7 @@ def in_short(found: Retrained) -> list[str]:
     """What the fresh seeds say of the number the search was picked by, in sentences."""
     about, number = METRICS[found.metric], words.number
     searched = float(found.found_by["value"])
-    mean = summarise(found.values(VALIDATION, found.metric))
+    mean = _summary(found, VALIDATION, found.metric)
     trials = words.plural(int(found.found_by["trials"]), "trial")
     said = [f"{about.title}: {number(about, searched)} in the search, the best of {trials}, with one seed."]
     if mean.n:
@@ -117,7 +121,7 @@ def _missing(found: Retrained) -> list[Part]:
 
 
 def _tested(found: Retrained, metric: str) -> str:
-    about, mean = METRICS[metric], summarise(found.values(TEST, metric))
+    about, mean = METRICS[metric], _summary(found, TEST, metric)
     span = words.span(about, mean.low, mean.high)
     return f"{about.title}: {words.number(about, mean.mean)} on the test split (95 % interval {span})."
 
@@ -142,7 +146,7 @@ def _rows(found: Retrained, metrics: Sequence[str]) -> tuple[list[str], list[lis
         about = METRICS[metric]
         cells = [about.title, words.number(about, found.searched.get(metric, math.nan))]
         for split in splits:
-            mean = summarise(found.values(split, metric))
+            mean = _summary(found, split, metric)
             cells += [words.number(about, mean.mean), words.span(about, mean.low, mean.high)]
             cells.append(words.deviation(about, mean.deviation))
         rows.append(cells)

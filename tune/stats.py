@@ -75,11 +75,12 @@ class Comparison:
     beforehand"."""
 
 
-def summarise(values: np.ndarray | Sequence[float]) -> Summary:
+def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
     """Mean, interquartile mean, 95 % t interval and deviation over seeds; NaN stands for a seed that is not there.
 
     Args:
         values: [s]
+        within: the least and the most a value can be; the interval is cut there.
     """
     known = np.asarray(values, float)
     known = known[~np.isnan(known)]
@@ -91,7 +92,8 @@ def summarise(values: np.ndarray | Sequence[float]) -> Summary:
         return Summary(mean, iqm, math.nan, math.nan, count)
     deviation = float(known.std(ddof=1))
     half = float(scipy.stats.t.ppf(1 - LEVEL / 2, count - 1) * deviation / math.sqrt(count))
-    return Summary(mean, iqm, mean - half, mean + half, count, deviation)
+    low, high = max(mean - half, within[0]), min(mean + half, within[1])
+    return Summary(mean, iqm, low, high, count, deviation)
 
 
 def compare(

@@ -7,6 +7,7 @@ Nobody types "min" or "mm" beside a metric's name: searches, reports and checkpo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ class Metric:
     def is_fraction(self) -> bool:
         """Whether it lies between 0 and 1, and is best shown as percent."""
         return self.name.endswith(("accuracy", "accuracy_hard"))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the most it can be."""
+        return 0.0, 1.0 if self.is_fraction or self.is_area else math.inf
 
     @property
     def mode(self) -> str:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from htt.training.metric_table import METRICS
 from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, compare, comparisons_possible, seeds_needed, summarise
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
@@ -29,6 +30,13 @@ def test_a_summary_by_hand():
     found = summarise([5, 2, 22, 3, 6, 4])
     assert (found.mean, found.iqm, found.n) == (7, 4.5, 6)
     assert (found.low, found.high) == pytest.approx((7 - 7.8533, 7 + 7.8533), abs=1e-3)
+
+
+def test_an_interval_ends_where_the_values_can():
+    found = summarise([0.5, 1.0, 1.0], (0.0, 1.0))  # 0.8333 -+ 4.3027 * 0.2887 / 3^0.5 = 0.7172
+    assert (found.low, found.high) == (pytest.approx(0.1162, abs=1e-4), 1.0)
+    assert METRICS["action_accuracy"].range == METRICS["hand_auc"].range == (0.0, 1.0)
+    assert METRICS["hand_error_mm"].range == (0.0, math.inf)
 
 
 def test_a_summary_of_one_seed_has_no_interval_and_of_none_nothing():
