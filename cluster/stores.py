@@ -63,6 +63,18 @@ def for_ray(place: str) -> dict[str, Any]:
     return {"storage_path": path.rstrip("/"), "storage_filesystem": system}
 
 
+def listed(place: str) -> list[str]:
+    """The names of what is in a place; none, where it does not exist.
+
+    Args:
+        place: a folder or URI.
+    """
+    found = for_ray(place)
+    system = found.get("storage_filesystem", fs.LocalFileSystem())
+    entries = system.get_file_info(fs.FileSelector(found["storage_path"], allow_not_found=True))
+    return [entry.base_name for entry in entries]
+
+
 def patiently(work: Callable[[], Found], waits: Callable[[], object]) -> Found:
     """Do a thing with a store, again and again while it does not answer.
 

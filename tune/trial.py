@@ -25,6 +25,7 @@ from typing import Any
 import ray
 import ray.tune
 
+from cluster import stores
 from htt.config import Config, from_plain, override
 from htt.errors import HTTError, StorageError, storage_errors
 from htt.parallel import use_given_cpus
@@ -130,12 +131,12 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
 def group(training: Training, settings: dict[str, Any]) -> None:
     """Start a Ray Train run and pass its reports on; the same name on a retry goes on from its own checkpoint."""
     import ray.train
-    from ray.tune.integration.ray_train import TuneReportCallback
+    from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 
     from htt.training.worker import our_error
 
     job = Job(**settings["job"])
-    trial_id = ray.tune.get_context().get_trial_id()
+    name = train_name(ray.tune.get_context().get_trial_id())
     with _errors_as_results(job):
         config: Config = override(from_plain(job.base, Config), settings["values"])
         run = training.trainer(
@@ -144,14 +145,20 @@ def group(training: Training, settings: dict[str, Any]) -> None:
             cpus_per_worker=job.cpus_per_worker,
             gpus_per_worker=job.worker_resources["GPU"],
             storage=job.storage,
-            name=train_name(trial_id),
+            name=name,
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
             folder=str(_folder(job)) if job.folder else None,
         )
+        with storage_errors(job.storage):
+            before = stores.listed(stores.below(job.storage, name))
         try:
-            run.fit()
+            result = run.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or error from error
+        if (
+            result.checkpoint and Path(result.checkpoint.path).name in before
+        ):  # it had come to its end, and Tune not known
+            ray.tune.report({**result.metrics, CHECKPOINT_PATH_KEY: result.checkpoint.path})
 
 
 def train_name(trial_id: str) -> str:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from fake_training import BASE, SPACE, TRAINING, curve, events
+from fake_training import BASE, SPACE, TRAINING, curve, events, prepare, train, trainer
 from unrayed import FINITE
 
 from htt import config as configuration
@@ -20,6 +20,7 @@ from tune.question import parse_budget
 from tune.recorder import Recorder
 from tune.results import RunFolder
 from tune.space import Choice, LogUniform, Space
+from tune.trial import Training
 
 pytestmark = pytest.mark.ray
 
@@ -149,6 +150,20 @@ def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, t
         kept = [path.is_dir() for path in (tmp_path / "group" / "train" / f"train-{ours.id}").glob("checkpoint_*")]
         assert sum(kept) == (ours.state == "complete")
     _no_placement_groups_left()
+
+
+@pytest.mark.slow
+def test_several_workers_that_were_done_before_anyone_knew_give_their_result(local_ray, search, tmp_path):
+    """As after a driver that was killed between the end of a trial's Ray Train run and Tune's note of it."""
+
+    def done_before(config, *, callbacks, **options):
+        trainer(config, callbacks=[], **options).fit()
+        return trainer(config, callbacks=callbacks, **options)
+
+    (trial,) = search(trials=1, workers_per_trial=2, training=Training(train, done_before, prepare)).trials
+    assert (trial.state, trial.epochs) == ("complete", BASE["train.epochs"])
+    begun = [event["epoch"] for event in events(tmp_path / "events") if "epoch" in event]
+    assert sorted(begun) == [1, 1, 2, 2, 3, 3, 4, 4], "each worker trained once"
 
 
 def test_trials_that_need_no_training_never_reach_tune(local_ray, search, tmp_path):
