@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 from htt import parallel, token_file
 from htt.errors import ClusterError
-from htt.parallel import LOOPBACK, free_port, hush, in_job, restore
+from htt.parallel import LOOPBACK, free_port, in_job, restore
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Nothing large goes through Ray's object store: clips are memory-mapped files."""
@@ -99,9 +99,9 @@ def _start(cpus: int | None) -> Connection:
         "object_store_memory": OBJECT_STORE_BYTES,
     }
     try:
-        _init(options)
+        parallel.init(options)
     except Exception as error:  # Ray raises a bare one where it starts too slowly
-        raise ClusterError(f"Ray must start on this machine; it says: {_first_line(error)}") from error
+        raise parallel.cannot_start(error) from error
     return _connection(started=True)
 
 
@@ -122,9 +122,9 @@ def _join(address: str) -> Connection:
     if not in_job():
         options["runtime_env"] = {"env_vars": dict(SETTINGS)}
     try:
-        _init(options)
+        parallel.init(options)
     except Exception as error:  # Ray raises a bare one where it starts too slowly
-        raise _unreachable(address, _first_line(error)) from error
+        raise _unreachable(address, parallel.first_line(error)) from error
     return _connection(started=False)
 
 
@@ -136,13 +136,6 @@ def _show_token() -> None:
     from ray._private.authentication import authentication_token_setup
 
     authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-
-
-def _init(options: Mapping[str, Any]) -> None:
-    hush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
 
 
 def _connection(*, started: bool) -> Connection:
@@ -203,8 +196,3 @@ def _unreachable(address: str, reason: str) -> ClusterError:
         f"A Ray cluster must answer at '{address}'; none does: {reason}. Check the address and that the cluster is up "
         "(ray status), or leave --address out to use this machine."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

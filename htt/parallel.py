@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from htt import console, token_file
+from htt.errors import ClusterError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -149,6 +150,9 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
         workers: CPUs of a local one; None: one a core.
         train: whether Ray Train will run in it. Its workers look after one another through Ray's dashboard; without one
             they could ask that of another Ray on this machine, and take themselves for lost.
+
+    Raises:
+        ClusterError: none can be started here.
     """
     import ray
 
@@ -159,11 +163,11 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     options = {"address": "auto"} if in_job() else _local(workers or _cores(), train)
-    hush()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+        try:
+            init(options)
+        except Exception as error:  # Ray raises a bare one where it starts too slowly
+            raise cannot_start(error) from error
         yield
     finally:
         ray.shutdown()
@@ -182,6 +186,27 @@ def _local(cpus: int, train: bool) -> dict[str, Any]:
         os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # all its processes inherit it
         options |= {"dashboard_host": LOOPBACK, "dashboard_port": port}
     return options
+
+
+def init(options: Mapping[str, Any]) -> None:
+    """``ray.init`` with some options, without a word from Ray."""
+    import ray
+
+    hush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+
+
+def cannot_start(error: Exception) -> ClusterError:
+    """What a user is told whose machine starts no Ray."""
+    return ClusterError(f"Ray must start on this machine; it says: {first_line(error)}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from htt import console, parallel
+from htt.errors import ClusterError
 
 SQRT = "^(expected a nonnegative input|math domain error)"
 
@@ -49,6 +50,16 @@ def test_amounts_are_shown_as_a_rate(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_error_arrives_as_it_is() -> None:
     with pytest.raises(ValueError, match=SQRT):
         list(parallel.map(math.sqrt, [1.0, -1.0], title="", unit="", workers=1))
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(**_: object) -> None:
+        raise RuntimeError("The current node timed out during startup.\nSee the logs.")
+
+    monkeypatch.setattr("ray.init", slow)
+    said = r"Ray must start on this machine; it says: The current node timed out during startup\.$"
+    with pytest.raises(ClusterError, match=said), parallel.ray_here(1):
+        pass
 
 
 def _apart(program: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
