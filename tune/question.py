@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster import revision
 from htt.config import Config, Value
 from htt.console import clock
 from htt.errors import ConfigError, RunError, did_you_mean
@@ -28,7 +26,6 @@ loss weights are, as the loss does not; accuracy over some dozens of validation 
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
-VERSIONS = ("ray", "optuna", "torch", "transformers", "numpy", "polars")
 
 
 @dataclass(frozen=True)
@@ -238,28 +235,9 @@ def record_of(run: Run, base: Config, name: str) -> dict[str, Any]:
         "gpus_per_trial": run.gpus_per_trial,
         "storage": run.storage or str(run.runs),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": commit(),
-        "versions": versions(),
+        "commit": revision.commit(),
+        "versions": revision.versions(),
     }
-
-
-def commit() -> str:
-    """The commit of the code that runs, with a mark where files differ from it."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return answer.stdout.strip() or "unknown"
-
-
-def versions() -> dict[str, str]:
-    """Of Python and what a result may depend on."""
-    found = {"python": sys.version.split()[0]}
-    for name in VERSIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def check_name(option: str, name: str, known: Sequence[str]) -> None:
