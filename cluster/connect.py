@@ -60,8 +60,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
     Raises:
         ClusterError: no Ray answers at the address, or none can be started here.
     """
-    if address:
-        _check_reachable(address)
+    asks = _asks_for_token(address) if address else True
     if ray.is_initialized():
         yield _present(address)
         return
@@ -70,7 +69,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     address = address or ("auto" if in_job() else None)
     try:
-        connection = _join(address) if address else _start(cpus)
+        connection = _join(address, asks=asks) if address else _start(cpus)
         os.environ["RAY_ADDRESS"] = connection.address
         yield connection
     finally:
@@ -116,9 +115,12 @@ def _present(address: str | None) -> Connection:
     return connection
 
 
-def _join(address: str) -> Connection:
+def _join(address: str, *, asks: bool) -> Connection:
     options: dict[str, Any] = {"address": address}
-    _show_token()
+    if asks:
+        _show_token()
+    else:
+        os.environ.setdefault(token_file.MODE, "disabled")  # at the address "auto" Ray shows a token by itself
     if not in_job():
         options["runtime_env"] = {"env_vars": dict(SETTINGS)}
     try:
@@ -144,8 +146,15 @@ def _connection(*, started: bool) -> Connection:
     return Connection(context.gcs_address, dashboard, started)
 
 
-def _check_reachable(address: str) -> None:
-    """Ask first: Ray itself waits for minutes, and may end the process."""
+def _asks_for_token(address: str) -> bool:
+    """Whether the cluster there answers to those alone who show its token, which this user has.
+
+    Asked first, since Ray itself waits for minutes, and may end the process. A token must not be shown to a cluster
+    without one: its workers would not answer to who shows it.
+
+    Raises:
+        ClusterError: none answers, or only to another token.
+    """
     if address.startswith("ray://"):
         raise ClusterError(
             f"--address takes host:port or auto; got '{address}'. From outside a cluster, submit the command as a job: "
@@ -153,18 +162,27 @@ def _check_reachable(address: str) -> None:
         )
     if address != "auto":
         _knock(address)
+    modes = ["disabled", "token"] if token_file.there_is_one() else ["disabled"]
+    modes = [os.environ.get(token_file.MODE, mode) for mode in modes]
+    for mode in dict.fromkeys(modes):
+        answer = _answer(address, mode)
+        if "InvalidAuthToken" in answer.stderr:
+            continue
+        if answer.returncode:
+            lines = (answer.stderr or answer.stdout).strip().splitlines()
+            raise _unreachable(address, lines[-1].strip() if lines else "it does not answer as a Ray")
+        return mode == "token"
+    raise _refused(address, known=token_file.there_is_one())
+
+
+def _answer(address: str, mode: str) -> subprocess.CompletedProcess[str]:
+    """What a cluster says to who shows a token, or not."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    known = token_file.there_is_one()
-    env = {**({token_file.MODE: "token"} if known else {}), **os.environ}
+    env = {**os.environ, token_file.MODE: mode}
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=REACH_S, check=False, env=env)
+        return subprocess.run(command, capture_output=True, text=True, timeout=REACH_S, check=False, env=env)
     except subprocess.TimeoutExpired:
         raise _unreachable(address, f"no answer within {REACH_S:g} s") from None
-    if "InvalidAuthToken" in answer.stderr:
-        raise _refused(address, known=known)
-    if answer.returncode:
-        lines = (answer.stderr or answer.stdout).strip().splitlines()
-        raise _unreachable(address, lines[-1].strip() if lines else "it does not answer as a Ray")
 
 
 def _knock(address: str) -> None:

@@ -43,8 +43,8 @@ def show_findings(folder: RunFolder) -> None:
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run = listing.shown(folder.path)
     console.out.print(f"\nReport  {run}/report.md\nPage    {run}/report.html\n\nNext:", markup=False)
-    more = len(done.seeds) + 2
-    console.out.print(f"  python tune/ablate.py --resume {run} --seeds {more}", markup=False)
+    more = "" if done.missing() else f" --seeds {len(done.seeds) + 2}"
+    console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)
     console.out.print(f"  python -m tune.report {run}", markup=False)
 
 

@@ -123,3 +123,42 @@ def test_a_quiet_local_ray_that_others_can_join(tmp_path):
     assert result["ray_address"] == result["address"]
     assert result["joined"] == "False True"
     assert result["noise"] == ""
+
+
+WITHOUT_TOKEN = """
+import os, subprocess, sys
+from cluster import connect
+
+JOIN = '''
+import sys
+import ray
+from cluster import connect
+with connect.connect(sys.argv[1]):
+    @ray.remote(num_cpus=0)
+    class Counter:
+        def __init__(self):
+            self.count = 0
+        def add(self):
+            self.count += 1
+            return self.count
+    counters = [Counter.remote() for _ in range(2)]
+    print([ray.get(counter.add.remote()) for counter in counters for _ in range(2)])
+'''
+
+with connect.connect(cpus=1) as connection:
+    env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    for address in (connection.address, "auto"):
+        subprocess.run([sys.executable, "-c", JOIN, address], env={**env, "RAY_ADDRESS": connection.address}, check=True)
+"""
+
+
+@pytest.mark.ray
+def test_who_has_a_token_may_join_a_cluster_without(tmp_path):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
+    env |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", WITHOUT_TOKEN]
+    answer = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert answer.stdout == "[1, 2, 1, 2]\n" * 2
