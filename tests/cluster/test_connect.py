@@ -147,8 +147,9 @@ with connect.connect(sys.argv[1]):
 
 with connect.connect(cpus=1) as connection:
     env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    env["RAY_ADDRESS"] = connection.address
     for address in (connection.address, "auto"):
-        subprocess.run([sys.executable, "-c", JOIN, address], env={**env, "RAY_ADDRESS": connection.address}, check=True)
+        subprocess.run([sys.executable, "-c", JOIN, address], env=env, check=True)
 """
 
 

@@ -10,7 +10,7 @@ from report_folders import LONG, search_folder, study_folder, windows
 
 from htt.config import Config
 from htt.errors import RunError
-from tune import findings, study_report, study_tables
+from tune import findings, study_report, study_screen, study_tables
 from tune.storage import Storage
 
 FIGURES = {"forest", "seeds", "cost", "curves"}
@@ -53,6 +53,15 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
     assert cells[5] == f"+{found.comparison.difference:.2f} mm"
     assert cells[7:] == ["0.012", "\\< 0.01", "worse", "1.2 M", "53 s"]
     assert found.comparison.p_holm == 3 * 2 / 2**9
+
+
+@pytest.mark.parametrize(("failed", "then"), [((), " --seeds 4"), ([("2 frames", 1)], "")])
+def test_the_screen_says_what_is_missing_and_how_to_go_on(tmp_path, capsys, failed, then):
+    folder = study_folder(tmp_path / "run", windows(2), seeds=range(2), failed=failed)
+    study_screen.show_findings(folder)
+    said = capsys.readouterr().out
+    assert ("Missing of 2 frames: seed 1" in said) == bool(failed)
+    assert f"python tune/ablate.py --resume {folder.path}{then}\n" in said
 
 
 def test_every_metric_has_its_figures(claims):
