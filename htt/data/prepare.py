@@ -48,9 +48,22 @@ def prepare(config: Config, workers: int | None = None) -> Path:
         _check_can_render(config)
         return _rendered(config, workers)
     root, found = _shards(config, config.data.root)
-    if not mirror.is_mirror(root):
+    if mirror.is_mirror(root):
+        _say_if_too_large(sum(shard.bytes for shards in found.splits.values() for shard in shards) / 1e9, config)
+    else:
         _verify_once(root, found, cache_folder(config))
     return root
+
+
+def _say_if_too_large(total_gb: float, config: Config) -> None:
+    """That a cache is bounded to less than the data."""
+    cache_gb = config.runtime.cache_gb
+    if cache_gb is not None and total_gb > cache_gb:
+        console.err.print(
+            f"The data have {total_gb:.3g} GB and runtime.cache_gb keeps {cache_gb:.3g}: every epoch downloads again "
+            "what found no room.",
+            markup=False,
+        )
 
 
 def facts(config: Config) -> DataInfo:

@@ -138,7 +138,9 @@ def size(path: Path) -> int:
         return 0
 
 
-def test_a_cache_too_small_for_the_data_is_kept_to(root: Path, uri: str, tmp_path: Path) -> None:
+def test_a_cache_too_small_for_the_data_is_kept_to_and_said(
+    root: Path, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shards = manifest.read(root).shards("train")
     limit = 2 * max(shard.bytes for shard in shards)
     config = settings(uri, tmp_path, **{"runtime.cache_gb": limit / 1e9})
@@ -150,6 +152,7 @@ def test_a_cache_too_small_for_the_data_is_kept_to(root: Path, uri: str, tmp_pat
         assert sum(map(size, shards_there(tmp_path))) <= 2 * limit
     open_mirror(prepare(config)).prefetcher.wait()
     assert len(shards_there(tmp_path)) < len(shards)
+    assert "every epoch downloads again what found no room." in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_shard_that_is_spoilt_in_the_store_is_named(root: Path, store: Store, tmp_path: Path) -> None:
