@@ -21,7 +21,9 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 import contextlib
 import re
 import shlex
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cluster import capacity, connect, final, preflight, screen
@@ -33,6 +35,13 @@ from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins, preset
 from htt.training.worker import Start
+
+WAIT_S = 60.0
+WAITING = (
+    "No worker has begun yet; waiting for room on the cluster. Ray keeps that of a training which was killed for three "
+    "more minutes."
+)
+"""Said after ``WAIT_S``."""
 
 
 @dataclass
@@ -87,7 +96,8 @@ def main(options: Options) -> None:
         claim_folder(folder, config)
         prepare(config)
         console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")
-        on_epoch, on_start = _show_epoch(config.train.epochs), _show_starts(workers)
+        on_epoch = _show_epoch(config.train.epochs)
+        on_start = stack.enter_context(_patient(_show_starts(workers)))
         try:
             outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=options.storage)
         except KeyboardInterrupt:
@@ -138,6 +148,23 @@ def _show_starts(workers: final.Workers) -> final.OnStart:
             console.out.print(f"{'Beginning' if starts == 1 else 'Going on'} {place}, on {many}.")
 
     return show
+
+
+@contextlib.contextmanager
+def _patient(show: final.OnStart, after_s: float = WAIT_S) -> Iterator[final.OnStart]:
+    """``show``, and a word if that long no worker begins."""
+    waiting = threading.Timer(after_s, console.out.print, [WAITING], {"markup": False})
+    waiting.daemon = True
+
+    def started(start: Start) -> None:
+        waiting.cancel()
+        show(start)
+
+    waiting.start()
+    try:
+        yield started
+    finally:
+        waiting.cancel()
 
 
 def _show_epoch(epochs: int) -> final.OnEpoch:

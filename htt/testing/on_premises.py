@@ -133,7 +133,8 @@ class Cluster:
 
     def start(self, command: str, output: Path) -> Job:
         """A job, submitted the same way, that goes on while other things happen; it prints into a file."""
-        return Job(self.hosts.open(LAPTOP, f"{EXPORTS} && {SUBMIT} python {command}", cwd=ROOT, output=output), output)
+        words = f"{EXPORTS} PYTHONUNBUFFERED=1 && {SUBMIT} python {command}"  # else Ray shows it in blocks
+        return Job(self.hosts.open(LAPTOP, words, cwd=ROOT, output=output), output)
 
     def _edit(self) -> None:
         """The lines of the file that are the user's, and how many CPUs a host offers."""

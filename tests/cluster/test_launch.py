@@ -1,5 +1,7 @@
 """The command line of a final training: what it refuses, before Ray is there."""
 
+import time
+
 import pytest
 
 from cluster import launch
@@ -46,6 +48,16 @@ def test_workers_are_a_number_or_a_range():
     assert (asked("2:2").least, asked("2:2").count) == (None, 2)
     grown = asked("1:64", **{"train.scaling": "linear"})
     assert (grown.least, grown.count) == (1, 64)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_wait_for_workers_is_said_once(capsys, begins):
+    with launch._patient(launch._show_starts(asked("2")), after_s=0.2) as on_start:
+        if begins:
+            on_start(Start(0, 0, 2))
+        time.sleep(0.6)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("No worker has begun yet; waiting for room on the cluster.") == (not begins)
 
 
 @pytest.mark.parametrize(("workers", "first"), [("2", []), ("1:2", ["Beginning with epoch 1, on 2 workers."])])
