@@ -47,7 +47,7 @@ def test_on_a_notice_a_training_saves_itself_and_goes_on_from_there(cluster, tmp
     job, file = start(cluster, "noticed", tmp_path / "job", LONG_EPOCHS)
     job.wait_for(lambda: len(starts(job)) == 1)
     cluster.hosts.run("node2", NOTICE, cwd=ROOT)
-    job.wait_for(lambda: list(file.parent.glob("*-train/checkpoint_*/checkpoint.json")), seconds=60)
+    job.wait_for(lambda: list(file.parent.glob("*-train/checkpoint_manager_snapshot.json")), seconds=60)  # Ray's note
     cluster.hosts.kill("node2")
     job.wait_for(lambda: len(starts(job)) == 2)
     stop(cluster, job)
