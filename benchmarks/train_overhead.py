@@ -6,7 +6,8 @@
     python benchmarks/train_overhead.py --rounds 1 --trials 2 --no-result
 
 Steps: the same configuration is trained by ``torchrun`` and by ``cluster/launch.py``, in turn, with one worker and with
-two; compared are the seconds of the training steps of every epoch but the first, as ratios within a round.
+two; compared are the seconds of the training steps of an epoch, as ratios within a round. The first three epochs do not
+count: for half a minute after a Ray has started its processes still take a fifth of two cores.
 
 Trials: ``tune/search.py`` with random samples and without early stopping; then the same configurations one after the
 other in as many plain processes as trials ran at once. Both have the data rendered before.
@@ -40,9 +41,11 @@ CHANGED = {
     "data.synthetic.val_clips": 12,
     "data.synthetic.test_clips": 12,
     "train.batch_size": 4,
-    "train.epochs": 4,
+    "train.epochs": 8,
     "runtime.tensorboard": False,
 }
+FIRST = 3
+"""Epochs that do not count."""
 PLAIN = """
 import json, os, sys
 from pathlib import Path
@@ -91,9 +94,9 @@ def run(words: Sequence[str | Path], cwd: Path, **environment: str) -> float:
 
 
 def step_seconds(file: Path) -> float:
-    """Of the training steps of an epoch, in the middle of all epochs but the first."""
+    """Of the training steps of an epoch, in the middle of those that count."""
     epochs = json.loads(file.read_text(encoding="utf-8"))["epochs"]
-    return statistics.median(epoch["train_seconds"] for epoch in epochs[1:])
+    return statistics.median(epoch["train_seconds"] for epoch in epochs[FIRST:])
 
 
 def by_torchrun(config: Config, folder: Path, workers: int) -> float:
@@ -118,7 +121,7 @@ def by_ray(config: Config, folder: Path, workers: int) -> float:
 def measure_steps(folder: Path, rounds: int) -> dict[int, list[tuple[float, float]]]:
     """{workers: (torchrun, Ray Train) of each round}, s of an epoch's steps."""
     config = override(preset("bench"), CHANGED)
-    by_torchrun(override(config, {"train.epochs": 2}), folder / "warm", 1)  # renders the data
+    by_torchrun(override(config, {"train.epochs": FIRST + 1}), folder / "warm", 1)  # renders the data
     found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for number in range(rounds):
         for workers, pairs in found.items():
