@@ -7,7 +7,7 @@
 
 Steps: the same configuration is trained by ``torchrun`` and by ``cluster/launch.py``, in turn, with one worker and with
 two; compared are the seconds of the training steps of an epoch, as ratios within a round. The first three epochs do not
-count: for half a minute after a Ray has started its processes still take a fifth of two cores.
+count: some of the processes of a Ray and of a Train run still start then, and both cores are the workers'.
 
 Trials: ``tune/search.py`` with random samples and without early stopping; then the same configurations one after the
 other in as many plain processes as trials ran at once. Both have the data rendered before.
