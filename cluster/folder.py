@@ -86,6 +86,8 @@ def one_process(folder: Path) -> Iterator[None]:
                 f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
                 "Wait for it, or stop it with Ctrl-C and resume."
             ) from None
+        except OSError:
+            pass  # a file system without locks, as some clusters share: no protection there either
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -1,5 +1,6 @@
 """A final training's folder and its log of epochs."""
 
+import errno
 import json
 import os
 
@@ -43,6 +44,15 @@ def test_a_damaged_log_is_named_with_what_to_do(tmp_path, written):
     (tmp_path / "metrics.json").write_text(written)
     with pytest.raises(RunError, match=r"metrics\.json is damaged .* Remove it and resume"):
         folder.EpochLog(tmp_path / "metrics.json")
+
+
+def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(folder.fcntl, "flock", unsupported)
+    with folder.one_process(tmp_path):
+        assert (tmp_path / folder.LOCK).read_text() == str(os.getpid())
 
 
 def test_the_log_goes_on_where_it_stood(tmp_path):
