@@ -25,6 +25,8 @@ from htt.training.losses import Mean
 
 LOOK_S = 5.0
 """Between two questions whether a machine is about to go: asking takes as long as a small step."""
+OFTEN = 5
+"""So many times within that time, workers agree on whether to ask: they wait for one another to."""
 
 
 @dataclass
@@ -40,14 +42,26 @@ class Saving:
     look_s: float = LOOK_S
     _looked_s: float = field(default_factory=lambda: time.monotonic())
     _saved_s: float = field(default_factory=lambda: time.monotonic())
+    _agreed_s: float = field(default_factory=lambda: time.monotonic())
+    _steps: int = 0
+    """Since the workers agreed last."""
+    _pause: int = 1
+    """Steps from then to the next time, the same on every worker."""
 
     def due(self, group: Group) -> bool:
-        """Whether to save now. Every worker must ask after the same steps; one whose time has come speaks for all."""
+        """Whether to save now. Every worker must ask after every step; one whose time has come speaks for all."""
+        self._steps += 1
+        if self._steps < self._pause:
+            return False
         now = time.monotonic()
         late = self.every_s is not None and now - self._saved_s >= self.every_s
-        votes = group.sum(torch.tensor([float(now - self._looked_s >= self.look_s), float(late)]))
-        look, late = (votes > 0).tolist()
-        if look:
+        took_s = (now - self._agreed_s) * group.first  # by one clock: a sum with zeros is the same number everywhere
+        mine = [float(now - self._looked_s >= self.look_s), float(late), took_s]
+        look, late, took_s = group.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        often_s = min(self.look_s, self.look_s if self.every_s is None else self.every_s) / OFTEN
+        self._pause = max(1, int(often_s * self._steps / took_s)) if took_s > 0 else 1
+        self._agreed_s, self._steps, late = now, 0, late > 0
+        if look > 0:
             self._looked_s = now
             late = self.noticed() or late
         if late:

@@ -1,5 +1,6 @@
 """A training that saves itself within an epoch, and goes on from there as if nothing had been."""
 
+import itertools
 import shutil
 
 import pytest
@@ -118,3 +119,24 @@ def test_it_is_time_by_the_clock_or_by_a_notice_that_is_asked_for_now_and_then(m
             due.append(second)
     assert asked == [5.0, 10.0, 15.0, 20.0, 25.0]
     assert due == [10, 24]
+
+
+def test_workers_of_fast_steps_wait_for_one_another_about_once_a_second(monkeypatch):
+    clock, agreed = [0.0], []
+
+    class Counted(Group):
+        def sum(self, values):
+            agreed.append(clock[0])
+            return values
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    saving, due = Saving(lambda _: None, never, every_s=60.0), []
+    for step in range(12_000):  # of 10 ms, and of 50 ms from the middle on
+        clock[0] += 0.01 if step < 6000 else 0.05
+        if saving.due(Counted()):
+            due.append(clock[0])
+    waits = [later - sooner for sooner, later in itertools.pairwise(agreed)]
+    assert max(waits) < 6.0
+    assert sorted(waits)[len(waits) // 2] == pytest.approx(1.0, abs=0.1)
+    assert all(60.0 <= later - sooner < 66.0 for sooner, later in itertools.pairwise([0.0, *due]))
+    assert len(due) == 5
