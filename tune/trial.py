@@ -155,9 +155,8 @@ def group(training: Training, settings: dict[str, Any]) -> None:
             result = run.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or error from error
-        if (
-            result.checkpoint and Path(result.checkpoint.path).name in before
-        ):  # it had come to its end, and Tune not known
+        done_before = result.checkpoint and Path(result.checkpoint.path).name in before
+        if done_before:  # and Tune was not told
             ray.tune.report({**result.metrics, CHECKPOINT_PATH_KEY: result.checkpoint.path})
 
 

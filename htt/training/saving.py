@@ -58,7 +58,7 @@ class Saving:
         took_s = (now - self._agreed_s) * group.first  # by one clock: a sum with zeros is the same number everywhere
         mine = [float(now - self._looked_s >= self.look_s), float(late), took_s]
         look, late, took_s = group.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
-        often_s = min(self.look_s, self.look_s if self.every_s is None else self.every_s) / OFTEN
+        often_s = (self.look_s if self.every_s is None else min(self.look_s, self.every_s)) / OFTEN
         self._pause = max(1, int(often_s * self._steps / took_s)) if took_s > 0 else 1
         self._agreed_s, self._steps, late = now, 0, late > 0
         if look > 0:
