@@ -96,6 +96,11 @@ def require(resources: Mapping[str, float], workers: int = 1, there: Sequence[Ma
     return slots // workers
 
 
+def gpus_of_each(asked: float | None) -> float:
+    """GPUs of each worker: what was asked for, or one where the machines have any."""
+    return asked if asked is not None else float(any(machine.gpus for machine in machines()))
+
+
 def _slots(machine: Machine, cpus: float, gpus: float) -> int:
     """Workers that fit on one machine; a worker's fraction of a GPU comes from one GPU."""
     fits = [math.floor(machine.cpus / cpus + SHARES)] if cpus else []

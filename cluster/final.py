@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow.fs
 import ray.train
 import ray.util.queue
 
+from cluster import capacity
 from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog
 from cluster.trainer import trainer
 from htt.config import Config
@@ -28,9 +29,14 @@ class Workers:
     count: int = 1
     """At most, if there may be fewer."""
     cpus: float = 1.0
-    gpus: float = 0.0
+    gpus: float | None = None
+    """None: as the machines have them; ``settled`` says how many."""
     least: int | None = None
     """Fewer will do, down to that many; none: all or nothing."""
+
+    def settled(self) -> Workers:
+        """The same with the GPUs that the machines of this process's cluster have for each."""
+        return replace(self, gpus=capacity.gpus_of_each(self.gpus))
 
     @property
     def resources(self) -> dict[str, float]:
@@ -39,7 +45,8 @@ class Workers:
 
     def __str__(self) -> str:
         few = f"{self.least} to " if self.least else ""
-        return f"{few}{self.count} worker{'s' if self.count > 1 else ''}"
+        gpus = f" with {self.gpus:g} GPU{'s' if self.gpus > 1 else ''} each" if self.gpus else ""
+        return f"{few}{self.count} worker{'s' if self.count > 1 else ''}{gpus}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def run(
             config,
             workers=workers.count,
             cpus_per_worker=workers.cpus,
-            gpus_per_worker=workers.gpus,
+            gpus_per_worker=workers.gpus or 0.0,
             storage=storage or str(folder.resolve()),
             name=f"{folder.name}-train",
             callbacks=[EpochQueue(queue)],

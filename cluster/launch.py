@@ -59,8 +59,8 @@ class Options(console.Options):
     on with more or fewer as machines come and go."""
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
-    gpus_per_worker: float = 0.0
-    """GPUs of each worker."""
+    gpus_per_worker: float | None = None
+    """GPUs of each worker; none: one, where the machines have any."""
     name: str | None = None
     """Name of the run; none: final-<date>-<time>."""
     runs: Path = Path("runs")
@@ -89,9 +89,10 @@ def main(options: Options) -> None:
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
         stack.enter_context(connect.connect(options.address))
+        workers = workers.settled()
         capacity.require(workers.resources, workers.least or workers.count)
         storage = options.storage or str(folder)
-        preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus)
+        preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus or 0.0)
         stack.enter_context(one_process(folder))
         claim_folder(folder, config)
         prepare(config)

@@ -51,18 +51,18 @@ class Options(console.Options):
     """Change a field of the evaluation, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
     """Processes, over all GPUs or cores."""
-    gpus_per_worker: float = 0.0
-    """GPUs of each of several workers; one alone takes the GPU there is."""
+    gpus_per_worker: float | None = None
+    """GPUs of each of several workers; none: one, where there are any. One worker alone takes the GPU there is."""
     out: Path | None = None
     """Folder of the results; none: evaluation-<split> beside the checkpoint."""
 
 
 def main(options: Options) -> None:
     """Evaluate, write, and show the numbers."""
-    if options.workers < 1 or options.gpus_per_worker < 0:
+    if options.workers < 1 or (options.gpus_per_worker or 0) < 0:
         raise ConfigError(
             f"--workers must be 1 or more and --gpus-per-worker 0 or more; got {options.workers} and "
-            f"{options.gpus_per_worker:g}."
+            f"{options.gpus_per_worker or 0:g}."
         )
     config = evaluation_config(options)
     clips = open_named(prepare(config), options.split, config.data)

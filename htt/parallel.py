@@ -245,16 +245,27 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_given_cpus() -> int:
-    """Compute with as many threads as CPUs Ray gave this worker, and say how many.
+def gpus_there() -> float:
+    """GPUs for each worker of the running Ray: one, if it has any."""
+    import ray
 
-    Idle OpenMP threads spin: two on one busy core cost most of its speed.
+    resources: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return float(resources.get("GPU", 0) > 0)
+
+
+def use_given() -> int:
+    """Compute with as many threads as CPUs Ray gave this worker, and on no GPU if it gave none; says how many threads.
+
+    Idle OpenMP threads spin: two on one busy core cost most of its speed. And Ray hides no GPU from who was given none:
+    all of them would meet on the first.
     """
     import ray
 
     context: Any = ray.get_runtime_context()
-    given = context.get_assigned_resources().get("CPU", 1.0)
-    threads = max(1, int(given))
+    given = context.get_assigned_resources()
+    threads = max(1, int(given.get("CPU", 1.0)))
+    if not given.get("GPU"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -58,8 +58,8 @@ class Options(console.Options):
     """Processes of each training, over all machines."""
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
-    gpus_per_worker: float = 0.0
-    """GPUs of each worker."""
+    gpus_per_worker: float | None = None
+    """GPUs of each worker; none: one, where the machines have any."""
     max_concurrent: int | None = None
     """Trainings at once; none: as many as fit on the machines."""
     name: str | None = None

@@ -18,8 +18,9 @@ class Machines:
     """Processes of a trial; several train it together by Ray Train."""
     cpus_per_worker: float = 1.0
     """Cores of each process, and its threads."""
-    gpus_per_trial: float = 0.0
-    """GPUs of a trial, over all its processes; 0.5 puts two trials on one."""
+    gpus_per_trial: float | None = None
+    """GPUs of a trial, over all its processes; 0.5 puts two trials on one; none: one for each process, where the
+    machines have any."""
     storage: str | None = None
     """Folder or URI (s3://, gs://) all machines can write to; none: runs."""
     address: str | None = None

@@ -35,7 +35,7 @@ class Run:
     max_concurrent: int | None = None
     workers_per_trial: int = 1
     cpus_per_worker: float = 1.0
-    gpus_per_trial: float = 0.0
+    gpus_per_trial: float | None = None
     storage: str | None = None
     """Folder or URI all machines can write to; none: ``runs``."""
     runs: Path = Path("runs")

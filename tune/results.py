@@ -70,7 +70,8 @@ class Asked:
     """What ``--set`` gave."""
     workers_per_trial: int
     cpus_per_worker: float
-    gpus_per_trial: float
+    gpus_per_trial: float | None
+    """None: one for each process, where the machines had any."""
     storage: str
     started: str
     commit: str

@@ -114,9 +114,10 @@ def _train_left(
         check_folder(folder, asked.config_of(seed), resume=(folder / CONFIG_FILE).exists())
     show.print(f"Starting on {connect.place(address)} ...")
     with connect.connect(address):
+        workers = workers.settled()
         fitting = capacity.require(workers.resources, workers.count)
         at_once = min(fitting, max_concurrent or fitting, len(left))
-        preflight.check([asked.config], storage=place.uri, workers=workers.count, gpus=workers.gpus, show=show)
+        preflight.check([asked.config], storage=place.uri, workers=workers.count, gpus=workers.gpus or 0.0, show=show)
         training.prepare(asked.config)
         for seed in left:
             claim_folder(asked.folder(seed), asked.config_of(seed))

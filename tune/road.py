@@ -253,14 +253,15 @@ def _tune(
 
 
 def _job(work: Work, storage: Storage) -> Job:
+    workers, gpus = work.run.workers_per_trial, work.run.gpus_per_trial
     return Job(
         base=work.base.model_dump(mode="json"),
         metric=work.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
         storage=stores.below(storage.uri, "train"),
-        workers=work.run.workers_per_trial,
+        workers=workers,
         cpus_per_worker=work.run.cpus_per_worker,
-        gpus_per_trial=work.run.gpus_per_trial,
+        gpus_per_trial=workers * capacity.gpus_of_each(None) if gpus is None else gpus,
     )
 
 

@@ -28,7 +28,7 @@ import ray.tune
 from cluster import stores
 from htt.config import Config, from_plain, override
 from htt.errors import HTTError, StorageError, storage_errors
-from htt.parallel import use_given_cpus
+from htt.parallel import use_given
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
 DRIVER = {"node:__internal_head__": 0.001}
@@ -101,7 +101,7 @@ def parameters(job: Job) -> dict[str, Any]:
 def alone(training: Training, settings: dict[str, Any]) -> None:
     """Train in this process, going on from the trial's checkpoint where it has one."""
     job = Job(**settings["job"])
-    use_given_cpus()
+    use_given()
     free()
     checkpoint = ray.tune.get_checkpoint()
     with _errors_as_results(job) as seen:

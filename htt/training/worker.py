@@ -113,7 +113,7 @@ def evaluate_loop(job: dict[str, Any]) -> Evaluation | None:
 
 
 def evaluate_on_workers(
-    job: EvaluationJob, done: Callable[[int], object], *, workers: int, gpus_per_worker: float, folder: Path
+    job: EvaluationJob, done: Callable[[int], object], *, workers: int, gpus_per_worker: float | None, folder: Path
 ) -> Evaluation:
     """An evaluation on several Ray Train workers: what it would be on one.
 
@@ -121,7 +121,7 @@ def evaluate_on_workers(
         job: what is to be evaluated.
         done: told, in this process, how many windows of a batch are done.
         workers: processes of one core each.
-        gpus_per_worker: GPUs of each worker; fractions share one.
+        gpus_per_worker: GPUs of each worker, fractions share one; none: one, where there are any.
         folder: that every worker's machine can write to; nothing stays there.
 
     Raises:
@@ -138,7 +138,7 @@ def evaluate_on_workers(
             {"evaluation": job, "queue": queue},
             ray.train.RunConfig(name="evaluation", storage_path=str(Path(scratch).resolve()), callbacks=told),
             workers=workers,
-            gpus_per_worker=gpus_per_worker,
+            gpus_per_worker=parallel.gpus_there() if gpus_per_worker is None else gpus_per_worker,
         )
         try:
             result: Any = trainer.fit()
@@ -252,7 +252,7 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
 
 def _group() -> Group:
     """This Ray Train worker and the others, with as many threads as it was given cores."""
-    parallel.use_given_cpus()
+    parallel.use_given()
     context = ray.train.get_context()
     return Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 

@@ -3,6 +3,7 @@ import yaml
 
 from cluster import capacity
 from cluster.capacity import Machine, require
+from cluster.final import Workers
 from htt.errors import ClusterError
 
 LAPTOP = [Machine("laptop", 2.0, 0.0)]
@@ -44,6 +45,23 @@ def test_how_often_it_fits(resources, workers, there, times):
 def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, workers, there, message):
     with pytest.raises(ClusterError, match=message):
         require(resources, workers, there)
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "each"),
+    [(LAPTOP, None, 0.0), (RACK, None, 1.0), (RACK, 0.0, 0.0), (RACK, 0.5, 0.5), (LAPTOP, 2.0, 2.0)],
+)
+def test_a_worker_gets_the_gpus_asked_for_or_one_where_there_are_any(monkeypatch, there, asked, each):
+    monkeypatch.setattr(capacity, "machines", lambda: there)
+    assert capacity.gpus_of_each(asked) == each
+    settled = Workers(2, gpus=asked).settled()
+    assert settled.resources == {"CPU": 1.0, **({"GPU": each} if each else {})}
+
+
+def test_workers_say_what_each_is_given():
+    assert str(Workers(4, gpus=1.0)) == "4 workers with 1 GPU each"
+    assert str(Workers(1, gpus=2.0, least=None)) == "1 worker with 2 GPUs each"
+    assert str(Workers(8, gpus=0.0, least=1)) == "1 to 8 workers"
 
 
 LAUNCHED = {

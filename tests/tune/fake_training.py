@@ -51,7 +51,8 @@ def metrics_of(config: Config, epoch: int) -> dict[str, float]:
 
 def train(config: Config, folder: Path, report, resume: Path | None = None) -> None:
     start = json.loads((resume / "state.json").read_text())["epoch"] if resume else 0
-    note(config, {"pid": os.getpid(), "start": start, "threads": os.environ["OMP_NUM_THREADS"], "trial": folder.name})
+    given = {"threads": os.environ["OMP_NUM_THREADS"], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    note(config, {"pid": os.getpid(), "start": start, "trial": folder.name, **given})
     for epoch in range(start + 1, config.train.epochs + 1):
         note(config, {"epoch": epoch, "trial": folder.name})
         time.sleep(config.optim.step_epochs / 1000)

@@ -61,7 +61,7 @@ def test_actors_are_reused_data_prepared_once_threads_given_and_checkpoints_few(
     assert sum("prepared" in event for event in seen) == 1
     trained = [event for event in seen if "pid" in event]
     assert len({event["pid"] for event in trained}) <= 2 < len(trained)
-    assert {event["threads"] for event in trained} == {"1"}
+    assert {(event["threads"], event["gpus"]) for event in trained} == {("1", "")}  # one core, and no GPU it could see
     for trial in RunFolder(tmp_path / "run").trials():
         kept = list((tmp_path / "run" / "tune" / trial.id).glob("checkpoint_*"))
         assert len(kept) == (trial.state == "complete")
