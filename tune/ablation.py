@@ -15,6 +15,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
+from cluster import revision
 from htt import console
 from htt.config import Config
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
@@ -92,7 +93,9 @@ class Studying(Work):
         """Write down the question, with the seeds that were added, and take over what others have trained."""
         folder = RunFolder(storage.local)
         asked = folder.asked() if self.run.resume else record(self.plan, self.name)
-        folder.write_asked(replace(asked, study=self.plan.study.plain(), trials=len(self.plan.pairs)))
+        commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
+        study, count = self.plan.study.plain(), len(self.plan.pairs)
+        folder.write_asked(replace(asked, study=study, trials=count, later_commits=commits))
         storage.push("asked.yaml")
         _take_over(self.plan, storage, self.metric)
 
@@ -122,6 +125,7 @@ def record(plan: Plan, name: str) -> Asked:
         study_name=ablation.study_name,
         study=plan.study.plain(),
         parameters=plan.parameters,
+        first_seeds=len(plan.study.seeds),
         space="",
         domains={},
         metric=plan.study.metrics[0],

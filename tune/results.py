@@ -94,6 +94,10 @@ class Asked:
     """The study as plain data: ``tune.study.Study.from_plain`` gives it back."""
     parameters: Mapping[str, int] = field(default_factory=dict)
     """{variant: numbers its model learns}."""
+    first_seeds: int = 0
+    """How many seeds a study began with; 0: not written down."""
+    later_commits: Sequence[str] = field(default_factory=list)
+    """Of the code it was gone on with, where that was another."""
 
     def config(self) -> Config:
         """The base configuration."""

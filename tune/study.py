@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from htt.config import Config, Value, override
+from htt.data.windows import cutting
 from htt.errors import ConfigError, did_you_mean
 from htt.registry import check_plugins
 from htt.training.metric_table import METRICS
@@ -29,7 +30,6 @@ from tune.stats import comparisons_possible, seeds_needed
 SEED = "train.seed"
 PAPERS_SOURCE = "h2o"
 """The data that the numbers in ``paper_value`` are of: H2O's validation split."""
-_LISTS = ("seeds", "metrics", "primary")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Study:
     seeds: Sequence[int] = ()
     """What each variant is trained with; none named: 0, 1, ... as many as it takes to claim a difference."""
     metrics: Sequence[str] = ("action_accuracy", "hand_error_mm")
+    contrasts: Sequence[tuple[str, str]] = ()
+    """Pairs of ``metrics`` that are compared within each training: the second less the first."""
     primary: Sequence[str] = ()
     """The variants this study is about, named before it runs: claims are corrected over these, and made of these alone.
     None named: all."""
@@ -63,7 +65,9 @@ class Study:
 
     def __post_init__(self) -> None:
         seeds = self.seeds if len(self.seeds) else range(seeds_needed(max(1, len(self.compared))))
-        for name, values in (("seeds", seeds), ("metrics", self.metrics), ("primary", self.primary)):
+        pairs = [tuple(pair) for pair in self.contrasts]
+        lists = {"seeds": seeds, "metrics": self.metrics, "contrasts": pairs, "primary": self.primary}
+        for name, values in lists.items():
             object.__setattr__(self, name, tuple(values))
         _raise("The study cannot be asked", list(self._own_faults()))
 
@@ -87,19 +91,24 @@ class Study:
             return {}
         return {name: levels_of(changes, self.factors) for name, changes in self.variants.items()}
 
+    def cut_alike(self, base: Config) -> bool:
+        """Whether all variants are trained on the same windows, whatever the clips."""
+        first, *others = (cutting(self.config(base, name, self.seeds[0])) for name in self.variants)
+        return all(each == first for each in others)
+
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
         """{metric: what the paper has for this variant}; empty on other data than the paper's."""
         return self.paper_value.get(variant, {}) if base.data.source == PAPERS_SOURCE else {}
 
     def check(self, base: Config) -> list[str]:
-        """Prove that every variant is a configuration of its own, and say what so many seeds cannot tell.
+        """Prove that every variant is a configuration of its own, and say what these variants and seeds cannot tell.
 
         Raises:
             ConfigError: one error with every path that does not exist, every value that cannot be, and all variants
                 that are the same.
         """
         _raise("The study cannot be run", list(self._faults(base)))
-        return list(self._warnings())
+        return [*self._twins(base), *self._warnings()]
 
     def plain(self) -> dict[str, Any]:
         """As plain data, for a run's record."""
@@ -124,6 +133,9 @@ class Study:
         if unknown or not self.metrics:
             near = "".join(did_you_mean(name, list(METRICS)) for name in unknown)
             yield f"metrics must be those an evaluation gives, one at least; got {unknown or 'none'}.{near}"
+        odd = [pair for pair in self.contrasts if len({*pair} & {*self.metrics}) != 2]
+        if odd:
+            yield f"contrasts must be pairs of the study's metrics; got {odd}."
         for word, names in (("primary", self.primary), ("paper_value", self.paper_value), ("notes", self.notes)):
             strangers = [name for name in names if name not in self.variants]
             if strangers:
@@ -169,6 +181,18 @@ class Study:
             return error.faults
         return []
 
+    def _twins(self, base: Config) -> Iterator[str]:
+        """Variants that differ, but not on clips as short as these."""
+        alike: dict[str, list[str]] = {}
+        for name in self.variants:
+            config = self.config(base, name, self.seeds[0])
+            alike.setdefault(within_clips(config).fingerprint(), []).append(f"'{name}'")
+        for names in alike.values():
+            if len(names) > 1:
+                listed = f"{', '.join(names[:-1])} and {names[-1]}"
+                frames = config.data.synthetic.frames
+                yield f"{listed} are the same on clips of at most {frames} frames; a seed gives them the same values."
+
     def _warnings(self) -> Iterator[str]:
         count, needed = len(self.seeds), seeds_needed(len(self.compared))
         if count >= needed:
@@ -179,6 +203,17 @@ class Study:
             f"{count} seeds cannot carry a claim over {_count(len(self.compared), 'comparison')} at the 5 % level; "
             f"{needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the same."
         )
+
+
+def within_clips(config: Config) -> Config:
+    """The same with no window longer than the longest clip, where that is known without the data."""
+    if config.data.source != "synthetic" or config.data.root:
+        return config
+    longest = -(-config.data.synthetic.frames // config.data.spacing)
+    window = config.model.pose.window if config.data.shifted_starts else min(config.model.pose.window, longest)
+    return override(
+        config, {"model.action.length": min(config.model.action.length, longest), "model.pose.window": window}
+    )
 
 
 def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, Mapping[str, Value]]]) -> dict[str, str]:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 
 from htt.training.metric_table import METRICS
 from tune import effects, page, study_figures, study_tables, words
+from tune.contrast import contrast
 from tune.document import Heading, Listing, Part, Picture, Text, escaped
 from tune.findings import Done, Finding, findings, read
 from tune.results import RunFolder, write_text
 from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, Comparison
 from tune.study_tables import table
+
+COSTS = (
+    ("seconds", "time", "the mean time of a training on the machines used"),
+    ("parameters", "parameters", "the parameters of its model"),
+)
+"""What a variant costs, the picture of it, and how it is said."""
 
 
 def write(folder: RunFolder) -> None:
@@ -40,7 +48,7 @@ def content(done: Done, found: Sequence[Finding]) -> list[Part]:
     for finding in found:
         about = METRICS[finding.metric]
         parts += [Heading(about.title), Text(f"{about.sentence} {_direction(finding)}"), table(finding)]
-        parts += [*_effects(finding, done), *_pictures(finding, done)]
+        parts += [*_effects(finding, done), *_contrasts(finding, done), *_pictures(finding, done)]
     parts += [Heading("How to read it"), Listing(_notes(done, found))]
     return parts
 
@@ -70,9 +78,21 @@ def _asked(done: Done) -> Text:
         lines.append(f"All variants change in the base: {escaped(words.changes(study.base))}.")
     taken = [trial.taken_from for trial in done.pairs.values() if trial.taken_from]
     if taken:
-        runs = sorted({origin.partition("/")[0] for origin in taken})
-        lines.append(f"{words.plural(len(taken), 'training')} taken over from other runs: {escaped(', '.join(runs))}.")
+        runs = sorted({re.sub("/[^ ]*", "", origin) for origin in taken})
+        lines.append(
+            f"{words.plural(len(taken), 'training')} taken over from other runs (their commit): "
+            f"{escaped(', '.join(runs))}."
+        )
     lines.append(f"Asked by `{asked.command}`, commit {escaped(asked.commit)}, {escaped(asked.started)}.")
+    if asked.later_commits:
+        lines.append(f"Gone on with at commit {escaped(', '.join(asked.later_commits))}.")
+    added = len(done.seeds) - asked.first_seeds
+    if asked.first_seeds and added > 0:
+        lines.append(
+            f"**{words.plural(added, 'seed')} added later**, to the {asked.first_seeds} of the beginning: p values and "
+            "intervals suppose a number of seeds that was settled before the first look. Where seeds were added "
+            "because of what was seen, they claim too easily."
+        )
     return Text(" ".join(lines))
 
 
@@ -133,6 +153,16 @@ def _effects(finding: Finding, done: Done) -> list[Part]:
     return [Text(said), study_tables.effects(finding.metric, found)]
 
 
+def _contrasts(finding: Finding, done: Done) -> list[Part]:
+    """This metric against others of the same trainings, where the study asks for that."""
+    parts: list[Part] = []
+    for first, second in done.study.contrasts:
+        if second == finding.metric:
+            said = f"{METRICS[second].title} less {METRICS[first].title.lower()}, within each training:"
+            parts += [Text(said), study_tables.contrasts(second, contrast(done, first, second))]
+    return parts
+
+
 def _pictures(finding: Finding, done: Done) -> list[Part]:
     """The figures of one metric, with captions."""
     metric, reference = finding.metric, escaped(finding.reference.variant)
@@ -151,30 +181,33 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
         Picture(
             f"seeds-{metric}",
             study_figures.seeds(finding, done.seeds),
-            f"{title} of every training. A line joins the trainings of one seed, which saw the same data in the same "
-            "order: where all lines lean one way, the difference is no accident of a seed. Bars are means.",
+            f"{title} of every training. A line joins the trainings of one seed{_paired(done)}. Where all lines "
+            "lean one way, the difference is no accident of a seed. Bars are means.",
             f"Dots of {lower}, one for each seed and variant, joined by seed. "
             + "; ".join(
                 f"{row.variant}: mean {words.number(METRICS[metric], row.summary.mean)}" for row in finding.rows
             ),
         ),
     ]
-    by = "parameters" if all(math.isfinite(row.parameters) for row in finding.rows) else "seconds"
-    cost, curves = study_figures.cost(finding, by), study_figures.curves(finding)
-    price = "the parameters of its model" if by == "parameters" else "the mean time of a trial, on the machines used"
-    if cost:
-        caption = (
-            f"What a variant costs, {price}, against its difference to the reference, with its 95 % interval. Up is "
-            "better."
-        )
-        parts.append(
-            Picture(f"cost-{metric}", cost, caption, f"Scatter of cost against the difference in {lower}. {listed}")
-        )
-    if curves:
+    for by, name, price in COSTS:
+        differ = len({getattr(row, by) for row in finding.rows if math.isfinite(getattr(row, by))}) > 1
+        if differ and (cost := study_figures.cost(finding, by)):
+            caption = (
+                f"What a variant costs, {price}, against its difference to the reference, with its 95 % interval. Up "
+                "is better."
+            )
+            drawn = f"Scatter of cost against the difference in {lower}. {listed}"
+            parts.append(Picture(f"{name}-{metric}", cost, caption, drawn))
+    if curves := study_figures.curves(finding):
         caption = f"{title} after each epoch: the mean over seeds, and the band from the lowest to the highest seed."
         drawn = f"Learning curves of {lower} over epochs, a line for each of: {', '.join(finding.curves)}."
         parts.append(Picture(f"curves-{metric}", curves, caption, drawn))
     return parts
+
+
+def _paired(done: Done) -> str:
+    same = done.study.cut_alike(done.base)
+    return ", which saw the same windows in the same order" if same else ": the same clips, cut into other windows"
 
 
 def _listed(finding: Finding) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from htt import console
 from htt.training.metric_table import METRICS
-from tune import columns, findings, listing, words
+from tune import columns, findings, listing, stats, words
 from tune.findings import Finding
 from tune.plan import Plan
 from tune.results import RunFolder
@@ -43,8 +43,10 @@ def show_findings(folder: RunFolder) -> None:
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run = listing.shown(folder.path)
     console.out.print(f"\nReport  {run}/report.md\nPage    {run}/report.html\n\nNext:", markup=False)
-    more = "" if done.missing() else f" --seeds {len(done.seeds) + 2}"
-    console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)
+    wanted = stats.seeds_needed(len(done.study.compared))
+    if done.missing() or len(done.seeds) < wanted:
+        more = "" if done.missing() else f" --seeds {wanted}"
+        console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)
     console.out.print(f"  python -m tune.report {run}", markup=False)
 
 

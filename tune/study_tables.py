@@ -39,23 +39,34 @@ def table(finding: Finding) -> Table:
 
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table:
     """The table of what factors do, by one metric."""
+    return _differences(
+        metric, "Effect", [(effect.title, found, effect_claim(effect, found)) for effect, found in compared]
+    )
+
+
+def contrasts(metric: str, compared: Mapping[str, Comparison]) -> Table:
+    """The table of one metric against another of the same trainings."""
+    return _differences(metric, "Variant", [(name, found, _short(found)) for name, found in compared.items()])
+
+
+def _differences(metric: str, what: str, compared: Sequence[tuple[str, Comparison, str]]) -> Table:
     about = METRICS[metric]
     rows = [
         [
-            escaped(effect.title),
+            escaped(title),
             words.difference(about, found.difference),
             words.difference_span(about, found.low, found.high),
             escaped(words.p_value(found.p_holm)) if found.n else NOTHING,
-            escaped(effect_claim(effect, found)),
+            escaped(claim),
         ]
-        for effect, found in compared
+        for title, found, claim in compared
     ]
-    return Table(["Effect", "Difference", "95 % interval", "p (Holm)", "Claim"], rows)
+    return Table([what, "Difference", "95 % interval", "p (Holm)", "Claim"], rows)
 
 
 def effect_claim(effect: Effect, found: Comparison) -> str:
     """In a few words; of a product, whether both together are better than the sum of what each does."""
-    claim = found.claim.partition(" (")[0]
+    claim = _short(found)
     return f"together {claim} than added up" if len(effect.factors) > 1 and claim in (BETTER, WORSE) else claim
 
 
@@ -119,8 +130,12 @@ def _columns(finding: Finding) -> list[tuple[str, list[str]]]:
 
 
 def _claim(row: Row) -> str:
-    """In a few words: how many seeds it would take is said once, above."""
-    return row.comparison.claim.partition(" (")[0] if row.comparison else REFERENCE
+    return _short(row.comparison) if row.comparison else REFERENCE
+
+
+def _short(found: Comparison) -> str:
+    """The claim in a few words: how many seeds it would take is said once, above."""
+    return found.claim.partition(" (")[0]
 
 
 def _difference_span(about: Metric, row: Row) -> str:

@@ -79,9 +79,14 @@ def cut(frame_counts: Sequence[int] | np.ndarray, *, length: int, spacing: int, 
 
 def training_windows(frame_counts: Sequence[int] | np.ndarray, config: Config) -> Windows:
     """The windows of an epoch of training."""
+    return cut(frame_counts, **cutting(config))
+
+
+def cutting(config: Config) -> dict[str, int]:
+    """How clips are cut for training; two configurations that cut alike see the same windows."""
     data = config.data
     starts = data.spacing * (config.model.pose.window if data.shifted_starts else 1)
-    return cut(frame_counts, length=config.model.action.length, spacing=data.spacing, starts=starts)
+    return {"length": config.model.action.length, "spacing": data.spacing, "starts": starts}
 
 
 def evaluation_windows(frame_counts: Sequence[int] | np.ndarray, config: Config) -> Windows:

@@ -70,14 +70,19 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
     assert keys["base"] == keys["spaced"] != keys["long clips"]
 
 
-def test_adding_seeds_trains_the_new_ones_alone(local_ray, ablate, tmp_path):
+def test_adding_seeds_trains_the_new_ones_alone(local_ray, ablate, tmp_path, monkeypatch):
     before = ablate(RATES).trials
     assert len(starts(tmp_path)) == 4
+    begun = RunFolder(tmp_path / "study").asked()
+    assert (begun.first_seeds, begun.later_commits) == (2, [])
+    monkeypatch.setattr("cluster.revision.commit", lambda: "newer")
     after = ablate(RATES, seeds=(0, 1, 5), resume=True).trials
     assert after[:4] == before
     assert keys(after[4:]) == [("good", 5), ("high", 5)]
     assert len(starts(tmp_path)) == 6
-    assert Study.from_plain(RunFolder(tmp_path / "study").asked().study).seeds == (0, 1, 5)
+    asked = RunFolder(tmp_path / "study").asked()
+    assert Study.from_plain(asked.study).seeds == (0, 1, 5)
+    assert (asked.first_seeds, asked.later_commits, asked.commit) == (2, ["newer"], begun.commit)
 
 
 def test_a_finished_study_starts_nothing(local_ray, ablate, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from htt.errors import RunError
 from tune import findings, study_report, study_screen, study_tables
 from tune.storage import Storage
 
-FIGURES = {"forest", "seeds", "cost", "curves"}
+FIGURES = {"forest", "seeds", "time", "curves"}
 
 
 def written(folder):
@@ -55,13 +55,52 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
     assert found.comparison.p_holm == 3 * 2 / 2**9
 
 
-@pytest.mark.parametrize(("failed", "then"), [((), " --seeds 4"), ([("2 frames", 1)], "")])
+@pytest.mark.parametrize(("failed", "then"), [((), " --seeds 6"), ([("2 frames", 1)], "")])
 def test_the_screen_says_what_is_missing_and_how_to_go_on(tmp_path, capsys, failed, then):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(2), failed=failed)
     study_screen.show_findings(folder)
     said = capsys.readouterr().out
     assert ("Missing of 2 frames: seed 1" in said) == bool(failed)
     assert f"python tune/ablate.py --resume {folder.path}{then}\n" in said
+
+
+def test_the_screen_asks_for_no_more_seeds_than_claims_need(tmp_path, capsys):
+    study_screen.show_findings(study_folder(tmp_path / "run", windows(2), seeds=range(6)))
+    assert "--resume" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("began", "said"), [(6, True), (8, False), (0, False)])
+def test_seeds_that_were_added_after_the_first_are_named(tmp_path, began, said):
+    text = written(study_folder(tmp_path / "run", windows(2), seeds=range(8), first_seeds=began))["md"]
+    assert ("**2 seeds added later**, to the 6 of the beginning" in text) == said
+
+
+def test_the_code_it_was_gone_on_with_is_named(tmp_path):
+    text = written(study_folder(tmp_path / "run", windows(2), later_commits=["def", "fed"]))["md"]
+    assert "Gone on with at commit def, fed." in text
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ({}, "seed: the same clips, cut into other windows. Where"),
+        ({"data.shifted_starts": False}, "seed, which saw the same windows in the same order. Where"),
+    ],
+)
+def test_it_says_whether_the_trainings_of_a_seed_saw_the_same_windows(tmp_path, base, said):
+    assert said in written(study_folder(tmp_path / "run", windows(2), study={"base": base}))["md"]
+
+
+def test_cost_is_drawn_by_time_and_by_parameters_where_these_differ(tmp_path):
+    names = list(windows(3))
+    counts = dict(zip(names, (1_000_000, 1_000_000, 1_200_000), strict=True))
+    shown = set(
+        re.findall(
+            r"\]\(([a-z]+)-hand_error_mm\.png",
+            written(study_folder(tmp_path / "run", windows(3), parameters=counts))["md"],
+        )
+    )
+    assert shown == FIGURES | {"parameters"}
 
 
 def test_every_metric_has_its_figures(claims):
@@ -218,4 +257,4 @@ def test_trainings_of_other_runs_are_named(tmp_path):
     trials = folder.trials()
     taken = [dataclasses.replace(one, taken_from=f"headline/{one.id} (abc)") if one.seed < 2 else one for one in trials]
     folder.write_trials(taken)
-    assert "4 trainings taken over from other runs: headline." in written(folder)["md"]
+    assert "4 trainings taken over from other runs (their commit): headline (abc)." in written(folder)["md"]

@@ -9,7 +9,8 @@ STUDY = Study(
     reference="128 frames",
     paper_value={"128 frames": published("h2o", "val")},
     notes={
-        "8 frames": "Clips are cut into more windows, whose votes are summed; an epoch has as many frames.",
+        "8 frames": "Clips are cut into more windows, whose votes are summed. An epoch has as many frames, but "
+        "more windows, so more steps, of fewer frames each.",
         "128 frames": "On clips that are shorter, the same as any length that holds them.",
     },
 )

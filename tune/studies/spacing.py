@@ -10,5 +10,8 @@ STUDY = Study(
         "every 4th": {"data.spacing": 4},
     },
     reference="every 2nd",
-    notes={"every frame": "A window of as many frames covers half the time."},
+    notes={
+        "every frame": "A window of as many frames covers half the time.",
+        "every 4th": "A window of as many frames covers twice the time; without shifted starts, fewer an epoch.",
+    },
 )
