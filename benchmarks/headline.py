@@ -1,6 +1,6 @@
 """Why the headline study comes out as it does: what its trained models do on lost frames, and what a token tells.
 
-    python tune/ablate.py --study headline --seeds 6 --name headline
+    python tune/ablate.py --study headline --seeds 7 --name headline
     python benchmarks/headline.py runs/headline
 
 Two questions about the validation clips, answered for every complete training of a run:

@@ -226,8 +226,9 @@ class TrainConfig(Section):
     batch_size: Positive = 2
     """Windows in a step, over all workers; with scaling linear, of each worker. Source: paper."""
     scaling: Literal["none", "linear"] = "none"
-    """What several workers change. none: nothing, they share a step, and results are those of one worker. linear: batch
-    and learning rate are taken as often as there are workers (linear scaling rule, Goyal et al. 2017, section 2.1)."""
+    """What several workers change. none: nothing, they share the step that one would take (each draws its own
+    augmentation and dropout). linear: batch and learning rate are multiplied by the number of workers (linear scaling
+    rule, Goyal et al. 2017, section 2.1)."""
     seed: Count = 0
     """Determines weights, order and augmentation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -3,7 +3,7 @@
 ::
 
     python tune/search.py                                                 # the quick space, minutes on any laptop
-    python tune/search.py --space paper --set data.root=/data/h2o --trials 64 --gpus-per-trial 0.5
+    python tune/search.py --space paper --set data.source=h2o --set data.root=/data/h2o-shards --trials 64
     python tune/search.py --objective hand_error_mm --objective latency_ms --constraint 'parameters<=1e6'
     python tune/search.py --warm-start search-quick-20260101-120000 --point 'optim.lr=1e-3 model.pose.window=8'
     python tune/search.py --resume search-quick-20260101-120000 --time-budget 30m

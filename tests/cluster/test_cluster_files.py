@@ -275,7 +275,7 @@ class TestKubernetes:
         head, gpu = (derived["available_node_types"][kind] for kind in ("headgroup", "gpu"))
         assert head["resources"]["CPU"] == 0
         assert (gpu["resources"]["CPU"], gpu["resources"]["GPU"]) == (4, 1)
-        assert (gpu["min_workers"], gpu["max_workers"], derived["idle_timeout_minutes"]) == (0, 8, 10)
+        assert (gpu["min_workers"], gpu["max_workers"], derived["idle_timeout_minutes"]) == (1, 8, 10)
 
     def test_the_job_runs_on_the_cluster(self, objects):
         assert (
