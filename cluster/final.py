@@ -11,7 +11,7 @@ import pyarrow.fs
 import ray.train
 import ray.util.queue
 
-from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog
+from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, train_name
 from cluster.trainer import trainer
 from htt.config import Config
 from htt.errors import ClusterError, storage_errors
@@ -111,7 +111,7 @@ def run(
             cpus_per_worker=workers.cpus,
             gpus_per_worker=workers.gpus,
             storage=storage or str(folder.resolve()),
-            name=f"{folder.name}-train",
+            name=train_name(folder),
             callbacks=[EpochQueue(queue)],
             folder=None if storage else str(folder.resolve()),
             least=workers.least,

@@ -26,8 +26,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cluster import capacity, connect, final, preflight, screen
-from cluster.folder import METRICS_FILE, check_folder, claim_folder, one_process
+from cluster import capacity, connect, final, preflight, screen, stores
+from cluster.folder import METRICS_FILE, check_folder, check_name, claim_folder, one_process
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data import stream
@@ -81,7 +81,8 @@ def main(options: Options) -> None:
         raise RunError("--resume needs the --name of the run to go on with.")
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = _workers(options, config)
-    check_folder(folder, config, resume=options.resume)
+    storage = stores.settled(options.storage) if options.storage else None
+    check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}")
         console.out.print(_summary(known, folder))
@@ -90,16 +91,16 @@ def main(options: Options) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(connect.connect(options.address))
         capacity.require(workers.resources, workers.least or workers.count)
-        storage = options.storage or str(folder)
-        preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus)
+        preflight.check([config], storage=storage or str(folder), workers=workers.count, gpus=workers.gpus)
         stack.enter_context(one_process(folder))
-        claim_folder(folder, config)
+        check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
+        claim_folder(folder, config, storage)
         prepare(config)
         console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")
         on_epoch = _show_epoch(config.train.epochs)
         on_start = stack.enter_context(_patient(_show_starts(workers)))
         try:
-            outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=options.storage)
+            outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=storage)
         except KeyboardInterrupt:
             which = ["--config", str(options.config)] if options.config else ["--preset", str(options.preset)]
             words = [*which, *(part for word in options.set for part in ("--set", word)), "--name", folder.name]
