@@ -24,7 +24,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
 from cluster.folder import METRICS_FILE, check_folder, check_name, claim_folder, one_process
@@ -102,12 +102,24 @@ def main(options: Options) -> None:
         try:
             outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=storage)
         except KeyboardInterrupt:
-            which = ["--config", str(options.config)] if options.config else ["--preset", str(options.preset)]
-            words = [*which, *(part for word in options.set for part in ("--set", word)), "--name", folder.name]
-            again = shlex.join(["python", "cluster/launch.py", *words, "--resume"])
-            console.err.print(f"Stopped. Go on with: {again}", markup=False)
+            console.err.print(f"Stopped. Go on with: {_again(options, folder.name)}", markup=False)
             raise
     console.out.print(_summary(outcome, folder))
+
+
+def _again(options: Options, name: str) -> str:
+    """The command that goes on with a run: with all that was given, or it would be another."""
+    resumed = replace(options, name=name, resume=True)
+    words = ["python", "cluster/launch.py"]
+    for each in fields(resumed):
+        value = getattr(resumed, each.name)
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if value == default:
+            continue
+        option = f"--{each.name.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            words += [option] if one is True else [option, str(one)]
+    return shlex.join(words)
 
 
 def _asked(options: Options) -> Config:
@@ -127,9 +139,10 @@ def _workers(options: Options, config: Config) -> final.Workers:
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):
         raise ConfigError(f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {options.workers}.")
-    if least and most > config.train.batch_size * stream.times(config.train, most):
+    if most > config.train.batch_size * stream.times(config.train, most):
+        many = f", also when there are {most};" if least else f"; there are {most}, and"
         raise ConfigError(
-            f"A step must have a window for each worker, also when there are {most}; train.batch_size is "
+            f"A step must have a window for each worker{many} train.batch_size is "
             f"{config.train.batch_size}. Raise it, ask for at most {config.train.batch_size} workers, or let batch and "
             "learning rate grow with them: --set train.scaling=linear."
         )
