@@ -13,8 +13,9 @@ import ray.util.queue
 
 from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, train_name
 from cluster.trainer import trainer
+from htt import console
 from htt.config import Config
-from htt.errors import ClusterError, storage_errors
+from htt.errors import ClusterError, StorageError, storage_errors
 from htt.training.worker import Start, listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
@@ -95,15 +96,7 @@ def run(
     if known := finished(folder):
         return known
     log = EpochLog(folder / METRICS_FILE)
-
-    def take(told: tuple[int, int, int] | dict[str, float]) -> None:
-        if isinstance(told, tuple):
-            if on_start:
-                on_start(Start(*told))
-            return
-        log.add(told)
-        on_epoch(told)
-
+    take = _Take(log, on_epoch, on_start)
     with listening(take) as queue:
         job = trainer(
             config,
@@ -123,9 +116,31 @@ def run(
             raise KeyboardInterrupt from stop
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "training") from error
-    checkpoint = _keep_checkpoint(result, folder)
-    log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
+        checkpoint = _keep_checkpoint(result, folder)
+        log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
     return Outcome(log.final, checkpoint)
+
+
+class _Take:
+    """Shows and writes down what the workers tell, in this process."""
+
+    def __init__(self, log: EpochLog, on_epoch: OnEpoch, on_start: OnStart | None) -> None:
+        self._log, self._on_epoch, self._on_start = log, on_epoch, on_start
+        self._refused = False
+
+    def __call__(self, told: tuple[int, int, int] | dict[str, float]) -> None:
+        if isinstance(told, tuple):
+            if self._on_start:
+                self._on_start(Start(*told))
+            return
+        self._on_epoch(told)
+        try:
+            self._log.add(told)
+            self._refused = False
+        except StorageError as error:  # every later write holds this epoch too, the last of all
+            if not self._refused:
+                console.err.print(f"An epoch is not written down yet: {error}", markup=False)
+            self._refused = True
 
 
 def finished(folder: Path) -> Outcome | None:

@@ -245,23 +245,33 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
 
     It lives on this machine: on another it could be lost with that one. What is put there is plain data, or the
     queue's process would import what the data are made of, torch for one, while the workers wait for a core.
+
+    Raises:
+        Exception: the first that ``take`` raised, at the end of the block: what trains does not wait for who listens.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    errors: list[Exception] = []
 
     def listen() -> None:
-        while (told := queue.get()) is not None:
-            take(told)
+        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone: what ended it is what counts
+            while (told := queue.get()) is not None:
+                try:
+                    take(told)
+                except Exception as error:  # in a thread, nobody would hear of it
+                    errors.append(error)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield queue
     finally:
-        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone: what ended it is what counts
+        with contextlib.suppress(ray.exceptions.RayError):  # as above
             queue.put(None)
         listener.join(timeout=10)
         queue.shutdown(force=True)
+    if errors:
+        raise errors[0]
 
 
 def _group() -> Group:

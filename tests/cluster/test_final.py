@@ -1,0 +1,93 @@
+"""What a final training leaves on this machine, whatever happens to its disk and to the storage meanwhile."""
+
+import contextlib
+import errno
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pyarrow import fs
+
+from cluster import final
+from htt.errors import StorageError
+from htt.testing import tiny_config
+
+EPOCHS = [{"epoch": 1.0, "loss": 3.0}, {"epoch": 2.0, "loss": 2.0}, {"epoch": 3.0, "loss": 1.0}]
+FINAL = {**EPOCHS[-1], "test_loss": 1.5}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A final training in which Ray Train is a list of what it tells; and the trainers that were asked for."""
+    asked = []
+    stored = tmp_path / "stored" / "checkpoint_3"
+    stored.mkdir(parents=True)
+    (stored / "checkpoint.json").write_text("{}")
+
+    @contextlib.contextmanager
+    def listening(take):
+        yield SimpleNamespace(put=take)
+
+    def trainer(config, *, queue, **how):
+        asked.append(how)
+
+        def fit():
+            queue.put((0, 0, 1))
+            for metrics in EPOCHS:
+                queue.put(metrics)
+            where = SimpleNamespace(path=str(stored), filesystem=fs.LocalFileSystem())
+            return SimpleNamespace(checkpoint=where, return_value={"epochs": EPOCHS, "final": FINAL}, metrics={})
+
+        return SimpleNamespace(fit=fit)
+
+    monkeypatch.setattr(final, "listening", listening)
+    monkeypatch.setattr(final, "trainer", trainer)
+    folder, shown = tmp_path / "run", []
+    folder.mkdir()
+
+    def run(**how):
+        return final.run(tiny_config(), folder, final.Workers(), shown.append, **how)
+
+    return SimpleNamespace(run=run, folder=folder, asked=asked, shown=shown, stored=stored)
+
+
+def noted(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
+    outcome = trained.run()
+    assert (outcome.metrics, outcome.checkpoint) == (FINAL, trained.folder / "checkpoint")
+    assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
+    assert [path.name for path in outcome.checkpoint.iterdir()] == ["checkpoint.json"]
+    assert trained.run() == outcome
+    assert len(trained.asked) == 1, "what has come to its end is not trained again"
+
+
+def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys):
+    write, left = Path.write_text, [2]
+
+    def full(self, *args, **options):
+        if left[0] and self.name == "metrics.tmp":
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    trained.run()
+    assert trained.shown == EPOCHS
+    assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
+    said = capsys.readouterr().err
+    assert said.count("An epoch is not written down yet: Writing below") == 1
+    assert said.count("the disk is full") == 1
+
+
+def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
+    def full(self, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        trained.run()
+    assert trained.shown == EPOCHS
