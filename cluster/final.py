@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs
 import ray.train
 import ray.util.queue
+from pyarrow import ArrowException, fs
 
-from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, train_name
+from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared_folder, train_name
 from cluster.trainer import trainer
 from htt import console
 from htt.config import Config
@@ -97,6 +98,7 @@ def run(
         return known
     log = EpochLog(folder / METRICS_FILE)
     take = _Take(log, on_epoch, on_start)
+    shared = shared_folder(folder.resolve(), storage)
     with listening(take) as queue:
         job = trainer(
             config,
@@ -106,7 +108,7 @@ def run(
             storage=storage or str(folder.resolve()),
             name=train_name(folder),
             callbacks=[EpochQueue(queue)],
-            folder=None if storage else str(folder.resolve()),
+            folder=str(shared) if shared else None,
             least=workers.least,
             queue=queue,
         )
@@ -116,8 +118,8 @@ def run(
             raise KeyboardInterrupt from stop
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "training") from error
-        checkpoint = _keep_checkpoint(result, folder)
         log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
+        checkpoint = _keep_checkpoint(result, folder)
     return Outcome(log.final, checkpoint)
 
 
@@ -145,18 +147,34 @@ class _Take:
 
 def finished(folder: Path) -> Outcome | None:
     """What a run left that had come to its end; none: it has not."""
-    final = EpochLog(folder / METRICS_FILE).final
-    return Outcome(final, folder / CHECKPOINT_FOLDER) if final else None
+    final, kept = EpochLog(folder / METRICS_FILE).final, folder / CHECKPOINT_FOLDER
+    return Outcome(final, kept) if final and kept.exists() else None
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
+    """Copy the last checkpoint to the run's folder, whole or not at all.
+
+    Raises:
+        StorageError: the storage does not give it, or this disk does not take it.
+    """
     if result.checkpoint is None:
         raise ClusterError("A finished training must leave a checkpoint; Ray Train reported none.")
-    kept = folder / CHECKPOINT_FOLDER
+    kept, partial = folder / CHECKPOINT_FOLDER, folder / f".{CHECKPOINT_FOLDER}.part"
     with storage_errors(kept):
-        kept.mkdir(exist_ok=True)
-        pyarrow.fs.copy_files(
-            result.checkpoint.path, str(kept), source_filesystem=result.checkpoint.filesystem,
-            destination_filesystem=pyarrow.fs.LocalFileSystem(),
-        )  # fmt: skip
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    try:
+        with storage_errors(kept):
+            fs.copy_files(
+                result.checkpoint.path, str(partial), source_filesystem=result.checkpoint.filesystem,
+                destination_filesystem=fs.LocalFileSystem(),
+            )  # fmt: skip
+    except (OSError, ArrowException) as error:
+        raise StorageError(
+            f"The checkpoint of the finished training must come from {result.checkpoint.path} to {kept}; it does not: "
+            f"{error}. The same command with --resume fetches it."
+        ) from error
+    with storage_errors(kept):
+        shutil.rmtree(kept, ignore_errors=True)
+        partial.replace(kept)
     return kept

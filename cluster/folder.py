@@ -5,7 +5,7 @@ and the test split), ``checkpoint/`` (read by ``htt.training.checkpoint.load``),
 files, from which a training goes on. A ``.lock`` says which process works on it.
 
 With a ``--storage`` Ray Train's files are there, in ``<name>-train``; beside them ``<name>/config.yaml`` says what the
-name stands for, to whoever comes from another machine.
+name stands for, to whoever comes from another machine, and in a folder ``<name>/tensorboard/`` is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cluster import stores
 from htt.config import Config, from_yaml, read, to_yaml
+from htt.data.remote import is_remote
 from htt.errors import RunError, storage_errors
 
 CONFIG_FILE = "config.yaml"
@@ -168,6 +169,13 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None) -> No
         (folder / STORAGE_FILE).write_text(f"{storage or ''}\n", encoding="utf-8")
     if storage:
         stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
+
+
+def shared_folder(folder: Path, storage: str | None) -> Path | None:
+    """Where the first worker, on whatever machine, writes TensorBoard files; none: a bucket takes none."""
+    if storage is None:
+        return folder
+    return None if is_remote(storage) else Path(storage) / folder.name
 
 
 def train_name(folder: Path) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
-from cluster.folder import METRICS_FILE, check_folder, check_name, claim_folder, one_process
+from cluster.folder import METRICS_FILE, check_folder, check_name, claim_folder, one_process, shared_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data import stream
@@ -85,7 +85,7 @@ def main(options: Options) -> None:
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}")
-        console.out.print(_summary(known, folder))
+        console.out.print(_summary(known, folder, storage, config))
         return
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
@@ -104,7 +104,7 @@ def main(options: Options) -> None:
         except KeyboardInterrupt:
             console.err.print(f"Stopped. Go on with: {_again(options, folder.name)}", markup=False)
             raise
-    console.out.print(_summary(outcome, folder))
+    console.out.print(_summary(outcome, folder, storage, config))
 
 
 def _again(options: Options, name: str) -> str:
@@ -185,9 +185,11 @@ def _show_epoch(epochs: int) -> final.OnEpoch:
     return lambda metrics: console.out.print(screen.epoch_line(metrics, epochs))
 
 
-def _summary(outcome: final.Outcome, folder: Path) -> str:
+def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> str:
     lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
-    lines += [f"All numbers  {folder / METRICS_FILE}", f"Curves       tensorboard --logdir {folder}"]
+    lines.append(f"All numbers  {folder / METRICS_FILE}")
+    curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
+    lines += [f"Curves       tensorboard --logdir {curves}"] if curves else []
     return "\n".join(lines)
 
 

@@ -91,3 +91,27 @@ def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
     with pytest.raises(StorageError, match="the disk is full"):
         trained.run()
     assert trained.shown == EPOCHS
+
+
+def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(trained, monkeypatch):
+    copy = fs.copy_files
+
+    def broken(source, to, **systems):
+        (Path(to) / "model.safetensors").write_text("half")
+        raise OSError("When reading information for key 'runs/x': AWS Error NETWORK_CONNECTION: curlCode: 7")
+
+    monkeypatch.setattr("pyarrow.fs.copy_files", broken)
+    with pytest.raises(StorageError, match=r"must come from .*checkpoint_3 to .* curlCode: 7\. .* --resume fet"):
+        trained.run()
+    assert noted(trained.folder)["final"] == FINAL, "the numbers are kept"
+    assert final.finished(trained.folder) is None
+    monkeypatch.setattr("pyarrow.fs.copy_files", copy)
+    outcome = trained.run()
+    assert [path.name for path in outcome.checkpoint.iterdir()] == ["checkpoint.json"]
+    assert final.finished(trained.folder) == outcome
+
+
+@pytest.mark.parametrize(("storage", "where"), [(None, "run"), ("stored", "stored/run"), ("s3://bucket/runs", None)])
+def test_tensorboard_files_go_where_they_last(trained, tmp_path, storage, where):
+    trained.run(storage=str(tmp_path / storage) if storage == "stored" else storage)
+    assert trained.asked[0]["folder"] == (where and str(tmp_path / where))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from cluster import launch
+from cluster import final, launch
 from htt.config import Config, override
 from htt.training.worker import Start
 
@@ -58,6 +58,19 @@ def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
     assert words[:4] == ["python", "cluster/launch.py", "--config", "runs/a b/best.yaml"]
     typed = tyro.cli(launch.Options, args=words[2:])
     assert typed == replace(options, name="x", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("storage", "tensorboard", "curves"),
+    [(None, True, "runs/x"), ("/shared", True, "/shared/x"), ("s3://b/runs", True, None), (None, False, None)],
+)
+def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
+    config = override(Config(), {"runtime.tensorboard": tensorboard})
+    said = launch._summary(final.Outcome({"loss": 1.0}, Path("runs/x/checkpoint")), Path("runs/x"), storage, config)
+    assert "Checkpoint   runs/x/checkpoint" in said
+    assert [line for line in said.splitlines() if "tensorboard" in line] == (
+        [f"Curves       tensorboard --logdir {curves}"] if curves else []
+    )
 
 
 def asked(workers, **changes):
