@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster import stores
+from cluster.claim import claimed
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data.remote import is_remote
 from htt.errors import RunError, storage_errors
@@ -98,6 +99,22 @@ def one_process(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def alone(folder: Path, storage: str | None) -> Iterator[None]:
+    """Work on a run alone, also of all machines where its ``--storage`` is a bucket.
+
+    Raises:
+        RunError: another process works on it.
+        StorageError: the storage refuses.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_process(folder))
+        if storage and is_remote(storage):
+            place = stores.below(storage, folder.name)
+            stack.enter_context(claimed(place, *stores.ask(place, lambda system, path: (system, path))))
         yield
 
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
-from cluster.folder import METRICS_FILE, check_folder, check_name, claim_folder, one_process, shared_folder
+from cluster.folder import METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data import stream
@@ -92,7 +92,7 @@ def main(options: Options) -> None:
         stack.enter_context(connect.connect(options.address))
         capacity.require(workers.resources, workers.least or workers.count)
         preflight.check([config], storage=storage or str(folder), workers=workers.count, gpus=workers.gpus)
-        stack.enter_context(one_process(folder))
+        stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
         prepare(config)

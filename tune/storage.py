@@ -16,6 +16,7 @@ from typing import TypeVar
 from pyarrow import fs
 
 from cluster import stores
+from cluster.claim import claimed
 from cluster.folder import LOCK, one_process
 from htt.data.remote import is_remote
 from htt.errors import StorageError, storage_errors
@@ -157,9 +158,11 @@ class Storage:
 
         return [entry.base_name for entry in self._patiently(found) if entry.type == kind]
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Work on the run alone; see ``cluster.folder.one_process``."""
-        return one_process(self.local)
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Work on the run alone; see ``cluster.folder.one_process``, and ``cluster.claim`` for a bucket."""
+        with one_process(self.local), claimed(self.uri, *self._open()) if self.remote else contextlib.nullcontext():
+            yield
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that never began, and what was made to hold it."""
