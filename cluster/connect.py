@@ -191,7 +191,7 @@ def _knock(address: str) -> None:
         raise ClusterError(f"--address takes host:port or auto; got '{address}', as in 10.0.0.5:6379.")
     try:
         socket.create_connection((host, int(port)), timeout=5.0).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last for a name that cannot be one, as a..b
         raise _unreachable(address, str(error)) from error
 
 

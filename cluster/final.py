@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs
 import ray.train
 import ray.util.queue
+from pyarrow import ArrowException, fs
 
 from cluster import capacity
-from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog
+from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared_folder, train_name
 from cluster.trainer import trainer
+from htt import console
 from htt.config import Config
-from htt.errors import ClusterError, storage_errors
+from htt.errors import ClusterError, StorageError, storage_errors
 from htt.training.worker import Start, listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
@@ -102,15 +104,8 @@ def run(
     if known := finished(folder):
         return known
     log = EpochLog(folder / METRICS_FILE)
-
-    def take(told: tuple[int, int, int] | dict[str, float]) -> None:
-        if isinstance(told, tuple):
-            if on_start:
-                on_start(Start(*told))
-            return
-        log.add(told)
-        on_epoch(told)
-
+    take = _Take(log, on_epoch, on_start)
+    shared = shared_folder(folder.resolve(), storage)
     with listening(take) as queue:
         job = trainer(
             config,
@@ -118,9 +113,9 @@ def run(
             cpus_per_worker=workers.cpus,
             gpus_per_worker=workers.gpus or 0.0,
             storage=storage or str(folder.resolve()),
-            name=f"{folder.name}-train",
+            name=train_name(folder),
             callbacks=[EpochQueue(queue)],
-            folder=None if storage else str(folder.resolve()),
+            folder=str(shared) if shared else None,
             least=workers.least,
             queue=queue,
         )
@@ -130,25 +125,63 @@ def run(
             raise KeyboardInterrupt from stop
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "training") from error
-    checkpoint = _keep_checkpoint(result, folder)
-    log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
+        log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
+        checkpoint = _keep_checkpoint(result, folder)
     return Outcome(log.final, checkpoint)
+
+
+class _Take:
+    """Shows and writes down what the workers tell, in this process."""
+
+    def __init__(self, log: EpochLog, on_epoch: OnEpoch, on_start: OnStart | None) -> None:
+        self._log, self._on_epoch, self._on_start = log, on_epoch, on_start
+        self._refused = False
+
+    def __call__(self, told: tuple[int, int, int] | dict[str, float]) -> None:
+        if isinstance(told, tuple):
+            if self._on_start:
+                self._on_start(Start(*told))
+            return
+        self._on_epoch(told)
+        try:
+            self._log.add(told)
+            self._refused = False
+        except StorageError as error:  # every later write holds this epoch too, the last of all
+            if not self._refused:
+                console.err.print(f"An epoch is not written down yet: {error}", markup=False)
+            self._refused = True
 
 
 def finished(folder: Path) -> Outcome | None:
     """What a run left that had come to its end; none: it has not."""
-    final = EpochLog(folder / METRICS_FILE).final
-    return Outcome(final, folder / CHECKPOINT_FOLDER) if final else None
+    final, kept = EpochLog(folder / METRICS_FILE).final, folder / CHECKPOINT_FOLDER
+    return Outcome(final, kept) if final and kept.exists() else None
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
+    """Copy the last checkpoint to the run's folder, whole or not at all.
+
+    Raises:
+        StorageError: the storage does not give it, or this disk does not take it.
+    """
     if result.checkpoint is None:
         raise ClusterError("A finished training must leave a checkpoint; Ray Train reported none.")
-    kept = folder / CHECKPOINT_FOLDER
+    kept, partial = folder / CHECKPOINT_FOLDER, folder / f".{CHECKPOINT_FOLDER}.part"
     with storage_errors(kept):
-        kept.mkdir(exist_ok=True)
-        pyarrow.fs.copy_files(
-            result.checkpoint.path, str(kept), source_filesystem=result.checkpoint.filesystem,
-            destination_filesystem=pyarrow.fs.LocalFileSystem(),
-        )  # fmt: skip
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    try:
+        with storage_errors(kept):
+            fs.copy_files(
+                result.checkpoint.path, str(partial), source_filesystem=result.checkpoint.filesystem,
+                destination_filesystem=fs.LocalFileSystem(),
+            )  # fmt: skip
+    except (OSError, ArrowException) as error:
+        raise StorageError(
+            f"The checkpoint of the finished training must come from {result.checkpoint.path} to {kept}; it does not: "
+            f"{error}. The same command with --resume fetches it."
+        ) from error
+    with storage_errors(kept):
+        shutil.rmtree(kept, ignore_errors=True)
+        partial.replace(kept)
     return kept

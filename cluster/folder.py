@@ -3,6 +3,9 @@
 It holds ``config.yaml`` (what is trained), ``metrics.json`` (every epoch, and the final evaluation on the validation
 and the test split), ``checkpoint/`` (read by ``htt.training.checkpoint.load``), ``tensorboard/`` and Ray Train's own
 files, from which a training goes on. A ``.lock`` says which process works on it.
+
+With a ``--storage`` Ray Train's files are there, in ``<name>-train``; beside them ``<name>/config.yaml`` says what the
+name stands for, to whoever comes from another machine, and in a folder ``<name>/tensorboard/`` is.
 """
 
 from __future__ import annotations
@@ -13,13 +16,18 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from htt.config import Config, read, to_yaml
+from cluster import stores
+from cluster.claim import claimed
+from htt.config import Config, from_yaml, read, to_yaml
+from htt.data.remote import is_remote
 from htt.errors import RunError, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
+STORAGE_FILE = ".storage"
+"""The ``--storage`` a run was begun with; empty: none."""
 
 try:
     import fcntl
@@ -94,27 +102,99 @@ def one_process(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_folder(folder: Path, config: Config, *, resume: bool) -> None:
-    """Check that a run's name is free, or that its folder holds the same training when resuming.
+@contextlib.contextmanager
+def alone(folder: Path, storage: str | None) -> Iterator[None]:
+    """Work on a run alone, also of all machines where its ``--storage`` is a bucket.
 
     Raises:
-        RunError: the name is taken, the folder to resume holds another configuration or none, or a process works there.
+        RunError: another process works on it.
+        StorageError: the storage refuses.
     """
-    file = folder / CONFIG_FILE
-    if resume:
-        if not file.exists():
-            raise RunError(f"--resume needs a run that was started; there is no {file}.")
-        if read(file).fingerprint() != config.fingerprint():
-            raise RunError(f"--resume goes on with the same training; {file} holds another configuration.")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_process(folder))
+        if storage and is_remote(storage):
+            place = stores.below(storage, folder.name)
+            stack.enter_context(claimed(place, *stores.ask(place, lambda system, path: (system, path))))
+        yield
+
+
+def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
+    """Check that a run's name is free, or that the same training is resumed, and that nobody works on it.
+
+    Args:
+        folder: of the run.
+        config: the training.
+        resume: whether it is to go on.
+        storage: where else the run keeps things, ``cluster.stores.settled``; none: nowhere.
+
+    Raises:
+        RunError: the name is taken, what is to be resumed is another training or none, or a process works there.
+        StorageError: the storage does not answer.
+    """
+    check_name(folder, config, resume=resume, storage=storage)
+    if resume and folder.exists():
         with one_process(folder):
             return
-    if file.exists():
-        raise RunError(f"A run needs a name of its own; {folder} is taken. Choose another --name, or --resume it.")
 
 
-def claim_folder(folder: Path, config: Config) -> None:
-    """Make a run's folder and write down what is trained in it."""
+def check_name(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
+    """The same, for the process that works there. Ray Train itself would go on with whatever has the name it is given.
+
+    A storage tells of trainings that were begun from other machines, which may be gone.
+    """
     file = folder / CONFIG_FILE
+    known = {str(file): read(file)} if file.exists() else {}
+    if storage:
+        there = stores.below(storage, folder.name, CONFIG_FILE)
+        text = stores.read_text(there)
+        known |= {} if text is None else {there: from_yaml(text, there)}
+    if resume:
+        if not known:
+            where = f"{file}, nor {there}" if storage else file
+            raise RunError(f"--resume needs a run that was started; there is no {where}.")
+        for place, began in known.items():
+            if began.fingerprint() != config.fingerprint():
+                raise RunError(f"--resume goes on with the same training; {place} holds another configuration.")
+        _check_storage(folder, storage)
+        return
+    taken = [place.partition(f"/{CONFIG_FILE}")[0] for place in known]
+    if storage and not taken and not stores.is_empty(train := stores.below(storage, train_name(folder))):
+        taken = [train]
+    if taken:
+        raise RunError(f"A run needs a name of its own; {taken[0]} is taken. Choose another --name, or --resume it.")
+
+
+def _check_storage(folder: Path, storage: str | None) -> None:
+    """A run goes on from where its checkpoints are; from another place it would begin anew."""
+    file = folder / STORAGE_FILE
+    if not file.exists():  # it was begun on another machine
+        return
+    began = file.read_text(encoding="utf-8").strip() or None
+    if began != storage:
+        remedy = f"Give --storage {began}" if began else "Leave --storage out"
+        raise RunError(
+            f"--resume goes on from the checkpoints of the run; {folder} keeps them in {began or 'itself'}, and "
+            f"--storage is {storage or 'not given'}. {remedy}."
+        )
+
+
+def claim_folder(folder: Path, config: Config, storage: str | None = None) -> None:
+    """Make a run's folder, and write down what is trained in it and where else it keeps things; there too."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(to_yaml(config), encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(to_yaml(config), encoding="utf-8")
+        (folder / STORAGE_FILE).write_text(f"{storage or ''}\n", encoding="utf-8")
+    if storage:
+        stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
+
+
+def shared_folder(folder: Path, storage: str | None) -> Path | None:
+    """Where the first worker, on whatever machine, writes TensorBoard files; none: a bucket takes none."""
+    if storage is None:
+        return folder
+    return None if is_remote(storage) else Path(storage) / folder.name
+
+
+def train_name(folder: Path) -> str:
+    """The name of a run's Ray Train run, and of the folder it has below the storage."""
+    return f"{folder.name}-train"

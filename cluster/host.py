@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from pyarrow import fs
 
 from cluster import revision
+from cluster.stores import open_place
 from htt.config import Config, RuntimeConfig
 from htt.data import manifest
 from htt.data.cache import FOLDER, Cache
@@ -111,14 +112,6 @@ def answers(checks: Sequence[Check], limit_s: float = LIMIT_S) -> tuple[dict[str
     late = {check.subject: f"no answer within {limit_s:g} s" for check in checks}
     refused |= {subject: why for subject, why in late.items() if subject not in found and subject not in refused}
     return dict(found), [(check.name, refused[check.subject]) for check in checks if check.subject in refused]
-
-
-def open_place(place: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a folder or URI, and the path there."""
-    if "://" in place:
-        system, path = fs.FileSystem.from_uri(place)
-        return system, path.rstrip("/")
-    return fs.LocalFileSystem(), str(Path(place).expanduser().absolute())
 
 
 def read_data(root: str, cache: Path) -> tuple[str, int]:

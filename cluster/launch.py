@@ -24,10 +24,10 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, replace
 
-from cluster import capacity, connect, final, preflight, screen
-from cluster.folder import METRICS_FILE, check_folder, claim_folder, one_process
+from cluster import capacity, connect, final, preflight, screen, stores
+from cluster.folder import METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data import stream
@@ -81,33 +81,46 @@ def main(options: Options) -> None:
         raise RunError("--resume needs the --name of the run to go on with.")
     folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = _workers(options, config)
-    check_folder(folder, config, resume=options.resume)
+    storage = stores.settled(options.storage) if options.storage else None
+    check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}")
-        console.out.print(_summary(known, folder))
+        console.out.print(_summary(known, folder, storage, config))
         return
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
         stack.enter_context(connect.connect(options.address))
         workers = workers.settled()
         capacity.require(workers.resources, workers.least or workers.count)
-        storage = options.storage or str(folder)
-        preflight.check([config], storage=storage, workers=workers.count, gpus=workers.gpus or 0.0)
-        stack.enter_context(one_process(folder))
-        claim_folder(folder, config)
+        preflight.check([config], storage=storage or str(folder), workers=workers.count, gpus=workers.gpus or 0.0)
+        stack.enter_context(alone(folder, storage))
+        check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
+        claim_folder(folder, config, storage)
         prepare(config)
         console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")
         on_epoch = _show_epoch(config.train.epochs)
         on_start = stack.enter_context(_patient(_show_starts(workers)))
         try:
-            outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=options.storage)
+            outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=storage)
         except KeyboardInterrupt:
-            which = ["--config", str(options.config)] if options.config else ["--preset", str(options.preset)]
-            words = [*which, *(part for word in options.set for part in ("--set", word)), "--name", folder.name]
-            again = shlex.join(["python", "cluster/launch.py", *words, "--resume"])
-            console.err.print(f"Stopped. Go on with: {again}", markup=False)
+            console.err.print(f"Stopped. Go on with: {_again(options, folder.name)}", markup=False)
             raise
-    console.out.print(_summary(outcome, folder))
+    console.out.print(_summary(outcome, folder, storage, config))
+
+
+def _again(options: Options, name: str) -> str:
+    """The command that goes on with a run: with all that was given, or it would be another."""
+    resumed = replace(options, name=name, resume=True)
+    words = ["python", "cluster/launch.py"]
+    for each in fields(resumed):
+        value = getattr(resumed, each.name)
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if value == default:
+            continue
+        option = f"--{each.name.replace('_', '-')}"
+        for one in value if isinstance(value, list) else [value]:
+            words += [option] if one is True else [option, str(one)]
+    return shlex.join(words)
 
 
 def _asked(options: Options) -> Config:
@@ -127,9 +140,10 @@ def _workers(options: Options, config: Config) -> final.Workers:
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):
         raise ConfigError(f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {options.workers}.")
-    if least and most > config.train.batch_size * stream.times(config.train, most):
+    if most > config.train.batch_size * stream.times(config.train, most):
+        many = f", also when there are {most};" if least else f"; there are {most}, and"
         raise ConfigError(
-            f"A step must have a window for each worker, also when there are {most}; train.batch_size is "
+            f"A step must have a window for each worker{many} train.batch_size is "
             f"{config.train.batch_size}. Raise it, ask for at most {config.train.batch_size} workers, or let batch and "
             "learning rate grow with them: --set train.scaling=linear."
         )
@@ -172,9 +186,11 @@ def _show_epoch(epochs: int) -> final.OnEpoch:
     return lambda metrics: console.out.print(screen.epoch_line(metrics, epochs))
 
 
-def _summary(outcome: final.Outcome, folder: Path) -> str:
+def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> str:
     lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
-    lines += [f"All numbers  {folder / METRICS_FILE}", f"Curves       tensorboard --logdir {folder}"]
+    lines.append(f"All numbers  {folder / METRICS_FILE}")
+    curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
+    lines += [f"Curves       tensorboard --logdir {curves}"] if curves else []
     return "\n".join(lines)
 
 

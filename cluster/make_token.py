@@ -19,10 +19,11 @@ class Options(console.Options):
 
 def main(options: Options) -> None:  # noqa: ARG001 - there are none of its own
     """Make it, and say where it is and what to type; the token itself is never shown."""
+    file = token_file.path()
     if token_file.close_to_others():
-        console.out.print(f"Others could read {token_file.path()}; now only you can.")
-    file = token_file.make()
-    console.out.print(f"A new token is in {file}; only you can read it. Keep it out of repositories and messages.")
+        console.out.print(f"Others could read {file}; now only you can.")
+    found = "A new token is in" if token_file.make() else "You have a token, which is kept, in"
+    console.out.print(f"{found} {file}; only you can read it. Keep it out of repositories and messages.")
     console.out.print("Ray's own commands use it in shells where you type: export RAY_AUTH_MODE=token")
 
 

@@ -23,6 +23,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from htt import console
+from htt.errors import ClusterError
 
 POLL_S = 5.0
 """As AWS advises."""
@@ -77,10 +78,25 @@ def gcp(base: str = GOOGLE) -> float | None:
 CLOUDS: Mapping[str, Callable[[], float | None]] = {"aws": aws, "gcp": gcp}
 
 
-def drain(left_s: float) -> None:
-    """Tell Ray that this machine goes, and when."""
+def drain(left_s: float, pause_s: float = POLL_S) -> None:
+    """Tell Ray that this machine goes, and when; a Ray that does not answer is told again, while there is time.
+
+    Raises:
+        ClusterError: it never took the notice.
+    """
     words = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the cloud takes this machine back"]
-    subprocess.run(["ray", "drain-node", *words, "--deadline-remaining-seconds", str(int(left_s))], check=True)
+    ends = time.monotonic() + left_s
+    while True:
+        remaining_s = str(max(0, int(ends - time.monotonic())))
+        told = subprocess.run(["ray", "drain-node", *words, "--deadline-remaining-seconds", remaining_s], check=False)
+        if told.returncode == 0:
+            return
+        if time.monotonic() + pause_s > ends:
+            raise ClusterError(
+                f"Ray must take the notice that its machine goes; `ray drain-node` left with {told.returncode} until "
+                "the end. Trainings go on from what they saved last; see why with: ray status."
+            )
+        time.sleep(pause_s)
 
 
 def _look(look: Callable[[], float | None]) -> float | None:

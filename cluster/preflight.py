@@ -26,12 +26,13 @@ from pyarrow import ArrowException
 from rich.console import Console
 from rich.table import Table
 
-from cluster import checks, connect, host, lookout
+from cluster import checks, connect, host, lookout, stores
 from cluster.checks import DRIVER, Fault, Need, Report, judge
 from cluster.lookout import Node
 from cluster.revision import digest
 from htt import console
 from htt.config import Config, override, parse_set, read
+from htt.data.remote import refuse_password
 from htt.errors import ClusterError, ConfigError
 from htt.registry import preset
 
@@ -117,15 +118,21 @@ def need_of(
     workers: int | None = None,
     gpus: float | None = None,
 ) -> Need:
-    """What a run of those configurations needs; with workers or GPUs unknown, it could be any number of them."""
-    place = storage.removeprefix("file://")
+    """What a run of those configurations needs; with workers or GPUs unknown, it could be any number of them.
+
+    Raises:
+        ConfigError: a URI holds a password.
+    """
+    roots = tuple(dict.fromkeys(config.data.root for config in configs if config.data.root))
+    for root in roots:
+        refuse_password(root, "data.root")
     on_gpus = gpus > 0 if gpus is not None else any(node.gpus for node in there)
     together = (workers is None or workers > 1) and len({node.address for node in there}) > 1
     return Need(
-        roots=tuple(dict.fromkeys(config.data.root for config in configs if config.data.root)),
+        roots=roots,
         cache=configs[0].runtime.cache,
         cache_gb=configs[0].runtime.cache_gb,
-        storage=place if "://" in place else str(Path(place).expanduser().absolute()),
+        storage=stores.settled(storage),
         gpus=on_gpus,
         gloo=together and not on_gpus,
     )
@@ -162,7 +169,7 @@ def marked(storage: str | None) -> Iterator[str | None]:
             folder = Path(storage)
             made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-        system, path = host.open_place(storage)
+        system, path = stores.open_place(storage)
         with system.open_output_stream(f"{path}/{mark}") as out:
             out.write(b"ok")
     except (OSError, ValueError, ArrowException):

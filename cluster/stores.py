@@ -7,14 +7,19 @@ does so for 15 minutes by itself.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pyarrow import ArrowException, fs
 
-from htt.data.remote import FIRST_PAUSE_S, LONGEST_PAUSE_S, lasts
+from htt import console
+from htt.data.remote import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_remote, lasts, refuse_password
+from htt.errors import StorageError
 
 PATIENCE_S = 100.0
 """So long a store may be away."""
@@ -39,6 +44,19 @@ def _patient_s3(options: dict[str, Any]) -> PatientS3:
     return PatientS3(**options)
 
 
+def settled(place: str) -> str:
+    """A ``--storage`` as Ray, Arrow and every process take it: a URI, or the absolute path of a folder.
+
+    Args:
+        place: as a user may type it: a folder, also ~/runs, or a URI, also file://.
+
+    Raises:
+        ConfigError: it holds a password.
+    """
+    refuse_password(place, "--storage")
+    return place if is_remote(place) else os.path.abspath(Path(place.removeprefix("file://")).expanduser())
+
+
 def below(place: str, *names: str) -> str:
     """The place of something in a place; the options of a URI stay at its end.
 
@@ -47,6 +65,14 @@ def below(place: str, *names: str) -> str:
     """
     where, mark, options = place.partition("?") if "://" in place else (place, "", "")
     return "/".join([where.rstrip("/"), *names]) + mark + options
+
+
+def open_place(place: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a folder or URI, and the path there."""
+    if "://" in place:
+        system, path = fs.FileSystem.from_uri(place)
+        return system, path.rstrip("/")
+    return fs.LocalFileSystem(), str(Path(place).expanduser().absolute())
 
 
 def for_ray(place: str) -> dict[str, Any]:
@@ -71,8 +97,76 @@ def listed(place: str) -> list[str]:
     """
     found = for_ray(place)
     system = found.get("storage_filesystem", fs.LocalFileSystem())
-    entries = system.get_file_info(fs.FileSelector(found["storage_path"], allow_not_found=True))
-    return [entry.base_name for entry in entries]
+    return _names(system, found["storage_path"])
+
+
+def _names(system: fs.FileSystem, path: str) -> list[str]:
+    return [entry.base_name for entry in system.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+
+
+def ask(place: str, work: Callable[[fs.FileSystem, str], Found]) -> Found:
+    """Do a thing with a place, which may be done twice; one that does not answer is waited for, and a line says so.
+
+    Args:
+        place: a folder or URI.
+        work: is given the file system and the path there.
+
+    Raises:
+        StorageError: the place refuses, or did not answer for ``PATIENCE_S``.
+    """
+    with refusals(place):
+        return patiently(lambda: work(*open_place(place)), lambda: say_it_is_away(place))
+
+
+def is_empty(place: str) -> bool:
+    """Whether there is nothing in a place. Raises as ``ask`` does."""
+    return not ask(place, _names)
+
+
+def read_text(place: str) -> str | None:
+    """What a small file holds; none: there is no such file. Raises as ``ask`` does."""
+
+    def read(system: fs.FileSystem, path: str) -> str | None:
+        if system.get_file_info(path).type != fs.FileType.File:
+            return None
+        with system.open_input_stream(path) as stream:
+            return str(stream.read().decode("utf-8"))
+
+    return ask(place, read)
+
+
+def write_text(place: str, text: str) -> None:
+    """Write a small file. Raises as ``ask`` does."""
+
+    def write(system: fs.FileSystem, path: str) -> None:
+        if isinstance(system, fs.LocalFileSystem):  # in a bucket, making one needs a right that writing does not
+            system.create_dir(path.rpartition("/")[0], recursive=True)
+        with system.open_output_stream(path) as stream:
+            stream.write(text.encode("utf-8"))
+
+    ask(place, write)
+
+
+@contextlib.contextmanager
+def refusals(place: str, more: str = "") -> Iterator[None]:
+    """Turn what a store says that refuses, or stays away, into a ``StorageError``.
+
+    Args:
+        place: a folder or URI.
+        more: a sentence to end with.
+    """
+    try:
+        yield
+    except (OSError, ArrowException) as error:
+        raise StorageError(
+            f"--storage must be a folder or URI that can be written; {place} refuses: {error}.{more and ' '}{more}"
+        ) from error
+
+
+def say_it_is_away(place: str) -> None:
+    """The line for whoever waits for a store."""
+    limit = f"{PATIENCE_S:g} s"
+    console.err.print(f"Storage {place.partition('?')[0]} does not answer; trying again for {limit}.", markup=False)
 
 
 def patiently(work: Callable[[], Found], waits: Callable[[], object]) -> Found:

@@ -31,26 +31,25 @@ def there_is_one() -> bool:
     return bool(os.environ.get(TOKEN)) or path().is_file()
 
 
-def make() -> Path:
-    """A new token in its file, which only this user may read; the file is returned, what is in it never shown.
+def make() -> bool:
+    """See to it that there is a token in its file, which only this user may read; whether it was made now.
+
+    One that is there stays: clusters may use it.
 
     Raises:
-        ClusterError: there is a token already, or the file cannot be written.
+        ClusterError: the file cannot be written.
     """
     file = path()
     try:
         _write(file)
-    except FileExistsError:
-        raise ClusterError(
-            f"A token must not be replaced while clusters may use it; there is one in {file}. "
-            "Use it, or remove that file when no cluster is up."
-        ) from None
     except OSError as error:
+        if isinstance(error, FileExistsError) and file.is_file():
+            return False
         raise ClusterError(
             f"The token must be written to {file}; {error.strerror}. Make the folder writable, or name another file "
             f"with {PATH}."
         ) from error
-    return file
+    return True
 
 
 def _write(file: Path) -> None:
@@ -67,7 +66,21 @@ def _write(file: Path) -> None:
 
 
 def close_to_others() -> bool:
-    """Take from all but the owner what rights they have on the file; whether they had any."""
+    """Take from all but the owner what rights they have on the file; whether they had any.
+
+    Raises:
+        ClusterError: the file is another user's.
+    """
+    try:
+        return _close()
+    except OSError as error:
+        raise ClusterError(
+            f"Only its owner may read a token; others can read {path()}, and it is not yours to change: "
+            f"{error.strerror}. Make it yours (sudo chown $USER {path()}), or name another file with {PATH}."
+        ) from error
+
+
+def _close() -> bool:
     file = path()
     if not file.is_file() or not file.stat().st_mode & 0o077:
         return False
@@ -86,7 +99,7 @@ def ensure() -> None:
     try:
         with contextlib.suppress(FileExistsError):
             _write(path())
-        close_to_others()
+        _close()
     except OSError:
         if not path().is_file():
             os.environ[TOKEN] = secrets.token_hex(TOKEN_BYTES)

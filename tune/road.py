@@ -135,6 +135,7 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
     storage.check()
     with storage.lock():
         try:
+            question.check_name_is_free(work.run, storage)  # again: somebody may have been quicker
             folder = RunFolder(storage.local)
             if work.run.resume:
                 storage.pull()

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pyarrow import ArrowException, fs
+from pyarrow import fs
 
 from cluster import stores
+from cluster.claim import claimed
 from cluster.folder import LOCK, one_process
-from htt import console
+from htt.data.remote import is_remote
 from htt.errors import StorageError, storage_errors
 from tune.results import RunFolder, find
 
@@ -39,9 +40,10 @@ def locate(name: str, uri: str | None) -> RunFolder:
     Raises:
         RunError: there is no such run.
     """
-    if uri is None or "://" not in uri:
-        return find(name, Path(uri or "runs"))
-    storage = Storage(name, Path("runs"), uri)
+    place = "runs" if uri is None else stores.settled(uri)
+    if not is_remote(place):
+        return find(name, Path(place))
+    storage = Storage(name, Path("runs"), place)
     storage.pull()
     return RunFolder(storage.local)
 
@@ -56,10 +58,14 @@ class Storage:
             name: of the run.
             runs: the folder of all runs on this machine.
             uri: a folder or pyarrow.fs URI (s3://bucket/path) that all machines can write to; none: ``runs``.
+
+        Raises:
+            ConfigError: ``uri`` holds a password.
         """
-        remote = uri is not None and "://" in uri and not uri.startswith("file://")
-        self.local = ((runs if remote or uri is None else Path(uri.removeprefix("file://"))) / name).resolve()
-        self.uri = stores.below(uri, name) if remote and uri is not None else str(self.local)
+        uri = stores.settled(uri or str(runs))
+        remote = is_remote(uri)
+        self.local = ((runs if remote else Path(uri)) / name).resolve()
+        self.uri = stores.below(uri, name) if remote else str(self.local)
         self.remote = remote
         self._made: list[Path] = []
         self._opened: tuple[fs.FileSystem, str] | None = None
@@ -152,9 +158,11 @@ class Storage:
 
         return [entry.base_name for entry in self._patiently(found) if entry.type == kind]
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Work on the run alone; see ``cluster.folder.one_process``."""
-        return one_process(self.local)
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Work on the run alone; see ``cluster.folder.one_process``, and ``cluster.claim`` for a bucket."""
+        with one_process(self.local), claimed(self.uri, *self._open()) if self.remote else contextlib.nullcontext():
+            yield
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that never began, and what was made to hold it."""
@@ -214,15 +222,7 @@ class Storage:
         """In one line, whoever of us meets it first."""
         if not self._away:
             self._away = True
-            place, limit = self.uri.partition("?")[0], f"{stores.PATIENCE_S:g} s"
-            console.err.print(f"Storage {place} does not answer; trying again for {limit}.", markup=False)
+            stores.say_it_is_away(self.uri)
 
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ArrowException) as error:
-            raise StorageError(
-                f"--storage must be a folder or URI that can be written; {self.uri} refuses: {error}. "
-                f"What was finished is in {self.local}."
-            ) from error
+    def _refusals(self) -> contextlib.AbstractContextManager[None]:
+        return stores.refusals(self.uri, f"What was finished is in {self.local}.")

@@ -47,6 +47,27 @@ def is_remote(place: str) -> bool:
     return "://" in place and not place.startswith("file://")
 
 
+def refuse_password(place: str, name: str) -> None:
+    """Refuse a place whose URI holds credentials, and never repeat them.
+
+    Args:
+        place: a folder or URI.
+        name: what messages call it, as data.root or --storage.
+
+    Raises:
+        ConfigError: it does.
+    """
+    scheme, _, rest = place.partition("?")[0].partition("://")
+    first, at, _ = rest.partition("@")
+    in_path = "/" in first and ":" not in first.partition("/")[0]  # a key may have a slash, too
+    container = scheme.startswith("abfs") and ":" not in first  # Azure's container@account
+    if at and not in_path and not container:
+        raise ConfigError(
+            f"A URI must hold no password, for it is written to configurations and reports; the one of {name} "
+            "does. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead."
+        )
+
+
 class Remote:
     """A folder in an object store. Safe to use from several threads."""
 
@@ -183,11 +204,7 @@ class Remote:
         )
 
     def _open(self, uri: str) -> tuple[fs.FileSystem, str]:
-        if "@" in urlsplit(uri).netloc:
-            raise ConfigError(
-                "A URI must hold no password, for it is written to configurations and reports; the one of data.root "
-                "does. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead."
-            )
+        refuse_password(uri, "data.root")
         parts = urlsplit(uri)
         self._path = f"{parts.netloc}{parts.path}".strip("/")
         try:

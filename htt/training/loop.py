@@ -127,7 +127,9 @@ def train_epoch(
     entered = entered or Progress(epoch)
     sums = terms_so_far(entered, group)
     model.train()
-    for step, batch in enumerate(loader.epoch(epoch, entered.cursor), entered.cursor // loader.step_windows):
+    first = entered.cursor // loader.step_windows  # of this number of workers; another may have had other steps
+    for taken, batch in enumerate(loader.epoch(epoch, entered.cursor)):
+        step = first + taken
         done = epoch * loader.steps_per_epoch + step
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
         optim.set_learning_rate(optimizer, rate * stream.times(config.train, group.size))
@@ -139,7 +141,7 @@ def train_epoch(
             raise NonFiniteLossError(epoch + 1, step, error.terms) from error
         sums = merge(sums, terms) if sums else terms
         if saver:
-            saver.step(epoch, (step + 1) * loader.step_windows, sums)
+            saver.step(epoch, entered.cursor + (taken + 1) * loader.step_windows, sums)
     return over_workers(sums, group)
 
 

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from htt import parallel
 from htt.config import Config, from_plain
-from htt.errors import HTTError, TrainingError
+from htt.errors import HTTError, RunError, TrainingError
 from htt.training import checkpoint as checkpoints
 from htt.training.group import Group
 from htt.training.jobs import EvaluationJob, metrics_of_test, open_splits
@@ -52,6 +52,9 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     is a final training: tells the queue of each ``Start``, as a tuple, saves itself within epochs too, and evaluates
     the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
     the last ones, with the test split's under ``test_...`` if the data have one}.
+
+    Raises:
+        RunError: the name of the run has the checkpoints of another configuration.
     """
     config: Config = from_plain(job["config"])
     group = _group()
@@ -60,7 +63,7 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume = _resume_folder(Path(scratch))
         folder = Path(job.get("folder") or scratch)
-        progress = checkpoints.read(resume).progress if resume else checkpoints.Progress(0)
+        progress = _progress(resume, config) if resume else checkpoints.Progress(0)
         epochs = list(progress.extra.get("epochs", []))
         if final and group.first:
             queue.put(astuple(Start(len(epochs), progress.cursor, group.size)))
@@ -73,6 +76,17 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
         model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume, saving=saving)
         tested = metrics_of_test(model, config, group) if final else {}
     return {"epochs": epochs, "final": {**epochs[-1], **tested}}
+
+
+def _progress(resume: Path, config: Config) -> checkpoints.Progress:
+    """Where a training stands; Ray Train only knows that the checkpoint has the training's name."""
+    kept = checkpoints.read(resume)
+    if kept.config.fingerprint() != config.fingerprint():
+        raise RunError(
+            "A training goes on from its own checkpoints; those below its name in the storage are of configuration "
+            f"{kept.config.fingerprint()}, and this is {config.fingerprint()}. Choose another --name or --storage."
+        )
+    return kept.progress
 
 
 def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
@@ -231,23 +245,33 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
 
     It lives on this machine: on another it could be lost with that one. What is put there is plain data, or the
     queue's process would import what the data are made of, torch for one, while the workers wait for a core.
+
+    Raises:
+        Exception: the first that ``take`` raised, at the end of the block: what trains does not wait for who listens.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    errors: list[Exception] = []
 
     def listen() -> None:
-        while (told := queue.get()) is not None:
-            take(told)
+        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone: what ended it is what counts
+            while (told := queue.get()) is not None:
+                try:
+                    take(told)
+                except Exception as error:  # in a thread, nobody would hear of it
+                    errors.append(error)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield queue
     finally:
-        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone: what ended it is what counts
+        with contextlib.suppress(ray.exceptions.RayError):  # as above
             queue.put(None)
         listener.join(timeout=10)
         queue.shutdown(force=True)
+    if errors:
+        raise errors[0]
 
 
 def _group() -> Group:

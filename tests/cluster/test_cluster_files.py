@@ -205,11 +205,26 @@ class TestAws:
         assert {rule["Resource"] for rule in allowed} == {"arn:aws:s3:::my-bucket", "arn:aws:s3:::my-bucket/*"}
         assert all(action.startswith("s3:") for rule in allowed for action in rule["Action"])
 
-    def test_the_head_passes_on_the_workers_role_only(self, cloud):
-        iam = cloud("iam")
-        written = iam.get_role_policy(RoleName="htt-head", PolicyName="workers")["PolicyDocument"]
-        rules = ast.literal_eval(written)["Statement"]  # moto keeps it as Python writes it
-        worker = iam.get_role(RoleName="htt-worker")["Role"]["Arn"]
+    @pytest.fixture
+    def of_the_head(self, cloud):
+        written = cloud("iam").get_role_policy(RoleName="htt-head", PolicyName="workers")["PolicyDocument"]
+        return ast.literal_eval(written)["Statement"]  # moto keeps it as Python writes it
+
+    def test_the_head_makes_no_other_machine_one_that_it_may_stop(self, of_the_head):
+        """It tags what it starts, and later what is a cluster's (``set_node_tags`` of Ray's provider)."""
+        stops = [rule for rule in of_the_head if "ec2:TerminateInstances" in rule["Action"]]
+        assert [rule["Condition"] for rule in stops] == [{"StringLike": {"ec2:ResourceTag/ray-cluster-name": "*"}}]
+        tags = [rule for rule in of_the_head if any(action.startswith("ec2:Create") for action in rule["Action"])]
+        assert [rule["Condition"] for rule in tags] == [
+            {"StringEquals": {"ec2:CreateAction": "RunInstances"}},
+            {"StringLike": {"ec2:ResourceTag/ray-cluster-name": "*"}},
+        ]
+        assert tags[1]["Resource"].endswith(":instance/*")
+        assert all("*" not in action.replace("Describe*", "") for rule in of_the_head for action in rule["Action"])
+
+    def test_the_head_passes_on_the_workers_role_only(self, cloud, of_the_head):
+        rules = of_the_head
+        worker = cloud("iam").get_role(RoleName="htt-worker")["Role"]["Arn"]
         assert [rule["Resource"] for rule in rules if "iam:PassRole" in rule["Action"]] == [worker]
 
 

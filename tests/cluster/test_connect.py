@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("address", "message"),
     [
         ("127.0.0.1:1", "must answer at '127.0.0.1:1'; none does: .*refused"),
+        ("a..b:6379", r"must answer at 'a\.\.b:6379'; none does: .*Check the address"),
         ("nonsense", "takes host:port or auto; got 'nonsense'"),
         (":6379", "takes host:port or auto"),
         ("127.0.0.1:99999", "none does"),

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from cluster import folder
-from htt.config import override
+from htt.config import override, read
 from htt.errors import RunError, StorageError
 from htt.testing import tiny_config
 
@@ -27,6 +27,70 @@ def test_only_the_same_training_is_resumed(tmp_path):
     folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
     with pytest.raises(RunError, match="holds another configuration"):
         folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return str(tmp_path / "storage")
+
+
+def test_a_name_that_another_machine_has_taken_in_the_storage_is_refused(tmp_path, storage):
+    config, other = tiny_config(), override(tiny_config(), {"optim.lr": 0.5})
+    folder.check_folder(tmp_path / "here" / "run", config, resume=False, storage=storage)
+    folder.claim_folder(tmp_path / "here" / "run", config, storage)
+    for trained in (config, other):
+        with pytest.raises(RunError, match=rf"{storage}/run is taken\. Choose another --name, or --resume it"):
+            folder.check_folder(tmp_path / "there" / "run", trained, resume=False, storage=storage)
+    folder.check_folder(tmp_path / "there" / "another", other, resume=False, storage=storage)
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_name_under_which_ray_train_has_something_is_taken(tmp_path, storage):
+    (tmp_path / "storage" / "run-train").mkdir(parents=True)
+    folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
+    (tmp_path / "storage" / "run-train" / "checkpoint_manager_snapshot.json").touch()
+    with pytest.raises(RunError, match=r"/storage/run-train is taken"):
+        folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
+
+
+def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, storage):
+    config, there = tiny_config(), tmp_path / "there" / "run"
+    with pytest.raises(RunError, match=rf"there is no {there}/config\.yaml, nor {storage}/run/config\.yaml"):
+        folder.check_folder(there, config, resume=True, storage=storage)
+    folder.claim_folder(tmp_path / "here" / "run", config, storage)
+    folder.check_folder(there, config, resume=True, storage=storage)
+    with pytest.raises(RunError, match=rf"{storage}/run/config\.yaml holds another configuration"):
+        folder.check_folder(there, override(config, {"optim.lr": 0.5}), resume=True, storage=storage)
+    folder.claim_folder(there, config, storage)
+    folder.check_folder(there, config, resume=True, storage=storage)
+
+
+@pytest.mark.parametrize(
+    ("began", "given", "told"),
+    [
+        ("s3://b/runs", None, r"keeps them in s3://b/runs, and --storage is not given\. Give --storage s3://b/runs\."),
+        ("{}", "{}2", r"keeps them in {}, and --storage is {}2\. Give --storage {}\."),
+        (None, "{}", r"keeps them in itself, and --storage is {}\. Leave --storage out\."),
+    ],
+)
+def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
+    began, given = (each and each.format(storage) for each in (began, given))
+    monkeypatch.setattr(folder.stores, "write_text", lambda place, text: None)
+    folder.claim_folder(tmp_path / "run", tiny_config(), began)
+    with pytest.raises(RunError, match=told.replace("{}", storage)):
+        folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
+
+
+def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
+    config = tiny_config()
+    folder.claim_folder(tmp_path / "run", config, str(tmp_path))
+    folder.check_folder(tmp_path / "run", config, resume=True, storage=str(tmp_path))
+    assert read(tmp_path / "run" / "config.yaml") == config
+
+
+def test_a_storage_that_refuses_is_one_sentence(tmp_path):
+    with pytest.raises(StorageError, match="--storage must be a folder or URI that can be written; nonsense://b/run"):
+        folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
 
 
 def test_two_processes_never_work_on_one_training(tmp_path):

@@ -1,10 +1,14 @@
 """The command line of a final training: what it refuses, before Ray is there."""
 
+import shlex
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import tyro
 
-from cluster import launch
+from cluster import final, launch
 from htt.config import Config, override
 from htt.training.worker import Start
 
@@ -24,6 +28,10 @@ MISTAKES = {
         ["--preset", "quick", "--workers", "1:8"],
         "A step must have a window for each worker, also when there are 8; train.batch_size is 4.",
     ),
+    "more workers than windows in a step, all at once": (
+        ["--preset", "quick", "--workers", "8"],
+        "A step must have a window for each worker; there are 8, and train.batch_size is 4. Raise it, ask",
+    ),
     "no such cluster": (
         ["--preset", "quick", "--address", "127.0.0.1:1"],
         "A Ray cluster must answer at '127.0.0.1:1'",
@@ -38,11 +46,39 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, tmp_path, mistake
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
+    assert launch._again(launch.Options(preset="quick"), "final-1") == (
+        "python cluster/launch.py --preset quick --name final-1 --resume"
+    )
+    options = launch.Options(
+        config=Path("runs/a b/best.yaml"), set=["train.epochs=3", "data.root=s3://b/x?y=z"], workers="1:8",
+        cpus_per_worker=2.0, gpus_per_worker=0.5, runs=Path("/shared/runs"), storage="s3://bucket/runs", address="auto",
+    )  # fmt: skip
+    words = shlex.split(launch._again(options, "x"))
+    assert words[:4] == ["python", "cluster/launch.py", "--config", "runs/a b/best.yaml"]
+    typed = tyro.cli(launch.Options, args=words[2:])
+    assert typed == replace(options, name="x", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("storage", "tensorboard", "curves"),
+    [(None, True, "runs/x"), ("/shared", True, "/shared/x"), ("s3://b/runs", True, None), (None, False, None)],
+)
+def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
+    config = override(Config(), {"runtime.tensorboard": tensorboard})
+    said = launch._summary(final.Outcome({"loss": 1.0}, Path("runs/x/checkpoint")), Path("runs/x"), storage, config)
+    assert "Checkpoint   runs/x/checkpoint" in said
+    assert [line for line in said.splitlines() if "tensorboard" in line] == (
+        [f"Curves       tensorboard --logdir {curves}"] if curves else []
+    )
+
+
 def asked(workers, **changes):
     return launch._workers(launch.Options(workers=workers), override(Config(), {"train.batch_size": 8, **changes}))
 
 
 def test_workers_are_a_number_or_a_range():
+    assert (asked("8").least, asked("8").count) == (None, 8)  # a window each
     assert (asked("4").least, asked("4").count, str(asked("4"))) == (None, 4, "4 workers")
     assert (asked("1:8").least, asked("1:8").count, str(asked("1:8"))) == (1, 8, "1 to 8 workers")
     assert (asked("2:2").least, asked("2:2").count) == (None, 2)

@@ -2,12 +2,14 @@
 
 import http.server
 import json
+import subprocess
 import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from cluster import notices
+from htt.errors import ClusterError
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
@@ -82,11 +84,44 @@ def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
     assert notices.wait(look, poll_s=0.0) == 0.0
 
 
-def test_ray_is_told_of_this_machine_and_of_the_time(monkeypatch, capsys):
-    told = []
-    monkeypatch.setattr("subprocess.run", lambda words, check: told.append(words))
+@pytest.fixture
+def ray_says(monkeypatch):
+    """What ``ray drain-node`` leaves with, one after the other; and what it was told at which time."""
+    told, clock, codes = [], [0.0], iter([0])
+
+    def run(words, check):
+        told.append((clock[0], words))
+        return subprocess.CompletedProcess(words, next(codes))
+
+    def says(*left):
+        nonlocal codes
+        codes = iter(left)
+        return told
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.sleep", lambda pause_s: clock.__setitem__(0, clock[0] + pause_s))
+    return says
+
+
+def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, capsys):
+    told = ray_says(0)
     monkeypatch.setitem(notices.CLOUDS, "aws", lambda: 120.5)
     notices.main(notices.Options())
-    assert told[0][:2] == ["ray", "drain-node"]
-    assert told[0][-2:] == ["--deadline-remaining-seconds", "115"]
+    ((_, words),) = told
+    assert words[:2] == ["ray", "drain-node"]
+    assert words[-2:] == ["--deadline-remaining-seconds", "115"]
     assert "will be gone in 116 s" in capsys.readouterr().out
+
+
+def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray_says):
+    told = ray_says(1, 1, 0)
+    notices.drain(60.0)
+    assert [(at_s, words[-1]) for at_s, words in told] == [(0.0, "60"), (5.0, "55"), (10.0, "50")]
+
+
+def test_a_ray_that_never_answers_is_told_to_the_end(ray_says):
+    told = ray_says(*[1] * 100)
+    with pytest.raises(ClusterError, match=r"must take the notice .*; `ray drain-node` left with 1 until the end"):
+        notices.drain(12.0)
+    assert [at_s for at_s, _ in told] == [0.0, 5.0, 10.0]

@@ -13,8 +13,9 @@ from pyarrow import fs
 from cluster import host, preflight
 from cluster.checks import Fault, Need
 from cluster.lookout import Node
+from cluster.stores import open_place
 from htt.config import override
-from htt.errors import ClusterError
+from htt.errors import ClusterError, ConfigError
 from htt.testing import stores, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,11 +84,17 @@ def test_gpus_and_names_are_looked_at_where_they_are_used(there, workers, gpus, 
     assert (need.gpus, need.gloo) == wanted
 
 
-@pytest.mark.parametrize("storage", ["runs/x", "file:///there/runs/x"])
-def test_a_folder_is_the_same_wherever_it_is_asked_for(storage, monkeypatch, tmp_path):
+def test_a_folder_is_the_same_wherever_it_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    need = preflight.need_of([tiny_config()], [ALONE], storage=storage)
-    assert need.storage == ("/there/runs/x" if "//" in storage else str(tmp_path / "runs/x"))
+    assert preflight.need_of([tiny_config()], [ALONE], storage="runs/x").storage == str(tmp_path / "runs/x")
+
+
+@pytest.mark.parametrize("name", ["data.root", "--storage"])
+def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
+    places = {"data.root": "s3://bucket/data", "--storage": "s3://bucket/runs", name: "s3://KEY:hush@bucket/x"}
+    with pytest.raises(ConfigError, match=f"must hold no password, .* the one of {name} does") as refused:
+        preflight.need_of([with_root(places["data.root"])], RACK, storage=places["--storage"])
+    assert "hush" not in str(refused.value)
 
 
 def test_a_mark_is_there_for_as_long_as_it_is_needed(tmp_path):
@@ -285,7 +292,7 @@ def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
             assert mark is not None
             assert host.use_storage(storage, mark)
         assert not host.use_storage(storage, mark)
-        system, path = host.open_place(store.uri(""))
+        system, path = open_place(store.uri(""))
         found = system.get_file_info(fs.FileSelector(path, recursive=True))
         assert [entry.path for entry in found if entry.type == fs.FileType.File] == []
         with preflight.marked(store.uri("runs", bucket="none")) as mark:

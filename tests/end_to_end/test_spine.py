@@ -120,7 +120,10 @@ MISTAKES = {
     "data not converted": (["tune/search.py", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
     "too many resources": (["tune/search.py", "--gpus-per-trial", "64"], "Missing: 6"),
     "no such run to read": (["tune/best.py", "never"], "never"),
-    "too many workers": (["cluster/launch.py", "--config", "{best}", "--workers", "99"], "Missing:"),
+    "too many workers": (
+        ["cluster/launch.py", "--config", "{best}", "--workers", "99", "--set", "train.scaling=linear"],
+        "Missing:",
+    ),
 }
 """One of each script, and those that are found when Ray is there; others are in the tests of the scripts."""
 MINUTES = ("no such data", "too many workers")

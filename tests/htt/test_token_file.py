@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 
@@ -20,7 +21,8 @@ def mode(path):
 
 
 def test_a_token_is_long_and_only_its_owners(home):
-    file = token_file.make()
+    assert token_file.make()
+    file = token_file.path()
     assert file == home / ".ray" / "auth_token"
     assert (mode(file), mode(file.parent)) == (0o600, 0o700)
     assert len(file.read_text()) == 64
@@ -29,17 +31,18 @@ def test_a_token_is_long_and_only_its_owners(home):
 
 
 def test_two_tokens_differ(home, monkeypatch):
-    first = token_file.make().read_text()
-    monkeypatch.setenv(token_file.PATH, str(home / "other"))
-    assert token_file.make().read_text() != first
+    texts = []
+    for name in ("one", "other"):
+        monkeypatch.setenv(token_file.PATH, str(home / name))
+        assert token_file.make()
+        texts.append((home / name).read_text())
+    assert texts[0] != texts[1]
 
 
 def test_a_token_is_never_replaced():
-    before = token_file.make().read_text()
-    with pytest.raises(
-        ClusterError, match=r"must not be replaced while clusters may use it; there is one in .*auth_token"
-    ):
-        token_file.make()
+    assert token_file.make()
+    before = token_file.path().read_text()
+    assert not token_file.make()
     token_file.ensure()
     assert token_file.path().read_text() == before
 
@@ -48,6 +51,25 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch):
     monkeypatch.setenv("HOME", "/dev/null")
     with pytest.raises(ClusterError, match=r"must be written to /dev/null/\.ray/auth_token; Not a directory"):
         token_file.make()
+
+
+def test_a_file_in_the_way_is_no_token(home):
+    (home / ".ray").touch()
+    with pytest.raises(ClusterError, match=r"must be written to .*/\.ray/auth_token; File exists"):
+        token_file.make()
+
+
+def test_a_token_of_another_user_is_one_sentence(home, monkeypatch):
+    token_file.make()
+    token_file.path().chmod(0o644)
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.chmod", refused)
+    with pytest.raises(ClusterError, match=r"others can read .*auth_token, and it is not yours .*: Operation not"):
+        token_file.close_to_others()
+    token_file.ensure()  # a Ray starts all the same
 
 
 def test_what_others_may_read_is_closed_to_them(home):

@@ -1,5 +1,6 @@
 """An object store: read in blocks, with patience, and refused in one sentence."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pyarrow import fs
 
 from htt.data import remote as remotes
-from htt.data.remote import Remote, is_remote
+from htt.data.remote import Remote, is_remote, refuse_password
 from htt.errors import ConfigError, DataError, HTTError, StorageError
 from htt.testing.stores import Store
 
@@ -108,10 +109,23 @@ def test_no_uri(uri: str, told: str) -> None:
         Remote(uri)
 
 
-def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match="A URI must hold no password") as refused:
-        Remote("s3://KEY:hush@bucket/h2o")
-    assert "hush" not in str(refused.value)
+@pytest.mark.parametrize("user", ["KEY:hush", "KEY:hu/sh", "hush", ":hush"])
+def test_a_password_in_a_uri_is_refused_and_not_repeated(user: str) -> None:
+    with pytest.raises(ConfigError, match=r"A URI must hold no password, .* the one of data\.root does") as refused:
+        Remote(f"s3://{user}@bucket/h2o")
+    assert not re.search("hu/?sh", str(refused.value))
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://bucket/a@b", "s3://bucket/a:1@b", "abfs://container@account/h2o", "/data/a:b@c", "s3://b/x?y=a:b@c"]
+)
+def test_not_every_at_sign_is_a_password(place: str) -> None:
+    refuse_password(place, "data.root")
+
+
+def test_a_container_with_a_key_holds_a_password() -> None:
+    with pytest.raises(ConfigError, match="the one of --storage does"):
+        refuse_password("abfs://container:hush@account/runs", "--storage")
 
 
 @pytest.mark.parametrize(

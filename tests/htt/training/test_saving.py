@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from htt.config import AugmentConfig, override
+from htt.data.loader import Assembler
+from htt.data.windows import training_windows
 from htt.testing import tiny_config
 from htt.training import checkpoint
 from htt.training.group import Group
@@ -33,7 +35,7 @@ def train(config, splits, folder, **how):
     return numbers, checkpoint.load(folder / "checkpoint")[0].state_dict()
 
 
-def stop_in_a_step(config, splits, folder, steps):
+def stop_in_a_step(config, splits, folder, steps, resume=None):
     """Train until so many steps are done, each of them saved."""
     kept = []
 
@@ -43,7 +45,7 @@ def stop_in_a_step(config, splits, folder, steps):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train(config, splits, folder, saving=Saving(keep, never, every_s=0.0))
+        train(config, splits, folder, resume=resume, saving=Saving(keep, never, every_s=0.0))
     return checkpoint.read(kept[-1]).progress
 
 
@@ -100,6 +102,32 @@ def test_a_cursor_counts_windows_so_another_number_of_workers_repeats_none(two_w
     saving = Saving(keep, never, every_s=0.0)
     train(config, tiny_splits, tmp_path / "on", resume=tmp_path / "kept", saving=saving)
     assert cursors[:2] == [6, 8]
+
+
+@pytest.mark.parametrize("batches", [(6, 4, 6), (4, 6, 2), (2, 3, 2)])
+def test_whatever_the_batches_were_a_window_of_an_epoch_is_trained_once(tiny_splits, tmp_path, monkeypatch, batches):
+    """Three workers, then two, then three, by the linear rule with a batch of 2: their steps divide no cursor."""
+    trained, assemble = [], Assembler.__call__
+
+    def recorded(self, chosen):
+        if self.clips is tiny_splits.train:
+            trained.extend(chosen.tolist())
+        return assemble(self, chosen)
+
+    monkeypatch.setattr(Assembler, "__call__", recorded)
+    config, cursors = tiny_config(**{"train.epochs": 1, **ALIKE}), []
+    for stage, batch in enumerate(batches):
+        changed = override(config, {"train.batch_size": batch})
+        resume = tmp_path / f"{stage - 1}" / "checkpoint" if stage else None
+        place = tmp_path / f"{stage}"
+        if stage < len(batches) - 1:
+            cursors.append(stop_in_a_step(changed, tiny_splits, place, 1, resume=resume).cursor)
+        else:
+            train(changed, tiny_splits, place, resume=resume)
+    windows = len(training_windows(tiny_splits.train.frame_counts, config))
+    assert cursors == [batches[0], batches[0] + batches[1]]
+    assert len(trained) == len(set(trained))
+    assert windows - batches[-1] < len(trained) <= windows, "what does not fill a last step waits"
 
 
 def test_it_is_time_by_the_clock_or_by_a_notice_that_is_asked_for_now_and_then(monkeypatch):

@@ -1,9 +1,17 @@
 """Finding the project's own error behind Ray's, and giving up where repeating cannot help."""
 
+import queue
+from types import SimpleNamespace
+
 import pytest
+import ray.exceptions
 import ray.train
 
-from htt.errors import DataError, NonFiniteLossError
+from htt.config import override
+from htt.errors import DataError, NonFiniteLossError, RunError, StorageError
+from htt.model.htt import HTT
+from htt.testing import tiny_config, tiny_info
+from htt.training import checkpoint, optim, worker
 from htt.training.worker import GiveUp, our_error
 
 
@@ -24,3 +32,85 @@ def test_it_gives_up_for_ours_alone():
     GiveUp().after_exception(None, {0: ConnectionError("a worker was lost")})
     with pytest.raises(NonFiniteLossError):
         GiveUp().after_exception(None, {1: NonFiniteLossError(1, 2, ["action"])})
+
+
+def test_it_goes_on_from_checkpoints_of_the_same_training_alone(tmp_path):
+    config = tiny_config()
+    model = HTT(config.model, tiny_info())
+    moves = optim.optimizer(config.optim, model.parameters())
+    checkpoint.save(tmp_path / "c", model, moves, checkpoint.Progress(1, 4), config, tiny_info(), {})
+    elsewhere = override(config, {"runtime.loader_workers": 2})
+    assert worker._progress(tmp_path / "c", elsewhere) == checkpoint.Progress(1, 4)
+    other = override(config, {"optim.lr": 0.5})
+    told = f"are of configuration {config.fingerprint()}, and this is {other.fingerprint()}"
+    with pytest.raises(RunError, match=rf"goes on from its own checkpoints; .* {told}\. Choose another --name"):
+        worker._progress(tmp_path / "c", other)
+
+
+class Queue(queue.Queue):
+    """Ray's, in this process; one that is given an error raises it, as one that is gone."""
+
+    def __init__(self, actor_options):
+        super().__init__()
+
+    def get(self):
+        told = super().get()
+        if isinstance(told, ray.exceptions.RayError):
+            raise told
+        return told
+
+    def shutdown(self, force):
+        pass
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    monkeypatch.setattr("ray.util.queue.Queue", Queue)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "ab" * 28))
+    return worker.listening
+
+
+def test_who_listens_hears_all_in_order(listening):
+    heard = []
+    with listening(heard.append) as told:
+        for number in range(5):
+            told.put(number)
+    assert heard == [0, 1, 2, 3, 4]
+
+
+def test_an_error_of_who_listens_stops_nothing_and_is_raised_at_the_end(listening):
+    heard, went_on = [], []
+
+    def take(number):
+        heard.append(number)
+        if number in (1, 3):
+            raise StorageError(f"no space for {number}")
+
+    def listened():
+        with listening(take) as told:
+            for number in range(5):
+                told.put(number)
+            went_on.append(True)
+
+    with pytest.raises(StorageError, match="no space for 1"):
+        listened()
+    assert went_on
+    assert heard == [0, 1, 2, 3, 4]
+
+
+def test_what_ends_the_block_counts_more_than_an_error_of_who_listens(listening):
+    def take(number):
+        raise StorageError("no space")
+
+    def listened():
+        with listening(take) as told:
+            told.put(1)
+            raise DataError("no data")
+
+    with pytest.raises(DataError, match="no data"):
+        listened()
+
+
+def test_a_queue_that_is_gone_is_no_error_of_its_own(listening):
+    with listening(pytest.fail) as told:
+        told.put(ray.exceptions.RayActorError())

@@ -1,0 +1,117 @@
+"""What a final training leaves on this machine, whatever happens to its disk and to the storage meanwhile."""
+
+import contextlib
+import errno
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pyarrow import fs
+
+from cluster import final
+from htt.errors import StorageError
+from htt.testing import tiny_config
+
+EPOCHS = [{"epoch": 1.0, "loss": 3.0}, {"epoch": 2.0, "loss": 2.0}, {"epoch": 3.0, "loss": 1.0}]
+FINAL = {**EPOCHS[-1], "test_loss": 1.5}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A final training in which Ray Train is a list of what it tells; and the trainers that were asked for."""
+    asked = []
+    stored = tmp_path / "stored" / "checkpoint_3"
+    stored.mkdir(parents=True)
+    (stored / "checkpoint.json").write_text("{}")
+
+    @contextlib.contextmanager
+    def listening(take):
+        yield SimpleNamespace(put=take)
+
+    def trainer(config, *, queue, **how):
+        asked.append(how)
+
+        def fit():
+            queue.put((0, 0, 1))
+            for metrics in EPOCHS:
+                queue.put(metrics)
+            where = SimpleNamespace(path=str(stored), filesystem=fs.LocalFileSystem())
+            return SimpleNamespace(checkpoint=where, return_value={"epochs": EPOCHS, "final": FINAL}, metrics={})
+
+        return SimpleNamespace(fit=fit)
+
+    monkeypatch.setattr(final, "listening", listening)
+    monkeypatch.setattr(final, "trainer", trainer)
+    folder, shown = tmp_path / "run", []
+    folder.mkdir()
+
+    def run(**how):
+        return final.run(tiny_config(), folder, final.Workers(), shown.append, **how)
+
+    return SimpleNamespace(run=run, folder=folder, asked=asked, shown=shown, stored=stored)
+
+
+def noted(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
+    outcome = trained.run()
+    assert (outcome.metrics, outcome.checkpoint) == (FINAL, trained.folder / "checkpoint")
+    assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
+    assert [path.name for path in outcome.checkpoint.iterdir()] == ["checkpoint.json"]
+    assert trained.run() == outcome
+    assert len(trained.asked) == 1, "what has come to its end is not trained again"
+
+
+def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys):
+    write, left = Path.write_text, [2]
+
+    def full(self, *args, **options):
+        if left[0] and self.name == "metrics.tmp":
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    trained.run()
+    assert trained.shown == EPOCHS
+    assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
+    said = capsys.readouterr().err
+    assert said.count("An epoch is not written down yet: Writing below") == 1
+    assert said.count("the disk is full") == 1
+
+
+def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
+    def full(self, *args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        trained.run()
+    assert trained.shown == EPOCHS
+
+
+def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(trained, monkeypatch):
+    copy = fs.copy_files
+
+    def broken(source, to, **systems):
+        (Path(to) / "model.safetensors").write_text("half")
+        raise OSError("When reading information for key 'runs/x': AWS Error NETWORK_CONNECTION: curlCode: 7")
+
+    monkeypatch.setattr("pyarrow.fs.copy_files", broken)
+    with pytest.raises(StorageError, match=r"must come from .*checkpoint_3 to .* curlCode: 7\. .* --resume fet"):
+        trained.run()
+    assert noted(trained.folder)["final"] == FINAL, "the numbers are kept"
+    assert final.finished(trained.folder) is None
+    monkeypatch.setattr("pyarrow.fs.copy_files", copy)
+    outcome = trained.run()
+    assert [path.name for path in outcome.checkpoint.iterdir()] == ["checkpoint.json"]
+    assert final.finished(trained.folder) == outcome
+
+
+@pytest.mark.parametrize(("storage", "where"), [(None, "run"), ("stored", "stored/run"), ("s3://bucket/runs", None)])
+def test_tensorboard_files_go_where_they_last(trained, tmp_path, storage, where):
+    trained.run(storage=str(tmp_path / storage) if storage == "stored" else storage)
+    assert trained.asked[0]["folder"] == (where and str(tmp_path / where))

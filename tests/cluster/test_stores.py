@@ -1,0 +1,81 @@
+"""Where results are kept: what a user may type, and how it is opened."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster import stores
+from htt.errors import ConfigError, StorageError
+from htt.testing.stores import CREDENTIALS, Store
+
+
+@pytest.mark.parametrize(
+    ("typed", "settled"),
+    [
+        ("results", "{here}/results"),
+        ("../other/", "{above}/other"),
+        ("~/results", "{home}/results"),
+        ("file:///there/results", "/there/results"),
+        ("/there/results", "/there/results"),
+        ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs?region=eu-west-1"),
+    ],
+)
+def test_a_storage_is_the_same_place_however_it_is_typed(tmp_path, monkeypatch, typed, settled):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    places = {"here": tmp_path, "above": tmp_path.parent, "home": Path("/home/somebody")}
+    assert stores.settled(typed) == settled.format(**places)
+
+
+def test_a_password_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match=r"A URI must hold no password, .* the one of --storage does") as refused:
+        stores.settled("s3://KEY:hush@bucket/runs")
+    assert "hush" not in str(refused.value)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request, tmp_path, monkeypatch):
+    if request.param == "folder":
+        yield str(tmp_path / "runs")
+        return
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    store = Store(tmp_path).start()
+    yield store.uri("runs")
+    store.kill()
+
+
+def test_a_small_file_is_kept_in_a_folder_and_in_a_bucket(place):
+    file = stores.below(place, "first", "config.yaml")
+    assert stores.read_text(file) is None
+    assert stores.is_empty(stores.below(place, "first"))
+    stores.write_text(file, "a: 1\n")
+    stores.write_text(file, "ä: 2\n")
+    assert stores.read_text(file) == "ä: 2\n"
+    assert not stores.is_empty(stores.below(place, "first"))
+    assert stores.is_empty(stores.below(place, "fir"))
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypatch, capsys):
+    answers = iter([OSError("curlCode: 7"), OSError("curlCode: 7"), "there"])
+
+    def work(system, path):
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("time.sleep", lambda pause: None)
+    assert stores.ask("/runs", work) == "there"
+    assert capsys.readouterr().err.count("Storage /runs does not answer; trying again for 100 s.") == 1
+
+
+def test_a_store_that_stays_away_is_one_sentence(monkeypatch):
+    def work(system, path):
+        raise OSError("curlCode: 7")
+
+    monkeypatch.setattr(stores, "PATIENCE_S", 0.0)
+    with pytest.raises(
+        StorageError, match=r"must be a folder or URI that can be written; /runs refuses: curlCode: 7\."
+    ):
+        stores.ask("/runs", work)
