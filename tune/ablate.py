@@ -52,7 +52,7 @@ class Options(console.Options):
     set: console.Assignments = field(default_factory=list)
     """Change a field for all variants, as in --set data.root=/data/h2o; repeat for more."""
     seeds: str | None = None
-    """How many (6), or which (0,1,2); none: the study's own. With --resume: seeds to have in the end."""
+    """How many (6), or which (0,1,2); none: the study's own. With --resume: how many in the end, or which as well."""
     dry_run: bool = False
     """Only say what would be trained."""
     time_steps: int | None = None
@@ -122,7 +122,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
     question.check_kind(asked, "study")
     study = Study.from_plain(asked.study)
     if options.seeds is not None:
-        study = plan.with_seeds(study, plan.parse_seeds(options.seeds))
+        study = plan.with_seeds(study, options.seeds)
     ablation = Ablation(
         study_name=asked.study_name,
         study=study,

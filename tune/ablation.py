@@ -148,7 +148,8 @@ def _take_over(plan: Plan, storage: Storage, metric: str) -> None:
         found = plan.shared.get(pair.key)
         if found is not None:
             found.copy(storage)
-            rows[pair.key] = found.row(pair.number, pair.variant, pair.seed, dict(pair.values), metric)
+            row = found.row(pair.number, pair.variant, pair.seed, dict(pair.values), metric)
+            rows[pair.key] = row.in_place_of(rows.get(pair.key))
     folder.write_trials(sorted(rows.values(), key=lambda trial: trial.number))
     storage.push()
 

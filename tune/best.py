@@ -79,6 +79,8 @@ def main(options: Options) -> None:
     check_options(options)
     folder = locate(options.run, options.storage)
     asked, trials = folder.asked(), folder.trials()
+    check_is_search(asked, folder)
+    check_out(options.out)
     chosen = choose(options, folder)
     again = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
     if chosen.pick:
@@ -156,6 +158,28 @@ def check_options(options: Options) -> None:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"{named} say how to train again; add --retrain-seeds 5, or leave them out.")
     question.check_run(question.Run(name=options.name, max_concurrent=options.max_concurrent))
+
+
+def check_is_search(asked: Asked, folder: RunFolder) -> None:
+    """Raise a ``RunError`` for a study: its best trial would be its luckiest seed."""
+    if asked.kind != "search":
+        raise RunError(
+            f"The best configuration is that of a search; {asked.name} is a {asked.kind}, whose variants are compared "
+            f"over all their seeds. Read its report, {report.shown(folder.report)}, and train the variant you choose: "
+            "python cluster/launch.py --config FILE --set PATH=VALUE"
+        )
+
+
+def check_out(out: Path | None) -> None:
+    """Raise a ``ConfigError`` for a place where no file can be."""
+    if out is None:
+        return
+    above = next(path for path in out.absolute().parents if path.exists())
+    if out.is_dir() or not above.is_dir():
+        what = out if out.is_dir() else above
+        raise ConfigError(
+            f"--out takes a file in a folder, such as best.yaml; {what} is a {'folder' if out.is_dir() else 'file'}."
+        )
 
 
 def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[Retrained, Storage]:

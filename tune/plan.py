@@ -15,6 +15,7 @@ from htt.data.prepare import data_key, facts
 from htt.errors import CheckpointError, ConfigError
 from tune.question import Run, check_run
 from tune.results import RunFolder, Trial
+from tune.retrained import fresh_seeds
 from tune.shelf import Found, Shelf
 from tune.study import SEED, Study
 
@@ -218,6 +219,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     raise ConfigError(f"--seeds takes a count, such as 6, or a list, such as 0,1,2; got '{text}'.")
 
 
-def with_seeds(study: Study, seeds: Sequence[int]) -> Study:
-    """The study with further seeds after its own; those it has stay, trained or not."""
-    return replace(study, seeds=(*study.seeds, *(seed for seed in seeds if seed not in study.seeds)))
+def with_seeds(study: Study, text: str) -> Study:
+    """The study with further seeds after its own: as many as "8" in all, or those of "0,1,7". Its own stay.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    named = parse_seeds(text)
+    more = named if "," in text else fresh_seeds(len(named), (), study.seeds)
+    return replace(study, seeds=tuple(dict.fromkeys((*study.seeds, *more))))

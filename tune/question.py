@@ -173,8 +173,9 @@ def check_kind(asked: Asked, kind: str) -> None:
 
 
 def resumed(asked: Asked, search: Search) -> Search:
-    """The search that goes on with a run: its own question, with a new budget and machines."""
+    """The search that goes on with a run: its own question, and its own limits unless others are given now."""
     check_kind(asked, "search")
+    limited = search.trials is not None or search.time_budget_s is not None
     return replace(
         search,
         resume=True,
@@ -191,7 +192,8 @@ def resumed(asked: Asked, search: Search) -> Search:
         workers_per_trial=asked.workers_per_trial,
         cpus_per_worker=asked.cpus_per_worker,
         gpus_per_trial=asked.gpus_per_trial,
-        trials=search.trials or asked.trials or None,
+        trials=search.trials if limited else asked.trials or None,
+        time_budget_s=search.time_budget_s if limited else asked.time_budget_s,
     )
 
 

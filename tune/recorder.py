@@ -191,11 +191,14 @@ class Recorder(ray.tune.Callback):
         """Once: square what a restored run remembers with the study, and with what is written.
 
         Tune saves its state every few seconds: of a killed driver's last trials it may know nothing, though they ended.
-        They are counted, or others would be tried in their place.
+        They are counted, or others would be tried in their place. And it remembers trainings that failed and were tried
+        again: of them nothing is wanted any more.
         """
         if self._squared:
             return
         self._squared = True
+        old = {name for trial in self.done.values() for name in trial.instead_of}
+        trials = [trial for trial in trials if trial.trial_id not in old]
         known = {trial.trial_id: trial.config for trial in trials}
         written = {trial.id: trial for trial in self.done.values() if trial.state != "stopped"}
         results = {
@@ -218,6 +221,10 @@ class Recorder(ray.tune.Callback):
         if written is not None and written.state != "stopped":  # Tune had not saved that it ended
             return
         ended = self._trial(trial, error, state)
+        before = {one.pair: one for one in self.done.values()}.get(ended.pair) if ended.pair else None
+        if before is not None and before.state == "complete":  # taken over while this one was under way
+            return
+        ended = ended.in_place_of(before)
         self._put(ended)
         if self.known:
             self.known.learn(ended)
@@ -231,8 +238,7 @@ class Recorder(ray.tune.Callback):
 
     def _put(self, ended: Trial) -> None:
         """Count a trial; of a study's training that failed before and was tried again, only the new one."""
-        if ended.pair is not None:
-            self.done = {name: trial for name, trial in self.done.items() if trial.pair != ended.pair}
+        self.done = {name: trial for name, trial in self.done.items() if name not in ended.instead_of}
         self.done[ended.id] = ended
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:

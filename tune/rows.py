@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -32,6 +32,7 @@ _FIXED: dict[str, Any] = {
     "curves": pl.String,
     "taken_from": pl.String,
     "breaks": pl.String,
+    "instead_of": pl.List(pl.String),
 }
 
 
@@ -72,11 +73,20 @@ class Trial:
     """The run that trained it, where this one found it done: "run/trial (commit)"."""
     breaks: str | None = None
     """The constraints it breaks, in words; none: it keeps all. One that breaks some is never the best."""
+    instead_of: Sequence[str] = ()
+    """The trials whose place it took: they were of the same variant and seed, failed, and were tried again."""
 
     @property
     def pair(self) -> tuple[str, int] | None:
         """(variant, seed) of a study's training."""
         return None if self.variant is None or self.seed is None else (self.variant, self.seed)
+
+    def in_place_of(self, before: Trial | None) -> Trial:
+        """The same, as it takes the place of another row; or of its own, where it was cut short and went on."""
+        if before is None:
+            return self
+        names = dict.fromkeys((*before.instead_of, before.id))
+        return replace(self, instead_of=tuple(name for name in names if name != self.id))
 
 
 def frame(trials: Sequence[Trial]) -> pl.DataFrame:
@@ -95,7 +105,7 @@ def frame(trials: Sequence[Trial]) -> pl.DataFrame:
 def _fixed(trial: Trial, name: str) -> Any:
     if name in ("values", "curves"):
         return json.dumps(dict(getattr(trial, name)))
-    return list(trial.curve) if name == "curve" else getattr(trial, name)
+    return list(getattr(trial, name)) if name in ("curve", "instead_of") else getattr(trial, name)
 
 
 def _numbers(name: str, values: list[float | None]) -> pl.Series:
@@ -121,7 +131,8 @@ def _trial(row: dict[str, Any]) -> Trial:
     names = [name.removeprefix("best_") for name in row if name.startswith("best_")]
     fixed: dict[str, Any] = {name: row.get(name) for name in _FIXED}
     fixed["values"] = json.loads(fixed["values"])
-    fixed["curve"] = tuple(fixed["curve"] or ())
+    for name in ("curve", "instead_of"):
+        fixed[name] = tuple(fixed[name] or ())
     fixed["curves"] = {name: tuple(curve) for name, curve in json.loads(fixed["curves"] or "{}").items()}
     metrics = {name: row[name] for name in names if row[name] is not None}
     best = {name: row[f"best_{name}"] for name in names if row[f"best_{name}"] is not None}

@@ -8,8 +8,8 @@
     python tune/search.py --warm-start search-quick-20260101-120000 --point 'optim.lr=1e-3 model.pose.window=8'
     python tune/search.py --resume search-quick-20260101-120000 --time-budget 30m
 
-With neither ``--trials`` nor ``--time-budget`` a search takes seven minutes from when the data are ready. With one of
-them the other sets no limit.
+With neither ``--trials`` nor ``--time-budget`` a search takes seven minutes from when the data are ready; one that is
+resumed has the limits it began with, its time once more. With one of them the other sets no limit.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from htt.config import parse_set
 from htt.errors import ConfigError, RunError
 from tune import constraints, front, question, report, runner, table
 from tune.machines import MachineOptions, Machines
+from tune.results import RunFolder
 from tune.road import Outcome
 from tune.storage import locate
 
@@ -49,9 +50,10 @@ class Options(console.Options):
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
     trials: int | None = None
-    """Trials in all; none: as many as the time allows."""
+    """Trials in all, those before --resume included; none: as many as the time allows."""
     time_budget: str | None = None
-    """Time from when the data are ready: 90s, 8m, 1h30m; none: 7m, or no limit where --trials is given."""
+    """Time from when the data are ready: 90s, 8m, 1h30m; none: 7m, or no limit where --trials is given. With --resume
+    and neither of the two: both as the run began."""
     seed: int = 0
     """Determines what is tried."""
     metric: str | None = None
@@ -76,7 +78,7 @@ class Options(console.Options):
     name: str | None = None
     """Name of the run; none: search-<space>-<date>-<time>."""
     resume: str | None = None
-    """Go on with a run, by its name or folder: same question, more time or trials."""
+    """Go on with a run, by its name or folder: same question, its own limits or others."""
     machines: MachineOptions = field(default_factory=Machines)
 
 
@@ -86,7 +88,7 @@ def main(options: Options) -> None:
     space = registry.load(tune.spaces, search.space).SPACE
     outcome = runner.run(search, space)
     if outcome.stopped == "interrupted":
-        console.err.print(f"Stopped. Go on with: python tune/search.py --resume {report.shown(outcome.folder.path)}")
+        console.err.print(f"Stopped. Go on with: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
     if outcome.stopped == "interrupted":
         sys.exit(130)
@@ -128,9 +130,16 @@ def resume(options: Options) -> question.Search:
     return question.located(question.resumed(asked, new(options)), folder, asked)
 
 
+def again(options: Options, folder: RunFolder) -> str:
+    """The command that goes on within the same limits; those that a run began with are written in it."""
+    limits = {"--trials": options.trials, "--time-budget": options.time_budget} if options.resume else {}
+    given = [str(word) for limit in limits.items() if limit[1] is not None for word in limit]
+    return shlex.join(["python", "tune/search.py", "--resume", report.shown(folder.path), *given])
+
+
 def budget(options: Options) -> float | None:
-    """Seconds, or no limit."""
-    if options.time_budget is None and options.trials is not None:
+    """Seconds; none: no limit, or of a run that is resumed its own."""
+    if options.time_budget is None and (options.resume or options.trials is not None):
         return None
     return question.parse_budget(options.time_budget or DEFAULT_BUDGET)
 

@@ -50,6 +50,7 @@ class Found:
             curve=self.trial.curves.get(metric, self.trial.curve if self.asked.metric == metric else ()),
             finished_s=0.0,
             taken_from=self.origin,
+            instead_of=(),
         )
 
     def copy(self, storage: Storage) -> None:

@@ -108,6 +108,43 @@ def test_what_failed_is_tried_again_and_written_once(local_ray, ablate, tmp_path
     assert [path.stem for path in again.folder.clips.iterdir()] == [first.trials[0].id]
 
 
+@pytest.fixture
+def ailing(tmp_path):
+    """While this file is there, a momentum of 0.4 diverges."""
+    mark = tmp_path / "events" / "ailing"
+    mark.parent.mkdir()
+    mark.touch()
+    return mark
+
+
+AILING = {"good": {}, "ailing": {"optim.momentum": 0.4}}
+
+
+def test_what_failed_twice_is_tried_a_third_time_and_what_came_of_it_stays(local_ray, ablate, ailing):
+    """Tune goes on to know the trainings that failed: none is under way, or newer than what took its place."""
+    tries = [ablate(AILING, seeds=(0,), resume=number > 0).trials for number in range(2)]
+    assert [[trial.state for trial in each] for each in tries] == [["complete", "failed"]] * 2
+    ailing.unlink()
+    third = ablate(AILING, seeds=(0,), resume=True).trials
+    assert [trial.state for trial in third] == ["complete", "complete"]
+    assert third[1].instead_of == tuple(each[1].id for each in tries)
+    fourth = ablate(AILING, seeds=(0, 1), resume=True).trials
+    assert fourth[:2] == third
+    assert [(trial.pair, trial.state) for trial in fourth[2:]] == [
+        (("good", 1), "complete"),
+        (("ailing", 1), "complete"),
+    ]
+
+
+def test_what_was_taken_over_for_a_training_that_failed_stays(local_ray, ablate, ailing):
+    failed = ablate(AILING, seeds=(0,), name="one").trials[1]
+    ailing.unlink()
+    other = ablate(AILING, seeds=(0,), name="two").trials[1]
+    taken = ablate(AILING, seeds=(0,), name="one", resume=True).trials[1]
+    assert (taken.id, taken.state, taken.instead_of) == (other.id, "complete", (failed.id,))
+    assert ablate(AILING, seeds=(0, 1), name="one", resume=True).trials[1] == taken
+
+
 def test_a_study_in_which_all_fails_says_why(local_ray, ablate):
     with pytest.raises(TrainingError, match=r"(?s)At least one training must come to its end.*NonFiniteLossError"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, values={"optim.momentum": 0.1})

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from report_folders import search_folder
+from report_folders import search_folder, study_folder, windows
 
 from htt import console
 from tune import best, front
@@ -18,6 +18,7 @@ def run(tmp_path, monkeypatch):
     search_folder(tmp_path / "runs" / "run", 6)
     search_folder(tmp_path / "runs" / "front", 12, objectives=OBJECTIVES, pick=PICK)
     search_folder(tmp_path / "runs" / "none", 0)
+    study_folder(tmp_path / "runs" / "study", windows(2), seeds=(0, 1), clips=False)
     failed = [trial for trial in search_folder(tmp_path / "runs" / "failed", 20).trials() if trial.state == "failed"]
     best.RunFolder(tmp_path / "runs" / "failed").write_trials(failed)
 
@@ -49,6 +50,16 @@ def run(tmp_path, monkeypatch):
         (["front", "--pick", "knee", "--metric", "loss"], "several objectives; leave out --metric."),
         (["front", "--pick", "hand_error_mm<=1"], "must keep hand_error_mm<=1; none of the 12 in runs/front does."),
         (["run", "--top", "0"], "--top must be 1 or more; got 0."),
+        (
+            ["study"],
+            "The best configuration is that of a search; study is a study, whose variants are compared over all their "
+            "seeds. Read its report, runs/study/report.md, and train the variant you choose: "
+            "python cluster/launch.py --config FILE --set PATH=VALUE",
+        ),
+        (["run", "--out", "runs"], "--out takes a file in a folder, such as best.yaml; runs is a folder."),
+        (["run", "--out", "runs/run/asked.yaml/x.yaml"], "runs/run/asked.yaml is a file."),
+        (["run", "--out", "runs/run/asked.yaml/x/y.yaml"], "runs/run/asked.yaml is a file."),
+        (["study", "--retrain-seeds", "5"], "study is a study, whose variants are compared over all their seeds."),
     ],
 )
 def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
@@ -59,6 +70,7 @@ def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
     assert message in said
     assert said.count("error:") == 1
     assert not (tmp_path / "runs" / "run" / "retrain").exists()
+    assert not list(tmp_path.glob("runs/*/best*.yaml"))
 
 
 def test_without_retraining_the_table_says_how_to(run, tmp_path, capsys):

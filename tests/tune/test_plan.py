@@ -30,7 +30,7 @@ def test_all_variants_of_a_seed_come_before_the_next_seed():
         (1, "a", 0), (2, "b", 0), (3, "a", 1), (4, "b", 1),
     ]  # fmt: skip
     assert plan.pairs(STUDY)[3].values == {"model.pose.window": 1, "train.seed": 1}
-    longer = plan.pairs(with_seeds(STUDY, (0, 7)))
+    longer = plan.pairs(with_seeds(STUDY, "0,7"))
     assert longer[:4] == plan.pairs(STUDY)
     assert [pair.key for pair in longer[4:]] == [("a", 7), ("b", 7)]
 
@@ -38,6 +38,20 @@ def test_all_variants_of_a_seed_come_before_the_next_seed():
 @pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("0,1,7", (0, 1, 7)), ("5, 2", (5, 2))])
 def test_seeds_are_a_count_or_a_list(text, seeds):
     assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("own", "text", "seeds"),
+    [
+        ((0, 1), "4", (0, 1, 2, 3)),
+        (range(10, 16), "8", (*range(10, 16), 0, 1)),
+        ((1, 4), "5", (1, 4, 0, 2, 3)),
+        ((0, 1, 2), "2", (0, 1, 2)),
+        ((0, 1), "1,7,5", (0, 1, 7, 5)),
+    ],
+)
+def test_a_resumed_study_has_as_many_seeds_in_the_end_or_those_that_are_listed_too(own, text, seeds):
+    assert with_seeds(dataclasses.replace(STUDY, seeds=own), text).seeds == seeds
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "1,", "1;2", "1.5"])

@@ -1,10 +1,11 @@
-"""The command line of a search: what it refuses, before Ray is there."""
+"""The command line of a search, before Ray is there: what it refuses, and what a run is resumed with."""
 
 import pytest
 from conftest import HERE
+from report_folders import search_folder
 
 import tune.spaces
-from tune import search
+from tune import question, search
 
 MISTAKES = {
     "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean 'optim.lr'?"),
@@ -41,3 +42,46 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, monkeypatch, tmp_
     words, message = MISTAKES[mistake]
     assert message in refused(search, *words, cwd=tmp_path)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "limits"),
+    [
+        ({"trials": 64}, {}, (64, None)),
+        ({"trials": 0, "time_budget_s": 420.0}, {}, (None, 420.0)),
+        ({"trials": 64, "time_budget_s": 420.0}, {}, (64, 420.0)),
+        ({"trials": 64}, {"time_budget": "30m"}, (None, 1800.0)),
+        ({"trials": 0, "time_budget_s": 420.0}, {"trials": 80}, (80, None)),
+        ({"trials": 64, "time_budget_s": 420.0}, {"trials": 80}, (80, None)),
+        ({"trials": 64}, {"trials": 80, "time_budget": "30m"}, (80, 1800.0)),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_limits_or_with_those_that_are_given_now(tmp_path, asked, given, limits):
+    search_folder(tmp_path / "run", 5, **asked)
+    found = search.resume(search.Options(resume=str(tmp_path / "run"), **given))
+    assert (found.trials, found.time_budget_s) == limits
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [({}, (None, 420.0)), ({"trials": 3}, (3, None)), ({"time_budget": "1h"}, (None, 3600.0)),
+     ({"trials": 3, "time_budget": "1h"}, (3, 3600.0))],
+)  # fmt: skip
+def test_a_new_search_takes_seven_minutes_unless_it_is_limited(options, limits):
+    found = search.new(search.Options(**options))
+    assert (found.trials, found.time_budget_s) == limits
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ({"trials": 64}, "python tune/search.py --resume run"),
+        ({"resume": "run"}, "python tune/search.py --resume run"),
+        ({"resume": "run", "trials": 80}, "python tune/search.py --resume run --trials 80"),
+        ({"resume": "run", "time_budget": "1h"}, "python tune/search.py --resume run --time-budget 1h"),
+    ],
+)
+def test_what_goes_on_after_ctrl_c_has_the_same_limits(tmp_path, monkeypatch, options, command):
+    """Those of a new run are written in it."""
+    monkeypatch.chdir(tmp_path)
+    assert search.again(search.Options(**options), question.RunFolder(tmp_path / "run")) == command
