@@ -18,10 +18,12 @@ from cluster.trainer import trainer
 from htt import console
 from htt.config import Config
 from htt.errors import ClusterError, StorageError, storage_errors
-from htt.training.worker import Start, listening, our_error, stopped
+from htt.training.telling import Start, Step
+from htt.training.worker import listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
 OnStart = Callable[[Start], None]
+OnStep = Callable[[Step], None]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def run(
     on_epoch: OnEpoch,
     *,
     on_start: OnStart | None = None,
+    on_step: OnStep | None = None,
     storage: str | None = None,
 ) -> Outcome:
     """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
@@ -96,6 +99,7 @@ def run(
         workers: how many, and what each is given.
         on_epoch: called in this process with each epoch's metrics.
         on_start: called in this process when workers begin, and whenever others go on after them.
+        on_step: called in this process every few seconds of a long epoch.
         storage: folder or URI that every worker's machine can write; none: ``folder``, which then must be shared.
 
     Raises:
@@ -104,7 +108,7 @@ def run(
     if known := finished(folder):
         return known
     log = EpochLog(folder / METRICS_FILE)
-    take = _Take(log, on_epoch, on_start)
+    take = _Take(log, on_epoch, on_start, on_step)
     shared = shared_folder(folder.resolve(), storage)
     with listening(take) as queue:
         job = trainer(
@@ -133,14 +137,18 @@ def run(
 class _Take:
     """Shows and writes down what the workers tell, in this process."""
 
-    def __init__(self, log: EpochLog, on_epoch: OnEpoch, on_start: OnStart | None) -> None:
-        self._log, self._on_epoch, self._on_start = log, on_epoch, on_start
+    def __init__(self, log: EpochLog, on_epoch: OnEpoch, on_start: OnStart | None, on_step: OnStep | None) -> None:
+        self._log, self._on_epoch, self._on_start, self._on_step = log, on_epoch, on_start, on_step
         self._refused = False
 
-    def __call__(self, told: tuple[int, int, int] | dict[str, float]) -> None:
-        if isinstance(told, tuple):
+    def __call__(self, told: Start | Step | dict[str, float]) -> None:
+        if isinstance(told, Start):
             if self._on_start:
-                self._on_start(Start(*told))
+                self._on_start(told)
+            return
+        if isinstance(told, Step):
+            if self._on_step:
+                self._on_step(told)
             return
         self._on_epoch(told)
         try:

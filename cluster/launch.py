@@ -34,7 +34,7 @@ from htt.data import stream
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins, preset
-from htt.training.worker import Start
+from htt.training.telling import Start
 
 WAIT_S = 60.0
 WAITING = (
@@ -98,10 +98,12 @@ def main(options: Options) -> None:
         claim_folder(folder, config, storage)
         prepare(config)
         console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")
-        on_epoch = _show_epoch(config.train.epochs)
+        shown = stack.enter_context(screen.Training(config.train.epochs))
         on_start = stack.enter_context(_patient(_show_starts(workers)))
         try:
-            outcome = final.run(config, folder, workers, on_epoch, on_start=on_start, storage=storage)
+            outcome = final.run(
+                config, folder, workers, shown.epoch, on_start=on_start, on_step=shown.step, storage=storage
+            )
         except KeyboardInterrupt:
             console.err.print(f"Stopped. Go on with: {_again(options, folder.name)}", markup=False)
             raise
@@ -180,10 +182,6 @@ def _patient(show: final.OnStart, after_s: float = WAIT_S) -> Iterator[final.OnS
         yield started
     finally:
         waiting.cancel()
-
-
-def _show_epoch(epochs: int) -> final.OnEpoch:
-    return lambda metrics: console.out.print(screen.epoch_line(metrics, epochs))
 
 
 def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> str:

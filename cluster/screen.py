@@ -6,8 +6,53 @@ from collections.abc import Mapping
 
 from htt import console
 from htt.training.metric_table import METRICS
+from htt.training.telling import Step
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
+
+
+class Training:
+    """Shows the epochs of a training: how far the one is that is trained, and its numbers when it has ended.
+
+    ``with screen.Training(45) as shown: ...``
+    """
+
+    def __init__(self, epochs: int) -> None:
+        """Show nothing yet.
+
+        Args:
+            epochs: of the whole training.
+        """
+        self._epochs = epochs
+        self._counting: console.Counting | None = None
+        self._at: Step | None = None
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def step(self, step: Step) -> None:
+        """An epoch is so far."""
+        if self._at is None or step.epoch != self._at.epoch or step.done < self._at.done:
+            self._close()
+            title = f"epoch {step.epoch}/{self._epochs}"
+            self._counting = console.Counting(title, step.of, "windows", done=step.done, passing=True)
+            self._counting.__enter__()
+        elif self._counting:
+            self._counting.advance(step.done - self._at.done)
+        self._at = step
+
+    def epoch(self, metrics: Mapping[str, float]) -> None:
+        """An epoch has ended."""
+        self._close()
+        console.out.print(epoch_line(metrics, self._epochs))
+
+    def _close(self) -> None:
+        if self._counting:
+            self._counting.__exit__()
+        self._counting = self._at = None
 
 
 def epoch_line(metrics: Mapping[str, float], epochs: int) -> str:

@@ -65,8 +65,11 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
         sys.exit(130)
 
 
-def progress(unit: str) -> Progress:
-    """A progress bar: title, bar, count with its unit, rate, time left. Quiet where the output is no terminal."""
+def progress(unit: str, *, passing: bool = False) -> Progress:
+    """A progress bar: title, bar, count with its unit, rate, time left. Elsewhere than on a terminal, its end alone.
+
+    One that is ``passing`` is gone when it ends, and shows nothing elsewhere than on a terminal.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -75,6 +78,8 @@ def progress(unit: str) -> Progress:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
         console=out,
+        transient=passing,
+        disable=passing and not out.is_terminal,
     )
 
 
@@ -84,7 +89,9 @@ class Counting:
     ``with console.Counting("Evaluating", 254, "windows") as counting: ... counting.advance(2)``
     """
 
-    def __init__(self, title: str, total: int, unit: str, *, done: int = 0, found: int = 0) -> None:
+    def __init__(
+        self, title: str, total: int, unit: str, *, done: int = 0, found: int = 0, passing: bool = False
+    ) -> None:
         """Show nothing yet.
 
         Args:
@@ -93,12 +100,13 @@ class Counting:
             unit: what is counted, such as "frames".
             done: how much was done earlier; it counts as done, not as speed.
             found: how much came out of that.
+            passing: whether nothing of it stays on a terminal.
         """
         self._title, self._total, self._unit = title, total, unit
         self._done = self._done_before = done
         self._found = self._found_before = found
         self._started = self._said = time.monotonic()
-        self._bar = progress(unit)
+        self._bar = progress(unit, passing=passing)
         self._task = self._bar.add_task(title, total=total, completed=done, note="")
 
     def __enter__(self) -> Counting:

@@ -40,6 +40,8 @@ class Saving:
     every_s: float | None = None
     """Save that often; none: only when noticed."""
     look_s: float = LOOK_S
+    tell: Callable[[int, int, int], None] | None = None
+    """Told after each step: the epoch, from 0, how many of its windows are done, and of how many."""
     _looked_s: float = field(default_factory=lambda: time.monotonic())
     _saved_s: float = field(default_factory=lambda: time.monotonic())
     _agreed_s: float = field(default_factory=lambda: time.monotonic())
@@ -97,14 +99,17 @@ class Saver:
             self.within.saved()
         return self._save(Progress(int(self.history[-1]["epoch"]), extra=self._extra()), self.history[-1], clips)
 
-    def step(self, epoch: int, cursor: int, terms: Mapping[str, Mean]) -> None:
+    def step(self, epoch: int, cursor: int, windows: int, terms: Mapping[str, Mean]) -> None:
         """Save after a step, if it is time to.
 
         Args:
             epoch: from 0.
             cursor: windows of it that are done.
+            windows: that it has.
             terms: the sums of this worker so far.
         """
+        if self.within and self.within.tell:
+            self.within.tell(epoch, cursor, windows)
         if self.within and self.within.due(self.group):
             sums = over_workers(terms, self.group)
             numbers = {name: [float(mean.total), float(mean.count)] for name, mean in sums.items()}

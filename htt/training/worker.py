@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from htt.training.jobs import EvaluationJob, metrics_of_test, open_splits
 from htt.training.loop import fit
 from htt.training.metrics import Evaluation
 from htt.training.saving import Saving
+from htt.training.telling import Start, Step, Telling
 
 LOST_IN_A_ROW = 3
 LOST_S = 120.0
@@ -34,22 +34,11 @@ LOST_S = 120.0
 machine that dies takes up to half a minute to be missed, and until then workers may be started on it again."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a final training says when its workers begin, and whenever others go on after them."""
-
-    epochs: int
-    """Done."""
-    cursor: int
-    """Windows of the next one that are done too."""
-    workers: int
-
-
 def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     """``train_loop_per_worker`` of Ray Train: trains ``job["config"]``, a configuration as plain data.
 
     Reports every epoch with its checkpoint, and goes on from the last one after a failure. With a ``job["queue"]`` it
-    is a final training: tells the queue of each ``Start``, as a tuple, saves itself within epochs too, and evaluates
+    is a final training: tells the queue of each ``Start`` and ``Step``, saves itself within epochs too, and evaluates
     the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
     the last ones, with the test split's under ``test_...`` if the data have one}.
 
@@ -66,13 +55,14 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
         progress = _progress(resume, config) if resume else checkpoints.Progress(0)
         epochs = list(progress.extra.get("epochs", []))
         if final and group.first:
-            queue.put(astuple(Start(len(epochs), progress.cursor, group.size)))
+            queue.put(Start(len(epochs), progress.cursor, group.size))
 
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
             epochs.append(metrics)
             _report(metrics, checkpoint)
 
-        saving = _saving(config) if final else None
+        tell = Telling(functools.partial(_tell, queue)) if group.first else None
+        saving = _saving(config, tell) if final else None
         model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume, saving=saving)
         tested = metrics_of_test(model, config, group) if final else {}
     return {"epochs": epochs, "final": {**epochs[-1], **tested}}
@@ -94,10 +84,16 @@ def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
     ray.train.report(metrics, checkpoint=kept)
 
 
-def _saving(config: Config) -> Saving:
+def _tell(queue: ray.util.queue.Queue, step: Step) -> None:
+    with contextlib.suppress(ray.exceptions.RayError):  # nobody listens any more: no reason not to train
+        queue.put(step)
+
+
+def _saving(config: Config, tell: Telling | None) -> Saving:
     """Within epochs: now and then, and at once when the cloud says that it takes a machine back."""
     minutes = config.runtime.save_minutes
-    return Saving(functools.partial(_report, {}), Notices(), every_s=minutes * 60 if minutes else None)
+    every_s = minutes * 60 if minutes else None
+    return Saving(functools.partial(_report, {}), Notices(), every_s=every_s, tell=tell)
 
 
 class Notices:

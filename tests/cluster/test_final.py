@@ -12,6 +12,7 @@ from pyarrow import fs
 from cluster import final
 from htt.errors import StorageError
 from htt.testing import tiny_config
+from htt.training.telling import Start
 
 EPOCHS = [{"epoch": 1.0, "loss": 3.0}, {"epoch": 2.0, "loss": 2.0}, {"epoch": 3.0, "loss": 1.0}]
 FINAL = {**EPOCHS[-1], "test_loss": 1.5}
@@ -33,7 +34,7 @@ def trained(tmp_path, monkeypatch):
         asked.append(how)
 
         def fit():
-            queue.put((0, 0, 1))
+            queue.put(Start(0, 0, 1))
             for metrics in EPOCHS:
                 queue.put(metrics)
             where = SimpleNamespace(path=str(stored), filesystem=fs.LocalFileSystem())

@@ -10,7 +10,7 @@ import tyro
 
 from cluster import final, launch
 from htt.config import Config, override
-from htt.training.worker import Start
+from htt.training.telling import Start
 
 MISTAKES = {
     "no such configuration": (["--config", "none.yaml"], "must be a readable YAML file"),

@@ -1,0 +1,48 @@
+import pytest
+
+from cluster import screen
+from htt import console
+from htt.training.telling import Step
+
+METRICS = {"epoch": 3.0, "hand_error_mm": 52.04, "action_accuracy": 0.5, "seconds": 90.0}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def show(clock, training, *steps, every_s=20.0):
+    for step in steps:
+        clock[0] += every_s
+        training.step(step)
+
+
+def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
+    with screen.Training(45) as training:
+        show(clock, training, Step(3, 100, 1000), Step(3, 300, 1000), Step(3, 500, 1000))
+        training.epoch(METRICS)
+        show(clock, training, Step(4, 100, 1000), Step(4, 200, 1000))
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 3/45: 300/1,000 windows, 10 windows/s, 1:10 left",
+        "epoch 3/45: 500/1,000 windows, 10 windows/s, 0:50 left",
+        "epoch 3/45  hand error 52.0 mm  action accuracy 50.0 %  90.0 s an epoch, 1:03:00 left",
+        "epoch 4/45: 200/1,000 windows, 5 windows/s, 2:40 left",
+    ]
+
+
+def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, clock):
+    with screen.Training(45) as training:
+        show(clock, training, Step(3, 100, 1000), Step(3, 500, 1000), Step(3, 300, 1000), Step(3, 400, 1000))
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 3/45: 500/1,000 windows, 20 windows/s, 0:25 left",
+        "epoch 3/45: 400/1,000 windows, 5 windows/s, 2:00 left",
+    ]
+
+
+def test_a_short_epoch_says_its_numbers_alone(capsys):
+    with screen.Training(45) as training:
+        training.epoch(METRICS)
+    assert capsys.readouterr().out.splitlines() == [screen.epoch_line(METRICS, 45)]
