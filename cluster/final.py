@@ -78,6 +78,7 @@ def run(
     *,
     on_start: OnStart | None = None,
     storage: str | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> Outcome:
     """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
 
@@ -90,6 +91,7 @@ def run(
         on_epoch: called in this process with each epoch's metrics.
         on_start: called in this process when workers begin, and whenever others go on after them.
         storage: folder or URI that every worker's machine can write; none: ``folder``, which then must be shared.
+        ready: called by every worker that begins; raises where its machine is not ready.
 
     Raises:
         HTTError: what went wrong on a worker, as it was raised there.
@@ -111,6 +113,7 @@ def run(
             folder=str(shared) if shared else None,
             least=workers.least,
             queue=queue,
+            ready=ready,
         )
         try:
             result = job.fit()

@@ -48,7 +48,8 @@ class Start:
 def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     """``train_loop_per_worker`` of Ray Train: trains ``job["config"]``, a configuration as plain data.
 
-    Reports every epoch with its checkpoint, and goes on from the last one after a failure. With a ``job["queue"]`` it
+    Reports every epoch with its checkpoint, and goes on from the last one after a failure. A ``job["ready"]`` is called
+    first, and raises where the machine is not ready for a training. With a ``job["queue"]`` it
     is a final training: tells the queue of each ``Start``, as a tuple, saves itself within epochs too, and evaluates
     the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
     the last ones, with the test split's under ``test_...`` if the data have one}.
@@ -56,6 +57,8 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RunError: the name of the run has the checkpoints of another configuration.
     """
+    if ready := job.get("ready"):
+        ready()
     config: Config = from_plain(job["config"])
     group = _group()
     queue: Any = job.get("queue")
