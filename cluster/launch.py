@@ -92,9 +92,9 @@ def main(options: Options) -> None:
         joined = not stack.enter_context(connect.connect(options.address)).started
         capacity.require(workers.resources, workers.least or workers.count)
         place, mark = (storage, f"{folder.name}/{CONFIG_FILE}") if storage else (str(folder), CONFIG_FILE)
-        needs = {"storage": place, "workers": workers.count, "gpus": workers.gpus}
-        ready = preflight.newcomers(config, mark=mark, **needs) if joined else None
-        preflight.check([config], **needs)
+        many, gpus = workers.count, workers.gpus
+        ready = preflight.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
+        preflight.check([config], storage=place, workers=many, gpus=gpus)
         stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
