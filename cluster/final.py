@@ -88,6 +88,7 @@ def run(
     on_start: OnStart | None = None,
     on_step: OnStep | None = None,
     storage: str | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> Outcome:
     """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
 
@@ -101,6 +102,7 @@ def run(
         on_start: called in this process when workers begin, and whenever others go on after them.
         on_step: called in this process every few seconds of a long epoch.
         storage: folder or URI that every worker's machine can write; none: ``folder``, which then must be shared.
+        ready: called by every worker that begins; raises where its machine is not ready.
 
     Raises:
         HTTError: what went wrong on a worker, as it was raised there.
@@ -122,6 +124,7 @@ def run(
             folder=str(shared) if shared else None,
             least=workers.least,
             queue=queue,
+            ready=ready,
         )
         try:
             result = job.fit()

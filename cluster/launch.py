@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
-from cluster.folder import METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
+from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data import stream
@@ -89,10 +89,13 @@ def main(options: Options) -> None:
         return
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(connect.connect(options.address))
+        joined = not stack.enter_context(connect.connect(options.address)).started
         workers = workers.settled()
         capacity.require(workers.resources, workers.least or workers.count)
-        preflight.check([config], storage=storage or str(folder), workers=workers.count, gpus=workers.gpus or 0.0)
+        place, mark = (storage, f"{folder.name}/{CONFIG_FILE}") if storage else (str(folder), CONFIG_FILE)
+        many, gpus = workers.count, workers.gpus or 0.0
+        ready = preflight.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
+        preflight.check([config], storage=place, workers=many, gpus=gpus)
         stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
@@ -102,8 +105,9 @@ def main(options: Options) -> None:
         on_start = stack.enter_context(_patient(_show_starts(workers)))
         try:
             outcome = final.run(
-                config, folder, workers, shown.epoch, on_start=on_start, on_step=shown.step, storage=storage
-            )
+                config, folder, workers, shown.epoch,
+                on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
+            )  # fmt: skip
         except KeyboardInterrupt:
             console.err.print(f"Stopped. Go on with: {_again(options, folder.name)}", markup=False)
             raise

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from pyarrow import ArrowException
 from rich.console import Console
 from rich.table import Table
 
-from cluster import checks, connect, host, lookout, stores
+from cluster import checks, connect, host, lookout, revision, stores
 from cluster.checks import DRIVER, Fault, Need, Report, judge
 from cluster.lookout import Node
 from cluster.revision import digest
@@ -108,6 +109,49 @@ def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float,
     driver, reports = ask(there, need)
     raise_faults(judge(reports, driver, need))
     show.print(all_well(there, need), markup=False)
+
+
+@dataclass(frozen=True)
+class Newcomers:
+    """Called by every worker of a training that begins: a machine that joined after the check is checked then."""
+
+    known: frozenset[str]
+    """The machines that were there."""
+    driver: Report
+    """What the others must be like."""
+    need: Need
+    mark: str
+    """A file that the run has in its storage."""
+
+    def __call__(self) -> None:
+        """Look at this machine, once for all its workers, if nobody has.
+
+        Raises:
+            ClusterError: it is not ready; lists its faults.
+        """
+        import ray.train  # late: no driver needs it
+
+        if lookout.here() in self.known or ray.train.get_context().get_local_rank():
+            return
+        name = socket.gethostname()
+        said = host.look({**_asked(self.need, self.mark), "gpus": False, "peers": []})
+        raise_faults(judge([Report.of(name, said)], self.driver, self.need))
+
+
+def newcomers(config: Config, *, storage: str, mark: str, workers: int, gpus: float) -> Newcomers:
+    """For machines that a cloud starts when workers wait for them; the others are to be checked after this.
+
+    Args:
+        config: what will be trained.
+        storage: folder or URI of the results.
+        mark: a file that is in the storage when workers begin.
+        workers: of the training.
+        gpus: that each is given.
+    """
+    there = lookout.nodes()
+    alike = {"code": revision.digests(), "commit": revision.commit(), "versions": revision.versions()}
+    need = need_of([config], there, storage=storage, workers=workers, gpus=gpus)
+    return Newcomers(frozenset(node.id for node in there), Report.of(DRIVER, alike), need, mark)
 
 
 def need_of(

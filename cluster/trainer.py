@@ -6,7 +6,7 @@ finished gives its result again without training. So a name stands for one train
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray.train
@@ -30,6 +30,7 @@ def trainer(
     folder: str | None = None,
     least: int | None = None,
     queue: ray.util.queue.Queue | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> ray.train.torch.TorchTrainer:
     """A trainer over ``workers`` processes; ``.fit()`` runs it.
 
@@ -44,9 +45,10 @@ def trainer(
         folder: where the first worker writes TensorBoard files; none: nowhere that lasts.
         least: fewer workers will do, down to that many; none: all or nothing.
         queue: of a final training, which tells it when it starts; none: of a trial.
+        ready: called by every worker that begins; raises where its machine is not ready.
     """
     told: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations name the callbacks of its older version
-    job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "queue": queue}
+    job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "queue": queue, "ready": ready}
     run = ray.train.RunConfig(
         name=name,
         **stores.for_ray(storage),

@@ -37,14 +37,17 @@ machine that dies takes up to half a minute to be missed, and until then workers
 def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     """``train_loop_per_worker`` of Ray Train: trains ``job["config"]``, a configuration as plain data.
 
-    Reports every epoch with its checkpoint, and goes on from the last one after a failure. With a ``job["queue"]`` it
-    is a final training: tells the queue of each ``Start`` and ``Step``, saves itself within epochs too, and evaluates
+    Reports every epoch with its checkpoint, and goes on from the last one after a failure. A ``job["ready"]`` is called
+    first, and raises where the machine is not ready for a training. With a ``job["queue"]`` it is a final training:
+    tells the queue of each ``Start`` and ``Step``, saves itself within epochs too, and evaluates
     the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
     the last ones, with the test split's under ``test_...`` if the data have one}.
 
     Raises:
         RunError: the name of the run has the checkpoints of another configuration.
     """
+    if ready := job.get("ready"):
+        ready()
     config: Config = from_plain(job["config"])
     group = _group()
     queue: Any = job.get("queue")

@@ -66,6 +66,11 @@ def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
     assert len(trained.asked) == 1, "what has come to its end is not trained again"
 
 
+def test_every_worker_is_given_what_it_does_first(trained):
+    trained.run(ready=test_every_worker_is_given_what_it_does_first)
+    assert trained.asked[0]["ready"] is test_every_worker_is_given_what_it_does_first
+
+
 def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys):
     write, left = Path.write_text, [2]
 

@@ -1,11 +1,13 @@
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyarrow import fs
@@ -95,6 +97,37 @@ def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
     with pytest.raises(ConfigError, match=f"must hold no password, .* the one of {name} does") as refused:
         preflight.need_of([with_root(places["data.root"])], RACK, storage=places["--storage"])
     assert "hush" not in str(refused.value)
+
+
+@pytest.fixture
+def worker(monkeypatch, tmp_path, cache):
+    """A worker, on whatever machine and with whatever code, of a training whose machines were checked."""
+    place = {"id": "f9", "rank": 0}
+    monkeypatch.setattr(preflight.lookout, "nodes", lambda: RACK)
+    monkeypatch.setattr(preflight.lookout, "here", lambda: place["id"])
+    context = SimpleNamespace(get_local_rank=lambda: place["rank"])
+    monkeypatch.setattr("ray.train.get_context", lambda: context)
+    monkeypatch.setattr("cluster.revision.digests", lambda: {"htt/model.py": place.get("code", "1")})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    begins = preflight.newcomers(tiny_config(), storage=str(tmp_path), mark="run/config.yaml", workers=2, gpus=1.0)
+
+    def begin(**where):
+        place.update(where)
+        pickle.loads(pickle.dumps(begins))()
+
+    return begin
+
+
+def test_a_machine_that_joined_later_checks_itself_when_a_worker_begins_there(worker, tmp_path):
+    worker()
+    with pytest.raises(ClusterError, match=r"Every machine must be ready; .* code: htt/model\.py differs, commit"):
+        worker(code="2")
+    worker(code="2", id="f2")  # a machine that was there was checked
+    worker(id="f9", rank=1)  # another worker of that machine has looked
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(ClusterError, match=r"storage: .* there does not hold what the driver wrote"):
+        worker(code="1", rank=0)
 
 
 def test_a_mark_is_there_for_as_long_as_it_is_needed(tmp_path):

@@ -8,7 +8,7 @@ import ray.exceptions
 import ray.train
 
 from htt.config import override
-from htt.errors import DataError, NonFiniteLossError, RunError, StorageError
+from htt.errors import ClusterError, DataError, NonFiniteLossError, RunError, StorageError
 from htt.model.htt import HTT
 from htt.testing import tiny_config, tiny_info
 from htt.training import checkpoint, optim, worker
@@ -45,6 +45,14 @@ def test_it_goes_on_from_checkpoints_of_the_same_training_alone(tmp_path):
     told = f"are of configuration {config.fingerprint()}, and this is {other.fingerprint()}"
     with pytest.raises(RunError, match=rf"goes on from its own checkpoints; .* {told}\. Choose another --name"):
         worker._progress(tmp_path / "c", other)
+
+
+def test_a_machine_that_is_not_ready_trains_nothing():
+    def ready():
+        raise ClusterError("it is not")
+
+    with pytest.raises(ClusterError, match="it is not"):
+        worker.train_loop({"config": None, "ready": ready})
 
 
 class Queue(queue.Queue):
