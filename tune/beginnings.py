@@ -14,7 +14,7 @@ from htt.config import Config, Value, changed, flatten, from_yaml, override, par
 from htt.data.prepare import data_key
 from htt.errors import ConfigError, did_you_mean
 from tune.constraints import Constraint, broken
-from tune.results import Asked, RunFolder, Trial, find
+from tune.results import Asked, RunFolder, Trial
 from tune.space import Space
 from tune.words import plural
 
@@ -49,18 +49,16 @@ class Earlier:
         return f"{said}; not with: {rest}." if rest else f"{said}."
 
 
-def earlier(name: str, question: Question, runs: Path = Path("runs")) -> Earlier:
+def earlier(folder: RunFolder, question: Question) -> Earlier:
     """The trials of a run that fit a search.
 
     Args:
-        name: of the run, or its folder.
+        folder: of the run.
         question: of the search.
-        runs: the folder of all runs.
 
     Raises:
-        RunError: there is no such run, or it cannot be read.
+        RunError: the run cannot be read.
     """
-    folder = find(name, runs)
     asked = folder.asked()
     key, fitting, misfits = data_key(question.base), [], dict[str, int]()
     for trial in folder.trials():

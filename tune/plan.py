@@ -126,7 +126,7 @@ def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
     warnings = study.check(ablation.base)
     base = override(ablation.base, study.base)
     there = {trial.pair: trial for trial in (folder.trials() if folder else []) if trial.pair is not None}
-    shelf = Shelf(ablation.runs)
+    shelf = Shelf(ablation.home)
     listed = pairs(study)
     shared = {}
     if ablation.share:

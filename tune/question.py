@@ -18,7 +18,7 @@ from tune import front
 from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
 from tune.space import Space
-from tune.storage import Storage
+from tune.storage import Storage, home, is_remote
 
 METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
@@ -43,6 +43,11 @@ class Run:
     name: str | None = None
     resume: bool = False
     command: str = ""
+
+    @property
+    def home(self) -> Path:
+        """The folder of all runs on this machine."""
+        return home(self.storage, self.runs)
 
 
 RunT = TypeVar("RunT", bound=Run)
@@ -199,8 +204,7 @@ def resumed(asked: Asked, search: Search) -> Search:
 
 def located(run: RunT, folder: RunFolder, asked: Asked) -> RunT:
     """The same with the place where its run was found."""
-    remote = "://" in asked.storage and not asked.storage.startswith("file://")
-    if remote:
+    if is_remote(asked.storage):
         return replace(run, runs=folder.path.parent, storage=asked.storage)
     return replace(run, runs=folder.path.parent, storage=None, name=folder.name)
 

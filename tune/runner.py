@@ -22,7 +22,7 @@ from tune.results import Asked, RunFolder, Trial, best_text, write_text
 from tune.road import Outcome, Work
 from tune.scheduling import scheduler
 from tune.space import Space
-from tune.storage import Storage
+from tune.storage import Storage, locate
 from tune.trial import Training, project_training
 
 
@@ -59,7 +59,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
 def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
     """What the runs of --warm-start give; each training once."""
     asked = Question(space, base, search.goals, search.constraints)
-    found = [beginnings.earlier(name, asked, search.runs) for name in search.warm_start]
+    found = [beginnings.earlier(locate(name, search.storage, search.runs), asked) for name in search.warm_start]
     for one in found:
         show.print(str(one), markup=False)
     return list({trial.taken_from: trial for one in found for trial in one.trials}.values())

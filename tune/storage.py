@@ -18,7 +18,7 @@ from pyarrow import ArrowException, fs
 from cluster import stores
 from cluster.folder import LOCK, one_process
 from htt import console
-from htt.errors import StorageError, storage_errors
+from htt.errors import RunError, StorageError, storage_errors
 from tune.results import RunFolder, find
 
 open_uri = fs.FileSystem.from_uri
@@ -33,17 +33,28 @@ WATCH_S = 10.0
 Found = TypeVar("Found")
 
 
-def locate(name: str, uri: str | None) -> RunFolder:
-    """The folder of a run on this machine; one that is in a bucket alone is fetched.
+def is_remote(uri: str | None) -> bool:
+    """Whether it names a bucket, and no folder."""
+    return uri is not None and "://" in uri and not uri.startswith("file://")
+
+
+def home(uri: str | None, runs: Path = Path("runs")) -> Path:
+    """The folder of all runs on this machine: ``runs``, unless the storage is a folder itself."""
+    return runs if uri is None or is_remote(uri) else Path(uri.removeprefix("file://"))
+
+
+def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
+    """The folder of a run on this machine, by its name or path; one that is in a bucket alone is fetched.
 
     Raises:
         RunError: there is no such run.
     """
-    if uri is None or "://" not in uri:
-        return find(name, Path(uri or "runs"))
-    storage = Storage(name, Path("runs"), uri)
-    storage.pull()
-    return RunFolder(storage.local)
+    place = home(uri, runs)
+    if is_remote(uri):
+        with contextlib.suppress(RunError):
+            return find(name, place)
+        Storage(Path(name).name, place, uri).pull()
+    return find(name, place)
 
 
 class Storage:
@@ -57,10 +68,9 @@ class Storage:
             runs: the folder of all runs on this machine.
             uri: a folder or pyarrow.fs URI (s3://bucket/path) that all machines can write to; none: ``runs``.
         """
-        remote = uri is not None and "://" in uri and not uri.startswith("file://")
-        self.local = ((runs if remote or uri is None else Path(uri.removeprefix("file://"))) / name).resolve()
-        self.uri = stores.below(uri, name) if remote and uri is not None else str(self.local)
-        self.remote = remote
+        self.local = (home(uri, runs) / name).resolve()
+        self.remote = is_remote(uri)
+        self.uri = stores.below(uri, name) if self.remote and uri is not None else str(self.local)
         self._made: list[Path] = []
         self._opened: tuple[fs.FileSystem, str] | None = None
         self._away = False

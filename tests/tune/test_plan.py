@@ -106,6 +106,13 @@ def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):
     assert plan.plan(asked).shared == {}, "without its clips it cannot be compared clip by clip"
 
 
+def test_a_storage_that_is_a_folder_is_where_others_are_looked_for(tmp_path):
+    asked = dataclasses.replace(ablation(tmp_path / "elsewhere"), storage=str(tmp_path))
+    finished(tmp_path, STUDY.config(override(asked.base, STUDY.base), "b", 1))
+    made = plan.plan(asked)
+    assert (list(made.shared), made.seconds) == ([("b", 1)], {"b": 30.0})
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"data": "synthetic-of-another-scene"}, {"metrics": {"hand_error_mm": 9.0}}, {"state": "stopped"},

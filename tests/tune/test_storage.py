@@ -1,0 +1,56 @@
+"""Where a run is found on this machine: in ``runs``, in a folder that is the storage, or fetched from a bucket."""
+
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+from report_folders import search_folder
+
+from htt.errors import RunError
+from tune import storage
+from tune.question import Run
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A folder that stands for a bucket, with the run "far" in it; here is the run "near"."""
+    monkeypatch.setattr(storage, "open_uri", lambda uri: (fs.LocalFileSystem(), uri.replace("mock://", f"{tmp_path}/")))
+    monkeypatch.chdir(tmp_path)
+    search_folder(tmp_path / "bucket" / "far", 3)
+    search_folder(tmp_path / "runs" / "near", 2)
+
+
+@pytest.mark.parametrize(
+    ("uri", "home"),
+    [
+        (None, "runs"),
+        ("s3://bucket/all", "runs"),
+        ("/shared/all", "/shared/all"),
+        ("file:///shared/all", "/shared/all"),
+    ],
+)
+def test_the_runs_of_this_machine_are_in_a_storage_that_is_a_folder_and_else_in_runs(uri, home):
+    assert storage.home(uri) == Run(storage=uri).home == Path(home)
+    assert storage.Storage("run", Path("runs"), uri).local == Path(home, "run").resolve()
+
+
+@pytest.mark.parametrize("uri", ["shared", "file://shared"])
+def test_a_run_is_found_in_a_folder_that_is_the_storage(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    search_folder(tmp_path / "shared" / "run", 2)
+    assert len(storage.locate("run", uri).trials()) == 2
+    with pytest.raises(RunError, match=r"A run is named by its folder in shared/; got 'rum'.*Did you mean 'run'"):
+        storage.locate("rum", uri)
+
+
+@pytest.mark.parametrize(("name", "trials"), [("far", 3), ("runs/far", 3), ("near", 2), ("runs/near", 2)])
+def test_a_run_that_a_bucket_alone_has_is_fetched(bucket, tmp_path, name, trials):
+    found = storage.locate(name, "mock://bucket")
+    assert found.path.resolve() == tmp_path / "runs" / Path(name).name
+    assert len(found.trials()) == trials
+
+
+def test_a_run_that_neither_has_is_one_sentence(bucket, tmp_path):
+    with pytest.raises(RunError, match=r"A run is named by its folder in runs/; got 'neer'.*Did you mean 'near'"):
+        storage.locate("neer", "mock://bucket")
+    assert [path.name for path in Path("runs").iterdir()] == ["near"]
