@@ -29,7 +29,7 @@ from htt import console, presets, registry
 from htt.config import Config, override, parse_set
 from htt.errors import ConfigError, RunError, did_you_mean
 from tune import listing, plan, question, study_screen, timing
-from tune.machines import MachineOptions, Machines
+from tune.machines import OF_TRIAL, MachineOptions, Machines
 from tune.plan import Ablation
 from tune.results import RunFolder
 from tune.storage import locate
@@ -120,6 +120,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
     folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
     question.check_kind(asked, "study")
+    question.check_same_options(asked, options.machines.of_trial())
     study = Study.from_plain(asked.study)
     if options.seeds is not None:
         study = plan.with_seeds(study, options.seeds)
@@ -132,7 +133,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
         resume=True,
         **machines(options),
     )
-    resources = {name: getattr(asked, name) for name in ("workers_per_trial", "cpus_per_worker", "gpus_per_trial")}
+    resources = {name: getattr(asked, name) for name in OF_TRIAL}
     return question.located(replace(ablation, **resources), folder, asked), folder
 
 

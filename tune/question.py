@@ -124,6 +124,11 @@ def check_objectives(names: Sequence[str]) -> None:
 def check_run(run: Run) -> None:
     """Raise a ``ConfigError`` for an option that cannot be, of those every run has."""
     _check_positive("--max-concurrent", run.max_concurrent)
+    _check_positive("--workers-per-trial", run.workers_per_trial)
+    if not run.cpus_per_worker > 0:
+        raise ConfigError(f"--cpus-per-worker must be above 0; got {run.cpus_per_worker:g}.")
+    if run.gpus_per_trial is not None and not run.gpus_per_trial >= 0:
+        raise ConfigError(f"--gpus-per-trial must be 0 or more; got {run.gpus_per_trial:g}.")
     if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
         raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{run.name}'.")
 
@@ -164,6 +169,26 @@ def check_same_question(asked: Asked, search: Search, space: Space, base: Config
         raise RunError(
             f"A run is resumed with the question it was asked; since {asked.name} began, "
             f"{' and '.join(differs)} changed. Begin a new run."
+        )
+
+
+def check_same_options(asked: Asked, given: Mapping[str, Any]) -> None:
+    """Raise a ``RunError`` for options that a run which is resumed was begun with otherwise.
+
+    Args:
+        asked: the run's record.
+        given: {field of the record: its value now}; none: not given.
+    """
+    differs = {name: now for name, now in given.items() if now is not None and now != getattr(asked, name)}
+    if differs:
+
+        def words(values: Mapping[str, Any]) -> str:
+            return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+        began = words({name: getattr(asked, name) for name in differs})
+        raise RunError(
+            f"A run is resumed as it began; {asked.name} began with {began}, and got {words(differs)}. Leave that out, "
+            "or begin a new run."
         )
 
 
