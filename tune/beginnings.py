@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -134,16 +135,23 @@ def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, V
 def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
     """Every searched path with its value, all of them such as a configuration takes."""
     file = Path(text)
-    if file.suffix in (".yaml", ".yml") or file.is_file():
+    if file.suffix in (".yaml", ".yml") or os.path.isfile(text):  # Path.is_file raises for a name that is too long
         named = _of_file(file, space, base)
     else:
-        named = parse_set(shlex.split(text), "--point")
+        named = parse_set(_words(text), "--point")
         unknown = [path for path in named if path not in space.domains]
         if unknown:
             known = list(space.domains)
             raise ConfigError.of([f"{path} is not searched.{did_you_mean(path, known)}" for path in unknown])
     whole = flatten(override(base, named))
     return {path: whole[path] for path in space.domains}
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"its quotation marks must be in pairs; {str(error).lower()}.") from error
 
 
 def _of_file(file: Path, space: Space, base: Config) -> dict[str, Value]:

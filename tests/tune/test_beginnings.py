@@ -103,21 +103,35 @@ def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
     assert yaml.safe_load(best.read_text())["config"]["train"]["seed"] == 4
 
 
+def test_a_point_may_be_longer_than_a_files_name(tmp_path):
+    text = "optim.lr=2e-3" + " model.action.cues=[hands]" * 20
+    assert beginnings.points([text], SPACE, BASE) == [{"optim.lr": 2e-3, "model.action.cues": ["hands"]}]
+
+
 def test_all_points_that_cannot_be_are_one_error(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("{")
-    texts = ["optim.lr=1", "optim.lrr=1 model.width=3", str(broken), "optim.lr", "missing.yaml", "optim.lr=-1"]
+    texts = [
+        "optim.lr=1",
+        "optim.lrr=1 model.width=3",
+        str(broken),
+        "optim.lr",
+        "missing.yaml",
+        "optim.lr=-1",
+        "optim.lr='1e-3",
+    ]
     with pytest.raises(ConfigError) as caught:
         beginnings.points(texts, SPACE, BASE)
     said = str(caught.value)
     for words in (
-        "7 values cannot be",
+        "8 values cannot be",
         "--point optim.lr=1: optim.lr must be 0.0001 to 0.01, logarithmic, as the space has it; got 1",
         "optim.lrr is not searched. Did you mean 'optim.lr'?",
         "model.width is not searched",
         "broken.yaml: it must be a readable YAML file",
         "--point takes path=value, such as optim.lr=1e-4; got 'optim.lr'",
         "missing.yaml: it must be a readable YAML file",
+        "--point optim.lr='1e-3: its quotation marks must be in pairs; no closing quotation.",
         "--point optim.lr=-1: optim.lr: should be greater than 0",
     ):
         assert words in said, said
