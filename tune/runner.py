@@ -18,6 +18,7 @@ from tune.algorithms import Searcher
 from tune.beginnings import Question
 from tune.known import Known
 from tune.question import Search
+from tune.recorder import STUBBORN
 from tune.results import Asked, RunFolder, Trial, best_text, write_text
 from tune.road import Outcome, Work
 from tune.scheduling import scheduler
@@ -53,6 +54,11 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     storage, stopped = road.go(work, training or project_training(), show)
     if stopped == "used up":
         show.print(f"Every configuration of space {search.space} has been tried.")
+    if stopped == "constraints":
+        show.print(
+            f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, in "
+            "another run."
+        )
     return _finish(search, RunFolder(storage.local), storage, stopped)
 
 
