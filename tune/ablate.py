@@ -21,6 +21,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import shlex
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import tune.studies
@@ -75,7 +76,7 @@ def main(options: Options) -> None:
         asked = plan.timed(
             asked, options.time_steps, lambda name: console.out.print(f"Timing {name} ...", markup=False)
         )
-    study_screen.show_plan(asked)
+    study_screen.show_plan(asked, partial(command, options))
     if options.dry_run:
         return
     from tune import ablation as ablations  # here: the rest needs no Ray
@@ -87,6 +88,11 @@ def main(options: Options) -> None:
     study_screen.show_findings(outcome.folder)
     if outcome.stopped == "interrupted":
         sys.exit(130)
+
+
+def command(options: Options, **changes: Any) -> str:
+    """The same command with some options changed."""
+    return console.command("tune/ablate.py", replace(options, **changes))
 
 
 def new(options: Options) -> Ablation:
