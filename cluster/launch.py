@@ -20,11 +20,10 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import contextlib
 import re
-import shlex
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
 from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
@@ -100,7 +99,8 @@ def main(options: Options) -> None:
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
         prepare(config)
-        console.out.print(f"Training {config.train.epochs} epochs on {workers}; files in {folder}")
+        epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
+        console.out.print(f"Training {epochs} on {workers}; files in {folder}")
         shown = stack.enter_context(screen.Training(config.train.epochs))
         on_start = stack.enter_context(_patient(_show_starts(workers)))
         try:
@@ -109,24 +109,10 @@ def main(options: Options) -> None:
                 on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
             )  # fmt: skip
         except KeyboardInterrupt:
-            console.err.print(f"Stopped. Go on with: {_again(options, folder.name)}", markup=False)
+            again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
+            console.err.print(f"Stopped. Go on with: {again}", markup=False)
             raise
     console.out.print(_summary(outcome, folder, storage, config))
-
-
-def _again(options: Options, name: str) -> str:
-    """The command that goes on with a run: with all that was given, or it would be another."""
-    resumed = replace(options, name=name, resume=True)
-    words = ["python", "cluster/launch.py"]
-    for each in fields(resumed):
-        value = getattr(resumed, each.name)
-        default = each.default_factory() if each.default_factory is not MISSING else each.default
-        if value == default:
-            continue
-        option = f"--{each.name.replace('_', '-')}"
-        for one in value if isinstance(value, list) else [value]:
-            words += [option] if one is True else [option, str(one)]
-    return shlex.join(words)
 
 
 def _asked(options: Options) -> Config:

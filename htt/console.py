@@ -17,11 +17,12 @@ A script is a dataclass of options and a function of them::
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -63,6 +64,30 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
     except KeyboardInterrupt:
         err.print("stopped.")
         sys.exit(130)
+
+
+def command(script: str, options: Options) -> str:
+    """The command line of a script with these options; those that are as usual are left out.
+
+    Args:
+        script: such as "tune/ablate.py".
+        options: all of which have a default.
+    """
+    return shlex.join(["python", script, *_words(options, type(options)())])
+
+
+def _words(options: Any, usual: Any) -> Iterator[str]:
+    for entry in fields(options):
+        given, name = getattr(options, entry.name), entry.name.replace("_", "-")
+        if given == getattr(usual, entry.name):
+            continue
+        if is_dataclass(given):
+            yield from _words(given, getattr(usual, entry.name))
+        elif isinstance(given, bool):
+            yield f"--{name}" if given else f"--no-{name}"
+        else:
+            for value in given if isinstance(given, list) else [given]:
+                yield from (f"--{name}", str(value))
 
 
 def progress(unit: str, *, passing: bool = False) -> Progress:

@@ -21,6 +21,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import shlex
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import tune.studies
@@ -29,7 +30,7 @@ from htt import console, presets, registry
 from htt.config import Config, override, parse_set
 from htt.errors import ConfigError, RunError, did_you_mean
 from tune import listing, plan, question, study_screen, timing
-from tune.machines import MachineOptions, Machines
+from tune.machines import OF_TRIAL, MachineOptions, Machines
 from tune.plan import Ablation
 from tune.results import RunFolder
 from tune.storage import locate
@@ -75,7 +76,7 @@ def main(options: Options) -> None:
         asked = plan.timed(
             asked, options.time_steps, lambda name: console.out.print(f"Timing {name} ...", markup=False)
         )
-    study_screen.show_plan(asked)
+    study_screen.show_plan(asked, partial(command, options))
     if options.dry_run:
         return
     from tune import ablation as ablations  # here: the rest needs no Ray
@@ -87,6 +88,11 @@ def main(options: Options) -> None:
     study_screen.show_findings(outcome.folder)
     if outcome.stopped == "interrupted":
         sys.exit(130)
+
+
+def command(options: Options, **changes: Any) -> str:
+    """The same command with some options changed."""
+    return console.command("tune/ablate.py", replace(options, **changes))
 
 
 def new(options: Options) -> Ablation:
@@ -120,6 +126,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
     folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
     question.check_kind(asked, "study")
+    question.check_same_options(asked, options.machines.of_trial())
     study = Study.from_plain(asked.study)
     if options.seeds is not None:
         study = plan.with_seeds(study, options.seeds)
@@ -132,7 +139,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
         resume=True,
         **machines(options),
     )
-    resources = {name: getattr(asked, name) for name in ("workers_per_trial", "cpus_per_worker", "gpus_per_trial")}
+    resources = {name: getattr(asked, name) for name in OF_TRIAL}
     return question.located(replace(ablation, **resources), folder, asked), folder
 
 

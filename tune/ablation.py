@@ -49,9 +49,11 @@ def run(
         TrainingError: not one training came to its end.
     """
     name = ablation.name or f"study-{ablation.study_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    plan = plan or plans.plan(ablation, RunFolder(ablation.runs / name) if ablation.resume else None)
+    plan = plan or plans.plan(ablation, RunFolder(ablation.home / name) if ablation.resume else None)
     ablation, metrics = plan.ablation, plan.study.metrics
-    work = Studying(ablation, name, plan.base, metrics[0], len(plan.pairs), None, metrics, ranks=False, plan=plan)
+    limits = len(plan.pairs), None
+    hopeless = len(plan.study.variants)  # what one fails for says nothing of another
+    work = Studying(ablation, name, plan.base, metrics[0], *limits, metrics, ranks=False, hopeless=hopeless, plan=plan)
     storage, stopped = road.go(work, training or project_training(), show)
     return _finish(storage, stopped)
 

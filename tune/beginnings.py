@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from htt.config import Config, Value, changed, flatten, from_yaml, override, par
 from htt.data.prepare import data_key
 from htt.errors import ConfigError, did_you_mean
 from tune.constraints import Constraint, broken
-from tune.results import Asked, RunFolder, Trial, find
+from tune.results import Asked, RunFolder, Trial
 from tune.space import Space
 from tune.words import plural
 
@@ -49,18 +50,16 @@ class Earlier:
         return f"{said}; not with: {rest}." if rest else f"{said}."
 
 
-def earlier(name: str, question: Question, runs: Path = Path("runs")) -> Earlier:
+def earlier(folder: RunFolder, question: Question) -> Earlier:
     """The trials of a run that fit a search.
 
     Args:
-        name: of the run, or its folder.
+        folder: of the run.
         question: of the search.
-        runs: the folder of all runs.
 
     Raises:
-        RunError: there is no such run, or it cannot be read.
+        RunError: the run cannot be read.
     """
-    folder = find(name, runs)
     asked = folder.asked()
     key, fitting, misfits = data_key(question.base), [], dict[str, int]()
     for trial in folder.trials():
@@ -136,16 +135,23 @@ def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, V
 def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
     """Every searched path with its value, all of them such as a configuration takes."""
     file = Path(text)
-    if file.suffix in (".yaml", ".yml") or file.is_file():
+    if file.suffix in (".yaml", ".yml") or os.path.isfile(text):  # Path.is_file raises for a name that is too long
         named = _of_file(file, space, base)
     else:
-        named = parse_set(shlex.split(text), "--point")
+        named = parse_set(_words(text), "--point")
         unknown = [path for path in named if path not in space.domains]
         if unknown:
             known = list(space.domains)
             raise ConfigError.of([f"{path} is not searched.{did_you_mean(path, known)}" for path in unknown])
     whole = flatten(override(base, named))
     return {path: whole[path] for path in space.domains}
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"its quotation marks must be in pairs; {str(error).lower()}.") from error
 
 
 def _of_file(file: Path, space: Space, base: Config) -> dict[str, Value]:

@@ -123,10 +123,10 @@ def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
     free = {path: value for path, value in ablation.study.base.items() if path not in ablation.assignments}
     ablation = replace(ablation, study=replace(ablation.study, base=free))
     study = ablation.study
-    warnings = study.check(ablation.base)
+    warnings = [*study.check(ablation.base), *_kept(ablation)]
     base = override(ablation.base, study.base)
     there = {trial.pair: trial for trial in (folder.trials() if folder else []) if trial.pair is not None}
-    shelf = Shelf(ablation.runs)
+    shelf = Shelf(ablation.home)
     listed = pairs(study)
     shared = {}
     if ablation.share:
@@ -144,6 +144,27 @@ def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
         shared=shared,
         seconds={name: each for name, each in seconds.items() if each is not None},
     )
+
+
+def _kept(ablation: Ablation) -> list[str]:
+    """What --set does not reach, as warnings.
+
+    Raises:
+        ConfigError: an assignment reaches no variant at all; of a run that is resumed, it is said and stays.
+    """
+    faults, warnings, variants = [], [], ablation.study.variants
+    for path, value in ablation.assignments.items():
+        own = [name for name, changes in variants.items() if path in changes]
+        if path == SEED:
+            faults.append(f"--set must leave {SEED} to --seeds; got {SEED}={value}.")
+        elif len(own) == len(variants):
+            faults.append(f"--set must reach a variant; each has a {path} of its own, and got {path}={value}.")
+        elif own:
+            named = ", ".join(f"'{name}'" for name in own)
+            warnings.append(f"--set {path}={value} reaches only variants without a {path} of their own; not {named}.")
+    if faults and not ablation.resume:
+        raise ConfigError.of(faults)
+    return [*faults, *warnings]
 
 
 def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 from cluster import revision
 from htt.config import Config, Value
 from htt.console import clock
+from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean
 from tune import front
 from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
 from tune.space import Space
-from tune.storage import Storage
+from tune.storage import Storage, home
 
 METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
@@ -43,6 +44,11 @@ class Run:
     name: str | None = None
     resume: bool = False
     command: str = ""
+
+    @property
+    def home(self) -> Path:
+        """The folder of all runs on this machine."""
+        return home(self.storage, self.runs)
 
 
 RunT = TypeVar("RunT", bound=Run)
@@ -119,6 +125,11 @@ def check_objectives(names: Sequence[str]) -> None:
 def check_run(run: Run) -> None:
     """Raise a ``ConfigError`` for an option that cannot be, of those every run has."""
     _check_positive("--max-concurrent", run.max_concurrent)
+    _check_positive("--workers-per-trial", run.workers_per_trial)
+    if not run.cpus_per_worker > 0:
+        raise ConfigError(f"--cpus-per-worker must be above 0; got {run.cpus_per_worker:g}.")
+    if run.gpus_per_trial is not None and not run.gpus_per_trial >= 0:
+        raise ConfigError(f"--gpus-per-trial must be 0 or more; got {run.gpus_per_trial:g}.")
     if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
         raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{run.name}'.")
 
@@ -162,6 +173,26 @@ def check_same_question(asked: Asked, search: Search, space: Space, base: Config
         )
 
 
+def check_same_options(asked: Asked, given: Mapping[str, Any]) -> None:
+    """Raise a ``RunError`` for options that a run which is resumed was begun with otherwise.
+
+    Args:
+        asked: the run's record.
+        given: {field of the record: its value now}; none: not given.
+    """
+    differs = {name: now for name, now in given.items() if now is not None and now != getattr(asked, name)}
+    if differs:
+
+        def words(values: Mapping[str, Any]) -> str:
+            return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+        began = words({name: getattr(asked, name) for name in differs})
+        raise RunError(
+            f"A run is resumed as it began; {asked.name} began with {began}, and got {words(differs)}. Leave that out, "
+            "or begin a new run."
+        )
+
+
 def check_kind(asked: Asked, kind: str) -> None:
     """Raise a ``RunError`` for a run of another kind."""
     if asked.kind != kind:
@@ -199,8 +230,7 @@ def resumed(asked: Asked, search: Search) -> Search:
 
 def located(run: RunT, folder: RunFolder, asked: Asked) -> RunT:
     """The same with the place where its run was found."""
-    remote = "://" in asked.storage and not asked.storage.startswith("file://")
-    if remote:
+    if is_remote(asked.storage):
         return replace(run, runs=folder.path.parent, storage=asked.storage)
     return replace(run, runs=folder.path.parent, storage=None, name=folder.name)
 

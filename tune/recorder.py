@@ -28,8 +28,6 @@ from tune.samples import EPOCH, Chooser, Samples
 from tune.storage import Storage
 from tune.trial import ERROR
 
-HOPELESS = 3
-"""Trials that fail in a row, before any has given a number, after which a search gives up."""
 STUBBORN = 100
 """Configurations in a row that the constraints refuse, after which a search gives up."""
 
@@ -48,6 +46,7 @@ class Recorder(ray.tune.Callback):
         metric: str,
         metrics: Sequence[str] = (),
         time_budget_s: float | None,
+        hopeless: int,
         known: Known | None = None,
         keep: Callable[[str], None] | None = None,
         tick: Callable[[Recorder], None],
@@ -64,6 +63,7 @@ class Recorder(ray.tune.Callback):
             metric: selected by.
             metrics: of which all epochs are written down, beside that one.
             time_budget_s: after which the search ends; none: never.
+            hopeless: trials, or variants of a study, that fail before any has given a number, after which it gives up.
             known: of what needs no training; none: all is trained.
             keep: called with each trial that is complete, before it is written down, to keep more of it.
             tick: called several times a second.
@@ -72,7 +72,7 @@ class Recorder(ray.tune.Callback):
         self.folder, self.storage, self.base = folder, storage, base
         self.searcher, self.samples = searcher, samples
         self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
-        self.tick, self.ended, self.keep, self.known = tick, ended, keep, known
+        self.tick, self.ended, self.keep, self.known, self.hopeless = tick, ended, keep, known, hopeless
         samples.settle = self.settle
         self.done = {trial.id: trial for trial in folder.trials()}
         self.done_before = len(self.done)
@@ -233,7 +233,8 @@ class Recorder(ray.tune.Callback):
             self.ended(self, ended)
             if self.fault is None:
                 self.history.forget(trial.trial_id)
-        if len(self.done) >= HOPELESS and all(one.state == "failed" for one in self.done.values()):
+        failed = {one.variant or one.id for one in self.done.values() if one.finished_s > self.before_s}
+        if len(failed) >= self.hopeless and all(one.state == "failed" for one in self.done.values()):
             self.stop("failures")
 
     def _put(self, ended: Trial) -> None:

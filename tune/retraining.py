@@ -125,7 +125,7 @@ def _train_left(
         asked.write()
         place.push(RECORD_FILE)
         show.print(
-            f"Training {asked.config.train.epochs} epochs with {plural(len(left), 'fresh seed')} "
+            f"Training {plural(asked.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
             f"({', '.join(map(str, left))}), {at_once} at once; files in {asked.path}"
         )
         return replace(asked, failed=_train_together(asked, place, workers, training.train, at_once, show))

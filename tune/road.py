@@ -59,6 +59,8 @@ class Work(ABC):
     """Of which all epochs are written down, beside ``metric``."""
     ranks: bool = True
     """Whether the best trial so far is of interest."""
+    hopeless: int = 3
+    """Trials, or variants of a study, that fail before any gives a number: then it gives up."""
 
     @property
     def mode(self) -> str:
@@ -116,7 +118,7 @@ class Outcome:
     best: Trial | None
     """Of a search."""
     stopped: str | None
-    """Why it ended before all trials did: "interrupted", "time budget", "used up" (the space), or nothing."""
+    """Why it ended early: "interrupted", "time budget", "used up" (the space), "constraints", "failures", or nothing."""
 
 
 def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
@@ -203,6 +205,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         metric=work.metric,
         metrics=work.metrics,
         time_budget_s=work.time_budget_s,
+        hopeless=work.hopeless,
         known=work.known(folder),
         keep=lambda trial_id: work.keep(storage, trial_id),
         tick=display.tick,

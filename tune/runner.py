@@ -18,11 +18,12 @@ from tune.algorithms import Searcher
 from tune.beginnings import Question
 from tune.known import Known
 from tune.question import Search
+from tune.recorder import STUBBORN
 from tune.results import Asked, RunFolder, Trial, best_text, write_text
 from tune.road import Outcome, Work
 from tune.scheduling import scheduler
 from tune.space import Space
-from tune.storage import Storage
+from tune.storage import Storage, locate
 from tune.trial import Training, project_training
 
 
@@ -53,13 +54,18 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     storage, stopped = road.go(work, training or project_training(), show)
     if stopped == "used up":
         show.print(f"Every configuration of space {search.space} has been tried.")
+    if stopped == "constraints":
+        show.print(
+            f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, in "
+            "another run."
+        )
     return _finish(search, RunFolder(storage.local), storage, stopped)
 
 
 def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
     """What the runs of --warm-start give; each training once."""
     asked = Question(space, base, search.goals, search.constraints)
-    found = [beginnings.earlier(name, asked, search.runs) for name in search.warm_start]
+    found = [beginnings.earlier(locate(name, search.storage, search.runs), asked) for name in search.warm_start]
     for one in found:
         show.print(str(one), markup=False)
     return list({trial.taken_from: trial for one in found for trial in one.trials}.values())

@@ -30,7 +30,7 @@ import tune.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import ConfigError, RunError
-from tune import constraints, front, question, report, runner, table
+from tune import constraints, question, report, runner, table
 from tune.machines import MachineOptions, Machines
 from tune.results import RunFolder
 from tune.road import Outcome
@@ -45,8 +45,8 @@ Several = Annotated[list[str], tyro.conf.UseAppendAction]
 class Options(console.Options):
     """Search for the best configuration of a space, and write it to runs/<name>/best.yaml."""
 
-    space: str = "quick"
-    """What to search: a module of tune/spaces."""
+    space: str | None = None
+    """What to search: a module of tune/spaces; none: quick."""
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
     trials: int | None = None
@@ -54,16 +54,16 @@ class Options(console.Options):
     time_budget: str | None = None
     """Time from when the data are ready: 90s, 8m, 1h30m; none: 7m, or no limit where --trials is given. With --resume
     and neither of the two: both as the run began."""
-    seed: int = 0
-    """Determines what is tried."""
+    seed: int | None = None
+    """Determines what is tried; none: 0."""
     metric: str | None = None
     """What to select by, on the validation split; none: hand_error_mm."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
     """Instead of --metric: make several metrics good at once; repeat it. The scheduler watches the first one, and may
     stop a trial that is good in another: --scheduler none stops none."""
-    pick: str = front.KNEE
+    pick: str | None = None
     """Which trial of their Pareto front is the best: knee (nearest to the ideal point), first (best in the first
-    objective), or the best in the first with a bound, as in 'latency_ms<=30'."""
+    objective), or the best in the first with a bound, as in 'latency_ms<=30'; none: knee."""
     constraint: Annotated[Several, tyro.conf.arg(metavar="METRIC<=NUMBER")] = field(default_factory=list)
     """What the best trial must keep, as in 'parameters<=2e6'; repeat for more."""
     warm_start: Annotated[Several, tyro.conf.arg(metavar="RUN")] = field(default_factory=list)
@@ -71,15 +71,19 @@ class Options(console.Options):
     one; repeat for more."""
     point: Annotated[Several, tyro.conf.arg(metavar="FILE|PATH=VALUE ...")] = field(default_factory=list)
     """Try this first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
-    algorithm: str = "tpe"
-    """Who chooses the next trial: tpe or random."""
-    scheduler: str = "asha"
-    """Who stops hopeless trials early: asha or none."""
+    algorithm: str | None = None
+    """Who chooses the next trial: tpe or random; none: tpe."""
+    scheduler: str | None = None
+    """Who stops hopeless trials early: asha, or the word none; not given: asha."""
     name: str | None = None
     """Name of the run; none: search-<space>-<date>-<time>."""
     resume: str | None = None
-    """Go on with a run, by its name or folder: same question, its own limits or others."""
+    """Go on with a run, by its name or folder: same question and machines of a trial, its own limits or others."""
     machines: MachineOptions = field(default_factory=Machines)
+
+
+RECORDED = ("space", "seed", "pick", "algorithm", "scheduler")
+"""Options of the question whose usual value ``tune.question.Search`` knows."""
 
 
 def main(options: Options) -> None:
@@ -99,22 +103,23 @@ def new(options: Options) -> question.Search:
     goals = options.objective
     if goals and options.metric not in (None, goals[0]):
         raise ConfigError(f"--metric is the first --objective; got {options.metric} and {goals[0]}. Leave one out.")
+    if options.pick is not None and len(goals) < 2 and not options.resume:
+        raise ConfigError(
+            f"--pick chooses from the front of several objectives; got {len(goals) or 'no'} --objective. Name two or "
+            "more, or leave --pick out."
+        )
     return question.Search(
-        space=options.space,
         assignments=parse_set(options.set),
         trials=options.trials,
         time_budget_s=budget(options),
-        seed=options.seed,
         metric=goals[0] if goals else options.metric or question.METRIC,
         objectives=tuple(goals) if len(goals) > 1 else (),
         constraints=constraints.parse(options.constraint),
-        pick=options.pick,
         warm_start=tuple(options.warm_start),
         points=tuple(options.point),
-        algorithm=options.algorithm,
-        scheduler=options.scheduler,
         name=options.name,
         command=shlex.join(["python", *sys.argv]),
+        **{name: given for name in RECORDED if (given := getattr(options, name)) is not None},
         **options.machines.options(),
     )
 
@@ -127,6 +132,9 @@ def resume(options: Options) -> question.Search:
         raise RunError(f"A run is resumed with the question it was asked; leave {''.join(given)}--set and --name out.")
     folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
+    question.check_kind(asked, "search")
+    now = {name: getattr(options, name) for name in ("metric", *RECORDED)}
+    question.check_same_options(asked, {**now, **options.machines.of_trial()})
     return question.located(question.resumed(asked, new(options)), folder, asked)
 
 

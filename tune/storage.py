@@ -19,7 +19,7 @@ from cluster import stores
 from cluster.claim import claimed
 from cluster.folder import LOCK, one_process
 from htt.data.remote import is_remote
-from htt.errors import StorageError, storage_errors
+from htt.errors import RunError, StorageError, storage_errors
 from tune.results import RunFolder, find
 
 open_uri = fs.FileSystem.from_uri
@@ -34,18 +34,30 @@ WATCH_S = 10.0
 Found = TypeVar("Found")
 
 
-def locate(name: str, uri: str | None) -> RunFolder:
-    """The folder of a run on this machine; one that is in a bucket alone is fetched.
+def home(uri: str | None, runs: Path = Path("runs")) -> Path:
+    """The folder of all runs on this machine: ``runs``, unless the storage is a folder itself.
+
+    Raises:
+        ConfigError: ``uri`` holds a password.
+    """
+    if uri is None:
+        return runs
+    place = stores.settled(uri)
+    return runs if is_remote(place) else Path(place)
+
+
+def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
+    """The folder of a run on this machine, by its name or path; one that is in a bucket alone is fetched.
 
     Raises:
         RunError: there is no such run.
     """
-    place = "runs" if uri is None else stores.settled(uri)
-    if not is_remote(place):
-        return find(name, Path(place))
-    storage = Storage(name, Path("runs"), place)
-    storage.pull()
-    return RunFolder(storage.local)
+    place = home(uri, runs)
+    if uri is not None and is_remote(uri):
+        with contextlib.suppress(RunError):
+            return find(name, place)
+        Storage(Path(name).name, place, uri).pull()
+    return find(name, place)
 
 
 class Storage:
@@ -62,11 +74,9 @@ class Storage:
         Raises:
             ConfigError: ``uri`` holds a password.
         """
-        uri = stores.settled(uri or str(runs))
-        remote = is_remote(uri)
-        self.local = ((runs if remote else Path(uri)) / name).resolve()
-        self.uri = stores.below(uri, name) if remote else str(self.local)
-        self.remote = remote
+        self.local = (home(uri, runs) / name).resolve()
+        self.remote = uri is not None and is_remote(uri)
+        self.uri = stores.below(uri, name) if self.remote and uri is not None else str(self.local)
         self._made: list[Path] = []
         self._opened: tuple[fs.FileSystem, str] | None = None
         self._away = False

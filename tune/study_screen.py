@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from htt import console
 from htt.training.metric_table import METRICS
@@ -12,10 +12,14 @@ from tune.plan import Plan
 from tune.results import RunFolder
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     """Print each variant, what it changes, how large it is, how many trainings are where, and how long the rest takes.
 
     Warnings come last, on the error stream.
+
+    Args:
+        plan: of the study.
+        command: gives the command line that asked for it, with the options changed that are its keywords.
     """
     study, count = plan.study, len(plan.study.seeds)
     console.out.print(f"\n[bold]{console.escape(study.question)}[/]")
@@ -28,7 +32,7 @@ def show_plan(plan: Plan) -> None:
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
         commits = ", ".join(sorted({found.asked.commit for found in taken}))
         console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
-    console.out.print(f"\n{_time(plan)}", markup=False)
+    console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
         console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
 
@@ -64,14 +68,14 @@ def _plan_rows(plan: Plan) -> Iterator[list[str]]:
         yield [title, words.changes(changes), f"{plan.parameters[name]:,}", *map(str, counts)]
 
 
-def _time(plan: Plan) -> str:
+def _time(plan: Plan, command: Callable[..., str]) -> str:
     if not plan.left:
         return "Nothing is left to train."
     if plan.expected_s is None:
-        study = f"python tune/ablate.py --study {plan.ablation.study_name}"
+        one = "" if plan.ablation.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
         return (
             "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
-            f"guess: {study} --dry-run --time-steps 3\nOne seed tells: {study} --seeds 1"
+            f"guess: {command(dry_run=True, time_steps=3)}{one}"
         )
     total = f"About {words.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
     if not plan.guessed:

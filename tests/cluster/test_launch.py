@@ -9,6 +9,7 @@ import pytest
 import tyro
 
 from cluster import final, launch
+from htt import console
 from htt.config import Config, override
 from htt.training.telling import Start
 
@@ -47,17 +48,14 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, tmp_path, mistake
 
 
 def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
-    assert launch._again(launch.Options(preset="quick"), "final-1") == (
-        "python cluster/launch.py --preset quick --name final-1 --resume"
-    )
     options = launch.Options(
         config=Path("runs/a b/best.yaml"), set=["train.epochs=3", "data.root=s3://b/x?y=z"], workers="1:8",
         cpus_per_worker=2.0, gpus_per_worker=0.5, runs=Path("/shared/runs"), storage="s3://bucket/runs", address="auto",
     )  # fmt: skip
-    words = shlex.split(launch._again(options, "x"))
+    resumed = replace(options, name="x", resume=True)
+    words = shlex.split(console.command("cluster/launch.py", resumed))
     assert words[:4] == ["python", "cluster/launch.py", "--config", "runs/a b/best.yaml"]
-    typed = tyro.cli(launch.Options, args=words[2:])
-    assert typed == replace(options, name="x", resume=True)
+    assert tyro.cli(launch.Options, args=words[2:]) == resumed
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How commands speak: rates of this run alone, and time left by what is still to do."""
 
+from dataclasses import dataclass, field
+
 import pytest
 
 from htt import console
@@ -37,3 +39,28 @@ def test_a_count_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(("seconds", "shown"), [(7.9, "0:07"), (125, "2:05"), (3_725, "1:02:05")])
 def test_clock(seconds: float, shown: str) -> None:
     assert console.clock(seconds) == shown
+
+
+@dataclass
+class Place:
+    at_most: int | None = None
+
+
+@dataclass
+class Asked(console.Options):
+    name: str | None = None
+    add: list[str] = field(default_factory=list)
+    share: bool = True
+    place: Place = field(default_factory=Place)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Asked(), ""),
+        (Asked("a b", ["x=1", "y=2"]), " --name 'a b' --add x=1 --add y=2"),
+        (Asked(share=False, place=Place(3), debug=True), " --debug --no-share --at-most 3"),
+    ],
+)
+def test_options_as_they_would_be_typed(options: Asked, words: str) -> None:
+    assert console.command("do.py", options) == f"python do.py{words}"

@@ -4,7 +4,7 @@ from report_folders import PLAIN
 
 from htt.config import Config, override
 from htt.data.prepare import data_key
-from htt.errors import ConfigError, RunError
+from htt.errors import ConfigError
 from tune import beginnings
 from tune.beginnings import Question
 from tune.constraints import parse
@@ -54,7 +54,7 @@ def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_pa
         trial(11, {"no.such": 1}),
     ]
     run(tmp_path, trials)
-    found = beginnings.earlier("before", ask(), tmp_path)
+    found = beginnings.earlier(RunFolder(tmp_path / "before"), ask())
     assert [one.id for one in found.trials] == ["t1", "t2", "t3"]
     assert found.trials[0].values == {"optim.lr": 1e-3, "model.action.cues": ["hands"]}
     assert [one.state for one in found.trials] == ["complete", "complete", "pruned"]
@@ -70,24 +70,21 @@ def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_pa
 def test_the_same_paths_of_another_base_fit_and_another_base_does_not(tmp_path):
     other = override(BASE, {"optim.lr": 5e-3, "runtime.tensorboard": False})
     run(tmp_path, [trial(1, {"model.action.cues": ["hands"]})], other)
-    found = beginnings.earlier("before", ask(), tmp_path)
+    found = beginnings.earlier(RunFolder(tmp_path / "before"), ask())
     assert [one.values["optim.lr"] for one in found.trials] == [5e-3], "a base's value counts, and runtime does not"
     run(tmp_path, [trial(1)], override(BASE, {"train.seed": 3}))
-    assert beginnings.earlier("before", ask(), tmp_path).misfits == {"of another base (train.seed)": 1}
+    assert beginnings.earlier(RunFolder(tmp_path / "before"), ask()).misfits == {"of another base (train.seed)": 1}
 
 
 def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
     run(tmp_path, [trial(2)])
-    found = beginnings.earlier("before", ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"]), tmp_path).trials[0]
+    found = beginnings.earlier(
+        RunFolder(tmp_path / "before"), ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"])
+    ).trials[0]
     assert found.curve == ()
     assert found.breaks == "latency_ms 20.0 ms > 15.0 ms"
-    missing = beginnings.earlier("before", ask(constraints=["memory_mb<=1"]), tmp_path)
+    missing = beginnings.earlier(RunFolder(tmp_path / "before"), ask(constraints=["memory_mb<=1"]))
     assert missing.misfits == {"without memory_mb": 1}
-
-
-def test_a_run_that_is_not_there(tmp_path):
-    with pytest.raises(RunError, match="A run is named by its folder"):
-        beginnings.earlier("nothing", ask(), tmp_path)
 
 
 def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
@@ -106,21 +103,35 @@ def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
     assert yaml.safe_load(best.read_text())["config"]["train"]["seed"] == 4
 
 
+def test_a_point_may_be_longer_than_a_files_name(tmp_path):
+    text = "optim.lr=2e-3" + " model.action.cues=[hands]" * 20
+    assert beginnings.points([text], SPACE, BASE) == [{"optim.lr": 2e-3, "model.action.cues": ["hands"]}]
+
+
 def test_all_points_that_cannot_be_are_one_error(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("{")
-    texts = ["optim.lr=1", "optim.lrr=1 model.width=3", str(broken), "optim.lr", "missing.yaml", "optim.lr=-1"]
+    texts = [
+        "optim.lr=1",
+        "optim.lrr=1 model.width=3",
+        str(broken),
+        "optim.lr",
+        "missing.yaml",
+        "optim.lr=-1",
+        "optim.lr='1e-3",
+    ]
     with pytest.raises(ConfigError) as caught:
         beginnings.points(texts, SPACE, BASE)
     said = str(caught.value)
     for words in (
-        "7 values cannot be",
+        "8 values cannot be",
         "--point optim.lr=1: optim.lr must be 0.0001 to 0.01, logarithmic, as the space has it; got 1",
         "optim.lrr is not searched. Did you mean 'optim.lr'?",
         "model.width is not searched",
         "broken.yaml: it must be a readable YAML file",
         "--point takes path=value, such as optim.lr=1e-4; got 'optim.lr'",
         "missing.yaml: it must be a readable YAML file",
+        "--point optim.lr='1e-3: its quotation marks must be in pairs; no closing quotation.",
         "--point optim.lr=-1: optim.lr: should be greater than 0",
     ):
         assert words in said, said

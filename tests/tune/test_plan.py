@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import tyro
 from conftest import environment
+from report_folders import study_folder, windows
 
 from htt.config import Config, override
 from htt.data.prepare import data_key, facts
-from htt.errors import ConfigError, DataError
+from htt.errors import ConfigError, DataError, RunError
 from htt.model.htt import HTT
 from htt.testing import TINY
 from tune import ablate, plan, question
@@ -76,6 +78,27 @@ def test_what_the_command_line_sets_goes_before_the_studys_base(tmp_path):
     assert made.study.config(made.base, "b", 1).optim.lr == 0.5
 
 
+def test_the_plan_warns_of_variants_that_keep_a_value_of_their_own(tmp_path):
+    made = plan.plan(ablation(tmp_path, values={"model.pose.window": 4}, assignments={"model.pose.window": 4}))
+    assert made.warnings[1:] == [
+        "--set model.pose.window=4 reaches only variants without a model.pose.window of their own; not 'b'."
+    ]
+    assert plan.plan(ablation(tmp_path, assignments={"optim.momentum": 0.8})).warnings == made.warnings[:1]
+
+
+def test_what_reaches_no_variant_is_refused_and_of_an_older_run_said(tmp_path):
+    study = dataclasses.replace(STUDY, variants={"a": {"model.pose.window": 2}, "b": {"model.pose.window": 1}})
+    useless = {"model.pose.window": 4, "train.seed": 5}
+    with pytest.raises(ConfigError) as caught:
+        plan.plan(ablation(tmp_path, study, assignments=useless))
+    faults = [
+        "--set must reach a variant; each has a model.pose.window of its own, and got model.pose.window=4.",
+        "--set must leave train.seed to --seeds; got train.seed=5.",
+    ]
+    assert caught.value.faults == faults
+    assert plan.plan(ablation(tmp_path, study, assignments=useless, resume=True)).warnings[1:] == faults
+
+
 def finished(tmp_path, config, **changes):
     """A run in which this configuration has been trained, with its clips."""
     run = question.Run()
@@ -104,6 +127,13 @@ def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):
     assert plan.plan(ablation(tmp_path, share=False)).shared == {}
     (folder.clips / "t1.parquet").unlink()
     assert plan.plan(asked).shared == {}, "without its clips it cannot be compared clip by clip"
+
+
+def test_a_storage_that_is_a_folder_is_where_others_are_looked_for(tmp_path):
+    asked = dataclasses.replace(ablation(tmp_path / "elsewhere"), storage=str(tmp_path))
+    finished(tmp_path, STUDY.config(override(asked.base, STUDY.base), "b", 1))
+    made = plan.plan(asked)
+    assert (list(made.shared), made.seconds) == ([("b", 1)], {"b": 30.0})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +172,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "4 variants x 2 seeds (0, 1) = 8 trainings" in done.stdout
     assert "pose.window: 1" in done.stdout
-    assert "One seed tells: python tune/ablate.py --study headline --seeds 1" in done.stdout
+    assert "One seed tells: python tune/ablate.py --study headline --preset quick --seeds 1\n" in done.stdout
     assert "2 seeds cannot carry a claim" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -164,6 +194,11 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         (["--study", "headline", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
         (["--study", "headline", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
         (["--study", "headline", "--name", "../x"], "--name takes letters"),
+        (["--study", "headline", "--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0"),
+        (["--study", "headline", "--cpus-per-worker", "0"], "--cpus-per-worker must be above 0; got 0"),
+        (["--study", "headline", "--cpus-per-worker", "nan"], "--cpus-per-worker must be above 0; got nan"),
+        (["--study", "headline", "--gpus-per-trial", "-1"], "--gpus-per-trial must be 0 or more; got -1"),
+        (["--study", "pose_window", "--set", "model.pose.window=2"], "--set must reach a variant; each has a"),
         (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
         (["--resume", "nothing", "--study", "headline"], "leave --study, --preset, --config, --set and --name out"),
     ],
@@ -171,3 +206,17 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
 def test_the_command_line_refuses_in_one_sentence(refused, tmp_path, options, message):
     assert message in refused(ablate, *options, cwd=tmp_path)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_study_keeps_its_trials_share_of_the_machines(tmp_path):
+    study_folder(tmp_path / "run", windows(2), seeds=(0, 1), workers_per_trial=2, cpus_per_worker=0.5)
+    run = ["--resume", str(tmp_path / "run")]
+
+    def options(*words):
+        return tyro.cli(ablate.Options, args=[*run, *words])
+
+    for given in ([], ["--workers-per-trial", "2", "--cpus-per-worker", "0.5"]):
+        found, _ = ablate.resume(options(*given))
+        assert (found.workers_per_trial, found.cpus_per_worker, found.gpus_per_trial) == (2, 0.5, 0.0)
+    with pytest.raises(RunError, match=r"run began with --cpus-per-worker 0.5, and got --cpus-per-worker 1.0. Leave"):
+        ablate.resume(options("--workers-per-trial", "2", "--cpus-per-worker", "1"))

@@ -1,10 +1,14 @@
 """The command line of a search, before Ray is there: what it refuses, and what a run is resumed with."""
 
+import re
+
 import pytest
+import tyro
 from conftest import HERE
 from report_folders import search_folder
 
 import tune.spaces
+from htt.errors import RunError
 from tune import question, search
 
 MISTAKES = {
@@ -29,7 +33,11 @@ MISTAKES = {
     ),
     "an objective twice": (["--objective", "loss", "--objective", "loss"], "names each metric once; got loss twice"),
     "no bound": (["--constraint", "parameters<5"], "such as 'parameters<=2e6'; got 'parameters<5'"),
-    "no rule": (["--pick", "kneee"], "Did you mean 'knee'?"),
+    "no rule": (["--pick", "kneee", "--objective", "loss", "--objective", "latency_ms"], "Did you mean 'knee'?"),
+    "a pick of one": (["--pick", "knee"], "got no --objective. Name two or more, or leave --pick out."),
+    "no worker": (["--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0."),
+    "no core": (["--cpus-per-worker", "-1"], "--cpus-per-worker must be above 0; got -1"),
+    "no such share": (["--gpus-per-trial", "-0.5"], "--gpus-per-trial must be 0 or more; got -0.5"),
     "no earlier run": (["--warm-start", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
     "a point outside": (["--point", "optim.lr=1"], "optim.lr must be 0.0003 to 0.003, logarithmic"),
     "a resumed run's name": (["--resume", "nothing", "--name", "x"], "--name out"),
@@ -85,3 +93,40 @@ def test_what_goes_on_after_ctrl_c_has_the_same_limits(tmp_path, monkeypatch, op
     """Those of a new run are written in it."""
     monkeypatch.chdir(tmp_path)
     assert search.again(search.Options(**options), question.RunFolder(tmp_path / "run")) == command
+
+
+OTHERS = {
+    "metric": "loss", "space": "paper", "seed": 0, "pick": "knee", "algorithm": "random", "scheduler": "none",
+    "workers-per-trial": 1, "cpus-per-worker": 1.0,
+}  # fmt: skip
+BEGAN = {"seed": 5, "pick": "first", "workers_per_trial": 2, "cpus_per_worker": 0.5}
+
+
+def resumed(folder, *words):
+    return search.resume(tyro.cli(search.Options, args=["--resume", str(folder), *words]))
+
+
+@pytest.mark.parametrize("option", OTHERS)
+def test_a_run_is_resumed_as_it_began_and_another_wish_is_refused_not_dropped(tmp_path, option):
+    asked = search_folder(tmp_path / "run", 5, **BEGAN).asked()
+    began = getattr(asked, option.replace("-", "_"))
+    message = f"run began with --{option} {began}, and got --{option} {OTHERS[option]}. Leave that out"
+    with pytest.raises(RunError, match=re.escape(message)):
+        resumed(tmp_path / "run", f"--{option}", str(OTHERS[option]))
+    assert getattr(resumed(tmp_path / "run", f"--{option}", str(began)), option.replace("-", "_")) == began
+
+
+def test_what_is_not_given_is_as_the_run_began(tmp_path):
+    search_folder(tmp_path / "run", 5, **BEGAN)
+    found = resumed(tmp_path / "run")
+    assert {name: getattr(found, name) for name in BEGAN} == BEGAN
+    differs = "began with --seed 5 --cpus-per-worker 0.5, and got --seed 1 --cpus-per-worker 2.0"
+    with pytest.raises(RunError, match=re.escape(differs)):
+        resumed(tmp_path / "run", "--seed", "1", "--cpus-per-worker", "2")
+
+
+def test_a_new_search_is_as_usual_where_nothing_is_given():
+    found = search.new(tyro.cli(search.Options, args=[]))
+    usual = question.Search(time_budget_s=420.0, command=found.command)
+    assert found == usual
+    assert search.new(tyro.cli(search.Options, args=["--scheduler", "none"])).scheduler == "none"

@@ -215,6 +215,14 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert len(states_of(again.folder)) == 9
 
 
+def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, search, tmp_path):
+    place = str(tmp_path / "shared")
+    search(trials=2, name="before", storage=place)
+    outcome = search(trials=1, name="after", storage=place, warm_start=("before",))
+    assert outcome.folder.path == tmp_path / "shared" / "after"
+    assert "Begins with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
+
+
 def test_a_run_that_was_killed_before_it_began_begins_anew(trained, search, tmp_path):
     search(trials=1)
     (tmp_path / "run" / "asked.yaml").unlink()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from functools import partial
 
 import pytest
 from test_plan import STUDY, ablation, finished
@@ -11,7 +12,17 @@ from htt.data.loader import evaluation_loader, training_loader
 from htt.errors import ConfigError
 from htt.testing import tiny_config
 from htt.training.jobs import open_splits
-from tune import plan, study_screen, timing
+from tune import ablate, plan, study_screen, timing
+from tune.machines import Machines
+
+ASKED = partial(
+    ablate.command,
+    ablate.Options(
+        study="which", preset="paper", set=["data.root=/data/h2o", "a=[1, 2]"], seeds="6", dry_run=True, share=False,
+        machines=Machines(cpus_per_worker=2.0),
+    ),
+)  # fmt: skip
+"""What was typed."""
 
 
 @pytest.fixture
@@ -50,7 +61,7 @@ def test_variants_are_timed_of_which_none_has_ended(tmp_path, monkeypatch, capsy
     assert told == ["a"]
     assert made.guessed == {"a": 200.0}
     assert made.expected_s == 2 * 200.0 + 30.0
-    study_screen.show_plan(made)
+    study_screen.show_plan(made, ASKED)
     said = capsys.readouterr().out
     assert (
         "About 7.2 min on this machine, 1 at once: an estimate (3.3 min a training by a few timed steps, 30 s by"
@@ -61,12 +72,22 @@ def test_variants_are_timed_of_which_none_has_ended(tmp_path, monkeypatch, capsy
 
 def test_where_nothing_has_ended_the_plan_says_how_to_guess(tmp_path, capsys):
     made = plan.plan(ablation(tmp_path))
-    study_screen.show_plan(made)
+    study_screen.show_plan(made, ASKED)
     said = capsys.readouterr().out
     assert "How long that takes is not known" in said
-    assert "python tune/ablate.py --study which --dry-run --time-steps 3" in said
-    study_screen.show_plan(dataclasses.replace(made, guessed={"a": 60.0, "b": 60.0}))
+    whole = "python tune/ablate.py --study which --preset paper --set data.root=/data/h2o --set 'a=[1, 2]'"
+    assert f"give a guess: {whole} --seeds 6 --dry-run --time-steps 3 --no-share --cpus-per-worker 2.0\n" in said
+    assert f"One seed tells: {whole} --seeds 1 --no-share --cpus-per-worker 2.0\n" in said
+    study_screen.show_plan(dataclasses.replace(made, guessed={"a": 60.0, "b": 60.0}), ASKED)
     assert "an estimate (60 s a training by a few timed steps)" in capsys.readouterr().out
+
+
+def test_of_a_study_that_goes_on_one_seed_tells_nothing_new(tmp_path, capsys):
+    options = ablate.Options(resume="runs/run", seeds="8", dry_run=True)
+    study_screen.show_plan(plan.plan(ablation(tmp_path, resume=True)), partial(ablate.command, options))
+    said = capsys.readouterr().out
+    assert "give a guess: python tune/ablate.py --seeds 8 --dry-run --time-steps 3 --resume runs/run\n" in said
+    assert "One seed tells" not in said
 
 
 def test_data_that_differ_are_each_made_ready_and_windows_are_not_data(tmp_path):
