@@ -96,9 +96,9 @@ def require(resources: Mapping[str, float], workers: int = 1, there: Sequence[Ma
     return slots // workers
 
 
-def gpus_of_each(asked: float | None) -> float:
-    """GPUs of each worker: what was asked for, or one where the machines have any."""
-    return asked if asked is not None else float(any(machine.gpus for machine in machines()))
+def gpus(asked: float | None, workers: int = 1) -> float:
+    """GPUs of so many workers together: what was asked for, or one each where the machines have any."""
+    return asked if asked is not None else float(workers * any(machine.gpus for machine in machines()))
 
 
 def _slots(machine: Machine, cpus: float, gpus: float) -> int:

@@ -40,7 +40,7 @@ class Workers:
 
     def settled(self) -> Workers:
         """The same with the GPUs that the machines of this process's cluster have for each."""
-        return replace(self, gpus=capacity.gpus_of_each(self.gpus))
+        return replace(self, gpus=capacity.gpus(self.gpus))
 
     @property
     def resources(self) -> dict[str, float]:

@@ -118,7 +118,7 @@ class Outcome:
     best: Trial | None
     """Of a search."""
     stopped: str | None
-    """Why it ended early: "interrupted", "time budget", "used up" (the space), "constraints", "failures", or nothing."""
+    """Why it ended early: interrupted, time budget, used up (the space), constraints, failures; or nothing."""
 
 
 def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
@@ -257,15 +257,14 @@ def _tune(
 
 
 def _job(work: Work, storage: Storage) -> Job:
-    workers, gpus = work.run.workers_per_trial, work.run.gpus_per_trial
     return Job(
         base=work.base.model_dump(mode="json"),
         metric=work.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
         storage=stores.below(storage.uri, "train"),
-        workers=workers,
+        workers=work.run.workers_per_trial,
         cpus_per_worker=work.run.cpus_per_worker,
-        gpus_per_trial=workers * capacity.gpus_of_each(None) if gpus is None else gpus,
+        gpus_per_trial=capacity.gpus(work.run.gpus_per_trial, work.run.workers_per_trial),
     )
 
 

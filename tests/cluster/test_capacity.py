@@ -53,7 +53,8 @@ def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, wor
 )
 def test_a_worker_gets_the_gpus_asked_for_or_one_where_there_are_any(monkeypatch, there, asked, each):
     monkeypatch.setattr(capacity, "machines", lambda: there)
-    assert capacity.gpus_of_each(asked) == each
+    assert capacity.gpus(asked) == each
+    assert capacity.gpus(asked, workers=3) == (3 * each if asked is None else each)
     settled = Workers(2, gpus=asked).settled()
     assert settled.resources == {"CPU": 1.0, **({"GPU": each} if each else {})}
 
