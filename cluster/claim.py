@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pyarrow import ArrowException, fs
@@ -37,7 +38,7 @@ LOOK_S = 2.0
 """Between two looks at whether an owner lives."""
 
 Claim = dict[str, Any]
-"""{"machine", "process", "word": of this claim alone, "renewed": how often}."""
+"""{"machine", "process", "began": when that did, "word": of this claim alone, "renewed": how often}."""
 
 
 @contextlib.contextmanager
@@ -54,7 +55,8 @@ def claimed(place: str, system: fs.FileSystem, path: str) -> Iterator[None]:
         StorageError: the storage refuses.
     """
     file = f"{path}/{NAME}"
-    mine: Claim = {"machine": socket.gethostname(), "process": os.getpid(), "word": secrets.token_hex(8), "renewed": 0}
+    me = {"machine": socket.gethostname(), "process": os.getpid(), "began": _began(os.getpid())}
+    mine: Claim = {**me, "word": secrets.token_hex(8), "renewed": 0}
     with stores.refusals(place):
         other = _read(system, file)
         if other and _lives(system, file, other):
@@ -93,7 +95,7 @@ def _renew(system: fs.FileSystem, file: str, mine: Claim, over: threading.Event)
 def _lives(system: fs.FileSystem, file: str, other: Claim) -> bool:
     """Whether the owner of a claim still writes; a process of this machine is looked for."""
     if other["machine"] == socket.gethostname():
-        return _runs(int(other["process"]))
+        return _runs(other)
     console.err.print(
         f"{_owner(other)} has worked on this run; looking whether it still does, for {DEAD_S:g} s.", markup=False
     )
@@ -108,18 +110,23 @@ def _lives(system: fs.FileSystem, file: str, other: Claim) -> bool:
     return False
 
 
-def _say(line: str) -> None:
-    console.err.print(line, markup=False)
-
-
-def _runs(process: int) -> bool:
+def _runs(owner: Claim) -> bool:
+    """Whether that process of this machine lives, and is no other that was given its number."""
     try:
-        os.kill(process, 0)
+        os.kill(owner["process"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # it is another user's
         pass
-    return True
+    return bool(owner["began"] == _began(owner["process"]))
+
+
+def _began(process: int) -> str:
+    """When a process began, in ticks of its machine; nothing where that is not told."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _is(mine: Claim, found: Claim | None) -> bool:
@@ -145,7 +152,7 @@ def _read(system: fs.FileSystem, file: str) -> Claim | None:
         content = stream.read()
     try:
         found = json.loads(content)
-        return {name: found[name] for name in ("machine", "process", "word", "renewed")}
+        return {name: found[name] for name in ("machine", "process", "began", "word", "renewed")}
     except (ValueError, KeyError, TypeError):
         return None
 

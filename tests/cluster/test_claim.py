@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +41,9 @@ def read(run):
 def write(run, **told):
     _, system, path = run
     claim._write(
-        system, f"{path}/{claim.NAME}", {"machine": "elsewhere", "process": 7, "word": "x", "renewed": 0, **told}
+        system,
+        f"{path}/{claim.NAME}",
+        {"machine": "elsewhere", "process": 7, "began": "1", "word": "x", "renewed": 0, **told},
     )
 
 
@@ -88,6 +91,12 @@ def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeyp
     monkeypatch.setattr(claim, "DEAD_S", 1e9)
     with claim.claimed(*run):
         assert read(run)["process"] == os.getpid()
+
+
+def test_another_process_with_the_number_of_one_that_is_gone_stops_nobody(run):
+    write(run, machine=socket.gethostname(), process=os.getpid(), began="1")
+    with claim.claimed(*run):
+        assert read(run)["word"] != "x"
 
 
 def test_of_two_that_claim_at_once_the_second_has_it(run, monkeypatch):
