@@ -17,7 +17,8 @@ from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared_fol
 from cluster.trainer import trainer
 from htt import console
 from htt.config import Config
-from htt.errors import ClusterError, StorageError, storage_errors
+from htt.data import stream
+from htt.errors import ClusterError, ConfigError, StorageError, storage_errors
 from htt.training.telling import Start, Step
 from htt.training.worker import listening, our_error, stopped
 
@@ -37,6 +38,16 @@ class Workers:
     """None: as the machines have them; ``settled`` says how many."""
     least: int | None = None
     """Fewer will do, down to that many; none: all or nothing."""
+
+    def check(self, config: Config) -> None:
+        """Raise a ``ConfigError`` where a step cannot be shared by so many."""
+        windows = config.train.batch_size
+        if self.count > windows * stream.times(config.train, self.count):
+            many = f", also when there are {self.count};" if self.least else f"; there are {self.count}, and"
+            raise ConfigError(
+                f"A step must have a window for each worker{many} train.batch_size is {windows}. Raise it, ask for at "
+                f"most {windows} workers, or let batch and learning rate grow with them: --set train.scaling=linear."
+            )
 
     def settled(self) -> Workers:
         """The same with the GPUs that the machines of this process's cluster have for each."""

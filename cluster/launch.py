@@ -29,7 +29,6 @@ from cluster import capacity, connect, final, preflight, screen, stores
 from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
-from htt.data import stream
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins, preset
@@ -132,14 +131,9 @@ def _workers(options: Options, config: Config) -> final.Workers:
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):
         raise ConfigError(f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {options.workers}.")
-    if most > config.train.batch_size * stream.times(config.train, most):
-        many = f", also when there are {most};" if least else f"; there are {most}, and"
-        raise ConfigError(
-            f"A step must have a window for each worker{many} train.batch_size is "
-            f"{config.train.batch_size}. Raise it, ask for at most {config.train.batch_size} workers, or let batch and "
-            "learning rate grow with them: --set train.scaling=linear."
-        )
-    return final.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
+    workers = final.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
+    workers.check(config)
+    return workers
 
 
 def _show_starts(workers: final.Workers) -> final.OnStart:

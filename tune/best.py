@@ -209,6 +209,7 @@ def retrain(options: Options, again: Retrained, place: Storage) -> None:
     from tune import retrain_screen, retraining
 
     workers = Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
+    workers.check(again.config)
     try:
         found = retraining.run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
     except KeyboardInterrupt:

@@ -123,3 +123,12 @@ def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
     assert again.path.name == name
     assert again.found_by["trial"] == chosen.trial.id
     assert again.config.optim.lr == chosen.trial.values["optim.lr"]
+
+
+def test_more_workers_than_a_step_has_windows_are_refused_before_anything_starts(run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        console.run(best.Options, best.main, ["front", "--retrain-seeds", "2", "--workers", "3"])
+    assert (
+        "A step must have a window for each worker; there are 3, and train.batch_size is 2." in capsys.readouterr().err
+    )
+    assert not (tmp_path / "runs" / "front" / "retrain").exists()
