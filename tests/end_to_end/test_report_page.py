@@ -64,10 +64,11 @@ def pages(tmp_path_factory):
     """{kind: its report.html}."""
     root = tmp_path_factory.mktemp("pages")
     variants = windows(12, long=True)
+    sizes = {name: 10**6 + 10**5 * number for number, name in enumerate(variants)}
     folders = {
         "search": search_folder(root / "search", 60),
         "study": study_folder(root / "study", windows(4)),
-        "large study": study_folder(root / "large", variants, parameters=dict.fromkeys(variants, 10**6)),
+        "large study": study_folder(root / "large", variants, parameters=sizes),
     }
     for folder in folders.values():
         report.write(folder)
@@ -77,11 +78,14 @@ def pages(tmp_path_factory):
 FIGURES = {
     "search": ["progress", "parallel", "importance", "pareto"],
     "study": [
-        *(f"{name}-action_accuracy" for name in ("forest", "seeds", "cost")),
-        *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "cost", "curves")),
+        *(f"{name}-action_accuracy" for name in ("forest", "seeds", "time")),
+        *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "time", "curves")),
+    ],
+    "large study": [
+        *(f"{name}-action_accuracy" for name in ("forest", "seeds", "time", "parameters")),
+        *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "time", "parameters", "curves")),
     ],
 }
-FIGURES["large study"] = FIGURES["study"]
 
 
 @pytest.fixture(scope="module", params=FIGURES)

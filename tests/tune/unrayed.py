@@ -52,4 +52,5 @@ def replace_tune(patch, trained, stop_at=None):
     patch.setattr(road, "_tune", tune)
     patch.setattr(road.connect, "connect", lambda _: contextlib.nullcontext())
     patch.setattr(road.capacity, "require", lambda *_: 1)
+    patch.setattr(road.capacity, "machines", list)
     patch.setattr(road.preflight, "check", lambda *_, **__: None)
