@@ -19,6 +19,8 @@ from tune.stats import BETTER, WORSE, Comparison
 TOGETHER = 4
 """Up to so many variants share the axes of the learning curves; more have a panel each, beside the reference."""
 COLUMNS = 3
+BESIDE = 7
+"""So many seeds stand beside one another in a legend."""
 SPREAD_IN = 0.11
 """How far from the middle of its row a seed is drawn at most, so that equal values are all seen."""
 TAKES_LOGARITHM = 8.0
@@ -77,7 +79,9 @@ def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     plain_axes(axes, "x")
     if named:
-        figure.legend(loc="outside upper center", ncols=min(6, len(numbers)), frameon=False, handletextpad=0.2)
+        lines = math.ceil(len(numbers) / BESIDE)
+        columns = math.ceil(len(numbers) / lines)
+        figure.legend(loc="outside upper center", ncols=columns, frameon=False, handletextpad=0.2)
     return figure
 
 
