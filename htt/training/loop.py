@@ -141,8 +141,11 @@ def train_epoch(
             raise NonFiniteLossError(epoch + 1, step, error.terms) from error
         sums = merge(sums, terms) if sums else terms
         if saver:
-            done, of = entered.cursor + (taken + 1) * loader.step_windows, loader.steps_per_epoch * loader.step_windows
-            saver.step(epoch, done, of, sums)
+            cursor, windows = (
+                entered.cursor + (taken + 1) * loader.step_windows,
+                loader.steps_per_epoch * loader.step_windows,
+            )
+            saver.step(epoch, cursor, windows, sums)
     return over_workers(sums, group)
 
 

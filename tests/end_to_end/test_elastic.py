@@ -18,8 +18,14 @@ CHANGED = {
 }
 """More epochs than it takes to lose a host and to have it back."""
 RUNTIME = {"runtime.resize_minutes": 0.1}
-LONG_EPOCHS = {"train.windows_per_epoch": 100_000, "runtime.save_minutes": "null"}
-"""One lasts minutes, and nothing but a notice saves within it."""
+LONG_EPOCHS = {
+    "train.windows_per_epoch": "null",
+    "data.synthetic.train_clips": 80,
+    "data.shifted_starts": True,
+    "model.backbone.name": "resnet18",
+    "runtime.save_minutes": "null",
+}
+"""A hundred steps of a large encoder, a minute and more; nothing but a notice saves within it."""
 NOTICE = ". ~/.htt/environment && python -c 'from cluster.notices import drain; drain(60)'"
 """What ``python -m cluster.notices`` does once the cloud has said so."""
 
