@@ -141,11 +141,8 @@ def train_epoch(
             raise NonFiniteLossError(epoch + 1, step, error.terms) from error
         sums = merge(sums, terms) if sums else terms
         if saver:
-            cursor, windows = (
-                entered.cursor + (taken + 1) * loader.step_windows,
-                loader.steps_per_epoch * loader.step_windows,
-            )
-            saver.step(epoch, cursor, windows, sums)
+            cursor = entered.cursor + (taken + 1) * loader.step_windows
+            saver.step(epoch, cursor, loader.steps_per_epoch * loader.step_windows, sums)
     return over_workers(sums, group)
 
 
