@@ -35,8 +35,7 @@ class Machines:
 
     def of_trial(self) -> dict[str, Any]:
         """What is given of a trial's share of the machines: a run that is resumed keeps its own."""
-        usual = asdict(Machines())
-        return {name: value for name, value in asdict(self).items() if name in OF_TRIAL and value != usual[name]}
+        return {name: value for name, value in self.options().items() if name in OF_TRIAL}
 
 
 MachineOptions: TypeAlias = Annotated[Machines, tyro.conf.arg(name="")]
