@@ -17,11 +17,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from htt.data import folder as folders
-from htt.data import labels, targets
+from htt.data import labels, shards, targets
 from htt.data.folder import Folder
 from htt.data.source import ClipRecord
 from htt.data.targets import Targets
 from htt.errors import DataError
+from htt.hand import JOINTS_PER_HAND
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Clips(Sequence[ClipRecord]):
     def __init__(self, folder: Folder, split: str) -> None:
         self._folder, self._shards = folder, folder.manifest.shards(split)
         self.root, self.split = folder.place, split
-        self.info = folder.manifest.info
+        self.info, self._wanted = folder.manifest.info, folder.manifest.numbers(split)
         self._place = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
         self._views: dict[int, _View] = {}
@@ -161,17 +162,14 @@ class Clips(Sequence[ClipRecord]):
                 f"A split must hold clips; '{self.split}' of {self.root} holds none. Convert the data again."
             )
         table = self._label_table()
+        made = self._folder.manifest
+        labels.check(table, made, self.split, f"{self.root}/{made.labels.file}" if made.labels else self.root)
         self.ids: list[str] = table["id"].to_pylist()
         self.subjects: list[str] = table["subject"].to_pylist()
         self.action: np.ndarray = table["action"].to_numpy().astype(np.int64)
         self.object: np.ndarray = table["object"].to_numpy().astype(np.int64)
         self.intrinsics: np.ndarray = np.array(table["intrinsics"].to_pylist(), np.float64).reshape(-1, 3, 3)
         self.frame_counts: np.ndarray = table["frames"].to_numpy().astype(np.int64)
-        empty = [self.ids[clip] for clip in np.flatnonzero(self.frame_counts == 0)]
-        if empty:
-            raise DataError(
-                f"A clip must have frames; {', '.join(empty)} of {self.root} have none. Convert the data again."
-            )
 
     def _label_table(self) -> pa.Table:
         """The labels of all clips: from their file, or, in a folder without one, from every shard."""
@@ -180,15 +178,75 @@ class Clips(Sequence[ClipRecord]):
             self._folder.expect_later(self._shards)
             return table
         self._folder.expect(self._shards)
-        readers = (self._folder.open(shard, (*labels.COLUMNS, "jpegs")) for shard in self._shards)
-        return pa.concat_tables([labels.of_reader(reader) for reader in readers])
+        tables = (
+            labels.of_reader(self._folder.open(shard, (*labels.COLUMNS, "jpegs")), self._folder.file(shard))
+            for shard in self._shards
+        )
+        return pa.concat_tables(tables)
 
     def _view(self, clip: int) -> _View:
         view = self._views.get(clip)
         if view is None:
             shard, row = self._place[clip]
-            view = self._views[clip] = _view_of(self._reader(shard).get_batch(row))
+            file = self._folder.file(self._shards[shard])
+            batch = shards.row(self._reader(shard), row, file)
+            try:
+                self._check_row(clip, batch)
+                view = self._views[clip] = _view_of(batch)
+                self._check_view(clip, view)
+            except ValueError as error:
+                raise DataError(
+                    f"A clip must be what its manifest and labels promise; clip {self.ids[clip]} in {file} is not: "
+                    f"{error}. Convert the data again."
+                ) from error
         return view
+
+    def check_frames(self) -> None:
+        """Look at what every shard says of its frames, without decoding one.
+
+        Raises:
+            DataError: a clip is not what the manifest and the labels promise; names clip and file.
+        """
+        for clip in range(len(self)):
+            self._view(clip)
+
+    def _check_row(self, clip: int, batch: pa.RecordBatch) -> None:
+        """Compare what a shard says of a clip with the labels and the manifest.
+
+        Raises:
+            ValueError: says what differs.
+        """
+        expected = {
+            "id": self.ids[clip],
+            "action": int(self.action[clip]),
+            "object": int(self.object[clip]),
+            "width": self.info.width,
+            "height": self.info.height,
+            "hands": self.info.hands,
+        }
+        for name, value in expected.items():
+            found = batch.column(name)[0].as_py()
+            if found != value:
+                raise ValueError(f"its {name} is {found}, not {value}")
+
+    def _check_view(self, clip: int, view: _View) -> None:
+        """Look whether the values of a clip's frames can be.
+
+        Raises:
+            ValueError: says which cannot.
+        """
+        frames, hands = self.frame_count(clip), self.info.hands
+        found = (len(view.ends) - 1, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
+        if found != (frames, frames, (frames, hands), (frames, self.info.joints, 3)):
+            raise ValueError(f"its images, numbers, hands and joints are {found}, not those of {frames} frames")
+        wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
+        if (np.diff(numbers) <= 0).any():
+            raise ValueError("its frame numbers do not ascend")
+        if wanted is not None and (numbers[0] < wanted.start or numbers[-1] >= wanted.stop):
+            raise ValueError(f"its frames are {numbers[0]} to {numbers[-1]}, not {wanted.start} to {wanted.stop - 1}")
+        finite = np.isfinite(view.joints_m)
+        if not finite.all() and not finite[np.repeat(view.hand_valid, JOINTS_PER_HAND, axis=1)].all():
+            raise ValueError("a joint of a hand that is in the frame is not finite")
 
     def _reader(self, shard: int) -> pa.RecordBatchFileReader:
         if shard not in self._readers:
@@ -221,8 +279,14 @@ def _view_of(batch: pa.RecordBatch) -> _View:
         ends=np.frombuffer(ends, np.int64)[jpegs.offset : jpegs.offset + count + 1].tolist(),
         numbers=row["frame_numbers"].flatten().to_numpy(),
         joints_m=row["joints_m"].flatten().to_numpy().reshape(count, -1, 3),
-        hand_valid=row["hand_valid"].flatten().to_numpy().reshape(count, hands).astype(bool),
+        hand_valid=_flags(row["hand_valid"].flatten().to_numpy()).reshape(count, hands),
     )
+
+
+def _flags(values: np.ndarray) -> np.ndarray:
+    if values.size and values.max() > 1:
+        raise ValueError(f"whether a hand is in the frame is 0 or 1, not {values.max()}")
+    return values.astype(bool)
 
 
 def _integers(frames: Sequence[int] | np.ndarray) -> Sequence[int]:

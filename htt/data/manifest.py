@@ -6,18 +6,50 @@ It is written last, so a folder with a manifest is complete.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from htt.data import files
 from htt.errors import DataError, did_you_mean
 from htt.info import DataInfo
 
 NAME = "manifest.json"
+_SHOWN = 10
+"""So many faults of a manifest are listed."""
 SCHEMA = 2
 """Version of the shards' layout; a change an older reader cannot read raises it."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_ENDING = ".arrow"
+
+
+def _file_name(name: str) -> str:
+    """Check the name of a file in a folder of shards: it comes from a store and is used as a path on this machine.
+
+    Only one letter, digit, underscore or hyphen after another, then ".arrow": no folder, drive, control character,
+    hidden file or ".." can be written so, and neither can the manifest itself.
+    """
+    _split_name(name.removesuffix(_ENDING) if name.endswith(_ENDING) else "")
+    return name
+
+
+def _split_name(name: str) -> str:
+    """Check the name of a split, which names files too."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has 1 to 100 letters, digits, '_' and '-', a file's ends in .arrow")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+SplitName = Annotated[str, AfterValidator(_split_name)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""A checksum, which names a file in the cache."""
+Count = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=1, le=2**14)]
 
 
 class _Entry(BaseModel):
@@ -27,21 +59,21 @@ class _Entry(BaseModel):
 class Shard(_Entry):
     """One file of a split."""
 
-    file: str
+    file: FileName
     """Its name in the folder."""
-    bytes: int
-    sha256: str
-    clips: int
-    frames: int
+    bytes: Count
+    sha256: Sha256
+    clips: Count
+    frames: Count
 
 
 class Labels(_Entry):
     """The file with the labels of all clips."""
 
-    file: str
+    file: FileName
     """Its name in the folder."""
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Sha256
 
 
 class Wanted(_Entry):
@@ -49,9 +81,9 @@ class Wanted(_Entry):
 
     id: str
     """Unique in its split."""
-    first: int
+    first: Count
     """The number of its first frame."""
-    frames: int
+    frames: Count
     """How many frames it should have."""
 
 
@@ -62,16 +94,16 @@ class Manifest(_Entry):
     source: str
     actions: list[str]
     objects: list[str]
-    hands: int
-    width: int
+    hands: Annotated[int, Field(ge=1, le=2)]
+    width: Pixels
     """px."""
-    height: int
+    height: Pixels
     """px."""
     quality: int
     """Of the frames' JPEGs."""
     pixels: str
     """How the frames were made."""
-    splits: dict[str, list[Shard]]
+    splits: dict[SplitName, list[Shard]]
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
     labels: Labels | None = None
@@ -160,12 +192,14 @@ def check_sizes(root: Path, manifest: Manifest) -> None:
     """Look whether every file is there, at its full size: costs nothing, and finds interrupted copies.
 
     Raises:
-        DataError: lists every file that is missing or of another size.
+        DataError: lists every file that is missing, of another size, or a link to somewhere else.
     """
     faults = []
     for shard in listed(manifest):
         path = root / shard.file
-        if not path.is_file():
+        if not path.resolve().is_relative_to(root.resolve()):
+            faults.append(f"{path} is a link that leads out of its folder")
+        elif not path.is_file():
             faults.append(f"{path} is missing")
         elif path.stat().st_size != shard.bytes:
             faults.append(f"{path} has {path.stat().st_size} bytes, not the {shard.bytes} of its manifest")
@@ -215,8 +249,19 @@ def _raise(faults: list[str]) -> None:
 
 
 def _no_manifest(place: str, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
+    if isinstance(error, ValidationError):
+        told = [f"{_place(each['loc'])}: {each['msg']}" for each in error.errors()[:_SHOWN]]
+        more = error.error_count() - len(told)
+        reason = "; ".join([*told, *([f"and {more:,} more"] if more else [])])
+    else:
+        reason = " ".join(str(error).split())
     return DataError(f"{place} must be the manifest of a folder of shards; {reason}. Convert the data again.")
+
+
+def _place(location: Sequence[int | str]) -> str:
+    """Where in the manifest a fault is, on one line that any terminal takes."""
+    parts = (str(part)[:100] for part in location)
+    return ".".join(part if part.isprintable() else ascii(part) for part in parts)
 
 
 def _check_version(place: str, fields: object) -> None:

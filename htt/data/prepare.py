@@ -3,10 +3,11 @@
 Shards that ``data.root`` names are checked; the synthetic benchmark is rendered once and kept in the cache. Of shards
 in an object store only the manifest and the labels are fetched here; the rest comes while it is needed.
 
-What is checked, and when: a folder's files are hashed when they are first used on a machine. Later a ``stat`` of each
-is compared with what was noted then (which file it is, its size, both its times), and what differs is hashed again: a
-shard spoilt between two trials is found for the price of a few microseconds a shard. A shard that changes while a
-training reads it is not watched: a frame that is no whole JPEG any more stops the training by name.
+What is checked, and when: a folder's files are hashed when they are first used on a machine, and what they say of every
+clip is compared with the manifest. Later a ``stat`` of each is compared with what was noted then (which file it is, its
+size, both its times), and what differs is hashed again: a shard spoilt between two trials is found for the price of a
+few microseconds a shard. A shard that changes while a training reads it is not watched: a frame that is no whole JPEG
+any more stops the training by name. Labels are compared with the manifest whenever a split is opened.
 """
 
 from __future__ import annotations
@@ -169,9 +170,13 @@ def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
     state = _state(root, found)
     if _noted(stamp) == state:
         return
+    from htt.data.clips import open_split  # imports torch, which who asks for ``facts`` need not
+
     with files.locked(stamp.with_suffix(".lock")):
         noted, started = _noted(stamp), time.monotonic()
         manifest.check_sums(root, [each for each in manifest.listed(found) if noted.get(each.file) != state[each.file]])
+        for split in (each for each, shards in found.splits.items() if shards):
+            open_split(root, split).check_frames()
         with files.replacing(stamp) as path:
             path.write_text(json.dumps(state), encoding="utf-8")
     if time.monotonic() - started > 1:

@@ -67,7 +67,7 @@ def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBat
     """
     try:
         return _reader(pa.memory_map(str(path)), columns)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _no_arrow_file(str(path), error) from error
 
 
@@ -79,15 +79,54 @@ def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) 
     """
     try:
         return _reader(pa.BufferReader(pa.py_buffer(mapped)), columns)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _no_arrow_file(place, error) from error
+
+
+def row(reader: pa.RecordBatchFileReader, index: int, place: str) -> pa.RecordBatch:
+    """Return one clip of a shard, checked: Arrow itself trusts what a file says and reads beyond its end.
+
+    Args:
+        reader: of the shard.
+        index: of the clip in it.
+        place: what messages call the shard.
+
+    Raises:
+        DataError: its bytes are no clip.
+    """
+    try:
+        batch = reader.get_batch(index)
+        check_arrow(batch, reader.schema)
+        if len(batch) != 1:
+            raise ValueError(f"batch {index} has {len(batch)} rows, not 1")
+    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+        raise _no_arrow_file(place, error) from error
+    return batch
+
+
+def check_arrow(found: pa.RecordBatch, schema: pa.Schema) -> None:
+    """Check everything a reader relies on: types, offsets, text, and that nothing is null.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not found.schema.equals(schema):
+        raise ValueError(f"it has the columns {found.schema.names}, not {schema.names}, or other types")
+    found.validate(full=True)
+    for column in found.columns:
+        if column.null_count or (pa.types.is_nested(column.type) and column.values.null_count):
+            raise ValueError("a value is missing")
 
 
 def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBatchFileReader:
     included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
-    return pyarrow.ipc.open_file(
+    reader = pyarrow.ipc.open_file(
         source, options=pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
     )
+    wanted = SCHEMA if included is None else pa.schema([SCHEMA.field(index) for index in sorted(included)])
+    if not reader.schema.equals(wanted):
+        raise ValueError(f"it has the columns {reader.schema.names}, not {wanted.names}, or other types")
+    return reader
 
 
 def _no_arrow_file(place: str, error: Exception) -> DataError:

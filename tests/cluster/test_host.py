@@ -17,7 +17,7 @@ ASKED = {"compare": True, "roots": [], "cache": None, "storage": None, "mark": N
 
 
 def entry(name, size):
-    return manifest.Shard(file=name, bytes=size, sha256=name[-1] * 64, clips=1, frames=8)
+    return manifest.Shard(file=name, bytes=size, sha256=name.removesuffix(".arrow")[-1] * 64, clips=1, frames=8)
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def shards(tmp_path):
     """Two shards of a split, of which the first is there: more is not read."""
     root = tmp_path / "shards"
     root.mkdir()
-    manifest.write(root, empty({"train": [entry("train-0", 70), entry("train-1", 30)], "val": []}))
-    (root / "train-0").write_bytes(b"x")
+    manifest.write(root, empty({"train": [entry("train-0.arrow", 70), entry("train-1.arrow", 30)], "val": []}))
+    (root / "train-0.arrow").write_bytes(b"x")
     return root
 
 
@@ -119,11 +119,11 @@ def test_what_is_no_manifest(shards, text):
 
 
 def test_a_shard_that_is_missing_or_empty(shards):
-    (shards / "train-0").write_bytes(b"")
-    with pytest.raises(DataError, match=r"train-0 is empty"):
+    (shards / "train-0.arrow").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train-0\.arrow is empty"):
         host.read_data(str(shards), shards)
-    (shards / "train-0").unlink()
-    with pytest.raises(FileNotFoundError, match=r"train-0"):
+    (shards / "train-0.arrow").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train-0.arrow"):
         host.read_data(str(shards), shards)
 
 

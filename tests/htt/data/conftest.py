@@ -76,7 +76,7 @@ def _write(
 def _wanted(clip: ClipRecord) -> manifest.Wanted:
     """Its frames as they are; ten, where it has none."""
     numbers = clip.frame_numbers or [0, 9]
-    return manifest.Wanted(id=clip.id, first=numbers[0], frames=numbers[-1] - numbers[0] + 1)
+    return manifest.Wanted(id=clip.id, first=min(numbers), frames=max(numbers) - min(numbers) + 1)
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,7 @@ class Noting(caches.Cache):
 
 
 def named(letters: str) -> list[Shard]:
-    return [Shard(file=letter, bytes=10, sha256=letter, clips=1, frames=1) for letter in letters]
+    return [Shard.model_construct(file=letter, bytes=10, sha256=letter, clips=1, frames=1) for letter in letters]
 
 
 @pytest.fixture

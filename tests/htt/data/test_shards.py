@@ -4,6 +4,9 @@ import dataclasses
 import errno
 import json
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +16,10 @@ import simplejpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from htt.config import Config, override
 from htt.data import files, manifest
 from htt.data.clips import Clips, open_split
+from htt.data.prepare import prepare
 from htt.data.source import ClipRecord
 from htt.errors import DataError, StorageError
 
@@ -194,7 +199,7 @@ def test_clip_without_frames(tmp_path: Path, record: Record, write: Write) -> No
         hand_valid=np.zeros((0, 2), bool),
     )
     write(tmp_path, {"train": [record(0, 2), empty]})
-    with pytest.raises(DataError, match="A clip must have frames; clip-7 "):
+    with pytest.raises(DataError, match="split train: clip clip-7: frames are 0. Convert"):
         open_split(tmp_path, "train")
 
 
@@ -208,3 +213,196 @@ def test_full_disk_leaves_no_half_file(
     with pytest.raises(StorageError, match="disk is full"):
         write(tmp_path, {"train": [record(0, 2)]})
     assert list(tmp_path.iterdir()) == []
+
+
+HOSTILE_NAMES = (
+    "../../.ssh/authorized_keys",
+    "/etc/passwd",
+    "sub/train.arrow",
+    "..\\train.arrow",
+    "C:train.arrow",
+    "..arrow",
+    ".train.arrow",
+    "train\n.arrow",
+    "train.arrow\n",
+    "train\x00.arrow",
+    "manifest.json",
+    "origin.json",
+    "train",
+    "",
+    f"{'x' * 300}.arrow",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+@pytest.mark.parametrize("where", ["labels", "shard", "split"])
+def test_manifest_refuses_names_that_leave_the_folder(root: Path, tmp_path: Path, name: str, where: str) -> None:
+    fields = json.loads((root / manifest.NAME).read_text())
+    if where == "labels":
+        fields["labels"]["file"] = name
+    elif where == "shard":
+        fields["splits"]["train"][0]["file"] = name
+    else:
+        fields["splits"][name if name != "train" else "/train"] = []
+    (tmp_path / manifest.NAME).write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=r"must be the manifest of a folder of shards; .*a name has 1 to 100 letters"):
+        manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sha256": "../../x"}, r"splits\.train\.0\.sha256: String should match pattern"),
+        ({"sha256": "A" * 64}, r"splits\.train\.0\.sha256: String should match pattern"),
+        ({"bytes": -1}, r"splits\.train\.0\.bytes: Input should be greater than or equal to 0"),
+        ({"clips": -1}, r"splits\.train\.0\.clips: Input should be greater than or equal to 0"),
+    ],
+)
+def test_manifest_refuses_checksums_and_counts_that_cannot_be(
+    root: Path, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    fields = json.loads((root / manifest.NAME).read_text())
+    fields["splits"]["train"][0].update(change)
+    (tmp_path / manifest.NAME).write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=told):
+        manifest.read(tmp_path)
+
+
+def test_shard_that_is_a_link_out_of_its_folder_is_refused(broken: Callable[..., Path], tmp_path: Path) -> None:
+    root = broken(lambda data: data)
+    elsewhere = tmp_path.parent / "elsewhere.arrow"
+    (root / "train-00000.arrow").rename(elsewhere)
+    (root / "train-00000.arrow").symlink_to(elsewhere)
+    with pytest.raises(DataError, match=r"train-00000\.arrow is a link that leads out of its folder"):
+        open_split(root, "train")
+
+
+Change = Callable[[ClipRecord], ClipRecord]
+
+
+def with_intrinsics(row: int, column: int, value: float) -> Change:
+    def change(clip: ClipRecord) -> ClipRecord:
+        matrix = clip.intrinsics.copy()
+        matrix[row, column] = value
+        return dataclasses.replace(clip, intrinsics=matrix)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda clip: dataclasses.replace(clip, action=4), "clip clip-1: action 4 is not -1 to 3"),
+        (lambda clip: dataclasses.replace(clip, action=-2), "clip clip-1: action -2 is not -1 to 3"),
+        (lambda clip: dataclasses.replace(clip, object=99), "clip clip-1: object 99 is not -1 to 3"),
+        (lambda clip: dataclasses.replace(clip, id="clip-0"), "clip clip-0: its id is there twice"),
+        (with_intrinsics(0, 0, float("nan")), r"clip clip-1: intrinsics \[nan, .*\] are no camera's"),
+        (with_intrinsics(1, 1, float("inf")), r"clip clip-1: intrinsics \[.*inf.*\] are no camera's"),
+        (with_intrinsics(0, 0, 0.0), r"clip clip-1: intrinsics \[0.0, .*\] are no camera's"),
+        (with_intrinsics(2, 2, 2.0), r"clip clip-1: intrinsics \[.*2.0\] are no camera's"),
+    ],
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_open_split_refuses_labels_that_do_not_fit_the_manifest(
+    tmp_path: Path, record: Record, write: Write, change: Change, told: str, labelled: bool
+) -> None:
+    write(tmp_path, {"train": [record(0, 2), change(record(1, 3))]}, labelled=labelled)
+    with pytest.raises(DataError, match=rf"Labels must fit .*{'labels.arrow' if labelled else tmp_path}.*{told}"):
+        open_split(tmp_path, "train")
+
+
+def test_open_split_refuses_counts_that_differ_from_the_manifest(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "copy")
+    made = manifest.read(root)
+    first, *rest = made.splits["train"]
+    fewer = first.model_copy(update={"clips": first.clips - 1, "frames": first.frames + 2})
+    manifest.write(tmp_path / "copy", made.model_copy(update={"splits": {**made.splits, "train": [fewer, *rest]}}))
+    with pytest.raises(DataError, match=r"clips are 6, the manifest has 5; frames are 63, the manifest has 65"):
+        open_split(tmp_path / "copy", "train")
+
+
+def _infinite(clip: ClipRecord) -> ClipRecord:
+    joints = clip.joints_m.copy()
+    joints[1, 30] = np.inf
+    return dataclasses.replace(clip, joints_m=joints, hand_valid=np.ones((3, 2), bool))
+
+
+def _swapped(clip: ClipRecord) -> ClipRecord:
+    return dataclasses.replace(clip, frame_numbers=clip.frame_numbers[::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda clip: dataclasses.replace(clip, width=64), "its width is 64, not 32"),
+        (lambda clip: dataclasses.replace(clip, height=25), "its height is 25, not 24"),
+        (lambda clip: dataclasses.replace(clip, hand_valid=clip.hand_valid[:, :1]), "its hands is 1, not 2"),
+        (lambda clip: dataclasses.replace(clip, joints_m=clip.joints_m[:, :21]), "its images, numbers, hands and"),
+        (lambda clip: dataclasses.replace(clip, frame_numbers=[10, 13]), "its images, numbers, hands and joints are"),
+        (
+            lambda clip: dataclasses.replace(clip, hand_valid=2 * clip.hand_valid + 1),
+            "whether a hand is in the frame is 0 or 1, not 3",
+        ),
+        (_swapped, "its frame numbers do not ascend"),
+        (_infinite, "a joint of a hand that is in the frame is not finite"),
+    ],
+)
+def test_prepare_refuses_frames_that_do_not_fit_the_manifest(
+    tmp_path: Path, record: Record, write: Write, change: Change, told: str
+) -> None:
+    """Before a training starts, and again by whoever looks at the clip."""
+    root = write(tmp_path / "shards", {"train": [record(0, 2), change(record(1, 3))]})
+    message = rf"clip clip-1 in .*train-00000\.arrow is not: {told}"
+    config = override(Config(), {"data.source": "noise", "data.root": str(root), "runtime.cache": str(tmp_path)})
+    with pytest.raises(DataError, match=message):
+        prepare(config)
+    with pytest.raises(DataError, match=message):
+        open_split(root, "train").targets(1)
+
+
+def test_frames_beyond_the_clip_are_refused(tmp_path: Path, record: Record, write: Write) -> None:
+    clips = write(tmp_path, {"train": [record(0, 3)]})
+    made = manifest.read(clips)
+    wanted = [made.wanted["train"][0].model_copy(update={"first": 11})]
+    manifest.write(clips, made.model_copy(update={"wanted": {"train": wanted}}))
+    with pytest.raises(DataError, match="its frames are 10 to 16, not 11 to 17"):
+        open_split(clips, "train").targets(0)
+
+
+MUTATE = """
+import random, sys
+from pathlib import Path
+from htt.data import manifest
+from htt.data.clips import open_split
+from htt.errors import DataError
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+whole, outcomes = (root / name).read_bytes(), set()
+for seed in range(int(sys.argv[3])):
+    draw, spoilt = random.Random(seed), bytearray(whole)
+    for _ in range(draw.choice([1, 1, 2, 4])):
+        at = draw.choice([draw.randrange(min(len(spoilt), 2500)), len(spoilt) - 1 - draw.randrange(2500)])
+        spoilt[at] = draw.choice([0, 255, 127, 128, spoilt[at] ^ (1 << draw.randrange(8)), draw.randrange(256)])
+    (root / name).write_bytes(spoilt)
+    try:
+        clips = open_split(root, "train")
+        clips.check_frames()
+        for clip in range(len(clips)):
+            clips.targets(clip), clips[clip].jpegs
+        outcomes.add("read")
+    except DataError:
+        outcomes.add("refused")
+(root / name).write_bytes(whole)
+print(*sorted(outcomes))
+"""
+
+
+@pytest.mark.parametrize("name", ["labels.arrow", "train-00000.arrow"])
+def test_bytes_of_an_arrow_file_changed_at_random_never_end_the_process(
+    tmp_path: Path, record: Record, write: Write, name: str
+) -> None:
+    """In another process, which a segmentation fault ends; 250 changes, of which unchecked some ten would."""
+    root = write(tmp_path, {"train": [record(index, 3 + index) for index in range(3)]}, 10**9)
+    words = [sys.executable, "-c", MUTATE, str(root), name, "250"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["read", "refused"]), ended.stderr

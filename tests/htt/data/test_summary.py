@@ -6,7 +6,7 @@ from htt.data.source import CLIP_LEFT_OUT, FRAME_LEFT_OUT, HANDS_NOT_KNOWN, Prob
 
 
 def _shard(size: int, clips: int, frames: int) -> Shard:
-    return Shard(file="x", bytes=size, sha256="", clips=clips, frames=frames)
+    return Shard.model_construct(file="x", bytes=size, sha256="", clips=clips, frames=frames)
 
 
 def _manifest() -> Manifest:
