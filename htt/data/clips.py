@@ -144,7 +144,7 @@ class Clips(Sequence[ClipRecord]):
         data, ends = view.data, view.ends
         for image, frame in zip(images, _integers(frames), strict=True):
             try:
-                found = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image).shape
+                found = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image, strict=True).shape
             except ValueError as error:
                 raise self._broken(clip, frame, str(error)) from error
             if found != shape:

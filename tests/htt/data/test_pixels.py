@@ -48,6 +48,10 @@ def test_large_jpegs_are_decoded_at_twice_the_size_or_more(
     wanted: tuple[int, int],
     decoded: tuple[int, int],
 ) -> None:
+    path = saved(tmp_path / "image.jpg", picture)
+    with Image.open(path) as opened:
+        opened.draft("RGB", (2 * wanted[0], 2 * wanted[1]))
+        expected = np.asarray(opened.resize(wanted, Image.Resampling.BILINEAR))
     sizes = []
     resize = Image.Image.resize
 
@@ -56,7 +60,8 @@ def test_large_jpegs_are_decoded_at_twice_the_size_or_more(
         return resize(self, *rest)
 
     monkeypatch.setattr(Image.Image, "resize", spy)
-    image, size = pixels.read(saved(tmp_path / "image.jpg", picture), *wanted)
+    image, size = pixels.read(path, *wanted)
+    np.testing.assert_array_equal(image, expected)
     assert sizes == [decoded]
     assert size == (640, 360)
     assert image.shape == (*wanted[::-1], 3)
@@ -78,6 +83,34 @@ def test_a_part_of_an_image_is_none(tmp_path: Path, picture: np.ndarray, suffix:
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UnreadableError, match="is no whole image"):
         pixels.read(path, 80, 45)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("length", [64, 256, 4096])
+def test_read_refuses_an_image_with_a_hole(tmp_path: Path, picture: np.ndarray, suffix: str, length: int) -> None:
+    """Zero bytes inside, as a disk or a download leaves them; a decoder that is not strict mends such an image."""
+    noisy = picture + np.random.default_rng(0).integers(0, 20, picture.shape, dtype=np.uint8)
+    path = saved(tmp_path / f"image{suffix}", noisy)
+    whole = path.read_bytes()
+    for place in np.linspace(700, len(whole) - length - 10, 20).astype(int):
+        path.write_bytes(whole[:place] + bytes(length) + whole[place + length :])
+        with pytest.raises(UnreadableError, match="is no whole image"):
+            pixels.read(path, 80, 45)
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I;16", np.uint16), ("I", np.int32), ("F", np.float32)])
+def test_read_refuses_images_of_more_than_8_bits(tmp_path: Path, mode: str, dtype: type) -> None:
+    Image.fromarray(np.full((36, 64), 20_000, dtype)).save(tmp_path / "image.tiff")
+    with pytest.raises(UnreadableError, match=rf"is no image of 8 bits a channel \(its mode is {mode}\)"):
+        pixels.read(tmp_path / "image.tiff", 32, 18)
+
+
+def test_size_of_reads_the_head_of_an_image(tmp_path: Path, picture: np.ndarray) -> None:
+    path = saved(tmp_path / "image.png", picture)
+    assert pixels.size_of(path) == (640, 360)
+    path.write_bytes(b"nothing")
+    assert pixels.size_of(path) is None
+    assert pixels.size_of(tmp_path / "gone.png") is None
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
