@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from htt import parallel
-from htt.data import conversion_state, files, labels, manifest, reading
+from htt.data import conversion_state, files, labels, manifest, reading, shards
 from htt.data.conversion_state import Making, State
 from htt.data.manifest import Manifest, Shard
 from htt.data.shards import ShardWriter
@@ -21,6 +21,9 @@ from htt.errors import DataError
 
 SHOWN = 10
 """So many problems are listed in the error of a source of which nothing can be read."""
+
+TRAINED = ("train", "val")
+"""Splits that are of no use without known hands; a test split may be had without them."""
 
 Item = tuple[str, ClipKey]
 """Split and clip."""
@@ -118,6 +121,31 @@ def _read_all(
             last = index + 1 == len(todo) or todo[index + 1][0] != split
             writer.take(record, problems, last=last)
             writer = None if last else writer
+            if last and split in TRAINED:
+                _check_known(out, state, split)
+
+
+def _check_known(out: Path, state: State, split: str) -> None:
+    """Refuse a split to train on or to select by that has nothing to learn.
+
+    Raises:
+        DataError: none of its clips could be read, or no hand is known in any frame of it. What was finished is
+            forgotten: what is missing changes everything.
+    """
+    done = state.splits[split]
+    if any(shards.knows_hands(out / shard.file) for shard in done.shards):
+        return
+    (out / conversion_state.STATE).unlink(missing_ok=True)
+    if not done.shards:
+        raise DataError(
+            f"A split to train on must have a clip that can be read; of the {done.clips:,} of '{split}' none could:\n"
+            + listed(done.problems)
+        )
+    raise DataError(
+        f"A split to train on must have a frame whose hands are known; of the {done.frames:,} of '{split}' none has. "
+        "Look whether the archive with the hand poses is unpacked beside the images, and whether the lists of clips "
+        f"and poses are those of this split, not of another:\n{listed(done.problems)}"
+    )
 
 
 class _Writer:

@@ -70,7 +70,7 @@ def size_of(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             return image.size
-    except Exception:  # noqa: BLE001 - a decoder given broken bytes may raise anything
+    except Exception:  # a decoder given broken bytes may raise anything
         return None
 
 

@@ -49,27 +49,31 @@ def refused(path: Path, error: OSError) -> UnreadableError:
     return UnreadableError(path, "cannot be read", error.strerror or str(error))
 
 
-def numbers(path: Path, count: int, *, decimals: bool = True) -> np.ndarray:
+def numbers(path: Path, count: int, content: str | None = None) -> np.ndarray:
     """The [count] float64 numbers in a text file.
 
     Args:
         path: of the file.
-        count: how many there must be.
-        decimals: they all have as many decimals as they have room for, so that a last one with fewer was cut.
+        count: how many there must be. Whether the last one lacks digits is for ``cut_short`` to say.
+        content: of the file, where it was read already.
 
     Raises:
         UnreadableError: it cannot be read, is cut short, or holds something else.
     """
-    content = text(path)
-    words = content.split()
-    if len(words) < count or (decimals and cut_short(content)):
-        raise UnreadableError(path, CUT_SHORT, f"{len(words)} numbers, the last is '{words[-1]}'" if words else "empty")
+    words = (text(path) if content is None else content).split()
+    if len(words) < count:
+        raise cut(path, words)
     if len(words) > count:
         raise UnreadableError(path, WRONG_NUMBERS, f"there are {len(words)}, not {count}")
     try:
         return floats(words)
     except ValueError as error:
         raise UnreadableError(path, WRONG_NUMBERS, str(error)) from None
+
+
+def cut(path: Path, words: Sequence[str]) -> UnreadableError:
+    """The error of a file or line whose words end too early."""
+    return UnreadableError(path, CUT_SHORT, f"{len(words)} numbers, the last is '{words[-1]}'" if words else "empty")
 
 
 def floats(words: Sequence[str]) -> np.ndarray:
@@ -137,13 +141,13 @@ def numbered(folder: Path, pattern: re.Pattern[str], suffixes: Sequence[str]) ->
     Args:
         folder: where to look.
         pattern: of their names without the suffix; its first group is the number.
-        suffixes: with the dot, the preferred one first.
+        suffixes: with the dot, in small letters, the preferred one first; capital ones are taken, too.
 
     Raises:
         UnreadableError: it is no folder, or may not be read.
     """
     try:
-        paths = list(folder.iterdir())
+        paths = sorted(folder.iterdir())
     except FileNotFoundError:
         return {}
     except NotADirectoryError:
@@ -153,9 +157,10 @@ def numbered(folder: Path, pattern: re.Pattern[str], suffixes: Sequence[str]) ->
     found: dict[int, Path] = {}
     for path in paths:
         match = pattern.fullmatch(path.stem)
-        if match and path.suffix in suffixes:
+        rank = suffixes.index(path.suffix.lower()) if path.suffix.lower() in suffixes else None
+        if match and rank is not None:
             number = int(match[1])
-            if number not in found or suffixes.index(path.suffix) < suffixes.index(found[number].suffix):
+            if number not in found or rank < suffixes.index(found[number].suffix.lower()):
                 found[number] = path
     return found
 

@@ -118,6 +118,17 @@ def check_arrow(found: pa.RecordBatch, schema: pa.Schema) -> None:
             raise ValueError("a value is missing")
 
 
+def knows_hands(path: Path) -> bool:
+    """Whether a hand is known in any frame of a shard.
+
+    Raises:
+        DataError: it is no Arrow file.
+    """
+    reader = open_shard(path, ("hand_valid",))
+    rows = (row(reader, index, str(path)) for index in range(reader.num_record_batches))
+    return any(1 in batch.column(0).values.to_numpy() for batch in rows)
+
+
 def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBatchFileReader:
     included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
     reader = pyarrow.ipc.open_file(

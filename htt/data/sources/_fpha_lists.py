@@ -9,6 +9,7 @@ from pathlib import Path
 
 from htt.data import reading
 from htt.data.source import UnreadableError
+from htt.data.sources import _frames
 from htt.errors import DataError
 
 TABLE = "action_object_info.txt"
@@ -50,7 +51,7 @@ def table(root: Path) -> Table:
     Raises:
         DataError: the file cannot be read, or its lines are not the actions 1, 2, 3 and so on.
     """
-    path = root / TABLE
+    path = _frames.find(root, TABLE)
     lines = [line.split() for line in _lines(path)[1:] if line.strip()]
     columns = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
     objects_of: dict[str, str] = {}
@@ -76,7 +77,7 @@ def clips(root: Path, known: Table) -> dict[str, list[str]]:
     Raises:
         DataError: the file cannot be read, has not as many lines as it says, or lists what cannot be a clip.
     """
-    path = root / SPLIT
+    path = _frames.find(root, SPLIT)
     found: dict[str, list[str]] = {}
     said: dict[str, int] = {}
     faults = []
@@ -114,11 +115,13 @@ def _check_clip(words: list[str], split: str, seen: set[str], known: Table) -> N
     action = words[0].split("/")[1]
     if action not in known.objects_of:
         raise ValueError(f"the action {action} is not in {TABLE}")
+    if reading.whole(words[1]) != known.actions.index(action):
+        raise ValueError(f"{action} has the class {words[1]}, in {TABLE} it is row {known.actions.index(action) + 1}")
 
 
 def info_file(root: Path, subject: str) -> Path:
     """Where the frame counts of a subject's clips are."""
-    return root / INFOS / f"{subject}_info.txt"
+    return _frames.find(root, f"{INFOS}/{subject}_info.txt")
 
 
 def frame_counts(root: Path, subject: str) -> dict[str, int]:

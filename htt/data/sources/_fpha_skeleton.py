@@ -10,7 +10,7 @@ import numpy as np
 from htt import camera
 from htt.data import reading
 from htt.data.source import UnreadableError
-from htt.data.sources._frames import Findings
+from htt.data.sources._frames import Findings, distance_fault
 from htt.hand import JOINTS_PER_HAND
 
 CAMERA_FROM_WORLD = np.array(
@@ -24,8 +24,6 @@ CAMERA_FROM_WORLD = np.array(
 """Millimetres. Source: FPHA documentation."""
 CANONICAL = (0, 1, 6, 7, 8, 2, 9, 10, 11, 3, 12, 13, 14, 4, 15, 16, 17, 5, 18, 19, 20)
 """FPHA's index of each joint of ``htt.hand``; FPHA has the wrist, the five MCP, then finger by finger PIP, DIP, tip."""
-FARTHEST_M = 10.0
-"""A joint farther from the camera is none: its unit is another."""
 LINE_LEFT_OUT = "line left out"
 _NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
@@ -60,17 +58,26 @@ def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
 
 def last_number(path: Path) -> int:
     """The largest frame number in a file, or -1."""
+    return max(_numbers(path), default=-1)
+
+
+def count(path: Path) -> int:
+    """How many frames of a file can be read."""
+    return len(_numbers(path))
+
+
+def _numbers(path: Path) -> list[int]:
     try:
-        return max(read(path, Findings(path.parent)), default=-1)
+        return list(read(path, Findings(path.parent)))
     except UnreadableError:
-        return -1
+        return []
 
 
 def _line(path: Path, line: str, cut: bool) -> tuple[int, np.ndarray]:
     """The number of a frame, and its joints."""
     words = line.split()
     if cut or len(words) < _NUMBERS:
-        raise UnreadableError(path, reading.CUT_SHORT, f"{len(words)} numbers, the last is '{words[-1]}'")
+        raise reading.cut(path, words)
     if len(words) > _NUMBERS:
         raise UnreadableError(path, reading.WRONG_NUMBERS, f"there are {len(words)}, not {_NUMBERS}")
     try:
@@ -80,9 +87,9 @@ def _line(path: Path, line: str, cut: bool) -> tuple[int, np.ndarray]:
     if values[0] != int(values[0]) or not 0 <= values[0] <= reading.LARGEST_NUMBER:
         raise UnreadableError(path, reading.WRONG_NUMBERS, f"'{words[0]}' is no frame")
     joints_m = in_camera(values[1:].reshape(JOINTS_PER_HAND, 3))
-    farthest_m = np.linalg.norm(joints_m, axis=-1).max()
-    if farthest_m > FARTHEST_M:
-        raise UnreadableError(path, reading.WRONG_NUMBERS, f"a joint is {farthest_m:.3g} m away")
+    fault = distance_fault(joints_m)
+    if fault:
+        raise UnreadableError(path, reading.WRONG_NUMBERS, fault)
     return int(values[0]), joints_m.astype(np.float32)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from htt.data import pixels, reading
 from htt.data.source import FRAME_LEFT_OUT, Problem, UnreadableError
 
+NEAREST_M, FARTHEST_M = 0.03, 10.0
+"""A joint is no nearer to the camera and no farther: zeros were written for a hand, or its unit is another."""
 _SHAPE_TOLERANCE = 0.01
 """By how much width:height of an image may differ from its camera's: 455x256 is meant to be 16:9."""
 
@@ -25,7 +30,7 @@ class Findings:
 
     def add(self, error: UnreadableError, effect: str, frames: int = 0) -> None:
         """A file that concerns some frames, or none."""
-        self.problems.append(Problem(self._name(error.what), error.reason, effect, error.detail, frames))
+        self.problems.append(Problem(self.name(error.what), error.reason, effect, error.detail, frames))
 
     def frame(self, number: int, error: UnreadableError, effect: str) -> None:
         """A file of one frame; frames come in order."""
@@ -39,11 +44,12 @@ class Findings:
         if before and before.numbers.stop == run.start:
             first, place, detail = before.first, before.place, before.detail
             run = range(before.numbers.start, run.stop)
-        what = self._name(first) + (f" to {last.name.rpartition(', ')[2]}" if len(run) > 1 else "")
+        what = self.name(first) + (f" to {last.name.rpartition(', ')[2]}" if len(run) > 1 else "")
         self.problems[place : place + 1] = [Problem(what, reason, effect, detail, len(run))]
         self._runs[key] = _Run(place, first, run, detail)
 
-    def _name(self, what: str | Path) -> str:
+    def name(self, what: str | Path) -> str:
+        """A file as problems call it: relative to the data set's folder."""
         path = Path(what)
         return reading.printable(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
 
@@ -77,8 +83,16 @@ class Names:
     make: Callable[[int], str]
     """The name of a frame's image, for one that is missing."""
 
-    def look(self, folders: Sequence[Path], found: Findings) -> Images:
-        """The images in the first of some folders that has any."""
+    def look(self, folders: Sequence[Path], wanted: range, size: tuple[int, int], found: Findings) -> Images:
+        """The images in the folder that has most of the wanted frames; of equal ones, in that of the nearest size.
+
+        Args:
+            folders: where images may be; the first is named where none has any.
+            wanted: the numbers of the frames.
+            size: (width, height) they are wanted in.
+            found: gets to know which was taken of several, and whether its images are too small.
+        """
+        choices: list[_Choice] = []
         for folder in folders:
             try:
                 there = reading.numbered(folder, self.pattern, self.suffixes)
@@ -86,11 +100,76 @@ class Names:
                 found.add(error, "not used")
                 continue
             if there:
-                return self._in(folder, there)
-        return self._in(folders[0], {})
+                choices.append(_Choice.of(folder, there, wanted))
+        if not choices:
+            return self._in(folders[0], {})
+        most = max(choice.frames for choice in choices)
+        taken = min((each for each in choices if each.frames == most), key=lambda each: each.misfit(size))
+        taken.say(choices, size, found)
+        return self._in(taken.folder, taken.there)
 
     def _in(self, folder: Path, there: dict[int, Path]) -> Images:
         return Images(there, lambda number: there.get(number, folder / self.make(number)))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A folder that has images of a clip."""
+
+    folder: Path
+    there: dict[int, Path]
+    frames: int
+    """How many of the wanted ones."""
+    wanted: int
+    size: tuple[int, int] | None
+    """(width, height) of its images, px; None if that cannot be read."""
+
+    @classmethod
+    def of(cls, folder: Path, there: dict[int, Path], wanted: range) -> _Choice:
+        numbers = [number for number in there if number in wanted]
+        size = pixels.size_of(there[min(numbers)]) if numbers else None
+        return cls(folder, there, len(numbers), len(wanted), size)
+
+    def misfit(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Less for the asked size, then for larger images, then for smaller ones; the nearest of those first."""
+        if self.size is None:
+            return 3, 0
+        area = self.size[0] * self.size[1]
+        return (0, 0) if self.size == size else (2, -area) if self._is_smaller(size) else (1, area)
+
+    def _is_smaller(self, size: tuple[int, int]) -> bool:
+        return self.size is not None and (self.size[0] < size[0] or self.size[1] < size[1])
+
+    def say(self, choices: Sequence[_Choice], size: tuple[int, int], found: Findings) -> None:
+        """Name the folder that was taken, where there were several, or where its images must be enlarged."""
+        if len(choices) > 1:
+            others = "; ".join(found.name(each.folder) + f" has {each.frames}" for each in choices if each != self)
+            detail = f"{self.frames} of {self.wanted} frames; {others}"
+            found.add(UnreadableError(self.folder, "is one of several folders with its images", detail), "used")
+        if self.size and self._is_smaller(size):
+            detail = f"{self.size[0]}x{self.size[1]} px, {size[0]}x{size[1]} are asked for"
+            found.add(UnreadableError(self.folder, "has images smaller than asked for", detail), "enlarged")
+
+
+def roots(root: Path) -> list[Path]:
+    """The folder of a data set, then the folders in it: an archive may be unpacked into one of its own."""
+    try:
+        return [root, *sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir())]
+    except OSError:
+        return [root]
+
+
+def find(root: Path, *names: str) -> Path:
+    """The first of some files or folders that is there, below the folder of a data set or a folder in it."""
+    paths = [each / name for each in roots(root) for name in names]
+    return next((path for path in paths if os.path.lexists(path)), paths[0])
+
+
+def distance_fault(joints_m: np.ndarray) -> str:
+    """What is wrong with the joints [21 3] of a hand, in words; "" if nothing is."""
+    distances_m = np.linalg.norm(joints_m, axis=-1)
+    worst = distances_m.max() if distances_m.max() > FARTHEST_M else distances_m.min()
+    return "" if NEAREST_M <= worst <= FARTHEST_M else f"a joint is {worst:.3g} m away"
 
 
 def read(

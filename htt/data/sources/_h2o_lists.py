@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,8 +37,13 @@ class Label(NamedTuple):
         return range(self.first, self.last + 1)
 
 
-def labels(path: Path, actions: int) -> list[Label]:
+def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
     """The clips of a label file, in its order.
+
+    Args:
+        path: of the file.
+        actions: how many there are.
+        unlabelled: its clips may have no action, as those of the test split.
 
     Raises:
         DataError: it cannot be read; or lists every line that cannot be.
@@ -47,6 +54,11 @@ def labels(path: Path, actions: int) -> list[Label]:
         raise DataError(
             f"{reading.printable(path)} must begin with the line '{_HEADER}' (without action_label in a test split); "
             f"it begins with '{header[:80]}'. Get the file again."
+        )
+    if not _HEADERS[header] and not unlabelled:
+        raise DataError(
+            f"{reading.printable(path)} must give the action of each clip; it begins with '{header}', as the list of "
+            "the test split does. Get the file again."
         )
     found, faults, seen = [], [], dict[str, int]()
     for number, line in enumerate(lines[1:], start=2):
@@ -61,6 +73,26 @@ def labels(path: Path, actions: int) -> list[Label]:
             faults.append(f"line {number}: {error}")
     _refuse(path, "must list one clip a line", faults)
     return found
+
+
+def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
+    """What clips have in common and should not, a line each: frames of one recording, in one split or in two."""
+    of_recording: dict[str, list[tuple[Label, str]]] = {}
+    for split, of_split in of_splits.items():
+        for label in of_split:
+            of_recording.setdefault(label.recording, []).append((label, split))
+    lines = []
+    for recording, clips in of_recording.items():
+        ordered = sorted(clips, key=lambda clip: clip[0].first)
+        for place, (label, split) in enumerate(ordered):
+            for other, its in itertools.takewhile(
+                lambda each, end=label.last: each[0].first <= end, ordered[place + 1 :]
+            ):
+                last = min(label.last, other.last)
+                words = f"{split} clip {label.id} and {its} clip {other.id} share frames {other.first} to {last}"
+                actions = f", as actions {label.action + 1} and {other.action + 1}"
+                lines.append(f"{words} of {recording}" + (actions if label.action != other.action else ""))
+    return lines
 
 
 def _label(words: list[str], labelled: bool, actions: int) -> Label:

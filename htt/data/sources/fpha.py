@@ -11,8 +11,12 @@ Read from the folder the data set unpacks to::
     Video_files/Subject_1/open_juice_bottle/2/color/color_0000.jpeg
                                                     frames, or in Video_files_480 as the released code shrinks them
 
-Actions and objects have the order of action_object_info.txt, which is that of the released weights. A clip without a
-skeleton is left out; a frame without a line in it is kept, its hand not valid.
+Each of these may lie in a folder of its own, where an archive was unpacked to one. Of several folders of images that is
+used which has most of a clip's frames, then that of the asked size; of several skeleton files, that with most frames.
+
+Actions and objects have the order of action_object_info.txt, which is that of the released weights, and must be that of
+the numbers in the split file. A clip without a skeleton is left out; a frame without a line in it is kept, its hand not
+valid, and so is one whose joints lie where no hand can be.
 
 Source: FPHA documentation (Garcia-Hernando et al. 2018).
 """
@@ -99,16 +103,16 @@ class FPHASource:
         """Read a clip; a frame whose image is missing or broken is left out, one without a line of joints is kept."""
         place: Place = key.place
         found = Findings(self.root)
-        skeleton = self._skeleton(key.id)
+        skeleton = self._skeleton(key.id, found)
         self._say_count(key, found)
         try:
             joints = _fpha_skeleton.read(skeleton, found)
         except UnreadableError as error:
             found.add(error, CLIP_LEFT_OUT, key.frames)
             return None, found.problems
-        images = self._images(key.id, found)
+        images = self._images(key.id, key.numbers, (width, height), found)
         jpegs = _frames.read(images, key.numbers, CAMERA_SIZE, (width, height, quality), found)
-        self._say_beyond(key, images, joints, found)
+        self._say_beyond(key, images, skeleton, joints, found)
         if not jpegs:
             found.add(UnreadableError(f"clip {key.id}", "has no readable frame"), CLIP_LEFT_OUT)
             return None, found.problems
@@ -143,12 +147,23 @@ class FPHASource:
         ]
         return [f"{what.format(own)}; published are {count:,}" for what, own, count in compared if own != count]
 
-    def _skeleton(self, clip: str) -> Path:
-        folders = [self.root / name for name in POSE_FOLDERS]
-        return next((folder for folder in folders if os.path.isdir(folder)), folders[0]) / clip / "skeleton.txt"
+    def _skeleton(self, clip: str, found: Findings) -> Path:
+        """Its skeleton file: of several, that with the most frames."""
+        folders = [root / name for root in _frames.roots(self.root) for name in POSE_FOLDERS]
+        paths = [folder / clip / "skeleton.txt" for folder in folders if os.path.isdir(folder)]
+        there = [path for path in paths if os.path.lexists(path)]
+        if len(there) < 2:
+            return next(iter(there or paths), folders[0] / clip / "skeleton.txt")
+        counts = {path: _fpha_skeleton.count(path) for path in there}
+        taken = max(there, key=lambda path: counts[path])
+        others = "; ".join(f"{found.name(path)} has {counts[path]}" for path in there if path != taken)
+        detail = f"{counts[taken]} frames; {others}"
+        found.add(UnreadableError(taken, "is one of several skeleton files of its clip", detail), "used")
+        return taken
 
-    def _images(self, clip: str, found: Findings) -> Images:
-        return _NAMES.look([self.root / kind / clip / "color" for kind in IMAGE_FOLDERS], found)
+    def _images(self, clip: str, wanted: range, size: tuple[int, int], found: Findings) -> Images:
+        folders = [root / kind / clip / "color" for root in _frames.roots(self.root) for kind in IMAGE_FOLDERS]
+        return _NAMES.look(folders, wanted, size, found)
 
     def _frame_counts(self, subject: str) -> tuple[dict[str, int], str]:
         """The frame counts of a subject's clips, and why there are none."""
@@ -159,9 +174,10 @@ class FPHASource:
 
     def _count(self, clip: str) -> int:
         """How many frames a clip has that its subject's file does not count: as its skeleton, or else its images."""
-        last = _fpha_skeleton.last_number(self._skeleton(clip))
+        found = Findings(self.root)
+        last = _fpha_skeleton.last_number(self._skeleton(clip, found))
         if last < 0:
-            last = max(self._images(clip, Findings(self.root)).there, default=-1)
+            last = max(self._images(clip, range(reading.LARGEST_NUMBER), CAMERA_SIZE, found).there, default=-1)
         return last + 1
 
     def _say_count(self, key: ClipKey, found: Findings) -> None:
@@ -171,9 +187,11 @@ class FPHASource:
             detail = f"{info.name} {key.place.uncounted}"
             found.add(UnreadableError(f"clip {key.id}", reason, detail), "frames counted in its skeleton.txt")
 
-    def _say_beyond(self, key: ClipKey, images: Images, joints: dict[int, np.ndarray], found: Findings) -> None:
+    def _say_beyond(
+        self, key: ClipKey, images: Images, skeleton: Path, joints: dict[int, np.ndarray], found: Findings
+    ) -> None:
         """Name the skeleton's lines and the images that are beyond the number of frames."""
-        for where, numbers in ((self._skeleton(key.id), joints), (images.name(0).parent, images.there)):
+        for where, numbers in ((skeleton, joints), (images.name(0).parent, images.there)):
             beyond = [number for number in numbers if number not in key.numbers]
             if beyond:
                 detail = f"{len(beyond)} up to frame {max(beyond)}, the clip has {key.frames}"

@@ -36,7 +36,7 @@ class NoiseSource:
     folder: str = ""
 
     def info(self, width: int, height: int) -> DataInfo:
-        return DataInfo(self.name, ("a", "b"), ("c",), 2, width, height)
+        return DataInfo(self.name, tuple("abcd"), tuple("wxyz"), 2, width, height)
 
     def clips(self, split: str) -> list[ClipKey]:
         first = 0 if split == "train" else 100
@@ -123,7 +123,8 @@ def test_other_settings_need_another_folder(tmp_path: Path, make_record: Callabl
 
 def test_nothing_readable(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     source = NoiseSource(make_record, broken=(*range(12), *range(100, 104)))
-    with pytest.raises(DataError, match=r"none could:\n  - train-0/rgb is missing; clip left out"):
+    told = r"must have a clip that can be read; of the 12 of 'train' none could:\n  - train-0/rgb is missing; clip left"
+    with pytest.raises(DataError, match=told):
         convert(source, tmp_path, MAKING, workers=1)
 
 

@@ -199,7 +199,7 @@ def test_clip_without_frames(tmp_path: Path, record: Record, write: Write) -> No
         hand_valid=np.zeros((0, 2), bool),
     )
     write(tmp_path, {"train": [record(0, 2), empty]})
-    with pytest.raises(DataError, match="split train: clip clip-7: frames are 0. Convert"):
+    with pytest.raises(DataError, match=r"split train: clip clip-7: frames are 0\. Convert"):
         open_split(tmp_path, "train")
 
 

@@ -29,7 +29,7 @@ from htt.testing.truth import check_clip
 ROOTS = ("plain", "Größe 手", os.fsdecode(b"caf\xe9"))
 """Names of the folder: the last one is no UTF-8."""
 H2O_LABELS = {
-    "train": ["1 subject1/h1/0 16 0 4 0 9", "2 subject1/h1/0 8 4 7 0 9", "3 subject2/o2/3 27 10 13 10 13"],
+    "train": ["1 subject1/h1/0 16 0 4 0 9", "2 subject1/h1/0 8 5 7 0 9", "3 subject2/o2/3 27 10 13 10 13"],
     "test": ["1 subject4/h1/0 0 4 0 500"],
 }
 
@@ -50,7 +50,7 @@ class Tree:
 def h2o_tree(tmp_path_factory: pytest.TempPathFactory, monkeymodule: pytest.MonkeyPatch) -> Tree:
     root = tmp_path_factory.mktemp("h2o")
     clips = write_h2o(root, H2O_LABELS, width=64, height=36, pose_lists=True)
-    published = {split: (len(H2O_LABELS[split]), frames) for split, frames in (("train", 13), ("test", 5))}
+    published = {split: (len(H2O_LABELS[split]), frames) for split, frames in (("train", 12), ("test", 5))}
     monkeymodule.setattr(h2o, "PUBLISHED", published)
     kinds = ("action_labels/", "label_split/", "cam_intrinsics", "/rgb/", "/hand_pose/", "/obj_pose/")
     return Tree("h2o", root, clips, kinds)

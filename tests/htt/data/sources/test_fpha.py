@@ -223,6 +223,13 @@ def test_a_count_of_a_million_neither_hangs_nor_floods(root: Path, true: dict[st
         (_fpha_lists.SPLIT, "juice_bottle/2", "juice_bottle/1", f"line 6: {FIRST} is there once more"),
         (_fpha_lists.SPLIT, "/pour_juice_bottle/", "/eat_soup/", "the action eat_soup is not in action"),
         (_fpha_lists.SPLIT, FIRST, "../../etc/1", "line 2: '../../etc/1 0' is no clip such as"),
+        (
+            _fpha_lists.SPLIT,
+            f"{FIRST} 0",
+            f"{FIRST} 2",
+            "open_juice_bottle has the class 2, in action_object_info.txt it",
+        ),
+        (_fpha_lists.SPLIT, f"{FIRST} 0", f"{FIRST} x", "line 2: 'x' is no whole number"),
         (_fpha_lists.TABLE, "6 prick", "7 prick", "row 6 has the number 7"),
         (_fpha_lists.TABLE, "6 prick object_6", "6 prick", "row 6 has 4 words, most have 5"),
         (_fpha_lists.TABLE, "6 prick", "6 stir", "row 10 has the action stir once more"),
@@ -265,3 +272,58 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     converting.main(converting.Options(source="fpha", root=root, out=tmp_path / "out", width=64, height=36, workers=1))
     assert "26 frames in all; published are 105,459" in capsys.readouterr().out
+
+
+def test_table_in_another_order_than_the_classes_of_the_split_file_is_refused(root: Path) -> None:
+    """The released weights have the classes of the split file: another order would permute them without a word."""
+
+    def swap(lines: list[str]) -> list[str]:
+        one, other = lines[1].split(), lines[2].split()
+        return [lines[0], " ".join([one[0], *other[1:]]), " ".join([other[0], *one[1:]]), *lines[3:]]
+
+    change_lines(root / _fpha_lists.TABLE, swap)
+    told = "open_juice_bottle has the class 0, in action_object_info.txt it is row 2"
+    with pytest.raises(DataError, match=rf"line 2: {told}; line 3: close_juice_bottle has the class 1, .* row 1"):
+        open_source("fpha", root).clips("train")
+
+
+def test_line_of_zeros_is_no_hand(root: Path, true: dict[str, TrueClip]) -> None:
+    """The world's origin lies 26 mm before the lens, and projects far outside the image."""
+    change_lines(skeleton(root), lambda lines: [*lines[:2], "2 " + " ".join(["0"] * 63), *lines[3:]])
+    record, problems = read(root)
+    assert record is not None
+    assert check_clip(record, true[FIRST]) == Lost([], [2], False)
+    where = f"Hand_pose_annotation_v1/{FIRST}/skeleton.txt"
+    assert problems == [
+        f"{where}, line 3 has wrong numbers (a joint is 0.026 m away); line left out",
+        f"{where}, frame 2 has no line of joints; hands not known",
+    ]
+
+
+def test_images_and_skeletons_come_from_the_most_complete_folder(root: Path, true: dict[str, TrueClip]) -> None:
+    shutil.copytree(root / "Video_files", root / "Video_files_480")
+    (root / "Video_files" / FIRST / "color/color_0003.jpeg").unlink()
+    shutil.copytree(root / "Hand_pose_annotation_v1", root / "poses/Hand_pose_annotation_v1_1")
+    change_lines(skeleton(root), lambda lines: lines[:2])
+    shutil.rmtree(skeleton(root, "Subject_2/close_juice_bottle/1").parent)
+    record, problems = read(root)
+    assert record is not None
+    assert check_clip(record, true[FIRST]) == NOTHING
+    used = f"poses/Hand_pose_annotation_v1_1/{FIRST}/skeleton.txt is one of several skeleton files of its clip"
+    folder = f"Video_files_480/{FIRST}/color is one of several folders with its images"
+    assert problems == [
+        f"{used} (6 frames; Hand_pose_annotation_v1/{FIRST}/skeleton.txt has 2); used",
+        f"{folder} (6 of 6 frames; Video_files/{FIRST}/color has 5); used",
+    ]
+    record, _ = read(root, "Subject_2/close_juice_bottle/1")
+    assert record is not None
+    assert check_clip(record, true["Subject_2/close_juice_bottle/1"]) == NOTHING
+
+
+def test_archives_unpacked_in_folders_of_their_own_are_found(root: Path, true: dict[str, TrueClip]) -> None:
+    for name in ("Video_files", "Hand_pose_annotation_v1", "Subjects_info"):
+        (root / f"{name}_zip").mkdir()
+        (root / name).rename(root / f"{name}_zip" / name)
+    record, problems = read(root)
+    assert record is not None
+    assert (check_clip(record, true[FIRST]), problems) == (NOTHING, [])

@@ -85,12 +85,19 @@ def test_by_hand(tmp_path: Path) -> None:
 
 def test_frames_that_two_clips_share_and_frames_between_clips(tmp_path: Path) -> None:
     lines = ["1 subject1/h1/0 5 3 12 0 30", "2 subject1/h1/0 7 9 14 0 30", "3 subject1/h1/0 21 17 18 0 30"]
-    clips = write_h2o(tmp_path, {"val": lines}, width=64, height=36)
+    clips = write_h2o(tmp_path, {"val": lines}, width=96, height=54)
     assert [clip.numbers for clip in clips] == [[*range(3, 13)], [*range(9, 15)], [17, 18]]
     np.testing.assert_array_equal(clips[0].joints_m[6:], clips[1].joints_m[:4])
+    shown = (
+        "subject1/h1/0/cam4/obj_pose shows another object than the clip's action has "
+        "(milk in 4 of 6 frames, not chips); the action's used"
+    )
+    assert open_source("h2o", tmp_path).differences()[-1] == (
+        "val clip 1 and val clip 2 share frames 9 to 12 of subject1/h1/0, as actions 5 and 7"
+    )
     for clip in clips:
         record, problems = read(tmp_path, clip.id, "val")
-        assert problems == []
+        assert problems == ([shown] if clip.id == "2" else [])
         assert check_clip(record, clip) == NOTHING
     assert len(list((tmp_path / "subject1/h1/0/cam4/rgb").iterdir())) == 16
 

@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from h2o_folder import NOTHING, TRAIN, read, rows
 
 from htt import console
 from htt.data import convert as converting
+from htt.data.clips import open_split
 from htt.data.conversion import convert
 from htt.data.conversion_state import Making
 from htt.data.source import open_source
@@ -80,7 +82,7 @@ def test_a_pose_list_of_another_form_is_not_used_and_that_is_said(tmp_path: Path
 
 
 def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
-    (true,) = write_h2o(tmp_path, {"train": rows("train", 438)}, width=64, height=36, pose_lists=True)
+    (true,) = write_h2o(tmp_path, {"train": rows("train", 438)}, width=96, height=54, pose_lists=True)
     record, problems = read(tmp_path, "438")
     assert record is not None
     assert check_clip(record, true) == NOTHING
@@ -207,3 +209,153 @@ def test_progress_is_quiet_and_errors_are_one_sentence(tmp_path: Path, capsys: p
         console.run(converting.Options, converting.main, words)
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+BOTH = "subject2/o2/3/cam4"
+"""Where the training clip is whose hands are both in the frames: 404 to 425."""
+
+
+def _words(path: Path) -> list[str]:
+    return path.read_text().split()
+
+
+@pytest.mark.parametrize("hand", [0, 1])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_hands_absent_one_written_as_bare_zeros_loses_nothing(
+    root: Path, true: dict[str, TrueClip], hand: int, end: str
+) -> None:
+    """All 128 numbers are there, so nothing was cut; without a line's end, only the right hand's own form decides."""
+    for path in (root / BOTH / "hand_pose").iterdir():
+        words = _words(path)
+        words[64 * hand : 64 * (hand + 1)] = ["0"] * 64
+        path.write_text(" ".join(words) + end)
+    record, problems = read(root, "438")
+    assert record is not None
+    assert problems == []
+    expected = true["438"].hand_valid.copy()
+    expected[:, hand] = False
+    assert expected.any()
+    np.testing.assert_array_equal(record.hand_valid, expected)
+    known = np.repeat(expected, 21, axis=1)
+    np.testing.assert_allclose(record.joints_m[known], true["438"].joints_m[known], atol=1e-5)
+
+
+@pytest.mark.parametrize(("value", "told"), [("0", "0"), ("0.015", "0.026"), ("1250.0", "2.17e+03")])
+def test_hands_flagged_where_no_hand_can_be_are_not_known_and_the_other_is(
+    root: Path, true: dict[str, TrueClip], value: str, told: str
+) -> None:
+    frame = int(np.flatnonzero(true["438"].hand_valid.all(axis=1))[0])
+    path = root / BOTH / f"hand_pose/{404 + frame:06d}.txt"
+    path.write_text(" ".join(["1", *[value] * 63, *_words(path)[64:]]) + "\n")
+    record, problems = read(root, "438")
+    assert record is not None
+    assert record.hand_valid[frame].tolist() == [False, True]
+    assert not record.joints_m[frame, :21].any()
+    where = f"{BOTH}/hand_pose/{404 + frame:06d}.txt"
+    assert problems == [f"{where} has wrong numbers (a joint is {told} m away, left hand); hands not known"]
+
+
+def test_hands_in_no_frame_are_an_error_that_names_what_to_look_at(root: Path, tmp_path: Path) -> None:
+    poses = [root / TRAIN / "hand_pose", root / "subject2/o2/3/cam4/hand_pose"]
+    for path in poses:
+        path.rename(path.with_name("elsewhere"))
+    told = r"of the 44 of 'train' none has\. Look whether the archive with the hand poses is unpacked beside the images"
+    with pytest.raises(
+        DataError, match=told + r"[^/]*\n  - subject1/h1/6/cam4/hand_pose/000000.txt to 000021.txt is mis"
+    ):
+        convert(open_source("h2o", root), tmp_path / "out", Making(96, 54), workers=1)
+    for path in poses:
+        path.with_name("elsewhere").rename(path)
+    made, problems = convert(open_source("h2o", root), tmp_path / "out", Making(96, 54), workers=1)
+    assert (made.count("train"), problems) == ((2, 44), [])
+    assert open_split(tmp_path / "out", "train").hand_valid(0).any(), "what was made without poses is made again"
+
+
+def test_lists_of_the_test_split_in_place_of_the_train_split_are_refused(root: Path) -> None:
+    path = root / "action_labels/action_train.txt"
+    whole = path.read_text()
+    path.write_text((root / "action_labels/action_test.txt").read_text())
+    with pytest.raises(
+        DataError, match=r"action_train\.txt must give the action of each clip; it begins with 'id path"
+    ):
+        open_source("h2o", root).clips("train")
+    path.write_text(whole)
+    (root / "label_split").mkdir()
+    (root / "label_split/pose_train.txt").write_text("subject4/h1/5/cam4/rgb/000096.png\n")
+    with pytest.raises(DataError, match=r"pose_train\.txt names none of those in .*action_train\.txt\. Is one of them"):
+        open_source("h2o", root).clips("train")
+
+
+def test_frames_in_train_and_test_are_said(root: Path) -> None:
+    path = root / "action_labels/action_test.txt"
+    path.write_text(path.read_text() + "28 subject1/h1/6 20 21 0 485\n")
+    assert open_source("h2o", root).differences()[-1] == (
+        "train clip 32 and test clip 28 share frames 20 to 21 of subject1/h1/6, as actions 14 and 0"
+    )
+
+
+def test_action_labels_of_frames_that_differ_from_the_list_are_said(root: Path, true: dict[str, TrueClip]) -> None:
+    folder = root / TRAIN / "action_label"
+    folder.mkdir()
+    for number in range(22):
+        (folder / f"{number:06d}.txt").write_text(f"{true['32'].action + 1}\n")
+    assert read(root)[1] == []
+    for number in range(3):
+        (folder / f"{number:06d}.txt").write_text("9\n")
+    record, problems = read(root)
+    assert record is not None
+    assert record.action == true["32"].action
+    told = "names another action than the list (3 of 22 frames, most 9, not 14); the list's is used"
+    assert problems == [f"{TRAIN}/action_label {told}"]
+
+
+def test_images_and_poses_come_from_the_most_complete_folder(root: Path, true: dict[str, TrueClip]) -> None:
+    """Half of rgb is unpacked, rgb256 is whole; an archive of poses has a folder of its own, another is not whole."""
+    folder = root / TRAIN
+    shutil.copytree(folder / "rgb", folder / "rgb256")
+    for number in range(10, 22):
+        (folder / f"rgb/{number:06d}.png").unlink()
+    shutil.copytree(folder / "hand_pose", root / "subject1_pose_v1_1" / TRAIN / "hand_pose")
+    (folder / "hand_pose/000007.txt").unlink()
+    record, problems = read(root)
+    assert record is not None
+    assert check_clip(record, true["32"]) == NOTHING
+    assert problems == [
+        f"{TRAIN}/rgb256 is one of several folders with its images (22 of 22 frames; {TRAIN}/rgb has 10); used"
+    ]
+
+
+def test_images_of_equally_complete_folders_are_those_of_the_asked_size(tmp_path: Path) -> None:
+    write_h2o(tmp_path, {"train": rows("train", 438)}, width=48, height=27, images="rgb256")
+    folder = tmp_path / "subject2/o2/3/cam4"
+    (true,) = write_h2o(tmp_path / "large", {"train": rows("train", 438)}, width=96, height=54, images="rgb480_270")
+    (tmp_path / "large/subject2/o2/3/cam4/rgb480_270").rename(folder / "rgb480_270")
+    shutil.rmtree(tmp_path / "large")
+    record, problems = read(tmp_path, "438")
+    assert record is not None
+    assert check_clip(record, true) == NOTHING
+    assert [problem.split(" (")[0] for problem in problems] == [
+        "subject2/o2/3/cam4/rgb480_270 is one of several folders with its images"
+    ]
+    shutil.rmtree(folder / "rgb480_270")
+    _, problems = read(tmp_path, "438")
+    told = "has images smaller than asked for (48x27 px, 96x54 are asked for); enlarged"
+    assert problems == [f"subject2/o2/3/cam4/rgb256 {told}"]
+
+
+def test_archives_unpacked_in_folders_of_their_own_are_found(root: Path, true: dict[str, TrueClip]) -> None:
+    for name in ("subject1", "subject2", "subject4", "action_labels"):
+        (root / f"{name}_v1_1").mkdir()
+        (root / name).rename(root / f"{name}_v1_1" / name)
+    for clip, split in (("32", "train"), ("438", "train"), ("27", "test")):
+        record, problems = read(root, clip, split)
+        assert record is not None
+        assert (check_clip(record, true[clip]), problems) == (NOTHING, [])
+
+
+def test_endings_in_capital_letters_are_taken(root: Path, true: dict[str, TrueClip]) -> None:
+    for path in (root / TRAIN / "rgb").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    record, problems = read(root)
+    assert record is not None
+    assert (check_clip(record, true["32"]), problems) == (NOTHING, [])
