@@ -30,7 +30,7 @@ from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
-from htt.errors import ConfigError, RunError
+from htt.errors import ConfigError, RunError, shown
 from htt.registry import check_plugins, preset
 from htt.training.telling import Start
 
@@ -127,10 +127,12 @@ def _workers(options: Options, config: Config) -> final.Workers:
     Raises:
         ConfigError: it is neither, or a step cannot be shared by so many.
     """
-    found = re.fullmatch(r"(?:([1-9]\d*):)?([1-9]\d*)", options.workers)
+    found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):
-        raise ConfigError(f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {options.workers}.")
+        raise ConfigError(
+            f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {shown(options.workers)}."
+        )
     workers = final.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
     workers.check(config)
     return workers
