@@ -85,6 +85,7 @@ def main(options: Options) -> None:
         console.out.print(f"Finished before; its files are in {folder}")
         console.out.print(_summary(known, folder, storage, config))
         return
+    preflight.check_backbones([config.model.backbone])
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
         joined = not stack.enter_context(connect.connect(options.address)).started

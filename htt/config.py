@@ -462,7 +462,7 @@ def _read_sections(plain: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 def _leaves(plain: Mapping[str, Any], kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, Value]]:
     for name, value in plain.items():
         inner = kind.model_fields[name].annotation
-        if inner is not None and _is_section(inner):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _leaves(value, inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -102,6 +102,12 @@ class NonFiniteLossError(TrainingError):
         )
 
 
+def of_name(name: str | None) -> type[HTTError]:
+    """The class of that name, as a trial's row has it; of any other name, and of none, ``TrainingError``."""
+    kind = globals().get(name or "")
+    return kind if isinstance(kind, type) and issubclass(kind, HTTError) else TrainingError
+
+
 def _and(words: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -107,4 +107,4 @@ def check_plugins(config: Config) -> None:
 
 def is_free(name: str) -> bool:
     """Whether a backbone's name is that of a hub model or a local folder."""
-    return "/" in name or os.path.isdir(name)
+    return "/" in name or os.path.isdir(os.path.expanduser(name))

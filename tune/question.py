@@ -19,7 +19,7 @@ from htt.errors import ConfigError, RunError, did_you_mean, shown
 from tune import front
 from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
-from tune.space import Space
+from tune.space import Choice, Space
 from tune.storage import Storage, home
 
 METRIC = "hand_error_mm"
@@ -245,6 +245,7 @@ def record(search: Search, space: Space, base: Config, name: str, points: Sequen
         **record_of(search, base, name),
         space=search.space,
         domains={path: str(domain) for path, domain in space.domains.items()},
+        choices={path: list(domain.values) for path, domain in space.domains.items() if isinstance(domain, Choice)},
         metric=search.metric,
         objectives=list(search.objectives),
         constraints=[str(each) for each in search.constraints],

@@ -97,6 +97,8 @@ class Asked:
     """{variant: numbers its model learns}."""
     first_seeds: int = 0
     """How many seeds a study began with; 0: not written down."""
+    choices: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    """{path: the values of its domain, in their order}, of those that are a choice."""
     later_commits: Sequence[str] = field(default_factory=list)
     """Of the code it was gone on with, where that was another."""
 

@@ -60,6 +60,8 @@ class Retrained:
     """What --set changed in the configuration that was found."""
     failed: Mapping[int, str] = field(default_factory=dict)
     """{seed: what it failed for}, until it is tried again."""
+    failed_kinds: Mapping[int, str] = field(default_factory=dict)
+    """{seed: the class of its error}."""
     command: str = ""
     commit: str = ""
     started: str = ""

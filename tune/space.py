@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from htt.config import Config, Value, flatten, override, plain_value, unknown
+from htt.config import BackboneConfig, Config, Value, flatten, override, plain_value, unknown
 from htt.errors import ConfigError, shown
 from htt.registry import check_plugins
 
@@ -186,6 +186,11 @@ class Space:
         """The sample that a configuration is; none where one of its values lies outside the space."""
         values = {path: value for path, value in flatten(config).items() if path in self.domains}
         return values if all(self.domains[path].holds(value) for path, value in values.items()) else None
+
+    def backbones(self, base: Config) -> list[BackboneConfig]:
+        """Every image encoder that a sample may have."""
+        searched = {path: domain for path, domain in self.domains.items() if path.startswith("model.backbone.")}
+        return [override(base, sample).model.backbone for sample in _samples(searched)]
 
     def check(self, base: Config) -> None:
         """Prove that every value of every domain makes a configuration.
