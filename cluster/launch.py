@@ -20,6 +20,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import contextlib
 import re
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: 
     lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
     lines.append(f"All numbers  {folder / METRICS_FILE}")
     curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
-    lines += [f"Curves       tensorboard --logdir {curves}"] if curves else []
+    lines += [f"Curves       tensorboard --logdir {shlex.quote(str(curves))}"] if curves else []
     return "\n".join(lines)
 
 

@@ -276,10 +276,10 @@ def table(faults: Sequence[Fault], width: int | None = None) -> str:
     for head in ("Machine", "Check", "Found", "Wanted", "Remedy"):
         shown.add_column(head, overflow="fold")
     for cells, machines in rows.items():
-        shown.add_row(*map(console.escape, (checks.some(machines), *cells)))
+        shown.add_row(checks.some(machines), *cells)
     text = io.StringIO()
     width = width or (console.err.width if console.err.is_terminal else WIDTH)
-    Console(file=text, width=width, highlight=False).print(shown)
+    console.Screen(file=text, width=width).print(shown)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 

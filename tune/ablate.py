@@ -82,7 +82,7 @@ def main(options: Options) -> None:
     from tune import ablation as ablations  # here: the rest needs no Ray
 
     outcome = ablations.run(ablation, asked)
-    run = listing.shown(outcome.folder.path)
+    run = listing.typed(outcome.folder.path)
     if outcome.stopped == "interrupted":
         console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
     study_screen.show_findings(outcome.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -203,7 +204,7 @@ def check_kind(asked: Asked, kind: str) -> None:
         script = {"search": "search", "study": "ablate"}[asked.kind]
         raise RunError(
             f"A run is resumed by the script that began it; {asked.name} is a {asked.kind}. "
-            f"Go on with it: python tune/{script}.py --resume {asked.name}"
+            f"Go on with it: python tune/{script}.py --resume {shlex.quote(asked.name)}"
         )
 
 

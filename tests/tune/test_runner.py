@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import report_folders
 import yaml
 from fake_training import BASE, SPACE, TRAINING, curve, events, prepare, train, trainer
-from report_folders import trial
 from unrayed import FINITE
 
 from htt import config as configuration
@@ -338,7 +338,7 @@ def test_a_search_that_failed_for_what_the_user_can_mend_leaves_with_2(kinds, co
 
 def test_the_kind_of_an_error_is_not_read_from_its_words(tmp_path):
     """A bug whose text begins like one of the project's own errors is none that the user can mend."""
-    bug = dataclasses.replace(trial(1), state="failed", error="ConfigError: from a library of that name")
+    bug = dataclasses.replace(report_folders.trial(1), state="failed", error="ConfigError: from a library of that name")
     mended = dataclasses.replace(bug, error_kind="ConfigError")
     for row, kind in ((bug, TrainingError), (mended, UserError)):
         (again,) = trials_of(frame([row]))
