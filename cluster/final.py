@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,6 +42,11 @@ class Workers:
 
     def check(self, config: Config) -> None:
         """Raise a ``ConfigError`` where a step cannot be shared by so many."""
+        if not (0 < self.cpus < math.inf and 0 <= (self.gpus or 0.0) < math.inf):
+            raise ConfigError(
+                "A worker needs a number of CPUs above 0, and of GPUs 0 or more; got "
+                f"--cpus-per-worker {self.cpus:g} and --gpus-per-worker {self.gpus or 0:g}."
+            )
         windows = config.train.batch_size
         if self.count > windows * stream.times(config.train, self.count):
             many = f", also when there are {self.count};" if self.least else f"; there are {self.count}, and"

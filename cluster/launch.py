@@ -20,6 +20,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import contextlib
 import re
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
-from htt.errors import ConfigError, RunError
+from htt.errors import ConfigError, RunError, shown
 from htt.registry import check_plugins, preset
 from htt.training.telling import Start
 
@@ -85,6 +86,7 @@ def main(options: Options) -> None:
         console.out.print(f"Finished before; its files are in {folder}")
         console.out.print(_summary(known, folder, storage, config))
         return
+    preflight.check_backbones([config.model.backbone])
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
         joined = not stack.enter_context(connect.connect(options.address)).started
@@ -127,10 +129,12 @@ def _workers(options: Options, config: Config) -> final.Workers:
     Raises:
         ConfigError: it is neither, or a step cannot be shared by so many.
     """
-    found = re.fullmatch(r"(?:([1-9]\d*):)?([1-9]\d*)", options.workers)
+    found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):
-        raise ConfigError(f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {options.workers}.")
+        raise ConfigError(
+            f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {shown(options.workers)}."
+        )
     workers = final.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
     workers.check(config)
     return workers
@@ -172,7 +176,7 @@ def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: 
     lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
     lines.append(f"All numbers  {folder / METRICS_FILE}")
     curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
-    lines += [f"Curves       tensorboard --logdir {curves}"] if curves else []
+    lines += [f"Curves       tensorboard --logdir {shlex.quote(str(curves))}"] if curves else []
     return "\n".join(lines)
 
 

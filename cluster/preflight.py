@@ -18,7 +18,7 @@ import io
 import json
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ from cluster.checks import DRIVER, Fault, Need, Report, judge
 from cluster.lookout import Node
 from cluster.revision import digest
 from htt import console
-from htt.config import Config, override, parse_set, read
+from htt.config import BackboneConfig, Config, override, parse_set, read
 from htt.data.remote import refuse_password
-from htt.errors import ClusterError, ConfigError
-from htt.registry import preset
+from htt.errors import ClusterError, ConfigError, UserError
+from htt.registry import is_free, preset
 
 WIDTH = 160
 """Of the table where the output is no terminal."""
@@ -109,6 +109,32 @@ def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float,
     driver, reports = ask(there, need)
     raise_faults(judge(reports, driver, need))
     show.print(all_well(there, need), markup=False)
+
+
+def check_backbones(configs: Iterable[BackboneConfig], *, one_is_enough: bool = False) -> None:
+    """Build the encoders whose network or weights come from elsewhere, so that what cannot be had is known at once.
+
+    Args:
+        configs: of all that is to be trained.
+        one_is_enough: raise only where none of them can be built, as for a search, which goes on without the others.
+
+    Raises:
+        ConfigError, CheckpointError: of the first that cannot be built.
+    """
+    faults, built = [], 0
+    for config in dict.fromkeys(configs):
+        if config.weights is None and not is_free(config.name):
+            built += 1
+            continue
+        from htt.model.features import open_backbone  # late: most runs need no torch in this process
+
+        try:
+            open_backbone(config)
+            built += 1
+        except UserError as error:
+            faults.append(error)
+    if faults and not (one_is_enough and built):
+        raise faults[0]
 
 
 @dataclass(frozen=True)
@@ -250,10 +276,10 @@ def table(faults: Sequence[Fault], width: int | None = None) -> str:
     for head in ("Machine", "Check", "Found", "Wanted", "Remedy"):
         shown.add_column(head, overflow="fold")
     for cells, machines in rows.items():
-        shown.add_row(*map(console.escape, (checks.some(machines), *cells)))
+        shown.add_row(checks.some(machines), *cells)
     text = io.StringIO()
     width = width or (console.err.width if console.err.is_terminal else WIDTH)
-    Console(file=text, width=width, highlight=False).print(shown)
+    console.Screen(file=text, width=width).print(shown)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 

@@ -15,22 +15,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from htt.errors import ConfigError, did_you_mean
+from htt import yaml_text
+from htt.errors import ConfigError, did_you_mean, shown
 
 Value = Any
 """A plain value a field can take: bool, int, float, str, None, or a list of them."""
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+def _is_readable(text: str) -> str:
+    if not text.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise ValueError(f"must be text, without control characters; got {shown(text)}. For no value, write none")
+    return text
+
+
+MOST = 1e6
+"""The largest of the numbers that nothing else bounds: far beyond use, and small enough to compute with."""
+SIZE = 2**16
+"""The largest width, depth or length of a network's parts, image sides and frames included."""
+
+Text = Annotated[str, AfterValidator(_is_readable)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Size = Annotated[int, Field(ge=1, le=SIZE)]
+Count = Annotated[int, Field(ge=0, le=10_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Weight = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 PLUGIN = r"^[a-z][a-z0-9_]*$"
@@ -53,13 +71,13 @@ class SyntheticConfig(Section):
     """Clips to select by: other subjects, rooms, objects and head paths than the training clips."""
     test_clips: Positive = 72
     """Clips looked at once, by the final evaluation."""
-    frames: Annotated[int, Field(ge=4)] = 32
+    frames: Annotated[int, Field(ge=4, le=SIZE)] = 32
     """Frames of the longest clip, at 15 frames/s; clips have 0.6 to 1.0 of them."""
-    width: Annotated[int, Field(ge=32)] = 96
+    width: Annotated[int, Field(ge=32, le=SIZE)] = 96
     """Image width, px."""
-    height: Annotated[int, Field(ge=32)] = 54
+    height: Annotated[int, Field(ge=32, le=SIZE)] = 54
     """Image height, px."""
-    seed: Count = 0
+    seed: Seed = 0
     """Determines every pixel."""
 
 
@@ -85,9 +103,9 @@ class DataConfig(Section):
 
     source: Annotated[str, Field(pattern=PLUGIN)] = "synthetic"
     """The kind of data: a module of htt/data/sources."""
-    root: str | None = None
+    root: Text | None = None
     """Folder or URI of converted shards; none: the synthetic benchmark, rendered once and cached."""
-    spacing: Positive = 2
+    spacing: Size = 2
     """Every how many-th frame of a clip is taken (2: H2O's 30 frames/s become 15). Source: paper."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the training clips that validate, where the data have no validation split (FPHA); the paper trains on
@@ -101,9 +119,9 @@ class DataConfig(Section):
 class BackboneConfig(Section):
     """The image encoder: one frame -> one feature."""
 
-    name: Annotated[str, Field(min_length=1)] = "resnet18"
+    name: Text = "resnet18"
     """A module of htt/model/backbones, or a vision model of the hub ("facebook/dinov2-small") or a local folder."""
-    weights: str | None = None
+    weights: Text | None = None
     """Where its weights come from: a local file or folder, or a hub name; none: random, and then ``batch_norm`` should
     be live. The paper's are ImageNet's, as in "timm/resnet18.tv_in1k"."""
     batch_norm: Literal["frozen", "live"] = "frozen"
@@ -117,11 +135,11 @@ class BlockConfig(Section):
 
     block: Annotated[str, Field(pattern=PLUGIN)] = "transformer"
     """A module of htt/model/blocks: transformer, lstm, mean or identity."""
-    depth: Positive = 2
+    depth: Size = 2
     """Layers. Source: paper."""
-    heads: Positive = 8
+    heads: Size = 8
     """Attention heads; divide model.width. Source: paper."""
-    feedforward: Positive = 2048
+    feedforward: Size = 2048
     """Width of the feed-forward layers. Source: paper."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping a value while training. Source: released configuration."""
@@ -130,13 +148,13 @@ class BlockConfig(Section):
 class PoseConfig(BlockConfig):
     """Block P: short windows of frames -> the hands and the object of each frame."""
 
-    window: Positive = 16
+    window: Size = 16
     """Frames block P sees at once (t in the paper)."""
     pixel_scale: Above0 = 100.0
     """px per unit of the pose head's x and y, around the image centre. Source: released code."""
     depth_scale_m: Above0 = 1e-4
     """Metres per unit of the pose head's depth and per px of focal length. Source: released code."""
-    depth_offset_m: float = 0.4
+    depth_offset_m: Annotated[float, Field(ge=-MOST, le=MOST)] = 0.4
     """Depth of a joint where the pose head says 0, m. Source: released code."""
     back_projection: Literal["focal_x", "both"] = "focal_x"
     """Focal length used along y: f_x for both axes (as released), or each its own."""
@@ -145,7 +163,7 @@ class PoseConfig(BlockConfig):
 class ActionConfig(BlockConfig):
     """Block A: the whole window of a clip -> its action."""
 
-    length: Positive = 128
+    length: Size = 128
     """Frames block A sees at most (T in the paper)."""
     cues: Annotated[tuple[Literal["feature", "hands", "object"], ...], Field(strict=False)] = (
         "feature",
@@ -166,7 +184,7 @@ class ActionConfig(BlockConfig):
 class ModelConfig(Section):
     """The network."""
 
-    width: Positive = 512
+    width: Size = 512
     """Width of every token (d in the paper)."""
     backbone: BackboneConfig = BackboneConfig()
     pose: PoseConfig = PoseConfig()
@@ -212,7 +230,7 @@ class OptimConfig(Section):
     """Epochs between two steps of the step schedule."""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The learning rate's factor at each step; a related paper uses 0.1."""
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup_epochs: Weight = 0.0
     """Epochs over which the rate rises linearly from 0; fractions allowed."""
     clip_norm: Above0 | None = None
     """Largest norm of the gradient; none: no limit."""
@@ -229,7 +247,7 @@ class TrainConfig(Section):
     """What several workers change. none: nothing, they share the step that one would take (each draws its own
     augmentation and dropout). linear: batch and learning rate are multiplied by the number of workers (linear scaling
     rule, Goyal et al. 2017, section 2.1)."""
-    seed: Count = 0
+    seed: Seed = 0
     """Determines weights, order and augmentation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; a device without it says so."""
@@ -240,7 +258,7 @@ class TrainConfig(Section):
 class RuntimeConfig(Section):
     """What cannot change a result."""
 
-    cache: str | None = None
+    cache: Text | None = None
     """Folder for rendered and downloaded data; none: $HTT_CACHE, or ~/.cache/htt."""
     cache_gb: Above0 | None = None
     """Most GB (10^9 bytes) of each machine's disk for downloaded shards; none: all it has. Shards in use stay."""
@@ -288,6 +306,13 @@ def changed(config: Section, base: Section) -> dict[str, Value]:
     return {path: value for path, value in flatten(config).items() if value != before[path]}
 
 
+def plain_value(value: Any) -> Value:
+    """A value of numpy, or a list of such, as Python's own: a space may be written with ``np.logspace``."""
+    if isinstance(value, list | tuple):
+        return type(value)([plain_value(each) for each in value])
+    return value.tolist() if type(value).__module__ == "numpy" else value
+
+
 def override(config: ConfigT, values: Mapping[str, Value]) -> ConfigT:
     """A new configuration with some fields changed: {dotted path: value}.
 
@@ -299,7 +324,7 @@ def override(config: ConfigT, values: Mapping[str, Value]) -> ConfigT:
     plain = config.model_dump(mode="json")
     for path, value in values.items():
         if path in known:
-            _put(plain, path, value)
+            _put(plain, path, plain_value(value))
     valid, faults = _validate(type(config), plain)
     problems += faults
     if problems or valid is None:
@@ -317,7 +342,7 @@ def from_plain(plain: Mapping[str, Any], kind: type[ConfigT] = Config) -> Config
 
 def to_yaml(config: Section) -> str:
     """The configuration as YAML text; ``from_yaml`` gives it back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml_text.dump(config.model_dump(mode="json"))
 
 
 def from_yaml(text: str, name: str = "the YAML text") -> Config:
@@ -326,61 +351,112 @@ def from_yaml(text: str, name: str = "the YAML text") -> Config:
     Raises:
         ConfigError: no YAML, no mapping, unknown fields or wrong values.
     """
-    try:
-        plain = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name} must be YAML; {' '.join(str(error).split())}") from error
+    plain = yaml_text.load_words(text, name)
     if isinstance(plain, dict) and "config" in plain:
         plain = plain["config"]
     if not isinstance(plain, dict):
-        raise ConfigError(f"{name} must hold a mapping of sections; got {type(plain).__name__}.")
-    return from_plain(plain)
+        raise ConfigError(f"{name} must hold a mapping of sections; got {shown(plain)}.")
+    return from_plain(_read_sections(plain, Config))
 
 
 def read(path: str | Path) -> Config:
     """The configuration in a YAML file; see ``from_yaml``."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration {path} must be a readable YAML file; {error}.") from error
-    return from_yaml(text, str(path))
+    return from_yaml(yaml_text.read(path), str(path))
 
 
 def parse_set(assignments: list[str], option: str = "--set") -> dict[str, Value]:
-    """{path: value} from the ``path=value`` words of a command line; values are read as YAML.
+    """{path: value} from the ``path=value`` words of a command line; the field's type says what a text means.
 
-    >>> parse_set(["optim.lr=1e-4", "model.action.cues=[feature, hands]"])
-    {'optim.lr': 0.0001, 'model.action.cues': ['feature', 'hands']}
+    >>> parse_set(["optim.lr=1e-4", "model.action.cues=[feature, hands]", "optim.clip_norm=none"])
+    {'optim.lr': 0.0001, 'model.action.cues': ['feature', 'hands'], 'optim.clip_norm': None}
     """
     values: dict[str, Value] = {}
     problems = []
     for word in assignments:
-        path, equals, text = word.partition("=")
-        if not equals or not path.strip():
-            problems.append(f"{option} takes path=value, such as optim.lr=1e-4; got '{word}'")
+        path, equals, text = (part.strip() for part in word.partition("="))
+        if not equals or not path:
+            problems.append(f"{option} takes path=value, such as optim.lr=1e-4; got {shown(word)}")
+        elif path in values:
+            problems.append(f"{option} takes each field once; {shown(path, quoted=False)} is given twice")
         else:
-            values[path.strip()] = _parse_value(text)
+            values[path] = read_value(path, yaml_text.Word(text))
     if problems:
         raise ConfigError.of(problems)
     return values
 
 
+def read_value(path: str, written: Any) -> Value:
+    """What a text means in the field at a path; a text that the field cannot take stays a text.
+
+    Args:
+        path: dotted; of one that is no field, the text stays as it is.
+        written: a ``Word`` (without quotation marks), a text with them, a list of them, or a value that is none.
+    """
+    *sections, name = path.split(".")
+    kind: Any = Config
+    for section in sections:
+        field = kind.model_fields.get(section)
+        kind = field.annotation if field and _is_section(field.annotation) else BaseModel
+    field = kind.model_fields.get(name)
+    return _read_value(written, field.annotation) if field else written
+
+
 def unknown(path: str, known: Mapping[str, Value] | list[str]) -> str:
     """The sentence for a path that is no field."""
-    return f"{path}: there is no such field.{did_you_mean(path, list(known))}"
+    return f"{shown(path, quoted=False)}: there is no such field.{did_you_mean(path, list(known))}"
 
 
-def _parse_value(text: str) -> Value:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, str):  # YAML 1.1 wants a dot in 1e-4; people and Python do not
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def _read_value(written: Any, annotation: Any) -> Value:
+    kind, optional = _kind(annotation)
+    if kind is tuple and isinstance(written, str):
+        written = [word.strip().strip("'\"") for word in written.strip("[]").split(",") if word.strip()]
+    if isinstance(written, list):
+        return [str(each) if isinstance(each, str) else each for each in written]
+    if not isinstance(written, str):
+        return written
+    if optional and isinstance(written, yaml_text.Word) and written.lower() in ("none", "null"):
+        return None
+    if kind is bool:
+        return _TRUTH.get(written.lower(), str(written))
+    if kind is int and re.fullmatch(r"[+-]?[0-9]{1,30}", written):
+        return int(written)
+    if kind is float:
         try:
-            return float(value)
+            return float(written)
         except ValueError:
-            return value
-    return value
+            pass
+    return str(written)
+
+
+def _kind(annotation: Any) -> tuple[Any, bool]:
+    """The plain type of a field, and whether it may have no value."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin in (Union, UnionType):
+        return _kind(next(each for each in inner if each is not NoneType))[0], NoneType in inner
+    return {None: annotation, Literal: str}.get(origin, origin), False
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _read_sections(plain: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """The sections of a file, each text read by its field."""
+    read: dict[str, Any] = {}
+    for name, written in plain.items():
+        field = kind.model_fields.get(name)
+        if field is None:
+            read[name] = written
+        elif _is_section(field.annotation):
+            read[name] = _read_sections(written, field.annotation) if isinstance(written, dict) else written
+        else:
+            read[name] = _read_value(written, field.annotation)
+    return read
 
 
 def _leaves(plain: Mapping[str, Any], kind: type[BaseModel], prefix: str) -> Iterator[tuple[str, Value]]:
@@ -414,4 +490,4 @@ def _sentence(fault: Any, known: list[str]) -> str:
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if fault["type"] == "value_error":
         return text if text.startswith("model.") else f"{path}: {text}"
-    return f"{path}: {text}; got {fault['input']!r}"
+    return f"{path}: {text}; got {shown(fault['input'])}"

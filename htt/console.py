@@ -17,18 +17,23 @@ A script is a dataclass of options and a function of them::
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
 
-from htt.errors import HTTError
+from htt.errors import ConfigError, HTTError
+from htt.text import printable
 
 Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")]
 """``--set path=value``, any number of times."""
@@ -36,8 +41,21 @@ Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(meta
 LINE_EVERY_S = 15.0
 """Where the output is no terminal, a line says so often how far a work is."""
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+class Screen(Console):
+    """A console that shows text as it is: brackets and colons mean nothing, and control characters are left out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What all that is shown passes; rich's own commands to the terminal are kept."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+out = Screen(soft_wrap=True)
+err = Screen(soft_wrap=True, stderr=True)
 
 
 @dataclass
@@ -53,17 +71,48 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Sequence[str] | None = None) -> None:
     """Parse the command line into ``kind``, call ``main``, and leave the process with its exit code."""
-    options = tyro.cli(kind, args=arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a letter that a terminal has not is shown by its number
+            stream.reconfigure(errors="backslashreplace")
+    options = tyro.cli(kind, args=arguments, prog=program())
     try:
-        main(options)
+        main(_at_home(options))
     except HTTError as error:
         if options.debug:
             raise
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        say_error("error:", str(error), "bold red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("stopped.")
         sys.exit(130)
+
+
+def say_error(head: str, text: str, style: str = "bold yellow") -> None:
+    """Print a sentence with its head, such as "warning:", on the error stream."""
+    err.print(Text.assemble((head, style), f" {text}"))
+
+
+def program() -> str:
+    """How this process was started, as one types it here: ``python -m htt.evaluate``, ``python tune/search.py``."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None:
+        return f"python -m {spec.name.removesuffix('.__main__')}"
+    script = os.path.relpath(sys.argv[0])
+    return f"python {shlex.quote(sys.argv[0] if script.startswith('..') else script)}"
+
+
+def _at_home(options: OptionsT) -> OptionsT:
+    """The options with every ``~`` of a path written out."""
+    for entry in fields(options):
+        given = getattr(options, entry.name)
+        if is_dataclass(given):
+            _at_home(given)  # type: ignore[type-var]
+        elif isinstance(given, Path):
+            try:
+                setattr(options, entry.name, given.expanduser())
+            except RuntimeError as error:
+                raise ConfigError(f"--{entry.name.replace('_', '-')} must be a path; {given}: {error}") from error
+    return options
 
 
 def command(script: str, options: Options) -> str:
@@ -96,11 +145,11 @@ def progress(unit: str, *, passing: bool = False) -> Progress:
     One that is ``passing`` is gone when it ends, and shows nothing elsewhere than on a terminal.
     """
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[note]}"),
+        TextColumn(unit, markup=False),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
         console=out,
         transient=passing,
@@ -166,8 +215,3 @@ def clock(seconds: float) -> str:
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
-def escape(text: str) -> str:
-    """Text that ``print`` shows as it stands, brackets and all."""
-    return text.replace("[", r"\[")

@@ -20,8 +20,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import reprlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+SHOWN = 200
+"""Most characters of a value in a message."""
+LISTED = 50
+"""Most faults that one message lists; the rest are counted."""
 
 
 class HTTError(Exception):
@@ -44,7 +50,9 @@ class ConfigError(UserError):
         """One error for all faults, each a sentence."""
         if len(faults) == 1:
             return cls(faults[0])
-        error = cls(f"{len(faults)} values cannot be:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        lines = [f"  - {fault}" for fault in faults[:LISTED]]
+        lines += [f"  and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+        error = cls("\n".join([f"{len(faults)} values cannot be:", *lines]))
         error._faults = list(faults)
         return error
 
@@ -94,6 +102,12 @@ class NonFiniteLossError(TrainingError):
         )
 
 
+def of_name(name: str | None) -> type[HTTError]:
+    """The class of that name, as a trial's row has it; of any other name, and of none, ``TrainingError``."""
+    kind = globals().get(name or "")
+    return kind if isinstance(kind, type) and issubclass(kind, HTTError) else TrainingError
+
+
 def _and(words: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -107,8 +121,35 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """
     import difflib
 
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name[:SHOWN], list(known), n=1, cutoff=0.5)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class _Repr(reprlib.Repr):
+    """Python's own notation of a value, without its parts beyond a limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 4, 4 * SHOWN, 4 * SHOWN, 4 * SHOWN
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 10
+
+    def repr_int(self, x: int, level: int) -> str:
+        """A number; Python refuses to write one of more than 4,300 digits."""
+        return super().repr_int(x, level) if x.bit_length() < 4000 else f"a number of {x.bit_length():,} bits"
+
+
+def shown(value: object, *, quoted: bool = True) -> str:
+    """A value as messages show it, of at most ``SHOWN`` characters.
+
+    Args:
+        value: whatever was given.
+        quoted: in Python's notation, with quotation marks around a text; else a text as it is.
+
+    >>> shown("a" * 300, quoted=False)[-3:]
+    'aa…'
+    """
+    text = value[: SHOWN + 1] if isinstance(value, str) and not quoted else _Repr().repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 @contextlib.contextmanager

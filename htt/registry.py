@@ -7,13 +7,18 @@ block, source, space or study is a new file; nothing is registered anywhere else
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from htt import presets
 from htt.config import Config, flatten, override
-from htt.errors import ConfigError, did_you_mean
+from htt.errors import ConfigError, HTTError, did_you_mean, shown
+
+ValueT = TypeVar("ValueT")
 
 PLUGINS = {
     "data.source": "htt.data.sources",
@@ -41,9 +46,36 @@ def load(package: ModuleType, name: str) -> ModuleType:
     if name not in known:
         kind = package.__name__.rpartition(".")[2]
         raise ConfigError(
-            f"{kind} must name one that exists; got '{name}'. There are: {', '.join(known)}.{did_you_mean(name, known)}"
+            f"{kind} must name one that exists; got {shown(name)}. There are: {', '.join(known)}."
+            f"{did_you_mean(name, known)}"
         )
-    return importlib.import_module(f"{package.__name__}.{name}")
+    try:
+        return importlib.import_module(f"{package.__name__}.{name}")
+    except Exception as error:  # of any kind: a plug-in is code that a user writes
+        file = Path(package.__path__[0]) / f"{name}.py"
+        raise ConfigError(f"{file} must be Python that can be imported; {_of_plugin(error, file)}") from error
+
+
+def _of_plugin(error: Exception, file: Path) -> str:
+    """What went wrong in a plug-in, with the last of its lines that had a part in it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = [entry.lineno for entry in traceback.extract_tb(error.__traceback__) if entry.filename == str(file)]
+    said = str(error) if isinstance(error, HTTError) else f"{type(error).__name__}: {shown(str(error), quoted=False)}"
+    return f"line {lines[-1]}: {said}" if lines else said
+
+
+def value(package: ModuleType, name: str, constant: str, kind: type[ValueT]) -> ValueT:
+    """What the plug-in ``name`` of a package holds under the name of a constant, such as SPACE.
+
+    Raises:
+        ConfigError: there is no such plug-in, it cannot be imported, or it holds nothing of that kind.
+    """
+    found = getattr(load(package, name), constant, None)
+    if not isinstance(found, kind):
+        file = Path(package.__path__[0]) / f"{name}.py"
+        raise ConfigError(f"{file} must hold {constant}, a {kind.__name__}; got {shown(found)}.")
+    return found
 
 
 def preset(name: str) -> Config:
@@ -52,7 +84,7 @@ def preset(name: str) -> Config:
     Raises:
         ConfigError: there is no such preset.
     """
-    return override(Config(), load(presets, name).PRESET)
+    return override(Config(), value(presets, name, "PRESET", dict))
 
 
 def check_plugins(config: Config) -> None:
@@ -66,11 +98,13 @@ def check_plugins(config: Config) -> None:
     for path, package in PLUGINS.items():
         name, known = str(values[path]), names(importlib.import_module(package))
         if name not in known and not (path == FREE and is_free(name)):
-            problems.append(f"{path}: there is no '{name}'. There are: {', '.join(known)}.{did_you_mean(name, known)}")
+            problems.append(
+                f"{path}: there is no {shown(name)}. There are: {', '.join(known)}.{did_you_mean(name, known)}"
+            )
     if problems:
         raise ConfigError.of(problems)
 
 
 def is_free(name: str) -> bool:
     """Whether a backbone's name is that of a hub model or a local folder."""
-    return "/" in name or Path(name).is_dir()
+    return "/" in name or os.path.isdir(os.path.expanduser(name))

@@ -28,7 +28,7 @@ import tune.studies
 from htt import config as configs
 from htt import console, presets, registry
 from htt.config import Config, override, parse_set
-from htt.errors import ConfigError, RunError, did_you_mean
+from htt.errors import ConfigError, RunError, did_you_mean, shown
 from tune import listing, plan, question, study_screen, timing
 from tune.machines import OF_TRIAL, MachineOptions, Machines
 from tune.plan import Ablation
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
     from tune import ablation as ablations  # here: the rest needs no Ray
 
     outcome = ablations.run(ablation, asked)
-    run = listing.shown(outcome.folder.path)
+    run = listing.typed(outcome.folder.path)
     if outcome.stopped == "interrupted":
         console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
     study_screen.show_findings(outcome.folder)
@@ -102,8 +102,8 @@ def new(options: Options) -> Ablation:
         raise ConfigError(f"--study names the question. There are: {', '.join(known)}.")
     if options.study not in known:
         near = did_you_mean(options.study, known)
-        raise ConfigError(f"--study must name one; got '{options.study}'. There are: {', '.join(known)}.{near}")
-    study: Study = registry.load(tune.studies, options.study).STUDY
+        raise ConfigError(f"--study must name one; got {shown(options.study)}. There are: {', '.join(known)}.{near}")
+    study = registry.value(tune.studies, options.study, "STUDY", Study)
     if options.seeds is not None:
         study = replace(study, seeds=plan.parse_seeds(options.seeds))
     assignments = parse_set(options.set)

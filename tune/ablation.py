@@ -17,7 +17,7 @@ from rich.console import Console
 
 from cluster import revision
 from htt import console
-from htt.config import Config
+from htt.config import BackboneConfig, Config
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
 from tune import plan as plans
 from tune import question, report, road
@@ -73,6 +73,12 @@ class Studying(Work):
     def limit(self) -> int:
         """The list ends by itself; a training that is tried again counts twice."""
         return UNLIMITED
+
+    @property
+    def backbones(self) -> Sequence[BackboneConfig]:
+        """Those of the variants that are left to train."""
+        study, left = self.plan.study, {pair.variant for pair in self.plan.left}
+        return [study.config(self.base, name, study.seeds[0]).model.backbone for name in study.variants if name in left]
 
     def check_same(self, asked: Asked) -> None:
         """A study carries its question with it."""

@@ -1,4 +1,4 @@
-"""How the values of a searched path are laid out on an axis, from the words of its domain and the values tried."""
+"""How the values of a searched path are laid out on an axis, from its domain and the values tried."""
 
 from __future__ import annotations
 
@@ -71,18 +71,20 @@ def axes(asked: Asked, trials: Sequence[Trial]) -> list[Axis]:
     for path, words in asked.domains.items():
         values = [trial.values[path] for trial in trials if path in trial.values]
         if values:
-            found.append(_axis(path, words, values))
+            found.append(_axis(path, words, values, asked.choices.get(path, ())))
     return found
 
 
-def _axis(path: str, words: str, values: Sequence[Value]) -> Axis:
+def _axis(path: str, words: str, values: Sequence[Value], domain: Sequence[Value]) -> Axis:
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     match = _RANGE.fullmatch(words)
     if match and len(numbers) == len(values):
         low, high = min(float(match[1]), *numbers), max(float(match[2]), *numbers)
         whole = all(isinstance(value, int) for value in numbers)
         return Axis(path, None, low, high, match[3] == ", logarithmic" and low > 0, whole)
+    known = {json.dumps(value): place for place, value in enumerate(domain)}
     choices = {json.dumps(value): value for value in values}
     if len(numbers) == len(values):
         return Axis(path, sorted(choices.values(), key=lambda value: float(value)))
-    return Axis(path, sorted(choices.values(), key=lambda value: (words.find(str(value)) % 10**6, str(value))))
+    order = sorted(choices, key=lambda text: (known.get(text, len(known)), text))
+    return Axis(path, [choices[text] for text in order])

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set
+from htt import yaml_text
+from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set, read_value
 from htt.data.prepare import data_key
-from htt.errors import ConfigError, did_you_mean
+from htt.errors import ConfigError, did_you_mean, shown
 from tune.constraints import Constraint, broken
 from tune.results import Asked, RunFolder, Trial
 from tune.space import Space
@@ -119,11 +118,12 @@ def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, V
         try:
             sample = _sample(text, space, base)
         except ConfigError as error:
-            faults += [f"--point {text}: {fault}" for fault in error.faults]
+            faults += [f"--point {shown(text, quoted=False)}: {fault}" for fault in error.faults]
             continue
         wrong = [path for path, value in sample.items() if not space.domains[path].holds(value)]
         faults += [
-            f"--point {text}: {path} must be {space.domains[path]}, as the space has it; got {sample[path]}"
+            f"--point {shown(text, quoted=False)}: {path} must be {space.domains[path]}, as the space has it; got "
+            f"{shown(sample[path], quoted=False)}"
             for path in wrong
         ]
         found += [] if wrong or sample in found else [sample]
@@ -135,14 +135,17 @@ def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, V
 def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
     """Every searched path with its value, all of them such as a configuration takes."""
     file = Path(text)
-    if file.suffix in (".yaml", ".yml") or os.path.isfile(text):  # Path.is_file raises for a name that is too long
+    # not Path.exists, which raises for a name that is too long
+    if file.suffix in (".yaml", ".yml") or os.path.exists(os.path.expanduser(text)):
         named = _of_file(file, space, base)
     else:
         named = parse_set(_words(text), "--point")
         unknown = [path for path in named if path not in space.domains]
         if unknown:
             known = list(space.domains)
-            raise ConfigError.of([f"{path} is not searched.{did_you_mean(path, known)}" for path in unknown])
+            raise ConfigError.of(
+                [f"{shown(path, quoted=False)} is not searched.{did_you_mean(path, known)}" for path in unknown]
+            )
     whole = flatten(override(base, named))
     return {path: whole[path] for path in space.domains}
 
@@ -155,18 +158,11 @@ def _words(text: str) -> list[str]:
 
 
 def _of_file(file: Path, space: Space, base: Config) -> dict[str, Value]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        plain = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"it must be a readable YAML file; {' '.join(str(error).split())}.") from error
+    text = yaml_text.read(file, "it")
+    plain = yaml_text.load_words(text, "it")
     dotted = isinstance(plain, dict) and plain and all(isinstance(path, str) and "." in path for path in plain)
-    named = flatten(override(base, _numbers(plain)) if dotted else from_yaml(text, str(file)))
+    if dotted:
+        named = flatten(override(base, {path: read_value(path, value) for path, value in plain.items()}))
+    else:
+        named = flatten(from_yaml(text, "it"))
     return {path: value for path, value in named.items() if path in space.domains}
-
-
-def _numbers(plain: Mapping[str, Value]) -> dict[str, Value]:
-    """A mapping of a file, with words such as 1e-3 read as the command line does: YAML wants a dot in them."""
-    return {
-        path: parse_set([f"{path}={value}"])[path] if isinstance(value, str) else value for path, value in plain.items()
-    }

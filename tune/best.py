@@ -94,10 +94,10 @@ def main(options: Options) -> None:
         retrain(options, *again)
         return
     console.out.print("\nNext:")
-    console.out.print(f"  python cluster/launch.py --config {report.shown(out)}", markup=False)
+    console.out.print(f"  python cluster/launch.py --config {report.typed(out)}", markup=False)
     by = {"--metric": options.metric, "--pick": options.pick}
     same = "".join(f" {name} {shlex.quote(value)}" for name, value in by.items() if value)
-    console.out.print(f"  python tune/best.py {report.shown(folder.path)}{same} --retrain-seeds 5", markup=False)
+    console.out.print(f"  python tune/best.py {report.typed(folder.path)}{same} --retrain-seeds 5", markup=False)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from htt.errors import ConfigError, did_you_mean
+from htt.errors import ConfigError, did_you_mean, shown
 from htt.training.metric_table import METRICS
 
 _FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=)\s*(\S+)\s*")
@@ -63,10 +63,12 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
         match = _FORM.fullmatch(text)
         bound = _number(match[3]) if match else math.nan
         if match is None or not math.isfinite(bound):
-            faults.append(f"{option} takes NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got '{text}'")
+            faults.append(f"{option} takes NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got {shown(text)}")
         elif match[1] not in METRICS:
             near = did_you_mean(match[1], list(METRICS))
-            faults.append(f"{option} must bound a metric; got '{match[1]}'. There are: {', '.join(METRICS)}.{near}")
+            faults.append(
+                f"{option} must bound a metric; got {shown(match[1])}. There are: {', '.join(METRICS)}.{near}"
+            )
         else:
             found.append(Constraint(match[1], match[2] == "<=", bound))
     if faults:

@@ -1,6 +1,6 @@
 """A report is a list of parts, written once and read as Markdown (here) or as one page of HTML (``tune/page.py``).
 
-Text is Markdown's inline part: `` `code` ``, ``**bold**``, and a backslash before what means itself (``escaped``).
+Text is Markdown's inline part: ``**bold**``, and what ``code`` and ``escaped`` give, so that it means itself.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from htt.text import block, code, escaped
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SPECIAL = re.compile(r"[\\`*<>|\[\]]|(?<!\w)_|_(?!\w)")
+__all__ = ["Code", "Heading", "Listing", "Part", "Picture", "Table", "Text", "code", "escaped", "markdown"]
+
 _ONE = r"[−+-]?\d[\d.,]*"
 _UNIT = r"( ?(%|points|mm|px|m|nats|s|min|h|k|M|G))?"
 _NUMBER = re.compile(rf"\\?[<>] ?{_ONE}|{_ONE}( to {_ONE})?{_UNIT}|\d(\.\d+)?e[+-]\d+|–|nan")
@@ -82,11 +85,6 @@ def markdown(title: str, parts: Sequence[Part]) -> str:
     return "\n\n".join([f"# {title}", *(_markdown(part) for part in parts)]) + "\n"
 
 
-def escaped(text: str) -> str:
-    r"""Text that means itself: ``a\*b``, whatever the characters are."""
-    return _SPECIAL.sub(lambda found: f"\\{found.group()}", " ".join(text.split()))
-
-
 def _markdown(part: Part) -> str:
     if isinstance(part, Heading):
         return f"## {part.text}"
@@ -95,7 +93,7 @@ def _markdown(part: Part) -> str:
     if isinstance(part, Listing):
         return "\n".join(f"- {item}" for item in part.items)
     if isinstance(part, Code):
-        return f"```{part.language}\n{part.text}\n```"
+        return block(part.text, part.language)
     if isinstance(part, Table):
         rules = ["---:" if numeric else "---" for numeric in part.numeric()]
         return "\n".join(f"| {' | '.join(line)} |" for line in (part.heads, rules, *part.rows))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from htt.errors import ConfigError, did_you_mean
+from htt.errors import ConfigError, did_you_mean, shown
 from htt.training.metric_table import METRICS
 from tune import constraints
 from tune.results import Asked, Trial, is_usable, ranked, value
@@ -80,7 +80,7 @@ def check_rule(rule: str) -> None:
         constraints.parse([rule], "--pick")
     elif rule not in (KNEE, FIRST):
         raise ConfigError(
-            f"--pick must be {KNEE}, {FIRST} or a bound such as 'latency_ms<=30'; got '{rule}'."
+            f"--pick must be {KNEE}, {FIRST} or a bound such as 'latency_ms<=30'; got {shown(rule)}."
             f"{did_you_mean(rule, (KNEE, FIRST))}"
         )
 

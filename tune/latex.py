@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from htt.text import printable
+
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}", '"': "''",
@@ -33,7 +35,9 @@ _LATIN = frozenset(chr(code) for code in range(0xC0, 0x180)) - frozenset("×÷Ð
 
 def escaped(text: str) -> str:
     """Text that LaTeX takes as it stands; a letter it has no sign for is named by its number, as U+4E2D."""
-    return "".join(_one(letter) for letter in text)
+    line = " ".join(printable(text).split())
+    before = f" {line}"  # two dashes would become one long one
+    return "".join("{}-" if pair == ("-", "-") else _one(pair[1]) for pair in zip(before, line, strict=False))
 
 
 def _one(letter: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,14 +38,19 @@ def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> 
 
 def next_commands(folder: RunFolder, found: bool) -> str:
     """What to type next."""
-    run = shown(folder.path)
-    lines = [f"python cluster/launch.py --config {run}/best.yaml"] if found else []
+    run = typed(folder.path)
+    lines = [f"python cluster/launch.py --config {typed(folder.best)}"] if found else []
     lines += [
         f"python tune/best.py {run} --top 10",
         f"python tune/search.py --resume {run} --time-budget 10m",
-        f"optuna-dashboard {run}/optuna.journal",
+        f"optuna-dashboard {typed(folder.journal)}",
     ]
     return "\n".join(lines)
+
+
+def typed(path: Path) -> str:
+    """The path as a word of a command that one types here."""
+    return shlex.quote(shown(path))
 
 
 def shown(path: Path) -> str:

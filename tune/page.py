@@ -44,7 +44,9 @@ figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top:
 """
 _TOGETHER = re.compile(r"(?<=\d) (?=%|mm\b|points\b)|(?<=\w:) (?=\S{1,6}(?:,|$))")
 """The space between a number and its unit, or a name and its short value, where no line is to break."""
-_INLINE = re.compile(r"\\(.)|`([^`]+)`|\*\*(.+?)\*\*|([^\\`*]+|.)", re.DOTALL)
+_INLINE = re.compile(
+    r"\\(.)|(?P<fence>`+)(?!`)(?P<code>.+?)(?<!`)(?P=fence)(?!`)|\*\*(?P<bold>.+?)\*\*|(?P<rest>[^\\`*]+|.)", re.DOTALL
+)
 
 
 def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
@@ -74,11 +76,12 @@ def text(title: str, parts: Sequence[Part]) -> str:
 
 def inline(words: str) -> str:
     """A paragraph's Markdown as HTML."""
-    return "".join(_inline(*found.groups()) for found in _INLINE.finditer(words))
+    return "".join(_inline(found[1], found["code"], found["bold"], found["rest"]) for found in _INLINE.finditer(words))
 
 
 def _inline(literal: str | None, code: str | None, bold: str | None, rest: str | None) -> str:
     if code is not None:
+        code = code[1:-1] if code.startswith(" ") and code.endswith(" ") else code
         return f"<code>{html.escape(code)}</code>"
     if bold is not None:
         return f"<strong>{inline(bold)}</strong>"

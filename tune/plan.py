@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from htt.config import Config, Value, override
 from htt.data.prepare import data_key, facts
-from htt.errors import CheckpointError, ConfigError
+from htt.errors import CheckpointError, ConfigError, shown
 from tune.question import Run, check_run
 from tune.results import RunFolder, Trial
 from tune.retrained import fresh_seeds
 from tune.shelf import Found, Shelf
 from tune.study import SEED, Study
+
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,13 +233,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         ConfigError: it is neither.
     """
     words = text.replace(" ", "").split(",")
-    if all(re.fullmatch(r"\d+", word) for word in words):
+    if all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
         numbers = tuple(map(int, words))
         if len(numbers) > 1:
             return numbers
-        if numbers[0] > 0:
+        if 0 < numbers[0] <= MOST_SEEDS:
             return tuple(range(numbers[0]))
-    raise ConfigError(f"--seeds takes a count, such as 6, or a list, such as 0,1,2; got '{text}'.")
+    raise ConfigError(
+        f"--seeds takes a count, such as 6 (at most {MOST_SEEDS}), or a list, such as 0,1,2; got {shown(text)}."
+    )
 
 
 def with_seeds(study: Study, text: str) -> Study:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,17 +16,18 @@ from cluster import revision
 from htt.config import Config, Value
 from htt.console import clock
 from htt.data.remote import is_remote
-from htt.errors import ConfigError, RunError, did_you_mean
+from htt.errors import ConfigError, RunError, did_you_mean, shown
 from tune import front
 from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
-from tune.space import Space
+from tune.space import Choice, Space
 from tune.storage import Storage, home
 
 METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
 loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
+YEAR_S = 365 * 86400.0
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -96,8 +99,10 @@ def parse_budget(text: str) -> float:
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
     parts = zip(match.groups(), (3600, 60, 1), strict=True) if match else ()
     seconds = sum(float(part or 0) * unit for part, unit in parts)
-    if seconds <= 0:
-        raise ConfigError(f"--time-budget takes a time above 0, such as 90s, 8m or 1h30m; got '{text}'.")
+    if not 0 < seconds < YEAR_S:
+        raise ConfigError(
+            f"--time-budget takes a time above 0 and below a year, such as 90s, 8m or 1h30m; got {shown(text)}."
+        )
     return seconds
 
 
@@ -110,8 +115,8 @@ def check_options(search: Search) -> None:
     check_name("--algorithm", search.algorithm, ALGORITHMS)
     check_name("--scheduler", search.scheduler, SCHEDULERS)
     _check_positive("--trials", search.trials)
-    if search.seed < 0:
-        raise ConfigError(f"--seed must be 0 or more; got {search.seed}.")
+    if not 0 <= search.seed < 2**32:
+        raise ConfigError(f"--seed must be 0 to {2**32 - 1}; got {shown(search.seed)}.")
     check_run(search)
 
 
@@ -126,17 +131,17 @@ def check_run(run: Run) -> None:
     """Raise a ``ConfigError`` for an option that cannot be, of those every run has."""
     _check_positive("--max-concurrent", run.max_concurrent)
     _check_positive("--workers-per-trial", run.workers_per_trial)
-    if not run.cpus_per_worker > 0:
-        raise ConfigError(f"--cpus-per-worker must be above 0; got {run.cpus_per_worker:g}.")
-    if run.gpus_per_trial is not None and not run.gpus_per_trial >= 0:
-        raise ConfigError(f"--gpus-per-trial must be 0 or more; got {run.gpus_per_trial:g}.")
+    if not 0 < run.cpus_per_worker < math.inf:
+        raise ConfigError(f"--cpus-per-worker must be a number above 0; got {run.cpus_per_worker:g}.")
+    if run.gpus_per_trial is not None and not 0 <= run.gpus_per_trial < math.inf:
+        raise ConfigError(f"--gpus-per-trial must be a number of 0 or more; got {run.gpus_per_trial:g}.")
     if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
-        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{run.name}'.")
+        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got {shown(run.name)}.")
 
 
 def _check_positive(option: str, number: int | None) -> None:
-    if number is not None and number < 1:
-        raise ConfigError(f"{option} must be 1 or more; got {number}.")
+    if number is not None and not 1 <= number < 2**31:
+        raise ConfigError(f"{option} must be {'1 or more' if number < 1 else 'below 2^31'}; got {shown(number)}.")
 
 
 def check_name_is_free(run: Run, storage: Storage) -> None:
@@ -199,7 +204,7 @@ def check_kind(asked: Asked, kind: str) -> None:
         script = {"search": "search", "study": "ablate"}[asked.kind]
         raise RunError(
             f"A run is resumed by the script that began it; {asked.name} is a {asked.kind}. "
-            f"Go on with it: python tune/{script}.py --resume {asked.name}"
+            f"Go on with it: python tune/{script}.py --resume {shlex.quote(asked.name)}"
         )
 
 
@@ -241,6 +246,7 @@ def record(search: Search, space: Space, base: Config, name: str, points: Sequen
         **record_of(search, base, name),
         space=search.space,
         domains={path: str(domain) for path, domain in space.domains.items()},
+        choices={path: list(domain.values) for path, domain in space.domains.items() if isinstance(domain, Choice)},
         metric=search.metric,
         objectives=list(search.objectives),
         constraints=[str(each) for each in search.constraints],
@@ -275,7 +281,7 @@ def record_of(run: Run, base: Config, name: str) -> dict[str, Any]:
 def check_name(option: str, name: str, known: Sequence[str]) -> None:
     """Raise a ``ConfigError`` unless ``name`` is one of ``known``."""
     if name not in known:
-        raise ConfigError(f"{option} must be one of {', '.join(known)}; got '{name}'.{did_you_mean(name, known)}")
+        raise ConfigError(f"{option} must be one of {', '.join(known)}; got {shown(name)}.{did_you_mean(name, known)}")
 
 
 def limits(search: Search) -> str:

@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from htt.config import Config, override
 from htt.data.prepare import data_key
-from htt.errors import StorageError
+from htt.errors import StorageError, of_name
 from tune import checkpoints, told
 from tune.constraints import broken
 from tune.history import History
@@ -26,7 +26,7 @@ from tune.known import Known
 from tune.results import RunFolder, Trial, ranked
 from tune.samples import EPOCH, Chooser, Samples
 from tune.storage import Storage
-from tune.trial import ERROR
+from tune.trial import ERROR, ERROR_KIND
 
 STUBBORN = 100
 """Configurations in a row that the constraints refuse, after which a search gives up."""
@@ -168,8 +168,8 @@ class Recorder(ray.tune.Callback):
         self, *, trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
         """A trial finished an epoch."""
-        if str(result.get(ERROR, "")).startswith(f"{StorageError.__name__}: "):
-            self._refused(StorageError(result[ERROR].partition(": ")[2]))
+        if issubclass(of_name(result.get(ERROR_KIND)), StorageError):
+            self._refused(StorageError(result[ERROR].removeprefix(f"{result[ERROR_KIND]}: ")))
         elif ERROR not in result and "epoch" in result:
             with self._faults():
                 self.history.add(trial.trial_id, int(result["epoch"]), told.numbers(result))
@@ -265,6 +265,7 @@ class Recorder(ray.tune.Callback):
             curve=told.curve(epochs, self.metric),
             curves={name: told.curve(epochs, name) for name in self.metrics},
             error=error,
+            error_kind=(trial.last_result or {}).get(ERROR_KIND) if error else None,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data_key(config),

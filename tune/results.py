@@ -25,13 +25,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
-import yaml
+from pydantic import TypeAdapter, ValidationError
 
+from htt import yaml_text
 from htt.config import Config, Value, changed, from_plain, override
-from htt.errors import ConfigError, RunError, did_you_mean, storage_errors
+from htt.errors import ConfigError, RunError, did_you_mean, shown, storage_errors
 from htt.training.metric_table import METRICS
 from tune.rows import STATES, Trial, frame, trials_of
 
@@ -96,6 +97,8 @@ class Asked:
     """{variant: numbers its model learns}."""
     first_seeds: int = 0
     """How many seeds a study began with; 0: not written down."""
+    choices: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    """{path: the values of its domain, in their order}, of those that are a choice."""
     later_commits: Sequence[str] = field(default_factory=list)
     """Of the code it was gone on with, where that was another."""
 
@@ -143,15 +146,15 @@ class RunFolder:
     def write_asked(self, asked: Asked) -> None:
         """Say what was asked."""
         plain = {entry.name: _plain(getattr(asked, entry.name)) for entry in fields(asked)}
-        write_text(self.path / "asked.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        write_text(self.path / "asked.yaml", yaml_text.dump(plain))
 
     def asked(self) -> Asked:
         """What was asked."""
         path = self.path / "asked.yaml"
         try:
-            return Asked(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, TypeError, yaml.YAMLError) as error:
-            raise RunError(f"{path} must say what the run asked; it cannot be read: {error}") from error
+            return record_of(yaml_text.load(yaml_text.read(path, "it"), "it"), Asked)
+        except ConfigError as error:
+            raise RunError(f"{path} must say what the run asked; {error}") from error
 
     def write_trials(self, trials: Sequence[Trial]) -> None:
         """Write all trials so far, one row each."""
@@ -170,6 +173,25 @@ class RunFolder:
         return _read(self.path / "earlier.parquet")
 
 
+RecordT = TypeVar("RecordT")
+
+
+def record_of(plain: Any, kind: type[RecordT]) -> RecordT:
+    """A record from the plain data of its file, every field of the type it has.
+
+    Raises:
+        ConfigError: they are those of something else.
+    """
+    try:
+        kind(**plain)  # refuses what is no mapping, and fields that are missing or unknown
+        return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)]
+        raise ConfigError.of(faults) from error
+    except TypeError as error:
+        raise ConfigError(f"it holds something else: {shown(str(error), quoted=False)}") from error
+
+
 def find(name: str, root: Path = Path("runs")) -> RunFolder:
     """The folder of a run, by its name below ``root`` or by its path.
 
@@ -182,7 +204,7 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     runs = sorted(path.parent.name for path in root.glob("*/asked.yaml"))
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
     near = did_you_mean(Path(name).name, runs)
-    raise RunError(f"A run is named by its folder in {root}/; got '{name}'. {there}{near}")
+    raise RunError(f"A run is named by its folder in {root}/; got {shown(name)}. {there}{near}")
 
 
 def check_metric(name: str, known: Sequence[str] | None = None) -> None:
@@ -190,7 +212,7 @@ def check_metric(name: str, known: Sequence[str] | None = None) -> None:
     names = list(METRICS) if known is None else list(known)
     if name not in names:
         raise ConfigError(
-            f"The metric must be one that training reports; got '{name}'. "
+            f"The metric must be one that training reports; got {shown(name)}. "
             f"There are: {', '.join(names)}.{did_you_mean(name, names)}"
         )
 
@@ -245,7 +267,7 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
     if asked.constraints:
         found_by["constraints"] = list(asked.constraints)
     plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return yaml_text.dump(plain)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from htt.text import csv
 from htt.training.metric_table import METRICS
 from tune import page, retrain_figure, words
-from tune.document import Heading, Listing, Part, Picture, Table, Text, escaped
+from tune.document import Heading, Listing, Part, Picture, Table, Text, code, escaped
 from tune.results import RunFolder, write_text
 from tune.retrained import SPLITS, TEST, VALIDATION, Retrained
 from tune.stats import Summary, summarise
@@ -86,13 +84,13 @@ def table_csv(found: Retrained) -> str:
             searched = found.searched.get(metric, math.nan) if split == VALIDATION else math.nan
             line = [split, metric, METRICS[metric].unit, mean.n, mean.mean, mean.deviation, mean.low, mean.high]
             lines.append([*line, searched])
-    return _csv(COLUMNS, lines)
+    return csv(COLUMNS, lines)
 
 
 def seeds_csv(found: Retrained) -> str:
     """A line for each seed, split and metric."""
     rows = found.rows()
-    return _csv(SEED_COLUMNS, ([seed, split, name, METRICS[name].unit, value] for seed, split, name, value in rows))
+    return csv(SEED_COLUMNS, ([seed, split, name, METRICS[name].unit, value] for seed, split, name, value in rows))
 
 
 def _asked(found: Retrained) -> str:
@@ -105,7 +103,7 @@ def _asked(found: Retrained) -> str:
     ]
     if found.assignments:
         lines.append(f"Changed for these trainings: {escaped(words.changes(found.assignments))}.")
-    lines.append(f"Asked by `{found.command}`, commit {escaped(found.commit)}, {escaped(found.started)}.")
+    lines.append(f"Asked by {code(found.command)}, commit {escaped(found.commit)}, {escaped(found.started)}.")
     return " ".join(lines)
 
 
@@ -200,12 +198,3 @@ def _notes(found: Retrained) -> list[str]:
     if not found.metrics(TEST):
         notes.append("These data have no test split with joints and labels.")
     return notes
-
-
-def _csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    for line in lines:
-        writer.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in line])
-    return text.getvalue()

@@ -11,7 +11,7 @@ def show(found: Retrained) -> None:
     """Print what the fresh seeds gave on both splits, which failed, and where the report is."""
     if found.done:
         title = f"Trial {found.found_by['trial']} with {words.plural(len(found.done), 'fresh seed')}"
-        console.out.print(f"\n[bold]{title}[/]")
+        console.out.print(f"\n{title}", style="bold")
         heads, rows = retrain_report.table(found)
         columns.show([heads, *rows])
         console.out.print("")

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cluster.folder import CONFIG_FILE, METRICS_FILE, EpochLog
+from htt import yaml_text
 from htt.config import Config, Value, from_plain, override
-from htt.errors import ConfigError, HTTError, RunError
+from htt.errors import ConfigError, RunError
 from htt.training.metric_table import METRICS
 from tune import question, results
 from tune.results import RunFolder, Trial, write_text
@@ -60,6 +60,8 @@ class Retrained:
     """What --set changed in the configuration that was found."""
     failed: Mapping[int, str] = field(default_factory=dict)
     """{seed: what it failed for}, until it is tried again."""
+    failed_kinds: Mapping[int, str] = field(default_factory=dict)
+    """{seed: the class of its error}."""
     command: str = ""
     commit: str = ""
     started: str = ""
@@ -120,8 +122,7 @@ class Retrained:
     def write(self) -> None:
         """Write the record, whole or not at all."""
         plain = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        write_text(self.path / RECORD_FILE, text)
+        write_text(self.path / RECORD_FILE, yaml_text.dump(plain))
 
 
 def read(path: Path) -> Retrained:
@@ -132,9 +133,9 @@ def read(path: Path) -> Retrained:
     """
     file = path / RECORD_FILE
     try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-        return Retrained(path=path, **{**plain, "config": from_plain(plain["config"])})
-    except (OSError, TypeError, KeyError, yaml.YAMLError, HTTError) as error:
+        plain = yaml_text.load(yaml_text.read(file, "it"), "it")
+        return results.record_of({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
+    except (TypeError, KeyError, ConfigError) as error:
         raise RunError(f"{file} must say what was trained again; it cannot be read: {error}") from error
 
 
@@ -173,7 +174,7 @@ def ask(
     question.check_run(question.Run(name=name))
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
     record = question.record_of(question.Run(command=command), asked.config(), asked.name)
-    found_by = yaml.safe_load(results.best_text(asked, trial, metric, len(trials), rule))["found_by"]
+    found_by = yaml_text.load(results.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
     wanted = Retrained(
         path=run.path / name,
         config=override(override(asked.config(), trial.values), values),

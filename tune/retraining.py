@@ -25,7 +25,7 @@ from cluster.folder import CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
 from htt import console
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
-from htt.errors import TrainingError
+from htt.errors import HTTError, TrainingError
 from htt.training.worker import listening, our_error
 from tune import retrain_report, road
 from tune.retrained import RECORD_FILE, Retrained
@@ -93,7 +93,7 @@ def check_all(found: Retrained) -> None:
     if not found.failed:
         return
     said = "\n".join(f"  - seed {seed}: {error}" for seed, error in found.failed.items())
-    raise road.kind_of(list(found.failed.values()))(
+    raise road.kind_of([found.failed_kinds.get(seed) for seed in found.failed])(
         f"All seeds must come to their end; {len(found.failed)} of {len(found.seeds)} did not. The same command tries "
         f"them again.\n{said}"
     )
@@ -112,6 +112,7 @@ def _train_left(
     for seed in left:
         folder = asked.folder(seed)
         check_folder(folder, asked.config_of(seed), resume=(folder / CONFIG_FILE).exists())
+    preflight.check_backbones([asked.config.model.backbone])
     show.print(f"Starting on {connect.place(address)} ...")
     with connect.connect(address):
         workers = workers.settled()
@@ -121,21 +122,25 @@ def _train_left(
         training.prepare(asked.config)
         for seed in left:
             claim_folder(asked.folder(seed), asked.config_of(seed))
-        asked = replace(asked, failed={})
+        asked = replace(asked, failed={}, failed_kinds={})
         asked.write()
         place.push(RECORD_FILE)
         show.print(
             f"Training {plural(asked.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
             f"({', '.join(map(str, left))}), {at_once} at once; files in {asked.path}"
         )
-        return replace(asked, failed=_train_together(asked, place, workers, training.train, at_once, show))
+        failed = _train_together(asked, place, workers, training.train, at_once, show)
+        kinds = {seed: type(error).__name__ for seed, error in failed.items()}
+        said = {seed: f"{kinds[seed]}: {error}" for seed, error in failed.items()}
+        return replace(asked, failed=said, failed_kinds=kinds)
 
 
 def _train_together(
     asked: Retrained, place: Storage, workers: final.Workers, train: Train, at_once: int, show: Console
-) -> dict[int, str]:
+) -> dict[int, HTTError]:
     """{seed: what it failed for}; whatever ends one seed, the others go on."""
-    epochs, waiting, failed = asked.config.train.epochs, asked.left, {}
+    epochs, waiting = asked.config.train.epochs, asked.left
+    failed: dict[int, HTTError] = {}
 
     def tell(message: tuple[int, Mapping[str, float]]) -> None:
         seed, metrics = message
@@ -153,19 +158,20 @@ def _train_together(
                 if why:
                     failed[seed] = why
                 place.push(*(f"seed-{seed}/{name}" for name in (CONFIG_FILE, METRICS_FILE)))
-                fate = f"failed: {why}" if why else f"done, {len(asked.done)} of {len(asked.seeds)}"
+                fate = (
+                    f"failed: {type(why).__name__}: {why}" if why else f"done, {len(asked.done)} of {len(asked.seeds)}"
+                )
                 show.print(f"seed {seed}  {fate}", markup=False)
     return dict(sorted(failed.items()))
 
 
-def _failure(reference: Any) -> str | None:
-    """What a task ended with, if not well: "NonFiniteLossError: ..."."""
+def _failure(reference: Any) -> HTTError | None:
+    """What a task ended with, if not well."""
     try:
         ray.get(reference)
     except Exception as error:  # of any kind: it is this seed's, and told at the end
         cause = getattr(error, "cause", error)  # Ray's own error is one of the cause's kind too, with a traceback in it
-        ours = our_error(cause) or TrainingError(f"The training stopped: {_last_line(cause)}")
-        return f"{type(ours).__name__}: {ours}"
+        return our_error(cause) or TrainingError(f"The training stopped: {_last_line(cause)}")
     return None
 
 

@@ -19,10 +19,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-import htt.errors
 from cluster import capacity, connect, preflight, stores
-from htt.config import Config
-from htt.errors import HTTError, TrainingError, UserError
+from htt.config import BackboneConfig, Config
+from htt.errors import HTTError, TrainingError, UserError, of_name
 from htt.training.metric_table import METRICS
 from tune import progress, question
 from tune.known import Known
@@ -71,6 +70,11 @@ class Work(ABC):
     def data(self) -> Sequence[Config]:
         """A configuration for each of the data that trials need."""
         return [self.base]
+
+    @property
+    @abstractmethod
+    def backbones(self) -> Sequence[BackboneConfig]:
+        """The image encoders that trials build."""
 
     @property
     def limit(self) -> int:
@@ -145,6 +149,7 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
             if work.is_done(folder):
                 work.begin(storage)
                 return storage, None
+            preflight.check_backbones(work.backbones, one_is_enough=work.ranks)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):
                 return storage, _with_machines(work, storage, training, show)
@@ -167,13 +172,19 @@ def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | N
             "no epoch ended in time; --resume gives it more"
         ]
         lines = "\n".join(f"  - {error}" for error in errors[:5])
-        raise kind_of(errors)(f"{rule}; of {len(trials)} none did:\n{lines}\nThe run is kept in {folder.path}.")
+        raise kind_of([trial.error_kind for trial in trials if trial.error])(
+            f"{rule}; of {len(trials)} none did:\n{lines}\nThe run is kept in {folder.path}."
+        )
 
 
-def kind_of(errors: list[str]) -> type[HTTError]:
-    """A mistake the user can mend, where every trial failed for one; else a training that went wrong."""
-    kinds = [getattr(htt.errors, error.partition(":")[0], TrainingError) for error in errors]
-    return UserError if all(issubclass(kind, UserError) for kind in kinds) else TrainingError
+def kind_of(names: Sequence[str | None]) -> type[HTTError]:
+    """A mistake the user can mend, where every trial failed for one; else a training that went wrong.
+
+    Args:
+        names: of the classes of what trials failed for; none: of another kind than the project's.
+    """
+    mended = names and all(issubclass(of_name(name), UserError) for name in names)
+    return UserError if mended else TrainingError
 
 
 def _with_machines(work: Work, storage: Storage, training: Training, show: Console) -> str | None:

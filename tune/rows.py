@@ -33,6 +33,7 @@ _FIXED: dict[str, Any] = {
     "taken_from": pl.String,
     "breaks": pl.String,
     "instead_of": pl.List(pl.String),
+    "error_kind": pl.String,
 }
 
 
@@ -63,6 +64,7 @@ class Trial:
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Of a study: {metric: its value epoch by epoch}."""
     error: str | None = None
+    """What it failed for, in words."""
     variant: str | None = None
     """Of a study; none in a search."""
     seed: int | None = None
@@ -73,6 +75,8 @@ class Trial:
     """The run that trained it, where this one found it done: "run/trial (commit)"."""
     breaks: str | None = None
     """The constraints it breaks, in words; none: it keeps all. One that breaks some is never the best."""
+    error_kind: str | None = None
+    """The class of its error, if it is one of ``htt.errors``."""
     instead_of: Sequence[str] = ()
     """The trials whose place it took: they were of the same variant and seed, failed, and were tried again."""
 

@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from htt import console
-from htt.config import Config, Value
+from htt.config import BackboneConfig, Config, Value
 from htt.errors import RunError
 from tune import beginnings, constraints, front, question, report, road
 from tune.algorithms import Searcher
@@ -81,6 +81,11 @@ class Searching(Work):
     """To try first."""
     earlier: Sequence[Trial] = ()
     """Finished trials of other runs to begin with; of a run that is resumed none: its study has them."""
+
+    @property
+    def backbones(self) -> Sequence[BackboneConfig]:
+        """Those of the base and of the space."""
+        return self.space.backbones(self.base)
 
     def check_same(self, asked: Asked) -> None:
         """The same space, base and metric."""

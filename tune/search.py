@@ -34,6 +34,7 @@ from tune import constraints, question, report, runner, table
 from tune.machines import MachineOptions, Machines
 from tune.results import RunFolder
 from tune.road import Outcome
+from tune.space import Space
 from tune.storage import locate
 
 DEFAULT_BUDGET = "7m"
@@ -89,7 +90,7 @@ RECORDED = ("space", "seed", "pick", "algorithm", "scheduler")
 def main(options: Options) -> None:
     """Search, and say what was found and what to type next."""
     search = resume(options) if options.resume else new(options)
-    space = registry.load(tune.spaces, search.space).SPACE
+    space = registry.value(tune.spaces, search.space, "SPACE", Space)
     outcome = runner.run(search, space)
     if outcome.stopped == "interrupted":
         console.err.print(f"Stopped. Go on with: {again(options, outcome.folder)}", markup=False)

@@ -9,7 +9,7 @@ from htt.training.metric_table import METRICS
 from tune import importance, page, search_figures, words
 from tune.axes import Axis, axes
 from tune.constraints import excesses, parse
-from tune.document import Code, Heading, Listing, Part, Picture, Table, Text, escaped
+from tune.document import Code, Heading, Listing, Part, Picture, Table, Text, code, escaped
 from tune.front import chosen, front, judged, objectives
 from tune.front import words as rule_words
 from tune.listing import SHOWN, next_commands, rows
@@ -60,10 +60,10 @@ def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
     about = METRICS[asked.metric]
     direction = "higher" if about.higher_is_better else "lower"
     return [
-        Text(f"`{asked.command}`"),
+        Text(code(asked.command)),
         Text(
             f"Selected by `{asked.metric}` on the validation split, at a trial's last epoch ({direction} is better). "
-            f"Space `{asked.space}`, algorithm {asked.algorithm}, scheduler {asked.scheduler}, seed {asked.seed}, "
+            f"Space {code(asked.space)}, algorithm {asked.algorithm}, scheduler {asked.scheduler}, seed {asked.seed}, "
             f"commit {escaped(asked.commit)}. Trials: {len(trials)} ({ended})."
         ),
         *_wishes(asked),
@@ -80,9 +80,9 @@ def _wishes(asked: Asked) -> list[Part]:
             f"Objectives: {', '.join(f'`{name}`' for name in asked.objectives)}; the scheduler watches the first."
         )
     if asked.constraints:
-        said.append(f"Constraints: {', '.join(f'`{each}`' for each in asked.constraints)}.")
+        said.append(f"Constraints: {', '.join(map(code, asked.constraints))}.")
     if asked.warm_start:
-        said.append(f"Began with trials of {', '.join(f'`{run}`' for run in asked.warm_start)}.")
+        said.append(f"Began with trials of {', '.join(map(code, asked.warm_start))}.")
     if asked.points:
         said.append(f"{words.plural(len(asked.points), 'point')} given to try first.")
     return [Text(" ".join(said))] if said else []

@@ -24,8 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from htt.config import Config, Value, flatten, override, unknown
-from htt.errors import ConfigError
+from htt.config import BackboneConfig, Config, Value, flatten, override, plain_value, unknown
+from htt.errors import ConfigError, shown
 from htt.registry import check_plugins
 
 JOINT_DRAWS = 64
@@ -39,12 +39,13 @@ class Choice:
     values: tuple[Value, ...]
     why: str = ""
 
-    def __init__(self, *values: Value, why: str = "") -> None:
+    def __init__(self, *given: Value, why: str = "") -> None:
+        values = tuple(map(plain_value, given))
         if not values:
             raise ConfigError("Choice must list at least one value; got none.")
         doubles = [value for number, value in enumerate(values) if _repeats(value, values[:number])]
         if doubles:
-            raise ConfigError(f"Choice must list each value once; got {_words(doubles)} again.")
+            raise ConfigError(f"Choice must list each value once; got {shown(_words(doubles), quoted=False)} again.")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "why", why)
 
@@ -73,7 +74,7 @@ class Uniform:
     why: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high)
+        _check_ends(self)
 
     def probes(self) -> tuple[Value, ...]:
         """The two ends."""
@@ -100,7 +101,7 @@ class LogUniform:
     why: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high)
+        _check_ends(self)
         if self.low <= 0:
             raise ConfigError(f"LogUniform must start above 0; got {self.low:g}. Use Uniform, or raise its low end.")
 
@@ -130,9 +131,12 @@ class Integer:
     why: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        _check_ends(self)
+        object.__setattr__(self, "step", plain_value(self.step))
         if not all(isinstance(end, int) for end in (self.low, self.high, self.step)) or self.step < 1:
-            raise ConfigError(f"Integer takes whole numbers and a step of 1 or more; got {self}.")
-        _check_ends(self, self.low, self.high)
+            raise ConfigError(
+                f"Integer takes whole numbers and a step of 1 or more; got {self.low} to {self.high}, step {self.step}."
+            )
         if (self.high - self.low) % self.step:
             raise ConfigError(f"Integer must reach its high end in whole steps; got {self}.")
 
@@ -183,6 +187,11 @@ class Space:
         values = {path: value for path, value in flatten(config).items() if path in self.domains}
         return values if all(self.domains[path].holds(value) for path, value in values.items()) else None
 
+    def backbones(self, base: Config) -> list[BackboneConfig]:
+        """Every image encoder that a sample may have."""
+        searched = {path: domain for path, domain in self.domains.items() if path.startswith("model.backbone.")}
+        return [override(base, sample).model.backbone for sample in _samples(searched)]
+
     def check(self, base: Config) -> None:
         """Prove that every value of every domain makes a configuration.
 
@@ -202,6 +211,10 @@ class Space:
         if not self.domains:
             yield "it must search at least one path; got none."
         yield from (unknown(path, known) for path in self.domains if path not in known)
+        for path, domain in self.domains.items():
+            if not isinstance(domain, Domain):
+                yield f"{path} must have a domain, such as Choice(4, 8) or LogUniform(1e-5, 1e-3); got {shown(domain)}."
+                return
         there = {path: domain for path, domain in self.domains.items() if path in known}
         bad = {fault for path, domain in there.items() for fault in _lone_faults(base, path, domain, there)}
         yield from sorted(bad)
@@ -237,9 +250,15 @@ def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
     return []
 
 
-def _check_ends(domain: Any, low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(f"{type(domain).__name__} must go from a low end to a higher one; got {low:g} and {high:g}.")
+def _check_ends(domain: Any) -> None:
+    """Make the ends of a range Python's own numbers; raise a ``ConfigError`` where they are no range."""
+    low, high = plain_value(domain.low), plain_value(domain.high)
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
+    if not (numbers and -math.inf < low < high < math.inf):
+        kind = type(domain).__name__
+        raise ConfigError(f"{kind} must go from a low end to a higher one; got {shown(low)} and {shown(high)}.")
+    object.__setattr__(domain, "low", low)
+    object.__setattr__(domain, "high", high)
 
 
 def _repeats(value: Value, before: tuple[Value, ...]) -> bool:

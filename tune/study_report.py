@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from htt.training.metric_table import METRICS
 from tune import effects, page, study_figures, study_tables, words
 from tune.contrast import contrast
-from tune.document import Heading, Listing, Part, Picture, Text, escaped
+from tune.document import Heading, Listing, Part, Picture, Text, code, escaped
 from tune.findings import Done, Finding, findings, read
 from tune.results import RunFolder, write_text
 from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, Comparison
@@ -83,7 +83,7 @@ def _asked(done: Done) -> Text:
             f"{words.plural(len(taken), 'training')} taken over from other runs (their commit): "
             f"{escaped(', '.join(runs))}."
         )
-    lines.append(f"Asked by `{asked.command}`, commit {escaped(asked.commit)}, {escaped(asked.started)}.")
+    lines.append(f"Asked by {code(asked.command)}, commit {escaped(asked.commit)}, {escaped(asked.started)}.")
     if asked.later_commits:
         lines.append(f"Gone on with at commit {escaped(', '.join(asked.later_commits))}.")
     added = len(done.seeds) - asked.first_seeds

@@ -22,7 +22,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
         command: gives the command line that asked for it, with the options changed that are its keywords.
     """
     study, count = plan.study, len(plan.study.seeds)
-    console.out.print(f"\n[bold]{console.escape(study.question)}[/]")
+    console.out.print(f"\n{study.question}", style="bold")
     console.out.print(
         f"{len(study.variants)} variants x {words.plural(count, 'seed')} ({', '.join(map(str, study.seeds))}) = "
         f"{len(plan.pairs)} trainings, judged by {' and '.join(study.metrics)}.\n"
@@ -34,19 +34,19 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
         console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
-        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+        console.say_error("warning:", warning)
 
 
 def show_findings(folder: RunFolder) -> None:
     """Print, for each metric, every variant's mean and difference with their intervals, and what to type next."""
     done = findings.read(folder)
     for finding in findings.findings(done):
-        console.out.print(f"\n[bold]{METRICS[finding.metric].title}, validation[/]")
+        console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
         columns.show(list(_finding_rows(finding)))
     for variant, why in done.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
-    run = listing.shown(folder.path)
-    console.out.print(f"\nReport  {run}/report.md\nPage    {run}/report.html\n\nNext:", markup=False)
+    run, shown = listing.typed(folder.path), listing.shown(folder.path)
+    console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
     wanted = stats.seeds_needed(len(done.study.compared))
     if done.missing() or len(done.seeds) < wanted:
         more = "" if done.missing() else f" --seeds {wanted}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv as comma
-import io
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from htt import text
 from htt.training.metric_table import METRICS, Metric
 from tune import latex, words
 from tune.document import Table, escaped
@@ -72,16 +70,14 @@ def effect_claim(effect: Effect, found: Comparison) -> str:
 
 def effects_csv(found: Mapping[str, Sequence[tuple[Effect, Comparison]]]) -> str:
     """A line for each metric and effect; ``found`` is {metric: effects}."""
-    text = io.StringIO()
-    writer = comma.writer(text, lineterminator="\n")
-    writer.writerow(EFFECT_COLUMNS)
+    lines = []
     for metric, compared in found.items():
         for effect, one in compared:
             aliases = "; ".join(" x ".join(alias) for alias in effect.aliases)
             line = [metric, METRICS[metric].unit, effect.title, " x ".join(effect.factors), one.n, one.difference]
             line += [one.low, one.high, one.p, one.p_holm, one.better, effect_claim(effect, one), aliases]
-            writer.writerow([_plain(cell) for cell in line])
-    return text.getvalue()
+            lines.append(line)
+    return text.csv(EFFECT_COLUMNS, lines)
 
 
 def tex(title: str, found: Sequence[Finding]) -> str:
@@ -91,12 +87,7 @@ def tex(title: str, found: Sequence[Finding]) -> str:
 
 def csv(found: Sequence[Finding]) -> str:
     """A line for each metric and variant."""
-    text = io.StringIO()
-    writer = comma.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for finding in found:
-        writer.writerows([_plain(cell) for cell in _line(METRICS[finding.metric], row)] for row in finding.rows)
-    return text.getvalue()
+    return text.csv(COLUMNS, (_line(METRICS[finding.metric], row) for finding in found for row in finding.rows))
 
 
 def _columns(finding: Finding) -> list[tuple[str, list[str]]]:
@@ -196,7 +187,3 @@ def _line(about: Metric, row: Row) -> list[object]:
         mean.high,
     ]
     return [*ours, *compared, row.parameters, row.seconds, row.paper]
-
-
-def _plain(cell: object) -> object:
-    return "" if isinstance(cell, float) and math.isnan(cell) else cell

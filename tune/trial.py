@@ -35,6 +35,8 @@ DRIVER = {"node:__internal_head__": 0.001}
 """What a trial that only starts workers takes: a place on the head, no CPU."""
 ERROR = "error"
 """A result's word for why its trial ended."""
+ERROR_KIND = "error_kind"
+"""The class of that error."""
 REPORTED = "metrics"
 """A checkpoint's note of what was reported with it."""
 
@@ -185,7 +187,8 @@ def _errors_as_results(job: Job) -> Any:
     try:
         yield seen
     except HTTError as error:
-        last = {"epoch": 0, job.metric: math.nan, **seen, ERROR: f"{type(error).__name__}: {error}"}
+        kind = type(error).__name__
+        last = {"epoch": 0, job.metric: math.nan, **seen, ERROR: f"{kind}: {error}", ERROR_KIND: kind}
         if isinstance(error, StorageError):
             ray.tune.report(last)
             threading.Event().wait()  # until the run is ended by it: a resumed one goes on with this trial

@@ -14,6 +14,7 @@ from htt.data import files
 from htt.errors import storage_errors
 from htt.evaluation import figures
 from htt.evaluation.scores import Score, Scores
+from htt.text import code, escaped
 from htt.training.metric_table import METRICS
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
@@ -88,8 +89,8 @@ def _text(evaluated: Scores, about: Evaluated, title: str, drawn: dict[str, str]
     table = [HEADS, ["---"] * len(HEADS), *rows(evaluated)]
     parts = [
         f"# {title}",
-        f"`{about.command}`",
-        f"Checkpoint `{about.checkpoint}`, configuration {about.fingerprint}, data `{about.data}`: "
+        code(about.command),
+        f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
         f"{len(evaluated.tally.clip)} clips, {about.frames:,} frames.",
         "## Numbers",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
@@ -126,7 +127,7 @@ def _mistakes(evaluated: Scores) -> str:
     order: Sequence[int] = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES].tolist()
     pairs = [divmod(place, len(evaluated.actions)) for place in order]
     listed = [
-        f"| {evaluated.actions[row]} | {evaluated.actions[column]} | {wrong[row, column]} |"
+        f"| {escaped(evaluated.actions[row])} | {escaped(evaluated.actions[column])} | {wrong[row, column]} |"
         for row, column in pairs
         if wrong[row, column]
     ]

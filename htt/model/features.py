@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from htt.config import BackboneConfig
 from htt.model import backbones
-from htt.registry import load, names
+from htt.registry import is_free, load, names
 
 NORMALISE = {
     "centre": ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
@@ -83,7 +81,7 @@ def open_backbone(config: BackboneConfig) -> nn.Module:
         ConfigError: there is no such backbone.
         CheckpointError: its weights cannot be had, or are of another shape.
     """
-    if config.name not in names(backbones) and ("/" in config.name or Path(config.name).is_dir()):
+    if config.name not in names(backbones) and is_free(config.name):
         from htt.model.backbones import _hub  # here, since transformers' automatic classes are slow to import
 
         return _hub.build(config)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from htt.errors import ConfigError, did_you_mean
+from htt.errors import ConfigError, did_you_mean, shown
 from htt.hand import HANDS
 
 
@@ -170,7 +170,7 @@ def metric(name: str) -> Metric:
     if name not in METRICS:
         known = list(METRICS)
         raise ConfigError(
-            f"A metric must be one that an evaluation gives; got '{name}'. There are: {', '.join(known)}."
+            f"A metric must be one that an evaluation gives; got {shown(name)}. There are: {', '.join(known)}."
             f"{did_you_mean(name, known)}"
         )
     return METRICS[name]

@@ -16,8 +16,8 @@ from cluster import host, preflight
 from cluster.checks import Fault, Need
 from cluster.lookout import Node
 from cluster.stores import open_place
-from htt.config import override
-from htt.errors import ClusterError, ConfigError
+from htt.config import BackboneConfig, override
+from htt.errors import CheckpointError, ClusterError, ConfigError
 from htt.testing import stores, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,7 +210,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 from cluster import connect, lookout, preflight
 from htt import console
-from htt.config import override
+from htt.config import BackboneConfig, override
 from htt.testing import tiny_config
 
 work, other = Path(sys.argv[1]), sys.argv[2]
@@ -332,3 +332,29 @@ def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
             assert mark is None
     finally:
         store.kill()
+
+
+def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path):
+    random, gone = BackboneConfig(name="resnet_tiny"), BackboneConfig(name="resnet_tiny", weights=f"{tmp_path}/no.pth")
+    preflight.check_backbones([random, random])
+    preflight.check_backbones([gone, random], one_is_enough=True)
+    for backbones, enough in (([random, gone], False), ([gone], True)):
+        with pytest.raises(CheckpointError, match=r"there is no .*no\.pth"):
+            preflight.check_backbones(backbones, one_is_enough=enough)
+
+
+def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, monkeypatch):
+    weights = f"model.backbone.weights={tmp_path}/no.pth"
+    commands = [
+        ["cluster/launch.py", "--preset", "quick", "--set", weights],
+        ["tune/search.py", "--set", weights],
+        ["tune/ablate.py", "--study", "cues", "--preset", "quick", "--set", weights],
+    ]
+    for command in commands:
+        ended = subprocess.run(
+            [sys.executable, ROOT / command[0], *command[1:]], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert "there is no" in ended.stderr
+        assert "Starting on" not in ended.stdout
+    assert not list(tmp_path.glob("runs/*"))

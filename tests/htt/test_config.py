@@ -1,10 +1,12 @@
 """The configuration: overriding, refusing, round trips, fingerprints."""
 
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from htt.config import Config, changed, flatten, from_plain, from_yaml, override, parse_set, read, to_yaml
@@ -81,11 +83,121 @@ def test_changed_is_the_difference():
     assert changed(override(Config(), values), Config()) == values
 
 
-def test_set_reads_values_as_yaml_and_numbers_as_people_write_them():
-    words = ["optim.lr=1e-4", "data.root=/data/h2o", "optim.clip_norm=null", "model.action.cues=[hands]"]
-    assert parse_set(words) == {
-        "optim.lr": 1e-4, "data.root": "/data/h2o", "optim.clip_norm": None, "model.action.cues": ["hands"],
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("optim.lr=1e-4", 1e-4),
+        ("optim.lr=1", 1.0),
+        ("train.epochs=010", 10),
+        ("train.seed=0", 0),
+        ("data.root=/data/h2o #2", "/data/h2o #2"),
+        ("data.root=2024", "2024"),
+        ("data.root=2024-13-45", "2024-13-45"),
+        ("data.root=a: b", "a: b"),
+        ("data.root=none", None),
+        ("model.backbone.weights=null", None),
+        ("optim.clip_norm=none", None),
+        ("optim.clip_norm=2", 2.0),
+        ("train.scaling=none", "none"),
+        ("model.backbone.name=on", "on"),
+        ("runtime.tensorboard=off", False),
+        ("runtime.tensorboard=True", True),
+        ("model.action.cues=[hands]", ["hands"]),
+        ("model.action.cues=hands, object", ["hands", "object"]),
+        ("model.action.cues=['hands', \"object\"]", ["hands", "object"]),
+    ],
+)
+def test_a_value_is_read_by_the_type_of_its_field(word, value):
+    """The same from the command line, from a file of a configuration, and in the configuration itself."""
+    path, _, text = word.partition("=")
+    assert parse_set([word]) == {path: value}
+    assert type(parse_set([word])[path]) is type(value)
+    config = override(Config(), parse_set([word]))
+    assert flatten(config)[path] == value
+    assert from_yaml(to_yaml(config)) == config
+    if "#" not in text and ": " not in text and "," not in text:
+        *sections, name = path.split(".")
+        nested = f"{{{name}: {text}}}"
+        for section in reversed(sections):
+            nested = f"{{{section}: {nested}}}"
+        assert flatten(from_yaml(nested))[path] == value
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.epochs=1:30", "train.epochs: should be a valid integer; got '1:30'"),
+        ("train.epochs=0x10", "train.epochs: should be a valid integer; got '0x10'"),
+        ("train.epochs=" + "9" * 5000, "train.epochs: should be a valid integer; got '999"),
+        ("optim.lr=" + "9" * 5000, "optim.lr: should be"),
+        ("optim.lr=none", "optim.lr: should be a valid number; got 'none'"),
+        ("model.backbone.weights=", "model.backbone.weights: must be text, without control characters; got ''. For no"),
+        ("data.root=", "data.root: must be text"),
+        ("data.root=a\0b", "data.root: must be text"),
+        ("optim.clip_norm=", "optim.clip_norm: should be a valid number; got ''"),
+        ("model.action.cues=", "must list at least one cue"),
+        ("data.root." + "x" * 5000 + "=1", "there is no such field"),
+    ],
+)
+def test_a_value_that_its_field_does_not_take_is_a_short_sentence(word, message):
+    with pytest.raises(ConfigError) as caught:
+        override(Config(), parse_set([word]))
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_set_takes_each_field_once():
+    with pytest.raises(ConfigError, match=r"--set takes each field once; optim\.lr is given twice"):
+        parse_set(["optim.lr=1e-4", " optim.lr = 1e-3"])
+
+
+@pytest.mark.parametrize("text", ["lr: 1e-4", "lr: '1e-4'", "lr: 0.0001", "lr: 1.0e-04"])
+def test_a_file_edited_by_hand_is_read_by_its_fields(text):
+    assert from_yaml(f"optim: {{{text}}}").optim.lr == 1e-4
+
+
+@pytest.mark.parametrize("text", ["weights:", "weights: ''", "weights: ' '"])
+def test_weights_are_never_random_by_accident(text):
+    with pytest.raises(ConfigError, match=r"model\.backbone\.weights: must be text|valid"):
+        from_yaml(f"model: {{backbone: {{{text}}}}}")
+
+
+def test_numbers_of_numpy_are_pythons_own():
+    config = override(Config(), {"optim.lr": np.float64(1e-3), "model.pose.window": np.int64(4)})
+    assert (type(config.optim.lr), type(config.model.pose.window)) == (float, int)
+    assert from_yaml(to_yaml(config)) == config
+
+
+NUMBERS = [path for path, value in flatten(Config()).items() if type(value) in (int, float)]
+OPTIONAL = ["optim.clip_norm", "train.windows_per_epoch", "runtime.cache_gb", "runtime.save_minutes"]
+
+
+@pytest.mark.parametrize("path", [*NUMBERS, *OPTIONAL])
+def test_a_number_is_taken_only_if_a_training_can_be_built_with_it(path):
+    import torch
+
+    from htt.training.optim import learning_rate, optimizer
+
+    config = override(Config(), {"optim.name": "sgd"})
+    taken, faults = [], []
+    for value in (math.inf, -math.inf, math.nan, -1, 0, 1e300, 2**70, -(2**70)):
+        number = value if isinstance(flatten(config)[path], int) and isinstance(value, int) else float(value)
+        try:
+            made = override(config, {path: number})
+        except ConfigError as error:
+            faults.append(str(error))
+            continue
+        taken.append(value)
+        torch.manual_seed(made.train.seed)
+        optimizer(made.optim, [torch.nn.Parameter(torch.zeros(1))])
+        rate = learning_rate(made.optim, 0, 10, made.train.epochs)
+        assert math.isfinite(rate)
+        assert torch.tensor(rate, dtype=torch.float32).isfinite()
+        assert torch.tensor(made.model.pose.depth_offset_m * made.loss.depth_m, dtype=torch.float32).isfinite()
+        assert from_yaml(to_yaml(made)) == made
+    assert set(taken) <= {0, -1}, taken
+    assert all(path in fault for fault in faults)
+    assert (-1 in taken) is (path == "model.pose.depth_offset_m")
 
 
 @pytest.mark.parametrize("word", ["optim.lr", "=3", ""])
@@ -99,6 +211,7 @@ def test_runtime_is_no_part_of_the_fingerprint():
     assert override(config, {"runtime.loader_workers": 3}).fingerprint() == config.fingerprint()
 
 
+@settings(deadline=None)
 @given(st.sampled_from([path for path, value in flatten(Config()).items() if type(value) in (int, float)]))
 def test_every_other_number_changes_the_fingerprint(path):
     config = Config()

@@ -1,10 +1,21 @@
 """How commands speak: rates of this run alone, and time left by what is still to do."""
 
+import io
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
 
-from htt import console
+from htt import console, errors
+from htt.text import printable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_line_says_how_fast_this_run_is_and_how_long_it_takes(
@@ -64,3 +75,93 @@ class Asked(console.Options):
 )
 def test_options_as_they_would_be_typed(options: Asked, words: str) -> None:
     assert console.command("do.py", options) == f"python do.py{words}"
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        ["[red]", "[/]", "[/x]", "\\", "\\[", "[", "]", ":cat:", "\x1b[31m", "\x9b2J", "\x07", "a", "/", " ", "é"]
+    ),
+    max_size=10,
+).map("".join)
+
+
+@settings(deadline=None)
+@given(WORDS)
+def test_whatever_is_printed_comes_out_as_it_is_without_control_characters(words: str) -> None:
+    """As a line, as a part of a styled one, in a table, and on a terminal as elsewhere."""
+    for terminal in (False, True):
+        shown = io.StringIO()
+        screen = console.Screen(file=shown, width=500, soft_wrap=True, force_terminal=terminal, color_system=None)
+        screen.print(f"<{words}>")
+        screen.print(Text.assemble(("error:", "bold red"), f" <{words}>"))
+        table = Table(box=None)
+        table.add_column(f"<{words}>")
+        table.add_row(f"<{words}>")
+        screen.print(table)
+        assert "\x1b" not in shown.getvalue()
+        line = f"<{printable(words)}>"
+        assert [each.strip() for each in shown.getvalue().splitlines()] == [line, f"error: {line}", line, line]
+
+
+@pytest.mark.parametrize("words", ["runs/[a]/x", "a\\[b]", "[/]", ":cat:", "\x1b]0;title\x07x"])
+def test_an_error_is_shown_as_it_is(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: console.Options) -> None:
+        raise errors.DataError(f"There must be {words}.")
+
+    with pytest.raises(SystemExit):
+        console.run(console.Options, main, [])
+    assert capsys.readouterr().err == f"error: There must be {printable(words)}.\n"
+
+
+def test_a_letter_that_the_terminal_has_not_is_no_traceback() -> None:
+    code = "from htt import console; console.run(console.Options, lambda _: console.out.print('a − b'), [])"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"a \\u2212 b\n"), ended.stderr
+
+
+@dataclass
+class Paths(console.Options):
+    out: Path | None = None
+    place: Place = field(default_factory=Place)
+
+
+def test_a_home_is_written_out_in_every_option_that_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    seen: list[Path | None] = []
+    console.run(Paths, lambda options: seen.append(options.out), ["--out", "~/x"])
+    assert seen == [Path("/home/me/x")]
+    with pytest.raises(SystemExit) as caught:
+        console.run(Paths, lambda options: None, ["--out", "~nobody-has-this-name/x"])
+    assert caught.value.code == 2
+
+
+HEAVY = {"torch", "ray", "transformers", "scipy", "matplotlib"}
+COMMANDS = {
+    "python -m htt.evaluate": ["-m", "htt.evaluate"],
+    "python -m htt.submit": ["-m", "htt.submit"],
+    "python -m htt.scene": ["-m", "htt.scene"],
+    "python -m htt.data.convert": ["-m", "htt.data.convert"],
+    "python -m htt.data.publish": ["-m", "htt.data.publish"],
+    "python -m tune.report": ["-m", "tune.report"],
+    "python -m cluster.preflight": ["-m", "cluster.preflight"],
+    "python -m cluster.notices": ["-m", "cluster.notices"],
+    "python tune/search.py": ["tune/search.py"],
+    "python tune/ablate.py": ["tune/ablate.py"],
+    "python tune/best.py": ["tune/best.py"],
+    "python cluster/launch.py": ["cluster/launch.py"],
+    "python cluster/make_token.py": ["cluster/make_token.py"],
+}
+"""{what one types: the same for this test}."""
+
+
+@pytest.mark.parametrize("typed", COMMANDS)
+def test_help_says_how_a_command_is_typed_and_imports_nothing_heavy(typed: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", *COMMANDS[typed], "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"usage: {typed} ")
+    loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert loaded & HEAVY == set()

@@ -1,6 +1,7 @@
 """A folder is a registry."""
 
 import email
+import importlib
 import subprocess
 import sys
 
@@ -39,3 +40,28 @@ def test_every_name_of_a_configuration_is_checked_at_once():
 def test_checking_names_imports_no_plugin():
     code = "import sys; from htt import registry, config; registry.check_plugins(config.Config()); "
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SPACE = dict(\n", r"broken\.py must be Python that can be imported; line 1: SyntaxError"),
+        ("x = 1\nSPACE = Spaec()\n", r"broken\.py must be .*; line 2: NameError: name 'Spaec' is not defined"),
+        ("import no_such_module\n", r"line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("SPAEC = {}\n", r"broken\.py must hold SPACE, a dict; got None"),
+        ("SPACE = 'x' * 1000\n", r"broken\.py must hold SPACE, a dict; got 'xxx[x']*…"),
+        ("from tune.space import Uniform\nSPACE = Uniform(2, 1)\n", r"line 2: Uniform must go from a low end to a"),
+    ],
+)
+def test_value_of_a_broken_plugin_is_a_sentence(tmp_path, monkeypatch, text, message):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "__init__.py").write_text("")
+    (tmp_path / "plugins" / "broken.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = importlib.import_module("plugins")
+    try:
+        with pytest.raises(ConfigError, match=message):
+            registry.value(package, "broken", "SPACE", dict)
+    finally:
+        sys.modules.pop("plugins", None)
+        sys.modules.pop("plugins.broken", None)

@@ -5,10 +5,13 @@ from report_folders import PLAIN, trial
 
 from tune.axes import axes
 from tune.results import Asked
+from tune.space import Choice
 
 
-def axis(words, *values):
-    asked = Asked(**{**PLAIN, "name": "run", "domains": {"a.b": words}})
+def axis(domain, *values):
+    """Of a domain, or of its words, as older runs have them."""
+    choices = {"a.b": list(domain.values)} if isinstance(domain, Choice) else {}
+    asked = Asked(**{**PLAIN, "name": "run", "domains": {"a.b": str(domain)}, "choices": choices})
     (found,) = axes(asked, [trial(number, values={"a.b": value}) for number, value in enumerate(values)])
     return found
 
@@ -27,10 +30,11 @@ def test_whole_numbers_have_a_tick_each_and_long_ranges_round_ones():
 
 def test_a_choice_stands_in_the_order_of_numbers_or_of_the_space():
     assert axis("one of 16, 4, 1", 4, 16, 4).choices == [4, 16]
-    assert axis("one of mean, lstm, transformer", "transformer", "mean").choices == ["mean", "transformer"]
-    cues = axis("one of ['hands'], ['hands', 'object']", ["hands", "object"], ["hands"])
+    assert axis(Choice("mean", "lstm", "transformer"), "transformer", "mean").choices == ["mean", "transformer"]
+    assert axis(Choice("lstm_large", "lstm", "a"), "a", "lstm", "lstm_large").choices == ["lstm_large", "lstm", "a"]
+    cues = axis(Choice(["hands"], ["hands", "object"]), ["hands", "object"], ["hands"])
     assert cues.ticks() == [(0.25, "hands"), (0.75, "hands + object")]
-    assert axis("one of True, False", True, False).place(False) == 0.75
+    assert axis(Choice(True, False), True, False).place(False) == 0.75
 
 
 def test_values_beyond_the_domain_and_a_single_value_have_a_place():

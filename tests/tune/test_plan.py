@@ -58,7 +58,9 @@ def test_a_resumed_study_has_as_many_seeds_in_the_end_or_those_that_are_listed_t
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "1,", "1;2", "1.5"])
 def test_seeds_that_are_no_numbers(text):
-    with pytest.raises(ConfigError, match="--seeds takes a count, such as 6, or a list, such as 0,1,2; got"):
+    with pytest.raises(
+        ConfigError, match=r"--seeds takes a count, such as 6 \(at most 10000\), or a list, such as 0,1,2; got"
+    ):
         parse_seeds(text)
 
 
@@ -195,9 +197,9 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         (["--study", "headline", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
         (["--study", "headline", "--name", "../x"], "--name takes letters"),
         (["--study", "headline", "--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0"),
-        (["--study", "headline", "--cpus-per-worker", "0"], "--cpus-per-worker must be above 0; got 0"),
-        (["--study", "headline", "--cpus-per-worker", "nan"], "--cpus-per-worker must be above 0; got nan"),
-        (["--study", "headline", "--gpus-per-trial", "-1"], "--gpus-per-trial must be 0 or more; got -1"),
+        (["--study", "headline", "--cpus-per-worker", "0"], "--cpus-per-worker must be a number above 0; got 0"),
+        (["--study", "headline", "--cpus-per-worker", "nan"], "--cpus-per-worker must be a number above 0; got nan"),
+        (["--study", "headline", "--gpus-per-trial", "-1"], "--gpus-per-trial must be a number of 0 or more; got -1"),
         (["--study", "pose_window", "--set", "model.pose.window=2"], "--set must reach a variant; each has a"),
         (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
         (["--resume", "nothing", "--study", "headline"], "leave --study, --preset, --config, --set and --name out"),

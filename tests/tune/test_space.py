@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import htt
@@ -119,3 +120,34 @@ def test_every_unknown_plug_in_of_a_space_is_named():
         space.check(base)
     assert "there is no 'transfomer'" in str(caught.value)
     assert "there is no 'h3o'" in str(caught.value)
+
+
+def test_numbers_of_numpy_in_a_domain_are_pythons_own():
+    space = Space(
+        {
+            "model.pose.window": Choice(*np.array([4, 8])),
+            "optim.lr": LogUniform(*np.logspace(-5, -3, 2)),
+            "train.epochs": Integer(np.int64(1), np.int64(3), np.int64(2)),
+            "model.pose.dropout": Uniform(np.float32(0), np.float64(0.5)),
+        }
+    )
+    space.check(space.start())
+    sample = space.draw(random.Random(0))
+    assert [type(value) for value in sample.values()] == [int, float, int, float]
+    assert str(space.domains["train.epochs"]) == "1 to 3, every 2"
+    assert str(space.domains["model.pose.window"]) == "one of 4, 8"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Uniform("a", 1), "Uniform must go from a low end to a higher one; got 'a' and 1"),
+        (lambda: LogUniform(1e-5, [2]), r"LogUniform must go from .*; got 1e-05 and \[2\]"),
+        (lambda: Integer(1, 2**70 + 0.5, 1), "Integer takes whole numbers"),
+        (lambda: Integer(1, 3, "x"), "Integer takes whole numbers"),
+        (lambda: Space({"optim.lr": [1e-5, 1e-3]}).check(Config()), "optim.lr must have a domain, such as Choice"),
+    ],
+)
+def test_a_domain_that_is_none_is_a_sentence(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,10 +14,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from htt.config import BackboneConfig
-from htt.errors import CheckpointError, ConfigError
+from htt.errors import CheckpointError, ConfigError, UserError, shown
 
+T = TypeVar("T")
 PROBE = 224
 """Side of the image whose feature tells a network's width, px."""
+ANSWER_S = 10.0
+"""So long the hub may take to answer at all."""
 
 
 class HubBackbone(nn.Module):
@@ -63,7 +68,7 @@ def build(config: BackboneConfig) -> nn.Module:
     settings = _pretrained(AutoConfig, config.name, ConfigError, "model.backbone.name")
     settings = getattr(settings, "vision_config", settings)
     if config.weights is None:
-        network: Any = AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
+        network: Any = AutoModel.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
     else:
         network = _pretrained(AutoModel, config.weights, CheckpointError, "model.backbone.weights", config=settings)
     try:
@@ -83,27 +88,56 @@ def hub_file(name: str, file: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    for cached in (True, False):
+    def get(here: bool) -> Path:
+        return Path(hf_hub_download(name, file, local_files_only=here))
+
+    return _fetched(get, "model.backbone.weights", name, CheckpointError)
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached: asked once, where its own client would try for minutes."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=ANSWER_S)
+    except Exception:  # of any kind: they are those of whichever client of HTTP the library has
+        return False
+    return True
+
+
+def _pretrained(kind: Any, name: str, error_kind: type[UserError], field: str, **options: Any) -> Any:
+    """``kind.from_pretrained``, from the cache if it can; code that comes with a model is never run."""
+
+    def get(here: bool) -> Any:
+        place = os.path.expanduser(name)
+        return kind.from_pretrained(place, local_files_only=here, trust_remote_code=False, **options)
+
+    return _fetched(get, field, name, error_kind)
+
+
+def _fetched(get: Callable[[bool], T], field: str, name: str, error_kind: type[UserError]) -> T:
+    """What ``get`` gives, asked for what is on this machine first, and then the hub."""
+    local = os.path.exists(os.path.expanduser(name))
+    try:
+        return get(True)
+    except (OSError, ValueError) as error:
+        fault: Exception = error
+    answers = not local and hub_answers()
+    if answers:
         try:
-            return Path(hf_hub_download(name, file, local_files_only=cached))
+            return get(False)
         except (OSError, ValueError) as error:
             fault = error
-    raise CheckpointError(_not_to_be_had("model.backbone.weights", name)) from fault
-
-
-def _pretrained(kind: Any, name: str, error_kind: type[Exception], field: str, **options: Any) -> Any:
-    """``kind.from_pretrained``, from the cache if it can."""
-    for cached in (True, False):
-        try:
-            return kind.from_pretrained(name, local_files_only=cached, **options)
-        except (OSError, ValueError) as error:
-            fault = error
-    raise error_kind(_not_to_be_had(field, name)) from fault
-
-
-def _not_to_be_had(field: str, name: str) -> str:
-    return (
-        f"{field} must be a local path or a name on the hub; '{name}' is no folder or file here, is not in the hub's "
-        "cache, and the hub does not give it. Check the spelling, or download it on a machine with a network and give "
-        "its path."
-    )
+    if local or not isinstance(fault, OSError):
+        reason = shown(" ".join(str(fault).split()), quoted=False)
+        raise error_kind(
+            f"{field} must be a model that can be loaded without running code of its own; {shown(name)} cannot: "
+            f"{reason}"
+        ) from fault
+    hub, what = ("does not give it", "spelling") if answers else ("does not answer", "network")
+    raise error_kind(
+        f"{field} must be a local path or a name on the hub; {shown(name)} is no folder or file here, is not in the "
+        f"hub's cache, and the hub {hub}. Check the {what}, or download it on a machine with a network "
+        f"(hf download {name} --local-dir FOLDER) and give its path: --set {field}=FOLDER"
+    ) from fault

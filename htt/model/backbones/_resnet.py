@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def load_weights(network: nn.Module, weights: str | None) -> None:
     """
     if weights is None:
         return
-    path = Path(weights)
+    path = Path(os.path.expanduser(weights))
     if path.is_dir():
         path = path / "model.safetensors"
     elif not path.is_file() and path.suffix not in FILES:

@@ -129,6 +129,49 @@ def test_a_hub_model_that_is_not_to_be_had_is_named(offline):
         open_backbone(BackboneConfig(name="nobody/nothing"))
 
 
+def test_a_hub_that_does_not_answer_is_not_asked_again(monkeypatch):
+    """Its own client would try five times, for half a minute a file."""
+    from huggingface_hub.utils import get_session
+
+    asked = []
+
+    def head(*arguments, **options):
+        asked.append(options["timeout"])
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(get_session(), "head", head)
+    monkeypatch.setattr("time.sleep", lambda seconds: asked.append(seconds))
+    with pytest.raises(CheckpointError, match=r"the hub does not answer\..* --set model\.backbone\.weights=FOLDER"):
+        open_backbone(BackboneConfig(name="resnet18", weights="timm/resnet18.tv_in1k"))
+    assert asked == [10.0]
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path, monkeypatch):
+    """Whatever is answered to the question whether it may."""
+    ran = tmp_path / "ran"
+    folder = tmp_path / "model"
+    folder.mkdir()
+    code = f"open({str(ran)!r}, 'w').close()\nfrom transformers import ResNetConfig as C, ResNetModel as M\n"
+    (folder / "code.py").write_text(code)
+    (folder / "config.json").write_text(
+        '{"model_type": "foreign", "auto_map": {"AutoConfig": "code.C", "AutoModel": "code.M"}}'
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: "yes")
+    for name, weights in ((str(folder), None), (str(folder), str(folder))):
+        with pytest.raises(ConfigError, match="without running code of its own"):
+            open_backbone(BackboneConfig(name=name, weights=weights))
+    assert not ran.exists()
+
+
+def test_a_folder_below_the_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    first = open_backbone(BackboneConfig(name="resnet_tiny"))
+    state = {key: value.contiguous() for key, value in first.network.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    second = open_backbone(BackboneConfig(name="resnet_tiny", weights="~/model.safetensors"))
+    assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
+
+
 def test_a_backbone_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match=r"got 'resnet19'\. There are: resnet18, resnet_tiny\. Did you mean"):
         open_backbone(BackboneConfig(name="resnet19"))
