@@ -48,12 +48,17 @@ def prepare_search(config: Config) -> None:
 
 
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
-    """The metrics of the test split, as ``test_...``; nothing if the data have none."""
+    """The metrics of the test split, as ``test_...``; nothing if the data have none, or none of its clips is there."""
     root = prepare(config)
-    if splits.TEST not in manifest.read(root).splits:
+    if not manifest.read(root).splits.get(splits.TEST):
         return {}
     found = evaluate(model, splits.open_named(root, splits.TEST, config.data), config, group=group).result()
     return {f"{splits.TEST}_{name}": value for name, value in found.items()}
+
+
+def incomplete(config: Config) -> list[str]:
+    """Return a sentence for each split of a training's data that is not there as a whole."""
+    return splits.incomplete(prepare(config), config.data, splits.TRAIN, splits.VAL, splits.TEST)
 
 
 @dataclass(frozen=True)

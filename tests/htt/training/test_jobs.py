@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from htt.data import labels, manifest
 from htt.data.prepare import prepare
 from htt.errors import DataError
 from htt.model.htt import HTT
 from htt.testing import tiny_config
 from htt.training.group import Group
-from htt.training.jobs import metrics_of_test, open_splits, prepare_search
+from htt.training.jobs import incomplete, metrics_of_test, open_splits, prepare_search
 
 
 def test_the_test_split_is_evaluated_if_there_is_one(tmp_path, tiny_splits):
@@ -25,6 +26,19 @@ def test_data_without_a_test_split_give_nothing_after_a_whole_training(tmp_path,
     assert metrics_of_test(HTT(config.model, tiny_splits.info), config, Group()) == {}
 
 
+def test_test_split_without_clips_gives_nothing_after_a_whole_training(tmp_path, tiny_splits):
+    """No clip of the test split could be read: the training keeps its result, and the gap is said."""
+    folder = without_splits(tmp_path)
+    made = manifest.read(folder)
+    manifest.write(folder, made.model_copy(update={"splits": {**made.splits, "test": []}}))
+    config = tiny_config(**{"data.root": str(folder)})
+    assert metrics_of_test(HTT(config.model, tiny_splits.info), config, Group()) == {}
+    (said,) = incomplete(config)
+    clips = len(made.wanted["test"])
+    assert said.startswith(f"Incomplete data: split 'test' has 0 of {clips} clips")
+    assert incomplete(tiny_config()) == []
+
+
 def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_path):
     config = tiny_config(**{"data.root": str(without_splits(tmp_path, "val")), "data.held_out": 0.0})
     with pytest.raises(DataError, match=r"--set data\.held_out=0\.1"):
@@ -37,8 +51,6 @@ def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_pat
 
 def without_splits(folder, *names):
     """The tiny benchmark as a data set that lacks some splits."""
-    from htt.data import labels, manifest
-
     root = prepare(tiny_config())
     made = manifest.read(root)
     for file in (labels.NAME, *(shard.file for shards in made.splits.values() for shard in shards)):
