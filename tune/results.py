@@ -98,6 +98,8 @@ class Asked:
     """How many seeds a study began with; 0: not written down."""
     later_commits: Sequence[str] = field(default_factory=list)
     """Of the code it was gone on with, where that was another."""
+    incomplete: Sequence[str] = field(default_factory=list)
+    """A sentence for each split of the data whose clips were not all there."""
 
     def config(self) -> Config:
         """The base configuration."""

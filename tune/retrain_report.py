@@ -110,14 +110,15 @@ def _asked(found: Retrained) -> str:
 
 
 def _missing(found: Retrained) -> list[Part]:
-    """Seeds without a result, where a reader cannot miss it."""
+    """Clips and seeds that are missing, where a reader cannot miss it."""
+    data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in found.incomplete]
     if not found.left:
-        return []
+        return data
     why = [f"seed {seed}: {escaped(found.failed.get(seed, 'not trained to its end yet'))}" for seed in found.left]
     said = f"**Incomplete:** {len(found.done)} of {words.plural(len(found.seeds), 'training')} came to their end."
     if found.failed:
         said += " Seeds that failed are part of what this configuration does; the numbers below leave them out."
-    return [Text(said, warns=True), Listing(why)]
+    return [*data, Text(said, warns=True), Listing(why)]
 
 
 def _tested(found: Retrained, metric: str) -> str:

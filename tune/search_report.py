@@ -60,6 +60,7 @@ def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
     about = METRICS[asked.metric]
     direction = "higher" if about.higher_is_better else "lower"
     return [
+        *(Text(f"**{escaped(said)}**", warns=True) for said in asked.incomplete),
         Text(f"`{asked.command}`"),
         Text(
             f"Selected by `{asked.metric}` on the validation split, at a trial's last epoch ({direction} is better). "

@@ -55,14 +55,15 @@ def content(done: Done, found: Sequence[Finding]) -> list[Part]:
 
 def _missing(done: Done) -> list[Part]:
     """What is not there, where a reader cannot miss it."""
+    data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in done.asked.incomplete]
     missing = done.missing()
     if not missing:
-        return []
+        return data
     wanted = len(done.order) * len(done.seeds)
     complete = sum(done.complete(name, seed) is not None for name in done.order for seed in done.seeds)
     text = f"**Incomplete:** {complete} of {words.plural(wanted, 'training')} came to their end. What is missing:"
     items = [f"{escaped(name)}: {escaped('; '.join(why))}" for name, why in missing.items()]
-    return [Text(text, warns=True), Listing(items)]
+    return [*data, Text(text, warns=True), Listing(items)]
 
 
 def _asked(done: Done) -> Text:
@@ -236,6 +237,8 @@ def _notes(done: Done, found: Sequence[Finding]) -> list[str]:
             "kept by every training."
         )
     if any(not math.isnan(row.paper) for finding in found for row in finding.rows):
-        notes.append("Paper: HTT, Wen et al., CVPR 2023, on H2O's validation split.")
+        lacking = "; the clips of these trainings are not all of it, so the two cannot be compared"
+        whole = lacking if done.asked.incomplete else ""
+        notes.append(f"Paper: HTT, Wen et al., CVPR 2023, on H2O's whole validation split{whole}.")
     notes += [f"{escaped(name)}: {escaped(note)}" for name, note in done.study.notes.items()]
     return notes

@@ -91,7 +91,10 @@ def test_a_validation_split_is_used_as_it_is(
 def test_incomplete_splits_are_named_with_what_is_missing(without_val: Path) -> None:
     """Two test clips of three; the training clips, which validation is taken from, are all there."""
     found, of = manifest.read(without_val), manifest.Wanted
-    listed = {"train": [of(id=f"c{i}", first=0, frames=3) for i in range(10)], "test": [of(id="c", first=0, frames=2)] * 2}
+    listed = {
+        "train": [of(id=f"c{i}", first=0, frames=3) for i in range(10)],
+        "test": [of(id="c", first=0, frames=2)] * 2,
+    }
     manifest.write(without_val, found.model_copy(update={"wanted": listed}))
     assert splits.incomplete(without_val, DataConfig(held_out=0.3), "train", "val", "test") == []
     wanted = {**listed, "test": [*listed["test"], of(id="gone", first=0, frames=7)]}

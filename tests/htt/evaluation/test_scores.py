@@ -17,6 +17,8 @@ from htt.testing import random_batch, random_prediction, tiny_info
 from htt.training.metric_table import EVALUATED, METRICS
 from htt.training.metrics import Evaluation
 
+NOT_COMPARED = "The published numbers are of the whole split (122 clips), these of 1 clip: they cannot be compared."
+
 
 def evaluation(info: DataInfo, clips: list[int], actions: list[int]) -> Evaluation:
     """One window of three frames for each entry of ``clips``, whose votes are right for even clips alone."""
@@ -136,7 +138,7 @@ def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
     found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 122, 11_638))
     first, second = found.warnings
     assert "split 'val' has 1 of 122 clips and 3 of 11,638 frames, so numbers are not of the whole split" in first
-    assert second == "The published numbers are of the whole split (122 clips), these of 1 clip: they cannot be compared."
+    assert second == NOT_COMPARED
     text = text_of(found, tmp_path)
     assert f"**{first}**" in text
     assert "| Metric | Value | 95 % interval | Published (whole split) |" in text
@@ -149,12 +151,12 @@ def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
 def test_split_whose_list_is_shorter_than_the_published_one_is_not_compared() -> None:
     """The source's own list is complete, but it has one clip where the published split has 122."""
     found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 1, 3))
-    assert found.warnings == [
-        "The published numbers are of the whole split (122 clips), these of 1 clip: they cannot be compared."
-    ]
+    assert found.warnings == [NOT_COMPARED]
 
 
-@pytest.mark.parametrize(("subjects", "says"), [(["s3"] * 3, "The clips are of one person"), (["a", "b", "a"], "of 2 p")])
+@pytest.mark.parametrize(
+    ("subjects", "says"), [(["s3"] * 3, "are of one person"), (["a", "b", "a"], "are of 2 people")]
+)
 def test_intervals_say_of_whom_they_speak(tmp_path, subjects, says) -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", subjects=subjects)
     assert says in text_of(found, tmp_path)
