@@ -64,7 +64,7 @@ def open_named(root: Path, split: str, config: DataConfig) -> Clips:
 
 
 def coverage(root: Path, split: str, config: DataConfig) -> Coverage:
-    """Return how much of a split the shards hold; of clips held out, how much of the training split they are taken from.
+    """Return how much of a split the shards hold; of clips held out, how much of the training split.
 
     Raises:
         DataError: there is no such split.
