@@ -40,6 +40,7 @@ __all__ = [
     "Asked",
     "RunFolder",
     "Trial",
+    "best_by",
     "best_text",
     "check_metric",
     "find",
@@ -218,6 +219,11 @@ def value(trial: Trial, metric: str) -> float:
     return trial.metrics.get(metric, math.nan)
 
 
+def best_by(metric: str) -> str:
+    """Return the rule of a choice by one metric alone, in words: "the lowest hand_error_mm of all trials"."""
+    return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric} of all trials"
+
+
 def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
     """``best.yaml``: the configuration of a trial, what it changes, and how it was found.
 
@@ -226,7 +232,7 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
         trial: the chosen one.
         metric: it was selected by, first.
         trials: of the run.
-        rule: by which it was picked from a front, in words.
+        rule: by which it was picked from a front, in words; empty where the metric alone decided.
     """
     base = asked.config()
     config = override(base, trial.values)
@@ -242,8 +248,9 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
         "trials": trials,
         "commit": asked.commit,
     }
+    found_by["rule"] = rule or best_by(metric)
     if rule:
-        found_by |= {"rule": rule, "objectives": {name: value(trial, name) for name in asked.objectives}}
+        found_by["objectives"] = {name: value(trial, name) for name in asked.objectives}
     if asked.constraints:
         found_by["constraints"] = list(asked.constraints)
     plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}

@@ -61,7 +61,8 @@ def in_short(found: Retrained) -> list[str]:
     searched = float(found.found_by["value"])
     mean = _summary(found, VALIDATION, found.metric)
     trials = words.plural(int(found.found_by["trials"]), "trial")
-    said = [f"{about.title}: {number(about, searched)} in the search, the best of {trials}, with one seed."]
+    how = "picked from the front of" if "objectives" in found.found_by else "the best of"
+    said = [f"{about.title}: {number(about, searched)} in the search, {how} {trials}, with one seed."]
     if mean.n:
         span = words.span(about, mean.low, mean.high)
         gap = words.difference(about, mean.mean - searched)
@@ -179,15 +180,15 @@ def _picture(found: Retrained) -> Picture:
     return Picture(
         "seeds",
         retrain_figure.seeds(found, metrics),
-        "Dots are fresh seeds, the bar is their mean with its 95 % interval. The star is the number that the search "
-        "picked its best trial by.",
+        "Dots are fresh seeds, the bar is their mean with its 95 % interval. The star is what the picked trial had in "
+        "the search.",
         f"Dots of every seed on both splits. {said}",
     )
 
 
 def _notes(found: Retrained) -> list[str]:
     notes = [
-        "The search's number is optimistic: it is the best of many, so luck of its seed and of its clips was selected "
+        "The search's number is optimistic: it was picked from many, so luck of its seed and of its clips was selected "
         "with it. The fresh seeds had no part in the search, so their mean is free of the luck of a seed. The "
         "configuration was still chosen on the validation clips; only the test split had no part in any choice.",
         "Mean, standard deviation (n - 1) and 95 % t interval are over seeds: what another seed would give on the same "

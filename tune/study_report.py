@@ -182,8 +182,8 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
         Picture(
             f"seeds-{metric}",
             study_figures.seeds(finding, done.seeds),
-            f"{title} of every training. A line joins the trainings of one seed{_paired(done)}. Where all lines "
-            "lean one way, the difference is no accident of a seed. Bars are means.",
+            f"{title} of every training. A line joins the trainings of one seed{_paired(done)}. Bars are means. "
+            f"{_claimed(finding)}",
             f"Dots of {lower}, one for each seed and variant, joined by seed. "
             + "; ".join(
                 f"{row.variant}: mean {words.number(METRICS[metric], row.summary.mean)}" for row in finding.rows
@@ -204,6 +204,14 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
         drawn = f"Learning curves of {lower} over epochs, a line for each of: {', '.join(finding.curves)}."
         parts.append(Picture(f"curves-{metric}", curves, caption, drawn))
     return parts
+
+
+def _claimed(finding: Finding) -> str:
+    """Which differences a picture of single seeds may be read as; lines that lean one way claim nothing."""
+    names = [escaped(row.variant) for row, found in finding.others if found.claim in (BETTER, WORSE)]
+    if not names:
+        return "No difference is claimed, also where all lines lean one way."
+    return f"A difference to the reference is claimed of {', '.join(names)}, and of no other variant."
 
 
 def _paired(done: Done) -> str:

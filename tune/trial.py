@@ -173,10 +173,13 @@ def complete_reports(job: Job) -> Any:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     class Complete(TuneReportCallback):
+        lacking: str | None = None
+
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             first = metrics[0]
-            if first and (lacking := lacks(job, first)):
-                first = {**first, job.metric: math.nan, ERROR: f"{TrainingError.__name__}: {lacking}"}
+            self.lacking = self.lacking or (lacks(job, first) if first else None)
+            if self.lacking:  # and of every later epoch: the trial has failed
+                first = {**first, job.metric: math.nan, ERROR: f"{TrainingError.__name__}: {self.lacking}"}
             super().after_report(run_context, [first, *metrics[1:]], checkpoint)
 
     return Complete()  # type: ignore[no-untyped-call]

@@ -173,7 +173,7 @@ def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     found_by = yaml.safe_load(outcome.folder.best.read_text())["found_by"]
     assert found_by["rule"] == "the best hand_error_mm on the front with latency_ms<=15"
     assert found_by["objectives"]["latency_ms"] == 10.0
-    assert f"Picked from the front: trial {outcome.best.number}," in outcome.folder.report.read_text()
+    assert f"Picked: trial {outcome.best.number}," in outcome.folder.report.read_text()
     with pytest.raises(RunError, match="the objectives changed"):
         search(trials=9, resume=True)
     more = search(trials=9, seed=1, pick="latency_ms<=15", resume=True, **BOTH)
