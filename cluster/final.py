@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class Outcome:
     metrics: dict[str, float]
     """Of the last epoch on the validation split, and of the test split under ``test_...``."""
     checkpoint: Path
+    incomplete: Sequence[str] = ()
+    """A sentence for each split whose clips are not all there."""
 
 
 class EpochQueue(ray.train.UserCallback):
@@ -151,7 +153,7 @@ def run(
             raise our_error(error) or stopped(error, "training") from error
         log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
         checkpoint = _keep_checkpoint(result, folder)
-    return Outcome(log.final, checkpoint)
+    return Outcome(log.final, checkpoint, log.incomplete)
 
 
 class _Take:
@@ -182,8 +184,8 @@ class _Take:
 
 def finished(folder: Path) -> Outcome | None:
     """What a run left that had come to its end; none: it has not."""
-    final, kept = EpochLog(folder / METRICS_FILE).final, folder / CHECKPOINT_FOLDER
-    return Outcome(final, kept) if final and kept.exists() else None
+    log, kept = EpochLog(folder / METRICS_FILE), folder / CHECKPOINT_FOLDER
+    return Outcome(log.final, kept, log.incomplete) if log.final and kept.exists() else None
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:

@@ -49,6 +49,7 @@ class EpochLog:
             found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
             self.epochs: dict[int, dict[str, float]] = {int(entry["epoch"]): entry for entry in found.get("epochs", [])}
             self.final: dict[str, float] = found.get("final", {})
+            self.incomplete: list[str] = list(found.get("incomplete", []))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{file} is damaged ({type(error).__name__}: {error}). Remove it and resume: the last checkpoint knows "
@@ -60,14 +61,17 @@ class EpochLog:
         self.epochs[int(metrics["epoch"])] = metrics
         self._write()
 
-    def finish(self, epochs: Sequence[dict[str, float]], final: dict[str, float]) -> None:
-        """Write down the final evaluation, and epochs that workers finished while nobody listened."""
+    def finish(
+        self, epochs: Sequence[dict[str, float]], final: dict[str, float], incomplete: Sequence[str] = ()
+    ) -> None:
+        """Write down the final evaluation, epochs that workers finished while nobody listened, and splits with gaps."""
         self.epochs |= {int(metrics["epoch"]): metrics for metrics in epochs}
-        self.final = final
+        self.final, self.incomplete = final, list(incomplete)
         self._write()
 
     def _write(self) -> None:
-        plain = {"final": self.final, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
+        lacking = {"incomplete": self.incomplete} if self.incomplete else {}
+        plain = {"final": self.final, **lacking, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
         with storage_errors(self._file):
             beside = self._file.with_suffix(".tmp")
             beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

@@ -31,8 +31,10 @@ from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
+from htt.data.splits import TEST, TRAIN, VAL, incomplete
 from htt.errors import ConfigError, RunError, shown
 from htt.registry import check_plugins, preset
+from htt.training.metric_table import EVALUATED
 from htt.training.telling import Start
 
 WAIT_S = 60.0
@@ -83,8 +85,8 @@ def main(options: Options) -> None:
     storage = stores.settled(options.storage) if options.storage else None
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
-        console.out.print(f"Finished before; its files are in {folder}")
-        console.out.print(_summary(known, folder, storage, config))
+        console.out.print(f"Finished before; its files are in {folder}", markup=False)
+        _show(known, folder, storage, config)
         return
     preflight.check_backbones([config.model.backbone])
     console.out.print(f"Starting on {connect.place(options.address)} ...")
@@ -99,7 +101,8 @@ def main(options: Options) -> None:
         stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
-        prepare(config)
+        for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
+            _warn(warning)
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
         console.out.print(f"Training {epochs} on {workers}; files in {folder}")
         shown = stack.enter_context(screen.Training(config.train.epochs))
@@ -113,7 +116,7 @@ def main(options: Options) -> None:
             again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
             console.err.print(f"Stopped. Go on with: {again}", markup=False)
             raise
-    console.out.print(_summary(outcome, folder, storage, config))
+    _show(outcome, folder, storage, config)
 
 
 def _asked(options: Options) -> Config:
@@ -172,12 +175,35 @@ def _patient(show: final.OnStart, after_s: float = WAIT_S) -> Iterator[final.OnS
         waiting.cancel()
 
 
+def _show(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> None:
+    """Print the final evaluation, what its numbers lack, and what to type next."""
+    console.out.print(_summary(outcome, folder, storage, config), markup=False)
+    for warning in outcome.incomplete:
+        _warn(warning)
+
+
+def _warn(warning: str) -> None:
+    console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+
+
 def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> str:
     lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
     lines.append(f"All numbers  {folder / METRICS_FILE}")
     curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
-    lines += [f"Curves       tensorboard --logdir {shlex.quote(str(curves))}"] if curves else []
-    return "\n".join(lines)
+    lines += [f"Curves       {shlex.join(['tensorboard', '--logdir', str(curves)])}"] if curves else []
+    return "\n".join([*lines, "", "Next:", *(f"  {shlex.join(words)}" for words in _next(outcome, config))])
+
+
+def _next(outcome: final.Outcome, config: Config) -> list[list[str]]:
+    """Return what to type next: an evaluation with intervals, and of H2O the files for its server."""
+    evaluate = ["python", "-m", "htt.evaluate", "--checkpoint", str(outcome.checkpoint), "--split"]
+    tested = any(name.startswith("test_") for name in outcome.metrics)
+    validated = any(name in EVALUATED for name in outcome.metrics)
+    commands = [[*evaluate, split] for split, there in ((VAL, validated), (TEST, tested)) if there]
+    if config.data.source == "h2o" and config.data.root:
+        checkpoint = ["--checkpoint", str(outcome.checkpoint)]
+        commands.append(["python", "-m", "htt.submit", *checkpoint, "--data", config.data.root])
+    return commands
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from htt.config import Config, override, parse_set
 from htt.data import manifest
 from htt.data.clips import Clips
 from htt.data.prepare import absolute, located, prepare
-from htt.data.splits import open_named
+from htt.data.splits import coverage, open_named
 from htt.data.windows import evaluation_windows
 from htt.errors import ConfigError
 from htt.evaluation import report
@@ -65,10 +65,12 @@ def main(options: Options) -> None:
             f"{options.gpus_per_worker or 0:g}."
         )
     config = evaluation_config(options)
-    clips = open_named(prepare(config), options.split, config.data)
+    root = prepare(config)
+    clips = open_named(root, options.split, config.data)
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
     job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
-    result = scores(evaluate(job, clips, options, out), options.split)
+    there = coverage(root, options.split, config.data)
+    result = scores(evaluate(job, clips, options, out), options.split, coverage=there, subjects=clips.subjects)
     objects = [clips.info.objects[each] if each >= 0 else "" for each in clips.object.tolist()]
     about = report.Evaluated(
         checkpoint=str(options.checkpoint),
@@ -113,11 +115,15 @@ def show(result: Scores, out: Path) -> None:
     table = Table(
         title=f"{result.source}, {result.split}: {clips} clips", title_justify="left", box=None, pad_edge=False
     )
-    for place, head in enumerate(report.HEADS):
+    for place, head in enumerate(report.heads(result)):
         table.add_column(head, justify="right" if place else "left")
     for cells in report.rows(result):
         table.add_row(*cells)
     console.out.print(table)
+    if said := report.people(result):
+        console.out.print(f"\n{said}", markup=False)
+    for warning in result.warnings:
+        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
     console.out.print(f"\nReport      {out / report.REPORT}", markup=False)
     console.out.print(f"Every clip  {out / report.PER_CLIP}", markup=False)
     console.out.print(f"All numbers {out / report.METRICS_FILE}", markup=False)

@@ -21,7 +21,7 @@ from htt.config import override, parse_set
 from htt.errors import ConfigError, DataError, storage_errors
 from htt.submission.check import check
 from htt.submission.faults import Faults, compare, listed
-from htt.submission.form import H2O_TEST, Expected, Vote, expected
+from htt.submission.form import H2O_TEST, LABELS, Expected, Vote, expected
 
 if TYPE_CHECKING:
     from htt.submission.make import Predicted
@@ -54,7 +54,8 @@ def main(options: Options) -> None:
     if options.check is not None:
         if options.checkpoint is not None or options.official:
             raise ConfigError("--check looks at a file that is there; leave out --checkpoint and --official.")
-        _check(options.check, expected(_located(options.data), options.split) if options.data else H2O_TEST)
+        wanted = expected(_located(options.data), options.split) if options.data else H2O_TEST
+        _check(options.check, wanted, options.split)
     elif options.checkpoint is None or options.data is None:
         raise ConfigError("Name a --checkpoint and the --data to predict, or a file to --check.")
     else:
@@ -76,10 +77,15 @@ def _submit(options: Options, checkpoint: Path, data: Path) -> None:
         size = path.stat().st_size / 1e6
         console.out.print(f"{path}  {check(path, wanted).holds}, {size:.1f} MB", markup=False)
     console.out.print("Both hold every frame of the data. H2O's server closed in January 2026: see docs/benchmarks.md.")
+    if options.split == "test" and (faults := _short_of_h2o(wanted)):
+        console.out.print(f"note: the data are not H2O's whole test split:\n{faults}", markup=False)
+
+
+def _short_of_h2o(wanted: Expected) -> str:
+    """Return how these clips and frames differ from those of H2O's test split, one line each; empty if they do not."""
     faults = Faults()
     compare({clip: numbers or () for clip, numbers in wanted.frames.items()}, H2O_TEST, faults)
-    if options.split == "test" and faults.lines():
-        console.out.print(f"note: the data are not H2O's whole test split:\n{listed(faults.lines())}", markup=False)
+    return listed(faults.lines())
 
 
 def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected) -> Predicted:
@@ -108,17 +114,23 @@ def _make_folder(out: Path) -> None:
             raise ConfigError(f"--out must be a folder; {error.filename} is a file. Choose another.") from error
 
 
-def _check(path: Path, wanted: Expected) -> None:
+def _check(path: Path, wanted: Expected, split: str) -> None:
     found = check(path, wanted)
-    against = f"{len(wanted.frames)} clips" + (" of H2O's test split" if wanted is H2O_TEST else "")
+    against = f"{len(wanted.frames)} clips" + (" of H2O's test split" if wanted is H2O_TEST else " of the data")
     console.out.print(f"{found.holds}; compared with {against}", markup=False)
+    for title, what in (("Checked", found.checked), ("Not checked", found.unchecked)):
+        if what:
+            console.out.print(f"{title}: {'; '.join(what)}.", markup=False)
     if found.faults:
         raise DataError(
             f"A submission must be complete and in H2O's form; {path} has {len(found.faults)} "
             f"fault{'s' if len(found.faults) > 1 else ''}:\n{listed(found.faults)}\n"
             "Make it again: python -m htt.submit --checkpoint CHECKPOINT --data SHARDS."
         )
-    console.out.print("complete")
+    there = "every clip" if found.holds.startswith(LABELS) else "every clip and every frame"
+    console.out.print(f"Complete: {there} is there, and nothing that was checked is wrong.")
+    if split == "test" and (faults := _short_of_h2o(wanted)):
+        console.out.print(f"note: the data are not H2O's whole test split:\n{faults}", markup=False)
 
 
 if __name__ == "__main__":

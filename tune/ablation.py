@@ -97,13 +97,14 @@ class Studying(Work):
         done = {trial.pair for trial in folder.trials() if trial.state == "complete"} | set(self.plan.shared)
         return all(pair.key in done for pair in self.plan.pairs)
 
-    def begin(self, storage: Storage) -> None:
+    def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
         """Write down the question, with the seeds that were added, and take over what others have trained."""
         folder = RunFolder(storage.local)
         asked = folder.asked() if self.run.resume else record(self.plan, self.name)
         commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
         study, count = self.plan.study.plain(), len(self.plan.pairs)
-        folder.write_asked(replace(asked, study=study, trials=count, later_commits=commits))
+        lacking = list(dict.fromkeys([*asked.incomplete, *incomplete]))
+        folder.write_asked(replace(asked, study=study, trials=count, later_commits=commits, incomplete=lacking))
         storage.push("asked.yaml")
         _take_over(self.plan, storage, self.metric)
 

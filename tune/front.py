@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from htt.errors import ConfigError, did_you_mean, shown
 from htt.training.metric_table import METRICS
 from tune import constraints
-from tune.results import Asked, Trial, is_usable, ranked, value
+from tune.results import Asked, Trial, best_by, is_usable, ranked, value
 
 PAIR = ("hand_error_mm", "action_accuracy")
 """The two ends of the model: shown against each other where a search had one objective."""
@@ -30,7 +30,7 @@ def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
 
 
 def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
-    """The trials that no other one beats: as good in all metrics and better in one; in the order of the first metric.
+    """The trials that no other one beats: as good in all metrics and better in one; the best in the first metric first.
 
     Trials that failed, break a constraint or lack a metric are left out.
     """
@@ -39,7 +39,7 @@ def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     best = [
         trial for trial, point in zip(usable, points, strict=True) if not any(_beats(other, point) for other in points)
     ]
-    return sorted(best, key=lambda trial: (value(trial, metrics[0]), trial.number))
+    return sorted(best, key=lambda trial: (_signed(trial, metrics)[0], trial.number))
 
 
 def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
@@ -92,6 +92,18 @@ def words(rule: str, metrics: Sequence[str]) -> str:
     if rule == FIRST:
         return f"the best {metrics[0]} on the front (first)"
     return f"the best {metrics[0]} on the front with {rule}"
+
+
+def statement(trial: Trial, metric: str, rule: str | None, metrics: Sequence[str]) -> str:
+    """Return which trial was picked and by which rule; the same sentence on the terminal and in every report.
+
+    Args:
+        trial: the one picked.
+        metric: the one selected by, where there was one alone.
+        rule: of the pick from a front; None where one metric alone decided.
+        metrics: the objectives.
+    """
+    return f"Picked: trial {trial.number}, {words(rule, metrics) if rule else best_by(metric)}."
 
 
 def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> float:

@@ -72,7 +72,7 @@ class Display:
         words = f"trial {trial.number:>3}  {trial.state:<8}  {self._value(trial):>12}  {reached}"
         best = search.best() if self._best else None
         trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else describe(trial.values)
-        line = f"{words}  {trying}" + ("  best so far" if best and best.id == trial.id else "")
+        line = f"{words}  {trying}" + (f"  best so far by {self._title}" if best and best.id == trial.id else "")
         line += f"  as {trial.taken_from}" if trial.taken_from else ""
         line += f"  breaks: {trial.breaks}" if trial.breaks else ""
         line += f"\n           {trial.error}" if trial.error else ""
@@ -99,7 +99,7 @@ class Display:
     def _line(self, search: Recorder) -> str:
         ended = ", ".join(f"{count} {state}" for state, count in search.counts().items()) or "none ended"
         best = search.best()
-        found = f"  best {self._value(best)} (trial {best.number})" if best else "  no value yet"
+        found = f"  best {self._title} {self._value(best)} (trial {best.number})" if best else "  no value yet"
         running = " ".join(
             f"{search.searcher.number(name)}:{search.epoch(name)}/{self._whole(trial.config['values'])}"
             for name, trial in search.live.items()
@@ -118,6 +118,11 @@ class Display:
     def _whole(self, values: Mapping[str, Value]) -> int:
         """Epochs of a whole trial."""
         return int(values.get("train.epochs", self._epochs))
+
+    @property
+    def _title(self) -> str:
+        """Of several objectives the first one alone is watched: the display names it."""
+        return METRICS[self.metric].title.lower()
 
     def _value(self, trial: Trial) -> str:
         return self._number(value(trial, self.metric))

@@ -17,6 +17,7 @@ from htt.config import Config, Value
 from htt.console import clock
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean, shown
+from htt.training.metric_table import METRICS
 from tune import front
 from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
@@ -125,6 +126,20 @@ def check_objectives(names: Sequence[str]) -> None:
     twice = list(dict.fromkeys(name for name in names if list(names).count(name) > 1))
     if twice:
         raise ConfigError(f"--objective names each metric once; got {', '.join(twice)} twice.")
+
+
+def check_known(named: Sequence[str], unknown: Mapping[str, str]) -> None:
+    """Raise a ``ConfigError`` for metrics that the validation clips cannot give.
+
+    Args:
+        named: the metrics of the question.
+        unknown: {metric: why the clips cannot give it}.
+    """
+    can = ", ".join(name for name in METRICS if name not in unknown)
+    faults = [f"The data cannot give {name}: {unknown[name]}." for name in named if name in unknown]
+    if faults:
+        faults[-1] += f" Metrics they can give: {can}."
+        raise ConfigError.of(faults)
 
 
 def check_run(run: Run) -> None:

@@ -45,6 +45,7 @@ class Recorder(ray.tune.Callback):
         *,
         metric: str,
         metrics: Sequence[str] = (),
+        needed: Sequence[str] = (),
         time_budget_s: float | None,
         hopeless: int,
         known: Known | None = None,
@@ -62,6 +63,7 @@ class Recorder(ray.tune.Callback):
             samples: the stream of trials, told how many there were.
             metric: selected by.
             metrics: of which all epochs are written down, beside that one.
+            needed: without which a trial that ended has failed, beside that one.
             time_budget_s: after which the search ends; none: never.
             hopeless: trials, or variants of a study, that fail before any has given a number, after which it gives up.
             known: of what needs no training; none: all is trained.
@@ -72,6 +74,7 @@ class Recorder(ray.tune.Callback):
         self.folder, self.storage, self.base = folder, storage, base
         self.searcher, self.samples = searcher, samples
         self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
+        self.needed = list(dict.fromkeys((metric, *needed)))
         self.tick, self.ended, self.keep, self.known, self.hopeless = tick, ended, keep, known, hopeless
         samples.settle = self.settle
         self.done = {trial.id: trial for trial in folder.trials()}
@@ -248,8 +251,10 @@ class Recorder(ray.tune.Callback):
         config = override(self.base, values)
         last = epochs[max(epochs)] if epochs else {}
         reached = max(epochs, default=0)
-        if error is None and state is None and not math.isfinite(last.get(self.metric, math.nan)):
-            error = f"{self.metric} must be a finite number; got {last.get(self.metric, 'none')}"
+        lacking = [name for name in self.needed if not math.isfinite(last.get(name, math.nan))]
+        if error is None and state is None and lacking:
+            got = ", ".join(str(last.get(name, "none")) for name in lacking)
+            error = f"{' and '.join(lacking)} must be a finite number; got {got}"
         ended = "complete" if reached >= config.train.epochs else "pruned"
         return Trial(
             id=trial.trial_id,

@@ -41,6 +41,7 @@ __all__ = [
     "Asked",
     "RunFolder",
     "Trial",
+    "best_by",
     "best_text",
     "check_metric",
     "find",
@@ -101,6 +102,8 @@ class Asked:
     """{path: the values of its domain, in their order}, of those that are a choice."""
     later_commits: Sequence[str] = field(default_factory=list)
     """Of the code it was gone on with, where that was another."""
+    incomplete: Sequence[str] = field(default_factory=list)
+    """A sentence for each split of the data whose clips were not all there."""
 
     def config(self) -> Config:
         """The base configuration."""
@@ -238,6 +241,11 @@ def value(trial: Trial, metric: str) -> float:
     return trial.metrics.get(metric, math.nan)
 
 
+def best_by(metric: str) -> str:
+    """Return the rule of a choice by one metric alone, in words: "the lowest hand_error_mm of all trials"."""
+    return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric} of all trials"
+
+
 def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
     """``best.yaml``: the configuration of a trial, what it changes, and how it was found.
 
@@ -246,7 +254,7 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
         trial: the chosen one.
         metric: it was selected by, first.
         trials: of the run.
-        rule: by which it was picked from a front, in words.
+        rule: by which it was picked from a front, in words; empty where the metric alone decided.
     """
     base = asked.config()
     config = override(base, trial.values)
@@ -262,8 +270,9 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
         "trials": trials,
         "commit": asked.commit,
     }
+    found_by["rule"] = rule or best_by(metric)
     if rule:
-        found_by |= {"rule": rule, "objectives": {name: value(trial, name) for name in asked.objectives}}
+        found_by["objectives"] = {name: value(trial, name) for name in asked.objectives}
     if asked.constraints:
         found_by["constraints"] = list(asked.constraints)
     plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}

@@ -59,7 +59,8 @@ def in_short(found: Retrained) -> list[str]:
     searched = float(found.found_by["value"])
     mean = _summary(found, VALIDATION, found.metric)
     trials = words.plural(int(found.found_by["trials"]), "trial")
-    said = [f"{about.title}: {number(about, searched)} in the search, the best of {trials}, with one seed."]
+    how = "picked from the front of" if "objectives" in found.found_by else "the best of"
+    said = [f"{about.title}: {number(about, searched)} in the search, {how} {trials}, with one seed."]
     if mean.n:
         span = words.span(about, mean.low, mean.high)
         gap = words.difference(about, mean.mean - searched)
@@ -108,14 +109,15 @@ def _asked(found: Retrained) -> str:
 
 
 def _missing(found: Retrained) -> list[Part]:
-    """Seeds without a result, where a reader cannot miss it."""
+    """Clips and seeds that are missing, where a reader cannot miss it."""
+    data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in found.incomplete]
     if not found.left:
-        return []
+        return data
     why = [f"seed {seed}: {escaped(found.failed.get(seed, 'not trained to its end yet'))}" for seed in found.left]
     said = f"**Incomplete:** {len(found.done)} of {words.plural(len(found.seeds), 'training')} came to their end."
     if found.failed:
         said += " Seeds that failed are part of what this configuration does; the numbers below leave them out."
-    return [Text(said, warns=True), Listing(why)]
+    return [*data, Text(said, warns=True), Listing(why)]
 
 
 def _tested(found: Retrained, metric: str) -> str:
@@ -176,15 +178,15 @@ def _picture(found: Retrained) -> Picture:
     return Picture(
         "seeds",
         retrain_figure.seeds(found, metrics),
-        "Dots are fresh seeds, the bar is their mean with its 95 % interval. The star is the number that the search "
-        "picked its best trial by.",
+        "Dots are fresh seeds, the bar is their mean with its 95 % interval. The star is what the picked trial had in "
+        "the search.",
         f"Dots of every seed on both splits. {said}",
     )
 
 
 def _notes(found: Retrained) -> list[str]:
     notes = [
-        "The search's number is optimistic: it is the best of many, so luck of its seed and of its clips was selected "
+        "The search's number is optimistic: it was picked from many, so luck of its seed and of its clips was selected "
         "with it. The fresh seeds had no part in the search, so their mean is free of the luck of a seed. The "
         "configuration was still chosen on the validation clips; only the test split had no part in any choice.",
         "Mean, standard deviation (n - 1) and 95 % t interval are over seeds: what another seed would give on the same "

@@ -18,8 +18,10 @@ def show(found: Retrained) -> None:
         for line in retrain_report.in_short(found):
             console.out.print(line, markup=False)
         console.out.print(
-            "The search's number is the best of many and so optimistic; the test split had no part in any choice."
+            "The search's number was picked from many and so is optimistic; the test split had no part in any choice."
         )
+    for warning in found.incomplete:
+        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
     for seed, why in found.failed.items():
         console.out.print(f"Failed: seed {seed}: {why}", markup=False)
     path = listing.shown(found.path)

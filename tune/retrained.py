@@ -101,6 +101,12 @@ class Retrained:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{file} must hold the epochs of a final training; it cannot be read: {error}") from error
 
+    @property
+    def incomplete(self) -> list[str]:
+        """A sentence for each split of the data whose clips were not all there."""
+        logs = [EpochLog(self.folder(seed) / METRICS_FILE) for seed in self.done]
+        return list(dict.fromkeys(said for log in logs for said in log.incomplete))
+
     def values(self, split: str, metric: str) -> np.ndarray:
         """[s] a metric of a split, of the seeds that came to their end; NaN where one has none."""
         name = f"{SPLITS[split]}{metric}"

@@ -62,6 +62,16 @@ class Work(ABC):
     """Trials, or variants of a study, that fail before any gives a number: then it gives up."""
 
     @property
+    def needed(self) -> list[str]:
+        """Metrics that every epoch of a trial must give."""
+        return [self.metric]
+
+    @property
+    def named(self) -> list[str]:
+        """All metrics that the question names: the data must be able to give them."""
+        return list(dict.fromkeys([*self.needed, *self.metrics]))
+
+    @property
     def mode(self) -> str:
         """The direction in Tune's words."""
         return "max" if METRICS[self.metric].higher_is_better else "min"
@@ -90,8 +100,8 @@ class Work(ABC):
         """What is said when it begins."""
 
     @abstractmethod
-    def begin(self, storage: Storage) -> None:
-        """Write down what is asked."""
+    def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
+        """Write down what is asked, and what is missing of the data."""
 
     @abstractmethod
     def searcher(self, folder: RunFolder) -> Searcher:
@@ -193,9 +203,12 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     preflight.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
     concurrent = min(concurrent, work.run.max_concurrent or concurrent)
     show.print(work.announce(concurrent))
-    for config in work.data:
-        training.prepare(config)
-    work.begin(storage)
+    facts = [found for config in work.data if (found := training.prepare(config)) is not None]
+    question.check_known(work.named, {name: why for found in facts for name, why in found.unknown.items()})
+    incomplete = list(dict.fromkeys(said for found in facts for said in found.incomplete))
+    for warning in incomplete:
+        show.print(f"warning: {warning}", markup=False)
+    work.begin(storage, incomplete)
     return _try(work, storage, job, training, concurrent, show)
 
 
@@ -215,6 +228,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         samples,
         metric=work.metric,
         metrics=work.metrics,
+        needed=work.needed,
         time_budget_s=work.time_budget_s,
         hopeless=work.hopeless,
         known=work.known(folder),
@@ -276,6 +290,7 @@ def _job(work: Work, storage: Storage) -> Job:
         workers=work.run.workers_per_trial,
         cpus_per_worker=work.run.cpus_per_worker,
         gpus_per_trial=capacity.gpus(work.run.gpus_per_trial, work.run.workers_per_trial),
+        needed=tuple(work.needed),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
@@ -96,7 +96,20 @@ class Searching(Work):
         until = question.limits(self.search)
         return f"Searching space {self.search.space} with {concurrent} trials at once, until {until}."
 
-    def begin(self, storage: Storage) -> None:
+    @property
+    def needed(self) -> list[str]:
+        """The objectives."""
+        return list(self.search.goals)
+
+    @property
+    def named(self) -> list[str]:
+        """The objectives, and what bounds are of."""
+        bounds = [*self.search.constraints]
+        if self.search.objectives and self.search.pick not in (front.KNEE, front.FIRST):
+            bounds += constraints.parse([self.search.pick], "--pick")
+        return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
+
+    def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
         """Fill the study with what is known, and then write down the question: before that, the run has not begun."""
         if self.search.resume:
             return
@@ -105,7 +118,8 @@ class Searching(Work):
         if self.earlier:
             folder.write_earlier(self.earlier)
         self.searcher(folder).close()
-        folder.write_asked(question.record(self.search, self.space, self.base, self.name, self.points))
+        asked = question.record(self.search, self.space, self.base, self.name, self.points)
+        folder.write_asked(replace(asked, incomplete=list(incomplete)))
 
     def searcher(self, folder: RunFolder) -> Searcher:
         """Optuna over the run's study.

@@ -10,7 +10,7 @@ from tune import importance, page, search_figures, words
 from tune.axes import Axis, axes
 from tune.constraints import excesses, parse
 from tune.document import Code, Heading, Listing, Part, Picture, Table, Text, code, escaped
-from tune.front import chosen, front, judged, objectives
+from tune.front import chosen, front, judged, objectives, statement
 from tune.front import words as rule_words
 from tune.listing import SHOWN, next_commands, rows
 from tune.results import Asked, RunFolder, Trial, ranked, value
@@ -34,7 +34,8 @@ def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Pa
     order, best = ranked(trials, asked.metric), chosen(asked, trials)
     parts: list[Part] = _question(asked, trials)
     if order:
-        parts += [Heading("Best trials"), _table(order[:ROWS], asked), *_best(asked, best)]
+        title = f"Best by {METRICS[asked.metric].title.lower()} alone" if asked.objectives else "Best trials"
+        parts += [*_picked(asked, best), Heading(title), _table(order[:ROWS], asked), *_best(asked, best)]
         parts += [Heading("Progress"), _progress(order, asked.metric)]
         parts += _searched(order, axes(asked, order), asked.metric)
         parts += _traded(asked, trials, objectives(asked, trials), best)
@@ -57,12 +58,12 @@ def _failure(trial: Trial) -> str:
 def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
     states = [trial.state for trial in trials]
     ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none"
-    about = METRICS[asked.metric]
-    direction = "higher" if about.higher_is_better else "lower"
+    goals = [f"`{name}` ({_direction(name)} is better)" for name in asked.objectives or [asked.metric]]
     return [
+        *(Text(f"**{escaped(said)}**", warns=True) for said in asked.incomplete),
         Text(code(asked.command)),
         Text(
-            f"Selected by `{asked.metric}` on the validation split, at a trial's last epoch ({direction} is better). "
+            f"Selected by {' and '.join(goals)} on the validation split, at a trial's last epoch. "
             f"Space {code(asked.space)}, algorithm {asked.algorithm}, scheduler {asked.scheduler}, seed {asked.seed}, "
             f"commit {escaped(asked.commit)}. Trials: {len(trials)} ({ended})."
         ),
@@ -77,7 +78,8 @@ def _wishes(asked: Asked) -> list[Part]:
     said = []
     if asked.objectives:
         said.append(
-            f"Objectives: {', '.join(f'`{name}`' for name in asked.objectives)}; the scheduler watches the first."
+            f"Objectives: {', '.join(f'`{name}`' for name in asked.objectives)}; the scheduler watches the first. One "
+            f"trial of their front is picked: {rule_words(asked.pick, asked.objectives)}."
         )
     if asked.constraints:
         said.append(f"Constraints: {', '.join(map(code, asked.constraints))}.")
@@ -137,16 +139,28 @@ def _table(trials: Sequence[Trial], asked: Asked) -> Table:
     return Table(list(map(escaped, heads)), [list(map(escaped, line)) for line in cells])
 
 
-def _best(asked: Asked, trial: Trial | None) -> list[Part]:
-    """Which one is the best, and what it changes."""
+def _picked(asked: Asked, trial: Trial | None) -> list[Part]:
+    """Which trial is in ``best.yaml``, and by which rule."""
     if trial is None:
         return [Text(f"No trial on the front keeps the rule to pick one: {asked.pick}.", warns=True)]
+    said = statement(trial, asked.metric, asked.pick if asked.objectives else None, asked.objectives)
+    return [Text(escaped(said))]
+
+
+def _best(asked: Asked, trial: Trial | None) -> list[Part]:
+    """What the picked trial changes."""
+    if trial is None:
+        return []
     base = asked.config()
     lines = [f"{path}: {chosen}" for path, chosen in changed(override(base, trial.values), base).items()]
-    found: list[Part] = []
-    if asked.objectives:
-        found.append(Text(f"Picked from the front: trial {trial.number}, {rule_words(asked.pick, asked.objectives)}."))
-    return [*found, Text("What the best one changes in the base:"), Code("\n".join(lines) or "# nothing", "yaml")]
+    return [
+        Text(f"What trial {trial.number}, the one picked, changes in the base:"),
+        Code("\n".join(lines) or "# nothing", "yaml"),
+    ]
+
+
+def _direction(metric: str) -> str:
+    return "higher" if METRICS[metric].higher_is_better else "lower"
 
 
 def _progress(order: Sequence[Trial], metric: str) -> Picture:
@@ -154,7 +168,7 @@ def _progress(order: Sequence[Trial], metric: str) -> Picture:
     return Picture(
         "progress",
         search_figures.progress(order, metric),
-        f"{about.title} of each trial at its last epoch, when it ended; the line is the best so far.",
+        f"{about.title} of each trial at its last epoch, when it ended; the line is the best so far by this metric.",
         f"{about.title} of {len(order)} trials over time; the best reached {about.number(value(order[0], metric))}.",
     )
 

@@ -55,14 +55,15 @@ def content(done: Done, found: Sequence[Finding]) -> list[Part]:
 
 def _missing(done: Done) -> list[Part]:
     """What is not there, where a reader cannot miss it."""
+    data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in done.asked.incomplete]
     missing = done.missing()
     if not missing:
-        return []
+        return data
     wanted = len(done.order) * len(done.seeds)
     complete = sum(done.complete(name, seed) is not None for name in done.order for seed in done.seeds)
     text = f"**Incomplete:** {complete} of {words.plural(wanted, 'training')} came to their end. What is missing:"
     items = [f"{escaped(name)}: {escaped('; '.join(why))}" for name, why in missing.items()]
-    return [Text(text, warns=True), Listing(items)]
+    return [*data, Text(text, warns=True), Listing(items)]
 
 
 def _asked(done: Done) -> Text:
@@ -181,8 +182,8 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
         Picture(
             f"seeds-{metric}",
             study_figures.seeds(finding, done.seeds),
-            f"{title} of every training. A line joins the trainings of one seed{_paired(done)}. Where all lines "
-            "lean one way, the difference is no accident of a seed. Bars are means.",
+            f"{title} of every training. A line joins the trainings of one seed{_paired(done)}. Bars are means. "
+            f"{_claimed(finding)}",
             f"Dots of {lower}, one for each seed and variant, joined by seed. "
             + "; ".join(
                 f"{row.variant}: mean {words.number(METRICS[metric], row.summary.mean)}" for row in finding.rows
@@ -203,6 +204,14 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
         drawn = f"Learning curves of {lower} over epochs, a line for each of: {', '.join(finding.curves)}."
         parts.append(Picture(f"curves-{metric}", curves, caption, drawn))
     return parts
+
+
+def _claimed(finding: Finding) -> str:
+    """Which differences a picture of single seeds may be read as; lines that lean one way claim nothing."""
+    names = [escaped(row.variant) for row, found in finding.others if found.claim in (BETTER, WORSE)]
+    if not names:
+        return "No difference is claimed, also where all lines lean one way."
+    return f"A difference to the reference is claimed of {', '.join(names)}, and of no other variant."
 
 
 def _paired(done: Done) -> str:
@@ -236,6 +245,8 @@ def _notes(done: Done, found: Sequence[Finding]) -> list[str]:
             "kept by every training."
         )
     if any(not math.isnan(row.paper) for finding in found for row in finding.rows):
-        notes.append("Paper: HTT, Wen et al., CVPR 2023, on H2O's validation split.")
+        lacking = "; the clips of these trainings are not all of it, so the two cannot be compared"
+        whole = lacking if done.asked.incomplete else ""
+        notes.append(f"Paper: HTT, Wen et al., CVPR 2023, on H2O's whole validation split{whole}.")
     notes += [f"{escaped(name)}: {escaped(note)}" for name, note in done.study.notes.items()]
     return notes

@@ -43,6 +43,8 @@ def show_findings(folder: RunFolder) -> None:
     for finding in findings.findings(done):
         console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
         columns.show(list(_finding_rows(finding)))
+    for warning in done.asked.incomplete:
+        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
     for variant, why in done.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run, shown = listing.typed(folder.path), listing.shown(folder.path)

@@ -25,7 +25,10 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
     broken = sum(trial.breaks is not None for trial in trials)
     left_out = f"; {broken} broke the constraints" if broken else ""
     console.out.print(f"\nBest of {len(trials)} trials by {metric}{left_out}", style="bold")
-    _print(ranked(trials, metric)[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
+    order = ranked(trials, metric)
+    _print(order[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
+    if order:
+        console.out.print(front.statement(order[0], metric, None, ()), markup=False)
 
 
 def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
@@ -33,7 +36,7 @@ def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rul
     found = front.front(trials, metrics)
     console.out.print(f"\nOn the front of {len(trials)} trials by {', '.join(metrics)}", style="bold")
     _print(found, metrics[0], metrics[1:])
-    console.out.print(f"Picked: trial {best.number}, {front.words(rule, metrics)}.", markup=False)
+    console.out.print(front.statement(best, metrics[0], rule, metrics), markup=False)
 
 
 def _print(trials: Sequence[Trial], metric: str, shown: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import math
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ import ray.tune
 
 from cluster import stores
 from htt.config import Config, from_plain, override
-from htt.errors import HTTError, StorageError, storage_errors
+from htt.errors import HTTError, StorageError, TrainingError, storage_errors
 from htt.parallel import use_given
+from htt.training.metric_table import EVALUATED
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
 DRIVER = {"node:__internal_head__": 0.001}
@@ -50,7 +51,7 @@ class Training:
     trainer: Callable[..., Any]
     """``trainer(config, workers=, ...)``, as in ``cluster.trainer``."""
     prepare: Callable[[Config], Any]
-    """``prepare(config)``, as ``prepare_search`` in ``htt.training.jobs``."""
+    """``prepare(config)``, as ``prepare_search`` in ``htt.training.jobs``; a stand-in may return None for its facts."""
 
 
 def project_training() -> Training:
@@ -75,6 +76,8 @@ class Job:
     workers: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_trial: float = 0.0
+    needed: Sequence[str] = ()
+    """Metrics that a trial must give; ``metric`` is one of them."""
 
     @property
     def worker_resources(self) -> dict[str, float]:
@@ -110,6 +113,8 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
         config: Config = override(from_plain(job.base, Config), settings["values"])
 
         def report(metrics: dict[str, float], saved: Path | None) -> None:
+            if lacking := lacks(job, metrics):
+                raise TrainingError(lacking)
             seen.update(metrics)
             kept = ray.tune.Checkpoint.from_directory(str(saved)) if saved else None
             if kept:
@@ -133,7 +138,7 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
 def group(training: Training, settings: dict[str, Any]) -> None:
     """Start a Ray Train run and pass its reports on; the same name on a retry goes on from its own checkpoint."""
     import ray.train
-    from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
+    from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
     from htt.training.worker import our_error
 
@@ -148,7 +153,7 @@ def group(training: Training, settings: dict[str, Any]) -> None:
             gpus_per_worker=job.worker_resources["GPU"],
             storage=job.storage,
             name=name,
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call]
+            callbacks=[complete_reports(job)],
             folder=str(_folder(job)) if job.folder else None,
         )
         with storage_errors(job.storage):
@@ -160,6 +165,37 @@ def group(training: Training, settings: dict[str, Any]) -> None:
         done_before = result.checkpoint and Path(result.checkpoint.path).name in before
         if done_before:  # and Tune was not told
             ray.tune.report({**result.metrics, CHECKPOINT_PATH_KEY: result.checkpoint.path})
+
+
+def complete_reports(job: Job) -> Any:
+    """Return Ray's callback from a Ray Train run to Tune, which marks an epoch that lacks a needed metric as failed.
+
+    Tune ends the whole run for a result without the metric it selects by.
+    """
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    class Complete(TuneReportCallback):
+        lacking: str | None = None
+
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            first = metrics[0]
+            self.lacking = self.lacking or (lacks(job, first) if first else None)
+            if self.lacking:  # and of every later epoch: the trial has failed
+                first = {**first, job.metric: math.nan, ERROR: f"{TrainingError.__name__}: {self.lacking}"}
+            super().after_report(run_context, [first, *metrics[1:]], checkpoint)
+
+    return Complete()  # type: ignore[no-untyped-call]
+
+
+def lacks(job: Job, metrics: Mapping[str, float]) -> str | None:
+    """Return what is wrong with an epoch that lacks a metric the run needs; None if it has all."""
+    missing = [name for name in job.needed if name in EVALUATED and name not in metrics]  # costs: once a training
+    if not missing:
+        return None
+    return (
+        f"an epoch must give {' and '.join(missing)}, which the run selects by; it gave "
+        f"{', '.join(name for name in EVALUATED if name in metrics) or 'none'}"
+    )
 
 
 def train_name(trial_id: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -87,6 +88,39 @@ class Wanted(_Entry):
     """How many frames it should have."""
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a split the shards hold."""
+
+    split: str
+    clips: int
+    frames: int
+    wanted_clips: int
+    """Clips that the source lists for the split."""
+    wanted_frames: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the split is missing."""
+        return self.clips >= self.wanted_clips and self.frames >= self.wanted_frames
+
+    def __str__(self) -> str:
+        return (
+            f"split '{self.split}' has {self.clips:,} of {self.wanted_clips:,} clips and {self.frames:,} of "
+            f"{self.wanted_frames:,} frames"
+        )
+
+    @property
+    def warning(self) -> str:
+        """A sentence to stand beside numbers; empty where the split is complete."""
+        if self.complete:
+            return ""
+        return (
+            f"Incomplete data: {self}, so numbers are not of the whole split. left_out.txt beside the shards says what "
+            "is missing."
+        )
+
+
 class Manifest(_Entry):
     """What a folder of shards holds."""
 
@@ -136,6 +170,18 @@ class Manifest(_Entry):
         """(clips, frames) of a split."""
         shards = self.shards(split)
         return sum(shard.clips for shard in shards), sum(shard.frames for shard in shards)
+
+    def coverage(self, split: str) -> Coverage:
+        """Return how much of a split is here, compared with what the source lists.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        clips, frames = self.count(split)
+        listed = self.wanted.get(split)
+        if not listed:  # a folder that does not say what its source lists
+            return Coverage(split, clips, frames, clips, frames)
+        return Coverage(split, clips, frames, len(listed), sum(clip.frames for clip in listed))
 
     def _check(self, split: str) -> None:
         if split not in self.splits:

@@ -15,6 +15,7 @@ from pathlib import Path
 from htt.config import DataConfig
 from htt.data import manifest
 from htt.data.clips import Clips, open_split
+from htt.data.manifest import Coverage, Manifest
 from htt.errors import DataError
 from htt.info import DataInfo
 
@@ -60,6 +61,34 @@ def open_named(root: Path, split: str, config: DataConfig) -> Clips:
         splits = open_splits(root, config)
         return splits.train if split == TRAIN or splits.val is None else splits.val
     return open_split(root, split)
+
+
+def coverage(root: Path, split: str, config: DataConfig) -> Coverage:
+    """Return how much of a split the shards hold; of clips held out, how much of the training split.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    found = manifest.read(root)
+    return found.coverage(_origin(found, split, config))
+
+
+def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
+    """Return a sentence for each of the splits that the shards do not hold as a whole; splits that are not there: none.
+
+    Args:
+        root: of the shards.
+        config: says what is held out.
+        splits: to look at.
+    """
+    found = manifest.read(root)
+    origins = dict.fromkeys(_origin(found, split, config) for split in splits)
+    return [said for split in origins if split in found.splits and (said := found.coverage(split).warning)]
+
+
+def _origin(found: Manifest, split: str, config: DataConfig) -> str:
+    """The split of the shards that the clips of ``split`` come from."""
+    return TRAIN if split == VAL and VAL not in found.splits and config.held_out else split
 
 
 def check_validation(root: Path, config: DataConfig) -> None:

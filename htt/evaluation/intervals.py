@@ -7,6 +7,8 @@ interval, which is right for few clips and for fractions near 1 too.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.stats
 
@@ -28,6 +30,21 @@ def wilson(right: int, total: int) -> Interval:
     """
     found = scipy.stats.binomtest(int(right), int(total)).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
+
+
+def difference(right: int, total: int, other_right: int, other_total: int) -> Interval:
+    """Return the 95 % interval of the difference of two proportions of independent samples, first less second.
+
+    Made of both Wilson intervals. Source: Newcombe 1998 (Statistics in Medicine 17), method 10.
+    """
+    first, second = right / total, other_right / other_total
+    low, high = wilson(right, total)
+    other_low, other_high = wilson(other_right, other_total)
+    gap = first - second
+    return (
+        gap - math.hypot(first - low, other_high - second),
+        gap + math.hypot(high - first, second - other_low),
+    )
 
 
 def draws(tally: Tally, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:

@@ -28,7 +28,19 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[str, float]] = {
 }
 """(source, split) -> {metric: value}."""
 
+COUNTS: Mapping[tuple[str, str], tuple[int, int]] = {
+    ("h2o", "val"): (110, 122),
+    ("h2o", "test"): (209, 242),
+    ("fpha", "test"): (541, 575),
+}
+"""(source, split) -> clips whose action was named rightly, and all clips of the split."""
+
 
 def published(source: str, split: str) -> Mapping[str, float]:
     """{metric: what the authors published of it} for a split; empty where they published nothing."""
     return PUBLISHED.get((source, split), {})
+
+
+def published_counts(source: str, split: str) -> tuple[int, int] | None:
+    """Return the counts behind the published action accuracy of a split; None where nothing was published."""
+    return COUNTS.get((source, split))

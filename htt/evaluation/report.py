@@ -23,7 +23,6 @@ MISTAKES = 10
 NOTHING = "–"
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
 """How people write the names of sources."""
-HEADS = ("Metric", "Value", "95 % interval", "Published")
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,27 @@ def write(folder: Path, evaluated: Scores, per_clip: pl.DataFrame, about: Evalua
         path.write_text(_text(evaluated, about, title, drawn), encoding="utf-8")
 
 
+def heads(evaluated: Scores) -> list[str]:
+    """Return the heads of the table of numbers."""
+    published = "Published" if evaluated.comparable else "Published (whole split)"
+    return ["Metric", "Value", "95 % interval", published]
+
+
+def people(evaluated: Scores) -> str:
+    """Return whose clips the intervals speak of; empty where that is not known."""
+    count = evaluated.subjects
+    if not count:
+        return ""
+    of = "one person" if count == 1 else f"{count} people"
+    who = "that person" if count == 1 else "these people"
+    return (
+        f"The clips are of {of}: the intervals say how the numbers would vary with other clips of {who}, not with "
+        "other people."
+    )
+
+
 def rows(evaluated: Scores) -> list[list[str]]:
-    """The cells of the table of numbers, a row a metric, in the order of ``HEADS``."""
+    """The cells of the table of numbers, a row a metric, in the order of ``heads``."""
     known = {score.metric for score in evaluated.scores}
     missing = [name for name in evaluated.published if name not in known]
     return [_row(score) for score in evaluated.scores] + [
@@ -86,15 +104,18 @@ def _row(score: Score) -> list[str]:
 
 
 def _text(evaluated: Scores, about: Evaluated, title: str, drawn: dict[str, str]) -> str:
-    table = [HEADS, ["---"] * len(HEADS), *rows(evaluated)]
+    titles = heads(evaluated)
+    table = [titles, ["---"] * len(titles), *rows(evaluated)]
     parts = [
         f"# {title}",
         code(about.command),
         f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
         f"{len(evaluated.tally.clip)} clips, {about.frames:,} frames.",
+        *(f"**{warning}**" for warning in evaluated.warnings),
         "## Numbers",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
         _notes(evaluated),
+        *_beside_published(evaluated),
     ]
     parts += [f"{head}\n\n{body}" for head, body in drawn.items()]
     return "\n\n".join(parts) + "\n"
@@ -105,11 +126,10 @@ def _notes(evaluated: Scores) -> str:
         "Intervals: of the accuracy of clips, Wilson's; of all else, over clips drawn anew (percentile bootstrap), for "
         "the frames of a clip resemble one another.",
     ]
+    if said := people(evaluated):
+        notes.append(said)
     if evaluated.published:
-        notes.append(
-            "Published: HTT of Wen et al., CVPR 2023, on this split. Where it lies within the interval, this split "
-            "cannot tell the two apart."
-        )
+        notes.append("Published: HTT of Wen et al., CVPR 2023, on the whole split.")
     else:
         notes.append("HTT's authors published nothing for this split.")
     labelled = int(evaluated.confusion().sum())
@@ -118,6 +138,48 @@ def _notes(evaluated: Scores) -> str:
     else:
         notes.append("The actions of this split are not known: they are predicted alone (python -m htt.submit).")
     return "\n".join(f"- {note}" for note in notes)
+
+
+def _beside_published(evaluated: Scores) -> list[str]:
+    """What may be said of a number beside the published one; nothing where they are of other clips."""
+    if not evaluated.published or not evaluated.comparable:
+        return []
+    lines = [
+        f"- {METRICS[score.metric].title}: {_compared(score)}"
+        for score in evaluated.scores
+        if score.published is not None and score.interval
+    ]
+    if not lines:
+        return []
+    return [
+        "## Beside the published numbers",
+        "A published number has a sampling error of its own. For an accuracy it follows from the counts, and the "
+        "interval of the difference is that of two independent samples (Newcombe 1998). Both models were evaluated on "
+        "the same clips, and which clips the published one named rightly is not published: a paired interval cannot be "
+        "computed, and could be narrower. For the other metrics only this can be said: whether the published number "
+        "lies in the interval of ours. If it does, the two may still differ.",
+        "\n".join(lines),
+    ]
+
+
+def _compared(score: Score) -> str:
+    about = METRICS[score.metric]
+    low, high = score.interval or (np.nan, np.nan)
+    published = about.number(float(score.published or 0.0))
+    if score.difference and score.published_interval:
+        least, most = score.difference
+        zero = "includes zero: no difference is shown" if least <= 0 <= most else "leaves out zero"
+        return (
+            f"published {published} ({about.span(*score.published_interval)}); ours less published "
+            f"{_points(score.value - float(score.published or 0.0))} points ({_points(least)} to {_points(most)}). The "
+            f"interval {zero}."
+        )
+    inside = "inside" if low <= float(score.published or 0.0) <= high else "outside"
+    return f"published {published}, {inside} our interval; the error of the published number is not known."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _mistakes(evaluated: Scores) -> str:

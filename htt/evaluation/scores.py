@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from htt.data.manifest import Coverage
 from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
-from htt.evaluation.published import published
+from htt.evaluation.published import published, published_counts
 from htt.info import UNKNOWN
 from htt.training import clip_table
 from htt.training.metric_table import METRICS
@@ -36,6 +37,10 @@ class Score:
     """What HTT's authors published for this split, if they did."""
     of: int | None = None
     """For the accuracy of clips: how many clips."""
+    published_interval: Interval | None = None
+    """Wilson's 95 % of the published value, where the counts behind it are known."""
+    difference: Interval | None = None
+    """95 % of this value less the published one, as of two independent samples, where both have counts."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,30 @@ class Scores:
     tally: Tally
     curves: Mapping[str, dict[str, list[float]]]
     """{name of the area: {"distance_mm", "fraction", and "low", "high" if there are clips enough}}"""
+    coverage: Coverage | None = None
+    """How much of the split was there to evaluate; None where that is not known."""
+    subjects: int = 0
+    """People in the evaluated clips; 0 where that is not known."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether these are the clips that the published numbers are of."""
+        counts = published_counts(self.source, self.split)
+        whole = self.coverage is None or self.coverage.complete
+        return whole and (counts is None or counts[1] == len(self.tally.clip))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be said beside the numbers: clips that are missing."""
+        said = [self.coverage.warning] if self.coverage and not self.coverage.complete else []
+        if self.published and not self.comparable:
+            counts = published_counts(self.source, self.split)
+            of = f" ({counts[1]} clips)" if counts else ""
+            said.append(
+                f"The published numbers are of the whole split{of}, these of "
+                f"{_plural(len(self.tally.clip), 'clip')}: they cannot be compared."
+            )
+        return said
 
     def plain(self) -> dict[str, Any]:
         """As JSON data."""
@@ -58,6 +87,11 @@ class Scores:
             "source": self.source,
             "split": self.split,
             "clips": len(self.tally.clip),
+            "subjects": self.subjects or None,
+            "complete": self.coverage.complete if self.coverage else None,
+            "coverage": asdict(self.coverage) if self.coverage else None,
+            "published_comparable": self.comparable if self.published else None,
+            "warnings": self.warnings,
             "interval": {"level": intervals.LEVEL, "resamples": intervals.RESAMPLES, "seed": intervals.SEED},
             "metrics": {score.metric: _plain(score) for score in self.scores},
             "curves": self.curves,
@@ -71,22 +105,38 @@ class Scores:
         return counts
 
 
-def scores(evaluation: Evaluation, split: str) -> Scores:
-    """Every metric of an evaluation with its interval: accuracies, then errors and areas, then losses."""
+def scores(
+    evaluation: Evaluation, split: str, *, coverage: Coverage | None = None, subjects: Sequence[str] = ()
+) -> Scores:
+    """Every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
+
+    Args:
+        evaluation: of the split, or of what there is of it.
+        split: its name.
+        coverage: how much of the split is there.
+        subjects: of all clips of the split.
+    """
     tally, info = evaluation.tally(), evaluation.info
     weights = intervals.draws(tally)
     found, known = intervals.bootstrap(tally, weights), published(info.source, split)
+    counts = published_counts(info.source, split)
     listed = []
     values = evaluation.result()
     for name in sorted(values, key=_rank):
         if info.hands == 1 and name.rpartition("_right")[1]:
             continue  # its one hand is all hands
-        of, interval, method = None, found.get(name), BOOTSTRAP
+        score = Score(name, values[name], found.get(name), BOOTSTRAP if name in found else None, known.get(name))
         if name in VOTES:
             correct = tally.correct(VOTES[name])
-            of, interval, method = len(correct), intervals.wilson(correct.sum(), len(correct)), WILSON
-        listed.append(Score(name, values[name], interval, method if interval else None, known.get(name), of))
-    return Scores(info.source, split, info.actions, listed, known, tally, _curves(evaluation, tally, weights))
+            right, of = int(correct.sum()), len(correct)
+            score = replace(score, of=of, interval=intervals.wilson(right, of), method=WILSON)
+            if score.published is not None and counts:
+                other, gap = intervals.wilson(*counts), intervals.difference(right, of, *counts)
+                score = replace(score, published_interval=other, difference=gap)
+        listed.append(score)
+    curves = _curves(evaluation, tally, weights)
+    people = len({subjects[clip] for clip in tally.clip.tolist()}) if subjects else 0
+    return Scores(info.source, split, info.actions, listed, known, tally, curves, coverage, people)
 
 
 def per_clip(evaluated: Scores, ids: Sequence[str], subjects: Sequence[str], objects: Sequence[str]) -> pl.DataFrame:
@@ -128,4 +178,15 @@ def _plain(score: Score) -> dict[str, Any]:
         "unit": about.unit,
         "higher_is_better": about.higher_is_better,
         **({"clips": score.of} if score.of is not None else {}),
+        **(_compared(score) if score.difference else {}),
     }
+
+
+def _compared(score: Score) -> dict[str, Any]:
+    """Beside a published value whose counts are known: its interval, and that of the difference."""
+    (low, high), (least, most) = score.published_interval or (None, None), score.difference or (None, None)
+    return {"published_low": low, "published_high": high, "difference_low": least, "difference_high": most}
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

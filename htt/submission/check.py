@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from htt.errors import DataError
 from htt.submission.faults import Faults, compare, compare_clips, shown
-from htt.submission.form import LABELS, LAST_ACTION, MODALITY, NUMBERS, POSES, Expected
+from htt.submission.form import FARTHEST_M, LABELS, LAST_ACTION, MODALITY, NEAREST_M, NUMBERS, POSES, Expected
 
 LARGEST_BYTES = 2**28
 """Of a file, packed or not: twice what H2O's test split takes with all digits and a line for each number."""
@@ -37,7 +40,11 @@ class Checked:
     holds: str
     """Such as ``hand_poses.json: 242 clips, 23,391 frames``."""
     faults: list[str]
-    """A line for each; none: it is complete."""
+    """A line for each; none: every clip and frame is there, in the form of the server."""
+    checked: Sequence[str] = ()
+    """What was looked at."""
+    unchecked: Sequence[str] = ()
+    """What cannot be told from the file."""
 
 
 class _Object(dict[str, Any]):
@@ -71,10 +78,13 @@ def check(path: Path, expected: Expected) -> Checked:
         if name != kind:
             faults.file(f"the JSON must be named {LABELS} or {POSES}; it is named {shown(name)}")
         faults_of_content(kind, content, expected, faults)
+        distance_m = _distance_m(content) if kind == POSES else math.nan
+        _check_unit(distance_m, faults)
     except _Unreadable as error:
         faults.file(str(error))
         return Checked(f"{path.name}: nothing that can be read", faults.lines())
-    return Checked(f"{kind}: {_summary(kind, content)}", faults.lines())
+    checked, unchecked = _what_was_checked(kind, content, expected, distance_m)
+    return Checked(f"{kind}: {_summary(kind, content)}", faults.lines(), checked, unchecked)
 
 
 def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
@@ -88,9 +98,9 @@ def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected,
     """
     _check_doubled(content, "the file", faults)
     modality = content.get("modality")
-    if modality != MODALITY:
+    if not isinstance(modality, str) or not modality.strip():
         what = f"got {shown(modality)}" if "modality" in content else "there is none"
-        faults.file(f'"modality" must be "{MODALITY}"; {what}')
+        faults.file(f'"modality" must be a text that says what the predictions were made from, as "{MODALITY}"; {what}')
     clips = {clip: value for clip, value in content.items() if clip != "modality"}
     (_check_labels if kind == LABELS else _check_poses)(clips, expected, faults)
 
@@ -122,6 +132,45 @@ def _check_poses(clips: Mapping[str, Any], expected: Expected, faults: Faults) -
     broken = clips.keys() - numbers.keys()  # has been said; that their frames are missing goes without saying
     looked_at = {clip: wanted for clip, wanted in expected.frames.items() if clip not in broken}
     compare(numbers, Expected(looked_at, None if broken else expected.total), faults)
+
+
+def _distance_m(content: Mapping[str, Any]) -> float:
+    """Return the distance of joints from the camera, were they in metres: the median over frames; NaN without any."""
+    frames = [frame for clip in content.values() if isinstance(clip, dict) for frame in clip.values()]
+    whole = [np.asarray(frame, float).reshape(-1, 3) for frame in frames if _wrong_numbers(frame) is None]
+    return float(np.median([np.median(np.linalg.norm(joints, axis=1)) for joints in whole])) if whole else math.nan
+
+
+def _check_unit(distance_m: float, faults: Faults) -> None:
+    if distance_m > FARTHEST_M:
+        faults.file(
+            f"coordinates must be in metres; the median distance of a joint from the camera is {distance_m:,.4g}, as "
+            "it would be in millimetres or another unit"
+        )
+    if distance_m < NEAREST_M:
+        faults.file(
+            f"coordinates must be in camera space, in metres; the median distance of a joint from the camera is "
+            f"{distance_m:,.4g} m, as it would be relative to the wrist or in another unit"
+        )
+
+
+def _what_was_checked(
+    kind: str, content: Mapping[str, Any], expected: Expected, distance_m: float
+) -> tuple[list[str], list[str]]:
+    modality = f"whether the server takes the modality {shown(content.get('modality'))}"
+    if kind == LABELS:
+        checked = ["the id of every clip", f"that every action is a whole number of 1 to {LAST_ACTION}"]
+        return checked, ["whether the actions are numbered as H2O does, from 1", modality]
+    checked = ["the id of every clip", f"that every frame has {NUMBERS} finite numbers"]
+    if not math.isnan(distance_m):
+        checked.append(f"the unit, by the median distance of a joint from the camera: {distance_m:,.3g} m")
+    unchecked = ["the order of hands and joints", modality]
+    numbers = "the numbers of the frames"
+    if any(frames is None for frames in expected.frames.values()):
+        unchecked.insert(0, f"{numbers}, but for gaps")
+    else:
+        checked.insert(1, numbers)
+    return checked, unchecked
 
 
 def _wrong_numbers(values: Any) -> str | None:

@@ -11,13 +11,16 @@ from htt.data import manifest as manifests
 from htt.data.sources.h2o import ACTIONS
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND
+from htt.submission import h2o_test
 
 SOURCE = "h2o"
 """The data set that has a server."""
 ARCHIVE = "answer.zip"
 LABELS, POSES = "action_labels.json", "hand_poses.json"
 MODALITY = "RGB"
-"""What the predictions were made from."""
+"""What the predictions of this project are made from; the server's own examples have other texts, as "hand+obj"."""
+NEAREST_M, FARTHEST_M = 0.1, 5.0
+"""Between these, a joint of a hand that a head camera sees is to be expected."""
 LAST_ACTION = len(ACTIONS)
 """Actions are numbered from 1."""
 NUMBERS = 3 * len(HANDS) * JOINTS_PER_HAND
@@ -37,7 +40,7 @@ class Expected:
     """Frames of all clips together, where it is known without their numbers."""
 
 
-H2O_TEST = Expected({str(clip): None for clip in range(1, 243)}, total=23_391)
+H2O_TEST = Expected(h2o_test.frames(), total=23_391)
 """What is known of H2O's test split without the data. Source: H2O's label files."""
 
 

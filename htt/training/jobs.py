@@ -5,20 +5,29 @@ Every road leads here with the same configuration, so a worker that is alone and
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data import manifest, splits
+from htt.data.clips import Clips
 from htt.data.prepare import prepare
 from htt.data.splits import Splits
+from htt.hand import HANDS, hand_names
+from htt.info import UNKNOWN
 from htt.model.htt import HTT
 from htt.training.group import Group, best_device
 from htt.training.loop import Report, evaluate, fit
+from htt.training.metric_table import EVALUATED
 from htt.training.metrics import Evaluation
 from htt.training.trained import open_trained
+
+OF_HANDS = ("loss_joints_px", "loss_depth_m")
+"""Terms of the loss that take annotated hands."""
 
 
 def train(config: Config, folder: Path, report: Report, resume: Path | None = None) -> None:
@@ -38,22 +47,67 @@ def open_splits(config: Config) -> Splits:
     return splits.open_splits(prepare(config), config.data)
 
 
-def prepare_search(config: Config) -> None:
+@dataclass(frozen=True)
+class Facts:
+    """What a search or study must know of its data before a trial starts."""
+
+    incomplete: Sequence[str] = ()
+    """A sentence for the training and the validation split, where clips are missing."""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """{metric: why the validation clips cannot give it}."""
+
+
+def prepare_search(config: Config) -> Facts:
     """Make a configuration's data ready for trials, which are selected by validation clips.
 
     Raises:
         DataError: the data are not there, or have no clips to select by.
     """
-    splits.check_validation(prepare(config), config.data)
+    root = prepare(config)
+    splits.check_validation(root, config.data)
+    lacking = splits.incomplete(root, config.data, splits.TRAIN, splits.VAL)
+    return Facts(lacking, unknown(splits.open_named(root, splits.VAL, config.data)))
+
+
+def unknown(clips: Clips) -> dict[str, str]:
+    """Return the metrics that clips cannot give, each with the reason; reads as few clips as it takes."""
+    why: dict[str, str] = {}
+    known, labels = hand_names(clips.info.hands), {"action": clips.action, "object": clips.object}
+    seen = np.zeros(len(known), bool)
+    for clip in range(len(clips)):
+        if seen.all():
+            break
+        seen |= clips.hand_valid(clip).any(axis=0)
+    for hand in HANDS:
+        if hand not in known:
+            reason = f"the data have the {' and the '.join(known)} hand alone"
+        elif not seen[known.index(hand)]:
+            reason = f"no frame of these clips has its {hand} hand annotated"
+        else:
+            continue
+        why |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
+    if not seen.any():
+        reason = "no frame of these clips has a hand annotated"
+        why |= {name: reason for name in EVALUATED if name.startswith("hand_") or name in OF_HANDS}
+    for what, found in labels.items():
+        if (found == UNKNOWN).all():
+            reason = f"the {what}s of these clips are not known"
+            why |= {name: reason for name in EVALUATED if name.startswith(f"{what}_") or name == f"loss_{what}"}
+    return why
 
 
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
-    """The metrics of the test split, as ``test_...``; nothing if the data have none."""
+    """The metrics of the test split, as ``test_...``; nothing if the data have none, or none of its clips is there."""
     root = prepare(config)
-    if splits.TEST not in manifest.read(root).splits:
+    if not manifest.read(root).splits.get(splits.TEST):
         return {}
     found = evaluate(model, splits.open_named(root, splits.TEST, config.data), config, group=group).result()
     return {f"{splits.TEST}_{name}": value for name, value in found.items()}
+
+
+def incomplete(config: Config) -> list[str]:
+    """Return a sentence for each split of a training's data that is not there as a whole."""
+    return splits.incomplete(prepare(config), config.data, splits.TRAIN, splits.VAL, splits.TEST)
 
 
 @dataclass(frozen=True)

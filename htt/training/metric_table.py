@@ -96,7 +96,8 @@ ACCURACIES = (
         "",
         True,
         "Action accuracy, hard vote",
-        "Fraction of the clips whose action is named rightly by one vote a window.",
+        "Fraction of the clips whose action is named rightly by one vote a window; ties go to the highest summed "
+        "probability.",
     ),
 )
 

@@ -93,8 +93,13 @@ class Tally:
     """For each of ``SPACES``, [c hands joints ...]."""
 
     def actions(self, vote: str = "soft") -> np.ndarray:
-        """[c] the action each clip is given, by summed probabilities or (``hard``) by one vote a window."""
-        chosen: np.ndarray = (self.soft if vote == "soft" else self.hard).argmax(axis=1)
+        """[c] the action each clip is given, by summed probabilities or (``hard``) by one vote a window.
+
+        Of actions with as many votes, the one with the highest summed probability is taken. Departs from the released
+        code, where the lower class wins: most clips of H2O have two windows, so a tie is common.
+        """
+        most = self.hard == self.hard.max(axis=1, keepdims=True)
+        chosen: np.ndarray = (self.soft if vote == "soft" else np.where(most, self.soft, -np.inf)).argmax(axis=1)
         return chosen
 
     def correct(self, vote: str = "soft") -> np.ndarray:

@@ -22,7 +22,7 @@ from htt.config import Config, from_plain
 from htt.errors import HTTError, RunError, TrainingError
 from htt.training import checkpoint as checkpoints
 from htt.training.group import Group
-from htt.training.jobs import EvaluationJob, metrics_of_test, open_splits
+from htt.training.jobs import EvaluationJob, incomplete, metrics_of_test, open_splits
 from htt.training.loop import fit
 from htt.training.metrics import Evaluation
 from htt.training.saving import Saving
@@ -41,7 +41,8 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     first, and raises where the machine is not ready for a training. With a ``job["queue"]`` it is a final training:
     tells the queue of each ``Start`` and ``Step``, saves itself within epochs too, and evaluates
     the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
-    the last ones, with the test split's under ``test_...`` if the data have one}.
+    the last ones, with the test split's under ``test_...`` if the data have one, "incomplete": a sentence for each
+    split that is not there as a whole}.
 
     Raises:
         RunError: the name of the run has the checkpoints of another configuration.
@@ -68,7 +69,8 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
         saving = _saving(config, tell) if final else None
         model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume, saving=saving)
         tested = metrics_of_test(model, config, group) if final else {}
-    return {"epochs": epochs, "final": {**epochs[-1], **tested}}
+        lacking = incomplete(config) if final else []
+    return {"epochs": epochs, "final": {**epochs[-1], **tested}, "incomplete": lacking}
 
 
 def _progress(resume: Path, config: Config) -> checkpoints.Progress:

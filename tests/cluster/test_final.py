@@ -21,7 +21,7 @@ FINAL = {**EPOCHS[-1], "test_loss": 1.5}
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """A final training in which Ray Train is a list of what it tells; and the trainers that were asked for."""
-    asked = []
+    asked, returned = [], {"epochs": EPOCHS, "final": FINAL}
     stored = tmp_path / "stored" / "checkpoint_3"
     stored.mkdir(parents=True)
     (stored / "checkpoint.json").write_text("{}")
@@ -38,7 +38,7 @@ def trained(tmp_path, monkeypatch):
             for metrics in EPOCHS:
                 queue.put(metrics)
             where = SimpleNamespace(path=str(stored), filesystem=fs.LocalFileSystem())
-            return SimpleNamespace(checkpoint=where, return_value={"epochs": EPOCHS, "final": FINAL}, metrics={})
+            return SimpleNamespace(checkpoint=where, return_value=returned, metrics={})
 
         return SimpleNamespace(fit=fit)
 
@@ -50,7 +50,7 @@ def trained(tmp_path, monkeypatch):
     def run(**how):
         return final.run(tiny_config(), folder, final.Workers(), shown.append, **how)
 
-    return SimpleNamespace(run=run, folder=folder, asked=asked, shown=shown, stored=stored)
+    return SimpleNamespace(run=run, folder=folder, asked=asked, shown=shown, stored=stored, returned=returned)
 
 
 def noted(folder):
@@ -64,6 +64,14 @@ def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
     assert [path.name for path in outcome.checkpoint.iterdir()] == ["checkpoint.json"]
     assert trained.run() == outcome
     assert len(trained.asked) == 1, "what has come to its end is not trained again"
+
+
+def test_incomplete_data_are_kept_with_the_final_numbers(trained):
+    """What the workers say of gaps in the splits is in metrics.json, and said again by a run that had finished."""
+    trained.returned["incomplete"] = ["split 'test' has 1 of 575 clips"]
+    assert trained.run().incomplete == ["split 'test' has 1 of 575 clips"]
+    assert noted(trained.folder)["incomplete"] == ["split 'test' has 1 of 575 clips"]
+    assert final.finished(trained.folder).incomplete == ["split 'test' has 1 of 575 clips"]
 
 
 def test_every_worker_is_given_what_it_does_first(trained):

@@ -71,6 +71,24 @@ def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
     )
 
 
+def test_end_says_what_is_missing_and_what_to_type_next(capsys):
+    """A test split with gaps is warned of; every command can be typed as it stands, also with a space in a path."""
+    config = override(Config(), {"data.source": "h2o", "data.root": "/data/my h2o"})
+    metrics = {"action_accuracy": 0.5, "epoch": 1.0, "test_hand_error_mm": 30.0}
+    outcome = final.Outcome(metrics, Path("runs/a b/checkpoint"), ["split 'test' has 1 of 242 clips"])
+    launch._show(outcome, Path("runs/a b"), None, config)
+    said = capsys.readouterr()
+    assert "split 'test' has 1 of 242 clips" in said.err
+    evaluate = "  python -m htt.evaluate --checkpoint 'runs/a b/checkpoint' --split"
+    assert said.out.partition("Next:\n")[2].splitlines() == [
+        f"{evaluate} val",
+        f"{evaluate} test",
+        "  python -m htt.submit --checkpoint 'runs/a b/checkpoint' --data '/data/my h2o'",
+    ]
+    untested = final.Outcome({"hand_error_mm": 30.0}, Path("c"))
+    assert [words[-1] for words in launch._next(untested, Config())] == ["val"]
+
+
 def asked(workers, **changes):
     return launch._workers(launch.Options(workers=workers), override(Config(), {"train.batch_size": 8, **changes}))
 

@@ -13,6 +13,8 @@ from PIL import Image
 
 from htt import console, evaluate
 from htt.config import Config
+from htt.data import manifest
+from htt.data.prepare import prepare
 from htt.model.htt import HTT
 from htt.testing import tiny_config
 from htt.training import checkpoint, optim
@@ -93,6 +95,21 @@ def test_the_screen_shows_the_numbers_and_where_the_files_are(trained, evaluated
     assert "synthetic, val: 9 clips" in shown
     assert f"{evaluated}/report.md" in shown.replace("\n", "")
     assert max(len(line) for line in shown.splitlines() if "hand" in line.lower()) <= 80
+
+
+def test_incomplete_split_is_said_on_the_screen_and_in_every_file(trained, cache, tmp_path, capsys):
+    config = tiny_config(**{"data.synthetic.val_clips": 9})
+    shards = shutil.copytree(prepare(config), tmp_path / "shards")
+    found = manifest.read(shards)
+    wanted = {**found.wanted, "val": [*found.wanted["val"], manifest.Wanted(id="gone", first=0, frames=5)]}
+    manifest.write(shards, found.model_copy(update={"wanted": wanted}))
+    run("--checkpoint", trained, "--split", "val", "--data", shards, "--out", tmp_path / "out")
+    said = "Incomplete data: split 'val' has 9 of 10 clips"
+    assert said in capsys.readouterr().err
+    assert said in (tmp_path / "out" / "report.md").read_text()
+    plain = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert plain["complete"] is False
+    assert said in plain["warnings"][0]
 
 
 def on_workers(*words: object) -> subprocess.CompletedProcess[str]:

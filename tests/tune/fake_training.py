@@ -62,12 +62,14 @@ def train(config: Config, folder: Path, report, resume: Path | None = None) -> N
         saved.mkdir(parents=True, exist_ok=True)
         (saved / "state.json").write_text(json.dumps({"epoch": epoch}))
         pl.DataFrame(clips_of(config, epoch)).write_parquet(saved / "clips.parquet")
-        report(metrics_of(config, epoch), saved)
+        silent = {"hand_error_mm"} if config.optim.momentum == 0.5 and epoch == 2 else set()
+        report({name: value for name, value in metrics_of(config, epoch).items() if name not in silent}, saved)
 
 
 def misbehave(config: Config, epoch: int, folder: Path) -> None:
     """What the optimiser's momentum stands for: 0.1 diverges, 0.2 crashes each time, 0.3 dies once, 0.4 ails.
 
+    With 0.5 an epoch gives no hand error.
     What ails diverges for as long as a test has a file ``ailing`` in the cache.
     """
     if epoch != 2:

@@ -104,11 +104,15 @@ def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path,
 
 def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
     console.run(best.Options, best.main, ["front", "--metric", "action_accuracy"])
-    assert "Picked" not in capsys.readouterr().out
     folder = best.RunFolder(tmp_path / "runs" / "front")
+    highest = ranked(folder.trials(), "action_accuracy")[0]
+    said = capsys.readouterr().out
+    assert f"Picked: trial {highest.number}, the highest action_accuracy of all trials." in said
+    assert "front of" not in said
     found = yaml.safe_load((folder.path / "best-action_accuracy.yaml").read_text())["found_by"]
     assert found["trial"] == ranked(folder.trials(), "action_accuracy")[0].id
-    assert "rule" not in found
+    assert found["rule"] == "the highest action_accuracy of all trials"
+    assert "objectives" not in found
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,12 @@ def test_nobody_on_the_front_is_beaten_in_both():
     assert numbers(trials) == [1, 5, 2]
 
 
+@pytest.mark.parametrize(("metrics", "order"), [(front.PAIR, [1, 5, 2]), (front.PAIR[::-1], [2, 5, 1])])
+def test_front_begins_with_the_best_in_the_first_metric(metrics, order):
+    trials = [trial(1, 20, 0.5), trial(2, 25, 0.9), trial(5, 21, 0.6)]
+    assert [one.number for one in front.front(trials, metrics)] == order
+
+
 def test_equals_are_both_on_the_front_and_what_failed_is_not():
     trials = [trial(1, 20, 0.5), trial(2, 20, 0.5), trial(3, 1, 1.0, "failed"), trial(4, math.nan, 1.0)]
     assert numbers([*trials, trial(5, metrics={"hand_error_mm": 1.0})]) == [1, 2]

@@ -91,6 +91,26 @@ def test_a_nan_fails_at_once_a_crash_after_a_retry_and_a_lost_worker_goes_on(loc
     assert "ValueError: a bug" in folder.report.read_text()
 
 
+def test_epoch_without_the_metric_fails_its_trial_in_one_sentence(local_ray, search):
+    """Tune itself ends the whole search for it, with a traceback."""
+    space = Space({"optim.momentum": Choice(0.5, 0.9)}, base=BASE)
+    outcome = search(space, trials=4, algorithm="random", scheduler="none", seed=1)
+    by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
+    assert (by_momentum[0.5].state, by_momentum[0.5].epochs) == ("failed", 1)
+    assert by_momentum[0.5].error.startswith("TrainingError: an epoch must give hand_error_mm, which the run selects")
+    assert (by_momentum[0.9].state, outcome.best.values) == ("complete", {"optim.momentum": 0.9})
+
+
+@pytest.mark.slow
+def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, search):
+    space = Space({"optim.momentum": Choice(0.5, 0.9)}, base=BASE)
+    outcome = search(space, trials=2, workers_per_trial=2, scheduler="none", seed=1)
+    by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
+    assert by_momentum[0.9].state == "complete"
+    assert by_momentum[0.5].state == "failed"
+    assert by_momentum[0.5].error.startswith("TrainingError: an epoch must give hand_error_mm, which the run selects")
+
+
 def test_a_search_in_which_all_fails_gives_up_and_says_why(local_ray, search):
     with pytest.raises(TrainingError, match=r"(?s)of \d none did.*NonFiniteLossError"):
         search(Space({"optim.momentum": Choice(0.1), "train.seed": Choice(1, 2, 3)}, base=BASE), trials=50)

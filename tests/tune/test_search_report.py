@@ -6,6 +6,7 @@ from report_folders import DOMAINS, search_folder
 
 from tune import search_report
 from tune.front import PAIR, front
+from tune.results import best_text, ranked
 
 
 def written(folder):
@@ -75,10 +76,14 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
     second = sorted(one.metrics["hand_error_mm"] for one in trials)[1]
     (picked,) = [one for one in trials if one.metrics["hand_error_mm"] == second]
     for words in (
-        "Objectives: `hand_error_mm`, `action_accuracy`; the scheduler watches the first.",
+        "Objectives: `hand_error_mm`, `action_accuracy`; the scheduler watches the first. One trial of their front is "
+        "picked: the best hand_error_mm on the front (first).",
         "Constraints: `parameters<=1500000`.",
         "Began with trials of `before`. 1 point given to try first.",
-        f"Picked from the front: trial {picked.number}, the best hand\\_error\\_mm on the front (first).",
+        "Selected by `hand_error_mm` (lower is better) and `action_accuracy` (higher is better) on the validation",
+        f"Picked: trial {picked.number}, the best hand\\_error\\_mm on the front (first).",
+        "## Best by hand error alone",
+        f"What trial {picked.number}, the one picked, changes in the base:",
         f"The ring is trial {picked.number}, the one picked. Crosses break a constraint.",
         "2 trials broke a constraint and cannot be the best; 1 of them was known to before training, and not trained.",
     ):
@@ -88,6 +93,16 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
         (str(best.number), best.state), ("99", "refused"),
     ]  # fmt: skip
     assert "breaks a constraint</text>" in page
+
+
+def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
+    folder, text, _ = searched
+    best = ranked(folder.trials(), "hand_error_mm")[0]
+    assert f"Picked: trial {best.number}, the lowest hand_error_mm of all trials." in text.replace("\\_", "_")
+    assert text.count("Picked") == 1
+    assert (
+        best_text(folder.asked(), best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm of all trials") == 1
+    )
 
 
 def test_nothing_keeps_the_constraints(tmp_path):

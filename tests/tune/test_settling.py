@@ -6,11 +6,12 @@ import shutil
 import optuna
 import pytest
 import yaml
-from fake_training import BASE
+from fake_training import BASE, TRAINING
 from unrayed import CUES, FINITE, replace_tune
 
 from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
+from htt.training.jobs import Facts
 from tune.algorithms import Searcher
 from tune.constraints import parse
 from tune.known import Known
@@ -47,6 +48,53 @@ def test_what_was_trained_is_not_trained_again_and_a_space_that_is_used_up_ends_
     resumed = search(FINITE, trials=None, time_budget_s=600.0, resume=True)
     assert resumed.trials == outcome.trials
     assert len(trained) == 4
+
+
+def prepared(**facts):
+    """A training whose data are as told."""
+    return dataclasses.replace(TRAINING, prepare=lambda config: Facts(**facts))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"metric": "hand_error_left_mm"},
+        {"objectives": ("hand_error_mm", "hand_error_left_mm")},
+        {"constraints": parse(["hand_error_left_mm<=30"])},
+        {"objectives": ("hand_error_mm", "latency_ms"), "pick": "hand_error_left_mm<=30"},
+    ],
+)
+def test_metric_that_the_data_cannot_give_is_refused_before_a_trial_starts(trained, search, tmp_path, asked):
+    training = prepared(unknown={"hand_error_left_mm": "the data have the right hand alone"})
+    with pytest.raises(ConfigError) as refused:
+        search(FINITE, training=training, **asked)
+    said = str(refused.value)
+    assert said.startswith("The data cannot give hand_error_left_mm: the data have the right hand alone. Metrics they")
+    assert "hand_error_right_mm" in said
+    assert trained == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate, tmp_path):
+    training = prepared(unknown={"action_accuracy": "the actions of these clips are not known"})
+    with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are not known"):
+        ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
+    assert trained == []
+
+
+def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, tmp_path):
+    said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
+    outcome = search(FINITE, trials=2, training=prepared(incomplete=[said]))
+    assert outcome.folder.asked().incomplete == [said]
+    assert f"**{said}**" in outcome.folder.report.read_text()
+    assert f"warning: {said}" in (tmp_path / "shown").read_text()
+    search(FINITE, trials=3, resume=True)
+    assert outcome.folder.asked().incomplete == [said]
+
+
+def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
+    with pytest.raises(TrainingError, match="memory_mb must be a finite number; got none"):
+        search(FINITE, trials=2, objectives=("hand_error_mm", "memory_mb"))
 
 
 def test_repeats_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
@@ -125,7 +173,7 @@ def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     found_by = yaml.safe_load(outcome.folder.best.read_text())["found_by"]
     assert found_by["rule"] == "the best hand_error_mm on the front with latency_ms<=15"
     assert found_by["objectives"]["latency_ms"] == 10.0
-    assert f"Picked from the front: trial {outcome.best.number}," in outcome.folder.report.read_text()
+    assert f"Picked: trial {outcome.best.number}," in outcome.folder.report.read_text()
     with pytest.raises(RunError, match="the objectives changed"):
         search(trials=9, resume=True)
     more = search(trials=9, seed=1, pick="latency_ms<=15", resume=True, **BOTH)

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import fs
 from report_folders import LONG, search_folder, study_folder, windows
 
-from htt.config import Config
+from htt.config import Config, override
 from htt.errors import RunError
 from tune import findings, study_report, study_screen, study_tables
 from tune.storage import Storage
@@ -41,6 +41,31 @@ def test_the_claims_are_said_in_words(claims):
         assert "Hand error: **4 frames** is better than 1 frame, −4.08 mm (95" in text
         assert "Hand error: no difference can be claimed of: 8 frames." in text
         assert "Incomplete" not in text
+
+
+def seeds_captions(text):
+    return re.findall(r"[A-Z][a-z ]+ of every training\. A line joins .*", text)
+
+
+def test_caption_of_seeds_claims_what_is_claimed_and_no_more(claims, tmp_path):
+    """Nine seeds claim two variants; with two seeds nothing is claimed, however the lines lean."""
+    _, said = claims
+    _, of_error = seeds_captions(said["md"])
+    assert "Bars are means. A difference to the reference is claimed of 2 frames, 4 frames, and of no other" in of_error
+    few = written(study_folder(tmp_path / "run", windows(2), seeds=range(2)))["md"]
+    assert "not enough seeds to claim" in few
+    for caption in seeds_captions(few):
+        assert "No difference is claimed, also where all lines lean one way." in caption
+    assert "accident" not in few
+
+
+def test_study_of_incomplete_data_says_so_and_beside_the_papers_numbers(tmp_path):
+    paper = {"paper_value": {"1 frame": {"action_accuracy": 0.871}}}
+    base = override(Config(), {"data.source": "h2o"}).model_dump(mode="json")
+    said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
+    text = written(study_folder(tmp_path / "run", windows(2), study=paper, base=base, incomplete=[said]))["md"]
+    assert f"**{said}**" in text
+    assert "on H2O's whole validation split; the clips of these trainings are not all of it, so the two cannot" in text
 
 
 def test_the_table_says_all_there_is_of_a_variant(claims):
@@ -83,8 +108,8 @@ def test_the_code_it_was_gone_on_with_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("base", "said"),
     [
-        ({}, "seed: the same clips, cut into other windows. Where"),
-        ({"data.shifted_starts": False}, "seed, which saw the same windows in the same order. Where"),
+        ({}, "seed: the same clips, cut into other windows. Bars"),
+        ({"data.shifted_starts": False}, "seed, which saw the same windows in the same order. Bars"),
     ],
 )
 def test_it_says_whether_the_trainings_of_a_seed_saw_the_same_windows(tmp_path, base, said):
@@ -231,7 +256,7 @@ def test_the_papers_column_is_there_where_the_paper_has_a_value(tmp_path):
     heads = [line for line in said.splitlines() if line.startswith("| Variant |")]
     assert [head.endswith("| Paper |") for head in heads] == [True, False]
     assert "| 87.1 % |" in said
-    assert "CVPR 2023, on H2O's validation split" in said
+    assert "CVPR 2023, on H2O's whole validation split.\n" in said
 
 
 def test_it_is_the_same_when_written_again(claims, tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htt.config import DataConfig
-from htt.data import splits
+from htt.data import manifest, splits
 from htt.data.source import ClipRecord
 from htt.errors import DataError
 
@@ -86,6 +86,25 @@ def test_a_validation_split_is_used_as_it_is(
     assert found.val is not None
     assert (found.train.ids, found.val.ids) == (["clip-0", "clip-1"], ["clip-2"])
     splits.check_validation(root, DataConfig(held_out=0.0))
+
+
+def test_incomplete_splits_are_named_with_what_is_missing(without_val: Path) -> None:
+    """Two test clips of three; the training clips, which validation is taken from, are all there."""
+    found, of = manifest.read(without_val), manifest.Wanted
+    listed = {
+        "train": [of(id=f"c{i}", first=0, frames=3) for i in range(10)],
+        "test": [of(id="c", first=0, frames=2)] * 2,
+    }
+    manifest.write(without_val, found.model_copy(update={"wanted": listed}))
+    assert splits.incomplete(without_val, DataConfig(held_out=0.3), "train", "val", "test") == []
+    wanted = {**listed, "test": [*listed["test"], of(id="gone", first=0, frames=7)]}
+    manifest.write(without_val, found.model_copy(update={"wanted": wanted}))
+    (said,) = splits.incomplete(without_val, DataConfig(held_out=0.3), "train", "val", "test")
+    assert said.startswith("Incomplete data: split 'test' has 2 of 3 clips and 4 of 11 frames, so")
+    lost = {**listed, "train": [*listed["train"], of(id="gone", first=0, frames=7)]}
+    manifest.write(without_val, found.model_copy(update={"wanted": lost}))
+    there = splits.coverage(without_val, "val", DataConfig(held_out=0.3))
+    assert (there.split, there.clips, there.wanted_clips, there.complete) == ("train", 10, 11, False)
 
 
 def test_a_search_needs_something_to_select_by(without_val: Path) -> None:

@@ -42,6 +42,12 @@ def test_the_interval_of_the_papers_accuracy() -> None:
     assert (round(100 * low, 1), round(100 * high, 1)) == (81.5, 90.1)
 
 
+def test_difference_of_two_proportions_is_newcombes_published_example() -> None:
+    """Newcombe 1998, table II, method 10: 56/70 less 48/80 is 0.2, 95 % 0.0524 to 0.3339."""
+    low, high = intervals.difference(56, 70, 48, 80)
+    assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
+
+
 def test_clips_that_are_alike_leave_no_doubt() -> None:
     tally = tally_of(np.full(7, 12.5))
     found = intervals.bootstrap(tally, intervals.draws(tally))

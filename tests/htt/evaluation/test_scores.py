@@ -1,19 +1,23 @@
 """What an evaluation says: every metric once, with the right interval and the published number beside it."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from htt.config import LossConfig
-from htt.evaluation import intervals
-from htt.evaluation.published import PUBLISHED
-from htt.evaluation.scores import per_clip, scores
+from htt.data.manifest import Coverage
+from htt.evaluation import intervals, report
+from htt.evaluation.published import COUNTS, PUBLISHED
+from htt.evaluation.scores import Scores, per_clip, scores
 from htt.info import DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
 from htt.training.metric_table import EVALUATED, METRICS
 from htt.training.metrics import Evaluation
+
+NOT_COMPARED = "The published numbers are of the whole split (122 clips), these of 1 clip: they cannot be compared."
 
 
 def evaluation(info: DataInfo, clips: list[int], actions: list[int]) -> Evaluation:
@@ -100,7 +104,76 @@ def test_published_numbers_stand_beside_their_split_alone() -> None:
     assert not any(score.published for score in train.scores)
 
 
+def h2o_val(clips: int, right: int) -> Evaluation:
+    """So many clips of H2O's validation split, the first ``right`` of them named rightly."""
+    info = dataclasses.replace(tiny_info(), source="h2o")
+    order = [2 * place if place < right else 2 * place + 1 for place in range(clips)]
+    return evaluation(info, order, [0] * clips)
+
+
+def test_accuracy_stands_beside_the_published_one_with_both_errors(tmp_path) -> None:
+    found = scores(h2o_val(122, 108), "val", coverage=Coverage("val", 122, 366, 122, 366))
+    action = found.scores[0]
+    assert (action.metric, action.of) == ("action_accuracy", 122)
+    assert action.published_interval == intervals.wilson(110, 122)
+    assert action.difference == intervals.difference(108, 122, 110, 122)
+    assert found.warnings == []
+    text = text_of(found, tmp_path)
+    assert "published 90.2 % (83.6 to 94.3 %); ours less published −1.6 points (−9.6 to +6.3). The interval inc" in text
+    assert "cannot tell the two apart" not in text
+    plain = found.plain()
+    assert (plain["complete"], plain["published_comparable"]) == (True, True)
+    assert plain["metrics"]["action_accuracy"]["difference_low"] == action.difference[0]
+
+
+def test_error_in_millimetres_says_only_where_the_published_one_lies(tmp_path) -> None:
+    info = dataclasses.replace(tiny_info(), source="h2o")
+    found = scores(evaluation(info, list(range(242)), [-1] * 242), "test")
+    text = text_of(found, tmp_path)
+    assert "- Left hand error: published 35.0 mm, outside our interval; the error of the published number is" in text
+
+
+def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
+    """One clip of 122: warned of in the report and the JSON, and not compared with what was published."""
+    found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 122, 11_638))
+    first, second = found.warnings
+    assert "split 'val' has 1 of 122 clips and 3 of 11,638 frames, so numbers are not of the whole split" in first
+    assert second == NOT_COMPARED
+    text = text_of(found, tmp_path)
+    assert f"**{first}**" in text
+    assert "| Metric | Value | 95 % interval | Published (whole split) |" in text
+    assert "## Beside the published numbers" not in text
+    plain = found.plain()
+    assert (plain["complete"], plain["published_comparable"], plain["warnings"]) == (False, False, found.warnings)
+    assert plain["coverage"]["wanted_clips"] == 122
+
+
+def test_split_whose_list_is_shorter_than_the_published_one_is_not_compared() -> None:
+    """The source's own list is complete, but it has one clip where the published split has 122."""
+    found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 1, 3))
+    assert found.warnings == [NOT_COMPARED]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "says"), [(["s3"] * 3, "are of one person"), (["a", "b", "a"], "are of 2 people")]
+)
+def test_intervals_say_of_whom_they_speak(tmp_path, subjects, says) -> None:
+    found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", subjects=subjects)
+    assert says in text_of(found, tmp_path)
+
+
+def text_of(found: Scores, folder: Path) -> str:
+    """The report."""
+    about = report.Evaluated(checkpoint="c", data="d", command="x", frames=1, fingerprint="f")
+    clips = int(found.tally.clip.max()) + 1
+    report.write(folder, found, per_clip(found, ["c"] * clips, ["s"] * clips, [""] * clips), about)
+    return (folder / report.REPORT).read_text()
+
+
 def test_the_published_table_is_the_papers() -> None:
     percent = {key: round(100 * table["action_accuracy"], 2) for key, table in PUBLISHED.items()}
     assert percent == {("h2o", "val"): 90.16, ("h2o", "test"): 86.36, ("fpha", "test"): 94.09}
+    assert {key: right / total for key, (right, total) in COUNTS.items()} == {
+        key: table["action_accuracy"] for key, table in PUBLISHED.items()
+    }
     assert all(name in METRICS for table in PUBLISHED.values() for name in table)

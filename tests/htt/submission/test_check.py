@@ -53,13 +53,18 @@ def test_a_right_file_passes_and_says_what_it_holds(tmp_path):
         (bare(tmp_path, labels(), LABELS), "action_labels.json: 3 clips, 2 different actions"),
     ):
         for expected in (WANTED, ANY):
-            assert check(path, expected) == checks.Checked(holds, [])
+            found = check(path, expected)
+            assert (found.holds, found.faults) == (holds, [])
+            if path.name != LABELS and holds.startswith(POSES):
+                assert ("the numbers of the frames" in found.checked) == (expected is WANTED)
+                assert ("the numbers of the frames, but for gaps" in found.unchecked) == (expected is ANY)
 
 
 def test_h2os_test_split_is_the_one_of_its_label_file(tmp_path):
     rows = [line.split() for line in LABEL_FILE.read_text().splitlines()[1:]]
     assert {row[0] for row in rows} == set(H2O_TEST.frames)
-    assert sum(int(row[3]) - int(row[2]) + 1 for row in rows) == H2O_TEST.total
+    assert {row[0]: range(int(row[2]), int(row[3]) + 1) for row in rows} == H2O_TEST.frames
+    assert sum(map(len, H2O_TEST.frames.values())) == H2O_TEST.total
     answer = {"modality": "RGB", **{row[0]: 7 for row in rows}}
     assert faults(bare(tmp_path, answer, LABELS), H2O_TEST) == []
     del answer["17"], answer["18"], answer["200"]
@@ -67,8 +72,9 @@ def test_h2os_test_split_is_the_one_of_its_label_file(tmp_path):
 
 
 LABEL_DAMAGE = {
-    "modality is another": (lambda c: c.update(modality="RGBD"), '"modality" must be "RGB"; got \'RGBD\''),
-    "modality is missing": (lambda c: c.pop("modality"), '"modality" must be "RGB"; there is none'),
+    "modality is no text": (lambda c: c.update(modality=5), '"modality" must be a text that says what the pre'),
+    "modality is empty": (lambda c: c.update(modality=" "), "were made from, as \"RGB\"; got ' '"),
+    "modality is missing": (lambda c: c.pop("modality"), 'were made from, as "RGB"; there is none'),
     "a clip is missing": (lambda c: c.pop("2"), "missing: clip 2"),
     "a clip is unknown": (lambda c: c.update({"243": 1}), "not expected: clip 243"),
     "a clip has another name": (lambda c: c.update({"01": 1}), "not expected: clip '01'"),
@@ -88,7 +94,7 @@ def _number(value):
 
 
 POSE_DAMAGE = {
-    "modality is another": LABEL_DAMAGE["modality is another"],
+    "modality is no text": LABEL_DAMAGE["modality is no text"],
     "a clip is missing": (lambda c: c.pop("1"), "missing: clip 1"),
     "a clip is unknown": (lambda c: c.update({"9": {"000000.txt": [0.0] * 126}}), "not expected: clip 9"),
     "a clip is no object": (lambda c: c.update({"3": [1, 2]}), "an object of frames, not a list of 2: clip 3"),
@@ -149,6 +155,24 @@ def test_several_damages_are_all_named_at_once(tmp_path_factory, data):
     assert all(any(says in line for line in found) for says in expected)
 
 
+@pytest.mark.parametrize(("metres", "says"), [(433.0, "in metres; the median"), (0.04, "relative to the wrist")])
+def test_coordinates_in_another_unit_or_space_are_named(tmp_path, metres, says):
+    content = poses()
+    for clip in WANTED.frames:
+        content[clip] = dict.fromkeys(content[clip], [metres / 3**0.5] * 126)
+    (found,) = faults(bare(tmp_path, content))
+    assert says in found
+    content["1"]["000000.txt"] = [0.25] * 126
+    assert len(faults(bare(tmp_path, content))) == 1
+
+
+def test_any_text_is_a_modality_and_it_is_said_which_was_given(tmp_path):
+    content = {**poses(), "modality": "hand+obj"}
+    found = check(bare(tmp_path, content), WANTED)
+    assert found.faults == []
+    assert "whether the server takes the modality 'hand+obj'" in found.unchecked
+
+
 def test_frames_without_known_numbers_must_follow_one_another(tmp_path):
     content = poses()
     del content["2"]["000009.txt"], content["2"]["000010.txt"]
@@ -170,7 +194,7 @@ def test_the_same_fault_of_many_frames_is_one_line(tmp_path):
 
 
 def test_a_gap_of_a_million_frames_costs_nothing(tmp_path):
-    content = {"modality": "RGB", "1": {"000000.txt": [0.0] * 126, "999999.txt": [0.0] * 126}}
+    content = {"modality": "RGB", "1": {"000000.txt": [0.25] * 126, "999999.txt": [0.25] * 126}}
     assert faults(bare(tmp_path, content), Expected({"1": None})) == ["missing: clip 1: frames 1-999998"]
 
 

@@ -6,6 +6,7 @@ import zipfile
 import pytest
 
 from htt import console
+from htt.submission.form import H2O_TEST
 from htt.submit import Options, main
 
 
@@ -30,11 +31,13 @@ def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
     for path in (out / "action_labels" / "answer.zip", out / "hand_poses" / "answer.zip"):
         code, said, wrong = run(capsys, "--check", path, "--data", h2o)
         assert (code, wrong) == (0, "")
-        assert said.endswith("complete\n")
+        assert "Complete: every clip" in said
+        assert "note: the data are not H2O's whole test split:\n  - missing: clips 4-242\n" in said
 
     code, said, wrong = run(capsys, "--check", out / "hand_poses" / "answer.zip")
     assert code == 2
-    assert said == "hand_poses.json: 3 clips, 26 frames; compared with 242 clips of H2O's test split\n"
+    assert said.startswith("hand_poses.json: 3 clips, 26 frames; compared with 242 clips of H2O's test split\n")
+    assert "Complete" not in said
     assert "missing: clips 4-242\n" in wrong
     assert "there must be 23,391 frames in all, there are 26\n" in wrong
 
@@ -96,5 +99,53 @@ def test_a_file_of_h2os_size_is_compared_with_what_is_known_of_it(tmp_path, caps
     code, said, _ = run(capsys, "--check", path)
     assert code == 0
     assert said == (
-        "action_labels.json: 242 clips, 1 different actions; compared with 242 clips of H2O's test split\ncomplete\n"
+        "action_labels.json: 242 clips, 1 different actions; compared with 242 clips of H2O's test split\n"
+        "Checked: the id of every clip; that every action is a whole number of 1 to 36.\n"
+        "Not checked: whether the actions are numbered as H2O does, from 1; whether the server takes the modality "
+        "'RGB'.\n"
+        "Complete: every clip is there, and nothing that was checked is wrong.\n"
     )
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict:
+    """A pose file of H2O's whole test split, without the data: every joint is 0.43 m away."""
+    frame = [0.25] * 126
+    return {
+        "modality": "hand+obj",
+        **{clip: {f"{n:06d}.txt": frame for n in numbers} for clip, numbers in H2O_TEST.frames.items()},
+    }
+
+
+def checked(capsys, folder, content):
+    path = folder / "hand_poses.json"
+    path.write_text(json.dumps(content))
+    return run(capsys, "--check", path)
+
+
+def test_whole_pose_file_is_complete_and_what_was_not_checked_is_said(tmp_path, capsys, whole):
+    code, said, wrong = checked(capsys, tmp_path, whole)
+    assert (code, wrong) == (0, "")
+    assert "hand_poses.json: 242 clips, 23,391 frames; compared with 242 clips of H2O's test split" in said
+    assert "Checked: the id of every clip; the numbers of the frames; that every frame has 126 finite numbers; " in said
+    assert "median distance of a joint from the camera: 0.433 m." in said
+    assert "Not checked: the order of hands and joints; whether the server takes the modality 'hand+obj'." in said
+
+
+def test_frames_renumbered_from_zero_are_found_without_the_data(tmp_path, capsys, whole):
+    content = {"modality": "RGB"}
+    for clip, numbers in H2O_TEST.frames.items():
+        content[clip] = {f"{n:06d}.txt": [0.25] * 126 for n in range(len(numbers))}
+    code, said, wrong = checked(capsys, tmp_path, content)
+    assert code == 2
+    assert "Complete" not in said
+    assert "not expected: clip 2: frames 0-58" in wrong
+
+
+def test_joints_in_millimetres_are_found(tmp_path, capsys, whole):
+    clips = {clip: dict.fromkeys(frames, [250.0] * 126) for clip, frames in whole.items() if clip != "modality"}
+    content = {"modality": "RGB", **clips}
+    code, said, wrong = checked(capsys, tmp_path, content)
+    assert code == 2
+    assert "coordinates must be in metres; the median distance of a joint from the camera is 433" in wrong
+    assert "Complete" not in said

@@ -91,6 +91,23 @@ def test_soft_and_hard_votes_can_differ():
     assert clip.probability == pytest.approx((0.49 + 0.49 + 1) / 3)
 
 
+@pytest.mark.parametrize("winner", [0, 2])
+def test_hard_vote_gives_a_tie_to_the_highest_summed_probability(winner):
+    """Two windows vote for 0 and for 2; action 1 has the highest sum (0.94) and no vote."""
+    info = tiny_info(1)
+    batch = dataclasses.replace(random_batch(info, [1, 1]), clip=torch.tensor([4, 4]), action=torch.full((2,), winner))
+    probabilities = torch.tensor([[0.51, 0.48, 0.01, 0.0], [0.0, 0.46, 0.54, 0.0]])  # sums 0.51, 0.94, 0.55
+    if winner == 0:
+        probabilities = probabilities[:, [2, 1, 0, 3]]
+    prediction = dataclasses.replace(random_prediction(info, batch), action_logits=probabilities.log())
+    evaluation = evaluated(info, (prediction, batch))
+    tally = evaluation.tally()
+    assert tally.hard.tolist() == [[1, 0, 1, 0]]
+    assert tally.actions("hard").tolist() == [winner]
+    assert tally.actions("soft").tolist() == [1]
+    assert evaluation.result()["action_accuracy_hard"] == 1
+
+
 def test_small_numbers():
     info = tiny_info(2)
     batch = random_batch(info, [2])
