@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from htt import console
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPECIAL = re.compile(r"[\\`*<>|\[\]]|(?<!\w)_|_(?!\w)")
-_ONE = r"[−+-]?\d[\d.,]*"
-_UNIT = r"( ?(%|points|mm|px|m|nats|s|min|h|k|M|G))?"
-_NUMBER = re.compile(rf"\\?[<>] ?{_ONE}|{_ONE}( to {_ONE})?{_UNIT}|\d(\.\d+)?e[+-]\d+|–|nan")
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """Of each column, whether it holds numbers: these stand to the right."""
         columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.heads)
-        return [bool(column) and all(_NUMBER.fullmatch(cell) for cell in column) for column in map(list, columns)]
+        return list(map(console.numeric, map(list, columns)))
 
 
 @dataclass(frozen=True)

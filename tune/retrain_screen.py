@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from htt import console
-from tune import columns, listing, retrain_report, words
+from tune import listing, retrain_report, words
 from tune.retrained import Retrained
 
 
@@ -13,11 +13,11 @@ def show(found: Retrained) -> None:
         title = f"Trial {found.found_by['trial']} with {words.plural(len(found.done), 'fresh seed')}"
         console.out.print(f"\n[bold]{title}[/]")
         heads, rows = retrain_report.table(found)
-        columns.show([heads, *rows])
+        console.print_table([heads, *rows])
         console.out.print("")
         for line in retrain_report.in_short(found):
-            console.out.print(line, markup=False)
-        console.out.print(
+            console.print_folded(line)
+        console.print_folded(
             "The search's number is the best of many and so optimistic; the test split had no part in any choice."
         )
     for seed, why in found.failed.items():
