@@ -38,7 +38,7 @@ from htt.errors import HTTError
 Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")]
 """``--set path=value``, any number of times."""
 
-LINE_EVERY_S = 15.0
+LINE_EVERY_S = 10.0
 """Shortest time between two lines of progress where the output is no terminal."""
 LONGEST_PAUSE_S = 300.0
 """Longest time between two lines of progress."""
@@ -216,7 +216,7 @@ class Counting:
         self._done = self._done_before = done
         self._found = self._found_before = found
         self._started = self._said = time.monotonic()
-        self._bar, self._passing = progress(unit, passing=passing), passing
+        self._bar, self._passing, self._note = progress(unit, passing=passing), passing, ""
         self._task = self._bar.add_task(title, total=total, completed=done, note="")
 
     def __enter__(self) -> Counting:
@@ -226,7 +226,7 @@ class Counting:
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__(None, None, None)
         if self._bar.disable and not self._passing:
-            self._say(self._far(""), clock(time.monotonic() - self._started))
+            self._say(self._far(""), *filter(None, [self._note]), clock(time.monotonic() - self._started))
 
     def advance(self, count: int, found: int | None = None, note: str = "") -> None:
         """Count some more.
@@ -240,7 +240,8 @@ class Counting:
         self._found += count if found is None else found
         now = time.monotonic()
         rate = f"{(self._found - self._found_before) / max(now - self._started, 1e-3):,.0f} {self._unit}/s"
-        self._bar.update(self._task, completed=self._done, note=f"{note}, {rate}" if note else rate)
+        self._note = f"{note}, {rate}" if note else rate
+        self._bar.update(self._task, completed=self._done, note=self._note)
         if self._bar.disable and now - self._said > pause(now - self._started):
             self._said = now
             left_s = (now - self._started) * (self._total - self._done) / max(1, self._done - self._done_before)

@@ -119,7 +119,7 @@ class Display:
         running += f" and {more} more" if more > 0 else ""
         times = "  ".join(filter(None, [self._left(search), f"{clock(search.elapsed_s)} gone"]))
         first = f"{found}  {times}" if self._best else times
-        return first, f"trials{of}: {counts}", f"running {running or 'none'}"
+        return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process, or for room'}"
 
     def _left(self, search: Recorder) -> str:
         """The time to the end: the budget's, or what the trials so far let expect, whichever is less."""

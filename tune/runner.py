@@ -52,6 +52,10 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
         search, name, base, search.metric, *limits, search=search, space=space, points=points, earlier=found
     )
     storage, stopped = road.go(work, training or project_training(), show)
+    if stopped == "nothing left":
+        show.print(
+            f"All {work.trials} trials of {name} have ended; for more: --resume {name} --trials NUMBER.", markup=False
+        )
     if stopped == "used up":
         show.print(f"Every configuration of space {search.space} has been tried.")
     if stopped == "constraints":
@@ -90,6 +94,11 @@ class Searching(Work):
         """The space, and when it ends."""
         until = question.limits(self.search)
         return f"Searching space {self.search.space} with {concurrent} trials at once, until {until}."
+
+    def is_done(self, folder: RunFolder) -> bool:
+        """Whether a run that is resumed has all its trials; one that was stopped goes on."""
+        ended = sum(trial.state != "stopped" for trial in folder.trials()) if self.search.resume else 0
+        return bool(self.trials) and ended >= int(self.trials or 0)
 
     def begin(self, storage: Storage) -> None:
         """Fill the study with what is known, and then write down the question: before that, the run has not begun."""

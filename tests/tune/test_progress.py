@@ -111,7 +111,7 @@ def test_display_prints_plain_lines_where_nothing_can_be_drawn(file, environ, mo
 
 
 def test_display_says_less_often_the_longer_a_search_runs():
-    assert [progress.consoles.pause(s) for s in (0, 100, 600, 3000, 86_400)] == [15, 15, 60, 300, 300]
+    assert [progress.consoles.pause(s) for s in (0, 100, 600, 3000, 86_400)] == [10, 10, 60, 300, 300]
 
 
 def test_display_on_a_terminal_redraws_in_place():

@@ -11,6 +11,7 @@ from unrayed import CUES, FINITE, replace_tune
 
 from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
+from tune import road
 from tune.algorithms import Searcher
 from tune.constraints import parse
 from tune.known import Known
@@ -47,6 +48,29 @@ def test_what_was_trained_is_not_trained_again_and_a_space_that_is_used_up_ends_
     resumed = search(FINITE, trials=None, time_budget_s=600.0, resume=True)
     assert resumed.trials == outcome.trials
     assert len(trained) == 4
+
+
+def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, tmp_path, monkeypatch):
+    first = search(FINITE, trials=3, algorithm="random")
+    monkeypatch.setattr(road.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
+    (tmp_path / "run" / "report.md").unlink()
+    again = search(FINITE, trials=3, algorithm="random", resume=True)
+    assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
+    assert (tmp_path / "run" / "report.md").exists()
+    said = (tmp_path / "shown").read_text()
+    assert "All 3 trials of run have ended; for more: --resume run --trials NUMBER." in said
+    assert said.count("Starting on") == 1
+
+
+def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypatch, capsys):
+    def interrupted(*arguments):
+        recorder = arguments[-1]
+        recorder.stop("interrupted")
+        recorder.stop("time budget")
+
+    monkeypatch.setattr(road, "_tune", interrupted)
+    assert search(FINITE, trials=3).stopped == "interrupted"
+    assert capsys.readouterr().err.count("Stopping: what runs is saved") == 1
 
 
 def test_repeats_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
