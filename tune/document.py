@@ -6,7 +6,7 @@ Text is Markdown's inline part: `` `code` ``, ``**bold**``, and a backslash befo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +15,8 @@ from htt import console
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WIDTH = 79
+"""Columns of a terminal, less the line at the end of a table."""
 _SPECIAL = re.compile(r"[\\`*<>|\[\]]|(?<!\w)_|_(?!\w)")
 
 
@@ -55,6 +57,8 @@ class Table:
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
+    folds: bool = False
+    """Whether Markdown sets it in aligned parts of at most 80 columns, each with the first column again."""
 
     def numeric(self) -> list[bool]:
         """Of each column, whether it holds numbers: these stand to the right."""
@@ -96,6 +100,34 @@ def _markdown(part: Part) -> str:
     if isinstance(part, Code):
         return f"```{part.language}\n{part.text}\n```"
     if isinstance(part, Table):
+        if part.folds:
+            return "\n\n".join(map(_aligned, _parts(part)))
         rules = ["---:" if numeric else "---" for numeric in part.numeric()]
         return "\n".join(f"| {' | '.join(line)} |" for line in (part.heads, rules, *part.rows))
     return f"![{escaped(part.alternative)}]({part.name}.png)\n\n*{part.caption}*"
+
+
+def _parts(table: Table) -> Iterator[list[Sequence[str]]]:
+    """Yield the columns of a table in parts that fit on a terminal, each with the first column before it."""
+    first, *columns = zip(table.heads, *table.rows, strict=True)
+    part, used = [first], _width(first)
+    for column in columns:
+        if len(part) > 1 and used + _width(column) > WIDTH:
+            yield part
+            part, used = [first], _width(first)
+        part.append(column)
+        used += _width(column)
+    yield part
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> str:
+    cells = []
+    for head, *rest in columns:
+        right, size = console.numeric(rest), _width([head, *rest]) - 3
+        rule = "-" * (size - 1) + ":" if right else "-" * size
+        cells.append([cell.rjust(size) if right else cell.ljust(size) for cell in (head, rule, *rest)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*cells, strict=True))
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(3, *map(len, column)) + 3

@@ -26,6 +26,7 @@ PICTURES_A_SECOND = 2.0
 RUNNING_SHOWN = 16
 RUNNING_IN_A_LINE = 8
 ENDED_SHOWN = 5
+STOPPING = "Stopping: what runs is saved, then the report is written. Ctrl-C again ends at once."
 
 
 class Display:
@@ -46,6 +47,7 @@ class Display:
         self.live = Live(console=console, auto_refresh=False, transient=True) if consoles.is_live(console) else None
         self.ended: list[str] = []
         self.shown_at = time.monotonic()
+        self.stopping = False
 
     def __enter__(self) -> Display:
         if self.live:
@@ -58,6 +60,9 @@ class Display:
 
     def tick(self, search: Recorder) -> None:
         """Show where the search is, if it is time to."""
+        if search.stop_reason == "interrupted" and not self.stopping:
+            self.stopping = True
+            self.console.print(STOPPING)
         now = time.monotonic()
         if now - self.shown_at < (1 / PICTURES_A_SECOND if self.live else consoles.pause(search.elapsed_s)):
             return
@@ -100,10 +105,8 @@ class Display:
         more = len(search.live) - shown
         rest = [Text(f"... and {more} more running")] if more > 0 else []
         first, second, _ = self._lines(search)
-        last_ended = [Text("\nended, the newest first:", style="dim")] if self.ended else []
-        return Group(
-            Text(first, style="bold"), Text(second), Text(""), table, *rest, *last_ended, *map(Text, self.ended)
-        )
+        ended = [Text("\nended, the newest first:", style="dim"), *map(_folded, self.ended)] if self.ended else []
+        return Group(_folded(first, "bold"), _folded(second), Text(""), table, *rest, *ended)
 
     def _lines(self, search: Recorder) -> tuple[str, str, str]:
         """The best so far and the time left; how many trials have ended; which are running."""
@@ -143,6 +146,11 @@ class Display:
 def show(number: float, metric: str) -> str:
     """A metric's number with its unit."""
     return METRICS[metric].number(number) if math.isfinite(number) else "-"
+
+
+def _folded(text: str, style: str = "") -> Text:
+    """Text that folds between words, though the console does not break lines."""
+    return Text(text, style, no_wrap=False, overflow="fold")
 
 
 def pair_words(variant: str, seed: int | None) -> str:

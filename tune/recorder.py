@@ -16,7 +16,6 @@ from typing import Any
 import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from htt import console
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import StorageError
@@ -31,7 +30,6 @@ from tune.trial import ERROR
 
 STUBBORN = 100
 """Configurations in a row that the constraints refuse, after which a search gives up."""
-STOPPING = "Stopping: what runs is saved, then the report is written. Ctrl-C again ends at once."
 
 
 class Recorder(ray.tune.Callback):
@@ -114,9 +112,8 @@ class Recorder(ray.tune.Callback):
     def stop(self, reason: str) -> None:
         """End the search: Tune saves its state and leaves running trials to a later resume."""
         if self.stop_reason is None:
-            if reason == "interrupted":
-                console.err.print(STOPPING)
             self.stop_reason = reason
+            self.tick(self)
             self.samples.end()
             if self._old_handlers:  # Tune listens
                 signal.raise_signal(signal.SIGUSR1)

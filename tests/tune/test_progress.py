@@ -50,6 +50,7 @@ def recorder(running: int = 2) -> SimpleNamespace:
         best=lambda: done["t1"],
         elapsed_s=75.0,
         left_s=261.0,
+        stop_reason=None,
     )
 
 
@@ -62,7 +63,7 @@ def display(file: io.StringIO, width: int = 80, **options) -> progress.Display:
 def test_display_shows_best_and_time_left_first_and_every_value(width):
     shown = display(Terminal(), width, force_terminal=True)
     shown.on_end(recorder(), trial(3))
-    console = Console(file=io.StringIO(), width=width, height=24)
+    console = Console(file=io.StringIO(), width=width, height=24, soft_wrap=True)
     console.print(shown._picture(recorder()))
     lines = console.file.getvalue().splitlines()
     assert lines[0].strip() == "best so far 61.0 mm (trial 1)  4:21 left  1:15 gone"
@@ -108,6 +109,20 @@ def test_display_prints_plain_lines_where_nothing_can_be_drawn(file, environ, mo
     )
     assert lines[1].startswith("trial   1  complete       61.0 mm  best so far  epoch 8/8  pose.window=16 ")
     assert len(lines) == 2
+
+
+def test_display_says_once_that_it_stops_and_leaves_nothing_of_its_picture_behind():
+    out, search = Terminal(), recorder()
+    with display(out, _environ={"TERM": "xterm"}) as shown:
+        shown.shown_at = -1e9
+        shown.tick(search)
+        search.stop_reason = "interrupted"
+        shown.tick(search)
+        shown.tick(search)
+    assert out.getvalue().count("Stopping: what runs is saved") == 1
+    said, _, later = out.getvalue().partition("Stopping")
+    assert said.endswith("\x1b[2K"), "the picture was wiped first"
+    assert "best so far" in later, "and drawn again below"
 
 
 def test_display_says_less_often_the_longer_a_search_runs():

@@ -62,7 +62,7 @@ def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, 
     assert said.count("Starting on") == 1
 
 
-def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypatch, capsys):
+def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypatch, tmp_path):
     def interrupted(*arguments):
         recorder = arguments[-1]
         recorder.stop("interrupted")
@@ -70,7 +70,7 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
 
     monkeypatch.setattr(road, "_tune", interrupted)
     assert search(FINITE, trials=3).stopped == "interrupted"
-    assert capsys.readouterr().err.count("Stopping: what runs is saved") == 1
+    assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
 
 
 def test_repeats_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
