@@ -37,12 +37,12 @@ from htt.registry import check_plugins, preset
 from htt.training.metric_table import EVALUATED
 from htt.training.telling import Start
 
-WAIT_S = 60.0
+WAIT_S = 20.0
 WAITING = (
     "No worker has begun yet; waiting for room on the cluster. Ray keeps that of a training which was killed for three "
     "more minutes."
 )
-"""Said after ``WAIT_S``."""
+"""Said after ``WAIT_S``, and again each time twice as long has passed."""
 
 
 @dataclass
@@ -104,9 +104,10 @@ def main(options: Options) -> None:
         for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
             _warn(warning)
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
-        console.out.print(f"Training {epochs} on {workers}; files in {folder}")
+        console.out.print(f"Training {epochs} on {workers}; files in {folder}", markup=False)
+        console.out.print("Starting the workers takes about ten seconds ...")
         shown = stack.enter_context(screen.Training(config.train.epochs))
-        on_start = stack.enter_context(_patient(_show_starts(workers)))
+        on_start = stack.enter_context(_patient(_show_starts()))
         try:
             outcome = final.run(
                 config, folder, workers, shown.epoch,
@@ -143,36 +144,40 @@ def _workers(options: Options, config: Config) -> final.Workers:
     return workers
 
 
-def _show_starts(workers: final.Workers) -> final.OnStart:
-    """Says with how many workers it goes on, and at first only where that was left open."""
+def _show_starts() -> final.OnStart:
+    """Return what says where the training begins or goes on, and on how many workers."""
     starts = 0
 
     def show(start: Start) -> None:
         nonlocal starts
         starts += 1
-        if workers.least or starts > 1:
-            many = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
-            place = f"within epoch {start.epochs + 1}" if start.cursor else f"with epoch {start.epochs + 1}"
-            console.out.print(f"{'Beginning' if starts == 1 else 'Going on'} {place}, on {many}.")
+        many = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
+        place = f"within epoch {start.epochs + 1}" if start.cursor else f"with epoch {start.epochs + 1}"
+        console.out.print(f"{'Beginning' if starts == 1 else 'Going on'} {place}, on {many}.")
 
     return show
 
 
 @contextlib.contextmanager
 def _patient(show: final.OnStart, after_s: float = WAIT_S) -> Iterator[final.OnStart]:
-    """``show``, and a word if that long no worker begins."""
-    waiting = threading.Timer(after_s, console.out.print, [WAITING], {"markup": False})
-    waiting.daemon = True
+    """Give ``show``, and say it now and then while no worker has begun."""
+    begun = threading.Event()
+
+    def wait() -> None:
+        pause = after_s
+        while not begun.wait(pause):
+            console.out.print(WAITING, markup=False)
+            pause *= 2
 
     def started(start: Start) -> None:
-        waiting.cancel()
+        begun.set()
         show(start)
 
-    waiting.start()
+    threading.Thread(target=wait, daemon=True).start()
     try:
         yield started
     finally:
-        waiting.cancel()
+        begun.set()
 
 
 def _show(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> None:
@@ -183,7 +188,7 @@ def _show(outcome: final.Outcome, folder: Path, storage: str | None, config: Con
 
 
 def _warn(warning: str) -> None:
-    console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+    console.say_error("warning:", warning)
 
 
 def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> str:

@@ -47,7 +47,7 @@ class Training:
     def epoch(self, metrics: Mapping[str, float]) -> None:
         """An epoch has ended."""
         self._close()
-        console.out.print(epoch_line(metrics, self._epochs))
+        console.print_folded(epoch_line(metrics, self._epochs))
 
     def _close(self) -> None:
         if self._counting:
@@ -64,18 +64,18 @@ def epoch_line(metrics: Mapping[str, float], epochs: int) -> str:
     """
     left = console.clock((epochs - metrics["epoch"]) * metrics["seconds"])
     shown = "  ".join(_words(name, metrics[name]) for name in SHOWN if name in metrics)
-    return f"epoch {metrics['epoch']:.0f}/{epochs}  {shown}  {metrics['seconds']:.1f} s an epoch, {left} left"
+    return f"epoch {metrics['epoch']:.0f}/{epochs}  {left} left  {shown}  {metrics['seconds']:.1f} s an epoch"
 
 
 def final_table(metrics: Mapping[str, float]) -> str:
     """The final evaluation: a line for each metric, validation and test beside each other."""
-    lines = ["Final evaluation              validation      test"]
+    rows = [["Final evaluation", "validation", "test"]]
     for name in SHOWN:
         values = [metrics.get(f"{split}{name}") for split in ("", "test_")]
         if any(value is not None for value in values):
             numbers = [METRICS[name].number(value) if value is not None else "-" for value in values]
-            lines.append(f"  {METRICS[name].title:<26} {numbers[0]:>11} {numbers[1]:>9}")
-    return "\n".join(lines)
+            rows.append([METRICS[name].title, *numbers])
+    return console.table(rows, console.width())
 
 
 def _words(name: str, value: float) -> str:

@@ -17,7 +17,9 @@ A script is a dataclass of options and a function of them::
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shlex
 import sys
 import time
@@ -27,9 +29,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.table import Column, Table
 from rich.text import Text
 
 from htt.errors import ConfigError, HTTError
@@ -38,8 +42,21 @@ from htt.text import printable
 Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")]
 """``--set path=value``, any number of times."""
 
-LINE_EVERY_S = 15.0
-"""Where the output is no terminal, a line says so often how far a work is."""
+LINE_EVERY_S = 10.0
+"""Shortest time between two lines of progress where the output is no terminal."""
+LONGEST_PAUSE_S = 300.0
+"""Longest time between two lines of progress."""
+BAR_FROM = 100
+"""Columns of a terminal from which on a progress bar is drawn; a narrower one shows its numbers alone."""
+NUMBER = re.compile(
+    r"\\?[<>] ?{0}|{0}( to {0})?( ?(%|points|mm|px|m|nats|ms|MB|s|min|h|k|M|G))?|[-–]|nan".format(
+        r"[−+-]?\d[\d.,]*(?:e[+-]?\d+)?"
+    )
+)
+"""A cell of a table that is a number, perhaps with its unit, or that says that there is none."""
+_WITH_UNIT = re.compile(r"(?<=\d) (?=(?:%|mm|px|m|nats|ms|MB|s|min|h|k|M|G)$)")
+_NO_BREAK = "\ue000"
+"""Stands for a space at which a table must not break a line."""
 
 
 class Screen(Console):
@@ -139,21 +156,88 @@ def _words(options: Any, usual: Any) -> Iterator[str]:
                 yield from (f"--{name}", str(value))
 
 
-def progress(unit: str, *, passing: bool = False) -> Progress:
-    """A progress bar: title, bar, count with its unit, rate, time left. Elsewhere than on a terminal, its end alone.
+def is_tty(console: Console) -> bool:
+    """Return whether a console writes to a terminal: FORCE_COLOR does not make one of a file."""
+    try:
+        return console.is_terminal and console.file.isatty()
+    except ValueError:  # the file is closed
+        return False
 
-    One that is ``passing`` is gone when it ends, and shows nothing elsewhere than on a terminal.
+
+def is_live(console: Console) -> bool:
+    """Return whether what is shown can be drawn again in place: on a terminal with a cursor, so not with TERM=dumb."""
+    return console.is_interactive and is_tty(console)
+
+
+def pause(elapsed_s: float) -> float:
+    """Return the seconds between two lines of progress of a work that has run so long: a log of a day stays short."""
+    return max(LINE_EVERY_S, min(LONGEST_PAUSE_S, elapsed_s / 10))
+
+
+def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Return rows of cells as aligned lines: numbers to the right, and cells folded between words if they do not fit.
+
+    Args:
+        rows: the heads, then the rows.
+        width: columns of the terminal, or None to fold nothing.
     """
+    columns = [[_WITH_UNIT.sub(_NO_BREAK, cell) for cell in column] for column in zip(*rows, strict=True)]
+    natural = [max(map(cell_len, column)) for column in columns]
+    least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    widths, room = list(natural), (width or sum(natural) + 2 * len(rows[0])) - 2 * (len(rows[0]) - 1)
+    while sum(widths) > room and max(widths) > 1:
+        folding = [place for place, each in enumerate(widths) if each > least[place]] or range(len(widths))
+        widths[max(folding, key=widths.__getitem__)] -= 1
+    shown = Table(box=None, pad_edge=False, show_edge=False)
+    for column, size in zip(columns, widths, strict=True):
+        shown.add_column(
+            Text(column[0]), justify="right" if numeric(column[1:]) else "left", width=size, overflow="fold"
+        )
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        shown.add_row(*map(Text, row))
+    text = io.StringIO()
+    Console(file=text, width=sum(widths) + 2 * len(widths), force_terminal=False, highlight=False).print(shown)
+    return "\n".join(line.rstrip() for line in text.getvalue().replace(_NO_BREAK, " ").splitlines())
+
+
+def numeric(cells: Sequence[str]) -> bool:
+    """Return whether cells are numbers, which stand to the right."""
+    return bool(cells) and all(NUMBER.fullmatch(cell.replace(_NO_BREAK, " ")) for cell in cells)
+
+
+def width() -> int | None:
+    """Return the columns of the terminal that ``out`` writes to, or None if it writes to a file or pipe."""
+    return out.width if is_tty(out) else None
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print the heads and rows of a table, folded on a terminal and whole elsewhere."""
+    out.print(table(rows, width()), markup=False)
+
+
+def print_folded(text: str) -> None:
+    """Print a sentence that a terminal breaks between words; a command must not be broken and is not for this."""
+    out.print(text, markup=False, soft_wrap=not is_tty(out))
+
+
+def progress(unit: str, *, passing: bool = False) -> Progress:
+    """Return a progress bar: title, bar, count with its unit, rate, time left. It is drawn on a terminal only.
+
+    Args:
+        unit: what is counted.
+        passing: whether nothing of it stays when it ends.
+    """
+    whole = Column(no_wrap=True)
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit, markup=False),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", table_column=Column(), markup=False),
+        *([BarColumn()] if out.width >= BAR_FROM else []),
+        MofNCompleteColumn(table_column=whole),
+        TextColumn(unit, table_column=whole, markup=False),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("{task.fields[note]}", table_column=Column(), markup=False),
         console=out,
         transient=passing,
-        disable=passing and not out.is_terminal,
+        disable=not is_live(out),
     )
 
 
@@ -180,7 +264,7 @@ class Counting:
         self._done = self._done_before = done
         self._found = self._found_before = found
         self._started = self._said = time.monotonic()
-        self._bar = progress(unit, passing=passing)
+        self._bar, self._passing, self._note = progress(unit, passing=passing), passing, ""
         self._task = self._bar.add_task(title, total=total, completed=done, note="")
 
     def __enter__(self) -> Counting:
@@ -189,6 +273,8 @@ class Counting:
 
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__(None, None, None)
+        if self._bar.disable and not self._passing:
+            self._say(self._far(""), *filter(None, [self._note]), clock(time.monotonic() - self._started))
 
     def advance(self, count: int, found: int | None = None, note: str = "") -> None:
         """Count some more.
@@ -202,12 +288,18 @@ class Counting:
         self._found += count if found is None else found
         now = time.monotonic()
         rate = f"{(self._found - self._found_before) / max(now - self._started, 1e-3):,.0f} {self._unit}/s"
-        self._bar.update(self._task, completed=self._done, note=f"{note}, {rate}" if note else rate)
-        if not out.is_terminal and now - self._said > LINE_EVERY_S:
+        self._note = f"{note}, {rate}" if note else rate
+        self._bar.update(self._task, completed=self._done, note=self._note)
+        if self._bar.disable and now - self._said > pause(now - self._started):
             self._said = now
             left_s = (now - self._started) * (self._total - self._done) / max(1, self._done - self._done_before)
-            far = f"{note}, {self._found:,} {self._unit}" if note else f"{self._done:,}/{self._total:,} {self._unit}"
-            out.print(f"{self._title}: {far}, {rate}, {clock(left_s)} left", markup=False)
+            self._say(self._far(note), rate, f"{clock(left_s)} left")
+
+    def _far(self, note: str) -> str:
+        return f"{note}, {self._found:,} {self._unit}" if note else f"{self._done:,}/{self._total:,} {self._unit}"
+
+    def _say(self, *words: str) -> None:
+        out.print(f"{self._title}: {', '.join(words)}", markup=False)
 
 
 def clock(seconds: float) -> str:

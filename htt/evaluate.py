@@ -17,8 +17,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.table import Table
-
 from htt import console
 from htt.config import Config, override, parse_set
 from htt.data import manifest
@@ -112,18 +110,12 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
 def show(result: Scores, out: Path) -> None:
     """Print the numbers, and where the files are."""
     clips = len(result.tally.clip)
-    table = Table(
-        title=f"{result.source}, {result.split}: {clips} clips", title_justify="left", box=None, pad_edge=False
-    )
-    for place, head in enumerate(report.heads(result)):
-        table.add_column(head, justify="right" if place else "left")
-    for cells in report.rows(result):
-        table.add_row(*cells)
-    console.out.print(table)
+    console.out.print(f"{result.source}, {result.split}: {clips} clips")
+    console.print_table([report.heads(result), *report.rows(result)])
     if said := report.people(result):
-        console.out.print(f"\n{said}", markup=False)
+        console.out.print(f"\n{said}")
     for warning in result.warnings:
-        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+        console.say_error("warning:", warning)
     console.out.print(f"\nReport      {out / report.REPORT}", markup=False)
     console.out.print(f"Every clip  {out / report.PER_CLIP}", markup=False)
     console.out.print(f"All numbers {out / report.METRICS_FILE}", markup=False)

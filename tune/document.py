@@ -6,10 +6,11 @@ Text is Markdown's inline part: ``**bold**``, and what ``code`` and ``escaped`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from htt import console
 from htt.text import block, code, escaped
 
 if TYPE_CHECKING:
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Code", "Heading", "Listing", "Part", "Picture", "Table", "Text", "code", "escaped", "markdown"]
 
-_ONE = r"[−+-]?\d[\d.,]*"
-_UNIT = r"( ?(%|points|mm|px|m|nats|s|min|h|k|M|G))?"
-_NUMBER = re.compile(rf"\\?[<>] ?{_ONE}|{_ONE}( to {_ONE})?{_UNIT}|\d(\.\d+)?e[+-]\d+|–|nan")
+WIDTH = 79
+"""Columns of a terminal, less the line at the end of a table."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ class Table:
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
+    folds: bool = False
+    """Whether Markdown sets it in aligned parts of at most 80 columns, each with the first column again."""
 
     def numeric(self) -> list[bool]:
         """Of each column, whether it holds numbers: these stand to the right."""
         columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.heads)
-        return [bool(column) and all(_NUMBER.fullmatch(cell) for cell in column) for column in map(list, columns)]
+        return list(map(console.numeric, map(list, columns)))
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,34 @@ def _markdown(part: Part) -> str:
     if isinstance(part, Code):
         return block(part.text, part.language)
     if isinstance(part, Table):
+        if part.folds:
+            return "\n\n".join(map(_aligned, _parts(part)))
         rules = ["---:" if numeric else "---" for numeric in part.numeric()]
         return "\n".join(f"| {' | '.join(line)} |" for line in (part.heads, rules, *part.rows))
     return f"![{escaped(part.alternative)}]({part.name}.png)\n\n*{part.caption}*"
+
+
+def _parts(table: Table) -> Iterator[list[Sequence[str]]]:
+    """Yield the columns of a table in parts that fit on a terminal, each with the first column before it."""
+    first, *columns = zip(table.heads, *table.rows, strict=True)
+    part, used = [first], _width(first)
+    for column in columns:
+        if len(part) > 1 and used + _width(column) > WIDTH:
+            yield part
+            part, used = [first], _width(first)
+        part.append(column)
+        used += _width(column)
+    yield part
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> str:
+    cells = []
+    for head, *rest in columns:
+        right, size = console.numeric(rest), _width([head, *rest]) - 3
+        rule = "-" * (size - 1) + ":" if right else "-" * size
+        cells.append([cell.rjust(size) if right else cell.ljust(size) for cell in (head, rule, *rest)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*cells, strict=True))
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(3, *map(len, column)) + 3

@@ -27,7 +27,7 @@ def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> 
             str(trial.number),
             trial.state,
             str(trial.epochs),
-            *(METRICS[name].number(value(trial, name)) for name in metrics),
+            *(words.number(METRICS[name], value(trial, name)) for name in metrics),
             *(words.setting(trial.values.get(path)) for path in paths),
         ]
         for trial in trials

@@ -31,7 +31,8 @@ table { border-collapse: collapse; font-size: .84rem; margin: .5rem 0; font-vari
 th, td { text-align: left; vertical-align: top; padding: .35rem .55rem .35rem 0; border-bottom: 1px solid var(--line); }
 th { border-bottom: 2px solid var(--soft); vertical-align: bottom; font-weight: 600; }
 td { min-width: 7rem; }
-.number { min-width: 0; text-align: right; white-space: nowrap; }
+.number { min-width: 0; text-align: right; }
+td.number { white-space: nowrap; }
 figure { margin: 1.5rem 0 2rem; }
 figure svg { fill: currentColor; display: block; height: auto; max-width: 100%; min-width: 34rem; }
 figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top: .5rem; }
@@ -106,7 +107,10 @@ def _table(table: Table) -> str:
     kinds = [' class="number"' if numeric else "" for numeric in table.numeric()]
 
     def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}{kind}>{inline(cell)}</{tag}>" for cell, kind in zip(cells, kinds, strict=True))
+        shown = [inline(cell) for cell in cells]
+        if tag == "th":  # a path breaks at its dots, or a table of many paths is wider than the page
+            shown = [re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", cell) for cell in shown]
+        return "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for cell, kind in zip(shown, kinds, strict=True))
 
     rows = "\n".join(row(cells, "td") + "</tr>" for cells in table.rows)
     heads = row(table.heads, "th") + "</tr>"

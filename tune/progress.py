@@ -14,17 +14,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from htt import console as consoles
 from htt.config import Value
 from htt.console import clock
 from htt.training.metric_table import METRICS
+from tune import words
 from tune.recorder import Recorder
 from tune.results import Trial, value
 
-LINE_EVERY_S = 15.0
-"""Between two lines where the output is no terminal."""
 PICTURES_A_SECOND = 2.0
 RUNNING_SHOWN = 16
+RUNNING_IN_A_LINE = 8
 ENDED_SHOWN = 5
+STOPPING = "Stopping: what runs is saved, then the report is written. Ctrl-C again ends at once."
 
 
 class Display:
@@ -42,9 +44,10 @@ class Display:
         """
         self.console, self.trials, self.metric = console, trials, metric
         self._epochs, self._best = epochs, best
-        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.live = Live(console=console, auto_refresh=False, transient=True) if consoles.is_live(console) else None
         self.ended: list[str] = []
         self.shown_at = time.monotonic()
+        self.stopping = False
 
     def __enter__(self) -> Display:
         if self.live:
@@ -57,55 +60,71 @@ class Display:
 
     def tick(self, search: Recorder) -> None:
         """Show where the search is, if it is time to."""
+        if search.stop_reason == "interrupted" and not self.stopping:
+            self.stopping = True
+            self.console.print(STOPPING)
         now = time.monotonic()
-        if now - self.shown_at < (1 / PICTURES_A_SECOND if self.live else LINE_EVERY_S):
+        if now - self.shown_at < (1 / PICTURES_A_SECOND if self.live else consoles.pause(search.elapsed_s)):
             return
         self.shown_at = now
         if self.live:
             self.live.update(self._picture(search), refresh=True)
         else:
-            self.console.print(self._line(search))
+            self.console.print(Text("  ".join(self._lines(search))))
 
     def on_end(self, search: Recorder, trial: Trial) -> None:
         """Show a trial that ended."""
         reached = f"epoch {trial.epochs}/{self._whole(trial.values)}"
-        words = f"trial {trial.number:>3}  {trial.state:<8}  {self._value(trial):>12}  {reached}"
         best = search.best() if self._best else None
-        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else describe(trial.values)
-        line = f"{words}  {trying}" + (f"  best so far by {self._title}" if best and best.id == trial.id else "")
+        found = f"{self._value(trial):>12}" + (
+            f"  best so far by {self._title}" if best and best.id == trial.id else ""
+        )
+        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else words.sample(trial.values)
+        line = f"trial {trial.number:>3}  {trial.state:<8}  {found}  {reached}  {trying}"
         line += f"  as {trial.taken_from}" if trial.taken_from else ""
         line += f"  breaks: {trial.breaks}" if trial.breaks else ""
         line += f"\n           {trial.error}" if trial.error else ""
         if self.live:
-            self.ended = [*self.ended, line][-ENDED_SHOWN:]
+            self.ended = [line, *self.ended][:ENDED_SHOWN]
         else:
             self.console.print(Text(line))
+            self.shown_at = time.monotonic()
 
     def _picture(self, search: Recorder) -> RenderableType:
+        """The best and the time left first: what does not fit on a small terminal is cut off at the end."""
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("trial", "epoch", METRICS[self.metric].title, "trying"):
-            table.add_column(column)
-        for trial_id, trial in list(search.live.items())[:RUNNING_SHOWN]:
+        for column, justify in (("trial", "right"), ("epoch", "right"), (METRICS[self.metric].title, "right")):
+            table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column("trying", overflow="fold")
+        shown = min(RUNNING_SHOWN, max(2, self.console.height // 4))
+        for trial_id, trial in list(search.live.items())[:shown]:
             epoch = search.epoch(trial_id)
             last = search.history.of(trial_id).get(epoch, {}).get(self.metric, math.nan)
             number = str(search.searcher.number(trial_id))
             variant, values = trial.config.get("variant"), trial.config["values"]
-            trying = pair_words(variant, trial.config["seed"]) if variant is not None else describe(values)
-            table.add_row(number, f"{epoch}/{self._whole(values)}", self._number(last), trying)
-        more = len(search.live) - RUNNING_SHOWN
+            trying = pair_words(variant, trial.config["seed"]) if variant is not None else words.sample(values)
+            table.add_row(number, f"{epoch}/{self._whole(values)}", self._number(last), Text(trying))
+        more = len(search.live) - shown
         rest = [Text(f"... and {more} more running")] if more > 0 else []
-        return Group(*map(Text, self.ended), Text(""), table, *rest, Text(self._line(search), style="bold"))
+        first, second, _ = self._lines(search)
+        ended = [Text("\nended, the newest first:", style="dim"), *map(_folded, self.ended)] if self.ended else []
+        return Group(_folded(first, "bold"), _folded(second), Text(""), table, *rest, *ended)
 
-    def _line(self, search: Recorder) -> str:
-        ended = ", ".join(f"{count} {state}" for state, count in search.counts().items()) or "none ended"
+    def _lines(self, search: Recorder) -> tuple[str, str, str]:
+        """The best so far and the time left; how many trials have ended; which are running."""
         best = search.best()
-        found = f"  best {self._title} {self._value(best)} (trial {best.number})" if best else "  no value yet"
+        found = f"best {self._title} {self._value(best)} (trial {best.number})" if best else "no value yet"
+        counts = ", ".join(f"{count} {state}" for state, count in search.counts().items()) or "none ended"
+        of = f" of {self.trials}" if self.trials else ""
         running = " ".join(
             f"{search.searcher.number(name)}:{search.epoch(name)}/{self._whole(trial.config['values'])}"
-            for name, trial in search.live.items()
+            for name, trial in list(search.live.items())[:RUNNING_IN_A_LINE]
         )
-        where = f"{clock(search.elapsed_s)}  trials: {ended}; running {running or 'none'}"
-        return f"{where}{found if self._best else ''}  {self._left(search)}"
+        more = len(search.live) - RUNNING_IN_A_LINE
+        running += f" and {more} more" if more > 0 else ""
+        times = "  ".join(filter(None, [self._left(search), f"{clock(search.elapsed_s)} gone"]))
+        first = f"{found}  {times}" if self._best else times
+        return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process, or for room'}"
 
     def _left(self, search: Recorder) -> str:
         """The time to the end: the budget's, or what the trials so far let expect, whichever is less."""
@@ -136,15 +155,11 @@ def show(number: float, metric: str) -> str:
     return METRICS[metric].number(number) if math.isfinite(number) else "-"
 
 
+def _folded(text: str, style: str = "") -> Text:
+    """Text that folds between words, though the console does not break lines."""
+    return Text(text, style, no_wrap=False, overflow="fold")
+
+
 def pair_words(variant: str, seed: int | None) -> str:
     """A study's training in few words."""
     return f"{variant}, seed {seed}"
-
-
-def describe(values: Mapping[str, Value]) -> str:
-    """A sample in few words: the last two words of each path, with its value."""
-    words = []
-    for path, chosen in values.items():
-        short = ".".join(path.split(".")[-2:])
-        words.append(f"{short}={chosen:.3g}" if isinstance(chosen, float) else f"{short}={chosen}")
-    return " ".join(words)

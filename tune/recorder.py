@@ -116,6 +116,7 @@ class Recorder(ray.tune.Callback):
         """End the search: Tune saves its state and leaves running trials to a later resume."""
         if self.stop_reason is None:
             self.stop_reason = reason
+            self.tick(self)
             self.samples.end()
             if self._old_handlers:  # Tune listens
                 signal.raise_signal(signal.SIGUSR1)

@@ -3,6 +3,7 @@
 ::
 
     python -m tune.report search-quick-20260101-120000        # write it again: report.md and report.html
+    python -m tune.report NAME --storage s3://bucket/runs     # of a run that only a bucket has
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Annotated
 import tyro
 
 from htt import console
-from tune import results
 from tune.listing import next_commands, rows, shown, typed
 from tune.results import RunFolder
+from tune.storage import locate
 
 __all__ = ["next_commands", "rows", "shown", "typed", "write"]
 
@@ -26,6 +27,8 @@ class Options(console.Options):
 
     run: Annotated[str, tyro.conf.Positional]
     """The run: its name in runs/, or its folder."""
+    storage: str | None = None
+    """Folder or URI (s3://, gs://) of the runs, as the run had it; None: runs. The report is written here."""
 
 
 def write(folder: RunFolder) -> None:
@@ -47,7 +50,7 @@ def write(folder: RunFolder) -> None:
 
 def main(options: Options) -> None:
     """Write the report, and say where it is."""
-    folder = results.find(options.run)
+    folder = locate(options.run, options.storage)
     write(folder)
     console.out.print(f"Report  {shown(folder.report)}", markup=False)
     console.out.print(f"Page    {shown(folder.report.with_suffix('.html'))}", markup=False)

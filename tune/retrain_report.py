@@ -140,7 +140,7 @@ def _rows(found: Retrained, metrics: Sequence[str]) -> tuple[list[str], list[lis
     splits = [split for split in SPLITS if found.metrics(split)]
     heads = ["Metric", "Search (one seed)"]
     for split in splits:
-        heads += [f"{split.capitalize()}, mean", "95 % interval", "Deviation"]
+        heads += [f"{split.capitalize()} mean", "95 % interval", "Deviation"]
     rows = []
     for metric in metrics:
         about = METRICS[metric]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from htt import console
-from tune import columns, listing, retrain_report, words
+from tune import listing, retrain_report, words
 from tune.retrained import Retrained
 
 
@@ -13,15 +13,15 @@ def show(found: Retrained) -> None:
         title = f"Trial {found.found_by['trial']} with {words.plural(len(found.done), 'fresh seed')}"
         console.out.print(f"\n{title}", style="bold")
         heads, rows = retrain_report.table(found)
-        columns.show([heads, *rows])
+        console.print_table([heads, *rows])
         console.out.print("")
         for line in retrain_report.in_short(found):
-            console.out.print(line, markup=False)
-        console.out.print(
+            console.print_folded(line)
+        console.print_folded(
             "The search's number was picked from many and so is optimistic; the test split had no part in any choice."
         )
     for warning in found.incomplete:
-        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+        console.say_error("warning:", warning)
     for seed, why in found.failed.items():
         console.out.print(f"Failed: seed {seed}: {why}", markup=False)
     path = listing.shown(found.path)

@@ -10,6 +10,7 @@ finished is never trained again, and one that was cut short goes on from its las
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -141,9 +142,12 @@ def _train_together(
     """{seed: what it failed for}; whatever ends one seed, the others go on."""
     epochs, waiting = asked.config.train.epochs, asked.left
     failed: dict[int, HTTError] = {}
+    began = said = time.monotonic()
 
     def tell(message: tuple[int, Mapping[str, float]]) -> None:
+        nonlocal said
         seed, metrics = message
+        said = time.monotonic()
         show.print(f"seed {seed}  {screen.epoch_line(metrics, epochs)}", markup=False)
 
     with listening(tell) as queue, _cancelled_at_the_end() as running:
@@ -152,6 +156,11 @@ def _train_together(
                 seed = waiting.pop(0)
                 running[_start(asked, seed, place, workers, train, queue)] = seed
             done, _ = ray.wait(list(running), timeout=POLL_S)
+            now = time.monotonic()
+            if now - said > console.pause(now - began):
+                said = now
+                seeds, count = ", ".join(map(str, sorted(running.values()))), f"{len(asked.done)} of {len(asked.seeds)}"
+                show.print(f"{console.clock(now - began)}  {count} done, training seed {seeds}", markup=False)
             for reference in done:
                 seed = running.pop(reference)
                 why = _failure(reference)

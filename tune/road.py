@@ -115,9 +115,9 @@ class Work(ABC):
         """What needs no training; none: all is trained."""
         return None
 
-    def is_done(self, folder: RunFolder) -> bool:  # noqa: ARG002 - a search never is
-        """Whether nothing is left to train."""
-        return False
+    @abstractmethod
+    def is_done(self, folder: RunFolder) -> bool:
+        """Whether nothing is left to train, so that no Ray is needed."""
 
     def keep(self, storage: Storage, trial_id: str) -> None:  # noqa: B027 - nothing more, of a search
         """Keep more of a complete trial than its row."""
@@ -132,7 +132,8 @@ class Outcome:
     best: Trial | None
     """Of a search."""
     stopped: str | None
-    """Why it ended early: interrupted, time budget, used up (the space), constraints, failures; or nothing."""
+    """Why it ended early: interrupted, time budget, used up (the space), constraints, failures, or nothing left (of a
+    run that is resumed); or None."""
 
 
 def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
@@ -158,7 +159,7 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
                 work.check_same(folder.asked())
             if work.is_done(folder):
                 work.begin(storage)
-                return storage, None
+                return storage, "nothing left"
             preflight.check_backbones(work.backbones, one_is_enough=work.ranks)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):

@@ -52,6 +52,10 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
         search, name, base, search.metric, *limits, search=search, space=space, points=points, earlier=found
     )
     storage, stopped = road.go(work, training or project_training(), show)
+    if stopped == "nothing left":
+        show.print(
+            f"All {work.trials} trials of {name} have ended; for more: --resume {name} --trials NUMBER.", markup=False
+        )
     if stopped == "used up":
         show.print(f"Every configuration of space {search.space} has been tried.")
     if stopped == "constraints":
@@ -108,6 +112,11 @@ class Searching(Work):
         if self.search.objectives and self.search.pick not in (front.KNEE, front.FIRST):
             bounds += constraints.parse([self.search.pick], "--pick")
         return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
+
+    def is_done(self, folder: RunFolder) -> bool:
+        """Whether a run that is resumed has all its trials; one that was stopped goes on."""
+        ended = sum(trial.state != "stopped" for trial in folder.trials()) if self.search.resume else 0
+        return bool(self.trials) and ended >= int(self.trials or 0)
 
     def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
         """Fill the study with what is known, and then write down the question: before that, the run has not begun."""

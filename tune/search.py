@@ -162,7 +162,7 @@ def finish(outcome: Outcome, search: question.Search) -> None:
     else:
         table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
     for warning in outcome.folder.asked().incomplete:
-        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+        console.say_error("warning:", warning)
     console.out.print(f"\nBest configuration  {report.shown(outcome.folder.best)}")
     console.out.print(f"Report              {report.shown(outcome.folder.report)}")
     console.out.print(f"Page                {report.shown(outcome.folder.report.with_suffix('.html'))}\n\nNext:")

@@ -136,7 +136,7 @@ def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
 def _table(trials: Sequence[Trial], asked: Asked) -> Table:
     bounded = [each.metric for each in parse(asked.constraints)]
     heads, cells = rows(trials, asked.metric, list(dict.fromkeys([*asked.objectives, *bounded, *SHOWN])))
-    return Table(list(map(escaped, heads)), [list(map(escaped, line)) for line in cells])
+    return Table(list(map(escaped, heads)), [list(map(escaped, line)) for line in cells], folds=True)
 
 
 def _picked(asked: Asked, trial: Trial | None) -> list[Part]:

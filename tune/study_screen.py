@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from htt import console
 from htt.training.metric_table import METRICS
-from tune import columns, findings, listing, stats, words
+from tune import findings, listing, stats, words
 from tune.findings import Finding
 from tune.plan import Plan
 from tune.results import RunFolder
@@ -27,7 +27,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
         f"{len(study.variants)} variants x {words.plural(count, 'seed')} ({', '.join(map(str, study.seeds))}) = "
         f"{len(plan.pairs)} trainings, judged by {' and '.join(study.metrics)}.\n"
     )
-    columns.show(list(_plan_rows(plan)))
+    console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
         commits = ", ".join(sorted({found.asked.commit for found in taken}))
@@ -42,9 +42,9 @@ def show_findings(folder: RunFolder) -> None:
     done = findings.read(folder)
     for finding in findings.findings(done):
         console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
-        columns.show(list(_finding_rows(finding)))
+        console.print_table(list(_finding_rows(finding)))
     for warning in done.asked.incomplete:
-        console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
+        console.say_error("warning:", warning)
     for variant, why in done.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run, shown = listing.typed(folder.path), listing.shown(folder.path)

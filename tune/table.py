@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from htt import console
-from tune import front, report
+from tune import front, report, words
 from tune.results import Trial, ranked
 
 SHOWN = ("hand_error_mm", "action_accuracy")
@@ -40,19 +39,12 @@ def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rul
 
 
 def _print(trials: Sequence[Trial], metric: str, shown: Sequence[str]) -> None:
-    """One line each; on a narrow terminal without the last columns."""
-    heads, rows = report.rows(trials, metric, shown)
-    heads = [".".join(head.split(".")[-2:]) for head in heads]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    fitting = _fitting(widths) if console.out.is_terminal else len(widths)
-    for line in (heads, *rows):
-        words = [word.ljust(width) for word, width in zip(line[:fitting], widths, strict=False)]
-        console.out.print("  ".join(words).rstrip(), markup=False)
-    if fitting < len(widths):
-        console.out.print(f"({len(widths) - fitting} more columns in report.md, or on a wider terminal)")
-
-
-def _fitting(widths: Sequence[int]) -> int:
-    """How many columns fit on the terminal, side by side with two spaces between."""
-    ends = itertools.accumulate(width + 2 for width in widths)
-    return max(1, sum(end - 2 <= console.out.width for end in ends))
+    """Print a row for each trial; where not all columns fit, the values that were searched share the last one."""
+    heads, cells = report.rows(trials, metric, shown)
+    rows = [[".".join(head.split(".")[-2:]) for head in heads], *cells]
+    room = console.width()
+    if room and max(map(len, console.table(rows).splitlines())) > room:
+        searched = len(heads) - len({path for trial in trials for path in trial.values})
+        changed = ["values", *(words.sample(trial.values) for trial in trials)]
+        rows = [[*row[:searched], what] for row, what in zip(rows, changed, strict=True)]
+    console.out.print(console.table(rows, room), markup=False)

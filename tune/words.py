@@ -125,6 +125,12 @@ def changes(values: Mapping[str, Value]) -> str:
     return ", ".join(f"{short(path)}: {setting(value)}" for path, value in values.items()) or "nothing"
 
 
+def sample(values: Mapping[str, Value]) -> str:
+    """Return a sample in few words that fold between two values: ``pose.window=8 action.cues=hands+object``."""
+    chosen = {".".join(path.split(".")[-2:]): setting(value).replace(" + ", "+") for path, value in values.items()}
+    return " ".join(f"{name}={value}" for name, value in chosen.items())
+
+
 def short(path: str) -> str:
     """A dotted path without the part that goes without saying."""
     return path.removeprefix("model.")

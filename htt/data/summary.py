@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from htt import console
 from htt.data import conversion_state
 from htt.data.manifest import Manifest
 from htt.data.source import HANDS_NOT_KNOWN, Problem
@@ -37,8 +38,7 @@ def table(made: Manifest, problems: Mapping[str, Sequence[Problem]]) -> list[str
         *((split, *_written(row)) for split, row in zip(made.splits, rows, strict=True)),
         ("all", *_written(sums)),
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    return console.table(cells, console.width()).splitlines()
 
 
 def grouped(problems: Iterable[Problem]) -> list[str]:

@@ -7,13 +7,14 @@ python -m htt.scene --sheet out.png --actions 0 16 22 --columns 8 --width 256 --
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from htt import console
 from htt.camera import project
 from htt.errors import UserError, storage_errors
 from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
@@ -86,14 +87,21 @@ def _choose(actions: Sequence[int] | None, seed: int) -> list[ClipPlan]:
     return chosen
 
 
+def _rendered(plans: Sequence[ClipPlan], width: int, height: int) -> Iterator[tuple[ClipPlan, RenderedClip]]:
+    """Yield each plan with its clip, and show how far it is: a sheet of all verbs takes a minute."""
+    with console.Counting("Rendering", len(plans), "clips") as counting:
+        for each in plans:
+            yield each, render(each, width, height)
+            counting.advance(1)
+
+
 def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool) -> Figure:
     """A matplotlib figure with a row of ``columns`` frames for each plan."""
     inches = (columns * width / 100, len(plans) * (height + 18) / 100)
     figure = Figure(figsize=inches)
     axes = figure.subplots(len(plans), columns, squeeze=False)
     figure.subplots_adjust(left=0, right=1, bottom=0, top=1 - 18 / (inches[1] * 100), wspace=0.01, hspace=18 / height)
-    for row, each in enumerate(plans):
-        clip = render(each, width, height)
+    for row, (each, clip) in enumerate(_rendered(plans, width, height)):
         for column, frame in enumerate(np.linspace(0, each.frames - 1, columns).astype(int)):
             axis = axes[row, column]
             axis.imshow(clip.frames[frame], interpolation="nearest", extent=(0, width, height, 0))

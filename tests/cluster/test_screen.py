@@ -28,7 +28,7 @@ def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
     assert capsys.readouterr().out.splitlines() == [
         "epoch 3/45: 300/1,000 windows, 10 windows/s, 1:10 left",
         "epoch 3/45: 500/1,000 windows, 10 windows/s, 0:50 left",
-        "epoch 3/45  hand error 52.0 mm  action accuracy 50.0 %  90.0 s an epoch, 1:03:00 left",
+        "epoch 3/45  1:03:00 left  hand error 52.0 mm  action accuracy 50.0 %  90.0 s an epoch",
         "epoch 4/45: 200/1,000 windows, 5 windows/s, 2:40 left",
     ]
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -30,7 +31,8 @@ const figures = [...document.querySelectorAll("figure")].map(figure => ({
   name: figure.id, box: box(figure.querySelector("svg")), caption: figure.querySelector("figcaption").textContent,
   texts: [...figure.querySelectorAll("svg text")].map(text => ({words: text.textContent, box: box(text)})),
 }));
-const measured = {figures, wide: document.documentElement.scrollWidth, window: window.innerWidth};
+const tables = [...document.querySelectorAll("table")].map(each => [each.scrollWidth, each.parentNode.clientWidth]);
+const measured = {figures, tables, wide: document.documentElement.scrollWidth, window: window.innerWidth};
 const text = encodeURIComponent(JSON.stringify(measured));
 document.body.insertAdjacentHTML("beforeend", "<pre id=measured>" + text + "</pre>");
 </script></body>"""
@@ -103,6 +105,28 @@ def test_a_browser_finds_every_figure_with_its_words(opened):
         assert bottom - top > 100
         assert len(figure["caption"]) > 20
         assert len(figure["texts"]) > 5
+
+
+def test_table_of_trials_with_many_paths_is_whole_on_a_desk(tmp_path):
+    values = {
+        "model.pose.window": 16, "model.pose.depth": 2, "model.action.depth": 3, "optim.lr": 0.000123,
+        "loss.joints_px": 0.123, "loss.action": 0.456, "model.action.cues": ["hands", "object"], "train.batch_size": 4,
+        "model.width": 128,
+    }  # fmt: skip
+    folder = search_folder(tmp_path / "many", 12, domains=dict.fromkeys(values, "0 to 1"))
+    trials = [
+        replace(
+            each,
+            values=values,
+            metrics={**each.metrics, "latency_ms": 12.3, "loss": 1.234, "object_accuracy": 0.5} if each.metrics else {},
+        )
+        for each in folder.trials()
+    ]
+    folder.write_trials(trials)
+    report.write(folder)
+    found = measured(folder.path / "report.html", tmp_path, 1280)
+    assert found["tables"]
+    assert all(wide <= room for wide, room in found["tables"]), found["tables"]
 
 
 def test_no_words_of_a_figure_touch_or_are_cut(opened):

@@ -1,6 +1,7 @@
 """How commands speak: rates of this run alone, and time left by what is still to do."""
 
 import io
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -165,3 +167,62 @@ def test_help_says_how_a_command_is_typed_and_imports_nothing_heavy(typed: str) 
     assert ended.stdout.startswith(f"usage: {typed} ")
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert loaded & HEAVY == set()
+
+
+SPREAD = ("95 % interval", "Deviation")
+RETRAINED = [
+    [
+        "Metric",
+        "Search (one seed)",
+        "Validation mean",
+        "95 % interval",
+        "Deviation",
+        "Test mean",
+        "95 % interval",
+        "Deviation",
+    ],
+    ["Hand error", "60.9 mm", "63.1 mm", "61.0 to 65.2 mm", "1.7 mm", "72.0 mm", "70.1 to 73.9 mm", "1.5 mm"],
+    ["Latency", "5.25 ms", "123.4 ms", "7.5 to 130.1 ms", "12.4 ms", "–", "–", "–"],
+    ["Memory", "9.5 MB", "231.0 MB", "9.5 to 9.6 MB", "0.1 MB", "–", "–", "–"],
+]
+
+
+def test_table_folds_between_words_and_sets_numbers_to_the_right() -> None:
+    lines = console.table(RETRAINED, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    words = {word for line in lines for word in line.split()}
+    assert {word for row in RETRAINED for cell in row for word in cell.split()} == words, "no word is broken"
+    hand, latency, memory = (next(line for line in lines if line.startswith(name)) for name in ("Hand", "Lat", "Mem"))
+    assert hand.index("60.9 mm") + 7 == latency.index("5.25 ms") + 7 == memory.index("9.5 MB") + 6
+
+
+def test_table_is_whole_in_a_file_and_counts_wide_letters() -> None:
+    rows = [["名前", "value"], ["長い名前です", "3"], ["short", "12.5"]]
+    assert console.table(rows).splitlines() == ["名前          value", "長い名前です      3", "short          12.5"]
+    long = [["name", "value"], ["x" * 300, "[bold]3[/]"]]
+    assert console.table(long).splitlines()[1] == "x" * 300 + "  [bold]3[/]"
+    assert max(map(len, console.table(long, 40).splitlines())) <= 40
+
+
+def test_progress_into_a_file_has_no_cursor_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(force_terminal=True, width=80, highlight=False))
+    with console.Counting("Evaluating", 300, "windows") as counting:
+        counting.advance(300)
+    assert re.fullmatch(r"Evaluating: 300/300 windows, [\d,]+ windows/s, 0:00\n", capsys.readouterr().out)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_shows_all_its_numbers_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Console(file=Terminal(), width=80, force_terminal=True, _environ={"TERM": "xterm"})
+    monkeypatch.setattr(console, "out", out)
+    with console.Counting("Converting h2o train", 2_400_000, "frames") as counting:
+        counting.advance(1_182_211, note="1,181/2,400 clips")
+    shown = Text.from_ansi(out.file.getvalue().replace("\r", "\n")).plain  # type: ignore[attr-defined]
+    assert "1182211/2400000" in shown
+    assert "…" not in shown

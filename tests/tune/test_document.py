@@ -70,6 +70,27 @@ def test_columns_of_numbers_are_known(cell, number):
     assert Table(["head"], [[cell]]).numeric() == [number]
 
 
+def test_columns_of_every_unit_stand_to_the_right():
+    numbers = [["8.372 ms", "95.1 MB", "1.2e-05 nats"], ["12.8 ms", "1231.0 MB", "-"]]
+    assert Table(["Latency", "Memory", "Loss"], numbers).numeric() == [True] * 3
+
+
+def test_table_that_folds_is_whole_within_80_columns():
+    heads = ["trial", *(f"model.part.number_{number}" for number in range(7))]
+    rows = [[str(trial), *(f"value_{trial}_{number}" for number in range(7))] for trial in range(9, 12)]
+    text = document.markdown("t", [Table(heads, rows, folds=True)])
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(text.count(cell) == 1 for row in rows for cell in row[1:])
+    assert (
+        len(re.findall(r"^\|    10 \|", text, re.MULTILINE))
+        == len(re.findall(r"^\| trial \|", text, re.MULTILINE))
+        == 3
+    )
+    assert text.count("| ----: | --") == 3
+    wide = [["1", "x" * 200, "2"]]
+    assert "x" * 200 in document.markdown("t", [Table(["a", "b", "c"], wide, folds=True)]), "a cell is never cut"
+
+
 def test_a_table_without_rows_is_a_table():
     assert Table(["head"], []).numeric() == [False]
     assert "<tbody>" in page.text("t", [Table(["head"], [])])

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 from report_folders import search_folder, study_folder, windows
 
 from tune import report
@@ -25,6 +26,23 @@ def test_the_report_of_either_kind_is_written_by_hand(tmp_path, kind):
     assert answer.stdout.splitlines() == ["Report  runs/mine/report.md", "Page    runs/mine/report.html"]
     assert (path / "report.html").exists()
     assert (path / "report.tex").exists() == (kind == "study")
+
+
+@pytest.mark.parametrize("kind", ["search", "study"])
+def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkeypatch, capsys, kind):
+    bucket = tmp_path / "bucket"
+    path = bucket / "runs" / "mine"
+    search_folder(path, 6) if kind == "search" else study_folder(path, windows(2))
+
+    def from_uri(uri):
+        return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
+
+    monkeypatch.setattr("tune.storage.open_uri", from_uri)
+    monkeypatch.chdir(tmp_path)
+    report.main(report.Options("mine", storage="mock://runs"))
+    assert capsys.readouterr().out.splitlines() == ["Report  runs/mine/report.md", "Page    runs/mine/report.html"]
+    assert (tmp_path / "runs" / "mine" / "report.html").exists()
+    assert not (path / "report.html").exists(), "whoever reads does not write to the bucket"
 
 
 def test_no_such_run_is_one_sentence(tmp_path):

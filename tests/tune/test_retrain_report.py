@@ -99,7 +99,7 @@ def test_data_without_a_test_split_say_so(tmp_path):
     retrain_report.write(found)
     said = (found.path / "report.md").read_text()
     assert "These data have no test split" in said
-    assert "Test, mean" not in said
+    assert "Test mean" not in said
 
 
 def test_one_seed_has_a_mean_and_no_interval(tmp_path):

@@ -42,7 +42,7 @@ def test_the_page_says_what_the_text_says(searched):
 
 def test_the_table_lists_ten_and_the_failed_are_named(searched):
     _, text, _ = searched
-    assert len(re.findall(r"^\| \d+ \| (?:complete|pruned) \| \d ", text, re.MULTILINE)) == 10
+    assert len(re.findall(r"^\| +\d+ \| (?:complete|pruned) +\| +\d ", text, re.MULTILINE)) == 10
     assert "- trial 5: NonFiniteLossError: no" in text
     assert "(38 complete, 10 pruned, 12 failed)" in text
 

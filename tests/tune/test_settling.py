@@ -12,6 +12,7 @@ from unrayed import CUES, FINITE, replace_tune
 from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
 from htt.training.jobs import Facts
+from tune import road
 from tune.algorithms import Searcher
 from tune.constraints import parse
 from tune.known import Known
@@ -95,6 +96,29 @@ def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, 
 def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
     with pytest.raises(TrainingError, match="memory_mb must be a finite number; got none"):
         search(FINITE, trials=2, objectives=("hand_error_mm", "memory_mb"))
+
+
+def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, tmp_path, monkeypatch):
+    first = search(FINITE, trials=3, algorithm="random")
+    monkeypatch.setattr(road.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
+    (tmp_path / "run" / "report.md").unlink()
+    again = search(FINITE, trials=3, algorithm="random", resume=True)
+    assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
+    assert (tmp_path / "run" / "report.md").exists()
+    said = (tmp_path / "shown").read_text()
+    assert "All 3 trials of run have ended; for more: --resume run --trials NUMBER." in said
+    assert said.count("Starting on") == 1
+
+
+def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypatch, tmp_path):
+    def interrupted(*arguments):
+        recorder = arguments[-1]
+        recorder.stop("interrupted")
+        recorder.stop("time budget")
+
+    monkeypatch.setattr(road, "_tune", interrupted)
+    assert search(FINITE, trials=3).stopped == "interrupted"
+    assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
 
 
 def test_repeats_count_as_trials_and_survive_a_resume(trained, search, tmp_path):

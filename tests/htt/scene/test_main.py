@@ -11,7 +11,9 @@ def test_a_sheet_shows_each_clip_with_its_joints(tmp_path, capsys):
     for name, options in (("joints.png", []), ("plain.png", ["--plain"])):
         path = tmp_path / name
         main(["--sheet", str(path), "--actions", "0", "22", "--columns", "2", "--width", "64", *options])
-        assert "2 clips" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert said.startswith("Rendering: 2/2 clips, ")
+        assert said.endswith(f"{path}: 2 clips\n")
         sheets.append(imread(path))
     assert sheets[0].shape == sheets[1].shape
     assert sheets[0].shape[1] == 128
