@@ -16,6 +16,7 @@ from typing import Any
 import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
 
+from cluster import revision
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import StorageError
@@ -268,6 +269,7 @@ class Recorder(ray.tune.Callback):
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data_key(config),
+            code=revision.identity(),
             breaks=broken(self.known.constraints, last) if self.known and last else None,
         )
 

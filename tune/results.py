@@ -98,6 +98,10 @@ class Asked:
     """How many seeds a study began with; 0: not written down."""
     later_commits: Sequence[str] = field(default_factory=list)
     """Of the code it was gone on with, where that was another."""
+    data: Sequence[str] = field(default_factory=list)
+    """The key of each of its data sets (``htt.data.prepare.data_key``); empty: an older version did not note it."""
+    codes: Sequence[str] = field(default_factory=list)
+    """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
 
     def config(self) -> Config:
         """The base configuration."""

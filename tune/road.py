@@ -20,8 +20,9 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 import htt.errors
-from cluster import capacity, connect, preflight, stores
+from cluster import capacity, connect, preflight, revision, stores
 from htt.config import Config
+from htt.data.prepare import data_key
 from htt.errors import HTTError, TrainingError, UserError
 from htt.training.metric_table import METRICS
 from tune import progress, question
@@ -71,6 +72,11 @@ class Work(ABC):
     def data(self) -> Sequence[Config]:
         """A configuration for each of the data that trials need."""
         return [self.base]
+
+    @property
+    def data_keys(self) -> list[str]:
+        """What the data are, for the record."""
+        return [data_key(config) for config in self.data]
 
     @property
     def limit(self) -> int:
@@ -141,7 +147,10 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
             folder = RunFolder(storage.local)
             if work.run.resume:
                 storage.pull()
-                work.check_same(folder.asked())
+                work.check_same(asked := folder.asked())
+                question.check_same_data(asked, folder.trials(), work.base, work.data)
+                if not work.is_done(folder):
+                    revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
             if work.is_done(folder):
                 work.begin(storage)
                 return storage, None

@@ -33,6 +33,7 @@ _FIXED: dict[str, Any] = {
     "taken_from": pl.String,
     "breaks": pl.String,
     "instead_of": pl.List(pl.String),
+    "code": pl.String,
 }
 
 
@@ -75,6 +76,8 @@ class Trial:
     """The constraints it breaks, in words; none: it keeps all. One that breaks some is never the best."""
     instead_of: Sequence[str] = ()
     """The trials whose place it took: they were of the same variant and seed, failed, and were tried again."""
+    code: str | None = None
+    """What trained it, as ``cluster.revision.identity`` gives it; None: an older version, which did not note it."""
 
     @property
     def pair(self) -> tuple[str, int] | None:

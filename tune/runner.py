@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from htt import console
 from htt.config import Config, Value
+from htt.data.prepare import data_key
 from htt.errors import RunError
 from tune import beginnings, constraints, front, question, report, road
 from tune.algorithms import Searcher
@@ -64,7 +65,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
 
 def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
     """What the runs of --warm-start give; each training once."""
-    asked = Question(space, base, search.goals, search.constraints)
+    asked = Question(space, base, search.goals, search.constraints, search.share_any)
     found = [beginnings.earlier(locate(name, search.storage, search.runs), asked) for name in search.warm_start]
     for one in found:
         show.print(str(one), markup=False)
@@ -82,6 +83,11 @@ class Searching(Work):
     earlier: Sequence[Trial] = ()
     """Finished trials of other runs to begin with; of a run that is resumed none: its study has them."""
 
+    @property
+    def data(self) -> Sequence[Config]:
+        """One configuration for each of the data that the space may choose."""
+        return list({data_key(config): config for config in self.space.of_data(self.base)}.values())
+
     def check_same(self, asked: Asked) -> None:
         """The same space, base and metric."""
         question.check_same_question(asked, self.search, self.space, self.base)
@@ -93,14 +99,17 @@ class Searching(Work):
 
     def begin(self, storage: Storage) -> None:
         """Fill the study with what is known, and then write down the question: before that, the run has not begun."""
-        if self.search.resume:
-            return
         folder = RunFolder(storage.local)
+        if self.search.resume:
+            folder.write_asked(question.gone_on(folder.asked()))
+            storage.push("asked.yaml")
+            return
         folder.journal.unlink(missing_ok=True)
         if self.earlier:
             folder.write_earlier(self.earlier)
         self.searcher(folder).close()
-        folder.write_asked(question.record(self.search, self.space, self.base, self.name, self.points))
+        asked = question.record(self.search, self.space, self.base, self.name, self.points)
+        folder.write_asked(replace(asked, data=self.data_keys))
 
     def searcher(self, folder: RunFolder) -> Searcher:
         """Optuna over the run's study.

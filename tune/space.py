@@ -28,6 +28,10 @@ from htt.config import Config, Value, flatten, override, unknown
 from htt.errors import ConfigError
 from htt.registry import check_plugins
 
+DATA = ("data.root", "data.source", "data.synthetic.")
+"""The paths that decide which shards are read."""
+DATA_SETS = 16
+"""So many are made ready before a search begins."""
 JOINT_DRAWS = 64
 """Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
 
@@ -182,6 +186,17 @@ class Space:
         """The sample that a configuration is; none where one of its values lies outside the space."""
         values = {path: value for path, value in flatten(config).items() if path in self.domains}
         return values if all(self.domains[path].holds(value) for path, value in values.items()) else None
+
+    def of_data(self, base: Config) -> list[Config]:
+        """Return the base with each combination of the searched paths that name data, where they are few choices.
+
+        Where they are more than ``DATA_SETS``, or no choices, trials make their data ready themselves.
+        """
+        named = {path: domain for path, domain in self.domains.items() if path.startswith(DATA)}
+        several = math.prod(len(domain.probes()) for domain in named.values())
+        if several > DATA_SETS or not all(isinstance(domain, Choice) for domain in named.values()):
+            return [base]
+        return [override(base, sample) for sample in _samples(named) if not _faults(base, sample)] or [base]
 
     def check(self, base: Config) -> None:
         """Prove that every value of every domain makes a configuration.
