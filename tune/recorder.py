@@ -17,9 +17,11 @@ import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from cluster import revision
+from htt import console
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import StorageError
+from htt.training.older import NOTE
 from tune import checkpoints, told
 from tune.constraints import broken
 from tune.history import History
@@ -169,6 +171,8 @@ class Recorder(ray.tune.Callback):
         self, *, trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
         """A trial finished an epoch."""
+        if NOTE in result:
+            console.err.print(f"Trial {self.searcher.number(trial.trial_id)}: {result[NOTE]}", markup=False)
         if str(result.get(ERROR, "")).startswith(f"{StorageError.__name__}: "):
             self._refused(StorageError(result[ERROR].partition(": ")[2]))
         elif ERROR not in result and "epoch" in result:
@@ -211,7 +215,7 @@ class Recorder(ray.tune.Callback):
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if not ended:
-                checkpoints.mend(trial)
+                checkpoints.mend(trial, self.epoch(trial.trial_id))
             if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, told.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)

@@ -25,6 +25,7 @@ from htt.config import Config
 from htt.data.prepare import data_key
 from htt.errors import HTTError, TrainingError, UserError
 from htt.training.metric_table import METRICS
+from htt.training.older import KEPT, PREFIX
 from tune import progress, question
 from tune.known import Known
 from tune.question import Run
@@ -147,13 +148,14 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
             folder = RunFolder(storage.local)
             if work.run.resume:
                 storage.pull()
-                work.check_same(asked := folder.asked())
-                question.check_same_data(asked, folder.trials(), work.base, work.data)
-                if not work.is_done(folder):
-                    revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
+                work.check_same(folder.asked())
+                question.check_same_data(folder.asked(), folder.trials(), work.base, work.data)
             if work.is_done(folder):
                 work.begin(storage)
                 return storage, None
+            if work.run.resume:
+                asked = folder.asked()
+                revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):
                 return storage, _with_machines(work, storage, training, show)
@@ -253,7 +255,7 @@ def _tune(
         num_samples=samples.trials,
         search_alg=samples,
         scheduler=scheduler,
-        checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+        checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=KEPT),
         max_failures=RETRIES,
         reuse_actors=work.run.workers_per_trial == 1,  # a stopped Ray Train trial must take its process with it
         raise_on_failed_trial=False,
@@ -299,6 +301,9 @@ def _resume_config() -> Any:
 def _remove_checkpoints(storage: Storage, trials: list[Trial]) -> None:
     """Checkpoints of trials that were stopped or failed; a complete one keeps its newest, one cut short goes on."""
     for trial in trials:
+        if trial.state == "complete" and not trial.taken_from:
+            inside = [name for name in storage.folders(f"{STATE}/{trial.id}") if name.startswith(PREFIX)]
+            storage.remove(*(f"{STATE}/{trial.id}/{name}" for name in sorted(inside)[:-1]))
         if trial.state in ("pruned", "failed"):
             inside = storage.folders(f"{STATE}/{trial.id}")
             places = [f"{STATE}/{trial.id}/{name}" for name in inside if name.startswith("checkpoint_")]
