@@ -20,6 +20,7 @@ from typing import Any
 from cluster import revision, stores
 from cluster.claim import claimed
 from htt.config import Config, from_yaml, read, to_yaml
+from htt.data import files
 from htt.data.prepare import data_key
 from htt.data.remote import is_remote
 from htt.errors import RunError, storage_errors
@@ -238,9 +239,9 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None) -> No
     note = _began(folder, config, storage)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / BEGAN_FILE).write_text(note, encoding="utf-8")
-        (folder / CONFIG_FILE).write_text(to_yaml(config), encoding="utf-8")
-        (folder / STORAGE_FILE).write_text(f"{storage or ''}\n", encoding="utf-8")
+        for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
+            with files.replacing(folder / name) as path:  # whole or not there, or the run could not be resumed
+                path.write_text(text, encoding="utf-8")
     if storage:
         stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
         stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
