@@ -19,7 +19,8 @@ from cluster.trainer import trainer
 from htt import console
 from htt.config import Config
 from htt.data import stream
-from htt.errors import ClusterError, ConfigError, StorageError, storage_errors
+from htt.errors import ClusterError, ConfigError, DamagedCheckpointError, StorageError, storage_errors
+from htt.model.weights import check_sums
 from htt.training.telling import Start, Step
 from htt.training.worker import listening, our_error, stopped
 
@@ -165,6 +166,8 @@ class _Take:
 
     def __call__(self, told: Start | Step | dict[str, float]) -> None:
         if isinstance(told, Start):
+            if told.note:
+                console.err.print(told.note, markup=False)
             if self._on_start:
                 self._on_start(told)
             return
@@ -210,6 +213,14 @@ def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
         raise StorageError(
             f"The checkpoint of the finished training must come from {result.checkpoint.path} to {kept}; it does not: "
             f"{error}. The same command with --resume fetches it."
+        ) from error
+    try:
+        check_sums(partial)
+    except DamagedCheckpointError as error:
+        said = str(error).replace(str(partial), result.checkpoint.path)
+        raise StorageError(
+            f"The checkpoint of the finished training cannot be kept. {said} The same command with --resume trains its "
+            "last epoch again."
         ) from error
     with storage_errors(kept):
         shutil.rmtree(kept, ignore_errors=True)

@@ -15,10 +15,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from cluster import stores
+from cluster import revision, stores
 from cluster.claim import claimed
 from htt.config import Config, from_yaml, read, to_yaml
+from htt.data import files
+from htt.data.prepare import data_key
 from htt.data.remote import is_remote
 from htt.errors import RunError, storage_errors
 
@@ -28,6 +31,8 @@ CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 STORAGE_FILE = ".storage"
 """The ``--storage`` a run was begun with; empty: none."""
+BEGAN_FILE = "began.json"
+"""What a run was started with: the key of its data, its commit, and the code, with that of later resumes."""
 
 try:
     import fcntl
@@ -168,6 +173,57 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
         raise RunError(f"A run needs a name of its own; {taken[0]} is taken. Choose another --name, or --resume it.")
 
 
+def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
+    """Return what a run was started with: ``data``, ``commit`` and ``codes``; empty where an older version did it.
+
+    Args:
+        folder: of the run.
+        storage: where else to look, where this machine has nothing.
+
+    Raises:
+        StorageError: the storage does not answer.
+    """
+    file = folder / BEGAN_FILE
+    text = file.read_text(encoding="utf-8") if file.exists() else None
+    if text is None and storage:
+        text = stores.read_text(stores.below(storage, folder.name, BEGAN_FILE))
+    try:
+        return dict(json.loads(text or "{}"))
+    except ValueError:  # cut short by a full disk: as if nobody had noted it
+        return {}
+
+
+def check_same(folder: Path, config: Config, *, storage: str | None = None, share_any: bool = False) -> None:
+    """Check that a run which is resumed finds the data and the code that it was started with.
+
+    Args:
+        folder: of the run.
+        config: the training.
+        storage: where else the run keeps things; none: nowhere.
+        share_any: whether other code may go on with it.
+
+    Raises:
+        RunError: the data or the code are others; the message says what there was and what there is.
+        DataError: there are no data.
+    """
+    known, now = began(folder, storage), data_key(config)
+    if known.get("data") not in (None, now):
+        place = config.data.root or "the rendered benchmark of this version"
+        raise RunError(
+            f"Cannot resume {folder}: its data changed. It was started with {known['data']}, and {place} is now "
+            f"{now}. Put the first data back (a copy or a link at the same place will do), or choose another --name."
+        )
+    revision.check_same(str(folder), known.get("codes", ()), str(known.get("commit")), share_any=share_any)
+
+
+def _began(folder: Path, config: Config, storage: str | None) -> str:
+    """Return the note of what a run is trained with, for the file that keeps it."""
+    known = began(folder, storage)
+    codes = [*known.get("codes", ()), *({revision.identity()} - {*known.get("codes", ())})]
+    note = {"data": data_key(config), "commit": known.get("commit") or revision.commit(), "codes": codes}
+    return json.dumps(note, indent=1) + "\n"
+
+
 def _check_storage(folder: Path, storage: str | None) -> None:
     """A run goes on from where its checkpoints are; from another place it would begin anew."""
     file = folder / STORAGE_FILE
@@ -184,11 +240,14 @@ def _check_storage(folder: Path, storage: str | None) -> None:
 
 def claim_folder(folder: Path, config: Config, storage: str | None = None) -> None:
     """Make a run's folder, and write down what is trained in it and where else it keeps things; there too."""
+    note = _began(folder, config, storage)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(to_yaml(config), encoding="utf-8")
-        (folder / STORAGE_FILE).write_text(f"{storage or ''}\n", encoding="utf-8")
+        for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
+            with files.replacing(folder / name) as path:  # whole or not there, or the run could not be resumed
+                path.write_text(text, encoding="utf-8")
     if storage:
+        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
         stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 

@@ -27,7 +27,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
-from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
+from cluster.folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    alone,
+    check_folder,
+    check_name,
+    check_same,
+    claim_folder,
+    shared_folder,
+)
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
@@ -72,6 +81,8 @@ class Options(console.Options):
     """A Ray cluster to join ("auto" or host:port); none: this machine."""
     resume: bool = False
     """Go on with the run --name from its last checkpoint."""
+    share_any: bool = False
+    """Go on also where other code or other libraries trained so far; the run's began.json names them."""
 
 
 def main(options: Options) -> None:
@@ -89,6 +100,8 @@ def main(options: Options) -> None:
         _show(known, folder, storage, config)
         return
     preflight.check_backbones([config.model.backbone])
+    if options.resume:
+        check_same(folder, config, storage=storage, share_any=options.share_any)
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
         joined = not stack.enter_context(connect.connect(options.address)).started

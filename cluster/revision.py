@@ -7,12 +7,15 @@ and the files that differ can be named.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from htt.errors import RunError
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("htt", "tune", "cluster")
@@ -29,6 +32,10 @@ LIBRARIES = (
     "simplejpeg",
 )
 """What a result, or a thing sent from machine to machine, depends on."""
+NUMERIC = ("torch", "numpy", "transformers", "simplejpeg")
+"""The libraries that a trained number depends on."""
+SCIENCE = "htt"
+"""The room whose code computes numbers; the others choose what is trained, and where."""
 UNKNOWN = "unknown"
 
 
@@ -51,6 +58,32 @@ def digests(root: Path = ROOT) -> dict[str, str]:
 def digest(content: bytes) -> str:
     """12 hexadecimal digits that differ for other bytes."""
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+@functools.cache
+def identity(root: Path = ROOT) -> str:
+    """Return a text that differs for code or libraries that may compute other numbers; a commit may differ freely."""
+    files = {name: found for name, found in digests(root).items() if name.startswith(f"{SCIENCE}/")}
+    libraries = ", ".join(f"{name} {version}" for name, version in versions(NUMERIC).items() if name != "python")
+    return f"{digest(repr(sorted(files.items())).encode())} ({libraries})"
+
+
+def check_same(name: str, codes: Sequence[str], started: str, *, share_any: bool) -> None:
+    """Raise a ``RunError`` where other code would add its numbers to those of a run.
+
+    Args:
+        name: of the run.
+        codes: that trained it, as ``identity`` gives them; empty: not known.
+        started: the commit it was started at.
+        share_any: whether other code may go on with it.
+    """
+    now = identity()
+    if codes and now not in codes and not share_any:
+        raise RunError(
+            f"Cannot go on with {name} by other code: it was trained by {codes[-1]}, started at commit {started}; this "
+            f"is {now}, commit {commit()}. Numbers of two programs need not compare. Go back to that code, start a new "
+            "run, or add --share-any: the run then says which code its numbers came from."
+        )
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:

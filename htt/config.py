@@ -269,7 +269,7 @@ class RuntimeConfig(Section):
     overlays: Count = 4
     """Drawn predictions an epoch, in TensorBoard."""
     keep_checkpoints: Positive = 1
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept; two at least, since one may be damaged."""
     resize_minutes: Above0 = 1.0
     """A final training with fewest and most workers looks that often for room for more of them."""
     save_minutes: Above0 | None = 10.0

@@ -7,6 +7,7 @@
     │   ├── ConfigError          a field, value, space or override that cannot be
     │   ├── DataError            data missing, broken, or not what its manifest promises
     │   ├── CheckpointError      a checkpoint that is missing, damaged or of another shape
+    │   │   └── DamagedCheckpointError  its bytes are not those that were written
     │   ├── ClusterError         machines that cannot be reached or lack what was asked for
     │   ├── RunError             a run folder that is missing, busy or of another question
     │   └── StorageError         a disk or object store that refuses (full, read-only, gone)
@@ -70,6 +71,10 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged or of another shape."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """The bytes of a checkpoint are not those that were written."""
 
 
 class ClusterError(UserError):

@@ -60,6 +60,9 @@ class Options(console.Options):
     """Guess how long it takes by timing so many steps of each variant first; none: only what has ended tells."""
     share: bool = True
     """Take over finished trainings of the same configuration, data and seed from other runs."""
+    share_any: bool = False
+    """Also take over trainings of other code or other libraries, and go on with a run of other code; the report says
+    which these are."""
     name: str | None = None
     """Name of the run; none: study-<study>-<date>-<time>."""
     resume: str | None = None
@@ -155,7 +158,8 @@ def start(options: Options) -> Config:
 
 def machines(options: Options) -> dict[str, Any]:
     """How and where it runs."""
-    return {**options.machines.options(), "share": options.share, "command": shlex.join(["python", *sys.argv])}
+    shared = {"share": options.share, "share_any": options.share_any}
+    return {**options.machines.options(), **shared, "command": shlex.join(["python", *sys.argv])}
 
 
 if __name__ == "__main__":

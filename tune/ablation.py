@@ -15,7 +15,6 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from cluster import revision
 from htt import console
 from htt.config import BackboneConfig, Config
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
@@ -101,10 +100,11 @@ class Studying(Work):
         """Write down the question, with the seeds that were added, and take over what others have trained."""
         folder = RunFolder(storage.local)
         asked = folder.asked() if self.run.resume else record(self.plan, self.name)
-        commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
+        if self.run.resume and not self.is_done(folder):
+            asked = question.gone_on(asked)
         study, count = self.plan.study.plain(), len(self.plan.pairs)
         lacking = list(dict.fromkeys([*asked.incomplete, *incomplete]))
-        folder.write_asked(replace(asked, study=study, trials=count, later_commits=commits, incomplete=lacking))
+        folder.write_asked(replace(asked, study=study, trials=count, data=self.data_keys, incomplete=lacking))
         storage.push("asked.yaml")
         _take_over(self.plan, storage, self.metric)
 

@@ -31,8 +31,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
+from htt.errors import storage_errors
 from htt.training.metric_table import METRICS
-from tune import notes
+from tune import lines, notes
 from tune.codes import Code
 from tune.constraints import Constraint, excesses
 from tune.coverage import Coverage
@@ -97,6 +98,8 @@ class Searcher(OptunaSearch):
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
         notes.drop_unfinished_line(journal)
+        with storage_errors(journal):
+            lines.mend(journal)
         storage = open_journal(journal)
         mode = METRICS[self.watched].mode
         super().__init__(

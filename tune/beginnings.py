@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cluster import revision
 from htt import yaml_text
 from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set, read_value
 from htt.data.prepare import data_key
@@ -29,6 +30,8 @@ class Question:
     base: Config
     objectives: Sequence[str]
     constraints: Sequence[Constraint]
+    share_any: bool = False
+    """Whether trials of other code fit too."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ def earlier(folder: RunFolder, question: Question) -> Earlier:
         RunError: the run cannot be read.
     """
     asked = folder.asked()
-    key, fitting, misfits = data_key(question.base), [], dict[str, int]()
+    fitting, misfits = [], dict[str, int]()
     for trial in folder.trials():
-        found = _fitting(folder, asked, trial, question, key)
+        found = _fitting(folder, asked, trial, question)
         if isinstance(found, Trial):
             fitting.append(found)
         else:
@@ -70,7 +73,7 @@ def earlier(folder: RunFolder, question: Question) -> Earlier:
     return Earlier(folder.name, fitting, misfits)
 
 
-def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question, key: str) -> Trial | str:
+def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) -> Trial | str:
     """The trial as a row of the search, or why it is none."""
     if trial.state not in FINISHED:
         return trial.state
@@ -91,8 +94,10 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question, 
     differs = {path: value for path, value in differs.items() if not path.startswith("runtime.")}
     if differs:
         return f"of another base ({', '.join(differs)})"
-    if trial.data is not None and trial.data != key:
+    if trial.data is not None and trial.data != data_key(config):
         return "of other data"
+    if trial.code != revision.identity() and not question.share_any:
+        return "of other code (--share-any takes them)"
     metric = question.objectives[0]
     curve = trial.curve if asked.metric == metric else trial.curves.get(metric, ())
     origin = trial.taken_from or f"{folder.name}/{trial.id} ({asked.commit})"

@@ -62,6 +62,8 @@ class Options(console.Options):
     """GPUs of each worker; none: one, where the machines have any."""
     max_concurrent: int | None = None
     """Trainings at once; none: as many as fit on the machines."""
+    share_any: bool = False
+    """Go on with these trainings also where other code or other libraries trained the first; the report says which."""
     name: str | None = None
     """Name of the trainings' folder inside the run's; none: retrain, or retrain-<metric>, retrain-<pick>."""
     storage: str | None = None
@@ -70,7 +72,16 @@ class Options(console.Options):
     """A Ray cluster to join ("auto" or host:port); none: this machine."""
 
 
-OF_RETRAINING = ("set", "workers", "cpus_per_worker", "gpus_per_worker", "max_concurrent", "name", "address")
+OF_RETRAINING = (
+    "set",
+    "workers",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "max_concurrent",
+    "share_any",
+    "name",
+    "address",
+)
 """Options that say nothing without ``--retrain-seeds``."""
 
 
@@ -198,6 +209,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
         rule=chosen.rule(asked),
         assignments=parse_set(options.set),
         command=shlex.join(["python", *sys.argv]),
+        share_any=options.share_any,
     )
     check_plugins(again.config)
     return again, place

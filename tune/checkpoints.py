@@ -1,43 +1,61 @@
 """The checkpoint that a restored trial goes on from.
 
-A trial keeps one, and Tune removes the one before as soon as the next is written. What it saves of the trials comes a
-moment later: after a kill it may name a checkpoint that is gone, and the trial would fail for it.
+A trial keeps two, and Tune removes an older one as soon as the next is written. What it saves of the trials comes a
+moment later: after a kill it may name a checkpoint that is gone, and the trial would fail for it, or one before the
+newest, and epochs would be trained again.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import ray.tune
-from pyarrow import fs
 from ray.train._internal.checkpoint_manager import _CheckpointManager
 from ray.train._internal.session import _TrainingResult
 from ray.tune.experiment import Trial as TuneTrial
 
+from htt.training.older import KEPT, listed
+from tune.trial import REPORTED
+
 NAME = re.compile(r"checkpoint_(\d+)")
 
 
-def mend(trial: TuneTrial) -> None:
-    """Have a trial go on from the checkpoint that took the place of the one it remembers; or from none."""
+def mend(trial: TuneTrial, epoch: int) -> None:
+    """Have a trial go on from its newest checkpoint that is whole, whatever it remembers; or from none.
+
+    Args:
+        trial: that is restored.
+        epoch: the last one that is written down of it.
+    """
     storage: Any = trial.storage
     metadata: Any = trial.run_metadata
     system, folder = storage.storage_filesystem, storage.trial_fs_path
-    found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    names = {int(match[1]): entry.base_name for entry in found if (match := NAME.fullmatch(entry.base_name))}
+    numbers = {int(match[1]): name for name in listed(folder, system) if (match := NAME.fullmatch(name))}
+    places = {number: ray.tune.Checkpoint(f"{folder}/{name}", system) for number, name in numbers.items()}
     known = NAME.fullmatch(trial.checkpoint.path.rpartition("/")[2]) if trial.checkpoint else None
     remembered = int(known[1]) if known else -1
-    if remembered in names or not (known or names):
+    whole = [number for number in sorted(places) if _is_whole(number, places, remembered, epoch)]
+    if whole[-1:] == [remembered] or not (known or places):
         return
     metadata.checkpoint_manager = _CheckpointManager(metadata.checkpoint_manager.checkpoint_config)
-    whole = _first_whole(set(names), remembered)
-    if whole is not None:
-        storage.current_checkpoint_index = whole - 1
-        checkpoint = ray.tune.Checkpoint(f"{folder}/{names[whole]}", system)
-        trial.on_checkpoint(_TrainingResult(checkpoint=checkpoint, metrics={}))
+    for number in whole[-KEPT:]:
+        storage.current_checkpoint_index = number - 1
+        trial.on_checkpoint(_TrainingResult(checkpoint=places[number], metrics={}))
 
 
-def _first_whole(there: set[int], remembered: int) -> int | None:
-    """The number of a checkpoint that is complete: one before it is gone, or one after it was begun."""
-    whole = [each for each in there if each > remembered and (each > 0 or 1 in there)]
-    return min(whole, default=None)
+def _is_whole(number: int, places: Mapping[int, ray.tune.Checkpoint], remembered: int, epoch: int) -> bool:
+    """True for a checkpoint that Tune knew of, or had to know of before what is there, or whose epoch was noted."""
+    oldest, newest = min(places), max(places)
+    known = number <= remembered or number < newest or number == oldest > 0  # an older one was removed for it
+    return known or _epoch(places[number]) <= epoch
+
+
+def _epoch(checkpoint: ray.tune.Checkpoint) -> float:
+    """Return the epoch of a checkpoint that was copied to its end; infinite where that is not known."""
+    try:
+        return float(checkpoint.get_metadata()[REPORTED]["epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf

@@ -5,7 +5,6 @@ Text is Markdown's inline part: ``**bold**``, and what ``code`` and ``escaped`` 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias

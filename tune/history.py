@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from htt.errors import storage_errors
+from tune import lines
 from tune.notes import drop_unfinished_line
 
 Epochs = dict[int, dict[str, float]]
@@ -21,9 +22,9 @@ class History:
         self._file = file
         self._trials: dict[str, Epochs] = {}
         drop_unfinished_line(file)
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-            entry = json.loads(line)
-            self._trials.setdefault(entry["trial"], {})[entry["epoch"]] = entry["metrics"]
+        for entry in lines.read(file):
+            if entry.keys() >= {"trial", "epoch", "metrics"}:
+                self._trials.setdefault(entry["trial"], {})[entry["epoch"]] = entry["metrics"]
 
     def add(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write down an epoch; one that is repeated replaces the first.
@@ -33,7 +34,7 @@ class History:
         """
         self._trials.setdefault(trial_id, {})[epoch] = dict(metrics)
         line = json.dumps({"trial": trial_id, "epoch": epoch, "metrics": dict(metrics)})
-        with storage_errors(self._file), self._file.open("a", encoding="utf-8") as out:
+        with storage_errors(self._file), lines.cut_back(self._file), self._file.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
 
     def of(self, trial_id: str) -> Epochs:

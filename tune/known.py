@@ -47,8 +47,14 @@ class Known:
         """Take up a trial that ended."""
         needed = {*self.metrics, *(each.metric for each in self.constraints)}
         whole = all(math.isfinite(trial.metrics.get(name, math.nan)) for name in needed)
-        if trial.state == "complete" and whole and trial.data in (None, self._data):
+        if trial.state == "complete" and whole and self._same_data(trial):
             self._trials.setdefault(trial.fingerprint, trial)
+
+    def _same_data(self, trial: Trial) -> bool:
+        """True where a trial was trained on what its configuration names now."""
+        searched = any(path.startswith("data.") for path in trial.values)
+        now = data_key(override(self.base, trial.values)) if searched else self._data
+        return trial.data in (None, now)
 
     def answer(self, values: Mapping[str, Value], run: str) -> Trial | None:
         """A row for a sample that needs no training, without number and time; none: it must be trained.
@@ -69,7 +75,7 @@ class Known:
             return None
         return Trial(
             id="", number=0, fingerprint=config.fingerprint(), state="refused", epochs=0, seconds=0.0, finished_s=0.0,
-            values=values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, breaks=breaks, data=self._data,
+            values=values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, breaks=breaks, data=data_key(config),
         )  # fmt: skip
 
     def breaks(self, trial: Trial) -> str | None:

@@ -13,10 +13,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from htt.errors import StorageError, storage_errors
+from tune.lines import Journal
 from tune.results import Trial, value
 
 STARTUP_TRIALS = 8
@@ -82,7 +82,7 @@ def open_journal(path: Path) -> JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with storage_errors(path):
-            return JournalStorage(JournalFileBackend(str(path)))
+            return JournalStorage(Journal(str(path)))
     except (ValueError, KeyError) as error:
         raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
 

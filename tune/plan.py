@@ -18,6 +18,7 @@ from tune.results import RunFolder, Trial
 from tune.retrained import fresh_seeds
 from tune.shelf import Found, Shelf
 from tune.study import SEED, Study
+from tune.words import plural
 
 MOST_SEEDS = 10_000
 
@@ -134,7 +135,14 @@ def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
     if ablation.share:
         wanted = [pair for pair in listed if pair.key not in there or there[pair.key].state == "failed"]
         found = {pair.key: shelf.find(override(base, pair.values), study.metrics) for pair in wanted}
-        shared = {key: one for key, one in found.items() if one is not None}
+        known = {key: one for key, one in found.items() if one is not None}
+        shared = {key: one for key, one in known.items() if one.same_code or ablation.share_any}
+        if other := [one for key, one in known.items() if key not in shared]:
+            names = ", ".join(sorted({one.folder.name for one in other}))
+            warnings.append(
+                f"{plural(len(other), 'finished training')} of {names} came from other code or libraries and "
+                "will be trained again; --share-any takes them over."
+            )
     seconds = {name: shelf.seconds(study.config(base, name, 0)) for name in study.variants}
     return Plan(
         ablation=ablation,

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import revision
-from htt.config import Config, Value
+from htt.config import Config, Value, override
 from htt.console import clock
+from htt.data.prepare import data_key
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean, shown
 from htt.training.metric_table import METRICS
 from tune import front
 from tune.constraints import Constraint, parse
-from tune.results import Asked, RunFolder, check_metric
+from tune.results import Asked, RunFolder, Trial, check_metric
 from tune.space import Choice, Space
 from tune.storage import Storage, home
 
@@ -47,6 +48,8 @@ class Run:
     address: str | None = None
     name: str | None = None
     resume: bool = False
+    share_any: bool = False
+    """Whether numbers that other code computed may stand beside this code's."""
     command: str = ""
 
     @property
@@ -193,6 +196,40 @@ def check_same_question(asked: Asked, search: Search, space: Space, base: Config
         )
 
 
+def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs: Sequence[Config]) -> None:
+    """Raise a ``RunError`` where the data of a resumed run are others than it was started with.
+
+    Places do not count, checksums do: a copy or a link of the same shards at ``data.root`` is the same data.
+
+    Args:
+        asked: the run's record.
+        trials: its finished trials.
+        base: what they started from.
+        configs: one for each of its data sets.
+    """
+    now = [data_key(config) for config in configs]
+    pairs = list(zip(asked.data, now, strict=False))
+    own = data_key(base)
+    for trial in trials:
+        if trial.data is not None and trial.metrics:
+            moves = any(path.startswith("data.") for path in trial.values)
+            pairs.append((trial.data, data_key(override(base, trial.values)) if moves else own))
+    for began, found in pairs:
+        if began != found:
+            place = base.data.root or "the rendered benchmark of this version"
+            raise RunError(
+                f"Cannot resume {asked.name}: its data changed. It was started with {began}, and {place} is now "
+                f"{found}. Put the first data back (a copy or a link at the same place will do), or start a new run."
+            )
+
+
+def gone_on(asked: Asked) -> Asked:
+    """Return the record of a run that is resumed, with this code in it."""
+    commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
+    codes = [*asked.codes, *({revision.identity()} - {*asked.codes})]
+    return replace(asked, later_commits=commits, codes=codes)
+
+
 def check_same_options(asked: Asked, given: Mapping[str, Any]) -> None:
     """Raise a ``RunError`` for options that a run which is resumed was begun with otherwise.
 
@@ -289,6 +326,7 @@ def record_of(run: Run, base: Config, name: str) -> dict[str, Any]:
         "storage": run.storage or str(run.runs),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": revision.commit(),
+        "codes": [revision.identity()],
         "versions": revision.versions(),
     }
 

@@ -16,9 +16,12 @@ from typing import Any
 import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
 
+from cluster import revision
+from htt import console
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import StorageError, of_name
+from htt.training.older import NOTE
 from tune import checkpoints, told
 from tune.constraints import broken
 from tune.history import History
@@ -172,6 +175,8 @@ class Recorder(ray.tune.Callback):
         self, *, trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
         """A trial finished an epoch."""
+        if NOTE in result:
+            console.err.print(f"Trial {self.searcher.number(trial.trial_id)}: {result[NOTE]}", markup=False)
         if issubclass(of_name(result.get(ERROR_KIND)), StorageError):
             self._refused(StorageError(result[ERROR].removeprefix(f"{result[ERROR_KIND]}: ")))
         elif ERROR not in result and "epoch" in result:
@@ -214,7 +219,7 @@ class Recorder(ray.tune.Callback):
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if not ended:
-                checkpoints.mend(trial)
+                checkpoints.mend(trial, self.epoch(trial.trial_id))
             if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, told.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
@@ -275,6 +280,7 @@ class Recorder(ray.tune.Callback):
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data_key(config),
+            code=revision.identity(),
             breaks=broken(self.known.constraints, last) if self.known and last else None,
         )
 

@@ -104,6 +104,10 @@ class Asked:
     """Of the code it was gone on with, where that was another."""
     incomplete: Sequence[str] = field(default_factory=list)
     """A sentence for each split of the data whose clips were not all there."""
+    data: Sequence[str] = field(default_factory=list)
+    """The key of each of its data sets (``htt.data.prepare.data_key``); empty: an older version did not note it."""
+    codes: Sequence[str] = field(default_factory=list)
+    """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
 
     def config(self) -> Config:
         """The base configuration."""

@@ -44,7 +44,7 @@ def _summary(found: Retrained, split: str, metric: str) -> Summary:
 
 def content(found: Retrained) -> list[Part]:
     """All parts of the report, in the order in which they are read."""
-    parts: list[Part] = [Text(_asked(found)), *_missing(found)]
+    parts: list[Part] = [Text(_asked(found)), *_missing(found), *_codes(found)]
     if not found.done:
         return parts
     parts += [Heading("In short"), Listing(in_short(found))]
@@ -118,6 +118,14 @@ def _missing(found: Retrained) -> list[Part]:
     if found.failed:
         said += " Seeds that failed are part of what this configuration does; the numbers below leave them out."
     return [*data, Text(said, warns=True), Listing(why)]
+
+
+def _codes(found: Retrained) -> list[Part]:
+    """Which numbers came from other code, where a reader cannot miss it."""
+    by = {f"the search's trial {found.found_by['trial']}": found.found_code} if found.codes else {}
+    seeds = {f"seed {seed}": ", then ".join(found.codes_of(seed)) or None for seed in found.done if found.codes}
+    said = words.other_code(next(iter(found.codes), None), {**by, **seeds})
+    return [Text(said, warns=True)] if said else []
 
 
 def _tested(found: Retrained, metric: str) -> str:

@@ -24,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from cluster.folder import CONFIG_FILE, METRICS_FILE, EpochLog
+from cluster import revision
+from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
 from htt import yaml_text
 from htt.config import Config, Value, from_plain, override
+from htt.data.prepare import data_key
 from htt.errors import ConfigError, RunError
 from htt.training.metric_table import METRICS
 from tune import question, results
@@ -65,6 +67,12 @@ class Retrained:
     command: str = ""
     commit: str = ""
     started: str = ""
+    data: str | None = None
+    """The key of its data; None: an older version did not note it."""
+    codes: Sequence[str] = field(default_factory=list)
+    """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
+    found_code: str | None = None
+    """What trained the run's trial."""
 
     @property
     def metric(self) -> str:
@@ -84,6 +92,10 @@ class Retrained:
     def folder(self, seed: int) -> Path:
         """Of the final training with a seed."""
         return self.path / f"seed-{seed}"
+
+    def codes_of(self, seed: int) -> Sequence[str]:
+        """What trained a seed; empty: not known."""
+        return list(began(self.folder(seed)).get("codes", ()))
 
     def config_of(self, seed: int) -> Config:
         """What is trained with a seed."""
@@ -155,6 +167,7 @@ def ask(
     rule: str = "",
     assignments: Mapping[str, Value] | None = None,
     command: str = "",
+    share_any: bool = False,
 ) -> Retrained:
     """What training a trial's configuration again with fresh seeds means; goes on with what its folder holds.
 
@@ -167,10 +180,12 @@ def ask(
         rule: by which it was picked from a front, in words.
         assignments: what is changed in the configuration, as {path: value}.
         command: for the record.
+        share_any: whether seeds of other code may stand beside those of this code.
 
     Raises:
         ConfigError: so many seeds, such a name or such a configuration cannot be.
-        RunError: the name is taken by something else.
+        DataError: there are no data.
+        RunError: the name is taken by something else, or the data or the code are others than before.
     """
     if count < FEWEST:
         raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
@@ -181,9 +196,10 @@ def ask(
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
     record = question.record_of(question.Run(command=command), asked.config(), asked.name)
     found_by = yaml_text.load(results.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
+    found = override(asked.config(), trial.values)
     wanted = Retrained(
         path=run.path / name,
-        config=override(override(asked.config(), trial.values), values),
+        config=override(found, values),
         found_by=found_by,
         searched={key: number for key, number in trial.metrics.items() if key in METRICS},
         seeds=fresh_seeds(count, used),
@@ -192,9 +208,31 @@ def ask(
         command=str(record["command"]),
         commit=str(record["commit"]),
         started=str(record["started"]),
+        codes=record["codes"],
+        found_code=trial.code,
     )
+    wanted = replace(wanted, data=data_key(wanted.config))
     before = _check_place(wanted)
-    return wanted if before is None else _gone_on(before, wanted, count)
+    if before is not None and not (ended := _gone_on(before, wanted, count)).left:
+        return ended
+    if found.data == wanted.config.data and trial.data is not None:
+        _check_data(wanted, trial.data, f"trial {trial.id} was")
+    if before is None:
+        return wanted
+    if before.data is not None:
+        _check_data(wanted, before.data, "seeds were")
+    revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
+    codes = list(dict.fromkeys((*before.codes, *wanted.codes)))
+    return replace(ended, codes=codes, data=wanted.data)
+
+
+def _check_data(wanted: Retrained, before: str, what: str) -> None:
+    """Raise a ``RunError`` unless the data are still those that something was trained on."""
+    if before != wanted.data:
+        raise RunError(
+            f"Cannot train {wanted.path} on other data: {what} trained on {before}, and what the configuration names "
+            f"is now {wanted.data}. Put the first data back, or begin a new search."
+        )
 
 
 def fetch(place: Storage) -> None:
@@ -206,7 +244,7 @@ def fetch(place: Storage) -> None:
     ):
         for folder in place.folders(""):
             if folder.startswith("seed-") and not folder.endswith("-train"):
-                for name in (CONFIG_FILE, METRICS_FILE):
+                for name in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE):
                     place.fetch(f"{folder}/{name}", place.local / folder / name)
 
 
@@ -224,7 +262,9 @@ def _gone_on(before: Retrained, wanted: Retrained, count: int) -> Retrained:
     """What was begun, with as many seeds as are wanted now; those that came to their end stay."""
     kept = [seed for place, seed in enumerate(before.seeds) if place < count or before.final(seed)]
     seeds = fresh_seeds(count, wanted.used_seeds, kept)
-    return replace(before, seeds=seeds, found_by=wanted.found_by, used_seeds=wanted.used_seeds)
+    return replace(
+        before, seeds=seeds, found_by=wanted.found_by, used_seeds=wanted.used_seeds, found_code=wanted.found_code
+    )
 
 
 def _check_place(wanted: Retrained) -> Retrained | None:

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from cluster import capacity, connect, final, preflight, screen
-from cluster.folder import CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
+from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
 from htt import console
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
@@ -166,7 +166,7 @@ def _train_together(
                 why = _failure(reference)
                 if why:
                     failed[seed] = why
-                place.push(*(f"seed-{seed}/{name}" for name in (CONFIG_FILE, METRICS_FILE)))
+                place.push(*(f"seed-{seed}/{name}" for name in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE)))
                 fate = (
                     f"failed: {type(why).__name__}: {why}" if why else f"done, {len(asked.done)} of {len(asked.seeds)}"
                 )

@@ -19,10 +19,12 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from cluster import capacity, connect, preflight, stores
+from cluster import capacity, connect, preflight, revision, stores
 from htt.config import BackboneConfig, Config
+from htt.data.prepare import data_key
 from htt.errors import HTTError, TrainingError, UserError, of_name
 from htt.training.metric_table import METRICS
+from htt.training.older import KEPT, PREFIX
 from tune import progress, question
 from tune.known import Known
 from tune.question import Run
@@ -85,6 +87,11 @@ class Work(ABC):
     @abstractmethod
     def backbones(self) -> Sequence[BackboneConfig]:
         """The image encoders that trials build."""
+
+    @property
+    def data_keys(self) -> list[str]:
+        """What the data are, for the record."""
+        return [data_key(config) for config in self.data]
 
     @property
     def limit(self) -> int:
@@ -157,9 +164,13 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
             if work.run.resume:
                 storage.pull()
                 work.check_same(folder.asked())
+                question.check_same_data(folder.asked(), folder.trials(), work.base, work.data)
             if work.is_done(folder):
                 work.begin(storage)
                 return storage, "nothing left"
+            if work.run.resume:
+                asked = folder.asked()
+                revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
             preflight.check_backbones(work.backbones, one_is_enough=work.ranks)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):
@@ -270,7 +281,7 @@ def _tune(
         num_samples=samples.trials,
         search_alg=samples,
         scheduler=scheduler,
-        checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+        checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=KEPT),
         max_failures=RETRIES,
         reuse_actors=work.run.workers_per_trial == 1,  # a stopped Ray Train trial must take its process with it
         raise_on_failed_trial=False,
@@ -317,6 +328,9 @@ def _resume_config() -> Any:
 def _remove_checkpoints(storage: Storage, trials: list[Trial]) -> None:
     """Checkpoints of trials that were stopped or failed; a complete one keeps its newest, one cut short goes on."""
     for trial in trials:
+        if trial.state == "complete" and not trial.taken_from:
+            inside = [name for name in storage.folders(f"{STATE}/{trial.id}") if name.startswith(PREFIX)]
+            storage.remove(*(f"{STATE}/{trial.id}/{name}" for name in sorted(inside)[:-1]))
         if trial.state in ("pruned", "failed"):
             inside = storage.folders(f"{STATE}/{trial.id}")
             places = [f"{STATE}/{trial.id}/{name}" for name in inside if name.startswith("checkpoint_")]

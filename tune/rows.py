@@ -34,6 +34,7 @@ _FIXED: dict[str, Any] = {
     "breaks": pl.String,
     "instead_of": pl.List(pl.String),
     "error_kind": pl.String,
+    "code": pl.String,
 }
 
 
@@ -79,6 +80,8 @@ class Trial:
     """The class of its error, if it is one of ``htt.errors``."""
     instead_of: Sequence[str] = ()
     """The trials whose place it took: they were of the same variant and seed, failed, and were tried again."""
+    code: str | None = None
+    """What trained it, as ``cluster.revision.identity`` gives it; None: an older version, which did not note it."""
 
     @property
     def pair(self) -> tuple[str, int] | None:

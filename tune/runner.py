@@ -12,6 +12,7 @@ from rich.console import Console
 
 from htt import console
 from htt.config import BackboneConfig, Config, Value
+from htt.data.prepare import data_key
 from htt.errors import RunError
 from tune import beginnings, constraints, front, question, report, road
 from tune.algorithms import Searcher
@@ -68,7 +69,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
 
 def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
     """What the runs of --warm-start give; each training once."""
-    asked = Question(space, base, search.goals, search.constraints)
+    asked = Question(space, base, search.goals, search.constraints, search.share_any)
     found = [beginnings.earlier(locate(name, search.storage, search.runs), asked) for name in search.warm_start]
     for one in found:
         show.print(str(one), markup=False)
@@ -90,6 +91,11 @@ class Searching(Work):
     def backbones(self) -> Sequence[BackboneConfig]:
         """Those of the base and of the space."""
         return self.space.backbones(self.base)
+
+    @property
+    def data(self) -> Sequence[Config]:
+        """One configuration for each of the data that the space may choose."""
+        return list({data_key(config): config for config in self.space.of_data(self.base)}.values())
 
     def check_same(self, asked: Asked) -> None:
         """The same space, base and metric."""
@@ -120,15 +126,17 @@ class Searching(Work):
 
     def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
         """Fill the study with what is known, and then write down the question: before that, the run has not begun."""
-        if self.search.resume:
-            return
         folder = RunFolder(storage.local)
+        if self.search.resume:
+            folder.write_asked(question.gone_on(folder.asked()))
+            storage.push("asked.yaml")
+            return
         folder.journal.unlink(missing_ok=True)
         if self.earlier:
             folder.write_earlier(self.earlier)
         self.searcher(folder).close()
         asked = question.record(self.search, self.space, self.base, self.name, self.points)
-        folder.write_asked(replace(asked, incomplete=list(incomplete)))
+        folder.write_asked(replace(asked, data=self.data_keys, incomplete=list(incomplete)))
 
     def searcher(self, folder: RunFolder) -> Searcher:
         """Optuna over the run's study.

@@ -70,6 +70,9 @@ class Options(console.Options):
     warm_start: Annotated[Several, tyro.conf.arg(metavar="RUN")] = field(default_factory=list)
     """Begin with the finished trials of an earlier run that fit this search, its best ones among the trials of this
     one; repeat for more."""
+    share_any: bool = False
+    """Also begin with trials that other code or other libraries trained, and go on with a run of other code; the report
+    says which numbers these are."""
     point: Annotated[Several, tyro.conf.arg(metavar="FILE|PATH=VALUE ...")] = field(default_factory=list)
     """Try this first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
     algorithm: str | None = None
@@ -118,6 +121,7 @@ def new(options: Options) -> question.Search:
         constraints=constraints.parse(options.constraint),
         warm_start=tuple(options.warm_start),
         points=tuple(options.point),
+        share_any=options.share_any,
         name=options.name,
         command=shlex.join(["python", *sys.argv]),
         **{name: given for name in RECORDED if (given := getattr(options, name)) is not None},

@@ -68,6 +68,7 @@ def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
             f"commit {escaped(asked.commit)}. Trials: {len(trials)} ({ended})."
         ),
         *_wishes(asked),
+        *_codes(asked, trials),
         Text("Searched:"),
         Listing([f"`{path}`: {escaped(domain)}" for path, domain in asked.domains.items()]),
     ]
@@ -88,6 +89,13 @@ def _wishes(asked: Asked) -> list[Part]:
     if asked.points:
         said.append(f"{words.plural(len(asked.points), 'point')} given to try first.")
     return [Text(" ".join(said))] if said else []
+
+
+def _codes(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
+    """Which numbers came from other code, where a reader cannot miss it."""
+    codes = {f"trial {trial.number}": trial.code for trial in trials if trial.epochs}
+    said = words.other_code(next(iter(asked.codes), None), codes)
+    return [Text(said, warns=True)] if said else []
 
 
 def _nothing(asked: Asked, trials: Sequence[Trial]) -> str:

@@ -1,7 +1,7 @@
 """The finished trainings of all runs beside one another: what was trained once need not be trained again.
 
-A training is the same where its configuration is (``fingerprint``, the seed included) and its data are (``data_key``).
-Which code trained it is written down with it: ``taken_from`` names the run, the trial and the commit.
+A training is the same where its configuration is (``fingerprint``, the seed included), its data are (``data_key``) and
+the code that trained it is (``cluster.revision.identity``). ``taken_from`` names the run, the trial and the commit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from cluster import revision
 from htt.config import Config, Value, override
 from htt.data.prepare import data_key
 from htt.errors import HTTError
@@ -33,6 +34,11 @@ class Found:
     def clips(self) -> Path:
         """What it says of each clip."""
         return self.folder.clips / f"{self.trial.id}.parquet"
+
+    @property
+    def same_code(self) -> bool:
+        """Whether the code that runs now trained it."""
+        return self.trial.code == revision.identity()
 
     @property
     def origin(self) -> str:
@@ -68,12 +74,16 @@ class Shelf:
         self.runs = runs
 
     def find(self, config: Config, metrics: Sequence[str]) -> Found | None:
-        """A finished training of this configuration on the same data, with its clips and these metrics."""
+        """A finished training of this configuration on the same data, with its clips and these metrics.
+
+        One that this code trained is preferred; see ``Found.same_code``.
+        """
+        fitting = []
         for found in self._finished.get(config.fingerprint(), []):
             known = all(metric in found.trial.metrics for metric in metrics)
             if known and found.clips.is_file() and found.trial.data == data_key(config):
-                return found
-        return None
+                fitting.append(found)
+        return min(fitting, key=lambda found: not found.same_code, default=None)
 
     def seconds(self, config: Config) -> float | None:
         """What a training of this configuration takes, whatever its seed; none: none has ended yet."""

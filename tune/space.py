@@ -28,6 +28,10 @@ from htt.config import BackboneConfig, Config, Value, flatten, override, plain_v
 from htt.errors import ConfigError, shown
 from htt.registry import check_plugins
 
+DATA = ("data.root", "data.source", "data.synthetic.")
+"""The paths that decide which shards are read."""
+DATA_SETS = 16
+"""So many are made ready before a search begins."""
 JOINT_DRAWS = 64
 """Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
 
@@ -191,6 +195,17 @@ class Space:
         """Every image encoder that a sample may have."""
         searched = {path: domain for path, domain in self.domains.items() if path.startswith("model.backbone.")}
         return [override(base, sample).model.backbone for sample in _samples(searched)]
+
+    def of_data(self, base: Config) -> list[Config]:
+        """Return the base with each combination of the searched paths that name data, where they are few choices.
+
+        Where they are more than ``DATA_SETS``, or no choices, trials make their data ready themselves.
+        """
+        named = {path: domain for path, domain in self.domains.items() if path.startswith(DATA)}
+        several = math.prod(len(domain.probes()) for domain in named.values())
+        if several > DATA_SETS or not all(isinstance(domain, Choice) for domain in named.values()):
+            return [base]
+        return [override(base, sample) for sample in _samples(named) if not _faults(base, sample)] or [base]
 
     def check(self, base: Config) -> None:
         """Prove that every value of every domain makes a configuration.

@@ -43,7 +43,7 @@ def write(folder: RunFolder) -> None:
 
 def content(done: Done, found: Sequence[Finding]) -> list[Part]:
     """All parts of the report, in the order in which they are read."""
-    parts: list[Part] = [Text(f"**{escaped(done.study.question)}**"), *_missing(done), _asked(done)]
+    parts: list[Part] = [Text(f"**{escaped(done.study.question)}**"), *_missing(done), _asked(done), *_codes(done)]
     parts += [Heading("In short"), Listing([line for finding in found for line in _in_short(finding)])]
     for finding in found:
         about = METRICS[finding.metric]
@@ -95,6 +95,17 @@ def _asked(done: Done) -> Text:
             "because of what was seen, they claim too easily."
         )
     return Text(" ".join(lines))
+
+
+def _codes(done: Done) -> list[Part]:
+    """Which numbers came from other code, where a reader cannot miss it."""
+    codes = {
+        f"{escaped(variant)} with seed {seed}": trial.code
+        for (variant, seed), trial in done.pairs.items()
+        if trial.epochs
+    }
+    said = words.other_code(next(iter(done.asked.codes), None), codes)
+    return [Text(said, warns=True)] if said else []
 
 
 def _direction(finding: Finding) -> str:

@@ -27,9 +27,10 @@ import ray.tune
 
 from cluster import stores
 from htt.config import Config, from_plain, override
-from htt.errors import HTTError, StorageError, TrainingError, storage_errors
+from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingError, storage_errors
 from htt.parallel import use_given
 from htt.training.metric_table import EVALUATED
+from htt.training.older import NOTE, older
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
 DRIVER = {"node:__internal_head__": 0.001}
@@ -120,19 +121,47 @@ def alone(training: Training, settings: dict[str, Any]) -> None:
             if kept:
                 kept.set_metadata({REPORTED: metrics})
             copied.update([saved] if saved else [])
-            ray.tune.report(metrics, checkpoint=kept)
+            ray.tune.report({**metrics, **({NOTE: notes.pop()} if notes else {})}, checkpoint=kept)
 
         copied: set[Path] = set()
+        notes: list[str] = []
         try:
-            place, folder = checkpoint.as_directory() if checkpoint else contextlib.nullcontext(), _folder(job)
-            with storage_errors(folder), place as resume:
-                training.train(config, folder, report, Path(resume) if resume else None)
+            folder = _folder(job)
+            checkpoint = _go_on(
+                lambda resume: training.train(config, folder, report, resume), checkpoint, folder, notes
+            )
             if checkpoint and not seen:  # killed between its last checkpoint and Tune's note of it
                 ray.tune.report(checkpoint.get_metadata()[REPORTED])
         finally:  # also when the scheduler stops the trial, which ends this thread inside a report
             for saved in copied:
                 shutil.rmtree(saved, ignore_errors=True)
     free()
+
+
+def _go_on(
+    train: Callable[[Path | None], None], newest: ray.tune.Checkpoint | None, folder: Path, notes: list[str]
+) -> ray.tune.Checkpoint | None:
+    """Train from the newest checkpoint that is whole, or anew where none is; gives the one it was.
+
+    Args:
+        train: is given the folder of the checkpoint.
+        newest: checkpoint of the trial; None: it has none yet.
+        folder: of the trial.
+        notes: takes a sentence where another checkpoint than the newest was used.
+    """
+    system = newest.filesystem if newest else None
+    before = [ray.tune.Checkpoint(place, system) for place in older(newest.path, system)] if newest else []
+    for kept in [*([newest, *before] if newest else []), None]:
+        try:
+            place = kept.as_directory() if kept else contextlib.nullcontext()
+            with storage_errors(folder), place as resume:
+                train(Path(resume) if resume else None)
+            return kept
+        except DamagedCheckpointError as error:
+            if kept is None:
+                raise
+            notes[:] = [f"{kept.path} is not used: {error} The trial goes on from the one before, or else anew."]
+    return None
 
 
 def group(training: Training, settings: dict[str, Any]) -> None:

@@ -13,6 +13,26 @@ NOTHING = "–"
 """Where there is no number to give."""
 
 
+def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
+    """Say which numbers came from other code than a run began with; empty where none did.
+
+    Args:
+        began: the code it began with; None: not known.
+        codes: {what has numbers: the code that trained it, or None}.
+    """
+    others: dict[str | None, list[str]] = {}
+    for name, code in codes.items():
+        if code != began:
+            others.setdefault(code, []).append(name)
+    if not others:
+        return ""
+    listed = "; ".join(f"{', '.join(names)}: by {code or 'unknown code'}" for code, names in others.items())
+    return (
+        f"**Numbers of other code:** the run began with {began or 'unknown code'}. {listed}. Numbers of two programs, "
+        "or of two versions of a library, need not compare."
+    )
+
+
 def scale(metric: Metric) -> tuple[float, str]:
     """What a metric's values are multiplied with on an axis, and the unit they then have: (100, "%")."""
     return (100.0, "%") if metric.is_fraction else (1.0, metric.unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 import re
 from collections.abc import Collection, Mapping
@@ -12,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from htt.errors import CheckpointError
+from htt.errors import CheckpointError, DamagedCheckpointError
 
 TORCHVISION = (
     (r"^conv1\.", "embedder.embedder.convolution."),
@@ -27,6 +29,8 @@ TORCHVISION = (
 CLASSIFIER = ("fc.", "classifier.")
 """Names of the 1000-way classifier, which is not wanted."""
 
+RECORD = "checkpoint.json"
+"""The file of a checkpoint that has the checksums of the others, under ``sha256``."""
 SHOWN = 5
 """Keys listed of each kind of disagreement; the rest are counted."""
 
@@ -38,19 +42,55 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, or holds anything but tensors by name.
     """
     path = Path(path)
+    check_sums(path.parent, [path.name])
     try:
         stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"Weights must be an existing file; there is no {path}.") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"Weights must be a readable .safetensors or torch state dict; {path} is not: {reason}. Copy it again."
         ) from error
     state = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"Weights must be tensors by name; {path} holds something else.")
     return state
+
+
+def check_sums(folder: Path, names: Collection[str] | None = None) -> None:
+    """Compare files of a checkpoint with the checksums in its record; an older version wrote none.
+
+    Args:
+        folder: of the checkpoint.
+        names: of the files; None: all that have a checksum.
+
+    Raises:
+        DamagedCheckpointError: a file is missing or has other bytes.
+    """
+    try:
+        sums = dict(json.loads((folder / RECORD).read_bytes())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name, wanted in sums.items():
+        if name == RECORD or (names is not None and name not in names):
+            continue
+        found = sha256(folder / name) if (folder / name).is_file() else None
+        if found != wanted:
+            is_now = f"has the sha256 {found[:12]}, not {str(wanted)[:12]} as" if found else "is missing; it was there"
+            raise DamagedCheckpointError(
+                f"The checkpoint is damaged: {folder / name} {is_now} when it was saved. Copy it again from where it "
+                "came, or take an older one."
+            )
+
+
+def sha256(path: Path) -> str:
+    """Return the checksum of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:

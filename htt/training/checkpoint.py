@@ -4,7 +4,8 @@
 
     model.safetensors       the weights
     training.safetensors    the optimiser's tensors, the random states
-    checkpoint.json         format, configuration, facts of the data, epoch, cursor, metrics, the optimiser's numbers
+    checkpoint.json         format, checksums, configuration, facts of the data, epoch, cursor, metrics, the optimiser's
+                            numbers
     clips.parquet           what this model says of each validation clip, if there are any (``clip_table``)
 
 ``save`` writes beside the folder and renames, so a checkpoint is whole or not there. ``load`` builds the model it
@@ -14,6 +15,7 @@ authors released.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -29,17 +31,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from htt.config import Config, ModelConfig, from_plain, override
-from htt.errors import CheckpointError, ConfigError, storage_errors
+from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, storage_errors
 from htt.info import DataInfo
 from htt.model.htt import HTT
-from htt.model.weights import from_torchvision, load_strictly, read_state
+from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state, sha256
 from htt.training.state import optimizer_parts, optimizer_state, random_state, set_random_state
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
-MODEL, TRAINING, RECORD, CLIPS = "model.safetensors", "training.safetensors", "checkpoint.json", "clips.parquet"
+MODEL, TRAINING, CLIPS = "model.safetensors", "training.safetensors", "clips.parquet"
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def save(
         _write(_storable({**tensors, **random_state()}), partial / TRAINING)
         if clips is not None:
             clips.write_parquet(partial / CLIPS)
-        (partial / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+        sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+        signed = {**record, "sha256": {**sums, RECORD: _sum_of(record)}}
+        (partial / RECORD).write_text(json.dumps(signed, indent=1), encoding="utf-8")
         _swap(partial, folder)
     return folder
 
@@ -156,7 +160,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, C
     checkpoint = read(folder)
     architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # its weights come right after
     model = HTT(architecture, checkpoint.info)
-    load_strictly(model, read_state(Path(folder) / MODEL), str(folder))
+    load_strictly(model, _tensors(Path(folder) / MODEL), str(folder))
     return model.to(device).eval(), checkpoint
 
 
@@ -168,11 +172,24 @@ def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     folder = Path(folder)
     checkpoint = read(folder)
-    load_strictly(model, read_state(folder / MODEL), str(folder))
-    stored = read_state(folder / TRAINING)
+    load_strictly(model, _tensors(folder / MODEL), str(folder))
+    stored = _tensors(folder / TRAINING)
     optimizer.load_state_dict(optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
     set_random_state(stored)
     return checkpoint.progress
+
+
+def verify(folder: str | Path) -> None:
+    """Raise a ``DamagedCheckpointError`` unless a training can go on from a checkpoint.
+
+    All bytes are compared with their checksums; of an older version, which wrote none, the files are read.
+    """
+    folder = Path(folder)
+    if "sha256" in _record(folder):
+        check_sums(folder)
+    else:
+        _tensors(folder / MODEL)
+        _tensors(folder / TRAINING)
 
 
 def import_official(path: str | Path, config: ModelConfig, info: DataInfo) -> HTT:
@@ -233,17 +250,35 @@ def _record(folder: Path) -> dict[str, Any]:
     try:
         plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"A checkpoint must be a folder with a {RECORD}; there is none in {folder}. Name the folder training left."
         ) from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
+        raise DamagedCheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
     found = plain.get("format") if isinstance(plain, dict) else None
     if found != FORMAT:
         raise CheckpointError(
             f"A checkpoint must be of format {FORMAT}; {folder} says {found}. Use the version of htt that made it."
         )
+    if "sha256" in plain and (plain["sha256"] or {}).get(RECORD) != _sum_of(plain):
+        raise DamagedCheckpointError(
+            f"The checkpoint is damaged: {folder / RECORD} is not as it was saved. Copy it again from where it "
+            "came, or take an older one."
+        )
     return dict(plain)
+
+
+def _sum_of(record: Mapping[str, Any]) -> str:
+    """Return the checksum of a record, without the checksums in it."""
+    plain = json.loads(json.dumps({name: value for name, value in record.items() if name != "sha256"}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_state(path)
+    except CheckpointError as error:  # also where it is missing: the record is there
+        raise DamagedCheckpointError(str(error)) from error
 
 
 def _swap(partial: Path, folder: Path) -> None:

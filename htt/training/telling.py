@@ -18,6 +18,8 @@ class Start:
     cursor: int
     """Windows of the next one that are done too."""
     workers: int
+    note: str = ""
+    """What its reader should know: that the newest checkpoint was damaged, say."""
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,18 @@ import ray.exceptions
 import ray.train
 import ray.train.torch
 import ray.util.queue
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from htt import parallel
 from htt.config import Config, from_plain
-from htt.errors import HTTError, RunError, TrainingError
+from htt.errors import CheckpointError, HTTError, RunError, TrainingError
 from htt.training import checkpoint as checkpoints
 from htt.training.group import Group
 from htt.training.jobs import EvaluationJob, incomplete, metrics_of_test, open_splits
 from htt.training.loop import fit
 from htt.training.metrics import Evaluation
+from htt.training.older import NOTE, older
 from htt.training.saving import Saving
 from htt.training.telling import Start, Step, Telling
 
@@ -54,16 +56,19 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
     queue: Any = job.get("queue")
     final = queue is not None  # an empty queue is false
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
-        resume = _resume_folder(Path(scratch))
+        resume, note = _resume(Path(scratch), group, final=final)
         folder = Path(job.get("folder") or scratch)
         progress = _progress(resume, config) if resume else checkpoints.Progress(0)
         epochs = list(progress.extra.get("epochs", []))
         if final and group.first:
-            queue.put(Start(len(epochs), progress.cursor, group.size))
+            queue.put(Start(len(epochs), progress.cursor, group.size, note))
+            note = ""
 
         def report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+            nonlocal note
             epochs.append(metrics)
-            _report(metrics, checkpoint)
+            _report({**metrics, NOTE: note} if note else metrics, checkpoint)
+            note = ""
 
         tell = Telling(functools.partial(_tell, queue)) if group.first else None
         saving = _saving(config, tell) if final else None
@@ -282,6 +287,42 @@ def _group() -> Group:
     return Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
-def _resume_folder(scratch: Path) -> Path | None:
-    checkpoint = ray.train.get_checkpoint()
-    return Path(checkpoint.to_directory(str(scratch / "resume"))) if checkpoint else None
+def _resume(scratch: Path, group: Group, *, final: bool) -> tuple[Path | None, str]:
+    """Fetch the newest checkpoint that is whole, the same on every worker; gives its folder, and what is to be said.
+
+    Args:
+        scratch: where to fetch it.
+        group: this worker and the others.
+        final: whether a training that has no whole checkpoint is an error; a trial then begins anew.
+
+    Raises:
+        CheckpointError: there are checkpoints, and not one is whole.
+    """
+    newest = ray.train.get_checkpoint()
+    if newest is None:
+        return None, ""
+    faults: list[str] = []
+    places = [newest.path, *older(newest.path, newest.filesystem)]
+    for number, place in enumerate(places):
+        fetched = scratch / f"resume-{number}"
+        fault = _fault(ray.train.Checkpoint(place, newest.filesystem), fetched)
+        if not group.sum(torch.tensor([float(fault is not None)])).item():
+            note = f"{'; '.join(faults)}. The training goes on from {place}." if faults else ""
+            return fetched, note
+        faults.append(f"{place} is damaged: {fault or 'another worker cannot read it'}")
+    folder = newest.path.rpartition("/")[0]
+    if final:
+        raise CheckpointError(
+            f"A training goes on from a whole checkpoint; none of the {len(places)} in {folder} is. "
+            f"{'; '.join(faults)}. Train anew under another --name, or remove {folder} and --resume: that begins anew."
+        )
+    return None, f"{'; '.join(faults)}. The training begins anew."
+
+
+def _fault(checkpoint: ray.train.Checkpoint, folder: Path) -> str | None:
+    """Fetch a checkpoint; gives why it cannot be used, if it cannot."""
+    try:
+        checkpoints.verify(checkpoint.to_directory(str(folder)))
+    except CheckpointError as error:
+        return str(error).replace(str(folder), checkpoint.path)
+    return None

@@ -129,3 +129,14 @@ def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(t
 def test_tensorboard_files_go_where_they_last(trained, tmp_path, storage, where):
     trained.run(storage=str(tmp_path / storage) if storage == "stored" else storage)
     assert trained.asked[0]["folder"] == (where and str(tmp_path / where))
+
+
+def test_checkpoint_that_is_damaged_in_the_storage_is_not_kept(trained):
+    sums = {"sha256": {"model.safetensors": "0" * 64}}
+    (trained.stored / "checkpoint.json").write_text(json.dumps(sums))
+    (trained.stored / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(
+        StorageError, match=rf"{trained.stored}/model\.safetensors has the sha256 .* --resume trains its"
+    ):
+        trained.run()
+    assert not (trained.folder / "checkpoint").exists()

@@ -76,6 +76,7 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
 def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
     began, given = (each and each.format(storage) for each in (began, given))
     monkeypatch.setattr(folder.stores, "write_text", lambda place, text: None)
+    monkeypatch.setattr(folder.stores, "read_text", lambda place: None)
     folder.claim_folder(tmp_path / "run", tiny_config(), began)
     with pytest.raises(RunError, match=told.replace("{}", storage)):
         folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)

@@ -2,6 +2,7 @@ import pytest
 import yaml
 from report_folders import PLAIN
 
+from cluster import revision
 from htt.config import Config, override
 from htt.data.prepare import data_key
 from htt.errors import ConfigError
@@ -23,6 +24,7 @@ def trial(number, values=None, **changes):
         "id": f"t{number}", "number": number, "fingerprint": "", "state": "complete", "epochs": 4, "seconds": 1.0,
         "finished_s": 1.0, "values": {"optim.lr": 1e-3} if values is None else values, "metrics": metrics,
         "best": metrics, "curve": (30.0, 25.0, 23.0, 20.0 + number), "data": data_key(BASE),
+        "code": revision.identity(),
     }  # fmt: skip
     return Trial(**{**plain, **changes})
 

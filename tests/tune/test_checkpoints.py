@@ -37,7 +37,7 @@ def name(number):
         (3, [4], 4),
         (3, [4, 5], 4),
         (3, [], None),
-        (3, [2], None),
+        pytest.param(3, [2], 2, id="two are kept, and somebody removed the newest"),
         (None, [2], 2),
         (None, [1], 1),
         (None, [0, 1], 0),
@@ -47,7 +47,7 @@ def name(number):
 )
 def test_a_trial_goes_on_from_a_checkpoint_that_is_there_and_whole(tmp_path, remembered, there, goes_on_from):
     trial = restored(tmp_path, remembered, there)
-    checkpoints.mend(trial)
+    checkpoints.mend(trial, epoch=0)
     if goes_on_from is None:
         assert trial.checkpoint is None
     else:
@@ -59,5 +59,26 @@ def test_other_folders_of_a_trial_are_no_checkpoints(tmp_path):
     trial = restored(tmp_path, None, [])
     for other in ("checkpoints", "checkpoint_", "tensorboard"):
         (Path(trial.storage.trial_fs_path) / other).mkdir(parents=True)
-    checkpoints.mend(trial)
+    checkpoints.mend(trial, epoch=0)
     assert trial.checkpoint is None
+
+
+@pytest.mark.parametrize(("noted", "goes_on_from"), [(5, 4), (4, 3)])
+def test_mend_takes_the_newest_checkpoint_whose_epoch_was_written_down(tmp_path, noted, goes_on_from):
+    trial = restored(tmp_path, 3, [3, 4])
+    for number in (3, 4):
+        kept = ray.tune.Checkpoint(str(Path(trial.storage.trial_fs_path) / name(number)))
+        kept.set_metadata({"metrics": {"epoch": number + 1}})
+    checkpoints.mend(trial, epoch=noted)
+    assert Path(trial.checkpoint.path).name == name(goes_on_from)
+    assert trial.storage.current_checkpoint_index == goes_on_from
+
+
+def test_mend_keeps_the_checkpoint_before_the_newest_too(tmp_path):
+    trial = restored(tmp_path, 3, [4, 5, 6])
+    checkpoints.mend(trial, epoch=0)
+    assert [Path(each.checkpoint.path).name for each in kept(trial)] == [name(4), name(5)]
+
+
+def kept(trial):
+    return trial.run_metadata.checkpoint_manager.best_checkpoint_results

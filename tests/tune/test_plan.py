@@ -9,6 +9,7 @@ import tyro
 from conftest import environment
 from report_folders import study_folder, windows
 
+from cluster import revision
 from htt.config import Config, override
 from htt.data.prepare import data_key, facts
 from htt.errors import ConfigError, DataError, RunError
@@ -108,6 +109,7 @@ def finished(tmp_path, config, **changes):
     asked = Asked(**question.record_of(run, config, "old"), **rest, algorithm="", scheduler="", assignments={})
     metrics = {"action_accuracy": 0.5, "hand_error_mm": 9.0}
     trial = Trial("t1", 1, config.fingerprint(), "complete", 2, 30.0, 0.0, {}, metrics, data=data_key(config))
+    changes = {"code": revision.identity(), **changes}
     folder = RunFolder(tmp_path / "old")
     folder.path.mkdir()
     folder.write_asked(asked)

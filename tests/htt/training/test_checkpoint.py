@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from htt.config import Config
-from htt.errors import CheckpointError, StorageError
+from htt.errors import CheckpointError, DamagedCheckpointError, StorageError
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
@@ -47,6 +47,53 @@ def saved(folder, optimizer="adam", config=None, steps=2, **extra):
     progress = Progress(1, 3, extra)
     checkpoint.save(folder, model, moves, progress, config, tiny_info(), {"loss": 1.5})
     return model, moves
+
+
+def of_older_version(record):
+    """A record without checksums."""
+    return {name: value for name, value in record.items() if name != "sha256"}
+
+
+def flip(file, place=-1):
+    """Change one bit, as a disk or a copy may do."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors"])
+def test_restore_refuses_a_flipped_bit(tmp_path, name):
+    saved(tmp_path / "c")
+    flip(tmp_path / "c" / name)
+    for use in (lambda: checkpoint.restore(tmp_path / "c", *fresh()), lambda: checkpoint.verify(tmp_path / "c")):
+        with pytest.raises(
+            DamagedCheckpointError, match=rf"is damaged: .*c/{name} has the sha256 \w+, not \w+ as when"
+        ):
+            use()
+
+
+def test_load_refuses_a_flipped_bit_of_the_weights_in_one_sentence(tmp_path):
+    saved(tmp_path / "c")
+    flip(tmp_path / "c" / "model.safetensors")
+    with pytest.raises(DamagedCheckpointError, match=r"Copy it again from where it came, or take an older one\.$"):
+        checkpoint.load(tmp_path / "c")
+
+
+def test_read_refuses_a_number_that_changed_in_the_record(tmp_path):
+    saved(tmp_path / "c")
+    path = tmp_path / "c" / "checkpoint.json"
+    path.write_text(path.read_text().replace('"loss": 1.5', '"loss": 1.4'))
+    with pytest.raises(DamagedCheckpointError, match=r"checkpoint\.json is not as it was saved"):
+        checkpoint.read(tmp_path / "c")
+
+
+def test_checkpoint_of_an_older_version_without_checksums_is_read(tmp_path):
+    model, _ = saved(tmp_path / "c")
+    path = tmp_path / "c" / "checkpoint.json"
+    path.write_text(json.dumps(of_older_version(json.loads(path.read_text()))))
+    checkpoint.verify(tmp_path / "c")
+    found, _ = checkpoint.load(tmp_path / "c")
+    assert torch.equal(found.action_head.weight, model.action_head.weight)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -150,7 +197,7 @@ def test_another_shape_is_refused_key_by_key(tmp_path):
 def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
-    record = json.loads(path.read_text())
+    record = of_older_version(json.loads(path.read_text()))
     record["info"]["actions"].append("wave")
     path.write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match=r"2 of another shape: action_head\.weight \[4, 32\], here \[5, 32\]"):
@@ -176,7 +223,7 @@ def test_an_optimiser_of_other_parameters_is_refused(tmp_path):
 def test_a_damaged_record_is_named(tmp_path, change, rule):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
-    path.write_text(change(json.loads(path.read_text())))
+    path.write_text(change(of_older_version(json.loads(path.read_text()))))
     with pytest.raises(CheckpointError, match=rule):
         checkpoint.load(tmp_path / "c")
 
@@ -187,6 +234,10 @@ def test_missing_and_truncated_files_are_named(tmp_path):
     saved(tmp_path / "c")
     whole = (tmp_path / "c" / "model.safetensors").read_bytes()
     (tmp_path / "c" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"is damaged: .*model\.safetensors has the sha256"):
+        checkpoint.load(tmp_path / "c")
+    record = tmp_path / "c" / "checkpoint.json"
+    record.write_text(json.dumps(of_older_version(json.loads(record.read_text()))))
     with pytest.raises(CheckpointError, match=r"must be a readable .*model\.safetensors is not"):
         checkpoint.load(tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").unlink()

@@ -8,10 +8,11 @@ import ray.exceptions
 import ray.train
 
 from htt.config import override
-from htt.errors import ClusterError, DataError, NonFiniteLossError, RunError, StorageError
+from htt.errors import CheckpointError, ClusterError, DataError, NonFiniteLossError, RunError, StorageError
 from htt.model.htt import HTT
 from htt.testing import tiny_config, tiny_info
 from htt.training import checkpoint, optim, worker
+from htt.training.group import Group
 from htt.training.worker import GiveUp, our_error
 
 
@@ -45,6 +46,55 @@ def test_it_goes_on_from_checkpoints_of_the_same_training_alone(tmp_path):
     told = f"are of configuration {config.fingerprint()}, and this is {other.fingerprint()}"
     with pytest.raises(RunError, match=rf"goes on from its own checkpoints; .* {told}\. Choose another --name"):
         worker._progress(tmp_path / "c", other)
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Two checkpoints of a training, of which Ray Train gives the newest; gives the folder of each."""
+    config = tiny_config()
+    model = HTT(config.model, tiny_info())
+    moves = optim.optimizer(config.optim, model.parameters())
+    places = [tmp_path / "run-train" / f"checkpoint_{number}" for number in (1, 2)]
+    for epoch, place in enumerate(places, 1):
+        checkpoint.save(place, model, moves, checkpoint.Progress(epoch), config, tiny_info(), {})
+    newest = ray.train.Checkpoint.from_directory(str(places[1]))
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: newest)
+    return places
+
+
+def spoil(place):
+    file = place / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(stored, tmp_path):
+    folder, note = worker._resume(tmp_path / "a", Group(), final=True)
+    assert (checkpoint.read(folder).progress.epoch, note) == (2, "")
+    spoil(stored[1])
+    folder, note = worker._resume(tmp_path / "b", Group(), final=True)
+    assert checkpoint.read(folder).progress.epoch == 1
+    assert note.startswith(f"{stored[1]} is damaged: The checkpoint is damaged: {stored[1]}/model.safetensors has the")
+    assert note.endswith(f"The training goes on from {stored[0]}.")
+
+
+def test_training_without_a_whole_checkpoint_says_where_they_are_and_a_trial_begins_anew(stored, tmp_path):
+    for place in stored:
+        spoil(place)
+    with pytest.raises(
+        CheckpointError, match=rf"none of the 2 in {stored[0].parent} is\. .* --resume: that begins anew"
+    ):
+        worker._resume(tmp_path / "a", Group(), final=True)
+    folder, note = worker._resume(tmp_path / "b", Group(), final=False)
+    assert folder is None
+    assert note.endswith("The training begins anew.")
+
+
+def test_workers_agree_on_a_checkpoint_that_one_of_them_cannot_read(stored, tmp_path, monkeypatch):
+    answers = iter([1.0, 0.0])  # of both workers together: another one found fault with the newest
+    monkeypatch.setattr(Group, "sum", lambda self, values: values + next(answers))
+    folder, note = worker._resume(tmp_path / "a", Group(), final=True)
+    assert checkpoint.read(folder).progress.epoch == 1
+    assert "another worker cannot read it" in note
 
 
 def test_a_machine_that_is_not_ready_trains_nothing():

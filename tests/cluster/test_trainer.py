@@ -1,0 +1,68 @@
+"""Ray Train's list of the checkpoints of a run, mended before a training goes on."""
+
+import json
+
+import pytest
+from ray.train import CheckpointConfig
+from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
+from ray.train.v2._internal.execution.storage import StorageContext
+
+from cluster import trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")  # Ray's own
+NAMES = ["checkpoint_2026-01-01_00-00-01.000000", "checkpoint_2026-01-01_00-00-02.000000"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a Ray Train run with two checkpoints and a whole list of them."""
+    folder = tmp_path / "run-train"
+    for number, name in enumerate(NAMES):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "checkpoint.json").write_text(json.dumps({"metrics": {"loss": float(number)}}))
+    (folder / trainer.SNAPSHOT).write_text("{")
+    trainer.mend_snapshot(str(folder))
+    return folder
+
+
+def restored(folder):
+    """What Ray Train makes of the folder: (checkpoint, loss) of each, and the newest."""
+    context = StorageContext(str(folder.parent), experiment_dir_name=folder.name)
+    manager = CheckpointManager(CheckpointConfig(num_to_keep=2), context)
+    newest = manager.latest_checkpoint_result
+    names = [(each.checkpoint.path.rpartition("/")[2], each.metrics) for each in manager._checkpoint_results]
+    return names, newest and newest.checkpoint.path.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda text: "", lambda text: text[: len(text) // 2], lambda text: "[]", lambda text: "{}"]
+)
+def test_half_written_list_of_checkpoints_is_made_again_from_what_is_there(run, damage, capsys):
+    file = run / trainer.SNAPSHOT
+    file.write_text(damage(file.read_text()))
+    trainer.mend_snapshot(str(run))
+    assert restored(run) == ([(NAMES[0], {"loss": 0.0}), (NAMES[1], {"loss": 1.0})], NAMES[1])
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "was damaged and is written again; the training goes on from" in said.replace("  ", " ")
+
+
+def test_list_with_a_checkpoint_that_somebody_removed_is_made_again(run):
+    for file in (run / NAMES[1]).iterdir():
+        file.unlink()
+    (run / NAMES[1]).rmdir()
+    trainer.mend_snapshot(str(run))
+    assert restored(run) == ([(NAMES[0], {"loss": 0.0})], NAMES[0])
+
+
+def test_bytes_that_are_no_text_are_a_damaged_list_too(run):
+    (run / trainer.SNAPSHOT).write_bytes(b"\xff\xfe{")
+    trainer.mend_snapshot(str(run))
+    assert restored(run)[1] == NAMES[1]
+
+
+def test_whole_list_stays_as_it_is_and_a_new_run_has_none(run, tmp_path):
+    before = (run / trainer.SNAPSHOT).read_bytes()
+    trainer.mend_snapshot(str(run))
+    assert (run / trainer.SNAPSHOT).read_bytes() == before
+    trainer.mend_snapshot(str(tmp_path / "another"))
+    assert not (tmp_path / "another").exists()

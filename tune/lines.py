@@ -1,0 +1,136 @@
+"""Files to which lines of JSON are added: one is there whole or not at all, and one that is spoilt costs only itself.
+
+A disk that is full takes a part of a line; the next line would be joined to it, and neither could be read. So a file is
+cut back to what it was where adding to it fails. What was spoilt all the same is left out and named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from htt import console
+from htt.errors import StorageError
+
+CREATE_STUDY, CREATE_TRIAL = 0, 4
+"""Optuna's numbers of the operations that give names to what later lines speak of."""
+_CODE = re.compile(rb'\{"op_code":(\d+),"')
+SHOWN = 5
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file, cut back where a line cannot be added whole."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Called by Optuna."""
+        with cut_back(Path(self._file_path)):
+            super().append_logs(logs)
+
+
+@contextlib.contextmanager
+def cut_back(file: Path) -> Iterator[None]:
+    """Give a file its old size where what is done to it fails. Only one process may write it."""
+    size = file.stat().st_size if file.exists() else 0
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(file, size)
+        raise
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """Return the entries of a file, a line each; those that cannot be read are left out and named."""
+    found, spoilt = [], []
+    for number, line in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
+        entry = _entry(line)
+        if entry is None or not line.startswith(b"{") or _joined(line):
+            spoilt.append(number)
+        found += [entry] if entry is not None else []
+    if spoilt:
+        _name(file, spoilt, "are left out")
+    return found
+
+
+def mend(file: Path) -> None:
+    """Write an Optuna journal without its spoilt lines, which are kept beside it and named.
+
+    Later lines speak of trials by number, so a trial whose first line is spoilt stays there, as failed.
+
+    Raises:
+        StorageError: the first line is spoilt, or nobody can tell which trials the later lines speak of.
+    """
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    entries = [_entry(line) for line in lines]
+    spoilt = [place for place, line in enumerate(lines) if entries[place] is None or _joined(line)]
+    if not spoilt:
+        return
+    first = entries[0]
+    if first is None or first.get("op_code") != CREATE_STUDY:
+        raise _hopeless(file, "its first line, which names the study, cannot be read")
+    for place in _lost_trials(file, lines, entries):
+        entries[place] = _failed()
+    kept = [json.dumps(entry, separators=(",", ":")) for entry in entries if entry is not None]
+    with file.with_name(f"{file.name}.spoilt").open("ab") as beside:
+        beside.write(b"".join(lines[place] + b"\n" for place in spoilt))
+    whole = file.with_name(f".{file.name}.part")
+    whole.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    os.replace(whole, file)
+    _name(file, [place + 1 for place in spoilt], f"are moved to {file.name}.spoilt")
+
+
+def _lost_trials(file: Path, lines: Sequence[bytes], entries: Sequence[dict[str, Any] | None]) -> list[int]:
+    """The places of spoilt lines that began a trial."""
+    codes = {place: _CODE.match(lines[place]) for place, entry in enumerate(entries) if entry is None}
+    sure = [place for place, code in codes.items() if code and int(code[1]) == CREATE_TRIAL]
+    open_ = [place for place, code in codes.items() if code is None]
+    count = missing = 0
+    for place, entry in enumerate(entries):
+        count += place in sure or (entry is not None and entry.get("op_code") == CREATE_TRIAL)
+        missing = max(missing, (entry or {}).get("trial_id", -1) + 1 - count)
+    if missing not in (0, len(open_)):
+        raise _hopeless(file, f"{len(open_)} lines cannot be read, and {missing} of them began a trial")
+    return sorted([*sure, *(open_ if missing else [])])
+
+
+def _failed() -> dict[str, Any]:
+    """A trial of which nothing is known."""
+    now = datetime.now(tz=timezone.utc).isoformat(timespec="microseconds")
+    times = {"datetime_start": now, "datetime_complete": now}
+    return {"op_code": CREATE_TRIAL, "worker_id": "", "study_id": 0, **times, "state": TrialState.FAIL.value}
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says; of one that was joined to the rest of another, what comes last."""
+    for begin in dict.fromkeys((0, _joined(line))):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line[begin:])
+            if isinstance(entry, dict):
+                return entry
+    return None
+
+
+def _joined(line: bytes) -> int:
+    """Where a second entry begins in a line whose first one was cut short; 0 where none does."""
+    start = line[: line.find(b":") + 1]  # such as {"op_code":
+    return max(0, line.rfind(start)) if start.startswith(b"{") else 0
+
+
+def _name(file: Path, numbers: Sequence[int], fate: str) -> None:
+    shown = ", ".join(map(str, numbers[:SHOWN])) + (f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else "")
+    console.err.print(f"{file}: lines that cannot be read {fate}: {shown}.", markup=False)
+
+
+def _hopeless(file: Path, why: str) -> StorageError:
+    return StorageError(
+        f"{file} must be a whole Optuna journal; {why}. Move it away to start anew: trials.parquet keeps the results."
+    )
