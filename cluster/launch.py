@@ -21,12 +21,20 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 import contextlib
 import re
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
-from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
+from cluster.folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    alone,
+    check_folder,
+    check_name,
+    claim_folder,
+    named,
+    shared_folder,
+)
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
@@ -77,9 +85,13 @@ def main(options: Options) -> None:
     check_plugins(config)
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
-    folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = _workers(options, config)
     storage = stores.settled(options.storage) if options.storage else None
+    with named(options.name, options.runs, "final", storage) as name:
+        _train(options, config, options.runs / name, workers, storage)
+
+
+def _train(options: Options, config: Config, folder: Path, workers: final.Workers, storage: str | None) -> None:
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}")
@@ -94,9 +106,9 @@ def main(options: Options) -> None:
         many, gpus = workers.count, workers.gpus or 0.0
         ready = preflight.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
         preflight.check([config], storage=place, workers=many, gpus=gpus)
-        stack.enter_context(alone(folder, storage))
+        lease = stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
-        claim_folder(folder, config, storage)
+        claim_folder(folder, config, storage, lease)
         prepare(config)
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
         console.out.print(f"Training {epochs} on {workers}; files in {folder}")
@@ -108,6 +120,8 @@ def main(options: Options) -> None:
                 on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
             )  # fmt: skip
         except KeyboardInterrupt:
+            if lease:
+                lease.check()
             again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
             console.err.print(f"Stopped. Go on with: {again}", markup=False)
             raise

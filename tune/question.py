@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import revision
+from cluster.folder import check_run_name
 from htt.config import Config, Value
 from htt.console import clock
 from htt.data.remote import is_remote
@@ -130,8 +131,8 @@ def check_run(run: Run) -> None:
         raise ConfigError(f"--cpus-per-worker must be above 0; got {run.cpus_per_worker:g}.")
     if run.gpus_per_trial is not None and not run.gpus_per_trial >= 0:
         raise ConfigError(f"--gpus-per-trial must be 0 or more; got {run.gpus_per_trial:g}.")
-    if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
-        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{run.name}'.")
+    if run.name is not None:
+        check_run_name(run.name, "--resume" if run.resume else "--name")
 
 
 def _check_positive(option: str, number: int | None) -> None:

@@ -13,9 +13,9 @@ from typing import Annotated
 import tyro
 
 from htt import console
-from tune import results
 from tune.listing import next_commands, rows, shown
 from tune.results import RunFolder
+from tune.storage import locate
 
 __all__ = ["next_commands", "rows", "shown", "write"]
 
@@ -47,7 +47,7 @@ def write(folder: RunFolder) -> None:
 
 def main(options: Options) -> None:
     """Write the report, and say where it is."""
-    folder = results.find(options.run)
+    folder = locate(options.run, None)
     write(folder)
     console.out.print(f"Report  {shown(folder.report)}", markup=False)
     console.out.print(f"Page    {shown(folder.report.with_suffix('.html'))}", markup=False)

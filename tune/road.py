@@ -7,9 +7,10 @@ an ended budget is followed by ``--resume`` and loses nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,11 @@ class Outcome:
     """Why it ended early: interrupted, time budget, used up (the space), constraints, failures; or nothing."""
 
 
-def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
+@contextlib.contextmanager
+def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage, str | None]]:
     """Run all trials; gives where they are, and why it ended early: see ``Outcome.stopped``.
+
+    In the block no other process works on the run: there it is brought to its end.
 
     Args:
         work: what is to be run.
@@ -144,10 +148,12 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
                 work.check_same(folder.asked())
             if work.is_done(folder):
                 work.begin(storage)
-                return storage, None
+                yield storage, None
+                return
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):
-                return storage, _with_machines(work, storage, training, show)
+                stopped = _with_machines(work, storage, training, show)
+            yield storage, stopped
         finally:
             storage.discard_if_empty()
 
@@ -185,6 +191,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     for config in work.data:
         training.prepare(config)
     work.begin(storage)
+    storage.push()  # from now on the files in the bucket are this machine's
     return _try(work, storage, job, training, concurrent, show)
 
 
