@@ -11,24 +11,34 @@ name stands for, to whoever comes from another machine, and in a folder ``<name>
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import re
+import secrets
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cluster import revision, stores
-from cluster.claim import claimed
+from cluster.claim import Lease, claimed
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data import files
 from htt.data.prepare import data_key
 from htt.data.remote import is_remote
-from htt.errors import RunError, storage_errors
+from htt.errors import ConfigError, RunError, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
+LONGEST_NAME = 100
+"""Letters of a run's name: files have it in theirs, and a file's name has 255 at most."""
+TRIES = 10
+"""So often a lock is taken that its owner is just removing."""
 STORAGE_FILE = ".storage"
 """The ``--storage`` a run was begun with; empty: none."""
 BEGAN_FILE = "began.json"
@@ -90,41 +100,123 @@ def one_process(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process works on it.
     """
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+", encoding="utf-8")
-    with file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError(
-                f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
-                "Wait for it, or stop it with Ctrl-C and resume."
-            ) from None
-        except OSError:
-            pass  # a file system without locks, as some clusters share: no protection there either
+    with _locked(folder / LOCK) as file:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
 
 
+def _locked(path: Path) -> TextIO:
+    """Open a lock file and lock it; one that its last owner removed meanwhile locks nothing, and the next is taken."""
+    for _ in range(TRIES):
+        with storage_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as failing:
+                file = failing.enter_context(path.open("a+", encoding="utf-8"))
+                _lock(file, path.parent)
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    failing.pop_all()
+                    return file
+    raise RunError(f"One process at a time works on a run; {path} is removed again and again. Look who does that.")
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise RunError(
+            f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
+            "Wait for it, or stop it with Ctrl-C and resume."
+        ) from None
+    except OSError:
+        pass  # a file system without locks, as some clusters share: no protection there either
+
+
 @contextlib.contextmanager
-def alone(folder: Path, storage: str | None) -> Iterator[None]:
-    """Work on a run alone, also of all machines where its ``--storage`` is a bucket.
+def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
+    """Work on a run alone, also of all machines that share its ``--storage``.
+
+    Of a bucket, another process may take the run over from one that it hears nothing of. Then this one is interrupted,
+    as by Ctrl-C, and nothing is written any more.
 
     Raises:
         RunError: another process works on it.
-        StorageError: the storage refuses.
+        StorageError: the storage refuses, or another process has taken the run over.
     """
+    lease: Lease | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_process(folder))
-        if storage and is_remote(storage):
-            place = stores.below(storage, folder.name)
-            stack.enter_context(claimed(place, *stores.ask(place, lambda system, path: (system, path))))
-        yield
+        place = stores.below(storage, folder.name) if storage else str(folder)
+        if is_remote(place):
+            there = stores.ask(place, lambda system, path: (system, path))
+            lease = stack.enter_context(claimed(place, *there, on_loss=_interrupt))
+        elif Path(place).resolve() != folder.resolve():
+            stack.enter_context(one_process(Path(place)))
+        try:
+            yield lease
+        except KeyboardInterrupt:
+            if lease:
+                lease.check()
+            raise
+
+
+def _interrupt() -> None:
+    """Interrupt the main thread, which may wait for workers."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def check_run_name(name: str, option: str = "--name") -> None:
+    """Raise a ``ConfigError`` for a name that is no name of a folder, here or in a bucket, on every system."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"{option} takes letters, digits, dots, dashes and underscores; got '{name[:LONGEST_NAME]}'.")
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"{option} takes at most {LONGEST_NAME} letters; got {len(name)}: {name[:20]}...")
+
+
+@contextlib.contextmanager
+def named(given: str | None, runs: Path, stem: str, storage: str | None) -> Iterator[str]:
+    """The name of a run: the one that is given, or one that no other run has, such as "final-20260101-120000".
+
+    In the block the folder of such a name is there, so that nobody takes it; it goes if nothing was put there.
+
+    Args:
+        given: by the user; none: find one.
+        runs: the folder of all runs on this machine.
+        stem: what it begins with; the time follows.
+        storage: where else the run is kept. In a bucket nobody sees what others are about to take: the name ends in
+            letters that no other is given.
+
+    Raises:
+        ConfigError: what is given is no name.
+    """
+    if given is not None:
+        check_run_name(given)
+        yield given
+        return
+    made = [path for path in (runs, *runs.parents) if not path.exists()]
+    name = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name += f"-{secrets.token_hex(3)}" if storage and is_remote(storage) else ""
+    more = (f"{name}-{number}" for number in itertools.count(2))
+    with storage_errors(runs):
+        folder = next(filter(_is_new, (runs / each for each in itertools.chain([name], more))))
+    try:
+        yield folder.name
+    finally:
+        with contextlib.suppress(OSError):
+            for path in (folder, *made):
+                path.rmdir()
+
+
+def _is_new(folder: Path) -> bool:
+    """Make a folder; whether nobody else has."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
@@ -238,9 +330,12 @@ def _check_storage(folder: Path, storage: str | None) -> None:
         )
 
 
-def claim_folder(folder: Path, config: Config, storage: str | None = None) -> None:
+def claim_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
     """Make a run's folder, and write down what is trained in it and where else it keeps things; there too."""
     note = _began(folder, config, storage)
+    if lease:
+        with stores.refusals(str(storage)):
+            lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():

@@ -22,7 +22,6 @@ import contextlib
 import re
 import shlex
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +34,7 @@ from cluster.folder import (
     check_name,
     check_same,
     claim_folder,
+    named,
     shared_folder,
 )
 from htt import console
@@ -91,9 +91,13 @@ def main(options: Options) -> None:
     check_plugins(config)
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
-    folder = options.runs / (options.name or f"final-{time.strftime('%Y%m%d-%H%M%S')}")
     workers = _workers(options, config)
     storage = stores.settled(options.storage) if options.storage else None
+    with named(options.name, options.runs, "final", storage) as name:
+        _train(options, config, options.runs / name, workers, storage)
+
+
+def _train(options: Options, config: Config, folder: Path, workers: final.Workers, storage: str | None) -> None:
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}", markup=False)
@@ -111,9 +115,9 @@ def main(options: Options) -> None:
         many, gpus = workers.count, workers.gpus or 0.0
         ready = preflight.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
         preflight.check([config], storage=place, workers=many, gpus=gpus)
-        stack.enter_context(alone(folder, storage))
+        lease = stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
-        claim_folder(folder, config, storage)
+        claim_folder(folder, config, storage, lease)
         for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
             _warn(warning)
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
@@ -127,6 +131,8 @@ def main(options: Options) -> None:
                 on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
             )  # fmt: skip
         except KeyboardInterrupt:
+            if lease:
+                lease.check()
             again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
             console.err.print(f"Stopped. Go on with: {again}", markup=False)
             raise

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SHOWN = 200
@@ -163,13 +163,48 @@ def storage_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"Writing below {path} needs free space; the disk is full. Free some space or choose another place; "
-                "what was finished is kept and the same command goes on from there."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StorageError(
-                f"{path} must be writable; {error.strerror}. Choose a place you may write to."
-            ) from error
+        if refused := refusal(error, path):
+            raise refused from error
         raise
+
+
+def refusal(error: OSError, path: str | Path) -> StorageError | None:
+    """The operating system's refusal to read or write below ``path``, in a sentence; none: the error is another."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"Writing below {path} needs free space; the disk is full. Free some space or choose another place; "
+            "what was finished is kept and the same command goes on from there."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(f"{path} must be writable; {error.strerror}. Choose a place you may write to.")
+    if error.errno in (errno.EIO, errno.ESTALE):
+        return StorageError(
+            f"{path} must stay readable and writable; {error.strerror}. Look at its disk, or at the connection to its "
+            "server; what was finished is kept and the same command goes on from there."
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return StorageError(
+            f"Working below {path} needs open files; {error.strerror}. Raise the limit (ulimit -n 65536); what was "
+            "finished is kept and the same command goes on from there."
+        )
+    return None
+
+
+def chain(error: BaseException, *names: str) -> Iterator[BaseException]:
+    """Yield an error and all that caused it, each once: a chain of causes may be a circle.
+
+    Args:
+        error: the last one.
+        names: of further attributes that hold an error, such as __context__, or a mapping whose values are errors.
+    """
+    waiting, seen = [error], set()
+    while waiting:
+        here = waiting.pop(0)
+        if id(here) in seen:
+            continue
+        seen.add(id(here))
+        yield here
+        inner: list[object] = []
+        for found in (getattr(here, name, None) for name in ("__cause__", *names)):
+            inner += found.values() if isinstance(found, Mapping) else [found]
+        waiting += [one for one in inner if isinstance(one, BaseException)]

@@ -7,7 +7,7 @@ that another run has finished is taken over; one that failed is tried again when
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
+from cluster.folder import named
 from htt import console
 from htt.config import BackboneConfig, Config
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
@@ -47,14 +48,18 @@ def run(
             started.
         TrainingError: not one training came to its end.
     """
-    name = ablation.name or f"study-{ablation.study_name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    plan = plan or plans.plan(ablation, RunFolder(ablation.home / name) if ablation.resume else None)
-    ablation, metrics = plan.ablation, plan.study.metrics
-    limits = len(plan.pairs), None
-    hopeless = len(plan.study.variants)  # what one fails for says nothing of another
-    work = Studying(ablation, name, plan.base, metrics[0], *limits, metrics, ranks=False, hopeless=hopeless, plan=plan)
-    storage, stopped = road.go(work, training or project_training(), show)
-    return _finish(storage, stopped)
+    with contextlib.ExitStack() as stack:
+        stem = f"study-{ablation.study_name}"
+        name = stack.enter_context(named(ablation.name, ablation.home, stem, ablation.storage))
+        plan = plan or plans.plan(ablation, RunFolder(ablation.home / name) if ablation.resume else None)
+        ablation, metrics = plan.ablation, plan.study.metrics
+        limits = len(plan.pairs), None
+        hopeless = len(plan.study.variants)  # what one fails for says nothing of another
+        work = Studying(
+            ablation, name, plan.base, metrics[0], *limits, metrics, ranks=False, hopeless=hopeless, plan=plan
+        )
+        storage, stopped = stack.enter_context(road.go(work, training or project_training(), show))
+        return _finish(storage, stopped)
 
 
 @dataclass(frozen=True, kw_only=True)

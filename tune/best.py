@@ -26,8 +26,10 @@ from typing import Annotated
 
 import tyro
 
+from cluster import stores
 from htt import console
 from htt.config import parse_set
+from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
 from tune import front, question, report, results, retrained, table
@@ -198,7 +200,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     asked = folder.asked()
     uri = options.storage or asked.storage
     name = options.name or chosen.name(retrained.NAME)
-    place = Storage(name, folder.path, f"{uri.rstrip('/')}/{asked.name}" if "://" in uri else None)
+    place = Storage(name, folder.path, stores.below(uri, asked.name) if is_remote(uri) else None)
     retrained.fetch(place)
     again = retrained.ask(
         folder,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import revision
+from cluster.folder import check_run_name
 from htt.config import Config, Value, override
 from htt.console import clock
 from htt.data.prepare import data_key
@@ -153,8 +154,8 @@ def check_run(run: Run) -> None:
         raise ConfigError(f"--cpus-per-worker must be a number above 0; got {run.cpus_per_worker:g}.")
     if run.gpus_per_trial is not None and not 0 <= run.gpus_per_trial < math.inf:
         raise ConfigError(f"--gpus-per-trial must be a number of 0 or more; got {run.gpus_per_trial:g}.")
-    if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
-        raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got {shown(run.name)}.")
+    if run.name is not None:
+        check_run_name(run.name, "--resume" if run.resume else "--name")
 
 
 def _check_positive(option: str, number: int | None) -> None:

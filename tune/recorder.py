@@ -159,6 +159,8 @@ class Recorder(ray.tune.Callback):
     def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
         """Watch the clock."""
         self._square(trials)
+        with self._faults():
+            self.storage.check_mine()
         if self.left_s <= 0:
             self.stop("time budget")
         self.tick(self)

@@ -18,6 +18,7 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
@@ -206,8 +207,9 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
         RunError: there is no such run; the message names the nearest and the newest.
     """
     for path in (root / name, Path(name)):
-        if (path / "asked.yaml").is_file():
-            return RunFolder(path)
+        with contextlib.suppress(OSError):  # a name too long for a file
+            if (path / "asked.yaml").is_file():
+                return RunFolder(path)
     runs = sorted(path.parent.name for path in root.glob("*/asked.yaml"))
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
     near = did_you_mean(Path(name).name, runs)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -236,16 +237,21 @@ def _check_data(wanted: Retrained, before: str, what: str) -> None:
 
 
 def fetch(place: Storage) -> None:
-    """Fetch from a bucket what was written of a retraining, where this machine has nothing of it."""
-    if (
-        place.remote
-        and not (place.local / RECORD_FILE).exists()
-        and place.fetch(RECORD_FILE, place.local / RECORD_FILE)
-    ):
-        for folder in place.folders(""):
-            if folder.startswith("seed-") and not folder.endswith("-train"):
-                for name in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE):
-                    place.fetch(f"{folder}/{name}", place.local / folder / name)
+    """Bring what this machine has of a retraining to what its bucket has; see ``Storage.refresh``."""
+    if place.remote:
+        place.refresh(*_names(place))
+
+
+def pull(place: Storage) -> None:
+    """The same for the process that works on it; see ``Storage.pull``."""
+    if place.remote:
+        place.pull(*_names(place))
+
+
+def _names(place: Storage) -> list[str]:
+    """The small files of a retraining in a bucket."""
+    seeds = [name for name in place.folders("") if re.fullmatch(r"seed-\d+", name)]
+    return [RECORD_FILE, *(f"{seed}/{file}" for seed in seeds for file in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE))]
 
 
 def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -> list[int]:

@@ -29,7 +29,7 @@ from htt.data.prepare import prepare
 from htt.errors import HTTError, TrainingError
 from htt.training.worker import listening, our_error
 from tune import retrain_report, road
-from tune.retrained import RECORD_FILE, Retrained
+from tune.retrained import RECORD_FILE, Retrained, pull
 from tune.storage import Storage
 from tune.words import plural
 
@@ -74,6 +74,7 @@ def run(
     place.check()
     with place.lock():
         try:
+            pull(place)  # again: another machine may have worked on it meanwhile
             if asked.left:
                 asked = _train_left(asked, place, workers, training, show, address, max_concurrent)
             asked.write()
@@ -155,6 +156,7 @@ def _train_together(
             while waiting and len(running) < at_once:
                 seed = waiting.pop(0)
                 running[_start(asked, seed, place, workers, train, queue)] = seed
+            place.check_mine()
             done, _ = ray.wait(list(running), timeout=POLL_S)
             now = time.monotonic()
             if now - said > console.pause(now - began):

@@ -7,9 +7,10 @@ an ended budget is followed by ``--resume`` and loses nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,11 @@ class Outcome:
     run that is resumed); or None."""
 
 
-def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
+@contextlib.contextmanager
+def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage, str | None]]:
     """Run all trials; gives where they are, and why it ended early: see ``Outcome.stopped``.
+
+    In the block no other process works on the run: there it is brought to its end.
 
     Args:
         work: what is to be run.
@@ -167,14 +171,16 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
                 question.check_same_data(folder.asked(), folder.trials(), work.base, work.data)
             if work.is_done(folder):
                 work.begin(storage)
-                return storage, "nothing left"
+                yield storage, "nothing left"
+                return
             if work.run.resume:
                 asked = folder.asked()
                 revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
             preflight.check_backbones(work.backbones, one_is_enough=work.ranks)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             with connect.connect(work.run.address):
-                return storage, _with_machines(work, storage, training, show)
+                stopped = _with_machines(work, storage, training, show)
+            yield storage, stopped
         finally:
             storage.discard_if_empty()
 
@@ -221,6 +227,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)
     work.begin(storage, incomplete)
+    storage.push()  # from now on the files in the bucket are this machine's
     return _try(work, storage, job, training, concurrent, show)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
+from cluster.folder import named
 from htt import console
 from htt.config import BackboneConfig, Config, Value
 from htt.data.prepare import data_key
@@ -45,26 +46,25 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     space = space.without(search.assignments)
     base = space.start(search.assignments)
     space.check(base)
-    name = search.name or f"search-{search.space}-{time.strftime('%Y%m%d-%H%M%S')}"
     points = beginnings.points(search.points, space, base)
     found = [] if search.resume else _earlier(search, space, base, show)
     limits = search.trials, search.time_budget_s
-    work = Searching(
-        search, name, base, search.metric, *limits, search=search, space=space, points=points, earlier=found
-    )
-    storage, stopped = road.go(work, training or project_training(), show)
-    if stopped == "nothing left":
-        show.print(
-            f"All {work.trials} trials of {name} have ended; for more: --resume {name} --trials NUMBER.", markup=False
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(named(search.name, search.home, f"search-{search.space}", search.storage))
+        work = Searching(
+            search, name, base, search.metric, *limits, search=search, space=space, points=points, earlier=found
         )
-    if stopped == "used up":
-        show.print(f"Every configuration of space {search.space} has been tried.")
-    if stopped == "constraints":
-        show.print(
-            f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, in "
-            "another run."
-        )
-    return _finish(search, RunFolder(storage.local), storage, stopped)
+        storage, stopped = stack.enter_context(road.go(work, training or project_training(), show))
+        if stopped == "nothing left":
+            show.print(f"All {work.trials} trials of {name} have ended; for more: --resume {name} --trials NUMBER.")
+        if stopped == "used up":
+            show.print(f"Every configuration of space {search.space} has been tried.")
+        if stopped == "constraints":
+            show.print(
+                f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, "
+                "in another run."
+            )
+        return _finish(search, RunFolder(storage.local), storage, stopped)
 
 
 def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:

@@ -8,25 +8,34 @@ own state go to the storage directly.
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pyarrow import fs
 
 from cluster import stores
-from cluster.claim import claimed
-from cluster.folder import LOCK, one_process
+from cluster.claim import Lease, claimed, generation
+from cluster.folder import LOCK, check_run_name, one_process
+from htt import console
+from htt.data import files
 from htt.data.remote import is_remote
-from htt.errors import RunError, StorageError, storage_errors
-from tune.results import RunFolder, find
+from htt.errors import RunError, StorageError, chain, refusal, storage_errors
+from tune.results import RunFolder, find, write_text
 
 open_uri = fs.FileSystem.from_uri
 MIRRORED = (
     "asked.yaml", "earlier.parquet", "trials.parquet", "epochs.jsonl", "optuna.journal", "best.yaml", "report.md",
     "progress.png",
 )  # fmt: skip
+DRAWN = ("best.yaml", "report.md", "progress.png")
+"""Of these, what is drawn from the others: none of them is a result that can be lost."""
+COPY = ".copy.json"
+"""{"generation": under which claim this machine wrote to the bucket last, empty where it only read, "files": {name:
+what each file was then}}."""
 CLIPS = "clips"
 """The folder of what each training of a study says of each clip."""
 WATCH_S = 10.0
@@ -47,16 +56,39 @@ def home(uri: str | None, runs: Path = Path("runs")) -> Path:
 
 
 def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
-    """The folder of a run on this machine, by its name or path; one that is in a bucket alone is fetched.
+    """The folder of a run on this machine, by its name or path, as its bucket has it if it is kept in one.
+
+    Args:
+        name: of the run, or its folder.
+        uri: where the run is kept; none: where it says itself.
+        runs: the folder of all runs on this machine.
 
     Raises:
         RunError: there is no such run.
+        StorageError: the bucket that was named does not answer.
     """
     place = home(uri, runs)
-    if uri is not None and is_remote(uri):
-        with contextlib.suppress(RunError):
-            return find(name, place)
-        Storage(Path(name).name, place, uri).pull()
+    here: RunFolder | None = None
+    kept: str | None = None
+    with contextlib.suppress(RunError):
+        here = find(name, place)
+        kept = here.asked().storage
+    bucket = next((each for each in (uri, kept) if each and is_remote(each)), None)
+    if bucket is None:
+        return find(name, place)
+    check_run_name(Path(name).name)
+    storage = Storage(Path(name).name, here.path.parent if here else place, bucket)
+    if here and kept and not is_remote(kept) and storage.exists_there():
+        raise RunError(
+            f"A name must stand for one run; {here.path} is a run of this machine alone, and {storage.shown} is "
+            "another. Rename one of the folders."
+        )
+    try:
+        storage.refresh()
+    except StorageError as error:
+        if uri is not None or here is None:
+            raise
+        console.err.print(f"{error} What follows is of this machine's copy, which may be older.", markup=False)
     return find(name, place)
 
 
@@ -79,7 +111,13 @@ class Storage:
         self.uri = stores.below(uri, name) if self.remote and uri is not None else str(self.local)
         self._made: list[Path] = []
         self._opened: tuple[fs.FileSystem, str] | None = None
+        self._lease: Lease | None = None
         self._away = False
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return self.uri.partition("?")[0]
 
     def check(self) -> None:
         """Raise a ``StorageError`` unless both places take a file."""
@@ -102,35 +140,109 @@ class Storage:
 
     def exists(self) -> bool:
         """Whether the run was begun, here or in the bucket."""
-        if (self.local / "asked.yaml").exists():
-            return True
-        if not self.remote:
-            return False
-        with self._refusals():
-            system, path = self._open()
-            return bool(system.get_file_info(f"{path}/asked.yaml").type == fs.FileType.File)
+        return (self.local / "asked.yaml").exists() or self.exists_there()
+
+    def exists_there(self, mark: str = "asked.yaml") -> bool:
+        """Whether the bucket has the run; ``mark`` is the file that every run has."""
+        return self.remote and self._patiently(lambda: self._is_file(mark))
+
+    def _is_file(self, name: str) -> bool:
+        system, path = self._open()
+        return bool(system.get_file_info(f"{path}/{name}").type == fs.FileType.File)
 
     def push(self, *names: str) -> None:
-        """Copy small files to the bucket: these, or else all that change while a run goes on."""
+        """Copy small files to the bucket: these, or else all that change while a run goes on.
+
+        Raises:
+            StorageError: the bucket refuses, or another process has taken the run over.
+        """
         if self.remote:
             self._patiently(lambda: self._push(names or MIRRORED))
 
     def _push(self, names: Sequence[str]) -> None:
         system, path = self._open()
+        if self._lease:
+            self._lease.publish()
+        copied = {}
         for name in names:
             if (self.local / name).exists():
+                copied[name] = files.state((self.local / name).stat())
                 system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+        if self._lease:
+            self._note(self._lease.word, {**self._noted()[1], **copied})
+
+    def check_mine(self) -> None:
+        """Raise a ``StorageError`` if another process was seen to have taken the run over; asks nobody."""
+        if self._lease:
+            self._lease.check()
+
+    def _noted(self) -> tuple[str, dict[str, list[int]]]:
+        """What ``COPY`` holds."""
+        try:
+            found = json.loads((self.local / COPY).read_text(encoding="utf-8"))
+            return str(found["generation"]), dict(found["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "", {}
+
+    def _note(self, word: str, copied: Mapping[str, list[int]]) -> None:
+        write_text(self.local / COPY, json.dumps({"generation": word, "files": copied}))
 
     def push_reports(self) -> None:
         """Copy all files of the run's folder itself to the bucket: a report may have any number of them."""
         self.push(*(path.name for path in self.local.iterdir() if path.is_file() and not path.name.startswith(".")))
 
-    def pull(self) -> None:
-        """Fetch the small files from the bucket where this machine has none."""
-        if self.remote and not (self.local / "asked.yaml").exists():
-            for name in [*MIRRORED, *(f"{CLIPS}/{name}" for name in self.files(CLIPS))]:
-                self.fetch(name, self.local / name)
+    def pull(self, *names: str) -> None:
+        """Bring this machine's small files to what the bucket has, unless this machine was the last to write there.
+
+        A result that never reached the bucket is set aside, in a folder of its own.
+
+        Args:
+            names: the files; the first is one that every run has. None: those of a search or study.
+        """
+        if not self.exists_there((names or MIRRORED)[0]):
+            return
+        there = self._patiently(lambda: generation(*self._open()))
+        word, known = self._noted()
+        if there and there == word and all((self.local / name).exists() for name in known):
+            return
+        aside = f"unsent-{time.strftime('%Y%m%d-%H%M%S')}"
+        for name in names or MIRRORED:
+            changed = (self.local / name).exists() and name not in DRAWN and self._state(name) != known.get(name)
+            if self._replace(name, aside if changed else None):
+                console.err.print(
+                    f"{name} of this machine has what never reached {self.shown}; it is kept in {self.local / aside}.",
+                    markup=False,
+                )
+        for name in [] if names else self.files(CLIPS):
+            if not (self.local / CLIPS / name).exists():  # they never change
+                self.fetch(f"{CLIPS}/{name}", self.local / CLIPS / name)
+        self._note("", {name: self._state(name) for name in names or MIRRORED if (self.local / name).exists()})
+
+    def refresh(self, *names: str) -> None:
+        """``pull``, unless a process of this machine works on the run: then nothing is newer than its files."""
+        if self.exists_there((names or MIRRORED)[0]):
+            with contextlib.suppress(RunError), one_process(self.local):
+                self.pull(*names)
+
+    def _state(self, name: str) -> list[int]:
+        return files.state((self.local / name).stat())
+
+    def _replace(self, name: str, aside: str | None) -> bool:
+        """Put the bucket's file, or none, in the place of this machine's; whether that was kept in ``aside``."""
+        mine, fetched = self.local / name, self.local / f".{Path(name).name}.fetched"
+        found = self.fetch(name, fetched)
+        kept = aside is not None and not (found and fetched.read_bytes() == mine.read_bytes())
+        with storage_errors(self.local):
+            if kept and aside:
+                (self.local / aside / name).parent.mkdir(parents=True, exist_ok=True)
+                mine.replace(self.local / aside / name)
+            if found:
+                mine.parent.mkdir(parents=True, exist_ok=True)
+                fetched.replace(mine)
+            elif name not in DRAWN:
+                mine.unlink(missing_ok=True)
+        return kept
 
     def fetch(self, name: str, to: Path) -> bool:
         """Copy a file below the run's storage to this machine, whole or not at all; whether it is there."""
@@ -148,6 +260,7 @@ class Storage:
 
     def remove(self, *folders: str) -> None:
         """Remove folders below the run's storage, where they exist."""
+        self.check_mine()
         system, path = self._open()
         for folder in folders:
             with contextlib.suppress(OSError):  # a leftover costs space, never a result
@@ -171,8 +284,15 @@ class Storage:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Work on the run alone; see ``cluster.folder.one_process``, and ``cluster.claim`` for a bucket."""
-        with one_process(self.local), claimed(self.uri, *self._open()) if self.remote else contextlib.nullcontext():
-            yield
+        with one_process(self.local):
+            if not self.remote:
+                yield
+                return
+            with claimed(self.uri, *self._open()) as self._lease:
+                try:
+                    yield
+                finally:
+                    self._lease = None
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that never began, and what was made to hold it."""
@@ -213,12 +333,18 @@ class Storage:
         try:
             yield
         except Exception as error:
-            cause: BaseException | None = error
-            while cause is not None:
-                with contextlib.suppress(OSError), storage_errors(self.local):
-                    if isinstance(cause, OSError | StorageError):
-                        raise cause from error
-                cause = cause.__cause__ or cause.__context__
+            for cause in chain(error, "__context__"):
+                if isinstance(cause, StorageError):
+                    if cause is error:
+                        raise
+                    raise StorageError(str(cause)) from error  # not the cause itself: it would be its own cause
+                if isinstance(cause, OSError) and (refused := refusal(cause, self.local)):
+                    raise refused from error
+            if not self.local.is_dir():
+                raise StorageError(
+                    f"{self.local} must stay where it is while its run goes on; it is gone. Put it back and resume the "
+                    "run."
+                ) from error
             raise
 
     def _patiently(self, work: Callable[[], Found]) -> Found:

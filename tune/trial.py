@@ -190,7 +190,9 @@ def group(training: Training, settings: dict[str, Any]) -> None:
         try:
             result = run.fit()
         except ray.train.TrainingFailedError as error:
-            raise our_error(error) or error from error
+            if ours := our_error(error):
+                raise ours from error
+            raise
         done_before = result.checkpoint and Path(result.checkpoint.path).name in before
         if done_before:  # and Tune was not told
             ray.tune.report({**result.metrics, CHECKPOINT_PATH_KEY: result.checkpoint.path})

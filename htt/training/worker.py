@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from htt import parallel
 from htt.config import Config, from_plain
-from htt.errors import CheckpointError, HTTError, RunError, TrainingError
+from htt.errors import CheckpointError, HTTError, RunError, TrainingError, chain
 from htt.training import checkpoint as checkpoints
 from htt.training.group import Group
 from htt.training.jobs import EvaluationJob, incomplete, metrics_of_test, open_splits
@@ -227,16 +227,8 @@ class GiveUp(ray.train.UserCallback):
 
 def our_error(error: BaseException) -> HTTError | None:
     """The error of the project behind one of Ray's, if there is one."""
-    seen, found = set(), [error]
-    while found:
-        here = found.pop()
-        if isinstance(here, HTTError):
-            return here
-        seen.add(id(here))
-        inner = [here.__cause__, *(getattr(here, name, None) for name in ("_base_exc", "cause", "controller_failure"))]
-        inner += dict(getattr(here, "worker_failures", {})).values()
-        found += [one for one in inner if isinstance(one, BaseException) and id(one) not in seen]
-    return None
+    behind = chain(error, "_base_exc", "cause", "controller_failure", "worker_failures")
+    return next((each for each in behind if isinstance(each, HTTError)), None)
 
 
 def stopped(error: Exception, what: str) -> TrainingError:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -87,14 +88,15 @@ def test_a_machine_that_is_gone_is_waited_for_and_followed(run, capsys):
 def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeypatch):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    write(run, machine=claim.socket.gethostname(), process=ended.pid)
+    write(run, machine="any", process=ended.pid, host=claim._host())
     monkeypatch.setattr(claim, "DEAD_S", 1e9)
     with claim.claimed(*run):
         assert read(run)["process"] == os.getpid()
 
 
-def test_another_process_with_the_number_of_one_that_is_gone_stops_nobody(run):
-    write(run, machine=socket.gethostname(), process=os.getpid(), began="1")
+def test_another_process_with_the_number_of_one_that_is_gone_stops_nobody(run, monkeypatch):
+    monkeypatch.setattr(claim, "DEAD_S", 1e9)
+    write(run, process=os.getpid(), began="1", host=claim._host())
     with claim.claimed(*run):
         assert read(run)["word"] != "x"
 
@@ -106,12 +108,53 @@ def test_of_two_that_claim_at_once_the_second_has_it(run, monkeypatch):
     assert read(run)["process"] == 7
 
 
-def test_who_was_taken_for_dead_leaves_the_claim_of_the_next(run, capsys):
-    with claim.claimed(*run):
-        write(run)
-        time.sleep(0.5)
-    assert read(run)["process"] == 7
-    assert "Process 7 on elsewhere has taken this run over" in capsys.readouterr().err
+@pytest.mark.parametrize("hosts_name", [True, False])
+def test_claim_of_a_container_with_our_host_name_and_process_number_is_watched(run, monkeypatch, hosts_name):
+    """Containers may share the name of their machine, and each has a process 1: no number here says anything of it."""
+    number = os.getpid() if hosts_name else 2**22 + 1  # one that lives here, and one that does not
+    theirs = {"machine": socket.gethostname(), "process": number, "began": "1", "host": "boot pid:[1]"}
+    write(run, **theirs)
+    monkeypatch.setattr("time.sleep", lambda pause_s: write(run, **theirs, renewed=1))
+    with pytest.raises(RunError, match="works on s3://"), claim.claimed(*run):
+        pass
+    assert read(run)["word"] == "x"
+
+
+def test_lease_that_was_taken_over_writes_nothing_more(run):
+    lost = threading.Event()
+    with claim.claimed(*run, on_loss=lost.set) as lease:
+        lease.publish()
+        assert any(write(run) or lost.wait(0.5) for _ in range(20))  # a renewal under way may overwrite the first
+        with pytest.raises(StorageError, match=r"Process 7 on elsewhere has taken s3://bucket/\S* over"):
+            lease.publish()
+        with pytest.raises(StorageError, match="Nothing more is written there by this one"):
+            lease.check()
+    assert (read(run)["process"], read(run)["ended"]) == (7, False)
+
+
+def test_lease_that_was_taken_over_and_given_up_is_lost_all_the_same(run, monkeypatch):
+    monkeypatch.setattr(claim, "RENEW_S", 1e9)  # a process that was suspended
+    monkeypatch.setattr(claim, "_runs", lambda owner: False)
+    with claim.claimed(*run) as sleeper:
+        sleeper.publish()
+        with claim.claimed(*run) as other:
+            other.publish()
+        with pytest.raises(StorageError, match=r"has taken .* over"):
+            sleeper.publish()
+    assert read(run)["generation"] == other.word
+    assert read(run)["ended"]
+
+
+def test_generation_is_that_of_the_last_writer(run, monkeypatch):
+    _, system, path = run
+    words = []
+    for writes in (True, False, True):
+        with claim.claimed(*run) as lease:
+            if writes:
+                lease.publish()
+                words.append(lease.word)
+        assert claim.generation(system, path) == words[-1]
+    assert len(set(words)) == 2
 
 
 def test_what_is_no_claim_stops_nobody(run):
@@ -128,12 +171,16 @@ def test_a_bucket_that_is_not_there_is_one_sentence(store):
         pass
 
 
-def test_two_folders_of_one_name_have_one_claim_in_a_bucket_and_none_in_a_folder(run, store, tmp_path):
+def test_two_folders_of_one_name_have_one_owner_in_a_bucket_and_in_a_shared_folder(run, store, tmp_path):
     with folder.alone(tmp_path / "here" / "x", store.uri("runs")):
         with (
             pytest.raises(RunError, match="works on s3://bucket/runs/x"),
             folder.alone(tmp_path / "there" / "x", store.uri("runs")),
         ):
             pass
-        with folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")):
-            assert not (tmp_path / "storage").exists()
+        with (
+            folder.alone(tmp_path / "here" / "y", str(tmp_path / "storage")),
+            pytest.raises(RunError, match="storage/y is taken by process"),
+            folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")),
+        ):
+            pass

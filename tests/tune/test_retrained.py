@@ -146,11 +146,33 @@ def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, m
     searched(there)
     retrained.fetch(Storage("retrain", there, "mock://runs/run"))
     assert asked(there).left == []
-    assert sorted(path.name for path in (there / "retrain").iterdir()) == ["retrain.yaml", "seed-1", "seed-2", "seed-3"]
+    names = sorted(path.name for path in (there / "retrain").glob("[!.]*"))
+    assert names == ["retrain.yaml", "seed-1", "seed-2", "seed-3"]
     assert retrained.read(there / "retrain").values("test", "hand_error_mm").tolist() == [v[2] for v in FINALS.values()]
     retrained.fetch(Storage("retrain", there))
     retrained.fetch(Storage("other", there, "mock://runs/run"))
     assert not (there / "other").exists()
+
+
+def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there(tmp_path, monkeypatch):
+    (tmp_path / "bucket").mkdir()
+    system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
+    monkeypatch.setattr("tune.storage.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
+    monkeypatch.setattr("cluster.claim.SETTLE_S", 0.0)
+    places = {}
+    for machine, seeds in (("a", (1,)), ("b", (1, 2, 3))):
+        found = ended(tmp_path / machine / "run")
+        for seed in {1, 2, 3} - set(seeds):
+            (found.folder(seed) / "metrics.json").unlink()
+        place = places[machine] = Storage("retrain", tmp_path / machine / "run", "mock://runs/run")
+        place.check()
+        with place.lock():
+            place.push(
+                "retrain.yaml", *(f"seed-{seed}/{name}" for seed in seeds for name in ("config.yaml", "metrics.json"))
+            )
+    assert asked(tmp_path / "a" / "run").left == [2, 3]
+    retrained.fetch(places["a"])
+    assert asked(tmp_path / "a" / "run").left == []
 
 
 def test_reading_one_needs_neither_torch_nor_ray():

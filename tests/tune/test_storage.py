@@ -1,14 +1,19 @@
 """Where a run is found on this machine: in ``runs``, in a folder that is the storage, or fetched from a bucket."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from pyarrow import fs
 from report_folders import search_folder
+from unrayed import replace_tune
 
-from htt.errors import ConfigError, RunError
+from cluster import claim
+from htt.errors import ConfigError, RunError, StorageError
 from tune import storage
 from tune.question import Run
+from tune.results import RunFolder
 
 
 @pytest.fixture
@@ -73,3 +78,188 @@ def test_a_password_is_refused_and_not_repeated(tmp_path):
         with pytest.raises(ConfigError, match=r"must hold no password, .* the one of --storage does") as refused:
             give("s3://KEY:hush@bucket/runs")
         assert "hush" not in str(refused.value)
+
+
+@pytest.fixture
+def two_machines(tmp_path, monkeypatch):
+    """The folders of runs of two machines that share a bucket, ``mock://bucket``."""
+    (tmp_path / "bucket").mkdir()
+    system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
+    monkeypatch.setattr(storage, "open_uri", lambda uri: (system, uri.removeprefix("mock://bucket/")))
+    monkeypatch.setattr(claim, "SETTLE_S", 0.0)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def in_bucket(tmp_path, name="run"):
+    return RunFolder(tmp_path / "bucket" / name)
+
+
+def test_search_of_two_machines_goes_on_from_the_newer_copy(two_machines, search, tmp_path, monkeypatch):
+    replace_tune(monkeypatch, [])
+    a, b = two_machines
+    at = {"storage": "mock://bucket", "algorithm": "random"}
+    assert len(search(runs=a, trials=2, **at).trials) == 2
+    assert len(search(runs=b, trials=5, resume=True, **at).trials) == 5
+    assert len(RunFolder(a / "run").trials()) == 2
+    assert len(storage.locate("run", "mock://bucket", a).trials()) == 5
+    last = search(runs=a, trials=6, resume=True, **at)
+    assert [trial.number for trial in last.trials] == [1, 2, 3, 4, 5, 6]
+    assert in_bucket(tmp_path).trials() == last.trials == RunFolder(a / "run").trials()
+
+
+def test_run_that_names_its_bucket_itself_is_read_from_there(two_machines, search, tmp_path, monkeypatch):
+    replace_tune(monkeypatch, [])
+    a, b = two_machines
+    search(runs=a, trials=1, storage="mock://bucket")
+    search(runs=b, trials=3, resume=True, storage="mock://bucket")
+    assert len(storage.locate("run", None, a).trials()) == 3
+    monkeypatch.setattr(storage.Storage, "exists_there", lambda *_: (_ for _ in ()).throw(StorageError("It is away.")))
+    assert len(storage.locate("run", None, a).trials()) == 3
+    with pytest.raises(StorageError, match="It is away"):
+        storage.locate("run", "mock://bucket", a)
+
+
+def test_study_of_two_machines_goes_on_from_the_newer_copy(two_machines, ablate, tmp_path, monkeypatch):
+    trained = []
+    replace_tune(monkeypatch, trained)
+    a, b = two_machines
+    variants = {"one": {}, "two": {"optim.momentum": 0.5}}
+    at = {"storage": "mock://bucket", "share": False}
+    ablate(variants, seeds=(0,), runs=a, **at)
+    storage.locate("study", "mock://bucket", b)
+    ablate(variants, seeds=(0, 1), runs=b, resume=True, **at)
+    storage.locate("study", None, a)
+    assert len(RunFolder(a / "study").trials()) == 4
+    assert len(ablate(variants, seeds=(0, 1, 2), runs=a, resume=True, **at).trials) == len(trained) == 6
+
+
+def test_result_that_never_reached_the_bucket_is_kept_aside(two_machines, tmp_path, capsys):
+    a, b = (storage.Storage("run", runs, "mock://bucket") for runs in two_machines)
+    a.check()
+    search_folder(a.local, 2)
+    with a.lock():
+        a.push()
+    RunFolder(a.local).write_trials(search_folder(tmp_path / "more" / "run", 3).trials())  # and then it was killed
+    with b.lock():
+        b.pull()
+        RunFolder(b.local).write_trials(search_folder(tmp_path / "most" / "run", 5).trials())
+        b.push()
+    with a.lock():
+        a.pull()
+    assert len(RunFolder(a.local).trials()) == 5
+    (aside,) = a.local.glob("unsent-*")
+    assert [len(RunFolder(aside).trials()), [path.name for path in aside.iterdir()]] == [3, ["trials.parquet"]]
+    assert "trials.parquet of this machine has what never reached mock://bucket/run" in capsys.readouterr().err
+
+
+def test_results_of_the_last_writer_are_kept_though_they_never_reached_the_bucket(two_machines, tmp_path):
+    place = storage.Storage("run", two_machines[0], "mock://bucket")
+    place.check()
+    search_folder(place.local, 2)
+    with place.lock():
+        place.push()
+    RunFolder(place.local).write_trials(search_folder(tmp_path / "more" / "run", 3).trials())
+    with place.lock():
+        place.pull()
+        assert len(RunFolder(place.local).trials()) == 3
+
+
+def test_copy_of_a_run_that_works_elsewhere_is_fetched_each_time(two_machines, tmp_path):
+    a, b = (storage.Storage("run", runs, "mock://bucket") for runs in two_machines)
+    a.check()
+    search_folder(a.local, 1)
+    with a.lock():
+        for count in (1, 2):
+            RunFolder(a.local).write_trials(search_folder(tmp_path / str(count) / "run", count).trials())
+            a.push()
+            b.refresh()
+            assert len(RunFolder(b.local).trials()) == count
+        RunFolder(a.local).write_trials(search_folder(tmp_path / "3" / "run", 3).trials())
+        a.refresh()  # by another command of this machine
+        assert len(RunFolder(a.local).trials()) == 3
+    assert not [*b.local.glob("unsent-*")]
+
+
+def test_driver_whose_run_was_taken_over_writes_nothing_more(two_machines, tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "_runs", lambda owner: False)  # it was suspended, and taken for dead
+    a, b = (storage.Storage("run", runs, "mock://bucket") for runs in two_machines)
+    a.check()
+    search_folder(a.local, 2)
+    with a.lock():
+        a.push()
+        with b.lock():
+            b.pull()
+            RunFolder(b.local).write_trials(search_folder(tmp_path / "more" / "run", 5).trials())
+            b.push()
+        with pytest.raises(StorageError, match="has taken mock://bucket/run over"):
+            a.push()
+        for stop in (a.push_reports, a.check_mine, lambda: a.remove("tune")):
+            with pytest.raises(StorageError, match="Nothing more is written there"):
+                stop()
+    assert len(in_bucket(tmp_path).trials()) == 5
+
+
+def test_search_that_was_taken_over_ends_with_the_reason(two_machines, search, tmp_path, monkeypatch):
+    trained = []
+    replace_tune(monkeypatch, trained)
+    push, theirs = storage.Storage._push, {"machine": "elsewhere", "process": 7, "began": "", "word": "x", "renewed": 0}
+
+    def taken_over(self, names):
+        if len(trained) == 3:
+            claim._write(*self._open()[:1], f"run/{claim.NAME}", {**claim._USUAL, **theirs})
+        push(self, names)
+
+    monkeypatch.setattr(storage.Storage, "_push", taken_over)
+    with pytest.raises(StorageError, match="Process 7 on elsewhere has taken mock://bucket/run over"):
+        search(runs=two_machines[0], trials=9, storage="mock://bucket")
+    assert len(in_bucket(tmp_path).trials()) == 2
+    assert len(trained) == 3
+
+
+def test_run_of_this_machine_alone_is_never_replaced_by_one_of_its_name(two_machines, tmp_path):
+    search_folder(tmp_path / "bucket" / "run", 3)
+    search_folder(two_machines[0] / "run", 2)
+    with pytest.raises(RunError, match="a run of this machine alone, and mock://bucket/run is another"):
+        storage.locate("run", "mock://bucket", two_machines[0])
+    assert len(RunFolder(two_machines[0] / "run").trials()) == 2
+
+
+@pytest.mark.parametrize("name", ["..", "a b", "x" * 300, "ä"])
+def test_name_that_is_none_is_not_looked_for_in_a_bucket(two_machines, tmp_path, name):
+    with pytest.raises((ConfigError, RunError)):
+        storage.locate(name, "mock://bucket", tmp_path / "a")
+    with pytest.raises(RunError, match="A run is named by its folder"):
+        storage.locate(name, None, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (errno.EIO, "must stay readable and writable"),
+        (errno.ESTALE, "must stay readable and writable"),
+        (errno.EMFILE, "needs open files"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.ENOENT, None),
+        (errno.ECONNRESET, None),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_refusal_behind_an_error_is_found_however_causes_run(tmp_path, code, told, wrapped):
+    cause = OSError(code, os.strerror(code))
+    if wrapped:
+        error = RuntimeError("what Tune makes of it")
+        cause.__cause__, error.__cause__ = error, cause  # a circle
+    place = storage.Storage("run", tmp_path)
+    place.local.mkdir()
+    with (
+        pytest.raises(StorageError if told else type(error if wrapped else cause), match=told),
+        place.refusals_behind(),
+    ):
+        raise error if wrapped else cause
+
+
+def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
+    place = storage.Storage("run", tmp_path)
+    told = "run must stay where it is while its run goes on; it is gone"
+    with pytest.raises(StorageError, match=told), place.refusals_behind():
+        (place.local / "x").read_text()
