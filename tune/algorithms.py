@@ -50,6 +50,7 @@ from tune.notes import (
     repeated,
     sampler,
 )
+from tune.recent import Recent
 from tune.results import Trial as Row
 from tune.samples import EPOCH
 from tune.space import Space
@@ -95,6 +96,7 @@ class Searcher(OptunaSearch):
         self.coverage = Coverage(self.codes, INTERRUPTED)
         self.used_up = False
         self._numbers: dict[str, int] = {}
+        self._recent = Recent()
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
         notes.drop_unfinished_line(journal)
@@ -249,7 +251,7 @@ class Searcher(OptunaSearch):
 
     def _at(self, number: int) -> BaseSampler:
         """The sampler of the trial with this number: a stream of its own, whatever happened before."""
-        return sampler(self.algorithm, self._seed_of(number))
+        return sampler(self.algorithm, self._seed_of(number), self._recent)
 
     def _seed_of(self, number: int) -> int:
         return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
@@ -275,7 +277,7 @@ class Searcher(OptunaSearch):
         self._completed_trials.discard(trial_id)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[trial.number]
+        return self.study._storage.get_trial(trial._trial_id)
 
     def _note(self, trial: Trial, value: float, epoch: int) -> None:
         known = epochs_of(self._frozen(trial))

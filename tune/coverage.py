@@ -30,15 +30,23 @@ class Coverage:
         self.paths, self.interrupted = list(codes), interrupted
         values = [code.values for code in codes.values()]
         self.values = [each for each in values if each is not None] if None not in values else None
+        self._keys: dict[int, tuple[Any, ...]] = {}
         self.size = math.prod(map(len, self.values)) if self.values is not None else None
 
     def tried(self, trials: Iterable[FrozenTrial]) -> set[tuple[Any, ...]]:
         """What was asked for and is not to be asked for again, whatever came of it."""
         return {
-            self.key(trial.params)
+            self._key_of(trial)
             for trial in trials
             if trial.state != TrialState.WAITING and not trial.user_attrs.get(self.interrupted)
         }
+
+    def _key_of(self, trial: FrozenTrial) -> tuple[Any, ...]:
+        """``key`` of a trial, kept once the trial ended."""
+        found = self._keys.get(trial.number) or self.key(trial.params)
+        if trial.state.is_finished():
+            self._keys[trial.number] = found
+        return found
 
     def key(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         """Of a trial's parameters."""

@@ -11,12 +11,13 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from htt.errors import StorageError, storage_errors
 from tune.lines import Journal
+from tune.recent import Recent, RecentTPE
 from tune.results import Trial, value
 
 STARTUP_TRIALS = 8
@@ -96,14 +97,15 @@ def drop_unfinished_line(path: Path) -> None:
         os.truncate(path, content.rfind(b"\n") + 1)
 
 
-def sampler(algorithm: str, seed: int) -> BaseSampler:
-    """Who draws a trial: "tpe" or "random"."""
+def sampler(algorithm: str, seed: int, recent: Recent | None = None) -> BaseSampler:
+    """Who draws a trial: "tpe" or "random"; samplers of one study share ``recent``."""
     if algorithm == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # Running trials count as bad ones, so that trials side by side are not all the same.
-        return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+        settings: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True}
+        return RecentTPE(recent or Recent(), seed=seed, **settings)
 
 
 def finished(

@@ -1,6 +1,6 @@
 """Writes down every trial the moment it ends, and tells the display; Tune's callbacks are its ears.
 
-A killed driver loses nothing that was finished: ``trials.parquet`` is written before the next trial starts.
+A killed driver loses nothing that was finished: its row is on disk before the next trial starts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import math
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from tune import checkpoints, told
 from tune.constraints import broken
 from tune.history import History
 from tune.known import Known
+from tune.ledger import Ledger
 from tune.results import RunFolder, Trial, ranked
 from tune.samples import EPOCH, Chooser, Samples
 from tune.storage import Storage
@@ -81,6 +83,9 @@ class Recorder(ray.tune.Callback):
         self.tick, self.ended, self.keep, self.known, self.hopeless = tick, ended, keep, known, hopeless
         samples.settle = self.settle
         self.done = {trial.id: trial for trial in folder.trials()}
+        self._best = next(iter(ranked(list(self.done.values()), metric)), None)
+        self._ledger = Ledger(folder, table_alone=storage.remote)
+        self._on_disk: set[str] = set()
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
@@ -103,13 +108,11 @@ class Recorder(ray.tune.Callback):
 
     def best(self) -> Trial | None:
         """The best trial that ended."""
-        order = ranked(list(self.done.values()), self.metric)
-        return order[0] if order else None
+        return self._best
 
     def counts(self) -> dict[str, int]:
         """Trials that ended, by state."""
-        states = [trial.state for trial in self.done.values()]
-        return {state: states.count(state) for state in dict.fromkeys(states)}
+        return dict(Counter(trial.state for trial in self.done.values()))
 
     def epoch(self, trial_id: str) -> int:
         """The last epoch a trial reported."""
@@ -193,6 +196,10 @@ class Recorder(ray.tune.Callback):
         """A trial crashed for the last time."""
         self._end(trial, told.sentence(trial))
 
+    def is_written(self, trial_id: str) -> bool:
+        """Whether the trial ended in this process, and its row is on disk."""
+        return trial_id in self._on_disk
+
     def interrupted(self) -> None:
         """Write down what the trials reached that were cut short."""
         for trial_id in list(self.live):
@@ -244,14 +251,17 @@ class Recorder(ray.tune.Callback):
             self.ended(self, ended)
             if self.fault is None:
                 self.history.forget(trial.trial_id)
-        failed = {one.variant or one.id for one in self.done.values() if one.finished_s > self.before_s}
-        if len(failed) >= self.hopeless and all(one.state == "failed" for one in self.done.values()):
-            self.stop("failures")
+        if all(one.state == "failed" for one in self.done.values()):
+            failed = {one.variant or one.id for one in self.done.values() if one.finished_s > self.before_s}
+            if len(failed) >= self.hopeless:
+                self.stop("failures")
 
     def _put(self, ended: Trial) -> None:
         """Count a trial; of a study's training that failed before and was tried again, only the new one."""
-        self.done = {name: trial for name, trial in self.done.items() if name not in ended.instead_of}
+        replaced = [name for name in (*ended.instead_of, ended.id) if self.done.pop(name, None)]
         self.done[ended.id] = ended
+        others = self.done.values() if replaced else [self._best, ended]
+        self._best = next(iter(ranked([trial for trial in others if trial], self.metric)), None)
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
         epochs = self.history.of(trial.trial_id)
@@ -290,7 +300,8 @@ class Recorder(ray.tune.Callback):
         with self._faults():
             if self.keep and ended.state == "complete":
                 self.keep(ended.id)
-            self.folder.write_trials(sorted(self.done.values(), key=lambda trial: trial.number))
+            self._ledger.add(ended, self.done.values())
+            self._on_disk.add(ended.id)
             self.storage.push()
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@
 ``asked.yaml``         what was asked: command, space, base configuration, metric, seed, budget, commit, versions
 ``earlier.parquet``    of a search with ``--warm-start``: the trials of earlier runs it began with, as rows of its own
 ``trials.parquet``     one row a trial: state, epochs, seconds, each metric (last epoch and best), each searched path
+``trials.jsonl``       while a run goes on: rows that are not in ``trials.parquet`` yet, one in sixteen at the most
 ``epochs.jsonl``       every epoch of every trial, the moment it ended
 ``best.yaml``          the best configuration: ``config``, ``changed`` (against the base) and ``found_by``
 ``report.md``          the same for people, with a picture
@@ -35,7 +36,7 @@ from htt import yaml_text
 from htt.config import Config, Value, changed, from_plain, override
 from htt.errors import ConfigError, RunError, did_you_mean, shown, storage_errors
 from htt.training.metric_table import METRICS
-from tune.rows import STATES, Trial, frame, trials_of
+from tune.rows import STATES, Trial, frame, of_line, trials_of
 
 __all__ = [
     "STATES",
@@ -132,6 +133,11 @@ class RunFolder:
         return self.path / "optuna.journal"
 
     @property
+    def newest(self) -> Path:
+        """The rows of trials that ended since ``trials.parquet`` was written, as lines of JSON."""
+        return self.path / "trials.jsonl"
+
+    @property
     def epochs(self) -> Path:
         """What each epoch of each trial reported, as a line of JSON."""
         return self.path / "epochs.jsonl"
@@ -167,10 +173,18 @@ class RunFolder:
     def write_trials(self, trials: Sequence[Trial]) -> None:
         """Write all trials so far, one row each."""
         _write_trials(self.path / "trials.parquet", trials)
+        with storage_errors(self.newest):
+            self.newest.unlink(missing_ok=True)
 
     def trials(self) -> list[Trial]:
         """All finished trials in the order they were asked for; none before the first one ended."""
-        return sorted(_read(self.path / "trials.parquet"), key=lambda trial: trial.number)
+        newest = _read_lines(self.newest)  # before the table, which may be written with them meanwhile
+        found = {trial.id: trial for trial in _read(self.path / "trials.parquet")}
+        for trial in newest:
+            for name in trial.instead_of:
+                found.pop(name, None)
+            found[trial.id] = trial
+        return sorted(found.values(), key=lambda trial: trial.number)
 
     def write_earlier(self, trials: Sequence[Trial]) -> None:
         """Write the trials of earlier runs that a search begins with."""
@@ -328,6 +342,17 @@ def _read(path: Path) -> list[Trial]:
         return trials_of(pl.read_parquet(path.read_bytes()))  # polars opens a path twice: a run may be writing
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
+
+
+def _read_lines(path: Path) -> list[Trial]:
+    """Return the trials of a file of lines; its last line may be cut short by a kill."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return [of_line(each) for each in text[: text.rfind("\n") + 1].splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} must hold the newest trials of a run; it cannot be read: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ from htt.errors import HTTError, TrainingError, UserError, of_name
 from htt.training.metric_table import METRICS
 from htt.training.older import KEPT, PREFIX
 from tune import progress, question
+from tune.forgetful import forgetting
 from tune.known import Known
 from tune.question import Run
 from tune.quiet import quiet
@@ -34,7 +35,7 @@ from tune.recorder import Recorder
 from tune.results import Asked, RunFolder, Trial
 from tune.samples import Samples
 from tune.storage import Storage
-from tune.trial import Job, Training, parameters, train_name, trainable
+from tune.trial import Job, Training, train_name, trainable
 
 UNLIMITED = 1_000_000
 """Trials, where only a time budget ends a search."""
@@ -188,7 +189,10 @@ def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage,
 def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
     """Write the report, and remove what nobody will read."""
     folder = RunFolder(storage.local)
-    _remove_checkpoints(storage, folder.trials())
+    trials = folder.trials()
+    if folder.newest.exists():
+        folder.write_trials(trials)
+    _remove_checkpoints(storage, trials)
     write(folder)
     storage.push_reports()
 
@@ -255,9 +259,9 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         tick=display.tick,
         ended=display.on_end,
     )
-    with quiet(), display, storage.watched(), storage.refusals_behind():
+    with quiet(), display, storage.watched(), storage.refusals_behind(), forgetting(recorder.is_written):
         try:
-            _tune(work, storage, trainable(job, training), parameters(job), samples, work.scheduler(searcher), recorder)
+            _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)
         finally:
             recorder.release()
             recorder.interrupted()
@@ -271,7 +275,6 @@ def _tune(
     work: Work,
     storage: Storage,
     function: Any,
-    settings: dict[str, Any],
     samples: Samples,
     scheduler: TrialScheduler,
     recorder: Recorder,
@@ -284,7 +287,6 @@ def _tune(
         **stores.for_ray(storage.uri),
         metric=work.metric,
         mode=work.mode,
-        config=settings,
         num_samples=samples.trials,
         search_alg=samples,
         scheduler=scheduler,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -144,3 +144,16 @@ def _trial(row: dict[str, Any]) -> Trial:
     metrics = {name: row[name] for name in names if row[name] is not None}
     best = {name: row[f"best_{name}"] for name in names if row[f"best_{name}"] is not None}
     return Trial(**fixed, metrics=metrics, best=best)
+
+
+def line(trial: Trial) -> str:
+    """Return the trial as a line of JSON."""
+    return json.dumps(asdict(trial)) + "\n"
+
+
+def of_line(text: str) -> Trial:
+    """Return the trial of a line that ``line`` made."""
+    plain = json.loads(text)
+    for name in ("curve", "instead_of"):
+        plain[name] = tuple(plain[name])
+    return Trial(**{**plain, "curves": {name: tuple(curve) for name, curve in plain["curves"].items()}})

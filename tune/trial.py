@@ -18,7 +18,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,20 +93,14 @@ class Job:
 
 def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
     """The function Tune runs for each trial, with the resources it takes."""
-    function = functools.partial(alone if job.alone else group, training)
+    function = functools.partial(alone if job.alone else group, training, job)  # once, not in each trial's settings
     taken = {name: amount for name, amount in job.worker_resources.items() if amount}
     needs: Callable[[dict[str, Any]], None] = ray.tune.with_resources(function, taken if job.alone else DRIVER)
     return needs
 
 
-def parameters(job: Job) -> dict[str, Any]:
-    """What Tune hands to every trial beside its sample."""
-    return {"job": asdict(job)}
-
-
-def alone(training: Training, settings: dict[str, Any]) -> None:
+def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
     """Train in this process, going on from the trial's checkpoint where it has one."""
-    job = Job(**settings["job"])
     use_given()
     free()
     checkpoint = ray.tune.get_checkpoint()
@@ -164,14 +158,13 @@ def _go_on(
     return None
 
 
-def group(training: Training, settings: dict[str, Any]) -> None:
+def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
     """Start a Ray Train run and pass its reports on; the same name on a retry goes on from its own checkpoint."""
     import ray.train
     from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
     from htt.training.worker import our_error
 
-    job = Job(**settings["job"])
     name = train_name(ray.tune.get_context().get_trial_id())
     with _errors_as_results(job):
         config: Config = override(from_plain(job.base, Config), settings["values"])

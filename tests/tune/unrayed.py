@@ -29,8 +29,8 @@ def replace_tune(patch, trained, stop_at=None):
         stop_at: {trial's place: epoch after which the scheduler stops it}.
     """
 
-    def tune(work, storage, function, settings, samples, scheduler, recorder):
-        samples.add_configurations(Experiment("unrayed", lambda _: None, config=settings, num_samples=samples.trials))
+    def tune(work, storage, function, samples, scheduler, recorder):
+        samples.add_configurations(Experiment("unrayed", lambda _: None, num_samples=samples.trials))
         recorder.on_step_begin(trials=[])
         while not samples.is_finished() and (trial := samples.next_trial()) is not None:
             trained.append(trial.config["values"])

@@ -1,0 +1,59 @@
+"""Tune's loop, without the trials whose rows are on disk.
+
+Tune keeps every trial of a run, looks through all of them in every step, and writes all of them down whenever one saves
+a checkpoint: the n-th trial costs n times as much as the first. A run that is restored needs no more of Tune's state
+than the trials under way; those that ended are in the run's own files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray.tune.tune
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+
+class Forgetful(TuneController):
+    """Tune's loop; it forgets a trial that ended as soon as ``is_written`` says that its row is on disk."""
+
+    def __init__(self, *, is_written: Callable[[str], bool], **settings: Any) -> None:
+        self._is_written = is_written
+        super().__init__(**settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the part of it that Tune saves."""
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        del state["_is_written"]
+        return state
+
+    def on_step_end(self) -> None:
+        """Forget the trials that ended; the newest stays, since Tune restores no state without trials."""
+        super().on_step_end()  # type: ignore[no-untyped-call]
+        for trial in [*self._stopped_trials, *self._failed_trials]:
+            over = trial not in self._trial_to_actor and trial is not self._trials[-1]
+            if over and self._is_written(trial.trial_id):
+                self._forget(trial)
+
+    def _forget(self, trial: Trial) -> None:
+        self._trials.remove(trial)
+        for several in (self._stopped_trials, self._failed_trials, self._live_trials, self._trials_to_cache):
+            several.discard(trial)
+        self._trial_metadata.pop(trial.trial_id, None)
+        with contextlib.suppress(OSError, TypeError):  # none was made, or something is in it
+            os.rmdir(str(trial.local_path))
+
+
+@contextlib.contextmanager
+def forgetting(is_written: Callable[[str], bool]) -> Iterator[None]:
+    """Have ``ray.tune.run`` forget trials whose rows are on disk."""
+    usual = ray.tune.tune.TuneController
+    ray.tune.tune.TuneController = functools.partial(Forgetful, is_written=is_written)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        ray.tune.tune.TuneController = usual  # type: ignore[misc]
