@@ -20,7 +20,7 @@ from htt.config import Config
 from htt.data import stream
 from htt.errors import ClusterError, ConfigError, StorageError, storage_errors
 from htt.training.telling import Start, Step
-from htt.training.worker import listening, our_error, stopped
+from htt.training.worker import interruptible, listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
 OnStart = Callable[[Start], None]
@@ -121,7 +121,8 @@ def run(
     if known := finished(folder):
         return known
     log = EpochLog(folder / METRICS_FILE)
-    take = _Take(log, on_epoch, on_start, on_step)
+    shows = [show and console.harmless(show) for show in (on_start, on_step)]
+    take = _Take(log, console.harmless(on_epoch), *shows)
     shared = shared_folder(folder.resolve(), storage)
     with listening(take) as queue:
         job = trainer(
@@ -138,9 +139,8 @@ def run(
             ready=ready,
         )
         try:
-            result = job.fit()
-        except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
-            raise KeyboardInterrupt from stop
+            with interruptible():
+                result = job.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "training") from error
         log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))

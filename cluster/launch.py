@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
 from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
-from htt import console
+from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
@@ -97,21 +97,31 @@ def main(options: Options) -> None:
         stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
+        stack.enter_context(_resumable(options, folder))
         prepare(config)
+        stack.enter_context(driver_log.written(folder))
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
         console.out.print(f"Training {epochs} on {workers}; files in {folder}")
         shown = stack.enter_context(screen.Training(config.train.epochs))
         on_start = stack.enter_context(_patient(_show_starts(workers)))
-        try:
-            outcome = final.run(
-                config, folder, workers, shown.epoch,
-                on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-            console.err.print(f"Stopped. Go on with: {again}", markup=False)
-            raise
+        outcome = final.run(
+            config, folder, workers, shown.epoch,
+            on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
+        )  # fmt: skip
     console.out.print(_summary(outcome, folder, storage, config))
+
+
+@contextlib.contextmanager
+def _resumable(options: Options, folder: Path) -> Iterator[None]:
+    """Say how to go on with a training that is interrupted, or whose Ray dies."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
+        console.err.print(f"Stopped. Go on with: {again}", markup=False)
+        if type(error) is KeyboardInterrupt:
+            sys.exit(console.INTERRUPTED)
+        raise
 
 
 def _asked(options: Options) -> Config:

@@ -17,9 +17,7 @@ SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 """A task's share; where it has none of its own, the job's on this node."""
 
 
-def cores(
-    environment: Mapping[str, str] = os.environ, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP
-) -> int:
+def cores(environment: Mapping[str, str] = os.environ, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
     """Cores this process may use; at least 1.
 
     Args:

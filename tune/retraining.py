@@ -141,7 +141,7 @@ def _train_together(
         seed, metrics = message
         show.print(f"seed {seed}  {screen.epoch_line(metrics, epochs)}", markup=False)
 
-    with listening(tell) as queue, _cancelled_at_the_end() as running:
+    with listening(console.harmless(tell)) as queue, _cancelled_at_the_end() as running:
         while waiting or running:
             while waiting and len(running) < at_once:
                 seed = waiting.pop(0)

@@ -21,10 +21,13 @@ from rich.console import Console
 
 import htt.errors
 from cluster import capacity, connect, preflight, stores
+from cluster.heartbeat import LostRayError
+from htt import console, driver_log
 from htt.config import Config
 from htt.errors import HTTError, TrainingError, UserError
 from htt.training.metric_table import METRICS
 from tune import progress, question
+from tune.faults import as_failures_of_trials
 from tune.known import Known
 from tune.question import Run
 from tune.quiet import quiet
@@ -38,6 +41,8 @@ UNLIMITED = 1_000_000
 """Trials, where only a time budget ends a search."""
 RETRIES = 1
 """How often a crashed trial goes on from its checkpoint; a NaN or a wrong file is no crash and not retried."""
+CUT = {"interrupted": console.INTERRUPTED, "lost": LostRayError.exit_code}
+"""Why a run was cut short, and its exit code."""
 STATE = "tune"
 """The folder of Tune's own state, below the run's storage."""
 
@@ -118,7 +123,13 @@ class Outcome:
     best: Trial | None
     """Of a search."""
     stopped: str | None
-    """Why it ended early: interrupted, time budget, used up (the space), constraints, failures; or nothing."""
+    """Why it ended early: interrupted, lost (Ray died), time budget, used up (the space), constraints, failures; or
+    nothing."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command: not 0 where the run was cut short, and is to be gone on with."""
+        return CUT.get(self.stopped or "", 0)
 
 
 def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | None]:
@@ -146,8 +157,16 @@ def go(work: Work, training: Training, show: Console) -> tuple[Storage, str | No
                 work.begin(storage)
                 return storage, None
             show.print(f"Starting on {connect.place(work.run.address)} ...")
-            with connect.connect(work.run.address):
-                return storage, _with_machines(work, storage, training, show)
+            try:
+                with connect.connect(work.run.address):
+                    return storage, _with_machines(work, storage, training, show)
+            except (KeyboardInterrupt, LostRayError) as error:
+                if not (folder.path / "asked.yaml").exists():
+                    raise
+                if isinstance(error, KeyboardInterrupt):
+                    return storage, "interrupted"
+                console.err.print(f"error: {error}", markup=False)
+                return storage, "lost"
         finally:
             storage.discard_if_empty()
 
@@ -162,7 +181,7 @@ def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
 
 def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | None, folder: RunFolder) -> None:
     """Raise what most trials failed for, where not one gave a value."""
-    if stopped == "failures" or (not found and stopped != "interrupted"):
+    if stopped == "failures" or (not found and stopped not in CUT):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
             "no epoch ended in time; --resume gives it more"
         ]
@@ -185,7 +204,8 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     for config in work.data:
         training.prepare(config)
     work.begin(storage)
-    return _try(work, storage, job, training, concurrent, show)
+    with driver_log.written(storage.local):
+        return _try(work, storage, job, training, concurrent, show)
 
 
 def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
@@ -211,7 +231,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         tick=display.tick,
         ended=display.on_end,
     )
-    with quiet(), display, storage.watched(), storage.refusals_behind():
+    with quiet(), as_failures_of_trials(), display, storage.watched(), storage.refusals_behind():
         try:
             _tune(work, storage, trainable(job, training), parameters(job), samples, work.scheduler(searcher), recorder)
         finally:

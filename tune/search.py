@@ -91,11 +91,11 @@ def main(options: Options) -> None:
     search = resume(options) if options.resume else new(options)
     space = registry.load(tune.spaces, search.space).SPACE
     outcome = runner.run(search, space)
-    if outcome.stopped == "interrupted":
+    if outcome.exit_code:
         console.err.print(f"Stopped. Go on with: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
-    if outcome.stopped == "interrupted":
-        sys.exit(130)
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
 
 
 def new(options: Options) -> question.Search:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import tempfile
 import threading
 import time
@@ -154,9 +155,8 @@ def evaluate_on_workers(
             gpus_per_worker=parallel.gpus_there() if gpus_per_worker is None else gpus_per_worker,
         )
         try:
-            result: Any = trainer.fit()
-        except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
-            raise KeyboardInterrupt from stop
+            with interruptible():
+                result: Any = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "evaluation") from error
     found: Evaluation = result.return_value
@@ -193,6 +193,22 @@ def torch_trainer(
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=run,
     )
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C be a ``KeyboardInterrupt`` around ``trainer.fit()``, and after it as before.
+
+    Ray Train answers it by a ``SystemExit`` of code 0, having stopped the workers, and listens on when it has ended.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
 
 
 class GiveUp(ray.train.UserCallback):
