@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from htt.errors import ClusterError
+from htt.errors import ClusterError, HTTError
 
 LOOK_S = 2.0
 ANSWER_S = 5.0
@@ -30,10 +30,6 @@ CORE = {"raylet": "raylet", "gcs_server": "head (GCS)"}
 
 class LostRayError(ClusterError):
     """The Ray of this process died while it was used."""
-
-
-class _RayDied(KeyboardInterrupt):
-    """Raised in the main thread, wherever that is; no ``except Exception`` of Ray's or ours keeps it."""
 
 
 @contextlib.contextmanager
@@ -58,7 +54,7 @@ def watched(*, started: bool) -> Iterator[None]:
 
     def die(*_: Any) -> None:
         if found:
-            raise _RayDied
+            raise KeyboardInterrupt  # no ``except Exception`` keeps it; Ray makes it of whatever a handler raises
         usual(*_)
 
     def usual(number: int, frame: Any) -> None:
@@ -72,8 +68,12 @@ def watched(*, started: bool) -> Iterator[None]:
     watcher.start()
     try:
         yield
-    except _RayDied:
-        raise LostRayError(f"Ray must live while it is used; {found[0]}.") from None
+    except (Exception, KeyboardInterrupt) as error:
+        ours = isinstance(error, HTTError | KeyboardInterrupt)
+        why = found[0] if found else None if ours else what()  # Ray's errors may come before the look
+        if why is None:
+            raise
+        raise LostRayError(f"Ray must live while it is used; {why}.") from (None if ours else error)
     finally:
         over.set()
         watcher.join()

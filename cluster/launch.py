@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
 from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
+from cluster.heartbeat import LostRayError
 from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
@@ -87,6 +88,7 @@ def main(options: Options) -> None:
         return
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_resumable(options, folder))
         joined = not stack.enter_context(connect.connect(options.address)).started
         workers = workers.settled()
         capacity.require(workers.resources, workers.least or workers.count)
@@ -97,7 +99,6 @@ def main(options: Options) -> None:
         stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage)
-        stack.enter_context(_resumable(options, folder))
         prepare(config)
         stack.enter_context(driver_log.written(folder))
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
@@ -113,13 +114,15 @@ def main(options: Options) -> None:
 
 @contextlib.contextmanager
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
-    """Say how to go on with a training that is interrupted, or whose Ray dies."""
+    """Say how to go on with a training that is interrupted, or whose Ray dies, once it has its folder."""
     try:
         yield
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, LostRayError) as error:
+        if not (folder / CONFIG_FILE).exists():
+            raise
         again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
         console.err.print(f"Stopped. Go on with: {again}", markup=False)
-        if type(error) is KeyboardInterrupt:
+        if isinstance(error, KeyboardInterrupt):
             sys.exit(console.INTERRUPTED)
         raise
 

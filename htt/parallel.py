@@ -33,6 +33,9 @@ Result = TypeVar("Result")
 AHEAD = 3
 """Tasks under way for each worker: enough that none waits, few enough that results stay small."""
 
+LOW_MEMORY = ("OutOfMemoryError", "running low on memory", "out-of-memory")
+"""What Ray says where it killed a worker for memory."""
+
 LOOPBACK = "127.0.0.1"
 
 SETTINGS = {
@@ -220,6 +223,18 @@ def first_line(error: BaseException) -> str:
     """What an error says first."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def out_of_memory(said: str) -> str | None:
+    """What Ray says of a worker that it killed for memory, in a sentence; none, where it says something else."""
+    if not any(mark in said for mark in LOW_MEMORY):
+        return None
+    amount = re.search(r"(\S+) used / (\S+) limit", said)
+    many = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
+    return (
+        f"The machine must not run out of memory; it did{many}, and Ray ended the process that trained. Let fewer "
+        "trainings run at once (--max-concurrent), or lower train.batch_size or the model's size."
+    )
 
 
 def free_port() -> int:

@@ -230,8 +230,8 @@ class GiveUp(ray.train.UserCallback):
         self._lost += 1
         self._since = self._since if self._lost > 1 else time.monotonic()
         if self._lost > LOST_IN_A_ROW and time.monotonic() - self._since > LOST_S:
-            last = str(next(iter(worker_exceptions.values()))).strip().splitlines()[-1]
-            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {last}")
+            why = _last_word(next(iter(worker_exceptions.values())))
+            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {why}")
 
 
 def our_error(error: BaseException) -> HTTError | None:
@@ -250,8 +250,13 @@ def our_error(error: BaseException) -> HTTError | None:
 
 def stopped(error: Exception, what: str) -> TrainingError:
     """An error of Ray Train's that is none of the project's, in a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return TrainingError(f"The {what} stopped: {lines[-1]} (--debug shows all of it)")
+    return TrainingError(f"The {what} stopped: {_last_word(error)} (--debug shows all of it)")
+
+
+def _last_word(error: BaseException) -> str:
+    """Its last line; of a lack of memory a sentence."""
+    said = f"{type(error).__name__}: {error}"
+    return parallel.out_of_memory(said) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextlib.contextmanager
