@@ -20,8 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+LITTLE_BYTES = 2**20
+"""A disk with less free is full."""
 
 
 class HTTError(Exception):
@@ -99,6 +104,22 @@ def _and(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def _full_place(path: Path, error: OSError) -> str:
+    """Where there is no room: what the system names, or the temporary folder if that is full and ``path`` is not."""
+    if isinstance(error.filename, str) and not Path(error.filename).absolute().is_relative_to(path.absolute()):
+        return str(Path(error.filename).parent)
+    temporary = Path(tempfile.gettempdir())
+    if _free_bytes(temporary) < LITTLE_BYTES <= _free_bytes(path):
+        return f"the temporary folder {temporary} (TMPDIR)"
+    return str(path)
+
+
+def _free_bytes(path: Path) -> int:
+    """Of the disk that a path is on, or will be."""
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`` Did you mean 'depth'?`` for the nearest known name, or an empty string.
 
@@ -119,8 +140,8 @@ def storage_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
-                f"Writing below {path} needs free space; the disk is full. Free some space or choose another place; "
-                "what was finished is kept and the same command goes on from there."
+                f"Writing below {_full_place(Path(path), error)} needs free space; the disk is full. Free some space or "
+                "choose another place; what was finished is kept and the same command goes on from there."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(

@@ -87,11 +87,12 @@ def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
 def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeypatch, capsys):
     pauses, codes = [], iter([403, 403, 403])
     monkeypatch.setattr("time.sleep", pauses.append)
-    monkeypatch.setattr(Metadata, "do_GET", lambda self: self.send_error(code) if (code := next(codes, 0)) else go(self))
 
-    def go(self):
-        self.answer("TRUE")
+    def answer(self):
+        code = next(codes, None)
+        self.send_error(code) if code else self.answer("TRUE")
 
+    monkeypatch.setattr(Metadata, "do_GET", answer)
     assert notices.wait(lambda: notices.gcp(metadata.url), poll_s=5.0) == 25
     assert pauses == [60.0] * 3
     said = capsys.readouterr().err
