@@ -10,7 +10,6 @@ A Ray asks for the token of ``htt.token_file``: one started here always, one tha
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import subprocess
@@ -25,7 +24,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ray
 
-from htt import parallel, token_file
+from cluster import heartbeat
+from htt import driver_log, parallel, ray_folder, token_file
+from htt.cores import cores
 from htt.errors import ClusterError
 from htt.parallel import LOOPBACK, free_port, in_job, restore
 
@@ -55,10 +56,10 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
     Args:
         address: "host:port" or "auto" of a cluster to join; none: start one on this machine (inside a Ray job: the
             job's cluster).
-        cpus: cores of the one started here; none: all there are.
+        cpus: cores of the one started here; none: all this process may use.
 
     Raises:
-        ClusterError: no Ray answers at the address, or none can be started here.
+        ClusterError: no Ray answers at the address, none can be started here, or it dies within the block.
     """
     asks = _asks_for_token(address) if address else True
     if ray.is_initialized():
@@ -66,15 +67,16 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
         return
     before = dict(os.environ)
     os.environ.update(SETTINGS)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
     address = address or ("auto" if in_job() else None)
-    try:
-        connection = _join(address, asks=asks) if address else _start(cpus)
-        os.environ["RAY_ADDRESS"] = connection.address
-        yield connection
-    finally:
-        ray.shutdown()
-        restore(before, SETTINGS)
+    with driver_log.off_screen(), contextlib.nullcontext() if address else ray_folder.own() as folder:
+        try:
+            connection = _join(address, asks=asks) if address else _start(cpus, str(folder))
+            os.environ["RAY_ADDRESS"] = connection.address
+            with heartbeat.watched(started=connection.started):
+                yield connection
+        finally:
+            ray.shutdown()
+            restore(before, SETTINGS)
 
 
 def place(address: str | None) -> str:
@@ -82,16 +84,18 @@ def place(address: str | None) -> str:
     return address or ("the cluster of this job" if in_job() else "the cores of this machine")
 
 
-def _start(cpus: int | None) -> Connection:
+def _start(cpus: int | None, folder: str) -> Connection:
     port = free_port()
     path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers find the project, installed or not
     os.environ.pop("RAY_ADDRESS", None)
     token_file.ensure()
+    os.environ.setdefault(parallel.METRICS, "0")
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # every process started below inherits it
     options: dict[str, Any] = {
         "address": "local",
-        "num_cpus": cpus,
+        "num_cpus": cpus or cores(),
+        "_temp_dir": folder,
         "include_dashboard": True,
         "dashboard_host": LOOPBACK,
         "dashboard_port": port,

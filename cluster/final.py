@@ -22,7 +22,7 @@ from htt.data import stream
 from htt.errors import ClusterError, ConfigError, DamagedCheckpointError, StorageError, storage_errors
 from htt.model.weights import check_sums
 from htt.training.telling import Start, Step
-from htt.training.worker import listening, our_error, stopped
+from htt.training.worker import interruptible, listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
 OnStart = Callable[[Start], None]
@@ -130,7 +130,8 @@ def run(
     if known := finished(folder):
         return known
     log = EpochLog(folder / METRICS_FILE)
-    take = _Take(log, on_epoch, on_start, on_step)
+    shows = [show and console.harmless(show) for show in (on_start, on_step)]
+    take = _Take(log, console.harmless(on_epoch), *shows)
     shared = shared_folder(folder.resolve(), storage)
     with listening(take) as queue:
         job = trainer(
@@ -147,9 +148,8 @@ def run(
             ready=ready,
         )
         try:
-            result = job.fit()
-        except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
-            raise KeyboardInterrupt from stop
+            with interruptible():
+                result = job.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "training") from error
         log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))

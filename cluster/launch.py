@@ -37,7 +37,8 @@ from cluster.folder import (
     named,
     shared_folder,
 )
-from htt import console
+from cluster.heartbeat import LostRayError
+from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
 from htt.data.splits import TEST, TRAIN, VAL, incomplete
@@ -108,6 +109,7 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
         check_same(folder, config, storage=storage, share_any=options.share_any)
     console.out.print(f"Starting on {connect.place(options.address)} ...")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_resumable(options, folder))
         joined = not stack.enter_context(connect.connect(options.address)).started
         workers = workers.settled()
         capacity.require(workers.resources, workers.least or workers.count)
@@ -120,6 +122,7 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
         claim_folder(folder, config, storage, lease)
         for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
             _warn(warning)
+        stack.enter_context(driver_log.written(folder))
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
         console.out.print(f"Training {epochs} on {workers}; files in {folder}", markup=False)
         console.out.print("Starting the workers takes about ten seconds ...")
@@ -133,10 +136,23 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
         except KeyboardInterrupt:
             if lease:
                 lease.check()
-            again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-            console.err.print(f"Stopped. Go on with: {again}", markup=False)
             raise
     _show(outcome, folder, storage, config)
+
+
+@contextlib.contextmanager
+def _resumable(options: Options, folder: Path) -> Iterator[None]:
+    """Say how to go on with a training that is interrupted, or whose Ray dies, once it has its folder."""
+    try:
+        yield
+    except (KeyboardInterrupt, LostRayError) as error:
+        if not (folder / CONFIG_FILE).exists():
+            raise
+        again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
+        console.err.print(f"Stopped. Go on with: {again}", markup=False)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(console.INTERRUPTED)
+        raise
 
 
 def _asked(options: Options) -> Config:

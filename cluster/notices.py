@@ -27,6 +27,8 @@ from htt.errors import ClusterError
 
 POLL_S = 5.0
 """As AWS advises."""
+SLOWER = 12
+"""So many times longer between questions to a cloud that refuses to answer."""
 ANSWER_S = 2.0
 """A cloud's metadata are answered by the machine's own host, at once."""
 GOOGLE_S = 30.0
@@ -53,10 +55,31 @@ def main(options: Options) -> None:
 
 
 def wait(look: Callable[[], float | None], poll_s: float = POLL_S) -> float:
-    """Ask the cloud until it says that the machine goes; the seconds that are left are returned."""
-    while (left_s := _look(look)) is None:
-        time.sleep(poll_s)
-    return max(left_s - MARGIN_S, 0.0)
+    """Ask the cloud until it says that the machine goes; the seconds that are left are returned.
+
+    A cloud that does not answer is asked again. One that refuses to, or says what cannot be read, is named once, and
+    asked more seldom.
+    """
+    refused = False
+    while True:
+        try:
+            left_s = look()
+            refused = False
+        except (urllib.error.HTTPError, ValueError, KeyError) as error:
+            left_s = None
+            if not refused:
+                console.err.print(
+                    f"The cloud must say when it takes this machine back; its metadata service answers with {error}. "
+                    "Allow this machine to ask it, or end this command: trainings then go on from what they saved "
+                    f"last. It is asked every {poll_s * SLOWER:g} s from now on.",
+                    markup=False,
+                )
+            refused = True
+        except OSError:
+            left_s = None
+        if left_s is not None:
+            return max(left_s - MARGIN_S, 0.0)
+        time.sleep(poll_s * (SLOWER if refused else 1))
 
 
 def aws(base: str = AWS) -> float | None:
@@ -97,14 +120,6 @@ def drain(left_s: float, pause_s: float = POLL_S) -> None:
                 "the end. Trainings go on from what they saved last; see why with: ray status."
             )
         time.sleep(pause_s)
-
-
-def _look(look: Callable[[], float | None]) -> float | None:
-    """One question; a cloud that does not answer is asked again."""
-    try:
-        return look()
-    except OSError:
-        return None
 
 
 def _ask(url: str, headers: Mapping[str, str], method: str = "GET") -> str | None:

@@ -46,10 +46,15 @@ export PATH="$venv/bin:\$PATH"
 export PYTHONPATH="\${PYTHONPATH:+\$PYTHONPATH:}$project"
 export RAY_AUTH_MODE=token
 export RAY_USAGE_STATS_ENABLED=0
+export RAY_enable_metrics_collection="\${RAY_enable_metrics_collection:-0}"
 END
 touch "$HOME/.bashrc"
 line='. "$HOME/.htt/environment"'
-grep -qxF "$line" "$HOME/.bashrc" || printf '%s\n%s\n' "$line" "$(cat "$HOME/.bashrc")" >"$HOME/.bashrc.new"
-[ ! -e "$HOME/.bashrc.new" ] || mv "$HOME/.bashrc.new" "$HOME/.bashrc"
+if ! grep -qxF "$line" "$HOME/.bashrc"; then
+    file=$(readlink -f "$HOME/.bashrc") # it may be a link into a folder of settings: what it leads to is changed
+    cp -p "$file" "$file.new"           # the same owner and mode, and whole at every moment
+    printf '%s\n%s\n' "$line" "$(cat "$file")" >"$file.new"
+    mv "$file.new" "$file"
+fi
 
 echo "setup: ready; $("$venv/bin/python" --version), Ray $("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("ray"))')"

@@ -12,16 +12,26 @@ A script is a dataclass of options and a function of them::
     if __name__ == "__main__":
         console.run(Options, main)
 
-``console.run`` leaves with 0, with 2 for what the user can mend, with 1 for the rest, and with 130 after Ctrl-C.
+``console.run`` leaves with 0, with 2 for what the user can mend, with 1 for the rest, and with 130 when the command was
+interrupted: by Ctrl-C, or by SIGTERM, SIGHUP or SIGUSR1, which batch systems and closing terminals send.
+
+Nothing that prints ends the work: a pipe that was closed, a terminal that is gone or a text that cannot be shown costs
+what would have been shown.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
 import io
+import logging
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -36,6 +46,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from htt.driver_log import OURS
 from htt.errors import ConfigError, HTTError
 from htt.text import printable
 
@@ -58,21 +69,79 @@ _WITH_UNIT = re.compile(r"(?<=\d) (?=(?:%|mm|px|m|nats|ms|MB|s|min|h|k|M|G)$)")
 _NO_BREAK = "\ue000"
 """Stands for a space at which a table must not break a line."""
 
+INTERRUPTED = 130
+"""The exit code of a command that was interrupted."""
+INTERRUPTS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+"""Signals that end a command as Ctrl-C does: SLURM sends SIGUSR1 and SIGTERM, a closing terminal SIGHUP."""
+GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""What writing gives once nobody can read it any more."""
+
 
 class Screen(Console):
-    """A console that shows text as it is: brackets and colons mean nothing, and control characters are left out."""
+    """A console that shows text as it is and never ends the work which prints on it.
+
+    Brackets and colons mean nothing, and control characters are left out.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What all that is shown passes; rich's own commands to the terminal are kept."""
+        """Leave out control characters; rich's own commands to the terminal are kept."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
+    def print(self, *objects: Any, **options: Any) -> None:  # type: ignore[override]
+        """Print, and log it."""
+        if all(isinstance(one, str | Text) for one in objects):
+            OURS.log(logging.WARNING if self.stderr else logging.INFO, " ".join(map(str, objects)).strip())
+        super().print(*objects, **options)
+
+    def _write_buffer(self) -> None:
+        """Write what was rendered; called by rich from every thread that shows something."""
+        file = self.file
+        try:
+            super()._write_buffer()
+        except (OSError, ValueError) as error:  # the latter of a closed file
+            del self._buffer[:]
+            if isinstance(error, ValueError) or error.errno in GONE:
+                _to_nowhere(file)
+                self.quiet = True
+                self._say_it_is_gone(error)
+
+    def _say_it_is_gone(self, error: Exception) -> None:
+        OURS.warning("The output cannot be written any more (%s); the work goes on.", error)
+        if not self.stderr:
+            err.print("Nobody reads the output any more; the work goes on without it.")
+
+
+def _to_nowhere(file: Any) -> None:
+    """Have whatever else writes to a file that is gone write to nowhere, Python's last flush too."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
+
+
+def harmless(show: Callable[..., object]) -> Callable[..., None]:
+    """``show``, without what it raises: a display's fault costs what it would have shown, and the first is logged."""
+    failed = False
+
+    @functools.wraps(show)
+    def shown(*arguments: Any, **options: Any) -> None:
+        nonlocal failed
+        try:
+            show(*arguments, **options)
+        except Exception as error:  # of any kind: the work is worth more than its display
+            if not failed:
+                OURS.warning("The display failed; the work goes on.", exc_info=error)
+            failed = True
+
+    return shown
+
 
 out = Screen(soft_wrap=True)
-err = Screen(soft_wrap=True, stderr=True)
+err = Screen(stderr=True, soft_wrap=True)
 
 
 @dataclass
@@ -88,20 +157,60 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Sequence[str] | None = None) -> None:
     """Parse the command line into ``kind``, call ``main``, and leave the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a letter that a terminal has not is shown by its number
-            stream.reconfigure(errors="backslashreplace")
+    _open_outputs()
     options = tyro.cli(kind, args=arguments, prog=program())
     try:
-        main(_at_home(options))
+        with _interruptible():
+            main(_at_home(options))
     except HTTError as error:
         if options.debug:
             raise
         say_error("error:", str(error), "bold red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        err.print("stopped.")
-        sys.exit(130)
+        err.print("Stopped. The same command goes on with what is finished.")
+        sys.exit(INTERRUPTED)
+
+
+def _open_outputs() -> None:
+    """Give a process whose outputs were closed (``>&-``) some: else the next files it opens would take their place.
+
+    A character that the terminal lacks is shown by its number.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat the signals that ask a command to end as Ctrl-C; those its parent has it ignore (nohup) stay ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in INTERRUPTS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _as_ctrl_c)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _as_ctrl_c(number: int, frame: Any) -> None:  # noqa: ARG001 - as Python calls it
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:  # started in the background, where a shell has Ctrl-C ignored
+        raise KeyboardInterrupt
 
 
 def say_error(head: str, text: str, style: str = "bold yellow") -> None:

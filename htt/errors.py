@@ -22,6 +22,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import reprlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +31,8 @@ SHOWN = 200
 """Most characters of a value in a message."""
 LISTED = 50
 """Most faults that one message lists; the rest are counted."""
+LITTLE_BYTES = 2**20
+"""A disk with less free is full."""
 
 
 class HTTError(Exception):
@@ -118,6 +122,22 @@ def _and(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def _full_place(path: Path, error: OSError) -> str:
+    """Where there is no room: what the system names, or the temporary folder if that is full and ``path`` is not."""
+    if isinstance(error.filename, str) and not Path(error.filename).absolute().is_relative_to(path.absolute()):
+        return str(Path(error.filename).parent)
+    temporary = Path(tempfile.gettempdir())
+    if _free_bytes(temporary) < LITTLE_BYTES <= _free_bytes(path):
+        return f"the temporary folder {temporary} (TMPDIR)"
+    return str(path)
+
+
+def _free_bytes(path: Path) -> int:
+    """Of the disk that a path is on, or will be."""
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`` Did you mean 'depth'?`` for the nearest known name, or an empty string.
 
@@ -172,8 +192,8 @@ def refusal(error: OSError, path: str | Path) -> StorageError | None:
     """The operating system's refusal to read or write below ``path``, in a sentence; none: the error is another."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
-            f"Writing below {path} needs free space; the disk is full. Free some space or choose another place; "
-            "what was finished is kept and the same command goes on from there."
+            f"Writing below {_full_place(Path(path), error)} needs free space; the disk is full. Free some space or "
+            "choose another place; what was finished is kept and the same command goes on from there."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"{path} must be writable; {error.strerror}. Choose a place you may write to.")

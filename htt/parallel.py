@@ -9,18 +9,22 @@ is one of the two in ``htt`` that know Ray.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from htt import console, token_file
+from htt import console, driver_log, ray_folder, token_file
+from htt.cores import cores
 from htt.errors import ClusterError
 
 Item = TypeVar("Item")
@@ -28,6 +32,9 @@ Result = TypeVar("Result")
 
 AHEAD = 3
 """Tasks under way for each worker: enough that none waits, few enough that results stay small."""
+
+LOW_MEMORY = ("OutOfMemoryError", "running low on memory", "out-of-memory")
+"""What Ray says where it killed a worker for memory."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -38,6 +45,9 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 """Of a Ray started here: quiet, and a Train run in it ends when its workers do, not two seconds later."""
+METRICS = "RAY_enable_metrics_collection"
+"""Ray's own metrics, which it offers on a port of every address of the machine: not of ours, unless that is asked for
+with 1."""
 
 
 @dataclass(frozen=True)
@@ -159,26 +169,25 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
     if ray.is_initialized():
         yield
         return
-    before, logger = dict(os.environ), logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    options = {"address": "auto"} if in_job() else _local(workers or _cores(), train)
-    try:
+    before = dict(os.environ)
+    with driver_log.off_screen(), contextlib.nullcontext() if in_job() else ray_folder.own() as folder:
+        options = {"address": "auto"} if in_job() else {"_temp_dir": folder, **_local(workers or _cores(), train)}
         try:
-            init(options)
-        except Exception as error:  # Ray raises a bare one where it starts too slowly
-            raise cannot_start(error) from error
-        yield
-    finally:
-        ray.shutdown()
-        logger.setLevel(level)
-        restore(before, SETTINGS)
+            try:
+                init(options)
+            except Exception as error:  # Ray raises a bare one where it starts too slowly
+                raise cannot_start(error) from error
+            yield
+        finally:
+            ray.shutdown()
+            restore(before, SETTINGS)
 
 
 def _local(cpus: int, train: bool) -> dict[str, Any]:
     """Options of ``ray.init`` for a Ray of this process alone; its settings go to the environment."""
     token_file.ensure()
     os.environ.update(SETTINGS)
+    os.environ.setdefault(METRICS, "0")
     os.environ.pop("RAY_ADDRESS", None)
     options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": train}
     if train:
@@ -189,24 +198,43 @@ def _local(cpus: int, train: bool) -> dict[str, Any]:
 
 
 def init(options: Mapping[str, Any]) -> None:
-    """``ray.init`` with some options, without a word from Ray."""
+    """``ray.init`` with some options, without a word from Ray; what a signal does stays as it was."""
     import ray
 
     hush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+    ends = signal.getsignal(signal.SIGTERM)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+    finally:
+        if callable(ends) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ends)
 
 
 def cannot_start(error: Exception) -> ClusterError:
     """What a user is told whose machine starts no Ray."""
-    return ClusterError(f"Ray must start on this machine; it says: {first_line(error)}")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = f" {ray_folder.FULL}" if full else ""
+    return ClusterError(f"Ray must start on this machine; it says: {first_line(error)}{remedy}")
 
 
 def first_line(error: BaseException) -> str:
     """What an error says first."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def out_of_memory(said: str) -> str | None:
+    """What Ray says of a worker that it killed for memory, in a sentence; none, where it says something else."""
+    if not any(mark in said for mark in LOW_MEMORY):
+        return None
+    amount = re.search(r"(\S+) used / (\S+) limit", said)
+    many = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
+    return (
+        f"The machine must not run out of memory; it did{many}, and Ray ended the process that trained. Let fewer "
+        "trainings run at once (--max-concurrent), or lower train.batch_size or the model's size."
+    )
 
 
 def free_port() -> int:
@@ -227,7 +255,7 @@ def hush() -> None:
 
 def restore(before: Mapping[str, str], settings: Iterable[str]) -> None:
     """Give the environment back what a Ray of this process was told by it: ``settings``, addresses, tokens, code."""
-    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH", token_file.MODE, token_file.TOKEN)
+    names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH", METRICS, token_file.MODE, token_file.TOKEN)
     for name in (*settings, *names):
         os.environ.pop(name, None)
         if name in before:
@@ -242,7 +270,7 @@ def _cores() -> int:
         if context.get_actor_id() or context.get_task_id():
             return 1  # a task that waits for tasks keeps the cores they need
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def gpus_there() -> float:

@@ -86,11 +86,11 @@ def main(options: Options) -> None:
 
     outcome = ablations.run(ablation, asked)
     run = listing.typed(outcome.folder.path)
-    if outcome.stopped == "interrupted":
+    if outcome.exit_code:
         console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
     study_screen.show_findings(outcome.folder)
-    if outcome.stopped == "interrupted":
-        sys.exit(130)
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
 
 
 def command(options: Options, **changes: Any) -> str:

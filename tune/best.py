@@ -228,7 +228,7 @@ def retrain(options: Options, again: Retrained, place: Storage) -> None:
         found = retraining.run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
     except KeyboardInterrupt:
         console.err.print("Stopped. The same command goes on; a seed that is done is not trained again.")
-        raise
+        sys.exit(console.INTERRUPTED)
     retrain_screen.show(found)
     retraining.check_all(found)
 

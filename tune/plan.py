@@ -5,12 +5,12 @@ Ray is not imported here, and torch only to build every variant's model on its m
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from htt.config import Config, Value, override
+from htt.cores import cores
 from htt.data.prepare import data_key, facts
 from htt.errors import CheckpointError, ConfigError, shown
 from tune.question import Run, check_run
@@ -98,7 +98,7 @@ class Plan:
     @property
     def at_once(self) -> int:
         """How many trainings fit on the cores of this machine."""
-        fitting = int((os.cpu_count() or 1) / (self.ablation.cpus_per_worker * self.ablation.workers_per_trial))
+        fitting = int(cores() / (self.ablation.cpus_per_worker * self.ablation.workers_per_trial))
         return max(1, min(fitting, self.ablation.max_concurrent or fitting))
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import warnings
 from collections.abc import Iterator
+
+from htt import driver_log
 
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.parquet is the log
@@ -24,15 +25,11 @@ def quiet() -> Iterator[None]:
     """Ray's tables, warnings and deprecations stay off the screen; the display says what there is to say."""
     before = {name: os.environ.get(name) for name in TUNE_SETTINGS}
     os.environ.update(TUNE_SETTINGS)
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        with driver_log.off_screen(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
         for name, old in before.items():
             os.environ.pop(name, None)
             if old is not None:

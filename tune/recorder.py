@@ -80,7 +80,8 @@ class Recorder(ray.tune.Callback):
         self.searcher, self.samples = searcher, samples
         self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
         self.needed = list(dict.fromkeys((metric, *needed)))
-        self.tick, self.ended, self.keep, self.known, self.hopeless = tick, ended, keep, known, hopeless
+        self.tick, self.ended = console.harmless(tick), console.harmless(ended)
+        self.keep, self.known, self.hopeless = keep, known, hopeless
         samples.settle = self.settle
         self.done = {trial.id: trial for trial in folder.trials()}
         self._best = next(iter(ranked(list(self.done.values()), metric)), None)
@@ -94,7 +95,8 @@ class Recorder(ray.tune.Callback):
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
         self._squared = False
-        self._old_handlers: dict[int, Any] = {}
+        self._old_handlers: dict[int, Any] = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
+        self._end_tune: Any = None
 
     @property
     def elapsed_s(self) -> float:
@@ -124,8 +126,8 @@ class Recorder(ray.tune.Callback):
             self.stop_reason = reason
             self.tick(self)
             self.samples.end()
-            if self._old_handlers:  # Tune listens
-                signal.raise_signal(signal.SIGUSR1)
+            if self._end_tune:
+                self._end_tune(signal.SIGUSR1, None)
 
     def settle(self, trial_id: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """Write down a trial that needs no training; gives its result, or none where it must be trained."""
@@ -148,16 +150,19 @@ class Recorder(ray.tune.Callback):
     # What Tune calls
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Tune has its signal handlers in place; from here on the first Ctrl-C ends the search in good order."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._old_handlers[number] = signal.signal(number, self._on_signal)
+        """Tune has its signal handlers in place; from here on ours end the search in good order, and say so."""
+        self._end_tune = signal.getsignal(signal.SIGUSR1)
+        for number in (signal.SIGINT, *console.INTERRUPTS):
+            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+                self._old_handlers.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._on_signal)
 
     def release(self) -> None:
         """Give the signals back."""
         for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._old_handlers.clear()
-        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self._end_tune = None
 
     def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
         """Watch the clock."""
@@ -316,7 +321,9 @@ class Recorder(ray.tune.Callback):
         self.fault = self.fault or error
         self.stop("storage")
 
-    def _on_signal(self, *_: Any) -> None:
-        if self.stop_reason is not None:
+    def _on_signal(self, number: int, _: Any) -> None:
+        if self.stop_reason is None:
+            self.stop("interrupted")
+            signal.signal(signal.SIGINT, self._on_signal)  # Tune gave it back
+        elif number == signal.SIGINT:  # of two, one is impatient; the others are sent by machines, and often twice
             raise KeyboardInterrupt
-        self.stop("interrupted")

@@ -27,6 +27,7 @@ from htt import console
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
 from htt.errors import HTTError, TrainingError
+from htt.parallel import out_of_memory
 from htt.training.worker import listening, our_error
 from tune import retrain_report, road
 from tune.retrained import RECORD_FILE, Retrained, pull
@@ -151,7 +152,7 @@ def _train_together(
         said = time.monotonic()
         show.print(f"seed {seed}  {screen.epoch_line(metrics, epochs)}", markup=False)
 
-    with listening(tell) as queue, _cancelled_at_the_end() as running:
+    with listening(console.harmless(tell)) as queue, _cancelled_at_the_end() as running:
         while waiting or running:
             while waiting and len(running) < at_once:
                 seed = waiting.pop(0)
@@ -218,5 +219,7 @@ def _cancelled_at_the_end() -> Iterator[dict[Any, int]]:
 
 
 def _last_line(error: BaseException) -> str:
+    if memory := out_of_memory(f"{type(error).__name__}: {error}"):
+        return memory
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

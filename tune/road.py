@@ -21,12 +21,15 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import capacity, connect, preflight, revision, stores
+from cluster.heartbeat import LostRayError
+from htt import console, driver_log
 from htt.config import BackboneConfig, Config
 from htt.data.prepare import data_key
 from htt.errors import HTTError, TrainingError, UserError, of_name
 from htt.training.metric_table import METRICS
 from htt.training.older import KEPT, PREFIX
 from tune import progress, question
+from tune.faults import as_failures_of_trials
 from tune.forgetful import forgetting
 from tune.known import Known
 from tune.question import Run
@@ -41,6 +44,8 @@ UNLIMITED = 1_000_000
 """Trials, where only a time budget ends a search."""
 RETRIES = 1
 """How often a crashed trial goes on from its checkpoint; a NaN or a wrong file is no crash and not retried."""
+CUT = {"interrupted": console.INTERRUPTED, "lost": LostRayError.exit_code}
+"""Why a run was cut short, and its exit code."""
 STATE = "tune"
 """The folder of Tune's own state, below the run's storage."""
 
@@ -141,8 +146,13 @@ class Outcome:
     best: Trial | None
     """Of a search."""
     stopped: str | None
-    """Why it ended early: interrupted, time budget, used up (the space), constraints, failures, or nothing left (of a
-    run that is resumed); or None."""
+    """Why it ended early: interrupted, lost (Ray died), time budget, used up (the space), constraints, failures, or
+    nothing left (of a run that is resumed); or None."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command: not 0 where the run was cut short, and is to be gone on with."""
+        return CUT.get(self.stopped or "", 0)
 
 
 @contextlib.contextmanager
@@ -179,9 +189,7 @@ def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage,
                 revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
             preflight.check_backbones(work.backbones, one_is_enough=work.ranks)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
-            with connect.connect(work.run.address):
-                stopped = _with_machines(work, storage, training, show)
-            yield storage, stopped
+            yield storage, _connected(work, storage, training, show)
         finally:
             storage.discard_if_empty()
 
@@ -199,7 +207,7 @@ def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
 
 def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | None, folder: RunFolder) -> None:
     """Raise what most trials failed for, where not one gave a value."""
-    if stopped == "failures" or (not found and stopped != "interrupted"):
+    if stopped == "failures" or (not found and stopped not in CUT):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
             "no epoch ended in time; --resume gives it more"
         ]
@@ -219,6 +227,20 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
     return UserError if mended else TrainingError
 
 
+def _connected(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
+    """Connect to Ray and run all trials; a run that was cut short after it began says so instead of raising."""
+    try:
+        with connect.connect(work.run.address):
+            return _with_machines(work, storage, training, show)
+    except (KeyboardInterrupt, LostRayError) as error:
+        if not (storage.local / "asked.yaml").exists():
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            return "interrupted"
+        console.err.print(f"error: {error}", markup=False)
+        return "lost"
+
+
 def _with_machines(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
     job = _job(work, storage)
     concurrent = capacity.require(job.worker_resources, job.workers)
@@ -232,7 +254,8 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
         show.print(f"warning: {warning}", markup=False)
     work.begin(storage, incomplete)
     storage.push()  # from now on the files in the bucket are this machine's
-    return _try(work, storage, job, training, concurrent, show)
+    with driver_log.written(storage.local):
+        return _try(work, storage, job, training, concurrent, show)
 
 
 def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
@@ -259,7 +282,14 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         tick=display.tick,
         ended=display.on_end,
     )
-    with quiet(), display, storage.watched(), storage.refusals_behind(), forgetting(recorder.is_written):
+    with (
+        quiet(),
+        as_failures_of_trials(),
+        display,
+        storage.watched(),
+        storage.refusals_behind(),
+        forgetting(recorder.is_written),
+    ):
         try:
             _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)
         finally:

@@ -179,7 +179,7 @@ def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | 
         rule = front.words(asked.pick, asked.objectives) if asked.objectives else ""
         write_text(folder.best, best_text(asked, best, search.metric, len(trials), rule))
     road.end(storage, report.write)
-    if best is None and stopped not in ("interrupted", "failures"):
+    if best is None and stopped not in (*road.CUT, "failures"):
         _check_kept(search, asked, trials, folder)
     rule = f"At least one trial must end with a value of {' and '.join(search.goals)}"
     road.check_some(best is not None, rule, trials, stopped, folder)

@@ -95,11 +95,11 @@ def main(options: Options) -> None:
     search = resume(options) if options.resume else new(options)
     space = registry.value(tune.spaces, search.space, "SPACE", Space)
     outcome = runner.run(search, space)
-    if outcome.stopped == "interrupted":
+    if outcome.exit_code:
         console.err.print(f"Stopped. Go on with: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
-    if outcome.stopped == "interrupted":
-        sys.exit(130)
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
 
 
 def new(options: Options) -> question.Search:

@@ -9,6 +9,8 @@ from typing import Any
 
 from ray.tune.experiment import Trial as TuneTrial
 
+from htt.errors import TrainingError
+from htt.parallel import out_of_memory
 from htt.training.metric_table import METRICS
 
 NAMED = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\w*: .")
@@ -36,9 +38,12 @@ def best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def sentence(trial: TuneTrial) -> str:
-    """What a crashed trial ended with: the last line that names an error, or the last line."""
+    """What a crashed trial ended with: a lack of memory, the last line that names an error, or the last line."""
     error = trial.get_pickled_error() or trial.get_error()
     cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in f"{type(cause).__name__}: {cause}".splitlines() if line.strip()]
+    if memory := out_of_memory(f"{type(cause).__name__}: {cause}"):
+        return f"{TrainingError.__name__}: {memory}"
+    said = str(cause) if NAMED.match(str(cause)) else f"{type(cause).__name__}: {cause}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     named = [line for line in lines if NAMED.match(line)]
     return (named or lines)[-1]

@@ -5,9 +5,11 @@ Images are decoded straight to where the batch holds them and stay 8-bit; floats
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,10 +21,16 @@ from htt.config import Config
 from htt.data import stream
 from htt.data.clips import Clips, as_frames
 from htt.data.windows import Windows, evaluation_windows, training_windows
-from htt.errors import DataError
+from htt.errors import ClusterError, HTTError
 
 EVALUATION_BATCHES = 8
 """An evaluation batch has up to that many times train.batch_size windows: no gradient has to be kept."""
+PREFETCHED = 2
+"""Batches that each process of runtime.loader_workers has ready."""
+SILENT_S = 600.0
+"""How long such a process may take for a batch, s: longer than a bucket is waited for."""
+SHARED = Path("/dev/shm")
+"""The disk in memory through which processes hand their batches over."""
 EVALUATION_PIXELS = 2**24
 """And up to that many pixels: about 128 frames of 480x270."""
 
@@ -63,6 +71,9 @@ class Assembler:
         )
 
 
+REMEDY = "Give the container more (docker run --shm-size=8g), or let the training decode: runtime.loader_workers=0."
+
+
 class Decoder:
     """Runs an assembler for whoever uses its batches.
 
@@ -81,15 +92,36 @@ class Decoder:
         if steps:
             self.assembler.clips.expect(self.assembler.windows.clip[np.concatenate(steps)])
         if self._loader is not None:
+            self._check_room(steps)
             self._steps[:] = steps
             return self._next_from_processes(self._loader)
         return self._next_in_thread(steps) if self._ahead else (self.assembler(step) for step in steps)
 
     def _next_from_processes(self, loader: torch.utils.data.DataLoader[Batch]) -> Iterator[Batch]:
-        for batch in loader:
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+        try:
+            for batch in loader:
+                if isinstance(batch, HTTError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):  # it is of who uses the batches
+                raise
+            raise ClusterError(
+                f"The {loader.num_workers} processes of runtime.loader_workers must give batches; {error} {REMEDY}"
+            ) from error
+
+    def _check_room(self, steps: stream.Steps) -> None:
+        """Raise a ``ClusterError`` where the batches under way have no room in shared memory."""
+        if self._loader is None or not steps or not SHARED.is_dir():
+            return
+        info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
+        batch = max(int(counts[step].sum()) for step in steps) * info.width * info.height * 3
+        needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
+        if needed > free:
+            raise ClusterError(
+                f"{self._loader.num_workers} processes of runtime.loader_workers need {needed / 2**20:,.0f} MB of "
+                f"shared memory for their batches; {SHARED} has {free / 2**20:,.0f} MB free. {REMEDY}"
+            )
 
     def _next_in_thread(self, steps: stream.Steps) -> Iterator[Batch]:
         """Decode the next batch while this one is used: the JPEG decoder does not hold Python up."""
@@ -110,6 +142,8 @@ class Decoder:
             num_workers=count,
             collate_fn=_as_it_is,
             persistent_workers=True,
+            prefetch_factor=PREFETCHED,
+            timeout=SILENT_S,
             multiprocessing_context="forkserver",  # a fork of a process with threads may hang
             generator=torch.Generator(),  # the global one belongs to the training
         )
@@ -123,9 +157,24 @@ class _Assembled(torch.utils.data.Dataset[Batch]):
 
     def __getitem__(self, step: Any) -> Any:
         try:
-            return self._assembler(step)
-        except DataError as error:  # raised at the other end, where it stays one sentence
+            return _shared(self._assembler(step))
+        except HTTError as error:  # raised at the other end, where it stays one sentence
             return error
+
+
+def _shared(batch: Batch) -> Batch:
+    """A batch in shared memory: here, since where torch does it, in a thread, nobody would hear that there is no room.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    try:
+        for entry in fields(batch):
+            getattr(batch, entry.name).share_memory_()
+    except (RuntimeError, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise ClusterError(f"A batch must fit into shared memory ({SHARED}); {said}. {REMEDY}") from None
+    return batch
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import tempfile
 import threading
 import time
@@ -161,9 +162,8 @@ def evaluate_on_workers(
             gpus_per_worker=parallel.gpus_there() if gpus_per_worker is None else gpus_per_worker,
         )
         try:
-            result: Any = trainer.fit()
-        except SystemExit as stop:  # how Ray Train answers Ctrl-C, having stopped the workers
-            raise KeyboardInterrupt from stop
+            with interruptible():
+                result: Any = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "evaluation") from error
     found: Evaluation = result.return_value
@@ -202,6 +202,22 @@ def torch_trainer(
     )
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C be a ``KeyboardInterrupt`` around ``trainer.fit()``, and after it as before.
+
+    Ray Train answers it by a ``SystemExit`` of code 0, having stopped the workers, and listens on when it has ended.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+
+
 class GiveUp(ray.train.UserCallback):
     """Ends a run at once for an error that would only repeat itself, and where lost workers are all that happens."""
 
@@ -221,8 +237,8 @@ class GiveUp(ray.train.UserCallback):
         self._lost += 1
         self._since = self._since if self._lost > 1 else time.monotonic()
         if self._lost > LOST_IN_A_ROW and time.monotonic() - self._since > LOST_S:
-            last = str(next(iter(worker_exceptions.values()))).strip().splitlines()[-1]
-            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {last}")
+            why = _last_word(next(iter(worker_exceptions.values())))
+            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {why}")
 
 
 def our_error(error: BaseException) -> HTTError | None:
@@ -233,8 +249,13 @@ def our_error(error: BaseException) -> HTTError | None:
 
 def stopped(error: Exception, what: str) -> TrainingError:
     """An error of Ray Train's that is none of the project's, in a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return TrainingError(f"The {what} stopped: {lines[-1]} (--debug shows all of it)")
+    return TrainingError(f"The {what} stopped: {_last_word(error)} (--debug shows all of it)")
+
+
+def _last_word(error: BaseException) -> str:
+    """Its last line; of a lack of memory a sentence."""
+    said = f"{type(error).__name__}: {error}"
+    return parallel.out_of_memory(said) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextlib.contextmanager

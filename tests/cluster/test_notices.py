@@ -84,6 +84,35 @@ def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
     assert notices.wait(look, poll_s=0.0) == 0.0
 
 
+def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeypatch, capsys):
+    pauses, codes = [], iter([403, 403, 403])
+    monkeypatch.setattr("time.sleep", pauses.append)
+
+    def answer(self):
+        code = next(codes, None)
+        self.send_error(code) if code else self.answer("TRUE")
+
+    monkeypatch.setattr(Metadata, "do_GET", answer)
+    assert notices.wait(lambda: notices.gcp(metadata.url), poll_s=5.0) == 25
+    assert pauses == [60.0] * 3
+    said = capsys.readouterr().err
+    assert said.count("metadata service answers with HTTP Error 403") == 1
+    assert "asked every 60 s" in said
+
+
+def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
+    answers = iter([json.JSONDecodeError("no", "<html>", 0), KeyError("time"), 3.0])
+
+    def look():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert notices.wait(look, poll_s=0.0) == 0.0
+    assert capsys.readouterr().err.count("metadata service answers with") == 1
+
+
 @pytest.fixture
 def ray_says(monkeypatch):
     """What ``ray drain-node`` leaves with, one after the other; and what it was told at which time."""

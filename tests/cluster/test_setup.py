@@ -99,6 +99,28 @@ def test_what_is_done_is_not_done_again(machine):
     assert (machine.home / ".bashrc").read_text() == '. "$HOME/.htt/environment"\nalias mine=true\n'
 
 
+def test_setup_keeps_the_link_and_mode_of_a_bashrc(machine, tmp_path):
+    machine.give_token()
+    settings = tmp_path / "settings" / "bashrc"
+    settings.parent.mkdir()
+    settings.write_text("alias mine=true\n")
+    settings.chmod(0o640)
+    (machine.home / ".bashrc").symlink_to(settings)
+    assert machine.setup(machine.python).returncode == 0
+    assert (machine.home / ".bashrc").readlink() == settings
+    assert settings.read_text() == '. "$HOME/.htt/environment"\nalias mine=true\n'
+    assert settings.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in settings.parent.iterdir()] == ["bashrc"]
+
+
+def test_setup_keeps_rays_metrics_off_unless_they_are_asked_for(machine):
+    machine.give_token()
+    machine.setup(machine.python)
+    assert machine.say("echo $RAY_enable_metrics_collection") == "0"
+    machine.env["RAY_enable_metrics_collection"] = "1"
+    assert machine.say("echo $RAY_enable_metrics_collection") == "1"
+
+
 def test_other_pins_or_another_python_are_installed_anew(machine):
     machine.give_token()
     machine.setup(machine.python)

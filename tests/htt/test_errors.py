@@ -38,6 +38,21 @@ def test_a_disk_that_refuses_is_a_sentence(tmp_path, number, message):
         raise OSError(number, "no")
 
 
+def test_storage_errors_names_the_disk_that_is_full(tmp_path, monkeypatch):
+    full = tmp_path / "full"
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(full))
+    monkeypatch.setattr(errors, "_free_bytes", lambda path: 0 if path == full else 2**30)
+    named = rf"below the temporary folder {full} \(TMPDIR\) needs"
+    with pytest.raises(errors.StorageError, match=named), errors.storage_errors(tmp_path / "runs"):
+        raise OSError(errno.ENOSPC, "no")
+    with pytest.raises(errors.StorageError, match="below /elsewhere needs"), errors.storage_errors(tmp_path / "runs"):
+        raise OSError(errno.ENOSPC, "no", "/elsewhere/file")
+    inside = tmp_path / "runs" / "file"
+    monkeypatch.setattr(errors, "_free_bytes", lambda path: 0)
+    with pytest.raises(errors.StorageError, match=f"below {tmp_path}/runs needs"), errors.storage_errors(inside.parent):
+        raise OSError(errno.ENOSPC, "no", str(inside))
+
+
 def test_other_faults_of_the_system_pass():
     with pytest.raises(FileNotFoundError), errors.storage_errors("x"):
         raise FileNotFoundError(errno.ENOENT, "no")

@@ -1,8 +1,13 @@
 """Batches: right in every field, the same from any number of workers and processes, resumable at any step."""
 
 import dataclasses
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ from htt.data.loader import Assembler, Decoder, evaluation_loader, training_load
 from htt.data.source import ClipRecord
 from htt.data.stream import order
 from htt.data.windows import training_windows
-from htt.errors import ConfigError, DataError
+from htt.errors import ClusterError, ConfigError, DataError
 
 COUNTS = [7, 12, 1, 9, 30, 4]
 CONFIG = override(
@@ -181,3 +186,45 @@ def test_a_broken_frame_stops_with_its_name(
     config = override(CONFIG, {"runtime.loader_workers": processes})
     with pytest.raises(DataError, match=r"^Every frame must be a whole JPEG; frame 13 of clip clip-0"):
         list(evaluation_loader(clips, config))
+
+
+def test_processes_without_room_for_their_batches_are_refused_before_they_start(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
+    few = training_loader(clips, override(CONFIG, {"runtime.loader_workers": 2}))
+    with pytest.raises(ClusterError, match=r"2 processes .* has 0 MB free\. .*--shm-size=8g.*loader_workers=0"):
+        list(few.epoch(0))
+    list(training_loader(clips, CONFIG).epoch(0))  # none of its own
+
+
+SMALL = """
+import sys
+from htt.config import override
+from htt.data import loader
+from htt.errors import ClusterError
+from htt.testing import tiny_config
+from htt.training.jobs import open_splits
+
+if __name__ == "__main__":
+    loader.Decoder._check_room = lambda *_: None  # others took the room since
+    config = override(tiny_config(), {"runtime.loader_workers": 1, "train.batch_size": 8})
+    try:
+        list(loader.training_loader(open_splits(config).train, config).epoch(0))
+    except ClusterError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir() or os.geteuid() != 0, reason="only root makes shared memory small")
+def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_splits: object) -> None:
+    """In a container's shared memory, a small one: it was waited for, for ever."""
+    (tmp_path / "small.py").write_text(SMALL)
+    script = f"mount -t tmpfs -o size=96k tmpfs /dev/shm && exec {shlex.quote(sys.executable)} {tmp_path}/small.py"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    command = ["unshare", "--mount", "bash", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this machine mounts nothing")
+    assert "A batch must fit into shared memory (/dev/shm); unable to allocate" in done.stdout, done.stderr
+    assert "--shm-size=8g" in done.stdout

@@ -1,0 +1,64 @@
+"""How many cores this process may use: what all other places ask, so that none takes more than there are.
+
+A machine shows all its cores to a process that was given some: by an affinity (``taskset``), a container's limit of
+time (cgroup), or a share of a SLURM node. The least of them counts.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
+"""A task's share; where it has none of its own, the job's on this node."""
+
+
+def cores(environment: Mapping[str, str] = os.environ, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
+    """Cores this process may use; at least 1.
+
+    Args:
+        environment: where SLURM says what a job was given.
+        cgroups: the file system of the limits.
+        membership: the file that names the groups this process is in.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([there, *_slurm(environment), *map(math.floor, _quotas(cgroups, membership))]))
+
+
+def _slurm(environment: Mapping[str, str]) -> list[int]:
+    given = [environment[name] for name in SLURM if environment.get(name, "").isdigit()]
+    return [int(given[0])] if given and "SLURM_JOB_ID" in environment else []
+
+
+def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
+    """Each limit of the groups this process is in, and of those around them, in cores."""
+    for line in _read(membership).splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            for folder in _upwards(cgroups, group):
+                limit = _read(folder / "cpu.max").split()
+                if len(limit) == 2 and limit[0] != "max":
+                    yield int(limit[0]) / int(limit[1])
+        elif "cpu" in controllers.split(","):
+            for folder in _upwards(cgroups / controllers, group):
+                quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+                if quota and period and int(quota) > 0:
+                    yield int(quota) / int(period)
+
+
+def _upwards(root: Path, group: str) -> Iterator[Path]:
+    """The folder of a group and those above it; inside a container the root is the container's own group."""
+    inside = PurePosixPath(group.lstrip("/"))
+    for part in (inside, *inside.parents):
+        yield root / part
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError:  # another system, or no such limit
+        return ""
