@@ -1,9 +1,11 @@
 """What training images go through, on the device: another light, another place, another sharpness.
 
-Colours and place are drawn once for a window, for its frames show one scene; the blur is drawn for every frame. There
-is no change of scale. 2D targets move with the image; the intrinsics stay the camera's, as in the released code.
+Colours and place are drawn once for a window, for its frames show one scene; the blur is drawn for every frame. As in
+the released code, a frame is blurred, then coloured, then moved by whole pixels; there is no change of scale; 2D
+targets move with the image, and the intrinsics stay the camera's.
 
-Departs from the released code: images move by whole pixels, and edges are repeated where the blur looks beyond them.
+Departs from the released code: the order of the four changes of colour is drawn for a window, there for each frame;
+values stay floats between them, there they are rounded to 8 bits; the blur is a Gaussian, there Pillow's, of boxes.
 Source: Wen et al. 2023, section 4.1 and the released configuration.
 """
 
@@ -47,9 +49,9 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     frames = torch.zeros_like(batch.frames, dtype=torch.float32, memory_format=torch.channels_last)
     for window, chosen in _pieces(batch):
         images = batch.frames[chosen].float().div_(255).transpose(0, 1).contiguous()
-        _colours_(images, draws[window], config)
         if config.blur_px:
             images = blur(images, sigmas[chosen], config.blur_px)
+        _colours_(images, draws[window], config)
         _place(frames[chosen].transpose(0, 1), images, *shifts[window])
     moved = torch.tensor(shifts, dtype=batch.joints_px.dtype, device=batch.joints_px.device)
     joints_px = batch.joints_px + moved[window_of_frame(batch.valid)][:, None]
@@ -115,8 +117,8 @@ def _colours_(images: Tensor, draw: list[float], config: AugmentConfig) -> None:
 
 
 def _shift(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, int]:
-    """By how many pixels a window's images move to the right and down."""
-    right, down = (round(_signed(each) * config.centre * width) for each in draw[-2:])
+    """By how many pixels a window's images move to the right and down; a part of one is dropped, as released."""
+    right, down = (int(_signed(each) * config.centre * width) for each in draw[-2:])
     return right, down
 
 

@@ -19,7 +19,7 @@ class Targets:
     joints_px: np.ndarray
     """[t j 2] float32, their projection."""
     joint_valid: np.ndarray
-    """[t j] bool: its hand is in the frame, and the joint lies before the camera."""
+    """[t j] bool: its hand is in the frame, and the joint lies before the camera, within the image or outside."""
 
     def of(self, frames: np.ndarray) -> Targets:
         """Those of the frames with the given indices."""
@@ -30,6 +30,8 @@ def make(joints_m: np.ndarray, hand_valid: np.ndarray, intrinsics: np.ndarray) -
     """The targets of a clip from its joints [t j 3], which hands are in the frame [t hands], and the camera [3 3]."""
     valid = np.repeat(hand_valid, JOINTS_PER_HAND, axis=1) & (joints_m[..., 2] > 0) & np.isfinite(joints_m).all(axis=-1)
     before_camera = np.where(valid[..., None], joints_m, np.float32(1))
-    pixels = camera.project(before_camera.astype(np.float64), intrinsics).astype(np.float32)
+    with np.errstate(over="ignore"):  # a joint in the plane of the lens has no place in an image
+        pixels = camera.project(before_camera.astype(np.float64), intrinsics).astype(np.float32)
+    valid &= np.isfinite(pixels).all(axis=-1)
     zero = np.float32(0)
     return Targets(np.where(valid[..., None], joints_m, zero), np.where(valid[..., None], pixels, zero), valid)

@@ -147,3 +147,27 @@ def test_blur_is_gaussian() -> None:
 def test_blur_keeps_an_even_image() -> None:
     images = torch.full((3, 2, 5, 4), 0.3)
     torch.testing.assert_close(blur(images, torch.tensor([0.4, 3.0]), 3.0), images)
+
+
+def test_augment_blurs_before_it_changes_colours() -> None:
+    """As the released code does; the other order differs wherever a colour is cut off at white."""
+    images = torch.zeros(1, 3, HEIGHT, WIDTH, dtype=torch.uint8)
+    images[:, :, 6, 10] = 255
+    seeds = [seed for seed in range(20) if augment(batch_of(images, [1]), only(brightness=0.5), generator(seed))
+             .frames.max() == 1]  # fmt: skip
+    assert seeds, "in one of them brightness must rise"
+    seed = seeds[0]
+    blurred = augment(batch_of(images, [1]), only(blur_px=2.0), generator(seed)).frames
+    draws = generator(seed)
+    factor = 1 + 0.5 * (2 * torch.rand(1, 10, generator=draws)[0, 0].item() - 1)
+    seen = augment(batch_of(images, [1]), only(blur_px=2.0, brightness=0.5), generator(seed)).frames
+    torch.testing.assert_close(seen, (blurred * factor).clamp(0, 1))
+    assert not torch.allclose(seen, blurred)
+
+
+def test_augment_drops_a_part_of_a_pixel() -> None:
+    """A shift of -1.9 to 1.9 px moves by at most one: the released code cuts, it does not round."""
+    images = torch.zeros(200, 3, HEIGHT, WIDTH, dtype=torch.uint8)
+    batch = batch_of(images, [1] * 200)
+    moved = (augment(batch, only(centre=1.9 / WIDTH), generator()).joints_px - batch.joints_px).round()
+    assert moved.unique().tolist() == [-1, 0, 1]

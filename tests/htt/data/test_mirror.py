@@ -1,6 +1,8 @@
 """Data in an object store: the same batches as from a folder, begun before all of it is there."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -177,6 +179,23 @@ def test_labels_that_are_spoilt_in_the_store(root: Path, store: Store, tmp_path:
     place.write("labels.arrow", iter([b"x" * 100]))
     with pytest.raises(DataError, match=r"s3://bucket/labels/labels\.arrow was fetched twice"):
         prepare(settings(store.uri("labels"), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../../../victim", "/tmp/victim", "..\\\\victim.arrow", "manifest.json"])
+def test_mirror_writes_nothing_where_a_hostile_manifest_says(
+    root: Path, store: Store, tmp_path: Path, name: str
+) -> None:
+    """A name in the manifest of a store once was a path on this machine: a key file outside the cache was replaced."""
+    place = Remote(store.uri("hostile"))
+    content = b"own keys"
+    (tmp_path / "victim").write_bytes(content)
+    made = json.loads((root / manifest.NAME).read_text())
+    made["labels"].update(file=name, bytes=4, sha256=hashlib.sha256(b"evil").hexdigest())
+    place.write(manifest.NAME, iter([json.dumps(made).encode()]))
+    with pytest.raises(DataError, match=r"labels\.file: .*a name has 1 to 100 letters"):
+        prepare(settings(store.uri("hostile"), tmp_path / "cache"))
+    assert (tmp_path / "victim").read_bytes() == content
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
 def test_data_without_labels_are_read_from_the_shards(

@@ -163,3 +163,23 @@ def test_a_term_that_is_not_finite_is_seen_in_its_total(term):
     field = {"object": "object_logits", "action": "action_logits"}.get(term, term)
     getattr(prediction, field)[0] = torch.nan
     assert not module.losses(prediction, batch)[term].total.isfinite()
+
+
+def test_losses_frame_far_outside_the_image_pulls_no_more_than_any_other():
+    """Its distance is seen in the value alone: an L1 loss has the same gradient at 10 px and at 17,210 px."""
+    info = tiny_info(1)
+    batch = random_batch(info, [4, 4])
+    near = random_prediction(info, batch).joints_px
+    far = batch.joints_px.clone()
+    far[2] = 17_210.0
+    values, gradients = [], []
+    for target in (batch.joints_px, far):
+        predicted = near.clone().requires_grad_()
+        prediction = dataclasses.replace(random_prediction(info, batch), joints_px=predicted)
+        value = losses(prediction, batch, joints_px=target)["joints_px"].value
+        value.backward()
+        values.append(value.item())
+        gradients.append(predicted.grad.abs().flatten(1).sum(dim=1))
+    assert values[1] > values[0] + 17_210 / 8 * 0.9
+    torch.testing.assert_close(gradients[0], torch.full((8,), 1 / 8))
+    torch.testing.assert_close(gradients[1], gradients[0])
