@@ -25,8 +25,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from cluster import capacity, connect, final, preflight, screen, stores
+from cluster import screen, stores
 from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
 from htt import console
 from htt.config import Config, override, parse_set, read
@@ -34,6 +35,9 @@ from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError, shown
 from htt.registry import check_plugins, preset
 from htt.training.telling import Start
+
+if TYPE_CHECKING:  # else late: Ray and torch take seconds to import, and --help is wanted at once
+    from cluster import final
 
 WAIT_S = 60.0
 WAITING = (
@@ -74,6 +78,8 @@ class Options(console.Options):
 
 def main(options: Options) -> None:
     """Train, evaluate, and say where everything is."""
+    from cluster import capacity, connect, final, preflight
+
     config = override(_asked(options), parse_set(options.set))
     check_plugins(config)
     if options.resume and not options.name:
@@ -129,6 +135,8 @@ def _workers(options: Options, config: Config) -> final.Workers:
     Raises:
         ConfigError: it is neither, or a step cannot be shared by so many.
     """
+    from cluster import final
+
     found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):

@@ -16,23 +16,17 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import Config, override, parse_set
-from htt.data import manifest
-from htt.data.clips import Clips
-from htt.data.prepare import absolute, located, prepare
-from htt.data.splits import open_named
-from htt.data.windows import evaluation_windows
 from htt.errors import ConfigError
-from htt.evaluation import report
-from htt.evaluation.scores import Scores, per_clip, scores
-from htt.training.group import Group, best_device
-from htt.training.jobs import EvaluationJob
-from htt.training.metrics import Evaluation
-from htt.training.trained import trained_config
+
+if TYPE_CHECKING:  # else late: what computes takes seconds to import, and --help is wanted at once
+    from htt.data.clips import Clips
+    from htt.evaluation.scores import Scores
+    from htt.training.jobs import EvaluationJob
+    from htt.training.metrics import Evaluation
 
 
 @dataclass
@@ -64,6 +58,12 @@ def main(options: Options) -> None:
             f"--workers must be 1 or more and --gpus-per-worker 0 or more; got {options.workers} and "
             f"{options.gpus_per_worker or 0:g}."
         )
+    from htt.data.prepare import prepare
+    from htt.data.splits import open_named
+    from htt.evaluation import report
+    from htt.evaluation.scores import per_clip, scores
+    from htt.training.jobs import EvaluationJob
+
     config = evaluation_config(options)
     clips = open_named(prepare(config), options.split, config.data)
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
@@ -83,6 +83,10 @@ def main(options: Options) -> None:
 
 def evaluation_config(options: Options) -> Config:
     """The checkpoint's configuration, with the data and the fields the options ask for."""
+    from htt.data import manifest
+    from htt.data.prepare import absolute, located
+    from htt.training.trained import trained_config
+
     config = trained_config(options.checkpoint, official=options.official)
     values = parse_set(options.set)
     if options.data:
@@ -95,6 +99,9 @@ def evaluation_config(options: Options) -> Config:
 
 def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> Evaluation:
     """The evaluation, in this process or on several workers, with its progress on the screen."""
+    from htt.data.windows import evaluation_windows
+    from htt.training.group import Group, best_device
+
     windows = len(evaluation_windows(clips.frame_counts, job.config))
     with console.Counting(f"Evaluating {clips.info.source} {job.split}", windows, "windows") as counting:
         if options.workers == 1:
@@ -109,6 +116,10 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
 
 def show(result: Scores, out: Path) -> None:
     """Print the numbers, and where the files are."""
+    from rich.table import Table
+
+    from htt.evaluation import report
+
     clips = len(result.tally.clip)
     table = Table(
         title=f"{result.source}, {result.split}: {clips} clips", title_justify="left", box=None, pad_edge=False

@@ -8,7 +8,6 @@ interval, which is right for few clips and for fractions near 1 too.
 from __future__ import annotations
 
 import numpy as np
-import scipy.stats
 
 from htt.training.tally import Tally
 
@@ -26,6 +25,8 @@ def wilson(right: int, total: int) -> Interval:
 
     Source: Wilson 1927; computed by SciPy.
     """
+    import scipy.stats  # late: a second, and not every command computes
+
     found = scipy.stats.binomtest(int(right), int(total)).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from htt.camera import project
 from htt.errors import UserError, storage_errors
 from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
 from htt.scene import ACTIONS, ClipPlan, RenderedClip, plan, render
+
+if TYPE_CHECKING:  # else late: --help is wanted at once
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FINGER_COLOURS = ("#ff4d4d", "#ffb000", "#3ddc5a", "#2fb6ff", "#c86bff")
 SHOWN = (
@@ -88,6 +91,8 @@ def _choose(actions: Sequence[int] | None, seed: int) -> list[ClipPlan]:
 
 def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool) -> Figure:
     """A matplotlib figure with a row of ``columns`` frames for each plan."""
+    from matplotlib.figure import Figure
+
     inches = (columns * width / 100, len(plans) * (height + 18) / 100)
     figure = Figure(figsize=inches)
     axes = figure.subplots(len(plans), columns, squeeze=False)

@@ -145,7 +145,6 @@ COMMANDS = {
     "python -m htt.data.convert": ["-m", "htt.data.convert"],
     "python -m htt.data.publish": ["-m", "htt.data.publish"],
     "python -m tune.report": ["-m", "tune.report"],
-    "python -m cluster.preflight": ["-m", "cluster.preflight"],
     "python -m cluster.notices": ["-m", "cluster.notices"],
     "python tune/search.py": ["tune/search.py"],
     "python tune/ablate.py": ["tune/ablate.py"],
