@@ -20,7 +20,7 @@ from cluster import stores
 from cluster.claim import claimed
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data.remote import is_remote
-from htt.errors import RunError, storage_errors
+from htt.errors import RunError, shown, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
@@ -48,11 +48,11 @@ class EpochLog:
         try:
             found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
             self.epochs: dict[int, dict[str, float]] = {int(entry["epoch"]): entry for entry in found.get("epochs", [])}
-            self.final: dict[str, float] = found.get("final", {})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.final: dict[str, float] = {name: float(value) for name, value in found.get("final", {}).items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
-                f"{file} is damaged ({type(error).__name__}: {error}). Remove it and resume: the last checkpoint knows "
-                "the epochs before it, and the file is written again."
+                f"{file} is damaged ({type(error).__name__}: {shown(str(error), quoted=False)}). Remove it and resume: "
+                "the last checkpoint knows the epochs before it, and the file is written again."
             ) from None
 
     def add(self, metrics: dict[str, float]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from htt import console
 from htt.config import Config, override, parse_set
 from htt.errors import ConfigError
+from htt.text import plural
 
 if TYPE_CHECKING:  # else late: what computes takes seconds to import, and --help is wanted at once
     from htt.data.clips import Clips
@@ -91,7 +92,7 @@ def evaluation_config(options: Options) -> Config:
     values = parse_set(options.set)
     if options.data:
         root = absolute(options.data)
-        values |= {"data.root": root, "data.source": manifest.read(located(root)).source}
+        values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:
         raise ConfigError("Released weights come without data; name a folder of shards with --data.")
     return override(config, values)
@@ -122,7 +123,10 @@ def show(result: Scores, out: Path) -> None:
 
     clips = len(result.tally.clip)
     table = Table(
-        title=f"{result.source}, {result.split}: {clips} clips", title_justify="left", box=None, pad_edge=False
+        title=f"{result.source}, {result.split}: {plural(clips, 'clip')}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
     )
     for place, head in enumerate(report.HEADS):
         table.add_column(head, justify="right" if place else "left")

@@ -17,6 +17,7 @@ from htt.config import Config, Value
 from htt.console import clock
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean, shown
+from htt.text import plural
 from tune import front
 from tune.constraints import Constraint, parse
 from tune.results import Asked, RunFolder, check_metric
@@ -286,7 +287,7 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
 
 def limits(search: Search) -> str:
     """When a search ends, in words."""
-    words = [f"{search.trials} trials are done"] if search.trials else []
+    words = [f"{plural(search.trials, 'trial')} {'is' if search.trials == 1 else 'are'} done"] if search.trials else []
     if search.time_budget_s is not None:
         words.append(f"{clock(search.time_budget_s)} min have passed")
     return " or ".join(words)

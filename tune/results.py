@@ -198,8 +198,8 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     Raises:
         RunError: there is no such run; the message names the nearest and the newest.
     """
-    for path in (root / name, Path(name)):
-        if (path / "asked.yaml").is_file():
+    for path in (root / name, Path(os.path.expanduser(name))):
+        if os.path.isfile(path / "asked.yaml"):
             return RunFolder(path)
     runs = sorted(path.parent.name for path in root.glob("*/asked.yaml"))
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."

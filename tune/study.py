@@ -24,6 +24,7 @@ from htt.config import Config, Value, override
 from htt.data.windows import cutting
 from htt.errors import ConfigError, did_you_mean
 from htt.registry import check_plugins
+from htt.text import plural
 from htt.training.metric_table import METRICS
 from tune.stats import comparisons_possible, seeds_needed
 
@@ -200,8 +201,9 @@ class Study:
         possible = comparisons_possible(count)
         could = f"over {possible} named in `primary`" if possible else "over none, however clear"
         yield (
-            f"{count} seeds cannot carry a claim over {_count(len(self.compared), 'comparison')} at the 5 % level; "
-            f"{needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the same."
+            f"{plural(count, 'seed')} cannot carry a claim over {plural(len(self.compared), 'comparison')} at the 5 % "
+            f"level; {needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the "
+            "same."
         )
 
 
@@ -237,10 +239,6 @@ def _raise(rule: str, faults: list[str]) -> None:
         raise ConfigError(f"{rule}: {faults[0]}")
     if faults:
         raise ConfigError(f"{rule}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from htt import console
-from tune import front, report
+from tune import front, report, words
 from tune.results import Trial, ranked
 
 SHOWN = ("hand_error_mm", "action_accuracy")
@@ -24,14 +24,14 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
     """
     broken = sum(trial.breaks is not None for trial in trials)
     left_out = f"; {broken} broke the constraints" if broken else ""
-    console.out.print(f"\nBest of {len(trials)} trials by {metric}{left_out}", style="bold")
+    console.out.print(f"\nBest of {words.plural(len(trials), 'trial')} by {metric}{left_out}", style="bold")
     _print(ranked(trials, metric)[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
 
 
 def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
     """Print the Pareto front, and which of its trials was picked, by which rule."""
     found = front.front(trials, metrics)
-    console.out.print(f"\nOn the front of {len(trials)} trials by {', '.join(metrics)}", style="bold")
+    console.out.print(f"\nOn the front of {words.plural(len(trials), 'trial')} by {', '.join(metrics)}", style="bold")
     _print(found, metrics[0], metrics[1:])
     console.out.print(f"Picked: trial {best.number}, {front.words(rule, metrics)}.", markup=False)
 

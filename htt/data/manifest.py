@@ -8,16 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from htt.config import SIZE
 from htt.data import files
-from htt.errors import DataError, did_you_mean
+from htt.errors import DataError, did_you_mean, shown
 from htt.info import DataInfo
 
 NAME = "manifest.json"
 SCHEMA = 2
 """Version of the shards' layout; a change an older reader cannot read raises it."""
+
+
+MOST_BYTES = 256_000_000
+"""Of a manifest; those of millions of clips are smaller."""
 
 
 class _Entry(BaseModel):
@@ -62,10 +68,10 @@ class Manifest(_Entry):
     source: str
     actions: list[str]
     objects: list[str]
-    hands: int
-    width: int
+    hands: Annotated[int, Field(ge=1, le=2)]
+    width: Annotated[int, Field(ge=1, le=SIZE)]
     """px."""
-    height: int
+    height: Annotated[int, Field(ge=1, le=SIZE)]
     """px."""
     quality: int
     """Of the frames' JPEGs."""
@@ -113,8 +119,8 @@ class Manifest(_Entry):
             )
 
 
-def read(root: Path) -> Manifest:
-    """The manifest of a folder.
+def read(root: Path, name: str = "data.root") -> Manifest:
+    """The manifest of a folder, which messages call by ``name``.
 
     Raises:
         DataError: there is none, it cannot be read, or it is of another version.
@@ -122,11 +128,12 @@ def read(root: Path) -> Manifest:
     path = root / NAME
     if not path.is_file():
         raise DataError(
-            f"data.root must be a folder of shards, with a {NAME}; {root} {_what_is_there(root)}. Make shards with: "
+            f"{name} must be a folder of shards, with a {NAME}; {root} {_what_is_there(root)}. Make shards with: "
             f"python -m htt.data.convert --source h2o --root FOLDER_OF_THE_DATA_SET --out {root}"
         )
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise _no_manifest(str(path), error) from error
     return parse(content, str(path))
@@ -143,10 +150,12 @@ def parse(content: bytes, place: str) -> Manifest:
         DataError: it is none, or of another version.
     """
     try:
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
         text = content.decode("utf-8")
         _check_version(place, json.loads(text))  # first: another version has other fields
         return Manifest.model_validate_json(text)
-    except ValueError as error:  # not UTF-8, no JSON, or other fields
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, nested without end, or other fields
         raise _no_manifest(place, error) from error
 
 
@@ -215,7 +224,7 @@ def _raise(faults: list[str]) -> None:
 
 
 def _no_manifest(place: str, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())
+    reason = shown(" ".join(str(error).split()), quoted=False)
     return DataError(f"{place} must be the manifest of a folder of shards; {reason}. Convert the data again.")
 
 

@@ -17,6 +17,7 @@ from htt.camera import project
 from htt.errors import UserError, storage_errors
 from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
 from htt.scene import ACTIONS, ClipPlan, RenderedClip, plan, render
+from htt.text import plural
 
 if TYPE_CHECKING:  # else late: --help is wanted at once
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figure.savefig(options.sheet, dpi=100)
     except UserError as error:
         parser.exit(error.exit_code, f"{error}\n")
-    print(f"{options.sheet}: {len(plans)} clips")
+    print(f"{options.sheet}: {plural(len(plans), 'clip')}")
 
 
 def _parser() -> argparse.ArgumentParser:
