@@ -91,6 +91,8 @@ def evaluation_config(options: Options) -> Config:
     config = trained_config(options.checkpoint, official=options.official)
     values = parse_set(options.set)
     if options.data:
+        if "data.root" in values:
+            raise ConfigError("The data are named once, with --data or with --set data.root; got both.")
         root = absolute(options.data)
         values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:

@@ -28,6 +28,8 @@ from htt.config import BackboneConfig, Config, Value, flatten, override, plain_v
 from htt.errors import ConfigError, shown
 from htt.registry import check_plugins
 
+FAR = 1e300
+"""No end of a range is farther from 0: the length of a range must be a number, too."""
 JOINT_DRAWS = 64
 """Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
 
@@ -143,7 +145,8 @@ class Integer:
     def probes(self) -> tuple[Value, ...]:
         """Every value, or the two ends of a long range."""
         values = range(self.low, self.high + 1, self.step)
-        return tuple(values) if len(values) <= JOINT_DRAWS else (self.low, self.high)
+        few = (self.high - self.low) // self.step < JOINT_DRAWS  # a range of more than 2^63 has no length
+        return tuple(values) if few else (self.low, self.high)
 
     def draw(self, source: random.Random) -> Value:
         """One value."""
@@ -254,7 +257,7 @@ def _check_ends(domain: Any) -> None:
     """Make the ends of a range Python's own numbers; raise a ``ConfigError`` where they are no range."""
     low, high = plain_value(domain.low), plain_value(domain.high)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
-    if not (numbers and -math.inf < low < high < math.inf):
+    if not (numbers and -FAR <= low < high <= FAR):
         kind = type(domain).__name__
         raise ConfigError(f"{kind} must go from a low end to a higher one; got {shown(low)} and {shown(high)}.")
     object.__setattr__(domain, "low", low)

@@ -117,8 +117,15 @@ class Study:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Study:
-        """The study that ``plain`` wrote down."""
-        return Study(**plain)
+        """The study that ``plain`` wrote down.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        try:
+            return Study(**plain)
+        except (TypeError, AttributeError) as error:
+            raise ConfigError(f"The record of the run must hold a study; {error}.") from error
 
     def _own_faults(self) -> Iterator[str]:
         if self.reference not in self.variants:
