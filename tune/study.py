@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from htt.config import Config, Value, override
+from htt.config import Config, Value, override, plain_value
 from htt.data.windows import cutting
 from htt.errors import ConfigError, did_you_mean
 from htt.registry import check_plugins
@@ -69,7 +69,7 @@ class Study:
         pairs = [tuple(pair) for pair in self.contrasts]
         lists = {"seeds": seeds, "metrics": self.metrics, "contrasts": pairs, "primary": self.primary}
         for name, values in lists.items():
-            object.__setattr__(self, name, tuple(values))
+            object.__setattr__(self, name, tuple(map(plain_value, values)))
         _raise("The study cannot be asked", list(self._own_faults()))
 
     @property
@@ -251,4 +251,4 @@ def _raise(rule: str, faults: list[str]) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else plain_value(value)
