@@ -18,6 +18,7 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -184,12 +185,19 @@ def record_of(plain: Any, kind: type[RecordT]) -> RecordT:
     """
     try:
         kind(**plain)  # refuses what is no mapping, and fields that are missing or unknown
-        return TypeAdapter(kind).validate_python(plain)
+        record: RecordT = _adapter(kind).validate_python(plain)  # type: ignore[arg-type]  # a class is hashable
+        return record
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)]
         raise ConfigError.of(faults) from error
     except TypeError as error:
         raise ConfigError(f"it holds something else: {shown(str(error), quoted=False)}") from error
+
+
+@functools.cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Made once: a report reads the records of many runs."""
+    return TypeAdapter(kind)
 
 
 def find(name: str, root: Path = Path("runs")) -> RunFolder:
