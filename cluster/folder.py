@@ -29,7 +29,7 @@ from htt.config import Config, from_yaml, read, to_yaml
 from htt.data import files
 from htt.data.prepare import data_key
 from htt.data.remote import is_remote
-from htt.errors import ConfigError, RunError, storage_errors
+from htt.errors import ConfigError, RunError, shown, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
@@ -63,12 +63,12 @@ class EpochLog:
         try:
             found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
             self.epochs: dict[int, dict[str, float]] = {int(entry["epoch"]): entry for entry in found.get("epochs", [])}
-            self.final: dict[str, float] = found.get("final", {})
+            self.final: dict[str, float] = {name: float(value) for name, value in found.get("final", {}).items()}
             self.incomplete: list[str] = list(found.get("incomplete", []))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
-                f"{file} is damaged ({type(error).__name__}: {error}). Remove it and resume: the last checkpoint knows "
-                "the epochs before it, and the file is written again."
+                f"{file} is damaged ({type(error).__name__}: {shown(str(error), quoted=False)}). Remove it and resume: "
+                "the last checkpoint knows the epochs before it, and the file is written again."
             ) from None
 
     def add(self, metrics: dict[str, float]) -> None:

@@ -24,8 +24,9 @@ import shlex
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from cluster import capacity, connect, final, preflight, screen, stores
+from cluster import screen, stores
 from cluster.folder import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -37,15 +38,16 @@ from cluster.folder import (
     named,
     shared_folder,
 )
-from cluster.heartbeat import LostRayError
 from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
-from htt.data.splits import TEST, TRAIN, VAL, incomplete
 from htt.errors import ConfigError, RunError, shown
 from htt.registry import check_plugins, preset
 from htt.training.metric_table import EVALUATED
 from htt.training.telling import Start
+
+if TYPE_CHECKING:  # else late: Ray and torch take seconds to import, and --help is wanted at once
+    from cluster import final
 
 WAIT_S = 20.0
 WAITING = (
@@ -99,6 +101,8 @@ def main(options: Options) -> None:
 
 
 def _train(options: Options, config: Config, folder: Path, workers: final.Workers, storage: str | None) -> None:
+    from cluster import capacity, connect, final, preflight
+
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}", markup=False)
@@ -143,6 +147,8 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
 @contextlib.contextmanager
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Say how to go on with a training that is interrupted, or whose Ray dies, once it has its folder."""
+    from cluster.heartbeat import LostRayError
+
     try:
         yield
     except (KeyboardInterrupt, LostRayError) as error:
@@ -168,6 +174,8 @@ def _workers(options: Options, config: Config) -> final.Workers:
     Raises:
         ConfigError: it is neither, or a step cannot be shared by so many.
     """
+    from cluster import final
+
     found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):

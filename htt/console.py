@@ -161,7 +161,7 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
     options = tyro.cli(kind, args=arguments, prog=program())
     try:
         with _interruptible():
-            main(_at_home(options))
+            main(_settled(options))
     except HTTError as error:
         if options.debug:
             raise
@@ -227,12 +227,21 @@ def program() -> str:
     return f"python {shlex.quote(sys.argv[0] if script.startswith('..') else script)}"
 
 
-def _at_home(options: OptionsT) -> OptionsT:
-    """The options with every ``~`` of a path written out."""
+def _settled(options: OptionsT) -> OptionsT:
+    """The options with every ``~`` of a path written out.
+
+    Raises:
+        ConfigError: an option is empty, as a variable of the shell that is not set leaves it, or nobody's home.
+    """
     for entry in fields(options):
         given = getattr(options, entry.name)
         if is_dataclass(given):
-            _at_home(given)  # type: ignore[type-var]
+            _settled(given)  # type: ignore[type-var]
+        elif given == "" or (isinstance(given, list) and "" in given):
+            raise ConfigError(
+                f"--{entry.name.replace('_', '-')} must not be empty; is a variable of the shell not set? Leave the "
+                "option out for its usual value."
+            )
         elif isinstance(given, Path):
             try:
                 setattr(options, entry.name, given.expanduser())

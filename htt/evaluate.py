@@ -16,21 +16,18 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import Config, override, parse_set
-from htt.data import manifest
-from htt.data.clips import Clips
-from htt.data.prepare import absolute, located, prepare
-from htt.data.splits import coverage, open_named
-from htt.data.windows import evaluation_windows
 from htt.errors import ConfigError
-from htt.evaluation import report
-from htt.evaluation.scores import Scores, per_clip, scores
-from htt.training.group import Group, best_device
-from htt.training.jobs import EvaluationJob
-from htt.training.metrics import Evaluation
-from htt.training.trained import trained_config
+from htt.text import plural
+
+if TYPE_CHECKING:  # else late: what computes takes seconds to import, and --help is wanted at once
+    from htt.data.clips import Clips
+    from htt.evaluation.scores import Scores
+    from htt.training.jobs import EvaluationJob
+    from htt.training.metrics import Evaluation
 
 
 @dataclass
@@ -62,6 +59,12 @@ def main(options: Options) -> None:
             f"--workers must be 1 or more and --gpus-per-worker 0 or more; got {options.workers} and "
             f"{options.gpus_per_worker or 0:g}."
         )
+    from htt.data.prepare import prepare
+    from htt.data.splits import coverage, open_named
+    from htt.evaluation import report
+    from htt.evaluation.scores import per_clip, scores
+    from htt.training.jobs import EvaluationJob
+
     config = evaluation_config(options)
     root = prepare(config)
     clips = open_named(root, options.split, config.data)
@@ -83,11 +86,17 @@ def main(options: Options) -> None:
 
 def evaluation_config(options: Options) -> Config:
     """The checkpoint's configuration, with the data and the fields the options ask for."""
+    from htt.data import manifest
+    from htt.data.prepare import absolute, located
+    from htt.training.trained import trained_config
+
     config = trained_config(options.checkpoint, official=options.official)
     values = parse_set(options.set)
     if options.data:
+        if "data.root" in values:
+            raise ConfigError("The data are named once, with --data or with --set data.root; got both.")
         root = absolute(options.data)
-        values |= {"data.root": root, "data.source": manifest.read(located(root)).source}
+        values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:
         raise ConfigError("Released weights come without data; name a folder of shards with --data.")
     return override(config, values)
@@ -95,6 +104,9 @@ def evaluation_config(options: Options) -> Config:
 
 def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> Evaluation:
     """The evaluation, in this process or on several workers, with its progress on the screen."""
+    from htt.data.windows import evaluation_windows
+    from htt.training.group import Group, best_device
+
     windows = len(evaluation_windows(clips.frame_counts, job.config))
     with console.Counting(f"Evaluating {clips.info.source} {job.split}", windows, "windows") as counting:
         if options.workers == 1:
@@ -109,8 +121,10 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
 
 def show(result: Scores, out: Path) -> None:
     """Print the numbers, and where the files are."""
+    from htt.evaluation import report
+
     clips = len(result.tally.clip)
-    console.out.print(f"{result.source}, {result.split}: {clips} clips")
+    console.out.print(f"{result.source}, {result.split}: {plural(clips, 'clip')}")
     console.print_table([report.heads(result), *report.rows(result)])
     if said := report.people(result):
         console.out.print(f"\n{said}")

@@ -22,6 +22,7 @@ from htt.errors import ConfigError, DataError, storage_errors
 from htt.submission.check import check
 from htt.submission.faults import Faults, compare, listed
 from htt.submission.form import H2O_TEST, LABELS, Expected, Vote, expected
+from htt.text import plural
 
 if TYPE_CHECKING:
     from htt.submission.make import Predicted
@@ -65,7 +66,7 @@ def main(options: Options) -> None:
 def _located(data: str) -> Path:
     from htt.data.prepare import located  # reading a file that is checked needs no torch
 
-    return located(data)
+    return located(data, name="--data")
 
 
 def _submit(options: Options, checkpoint: Path, data: Path) -> None:
@@ -100,7 +101,9 @@ def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected)
     config = override(config, parse_set(options.set))
     _make_folder(options.out)
     device = best_device()
-    console.out.print(f"Predicting {len(clips)} clips of '{options.split}' on the {device.type} ...", markup=False)
+    console.out.print(
+        f"Predicting {plural(len(clips), 'clip')} of '{options.split}' on the {device.type} ...", markup=False
+    )
     with console.Counting("Predicting", int(clips.frame_counts.sum()), "frames") as counting:
         return predict(model, clips, config, device=device, vote=options.vote, on_frames=counting.advance)
 
@@ -116,7 +119,7 @@ def _make_folder(out: Path) -> None:
 
 def _check(path: Path, wanted: Expected, split: str) -> None:
     found = check(path, wanted)
-    against = f"{len(wanted.frames)} clips" + (" of H2O's test split" if wanted is H2O_TEST else " of the data")
+    against = plural(len(wanted.frames), "clip") + (" of H2O's test split" if wanted is H2O_TEST else " of the data")
     console.out.print(f"{found.holds}; compared with {against}", markup=False)
     for title, what in (("Checked", found.checked), ("Not checked", found.unchecked)):
         if what:

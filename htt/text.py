@@ -72,3 +72,8 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def plural(number: int, word: str) -> str:
+    """``1 seed``, ``6 seeds``, ``1,175 clips``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from rich.console import Console
 from cluster.folder import named
 from htt import console
 from htt.config import BackboneConfig, Config
+from htt.text import plural
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
 from tune import plan as plans
 from tune import question, report, road
@@ -92,8 +93,9 @@ class Studying(Work):
         """How many trainings there will be."""
         plan = self.plan
         return (
-            f"Study {plan.ablation.study_name}: {len(plan.study.variants)} variants x {len(plan.study.seeds)} seeds, "
-            f"{len(plan.left)} trainings to do, {concurrent} at once."
+            f"Study {plan.ablation.study_name}: {len(plan.study.variants)} variants x "
+            f"{plural(len(plan.study.seeds), 'seed')}, {plural(len(plan.left), 'training')} to do, "
+            f"{concurrent} at once."
         )
 
     def is_done(self, folder: RunFolder) -> bool:

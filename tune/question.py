@@ -19,6 +19,7 @@ from htt.console import clock
 from htt.data.prepare import data_key
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean, shown
+from htt.text import plural
 from htt.training.metric_table import METRICS
 from tune import front
 from tune.constraints import Constraint, parse
@@ -340,7 +341,7 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
 
 def limits(search: Search) -> str:
     """When a search ends, in words."""
-    words = [f"{search.trials} trials are done"] if search.trials else []
+    words = [f"{plural(search.trials, 'trial')} {'is' if search.trials == 1 else 'are'} done"] if search.trials else []
     if search.time_budget_s is not None:
         words.append(f"{clock(search.time_budget_s)} min have passed")
     return " or ".join(words)

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.stats
 
 LEVEL = 0.05
 """Of a claim that is false; intervals leave out as much."""
@@ -107,4 +106,6 @@ def _spread(squares: np.ndarray, above: np.ndarray, freedom: np.ndarray) -> floa
         return 1.0
     tail = 1 - LEVEL / 2
     known = parts.sum() ** 2 / (parts**2 / freedom).sum()
+    import scipy.stats  # late: a second, and not every command computes
+
     return float(scipy.stats.t.ppf(tail, known) / scipy.stats.norm.ppf(tail))

@@ -19,7 +19,7 @@ Every file appears whole or not at all: it is written beside its place and moved
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import io
 import math
 import os
@@ -206,12 +206,19 @@ def record_of(plain: Any, kind: type[RecordT]) -> RecordT:
     """
     try:
         kind(**plain)  # refuses what is no mapping, and fields that are missing or unknown
-        return TypeAdapter(kind).validate_python(plain)
+        record: RecordT = _adapter(kind).validate_python(plain)  # type: ignore[arg-type]  # a class is hashable
+        return record
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_url=False)]
         raise ConfigError.of(faults) from error
     except TypeError as error:
         raise ConfigError(f"it holds something else: {shown(str(error), quoted=False)}") from error
+
+
+@functools.cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Made once: a report reads the records of many runs."""
+    return TypeAdapter(kind)
 
 
 def find(name: str, root: Path = Path("runs")) -> RunFolder:
@@ -220,10 +227,9 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     Raises:
         RunError: there is no such run; the message names the nearest and the newest.
     """
-    for path in (root / name, Path(name)):
-        with contextlib.suppress(OSError):  # a name too long for a file
-            if (path / "asked.yaml").is_file():
-                return RunFolder(path)
+    for path in (root / name, Path(os.path.expanduser(name))):
+        if os.path.isfile(path / "asked.yaml"):  # which a name too long for a file is not
+            return RunFolder(path)
     runs = sorted(path.parent.name for path in root.glob("*/asked.yaml"))
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
     near = did_you_mean(Path(name).name, runs)

@@ -202,7 +202,10 @@ def _notes(found: Retrained) -> list[str]:
     ]
     epochs, reached = found.config.train.epochs, int(found.found_by["epoch"])
     if reached < epochs:
-        notes.append(f"The search had stopped its trial after {reached} epochs; the fresh trainings took all {epochs}.")
+        notes.append(
+            f"The search had stopped its trial after {words.plural(reached, 'epoch')}; the fresh trainings took all "
+            f"{epochs}."
+        )
     if found.assignments:
         notes.append("The search's number is of the configuration before the changes named above.")
     if not found.metrics(TEST):

@@ -27,6 +27,7 @@ from tune.scheduling import scheduler
 from tune.space import Space
 from tune.storage import Storage, locate
 from tune.trial import Training, project_training
+from tune.words import plural
 
 
 def run(search: Search, space: Space, training: Training | None = None, show: Console = console.out) -> Outcome:
@@ -104,7 +105,7 @@ class Searching(Work):
     def announce(self, concurrent: int) -> str:
         """The space, and when it ends."""
         until = question.limits(self.search)
-        return f"Searching space {self.search.space} with {concurrent} trials at once, until {until}."
+        return f"Searching space {self.search.space} with {plural(concurrent, 'trial')} at once, until {until}."
 
     @property
     def needed(self) -> list[str]:

@@ -22,7 +22,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the 
 
 import shlex
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -30,12 +30,14 @@ import tune.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import ConfigError, RunError
-from tune import constraints, question, report, runner, table
+from tune import constraints, question, report, table
 from tune.machines import MachineOptions, Machines
 from tune.results import RunFolder
-from tune.road import Outcome
 from tune.space import Space
 from tune.storage import locate
+
+if TYPE_CHECKING:
+    from tune.road import Outcome
 
 DEFAULT_BUDGET = "7m"
 Several = Annotated[list[str], tyro.conf.UseAppendAction]
@@ -92,6 +94,8 @@ RECORDED = ("space", "seed", "pick", "algorithm", "scheduler")
 
 def main(options: Options) -> None:
     """Search, and say what was found and what to type next."""
+    from tune import runner  # late: Ray takes seconds to import, and --help is wanted at once
+
     search = resume(options) if options.resume else new(options)
     space = registry.value(tune.spaces, search.space, "SPACE", Space)
     outcome = runner.run(search, space)

@@ -32,6 +32,8 @@ DATA = ("data.root", "data.source", "data.synthetic.")
 """The paths that decide which shards are read."""
 DATA_SETS = 16
 """So many are made ready before a search begins."""
+FAR = 1e300
+"""No end of a range is farther from 0: the length of a range must be a number, too."""
 JOINT_DRAWS = 64
 """Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
 
@@ -147,7 +149,8 @@ class Integer:
     def probes(self) -> tuple[Value, ...]:
         """Every value, or the two ends of a long range."""
         values = range(self.low, self.high + 1, self.step)
-        return tuple(values) if len(values) <= JOINT_DRAWS else (self.low, self.high)
+        few = (self.high - self.low) // self.step < JOINT_DRAWS  # a range of more than 2^63 has no length
+        return tuple(values) if few else (self.low, self.high)
 
     def draw(self, source: random.Random) -> Value:
         """One value."""
@@ -269,7 +272,7 @@ def _check_ends(domain: Any) -> None:
     """Make the ends of a range Python's own numbers; raise a ``ConfigError`` where they are no range."""
     low, high = plain_value(domain.low), plain_value(domain.high)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
-    if not (numbers and -math.inf < low < high < math.inf):
+    if not (numbers and -FAR <= low < high <= FAR):
         kind = type(domain).__name__
         raise ConfigError(f"{kind} must go from a low end to a higher one; got {shown(low)} and {shown(high)}.")
     object.__setattr__(domain, "low", low)

@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 
 from tune.resampling import LEVEL, draw_means, holm, sign_flip
 
@@ -87,6 +86,8 @@ def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] 
     count = len(known)
     if not count:
         return Summary(math.nan, math.nan, math.nan, math.nan, 0)
+    import scipy.stats  # late: a second, and not every command computes
+
     mean, iqm = float(known.mean()), float(scipy.stats.trim_mean(known, 0.25))
     if count < FEWEST:
         return Summary(mean, iqm, math.nan, math.nan, count)

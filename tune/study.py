@@ -20,10 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from htt.config import Config, Value, override
+from htt.config import Config, Value, override, plain_value
 from htt.data.windows import cutting
 from htt.errors import ConfigError, did_you_mean
 from htt.registry import check_plugins
+from htt.text import plural
 from htt.training.metric_table import METRICS
 from tune.stats import comparisons_possible, seeds_needed
 
@@ -68,7 +69,7 @@ class Study:
         pairs = [tuple(pair) for pair in self.contrasts]
         lists = {"seeds": seeds, "metrics": self.metrics, "contrasts": pairs, "primary": self.primary}
         for name, values in lists.items():
-            object.__setattr__(self, name, tuple(values))
+            object.__setattr__(self, name, tuple(map(plain_value, values)))
         _raise("The study cannot be asked", list(self._own_faults()))
 
     @property
@@ -116,8 +117,15 @@ class Study:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Study:
-        """The study that ``plain`` wrote down."""
-        return Study(**plain)
+        """The study that ``plain`` wrote down.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        try:
+            return Study(**plain)
+        except (TypeError, AttributeError) as error:
+            raise ConfigError(f"The record of the run must hold a study; {error}.") from error
 
     def _own_faults(self) -> Iterator[str]:
         if self.reference not in self.variants:
@@ -200,8 +208,9 @@ class Study:
         possible = comparisons_possible(count)
         could = f"over {possible} named in `primary`" if possible else "over none, however clear"
         yield (
-            f"{count} seeds cannot carry a claim over {_count(len(self.compared), 'comparison')} at the 5 % level; "
-            f"{needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the same."
+            f"{plural(count, 'seed')} cannot carry a claim over {plural(len(self.compared), 'comparison')} at the 5 % "
+            f"level; {needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the "
+            "same."
         )
 
 
@@ -239,11 +248,7 @@ def _raise(rule: str, faults: list[str]) -> None:
         raise ConfigError(f"{rule}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else plain_value(value)

@@ -247,8 +247,8 @@ def _notes(done: Done, found: Sequence[Finding]) -> list[str]:
     ]
     if by_clips:
         notes.append(
-            f"Intervals of differences are over seeds and the {by_clips[0]} clips of the validation split that every "
-            "training was judged by (a hierarchical bootstrap)."
+            f"Intervals of differences are over seeds and the {words.plural(by_clips[0], 'clip')} of the validation "
+            "split that every training was judged by (a hierarchical bootstrap)."
         )
     if by_seeds:
         notes.append(

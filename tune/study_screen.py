@@ -25,7 +25,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     console.out.print(f"\n{study.question}", style="bold")
     console.out.print(
         f"{len(study.variants)} variants x {words.plural(count, 'seed')} ({', '.join(map(str, study.seeds))}) = "
-        f"{len(plan.pairs)} trainings, judged by {' and '.join(study.metrics)}.\n"
+        f"{words.plural(len(plan.pairs), 'training')}, judged by {' and '.join(study.metrics)}.\n"
     )
     console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):

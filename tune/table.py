@@ -23,7 +23,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
     """
     broken = sum(trial.breaks is not None for trial in trials)
     left_out = f"; {broken} broke the constraints" if broken else ""
-    console.out.print(f"\nBest of {len(trials)} trials by {metric}{left_out}", style="bold")
+    console.out.print(f"\nBest of {words.plural(len(trials), 'trial')} by {metric}{left_out}", style="bold")
     order = ranked(trials, metric)
     _print(order[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
     if order:
@@ -33,7 +33,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
 def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
     """Print the Pareto front, and which of its trials was picked, by which rule."""
     found = front.front(trials, metrics)
-    console.out.print(f"\nOn the front of {len(trials)} trials by {', '.join(metrics)}", style="bold")
+    console.out.print(f"\nOn the front of {words.plural(len(trials), 'trial')} by {', '.join(metrics)}", style="bold")
     _print(found, metrics[0], metrics[1:])
     console.out.print(front.statement(best, metrics[0], rule, metrics), markup=False)
 

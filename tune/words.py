@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from htt.config import Value
+from htt.text import plural as plural
 from htt.training.metric_table import Metric
 from htt.training.metric_table import count as counted
 
@@ -154,8 +155,3 @@ def sample(values: Mapping[str, Value]) -> str:
 def short(path: str) -> str:
     """A dotted path without the part that goes without saying."""
     return path.removeprefix("model.")
-
-
-def plural(number: int, word: str) -> str:
-    """``1 seed``, ``6 seeds``."""
-    return f"{number} {word}{'' if number == 1 else 's'}"

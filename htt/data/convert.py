@@ -23,6 +23,7 @@ from htt.data.conversion import convert, keys_of
 from htt.data.conversion_state import Making
 from htt.data.source import ClipKey, Source, open_source
 from htt.errors import ConfigError, DataError
+from htt.text import plural
 
 LEFT_OUT = conversion_state.LEFT_OUT
 MADE_HERE = "synthetic"
@@ -105,7 +106,7 @@ def _wrong_folders(options: Options) -> list[str]:
 
 def _say_found(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> None:
     counts = [
-        f"{split} {len(of_split):,} clips, {sum(key.frames for key in of_split):,} frames"
+        f"{split} {plural(len(of_split), 'clip')}, {plural(sum(key.frames for key in of_split), 'frame')}"
         for split, of_split in keys.items()
     ]
     console.out.print(f"Found {source.name}: {'; '.join(counts)}", markup=False)

@@ -14,8 +14,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from htt.config import SIZE
 from htt.data import files
-from htt.errors import DataError, did_you_mean
+from htt.errors import DataError, did_you_mean, shown
 from htt.info import DataInfo
 
 NAME = "manifest.json"
@@ -50,7 +51,11 @@ SplitName = Annotated[str, AfterValidator(_split_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A checksum, which names a file in the cache."""
 Count = Annotated[int, Field(ge=0)]
-Pixels = Annotated[int, Field(ge=1, le=2**14)]
+Pixels = Annotated[int, Field(ge=1, le=SIZE)]
+
+
+MOST_BYTES = 256_000_000
+"""Of a manifest; those of millions of clips are smaller."""
 
 
 class _Entry(BaseModel):
@@ -191,8 +196,8 @@ class Manifest(_Entry):
             )
 
 
-def read(root: Path) -> Manifest:
-    """The manifest of a folder.
+def read(root: Path, name: str = "data.root") -> Manifest:
+    """The manifest of a folder, which messages call by ``name``.
 
     Raises:
         DataError: there is none, it cannot be read, or it is of another version.
@@ -200,11 +205,12 @@ def read(root: Path) -> Manifest:
     path = root / NAME
     if not path.is_file():
         raise DataError(
-            f"data.root must be a folder of shards, with a {NAME}; {root} {_what_is_there(root)}. Make shards with: "
+            f"{name} must be a folder of shards, with a {NAME}; {root} {_what_is_there(root)}. Make shards with: "
             f"python -m htt.data.convert --source h2o --root FOLDER_OF_THE_DATA_SET --out {root}"
         )
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise _no_manifest(str(path), error) from error
     return parse(content, str(path))
@@ -221,10 +227,12 @@ def parse(content: bytes, place: str) -> Manifest:
         DataError: it is none, or of another version.
     """
     try:
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
         text = content.decode("utf-8")
         _check_version(place, json.loads(text))  # first: another version has other fields
         return Manifest.model_validate_json(text)
-    except ValueError as error:  # not UTF-8, no JSON, or other fields
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, nested without end, or other fields
         raise _no_manifest(place, error) from error
 
 
@@ -300,7 +308,7 @@ def _no_manifest(place: str, error: Exception) -> DataError:
         more = error.error_count() - len(told)
         reason = "; ".join([*told, *([f"and {more:,} more"] if more else [])])
     else:
-        reason = " ".join(str(error).split())
+        reason = shown(" ".join(str(error).split()), quoted=False)
     return DataError(f"{place} must be the manifest of a folder of shards; {reason}. Convert the data again.")
 
 

@@ -105,17 +105,19 @@ def is_mirror(root: Path) -> bool:
 
 
 @functools.cache
-def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None) -> Path:
+def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None, name: str = "data.root") -> Path:
     """A folder in the cache for shards in an object store: manifest and labels are fetched, once for each process.
+
+    Messages call it by ``name``.
 
     Raises:
         ConfigError: ``uri`` is none that can be read.
         DataError: there are no shards.
         StorageError: the store cannot be read, or the cache not be written.
     """
-    remote = Remote(uri)
+    remote = Remote(uri, name=name)
     if remote.size(manifest.NAME) is None:
-        raise remote.no_bucket() or _no_manifest(remote)
+        raise remote.no_bucket() or _no_manifest(remote, name)
     content = remote.read(manifest.NAME)
     found = manifest.parse(content, remote.place(manifest.NAME))
     root = cache_folder / ROOTS / hashlib.sha256(uri.encode() + content).hexdigest()[:16]
@@ -127,11 +129,11 @@ def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None) -> Path
     return root
 
 
-def _no_manifest(remote: Remote) -> DataError:
+def _no_manifest(remote: Remote, name: str) -> DataError:
     """The error of a place in an object store without a manifest."""
     place = remote.place("").rstrip("/")
     return DataError(
-        f"data.root must be a folder of shards, with a {manifest.NAME}; {place} has none. Make shards in a folder of "
+        f"{name} must be a folder of shards, with a {manifest.NAME}; {place} has none. Make shards in a folder of "
         f"this machine (python -m htt.data.convert), then: python -m htt.data.publish --shards FOLDER --to {place}"
     )
 

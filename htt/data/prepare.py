@@ -104,12 +104,13 @@ def _shards(config: Config, place: str) -> tuple[Path, Manifest]:
     return root, found
 
 
-def located(place: str, config: Config | None = None) -> Path:
+def located(place: str, config: Config | None = None, name: str = "data.root") -> Path:
     """The folder of shards at a place: itself, or, for a URI, one in the cache that fills while it is read.
 
     Args:
         place: a folder or URI.
         config: its runtime says where the cache is, and how large; none: the default's.
+        name: what messages call the place, as data.root or --data.
 
     Raises:
         ConfigError: it is a URI that nobody can read.
@@ -120,7 +121,7 @@ def located(place: str, config: Config | None = None) -> Path:
     if not remote.is_remote(place):
         return Path(place.removeprefix("file://")).expanduser()
     limit_gb = config.runtime.cache_gb
-    return mirror.mirror(place, cache_folder(config), None if limit_gb is None else int(limit_gb * 1e9))
+    return mirror.mirror(place, cache_folder(config), None if limit_gb is None else int(limit_gb * 1e9), name)
 
 
 def absolute(place: str) -> str:

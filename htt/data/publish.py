@@ -36,8 +36,8 @@ def main(options: Options) -> None:
     """Copy, and say what to do with it."""
     if not is_remote(options.to):
         raise ConfigError(f"--to must be a URI, such as s3://bucket/h2o; got {options.to}.")
-    manifest.read(options.shards)  # before anybody is asked on a network
-    made = publish(options.shards, Remote(options.to))
+    manifest.read(options.shards, "--shards")  # before anybody is asked on a network
+    made = publish(options.shards, Remote(options.to, name="--to"))
     data = f"--set data.source={made.source} --set {shlex.quote(f'data.root={options.to}')}"
     console.out.print(f"\nNext:\n  python cluster/launch.py --preset paper {data}", markup=False)
 

@@ -71,13 +71,14 @@ def refuse_password(place: str, name: str) -> None:
 class Remote:
     """A folder in an object store. Safe to use from several threads."""
 
-    def __init__(self, uri: str, system: fs.FileSystem | None = None, path: str = "") -> None:
+    def __init__(self, uri: str, system: fs.FileSystem | None = None, path: str = "", name: str = "data.root") -> None:
         """Name the folder; nothing is read yet.
 
         Args:
             uri: such as s3://bucket/h2o or gs://bucket/h2o, with the options of ``pyarrow.fs`` behind a "?".
             system: None: the one ``uri`` names.
             path: of the folder in ``system``.
+            name: what messages call it, as data.root or --to.
 
         Raises:
             ConfigError: it is no URI that can be read, or holds a password.
@@ -85,7 +86,7 @@ class Remote:
         """
         self._system: Any
         self.uri, self._scheme, self.stopping = uri, urlsplit(uri).scheme, threading.Event()
-        self._system, self._path = system, path
+        self._system, self._path, self._name = system, path, name
         if system is None:
             self._system, self._path = self._open(uri)
 
@@ -145,7 +146,7 @@ class Remote:
         with contextlib.suppress(OSError, pa.ArrowException):
             if self._system is None or self._system.get_file_info(bucket).type == fs.FileType.NotFound:
                 return DataError(
-                    f"data.root must name a bucket that is there; {self._scheme}://{bucket} is not. Check its name, "
+                    f"{self._name} must name a bucket that is there; {self._scheme}://{bucket} is not. Check its name, "
                     "and the region or endpoint_override in the URI."
                 )
         return None
@@ -204,17 +205,17 @@ class Remote:
         )
 
     def _open(self, uri: str) -> tuple[fs.FileSystem, str]:
-        refuse_password(uri, "data.root")
+        refuse_password(uri, self._name)
         parts = urlsplit(uri)
         self._path = f"{parts.netloc}{parts.path}".strip("/")
         try:
             system, path = self._patiently(lambda: fs.FileSystem.from_uri(uri), "")
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(
-                f"data.root must be a folder, or a URI such as s3://bucket/h2o; {uri} is none: {_short(error)}."
+                f"{self._name} must be a folder, or a URI such as s3://bucket/h2o; {uri} is none: {_short(error)}."
             ) from error
         if not path.strip("/"):
-            raise ConfigError(f"data.root must name a bucket, as in s3://bucket/h2o; got {uri}.")
+            raise ConfigError(f"{self._name} must name a bucket, as in s3://bucket/h2o; got {uri}.")
         return system, path.rstrip("/")
 
 

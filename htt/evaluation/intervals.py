@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.stats
 
 from htt.training.tally import Tally
 
@@ -28,6 +27,8 @@ def wilson(right: int, total: int) -> Interval:
 
     Source: Wilson 1927; computed by SciPy.
     """
+    import scipy.stats  # late: a second, and not every command computes
+
     found = scipy.stats.binomtest(int(right), int(total)).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 

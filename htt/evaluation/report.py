@@ -14,7 +14,7 @@ from htt.data import files
 from htt.errors import storage_errors
 from htt.evaluation import figures
 from htt.evaluation.scores import Score, Scores
-from htt.text import code, escaped
+from htt.text import code, escaped, plural
 from htt.training.metric_table import METRICS
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
@@ -110,7 +110,7 @@ def _text(evaluated: Scores, about: Evaluated, title: str, drawn: dict[str, str]
         f"# {title}",
         code(about.command),
         f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
-        f"{len(evaluated.tally.clip)} clips, {about.frames:,} frames.",
+        f"{plural(len(evaluated.tally.clip), 'clip')}, {plural(about.frames, 'frame')}.",
         *(f"**{warning}**" for warning in evaluated.warnings),
         "## Numbers",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),

@@ -9,16 +9,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from htt import console
 from htt.camera import project
 from htt.errors import UserError, storage_errors
 from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
 from htt.scene import ACTIONS, ClipPlan, RenderedClip, plan, render
+from htt.text import plural
+
+if TYPE_CHECKING:  # else late: --help is wanted at once
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FINGER_COLOURS = ("#ff4d4d", "#ffb000", "#3ddc5a", "#2fb6ff", "#c86bff")
 SHOWN = (
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figure.savefig(options.sheet, dpi=100)
     except UserError as error:
         parser.exit(error.exit_code, f"{error}\n")
-    print(f"{options.sheet}: {len(plans)} clips")
+    print(f"{options.sheet}: {plural(len(plans), 'clip')}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +101,8 @@ def _rendered(plans: Sequence[ClipPlan], width: int, height: int) -> Iterator[tu
 
 def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool) -> Figure:
     """A matplotlib figure with a row of ``columns`` frames for each plan."""
+    from matplotlib.figure import Figure
+
     inches = (columns * width / 100, len(plans) * (height + 18) / 100)
     figure = Figure(figsize=inches)
     axes = figure.subplots(len(plans), columns, squeeze=False)

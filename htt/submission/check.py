@@ -22,6 +22,7 @@ import numpy as np
 from htt.errors import DataError
 from htt.submission.faults import Faults, compare, compare_clips, shown
 from htt.submission.form import FARTHEST_M, LABELS, LAST_ACTION, MODALITY, NEAREST_M, NUMBERS, POSES, Expected
+from htt.text import plural
 
 LARGEST_BYTES = 2**28
 """Of a file, packed or not: twice what H2O's test split takes with all digits and a line for each number."""
@@ -247,5 +248,6 @@ def _summary(kind: str, content: Mapping[str, Any]) -> str:
     clips = [value for clip, value in content.items() if clip != "modality"]
     if kind == LABELS:
         actions = len({label for label in clips if type(label) is int})
-        return f"{len(clips):,} clips, {actions} different actions"
-    return f"{len(clips):,} clips, {sum(len(frames) for frames in clips if isinstance(frames, dict)):,} frames"
+        return f"{plural(len(clips), 'clip')}, {plural(actions, 'different action')}"
+    frames = sum(len(frames) for frames in clips if isinstance(frames, dict))
+    return f"{plural(len(clips), 'clip')}, {plural(frames, 'frame')}"

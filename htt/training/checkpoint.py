@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from htt.config import Config, ModelConfig, from_plain, override
-from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, storage_errors
+from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state, sha256
@@ -137,6 +138,7 @@ def read(folder: str | Path) -> Checkpoint:
     """
     plain = _record(Path(folder))
     try:
+        TypeAdapter(DataInfo).validate_python(plain["info"])
         info = {**plain["info"], "actions": tuple(plain["info"]["actions"]), "objects": tuple(plain["info"]["objects"])}
         return Checkpoint(
             Path(folder),
@@ -145,9 +147,10 @@ def read(folder: str | Path) -> Checkpoint:
             Progress(**plain["progress"]),
             dict(plain["metrics"]),
         )
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        reason = shown(" ".join(str(error).split()), quoted=False)
         raise CheckpointError(
-            f"{Path(folder) / RECORD} must be what this version writes; {error}. Use the version that made it."
+            f"{Path(folder) / RECORD} must be what this version writes; {reason}. Use the version that made it."
         ) from error
 
 
@@ -253,7 +256,7 @@ def _record(folder: Path) -> dict[str, Any]:
         raise DamagedCheckpointError(
             f"A checkpoint must be a folder with a {RECORD}; there is none in {folder}. Name the folder training left."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
     found = plain.get("format") if isinstance(plain, dict) else None
     if found != FORMAT:

@@ -62,7 +62,7 @@ class Place:
 @dataclass
 class Asked(console.Options):
     name: str | None = None
-    add: list[str] = field(default_factory=list)
+    add: console.Assignments = field(default_factory=list)
     share: bool = True
     place: Place = field(default_factory=Place)
 
@@ -139,6 +139,16 @@ def test_a_home_is_written_out_in_every_option_that_is_a_path(monkeypatch: pytes
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize("words", [["--name", ""], ["--add", "x=1", "--add", ""]])
+def test_an_option_that_an_unset_variable_leaves_empty_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        console.run(Asked, lambda options: None, words)
+    assert caught.value.code == 2
+    assert f"{words[-2]} must not be empty; is a variable of the shell not set?" in capsys.readouterr().err
+
+
 HEAVY = {"torch", "ray", "transformers", "scipy", "matplotlib"}
 COMMANDS = {
     "python -m htt.evaluate": ["-m", "htt.evaluate"],
@@ -147,7 +157,6 @@ COMMANDS = {
     "python -m htt.data.convert": ["-m", "htt.data.convert"],
     "python -m htt.data.publish": ["-m", "htt.data.publish"],
     "python -m tune.report": ["-m", "tune.report"],
-    "python -m cluster.preflight": ["-m", "cluster.preflight"],
     "python -m cluster.notices": ["-m", "cluster.notices"],
     "python tune/search.py": ["tune/search.py"],
     "python tune/ablate.py": ["tune/ablate.py"],

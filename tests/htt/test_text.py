@@ -79,3 +79,8 @@ def test_printable_shows_bytes_that_are_no_characters():
 )
 def test_a_text_cell_is_never_a_formula(cell, written):
     assert list(csv.reader(io.StringIO(text.csv(["head"], [[cell, "x"]])))) == [["head"], [written, "x"]]
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 clips"), (1, "1 clip"), (1175, "1,175 clips")])
+def test_plural_counts_in_words(number, said):
+    assert text.plural(number, "clip") == said

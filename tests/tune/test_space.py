@@ -144,6 +144,13 @@ def test_numbers_of_numpy_in_a_domain_are_pythons_own():
         (lambda: Uniform("a", 1), "Uniform must go from a low end to a higher one; got 'a' and 1"),
         (lambda: LogUniform(1e-5, [2]), r"LogUniform must go from .*; got 1e-05 and \[2\]"),
         (lambda: Integer(1, 2**70 + 0.5, 1), "Integer takes whole numbers"),
+        (lambda: Uniform(-1e308, 1e308), "Uniform must go from"),
+        (lambda: Integer(0, 10**400), "Integer must go from"),
+        (lambda: Uniform(0, math.nan), "Uniform must go from"),
+        (
+            lambda: Space({"train.seed": Integer(0, 2**70)}).check(Config()),
+            "train.seed: should be less than 4294967296",
+        ),
         (lambda: Integer(1, 3, "x"), "Integer takes whole numbers"),
         (lambda: Space({"optim.lr": [1e-5, 1e-3]}).check(Config()), "optim.lr must have a domain, such as Choice"),
     ],

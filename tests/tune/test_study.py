@@ -1,11 +1,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 import tune.studies
-from htt import registry
+from htt import registry, yaml_text
 from htt.config import Config, flatten, override
 from htt.errors import ConfigError
 from tune.spaces import quick
@@ -210,3 +211,21 @@ def test_studies_need_neither_torch_nor_ray():
     code = f"import sys, {modules}; print([name for name in ('torch', 'ray', 'polars') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_numbers_of_numpy_in_a_study_are_pythons_own():
+    asked = Study(
+        question="?",
+        variants={"a": {"model.pose.window": np.int64(4)}, "b": {"optim.lr": np.float64(1e-3)}},
+        reference="a",
+        seeds=np.arange(3),
+    )
+    again = Study.from_plain(yaml_text.load(yaml_text.dump(asked.plain()), "it"))
+    assert [type(seed) for seed in again.seeds] == [int] * 3
+    assert again.config(Config(), "a", 0) == asked.config(Config(), "a", 0)
+
+
+def test_from_plain_refuses_what_is_no_study():
+    for plain in ({"question": "?"}, {"question": "?", "variants": 3, "reference": "a"}):
+        with pytest.raises(ConfigError, match="must hold a study"):
+            Study.from_plain(plain)

@@ -96,8 +96,7 @@ def hub_file(name: str, file: str) -> Path:
 
 def hub_answers() -> bool:
     """Whether the hub can be reached: asked once, where its own client would try for minutes."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=ANSWER_S)

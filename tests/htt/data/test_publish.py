@@ -66,4 +66,10 @@ def test_as_typed(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "htt.data.publish", "--shards", str(tmp_path), "--to", "s3://bucket/x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "error: data.root must be a folder of shards" in done.stderr
+    assert "error: --shards must be a folder of shards" in done.stderr
+
+
+@pytest.mark.parametrize(("place", "rule"), [("foo://x/y", "must be a folder, or a URI"), ("s3://", "must")])
+def test_messages_name_the_option_that_was_typed(root: Path, place: str, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--to {rule}"):
+        main(Options(shards=root, to=place))

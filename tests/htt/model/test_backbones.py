@@ -131,7 +131,7 @@ def test_a_hub_model_that_is_not_to_be_had_is_named(offline):
 
 def test_a_hub_that_does_not_answer_is_not_asked_again(monkeypatch):
     """Its own client would try five times, for half a minute a file."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     asked = []
 
