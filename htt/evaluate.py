@@ -24,7 +24,7 @@ from htt.config import Config, override, parse_set
 from htt.data import manifest
 from htt.data.clips import Clips
 from htt.data.prepare import absolute, located, prepare
-from htt.data.splits import coverage, open_named
+from htt.data.splits import TEST, VAL, coverage, open_named
 from htt.data.windows import evaluation_windows
 from htt.errors import ConfigError
 from htt.evaluation import report
@@ -81,6 +81,21 @@ def main(options: Options) -> None:
     )
     report.write(out, result, per_clip(result, clips.ids, clips.subjects, objects), about)
     show(result, out)
+    if commands := next_commands(options, config, root):
+        lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
+        console.out.print(f"\nNext:{lines}", markup=False)
+
+
+def next_commands(options: Options, config: Config, root: Path) -> list[list[str]]:
+    """Return what to type next: the other splits with clips, and H2O's submission files."""
+    found = manifest.read(root)
+    model = ["--checkpoint", str(options.checkpoint), *(["--official"] if options.official else [])]
+    data = ["--data", options.data] if options.data else []
+    evaluate = ["python", "-m", "htt.evaluate", *model, *data, "--split"]
+    commands = [[*evaluate, split] for split in (VAL, TEST) if split != options.split and found.splits.get(split)]
+    if found.source == "h2o" and config.data.root:
+        commands.append(["python", "-m", "htt.submit", *model, "--data", options.data or config.data.root])
+    return commands
 
 
 def evaluation_config(options: Options) -> Config:

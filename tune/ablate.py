@@ -82,9 +82,9 @@ def main(options: Options) -> None:
     from tune import ablation as ablations  # here: the rest needs no Ray
 
     outcome = ablations.run(ablation, asked)
-    run = listing.shown(outcome.folder.path)
     if outcome.stopped == "interrupted":
-        console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
+        again = shlex.join(["python", "tune/ablate.py", "--resume", listing.shown(outcome.folder.path)])
+        console.err.print(f"Stopped. Go on with: {again}", markup=False)
     study_screen.show_findings(outcome.folder)
     if outcome.stopped == "interrupted":
         sys.exit(130)

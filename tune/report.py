@@ -14,10 +14,10 @@ import tyro
 
 from htt import console
 from tune import results
-from tune.listing import next_commands, rows, shown
+from tune.listing import checkpoint, next_commands, rows, shown
 from tune.results import RunFolder
 
-__all__ = ["next_commands", "rows", "shown", "write"]
+__all__ = ["checkpoint", "next_commands", "rows", "shown", "write"]
 
 
 @dataclass

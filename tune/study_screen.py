@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 
 from htt import console
@@ -49,6 +50,7 @@ def show_findings(folder: RunFolder) -> None:
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run = listing.shown(folder.path)
     console.out.print(f"\nReport  {run}/report.md\nPage    {run}/report.html\n\nNext:", markup=False)
+    run = shlex.quote(run)
     wanted = stats.seeds_needed(len(done.study.compared))
     if done.missing() or len(done.seeds) < wanted:
         more = "" if done.missing() else f" --seeds {wanted}"

@@ -76,7 +76,9 @@ def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
 def test_without_retraining_the_table_says_how_to(run, tmp_path, capsys):
     console.run(best.Options, best.main, ["run", "--top", "2"])
     said = capsys.readouterr().out
-    assert "python tune/best.py runs/run --retrain-seeds 5" in said
+    assert said.partition("Next:\n")[2].splitlines() == [
+        "  python tune/best.py runs/run --retrain-seeds 5", "  python cluster/launch.py --config runs/run/best.yaml",
+    ]  # fmt: skip
     assert (tmp_path / "runs" / "run" / "best.yaml").exists()
 
 
