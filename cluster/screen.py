@@ -75,6 +75,8 @@ def final_table(metrics: Mapping[str, float]) -> str:
         if any(value is not None for value in values):
             numbers = [METRICS[name].number(value) if value is not None else "-" for value in values]
             lines.append(f"  {METRICS[name].title:<26} {numbers[0]:>11} {numbers[1]:>9}")
+    if len(lines) == 1:
+        return "Final evaluation: the data have no validation or test clips with labels."
     return "\n".join(lines)
 
 

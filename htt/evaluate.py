@@ -28,6 +28,7 @@ from htt.data.splits import TEST, VAL, coverage, open_named
 from htt.data.windows import evaluation_windows
 from htt.errors import ConfigError
 from htt.evaluation import report
+from htt.evaluation.intervals import people
 from htt.evaluation.scores import Scores, per_clip, scores
 from htt.training.group import Group, best_device
 from htt.training.jobs import EvaluationJob
@@ -135,7 +136,7 @@ def show(result: Scores, out: Path) -> None:
     for cells in report.rows(result):
         table.add_row(*cells)
     console.out.print(table)
-    if said := report.people(result):
+    if said := people(result.subjects):
         console.out.print(f"\n{said}", markup=False)
     for warning in result.warnings:
         console.err.print(f"[bold yellow]warning:[/] {console.escape(warning)}")
