@@ -109,11 +109,11 @@ def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
     folder = best.RunFolder(tmp_path / "runs" / "front")
     highest = ranked(folder.trials(), "action_accuracy")[0]
     said = capsys.readouterr().out
-    assert f"Picked: trial {highest.number}, the highest action_accuracy of all trials." in said
+    assert f"Picked: trial {highest.number}, the highest action_accuracy." in said
     assert "front of" not in said
     found = yaml.safe_load((folder.path / "best-action_accuracy.yaml").read_text())["found_by"]
     assert found["trial"] == ranked(folder.trials(), "action_accuracy")[0].id
-    assert found["rule"] == "the highest action_accuracy of all trials"
+    assert found["rule"] == "the highest action_accuracy"
     assert "objectives" not in found
 
 
