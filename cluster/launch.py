@@ -40,6 +40,7 @@ from cluster.folder import (
 )
 from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
+from htt.data.manifest import TEST, TRAIN, VAL
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError, shown
 from htt.registry import check_plugins, preset
@@ -102,6 +103,7 @@ def main(options: Options) -> None:
 
 def _train(options: Options, config: Config, folder: Path, workers: final.Workers, storage: str | None) -> None:
     from cluster import capacity, connect, final, preflight
+    from htt.data.splits import incomplete
 
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := final.finished(folder):

@@ -75,6 +75,8 @@ def final_table(metrics: Mapping[str, float]) -> str:
         if any(value is not None for value in values):
             numbers = [METRICS[name].number(value) if value is not None else "-" for value in values]
             rows.append([METRICS[name].title, *numbers])
+    if len(rows) == 1:
+        return "Final evaluation: the data have no validation or test clips with labels."
     return console.table(rows, console.width())
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import Config, override, parse_set
+from htt.data import manifest
+from htt.data.manifest import TEST, VAL
 from htt.errors import ConfigError
 from htt.text import plural
 
@@ -82,11 +84,25 @@ def main(options: Options) -> None:
     )
     report.write(out, result, per_clip(result, clips.ids, clips.subjects, objects), about)
     show(result, out)
+    if commands := next_commands(options, config, root):
+        lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
+        console.out.print(f"\nNext:{lines}", markup=False)
+
+
+def next_commands(options: Options, config: Config, root: Path) -> list[list[str]]:
+    """Return what to type next: the other splits with clips, and H2O's submission files."""
+    found = manifest.read(root)
+    model = ["--checkpoint", str(options.checkpoint), *(["--official"] if options.official else [])]
+    data = ["--data", options.data] if options.data else []
+    evaluate = ["python", "-m", "htt.evaluate", *model, *data, "--split"]
+    commands = [[*evaluate, split] for split in (VAL, TEST) if split != options.split and found.splits.get(split)]
+    if found.source == "h2o" and config.data.root:
+        commands.append(["python", "-m", "htt.submit", *model, "--data", options.data or config.data.root])
+    return commands
 
 
 def evaluation_config(options: Options) -> Config:
     """The checkpoint's configuration, with the data and the fields the options ask for."""
-    from htt.data import manifest
     from htt.data.prepare import absolute, located
     from htt.training.trained import trained_config
 
@@ -122,11 +138,12 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
 def show(result: Scores, out: Path) -> None:
     """Print the numbers, and where the files are."""
     from htt.evaluation import report
+    from htt.evaluation.intervals import people
 
     clips = len(result.tally.clip)
     console.out.print(f"{result.source}, {result.split}: {plural(clips, 'clip')}")
     console.print_table([report.heads(result), *report.rows(result)])
-    if said := report.people(result):
+    if said := people(result.subjects):
         console.out.print(f"\n{said}")
     for warning in result.warnings:
         console.say_error("warning:", warning)

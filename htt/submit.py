@@ -12,6 +12,7 @@ that is checked may be any, zipped or bare; with ``--data`` its frames are compa
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,12 +75,19 @@ def _submit(options: Options, checkpoint: Path, data: Path) -> None:
 
     wanted = expected(data, options.split)
     predicted = _predicted(options, checkpoint, data, wanted)
-    for path in write(options.out, predicted, wanted):
+    paths = write(options.out, predicted, wanted)
+    for path in paths:
         size = path.stat().st_size / 1e6
         console.out.print(f"{path}  {check(path, wanted).holds}, {size:.1f} MB", markup=False)
     console.out.print("Both hold every frame of the data. H2O's server closed in January 2026: see docs/benchmarks.md.")
     if options.split == "test" and (faults := _short_of_h2o(wanted)):
         console.out.print(f"note: the data are not H2O's whole test split:\n{faults}", markup=False)
+    given = ["--data", str(options.data), "--split", options.split]
+    model = ["--checkpoint", str(checkpoint), *(["--official"] if options.official else [])]
+    commands = [["htt.submit", "--check", str(path), *given] for path in paths] + [["htt.evaluate", *model, *given]]
+    console.out.print("\nNext:")
+    for words in commands:
+        console.out.print(f"  {shlex.join(['python', '-m', *words])}", markup=False)
 
 
 def _short_of_h2o(wanted: Expected) -> str:

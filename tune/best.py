@@ -102,15 +102,19 @@ def main(options: Options) -> None:
         table.show(trials, chosen.metric, options.top)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
     results.write_text(out, results.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked)))
-    console.out.print(f"\nBest configuration  {report.shown(out)}")
+    console.out.print(f"\nBest configuration  {report.shown(out)}", markup=False)
+    kept = report.checkpoint(folder, chosen.trial)
+    if kept:
+        console.out.print(f"Best checkpoint     {report.shown(kept)}", markup=False)
     if again:
         retrain(options, *again)
         return
     console.out.print("\nNext:")
-    console.out.print(f"  python cluster/launch.py --config {report.typed(out)}", markup=False)
     by = {"--metric": options.metric, "--pick": options.pick}
-    same = "".join(f" {name} {shlex.quote(value)}" for name, value in by.items() if value)
-    console.out.print(f"  python tune/best.py {report.typed(folder.path)}{same} --retrain-seeds 5", markup=False)
+    same = [word for option in by.items() if option[1] for word in option if word]
+    again_words = ["python", "tune/best.py", report.shown(folder.path), *same, "--retrain-seeds", "5"]
+    for words in (again_words, ["python", "cluster/launch.py", "--config", report.shown(out)]):
+        console.out.print(f"  {shlex.join(words)}")
 
 
 @dataclass(frozen=True)

@@ -36,16 +36,30 @@ def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> 
     return ["trial", "state", "epochs", *titles, *map(words.short, paths)], cells
 
 
-def next_commands(folder: RunFolder, found: bool) -> str:
-    """What to type next."""
-    run = typed(folder.path)
-    lines = [f"python cluster/launch.py --config {typed(folder.best)}"] if found else []
-    lines += [
-        f"python tune/best.py {run} --top 10",
-        f"python tune/search.py --resume {run} --time-budget 10m",
-        f"optuna-dashboard {typed(folder.journal)}",
-    ]
-    return "\n".join(lines)
+def next_commands(folder: RunFolder, best: Trial | None) -> str:
+    """Return what to type next, one command a line: first what tells how far the best trial was luck.
+
+    Args:
+        folder: of the search.
+        best: the trial picked; None if there is none.
+    """
+    run, commands = shown(folder.path), []
+    if best:
+        commands.append(["python", "tune/best.py", run, "--retrain-seeds", "5"])
+        commands.append(["python", "cluster/launch.py", "--config", shown(folder.best)])
+        if kept := checkpoint(folder, best):
+            commands.append(["python", "-m", "htt.evaluate", "--checkpoint", shown(kept), "--split", "val"])
+    commands.append(["python", "tune/best.py", run, "--top", "10"])
+    commands.append(["python", "tune/search.py", "--resume", run, "--time-budget", "10m"])
+    commands.append(["optuna-dashboard", shown(folder.journal)])
+    return "\n".join(map(shlex.join, commands))
+
+
+def checkpoint(folder: RunFolder, trial: Trial) -> Path | None:
+    """Return the newest checkpoint that a run on this machine keeps of a trial; None if it keeps none here."""
+    places = [folder.path / "tune" / trial.id, folder.path / "train" / f"train-{trial.id}"]
+    kept = [path for place in places for path in place.glob("checkpoint_*") if (path / "checkpoint.json").is_file()]
+    return max(kept, key=lambda path: path.name, default=None)
 
 
 def typed(path: Path) -> str:

@@ -14,11 +14,11 @@ from typing import Annotated
 import tyro
 
 from htt import console
-from tune.listing import next_commands, rows, shown, typed
+from tune.listing import checkpoint, next_commands, rows, shown, typed
 from tune.results import RunFolder
 from tune.storage import locate
 
-__all__ = ["next_commands", "rows", "shown", "typed", "write"]
+__all__ = ["checkpoint", "next_commands", "rows", "shown", "typed", "write"]
 
 
 @dataclass

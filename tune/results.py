@@ -268,8 +268,8 @@ def value(trial: Trial, metric: str) -> float:
 
 
 def best_by(metric: str) -> str:
-    """Return the rule of a choice by one metric alone, in words: "the lowest hand_error_mm of all trials"."""
-    return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric} of all trials"
+    """Return the rule of a choice by one metric alone, in words: "the lowest hand_error_mm"."""
+    return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
 
 
 def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 from htt import console
 from tune import listing, retrain_report, words
-from tune.retrained import Retrained
+from tune.retrained import TEST, Retrained
 
 
 def show(found: Retrained) -> None:
@@ -28,3 +30,7 @@ def show(found: Retrained) -> None:
     console.out.print(f"\nReport  {path}/report.md\nPage    {path}/report.html", markup=False)
     for seed in found.done[:1]:
         console.out.print(f"Models  {path}/seed-{seed}/checkpoint, and of every other seed", markup=False)
+        split = "test" if found.metrics(TEST) else "val"
+        checkpoint = f"{path}/seed-{seed}/checkpoint"
+        command = ["python", "-m", "htt.evaluate", "--checkpoint", checkpoint, "--split", split]
+        console.out.print(f"\nNext:\n  {shlex.join(command)}", markup=False)

@@ -171,10 +171,18 @@ def finish(outcome: Outcome, search: question.Search) -> None:
         table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
     for warning in outcome.folder.asked().incomplete:
         console.say_error("warning:", warning)
-    console.out.print(f"\nBest configuration  {report.shown(outcome.folder.best)}")
-    console.out.print(f"Report              {report.shown(outcome.folder.report)}")
-    console.out.print(f"Page                {report.shown(outcome.folder.report.with_suffix('.html'))}\n\nNext:")
-    for command in report.next_commands(outcome.folder, found=True).splitlines():
+    kept = report.checkpoint(outcome.folder, outcome.best)
+    files = {
+        "Best configuration": outcome.folder.best,
+        **({"Best checkpoint": kept} if kept else {}),
+        "Report": outcome.folder.report,
+        "Page": outcome.folder.report.with_suffix(".html"),
+    }
+    console.out.print("")
+    for title, path in files.items():
+        console.out.print(f"{title:<18}  {report.shown(path)}")
+    console.out.print("\nNext:")
+    for command in report.next_commands(outcome.folder, outcome.best).splitlines():
         console.out.print(f"  {command}", markup=False)
 
 

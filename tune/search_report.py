@@ -48,7 +48,7 @@ def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Pa
             Heading("Failed"),
             Listing([_failure(one) for one in failed[:ROWS]]),
         ]
-    return [*parts, Heading("Next"), Code(next_commands(folder, best is not None))]
+    return [*parts, Heading("Next"), Code(next_commands(folder, best))]
 
 
 def _failure(trial: Trial) -> str:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from htt.evaluation.intervals import people
 from htt.training.metric_table import METRICS
 from tune import effects, page, study_figures, study_tables, words
 from tune.contrast import contrast
@@ -250,6 +251,8 @@ def _notes(done: Done, found: Sequence[Finding]) -> list[str]:
             f"Intervals of differences are over seeds and the {words.plural(by_clips[0], 'clip')} of the validation "
             "split that every training was judged by (a hierarchical bootstrap)."
         )
+        subjects = [each["subject"] for each in done.clips.values() if "subject" in each.columns]
+        notes += [said] if (said := people(len({one for each in subjects for one in each}))) else []
     if by_seeds:
         notes.append(
             f"Of {', '.join(by_seeds)}, intervals of differences are over seeds alone: values of each clip were not "

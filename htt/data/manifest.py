@@ -20,6 +20,7 @@ from htt.errors import DataError, did_you_mean, shown
 from htt.info import DataInfo
 
 NAME = "manifest.json"
+TRAIN, VAL, TEST = "train", "val", "test"
 _SHOWN = 10
 """So many faults of a manifest are listed."""
 SCHEMA = 2

@@ -39,7 +39,8 @@ def main(options: Options) -> None:
     manifest.read(options.shards, "--shards")  # before anybody is asked on a network
     made = publish(options.shards, Remote(options.to, name="--to"))
     data = f"--set data.source={made.source} --set {shlex.quote(f'data.root={options.to}')}"
-    console.out.print(f"\nNext:\n  python cluster/launch.py --preset paper {data}", markup=False)
+    commands = (f"python cluster/launch.py --preset paper {data}", f"python tune/search.py --space paper {data}")
+    console.out.print("\n".join(["", "Next:", *(f"  {command}" for command in commands)]), markup=False)
 
 
 def publish(root: Path, remote: Remote) -> manifest.Manifest:

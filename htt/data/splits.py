@@ -15,11 +15,9 @@ from pathlib import Path
 from htt.config import DataConfig
 from htt.data import manifest
 from htt.data.clips import Clips, open_split
-from htt.data.manifest import Coverage, Manifest
+from htt.data.manifest import TRAIN, VAL, Coverage, Manifest
 from htt.errors import DataError
 from htt.info import DataInfo
-
-TRAIN, VAL, TEST = "train", "val", "test"
 
 
 @dataclass(frozen=True)

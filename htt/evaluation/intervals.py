@@ -48,6 +48,17 @@ def difference(right: int, total: int, other_right: int, other_total: int) -> In
     )
 
 
+def people(count: int) -> str:
+    """Return whose clips an interval over clips speaks of, as a sentence; empty where their number is not known."""
+    if not count:
+        return ""
+    of, who = ("one person", "that person") if count == 1 else (f"{count} people", "these people")
+    return (
+        f"The clips are of {of}: intervals over clips say how the numbers would vary with other clips of {who}, not "
+        "with other people."
+    )
+
+
 def draws(tally: Tally, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """[r c] how often each clip is taken in each drawing of as many clips, with replacement."""
     clips = len(tally.clip)

@@ -12,7 +12,7 @@ import polars as pl
 
 from htt.data import files
 from htt.errors import storage_errors
-from htt.evaluation import figures
+from htt.evaluation import figures, intervals
 from htt.evaluation.scores import Score, Scores
 from htt.text import code, escaped, plural
 from htt.training.metric_table import METRICS
@@ -72,19 +72,6 @@ def heads(evaluated: Scores) -> list[str]:
     return ["Metric", "Value", "95 % interval", published]
 
 
-def people(evaluated: Scores) -> str:
-    """Return whose clips the intervals speak of; empty where that is not known."""
-    count = evaluated.subjects
-    if not count:
-        return ""
-    of = "one person" if count == 1 else f"{count} people"
-    who = "that person" if count == 1 else "these people"
-    return (
-        f"The clips are of {of}: the intervals say how the numbers would vary with other clips of {who}, not with "
-        "other people."
-    )
-
-
 def rows(evaluated: Scores) -> list[list[str]]:
     """The cells of the table of numbers, a row a metric, in the order of ``heads``."""
     known = {score.metric for score in evaluated.scores}
@@ -126,7 +113,7 @@ def _notes(evaluated: Scores) -> str:
         "Intervals: of the accuracy of clips, Wilson's; of all else, over clips drawn anew (percentile bootstrap), for "
         "the frames of a clip resemble one another.",
     ]
-    if said := people(evaluated):
+    if said := intervals.people(evaluated.subjects):
         notes.append(said)
     if evaluated.published:
         notes.append("Published: HTT of Wen et al., CVPR 2023, on the whole split.")
@@ -137,6 +124,10 @@ def _notes(evaluated: Scores) -> str:
         notes.append(f"One clip is {100 / labelled:.2f} points of action accuracy.")
     else:
         notes.append("The actions of this split are not known: they are predicted alone (python -m htt.submit).")
+    known = {score.metric for score in evaluated.scores}
+    for what, metric in (("hands", "hand_error_mm"), ("objects", "object_accuracy")):
+        if metric not in known:
+            notes.append(f"The {what} of this split are not annotated: nothing is said of them.")
     return "\n".join(f"- {note}" for note in notes)
 
 

@@ -22,6 +22,7 @@ from htt.info import UNKNOWN
 from htt.model.htt import HTT
 from htt.training.group import Group, best_device
 from htt.training.loop import Report, evaluate, fit
+from htt.training.losses import TERMS
 from htt.training.metric_table import EVALUATED
 from htt.training.metrics import Evaluation
 from htt.training.trained import open_trained
@@ -93,6 +94,8 @@ def unknown(clips: Clips) -> dict[str, str]:
         if (found == UNKNOWN).all():
             reason = f"the {what}s of these clips are not known"
             why |= {name: reason for name in EVALUATED if name.startswith(f"{what}_") or name == f"loss_{what}"}
+    if all(f"loss_{term}" in why for term in TERMS):
+        why["loss"] = "these clips have no label at all"
     return why
 
 

@@ -180,6 +180,8 @@ class Evaluation:
         ordered = sorted(self._terms, key=lambda terms: (terms.clip, terms.first))
         totals, counts = np.add.reduce([terms.sums for terms in ordered])
         values = {term: total / count for term, total, count in zip(TERMS, totals, counts, strict=True) if count}
+        if not values:
+            return {}
         weighted = sum(getattr(self.loss, term) * value for term, value in values.items())
         return {"loss": weighted, **{f"loss_{term}": value for term, value in values.items()}}
 

@@ -46,3 +46,9 @@ def test_a_short_epoch_says_its_numbers_alone(capsys):
     with screen.Training(45) as training:
         training.epoch(METRICS)
     assert capsys.readouterr().out.splitlines() == [screen.epoch_line(METRICS, 45)]
+
+
+def test_final_evaluation_without_any_label_is_said():
+    assert screen.final_table({"epoch": 2.0}) == (
+        "Final evaluation: the data have no validation or test clips with labels."
+    )

@@ -94,6 +94,8 @@ def test_the_screen_shows_the_numbers_and_where_the_files_are(trained, evaluated
     shown = capsys.readouterr().out
     assert "synthetic, val: 9 clips" in shown
     assert f"{evaluated}/report.md" in shown.replace("\n", "")
+    command = f"python -m htt.evaluate --checkpoint {trained} --split test"
+    assert shown.replace("\n", "").endswith(f"Next:  {command}")
     assert max(len(line) for line in shown.splitlines() if "hand" in line.lower()) <= 80
 
 

@@ -76,7 +76,9 @@ def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
 def test_without_retraining_the_table_says_how_to(run, tmp_path, capsys):
     console.run(best.Options, best.main, ["run", "--top", "2"])
     said = capsys.readouterr().out
-    assert "python tune/best.py runs/run --retrain-seeds 5" in said
+    assert said.partition("Next:\n")[2].splitlines() == [
+        "  python tune/best.py runs/run --retrain-seeds 5", "  python cluster/launch.py --config runs/run/best.yaml",
+    ]  # fmt: skip
     assert (tmp_path / "runs" / "run" / "best.yaml").exists()
 
 
@@ -107,11 +109,11 @@ def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
     folder = best.RunFolder(tmp_path / "runs" / "front")
     highest = ranked(folder.trials(), "action_accuracy")[0]
     said = capsys.readouterr().out
-    assert f"Picked: trial {highest.number}, the highest action_accuracy of all trials." in said
+    assert f"Picked: trial {highest.number}, the highest action_accuracy." in said
     assert "front of" not in said
     found = yaml.safe_load((folder.path / "best-action_accuracy.yaml").read_text())["found_by"]
     assert found["trial"] == ranked(folder.trials(), "action_accuracy")[0].id
-    assert found["rule"] == "the highest action_accuracy of all trials"
+    assert found["rule"] == "the highest action_accuracy"
     assert "objectives" not in found
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 import math
 
 import pytest
@@ -27,6 +28,27 @@ def test_mean_deviation_and_interval_by_hand(found):
     test = retrain_report.summaries(found, "test")["hand_error_mm"]
     assert (test.mean, test.deviation) == (94.0, 4.0)
     assert retrain_report.summaries(found, "validation")["action_accuracy"].deviation == 0.25
+
+
+def test_incomplete_data_stand_in_the_report_and_on_the_screen(found, capsys):
+    """What a seed's final training noted of its data."""
+    said = "Incomplete data: split 'test' has 1 of 575 clips and 85 of 50,000 frames"
+    for seed in found.seeds[:2]:
+        file = found.folder(seed) / "metrics.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "incomplete": [said]}))
+    retrain_report.write(found)
+    assert (found.path / "report.md").read_text().count(f"**{said}**") == 1
+    retrain_screen.show(found)
+    shown = capsys.readouterr()
+    assert said in shown.err
+    checkpoint = found.folder(1) / "checkpoint"
+    assert f"Next:\n  python -m htt.evaluate --checkpoint {checkpoint} --split test\n" in shown.out
+
+
+def test_number_of_a_picked_trial_is_not_called_the_best(found):
+    picked = dataclasses.replace(found, found_by={**found.found_by, "objectives": {"hand_error_mm": 20.0}})
+    assert "in the search, picked from the front of 12 trials, with one seed." in retrain_report.in_short(picked)[0]
+    assert "in the search, the best of 12 trials, with one seed." in retrain_report.in_short(found)[0]
 
 
 def test_the_csv_files_have_all_numbers_unrounded(found):

@@ -1,11 +1,13 @@
 import dataclasses
 import re
+import shlex
 
 import pytest
 from report_folders import DOMAINS, search_folder
 
 from tune import search_report
 from tune.front import PAIR, front
+from tune.listing import next_commands
 from tune.results import best_text, ranked
 
 
@@ -98,11 +100,34 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
 def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
     folder, text, _ = searched
     best = ranked(folder.trials(), "hand_error_mm")[0]
-    assert f"Picked: trial {best.number}, the lowest hand_error_mm of all trials." in text.replace("\\_", "_")
+    assert f"Picked: trial {best.number}, the lowest hand_error_mm." in text.replace("\\_", "_")
     assert text.count("Picked") == 1
-    assert (
-        best_text(folder.asked(), best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm of all trials") == 1
-    )
+    assert best_text(folder.asked(), best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
+
+
+def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = search_folder(tmp_path / "my runs" / "run", 12)
+    best = ranked(folder.trials(), "hand_error_mm")[0]
+    kept = folder.path / "tune" / best.id / "checkpoint_000003"
+    for place in (kept, kept.with_name("checkpoint_000001")):
+        place.mkdir(parents=True)
+        (place / "checkpoint.json").write_text("{}")
+    commands = next_commands(folder, best).splitlines()
+    assert shlex.split(commands[0]) == ["python", "tune/best.py", "my runs/run", "--retrain-seeds", "5"]
+    assert shlex.split(commands[1]) == ["python", "cluster/launch.py", "--config", "my runs/run/best.yaml"]
+    assert shlex.split(commands[2])[3:] == [
+        "--checkpoint",
+        f"my runs/run/tune/{best.id}/checkpoint_000003",
+        "--split",
+        "val",
+    ]
+    text, _ = written(folder)
+    assert commands[0] in text
+    (kept / "checkpoint.json").unlink()
+    (kept.with_name("checkpoint_000001") / "checkpoint.json").unlink()
+    assert "htt.evaluate" not in next_commands(folder, best)
+    assert next_commands(folder, None).splitlines()[0].endswith("--top 10")
 
 
 def test_nothing_keeps_the_constraints(tmp_path):

@@ -4,6 +4,7 @@ import io
 import math
 import re
 
+import polars as pl
 import pytest
 from pyarrow import fs
 from report_folders import LONG, search_folder, study_folder, windows
@@ -66,6 +67,15 @@ def test_study_of_incomplete_data_says_so_and_beside_the_papers_numbers(tmp_path
     text = written(study_folder(tmp_path / "run", windows(2), study=paper, base=base, incomplete=[said]))["md"]
     assert f"**{said}**" in text
     assert "on H2O's whole validation split; the clips of these trainings are not all of it, so the two cannot" in text
+
+
+def test_intervals_over_clips_say_of_how_many_people_they_are(tmp_path):
+    folder = study_folder(tmp_path / "run", windows(2), seeds=range(2))
+    assert "The clips are of" not in written(folder)["md"], "older runs do not say"
+    for path in folder.clips.iterdir():
+        table = pl.read_parquet(path)
+        table.with_columns(subject=pl.lit("subject3")).write_parquet(path)
+    assert "The clips are of one person: intervals over clips say how" in written(folder)["md"]
 
 
 def test_the_table_says_all_there_is_of_a_variant(claims):

@@ -12,7 +12,7 @@ from htt.data.manifest import Coverage
 from htt.evaluation import intervals, report
 from htt.evaluation.published import COUNTS, PUBLISHED
 from htt.evaluation.scores import Scores, per_clip, scores
-from htt.info import DataInfo
+from htt.info import UNKNOWN, DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
 from htt.training.metric_table import EVALUATED, METRICS
 from htt.training.metrics import Evaluation
@@ -160,6 +160,35 @@ def test_split_whose_list_is_shorter_than_the_published_one_is_not_compared() ->
 def test_intervals_say_of_whom_they_speak(tmp_path, subjects, says) -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", subjects=subjects)
     assert says in text_of(found, tmp_path)
+
+
+def blind(clips: int) -> Evaluation:
+    """Clips of which neither hands nor actions are annotated."""
+    info = tiny_info()
+    batch = random_batch(info, [3] * clips)
+    unseen = dataclasses.replace(
+        batch, joint_valid=torch.zeros_like(batch.joint_valid), action=torch.full_like(batch.action, UNKNOWN)
+    )
+    found = Evaluation(info, LossConfig())
+    found.update(random_prediction(info, unseen), unseen)
+    return found
+
+
+def test_split_without_hands_and_actions_says_so(tmp_path) -> None:
+    found = scores(blind(3), "test")
+    assert {score.metric for score in found.scores} == {"object_accuracy", "loss", "loss_object"}
+    text = text_of(found, tmp_path)
+    assert "The actions of this split are not known" in text
+    assert "The hands of this split are not annotated: nothing is said of them." in text
+    assert "pck.png" not in text
+
+
+def test_split_whose_actions_are_known_in_part_is_not_compared() -> None:
+    """122 clips, of which one has no label: 121 are counted, and the published number is of 122."""
+    info = dataclasses.replace(tiny_info(), source="h2o")
+    found = scores(evaluation(info, list(range(122)), [UNKNOWN] + [0] * 121), "val")
+    assert found.scores[0].of == 121
+    assert not found.comparable
 
 
 def text_of(found: Scores, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """``python -m htt.submit``: what it says, what it writes, and how it leaves."""
 
 import json
+import shlex
 import zipfile
 
 import pytest
@@ -28,7 +29,12 @@ def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
     assert "Predicting 3 clips of 'test'" in said
     assert "hand_poses.json: 3 clips, 26 frames" in said
     assert "note: the data are not H2O's whole test split:\n  - missing: clips 4-242\n" in said
+    commands = said.partition("Next:\n")[2].splitlines()
+    assert [shlex.split(command)[2:4] for command in commands] == [["htt.submit", "--check"]] * 2 + [
+        ["htt.evaluate", "--checkpoint"]
+    ]
     for path in (out / "action_labels" / "answer.zip", out / "hand_poses" / "answer.zip"):
+        assert f"  python -m htt.submit --check {path} --data {h2o} --split test" in commands
         code, said, wrong = run(capsys, "--check", path, "--data", h2o)
         assert (code, wrong) == (0, "")
         assert "Complete: every clip" in said

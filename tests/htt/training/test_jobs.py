@@ -91,6 +91,7 @@ def test_metrics_that_clips_cannot_give_are_named_with_the_reason():
     assert none["action_accuracy"] == none["loss_action"] == "the actions of these clips are not known"
     assert "object_accuracy" not in none
     assert "loss" not in none
+    assert unknown(Labelled(2, [], action=-1))["loss"] == "these clips have no label at all"
 
 
 def test_unknown_metrics_are_those_an_evaluation_leaves_out():
