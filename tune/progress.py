@@ -19,6 +19,7 @@ from htt.console import clock
 from htt.training.metric_table import METRICS
 from tune.recorder import Recorder
 from tune.results import Trial, value
+from tune.space import LENGTH
 
 LINE_EVERY_S = 15.0
 """Between two lines where the output is no terminal."""
@@ -117,7 +118,7 @@ class Display:
 
     def _whole(self, values: Mapping[str, Value]) -> int:
         """Epochs of a whole trial."""
-        return int(values.get("train.epochs", self._epochs))
+        return int(values.get(LENGTH, self._epochs))
 
     def _value(self, trial: Trial) -> str:
         return self._number(value(trial, self.metric))

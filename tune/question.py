@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
 loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
+WEIGHTED = "loss"
+"""The metric that is made with the weights ``loss.*`` of a configuration; its terms, as loss_action, are not."""
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -116,6 +118,23 @@ def check_options(search: Search) -> None:
     if search.seed < 0:
         raise ConfigError(f"--seed must be 0 or more; got {search.seed}.")
     check_run(search)
+
+
+def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:
+    """Raise a ``ConfigError`` for a metric that each trial would compute by another rule.
+
+    Args:
+        metrics: that trials are selected, bounded or compared by.
+        searched: the paths in which trials differ.
+    """
+    weights = [path for path in searched if path.startswith("loss.")]
+    if WEIGHTED in metrics and weights:
+        verb = "differs" if len(weights) == 1 else "differ"
+        raise ConfigError(
+            f"Cannot compare trials by {WEIGHTED}: its weights {', '.join(weights)} {verb} from trial to trial, so the "
+            f"smallest weights would win. Use a metric that means the same for all, such as {METRIC} or "
+            f"action_accuracy, or fix the weights: --set {weights[0]}=1."
+        )
 
 
 def check_objectives(names: Sequence[str]) -> None:

@@ -28,6 +28,8 @@ from htt.config import Config, Value, flatten, override, unknown
 from htt.errors import ConfigError
 from htt.registry import check_plugins
 
+LENGTH = "train.epochs"
+"""The path of how long a trial trains: searched, it differs from trial to trial."""
 DATA = ("data.root", "data.source", "data.synthetic.")
 """The paths that decide which shards are read."""
 DATA_SETS = 16
@@ -186,6 +188,11 @@ class Space:
         """The sample that a configuration is; none where one of its values lies outside the space."""
         values = {path: value for path, value in flatten(config).items() if path in self.domains}
         return values if all(self.domains[path].holds(value) for path, value in values.items()) else None
+
+    def longest(self, base: Config) -> int:
+        """Return the epochs of the longest trial there may be."""
+        domain = self.domains.get(LENGTH)
+        return max(int(str(value)) for value in domain.probes()) if domain else base.train.epochs
 
     def of_data(self, base: Config) -> list[Config]:
         """Return the base with each combination of the searched paths that name data, where they are few choices.
