@@ -225,7 +225,8 @@ def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs
 def gone_on(asked: Asked) -> Asked:
     """Return the record of a run that is resumed, with this code in it."""
     commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
-    codes = [*asked.codes, *({revision.identity()} - {*asked.codes})]
+    before = asked.codes or [revision.UNKNOWN]  # of an older version
+    codes = [*before, *({revision.identity()} - {*before})]
     return replace(asked, later_commits=commits, codes=codes)
 
 

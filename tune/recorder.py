@@ -20,7 +20,7 @@ from cluster import revision
 from htt import console
 from htt.config import Config, override
 from htt.data.prepare import data_key
-from htt.errors import StorageError
+from htt.errors import HTTError, StorageError
 from htt.training.older import NOTE
 from tune import checkpoints, told
 from tune.constraints import broken
@@ -86,6 +86,7 @@ class Recorder(ray.tune.Callback):
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
         self._squared = False
+        self._keys = {base.data.model_dump_json(): data_key(base)}
         self._old_handlers: dict[int, Any] = {}
 
     @property
@@ -256,6 +257,8 @@ class Recorder(ray.tune.Callback):
         if error is None and state is None and not math.isfinite(last.get(self.metric, math.nan)):
             error = f"{self.metric} must be a finite number; got {last.get(self.metric, 'none')}"
         ended = "complete" if reached >= config.train.epochs else "pruned"
+        data, changed = self._data(config)
+        error = error or changed
         return Trial(
             id=trial.trial_id,
             number=self.searcher.number(trial.trial_id),
@@ -272,10 +275,21 @@ class Recorder(ray.tune.Callback):
             error=error,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
-            data=data_key(config),
+            data=data,
             code=revision.identity(),
             breaks=broken(self.known.constraints, last) if self.known and last else None,
         )
+
+    def _data(self, config: Config) -> tuple[str | None, str | None]:
+        """The key of a trial's data, and what is wrong where they are gone or others than when this part began."""
+        try:
+            now = data_key(config)
+        except HTTError as error:
+            return None, f"{type(error).__name__}: {error}"
+        first = self._keys.setdefault(config.data.model_dump_json(), now)
+        if now == first:
+            return now, None
+        return now, f"DataError: The data changed while the run went on: {first} at first, {now} when this trial ended."
 
     def _write(self, ended: Trial) -> None:
         with self._faults():

@@ -215,7 +215,7 @@ def ask(
     if before.data is not None:
         _check_data(wanted, before.data, "seeds were")
     revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
-    codes = list(dict.fromkeys((*before.codes, *wanted.codes)))
+    codes = list(dict.fromkeys((*(before.codes or [revision.UNKNOWN]), *wanted.codes)))
     return replace(ended, codes=codes, data=wanted.data)
 
 
