@@ -239,7 +239,7 @@ class Searcher(OptunaSearch):
 
     def _whole(self, params: Mapping[str, Any]) -> int:
         """Epochs of a trial that nobody stops: its own, where the space searches them."""
-        return int(self.codes[LENGTH].decode(params[LENGTH])) if LENGTH in self.codes else self.epochs  # type: ignore[arg-type]
+        return int(self.codes[LENGTH].decode(params[LENGTH])) if LENGTH in self.codes else self.epochs
 
     def _at(self, number: int) -> BaseSampler:
         """The sampler of the trial with this number: a stream of its own, whatever happened before."""

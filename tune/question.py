@@ -129,10 +129,9 @@ def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:
     """
     weights = [path for path in searched if path.startswith("loss.")]
     if WEIGHTED in metrics and weights:
-        verb = "differs" if len(weights) == 1 else "differ"
         raise ConfigError(
-            f"Cannot compare trials by {WEIGHTED}: its weights {', '.join(weights)} {verb} from trial to trial, so the "
-            f"smallest weights would win. Use a metric that means the same for all, such as {METRIC} or "
+            f"Cannot compare trials by {WEIGHTED}: each has its own {' and '.join(weights)}, so the smallest weights "
+            f"would win. Use a metric that means the same for all, such as {METRIC} or "
             f"action_accuracy, or fix the weights: --set {weights[0]}=1."
         )
 

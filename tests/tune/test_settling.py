@@ -263,7 +263,7 @@ WEIGHTS = Space({"loss.joints_px": Choice(0.1, 1.0), "train.epochs": Choice(2, 4
     ],
 )
 def test_trials_of_other_loss_weights_are_not_compared_by_the_loss(trained, search, options):
-    with pytest.raises(ConfigError, match=r"by loss: its weights loss\.joints_px differs .* such as hand_error_mm or"):
+    with pytest.raises(ConfigError, match=r"by loss: each has its own loss\.joints_px, .* such as hand_error_mm or"):
         search(WEIGHTS, **options)
     assert not trained
 
