@@ -311,7 +311,9 @@ def check_same(folder: Path, config: Config, *, storage: str | None = None, shar
 def _began(folder: Path, config: Config, storage: str | None) -> str:
     """Return the note of what a run is trained with, for the file that keeps it."""
     known = began(folder, storage)
-    codes = [*known.get("codes", ()), *({revision.identity()} - {*known.get("codes", ())})]
+    old = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
+    before = known.get("codes") or old
+    codes = [*before, *({revision.identity()} - {*before})]
     note = {"data": data_key(config), "commit": known.get("commit") or revision.commit(), "codes": codes}
     return json.dumps(note, indent=1) + "\n"
 

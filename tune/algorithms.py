@@ -12,7 +12,7 @@ that ended with NaN running for ever, and forgets on a restore what it knew. Her
   values of single epochs (``Trial.report`` refuses) nor ranks what was stopped: such a trial is PRUNED without values,
   counts as a bad one, and keeps the first objective's epochs as a note for the scheduler;
 - a configuration that breaks a constraint before it is trained is PRUNED without values, and infeasible;
-- where a finite space is nearly used up, what is left is drawn instead of what was tried, until nothing is left.
+- of a finite space, what is left is drawn instead of what was tried or is under way, until nothing is left.
 """
 
 from __future__ import annotations
@@ -36,27 +36,22 @@ from htt.training.metric_table import METRICS
 from tune import lines, notes
 from tune.codes import Code
 from tune.constraints import Constraint, excesses
-from tune.coverage import Coverage
+from tune.coverage import Coverage, Fresh
 from tune.notes import (
     EARLIER,
     EPOCHS,
     INTERRUPTED,
-    REPEATS,
     TUNE_ID,
     epochs_of,
     gone_on,
     open_journal,
     plain_epochs,
-    repeated,
     sampler,
 )
 from tune.recent import Recent
 from tune.results import Trial as Row
 from tune.samples import EPOCH
-from tune.space import Space
-
-PATIENCE = 3
-"""Repeats in a row after which what is left of a finite space is drawn."""
+from tune.space import LENGTH, Space
 
 
 class Searcher(OptunaSearch):
@@ -83,7 +78,7 @@ class Searcher(OptunaSearch):
             journal: the study's file.
             study: its name; unique to the run.
             objectives: metrics to make good; the first is what Tune and its scheduler watch.
-            epochs: of a trial that nobody stops; one with fewer was pruned.
+            epochs: of a trial that nobody stops, unless the space searches them; one with fewer was pruned.
             constraints: that a trial must keep.
             algorithm: "tpe" or "random".
             seed: determines what is asked, given the study.
@@ -164,7 +159,7 @@ class Searcher(OptunaSearch):
                 trial.set_constraint(name, excess)
         if not refused:
             self._note(trial, float(found[self.watched]), epoch)
-        if epoch < self.epochs:
+        if epoch < self._whole(trial.params):
             self._tell(trial, TrialState.PRUNED)
         else:
             self._tell(trial, TrialState.COMPLETE, [float(found[name]) for name in self.objectives])
@@ -226,14 +221,9 @@ class Searcher(OptunaSearch):
         waiting = any(trial.state == TrialState.WAITING for trial in known)
         if not waiting and len(tried) >= self.coverage.size:
             return None
-        if not waiting and repeated(known) >= PATIENCE:
-            left = self.coverage.untried(tried, self._seed_of(asked))
-            if left is not None:
-                self.study.enqueue_trial(left)
-        trial = self.study.ask(self._distributions)
-        if self.coverage.key(trial.params) in tried:
-            trial.set_user_attr(REPEATS, True)
-        return trial
+        inner, seed = self.study.sampler, self._seed_of(asked)
+        self.study.sampler = Fresh(inner, self.coverage, self._distributions, tried, seed)
+        return self.study.ask(self._distributions)
 
     def _encoded(self, sample: Mapping[str, Value]) -> dict[str, Any]:
         return {path: self.codes[path].encode(sample[path]) for path in sample}
@@ -245,9 +235,13 @@ class Searcher(OptunaSearch):
             params=self._encoded(row.values),
             distributions=self._distributions,
             objectives=self.objectives,
-            epochs=self.epochs,
+            epochs=int(str(row.values.get(LENGTH, self.epochs))),
             constraints=excesses(self.constraints, row.metrics, missing=1.0),
         )
+
+    def _whole(self, params: Mapping[str, Any]) -> int:
+        """Epochs of a trial that nobody stops: its own, where the space searches them."""
+        return int(self.codes[LENGTH].decode(params[LENGTH])) if LENGTH in self.codes else self.epochs
 
     def _at(self, number: int) -> BaseSampler:
         """The sampler of the trial with this number: a stream of its own, whatever happened before."""

@@ -153,6 +153,9 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     metric = options.metric or asked.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     results.check_metric(metric, recorded or None)
+    question.check_comparable(
+        [metric, *(bound.metric for bound in front.bounds(options.pick or front.FIRST))], asked.domains
+    )
     order = results.ranked(trials, metric)
     if not order:
         raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tune.codes import Code
@@ -65,3 +68,61 @@ class Coverage:
             if drawn not in tried:
                 return dict(zip(self.paths, drawn, strict=True))
         return None
+
+
+class Fresh(BaseSampler):
+    """Another sampler, with a configuration that is left in place of one that was tried or is under way.
+
+    A training is deterministic: a second one of the same configuration would tell nothing.
+    """
+
+    def __init__(
+        self,
+        inner: BaseSampler,
+        coverage: Coverage,
+        distributions: Mapping[str, BaseDistribution],
+        tried: set[tuple[Any, ...]],
+        seed: int,
+    ) -> None:
+        """Draw one trial.
+
+        Args:
+            inner: the sampler.
+            coverage: of a finite space.
+            distributions: of the space.
+            tried: what is not to be drawn again.
+            seed: determines what is drawn instead.
+        """
+        self.inner, self.coverage, self.distributions = inner, coverage, dict(distributions)
+        self.tried, self.seed = tried, seed
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        """Called by Optuna: all parameters are drawn together."""
+        return self.distributions
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, _: Any) -> dict[str, Any]:
+        """Called by Optuna."""
+        joint = self.inner.infer_relative_search_space(study, trial)
+        drawn = self.inner.sample_relative(study, trial, joint)
+        for name, distribution in self.distributions.items():
+            if name not in drawn:
+                drawn[name] = self.inner.sample_independent(study, trial, name, distribution)
+        if self.coverage.key(drawn) in self.tried:
+            return self.coverage.untried(self.tried, self.seed) or drawn
+        return drawn
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Called by Optuna."""
+        return self.inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Called by Optuna."""
+        self.inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Called by Optuna."""
+        self.inner.after_trial(study, trial, state, values)

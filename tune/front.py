@@ -69,9 +69,13 @@ def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | No
     """
     if rule == KNEE:
         return min(best, key=lambda trial: (_distance(trial, best, metrics), trial.number), default=None)
-    bounds = () if rule == FIRST else constraints.parse([rule], "--pick")
-    kept = [trial for trial in best if not constraints.broken(bounds, trial.metrics)]
+    kept = [trial for trial in best if not constraints.broken(bounds(rule), trial.metrics)]
     return next(iter(ranked(kept, metrics[0])), None)
+
+
+def bounds(rule: str) -> Sequence[constraints.Constraint]:
+    """Return the bound that a rule is; nothing where it is a word."""
+    return () if rule in (KNEE, FIRST) else constraints.parse([rule], "--pick")
 
 
 def check_rule(rule: str) -> None:

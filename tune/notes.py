@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,8 +31,6 @@ EARLIER = "taken_from"
 """The study's note of which earlier run a trial is from."""
 EPOCHS = "epochs"
 """The study's note of the first objective's value at each epoch, where Optuna itself takes none."""
-REPEATS = "repeats"
-"""The study's note that a configuration of a finite space was asked for again."""
 
 
 def epochs_of(trial: FrozenTrial) -> dict[int, float]:
@@ -44,11 +41,6 @@ def epochs_of(trial: FrozenTrial) -> dict[int, float]:
 def plain_epochs(epochs: Mapping[int, float]) -> dict[str, float]:
     """As a note can keep them."""
     return {str(epoch): value for epoch, value in epochs.items()}
-
-
-def repeated(trials: Sequence[FrozenTrial]) -> int:
-    """How many of the newest trials in a row had been asked for before."""
-    return sum(1 for _ in itertools.takewhile(lambda trial: trial.user_attrs.get(REPEATS), reversed(trials)))
 
 
 def gone_on(trials: Sequence[FrozenTrial]) -> int:

@@ -21,6 +21,7 @@ from htt.training.metric_table import METRICS
 from tune import words
 from tune.recorder import Recorder
 from tune.results import Trial, value
+from tune.space import LENGTH
 
 PICTURES_A_SECOND = 2.0
 RUNNING_SHOWN = 16
@@ -136,7 +137,7 @@ class Display:
 
     def _whole(self, values: Mapping[str, Value]) -> int:
         """Epochs of a whole trial."""
-        return int(values.get("train.epochs", self._epochs))
+        return int(values.get(LENGTH, self._epochs))
 
     @property
     def _title(self) -> str:

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,8 @@ METRIC = "hand_error_mm"
 loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
 YEAR_S = 365 * 86400.0
+WEIGHTED = "loss"
+"""The metric that is made with the weights ``loss.*`` of a configuration; its terms, as loss_action, are not."""
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -124,6 +126,22 @@ def check_options(search: Search) -> None:
     if not 0 <= search.seed < 2**32:
         raise ConfigError(f"--seed must be 0 to {2**32 - 1}; got {shown(search.seed)}.")
     check_run(search)
+
+
+def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:
+    """Raise a ``ConfigError`` for a metric that each trial would compute by another rule.
+
+    Args:
+        metrics: that trials are selected, bounded or compared by.
+        searched: the paths in which trials differ.
+    """
+    weights = [path for path in searched if path.startswith("loss.")]
+    if WEIGHTED in metrics and weights:
+        raise ConfigError(
+            f"Cannot compare trials by {WEIGHTED}: each has its own {' and '.join(weights)}, so the smallest weights "
+            f"would win. Use a metric that means the same for all, such as {METRIC} or "
+            f"action_accuracy, or fix the weights: --set {weights[0]}=1."
+        )
 
 
 def check_objectives(names: Sequence[str]) -> None:
@@ -228,7 +246,8 @@ def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs
 def gone_on(asked: Asked) -> Asked:
     """Return the record of a run that is resumed, with this code in it."""
     commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
-    codes = [*asked.codes, *({revision.identity()} - {*asked.codes})]
+    before = asked.codes or [revision.UNKNOWN]  # of an older version
+    codes = [*before, *({revision.identity()} - {*before})]
     return replace(asked, later_commits=commits, codes=codes)
 
 

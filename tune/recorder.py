@@ -21,7 +21,7 @@ from cluster import revision
 from htt import console
 from htt.config import Config, override
 from htt.data.prepare import data_key
-from htt.errors import StorageError, of_name
+from htt.errors import HTTError, StorageError, of_name
 from htt.training.older import NOTE
 from tune import checkpoints, told
 from tune.constraints import broken
@@ -97,6 +97,7 @@ class Recorder(ray.tune.Callback):
         self._squared = False
         self._old_handlers: dict[int, Any] = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         self._end_tune: Any = None
+        self._keys = {base.data.model_dump_json(): data_key(base)}
 
     @property
     def elapsed_s(self) -> float:
@@ -279,6 +280,8 @@ class Recorder(ray.tune.Callback):
             got = ", ".join(str(last.get(name, "none")) for name in lacking)
             error = f"{' and '.join(lacking)} must be a finite number; got {got}"
         ended = "complete" if reached >= config.train.epochs else "pruned"
+        data, changed = self._data(config)
+        error = error or changed
         return Trial(
             id=trial.trial_id,
             number=self.searcher.number(trial.trial_id),
@@ -296,10 +299,21 @@ class Recorder(ray.tune.Callback):
             error_kind=(trial.last_result or {}).get(ERROR_KIND) if error else None,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
-            data=data_key(config),
+            data=data,
             code=revision.identity(),
             breaks=broken(self.known.constraints, last) if self.known and last else None,
         )
+
+    def _data(self, config: Config) -> tuple[str | None, str | None]:
+        """The key of a trial's data, and what is wrong where they are gone or others than when this part began."""
+        try:
+            now = data_key(config)
+        except HTTError as error:
+            return None, f"{type(error).__name__}: {error}"
+        first = self._keys.setdefault(config.data.model_dump_json(), now)
+        if now == first:
+            return now, None
+        return now, f"DataError: The data changed while the run went on: {first} at first, {now} when this trial ended."
 
     def _write(self, ended: Trial) -> None:
         with self._faults():

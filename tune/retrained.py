@@ -212,28 +212,42 @@ def ask(
         codes=record["codes"],
         found_code=trial.code,
     )
-    wanted = replace(wanted, data=data_key(wanted.config))
     before = _check_place(wanted)
-    if before is not None and not (ended := _gone_on(before, wanted, count)).left:
-        return ended
-    if found.data == wanted.config.data and trial.data is not None:
-        _check_data(wanted, trial.data, f"trial {trial.id} was")
-    if before is None:
-        return wanted
-    if before.data is not None:
-        _check_data(wanted, before.data, "seeds were")
-    revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
-    codes = list(dict.fromkeys((*before.codes, *wanted.codes)))
-    return replace(ended, codes=codes, data=wanted.data)
+    went_on = wanted if before is None else _gone_on(before, wanted, count)
+    if not went_on.left:
+        return went_on
+    known = {f"trial {trial.id} was": trial.data} if found.data == wanted.config.data else {}
+    if before is not None:
+        known["seeds were"] = before.data
+        revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
+        went_on = replace(went_on, codes=_codes(before.codes, wanted.codes))
+    return replace(went_on, data=_same_data(went_on, known))
 
 
-def _check_data(wanted: Retrained, before: str, what: str) -> None:
-    """Raise a ``RunError`` unless the data are still those that something was trained on."""
-    if before != wanted.data:
-        raise RunError(
-            f"Cannot train {wanted.path} on other data: {what} trained on {before}, and what the configuration names "
-            f"is now {wanted.data}. Put the first data back, or begin a new search."
-        )
+def _codes(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What trained the seeds so far, and what does now."""
+    return list(dict.fromkeys((*(before or [revision.UNKNOWN]), *now)))
+
+
+def _same_data(wanted: Retrained, known: Mapping[str, str | None]) -> str:
+    """Return the key of the data, unless something was trained on others.
+
+    Args:
+        wanted: what is to be trained.
+        known: {what was trained, as "seeds were": the key of its data, or None}.
+
+    Raises:
+        DataError: there are no data.
+        RunError: they are others.
+    """
+    now = data_key(wanted.config)
+    for what, before in known.items():
+        if before not in (None, now):
+            raise RunError(
+                f"Cannot train {wanted.path} on other data: {what} trained on {before}, and what the configuration "
+                f"names is now {now}. Put the first data back, or begin a new search."
+            )
+    return now
 
 
 def fetch(place: Storage) -> None:

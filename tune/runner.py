@@ -47,6 +47,8 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     space = space.without(search.assignments)
     base = space.start(search.assignments)
     space.check(base)
+    bounds = [*search.constraints, *front.bounds(search.pick)]
+    question.check_comparable([*search.goals, *(bound.metric for bound in bounds)], space.domains)
     points = beginnings.points(search.points, space, base)
     found = [] if search.resume else _earlier(search, space, base, show)
     limits = search.trials, search.time_budget_s
@@ -169,7 +171,8 @@ class Searching(Work):
 
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """The one asked for, told of the past."""
-        return scheduler(self.search.scheduler, mode=self.mode, epochs=self.base.train.epochs, searcher=searcher)
+        epochs = self.space.longest(self.base)
+        return scheduler(self.search.scheduler, mode=self.mode, epochs=epochs, searcher=searcher)
 
 
 def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | None) -> Outcome:

@@ -37,7 +37,7 @@ def scheduler(name: str, *, mode: str, epochs: int, searcher: Searcher | None = 
     Args:
         name: "asha" or "none".
         mode: "min" or "max".
-        epochs: of a trial that nobody stops.
+        epochs: of the longest trial that nobody stops; a shorter one ends by itself.
         searcher: whose study knows the past.
     """
     if name == "none" or epochs < 2:

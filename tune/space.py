@@ -28,6 +28,8 @@ from htt.config import BackboneConfig, Config, Value, flatten, override, plain_v
 from htt.errors import ConfigError, shown
 from htt.registry import check_plugins
 
+LENGTH = "train.epochs"
+"""The path of how long a trial trains: searched, it differs from trial to trial."""
 DATA = ("data.root", "data.source", "data.synthetic.")
 """The paths that decide which shards are read."""
 DATA_SETS = 16
@@ -198,6 +200,11 @@ class Space:
         """Every image encoder that a sample may have."""
         searched = {path: domain for path, domain in self.domains.items() if path.startswith("model.backbone.")}
         return [override(base, sample).model.backbone for sample in _samples(searched)]
+
+    def longest(self, base: Config) -> int:
+        """Return the epochs of the longest trial there may be."""
+        domain = self.domains.get(LENGTH)
+        return max(int(str(value)) for value in domain.probes()) if domain else base.train.epochs
 
     def of_data(self, base: Config) -> list[Config]:
         """Return the base with each combination of the searched paths that name data, where they are few choices.

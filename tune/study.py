@@ -141,6 +141,12 @@ class Study:
         if unknown or not self.metrics:
             near = "".join(did_you_mean(name, list(METRICS)) for name in unknown)
             yield f"metrics must be those an evaluation gives, one at least; got {unknown or 'none'}.{near}"
+        weighted = sorted({path for each in self.variants.values() for path in each if path.startswith("loss.")})
+        if weighted and "loss" in self.metrics:
+            yield (
+                f"metrics must mean the same for all variants; loss is weighted by {', '.join(weighted)}, which they "
+                "change. Use hand_error_mm or action_accuracy, or a term such as loss_action."
+            )
         odd = [pair for pair in self.contrasts if len({*pair} & {*self.metrics}) != 2]
         if odd:
             yield f"contrasts must be pairs of the study's metrics; got {odd}."

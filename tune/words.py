@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from cluster.revision import UNKNOWN
 from htt.config import Value
 from htt.text import plural as plural
 from htt.training.metric_table import Metric
@@ -21,15 +22,16 @@ def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
         began: the code it began with; None: not known.
         codes: {what has numbers: the code that trained it, or None}.
     """
-    others: dict[str | None, list[str]] = {}
+    others: dict[str, list[str]] = {}
     for name, code in codes.items():
         if code != began:
-            others.setdefault(code, []).append(name)
+            others.setdefault(code or UNKNOWN, []).append(name)
+    others.pop(began or UNKNOWN, None)
     if not others:
         return ""
-    listed = "; ".join(f"{', '.join(names)}: by {code or 'unknown code'}" for code, names in others.items())
+    listed = "; ".join(f"{', '.join(names)}: by {code}" for code, names in others.items())
     return (
-        f"**Numbers of other code:** the run began with {began or 'unknown code'}. {listed}. Numbers of two programs, "
+        f"**Numbers of other code:** the run began with {began or UNKNOWN}. {listed}. Numbers of two programs, "
         "or of two versions of a library, need not compare."
     )
 

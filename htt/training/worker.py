@@ -90,9 +90,9 @@ def _progress(resume: Path, config: Config) -> checkpoints.Progress:
     return kept.progress
 
 
-def _report(metrics: dict[str, float], checkpoint: Path | None) -> None:
+def _report(metrics: Mapping[str, Any], checkpoint: Path | None) -> None:
     kept = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-    ray.train.report(metrics, checkpoint=kept)
+    ray.train.report(dict(metrics), checkpoint=kept)
 
 
 def _tell(queue: ray.util.queue.Queue, step: Step) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,31 @@ def test_a_final_training_that_is_stopped_by_all_means_comes_to_the_same_weights
     assert list(stopped) == list(undisturbed)
     for name, value in undisturbed.items():
         assert value.equal(stopped[name]), name
+
+
+@pytest.mark.slow
+def test_a_final_training_goes_on_from_the_checkpoint_before_a_damaged_one(searched, whole):
+    """The newest has a flipped bit, and Ray Train's list of them was cut short: to the same weights, and said."""
+    folder, _ = searched
+    words = [ROOT / "cluster/launch.py", *LONG, "--name", "spoilt"]
+    killed = Launched(*words, cwd=folder)
+    killed.until(4)
+    killed.process.kill()
+    killed.ended(-signal.SIGKILL)
+    time.sleep(10)  # workers outlive their driver by seconds, and may save once more
+    train = folder / "runs/spoilt/spoilt-train"
+    older, newest = sorted(train.glob("checkpoint_2*"))
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    snapshot = train / "checkpoint_manager_snapshot.json"
+    snapshot.write_bytes(snapshot.read_bytes()[:100])
+    again = Launched(*words, "--resume", cwd=folder)
+    said = again.ended(0)
+    assert "was damaged and is written again; the training goes on from" in said.replace("\n", " ")
+    assert f"The training goes on from {older.resolve()}." in said.replace("\n", "")
+    undisturbed = checkpoint.load(whole / "checkpoint")[0].state_dict()
+    for name, value in checkpoint.load(folder / "runs/spoilt/checkpoint")[0].state_dict().items():
+        assert value.equal(undisturbed[name]), name
 
 
 def below(pid):

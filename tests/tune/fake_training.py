@@ -12,7 +12,7 @@ import polars as pl
 
 from cluster import stores
 from htt.config import Config, from_plain
-from htt.errors import NonFiniteLossError
+from htt.errors import DamagedCheckpointError, NonFiniteLossError
 from tune.space import Choice, LogUniform, Space
 from tune.trial import Training
 
@@ -50,7 +50,7 @@ def metrics_of(config: Config, epoch: int) -> dict[str, float]:
 
 
 def train(config: Config, folder: Path, report, resume: Path | None = None) -> None:
-    start = json.loads((resume / "state.json").read_text())["epoch"] if resume else 0
+    start = epoch_of(resume) if resume else 0
     given = {"threads": os.environ["OMP_NUM_THREADS"], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
     note(config, {"pid": os.getpid(), "start": start, "trial": folder.name, **given})
     for epoch in range(start + 1, config.train.epochs + 1):
@@ -64,6 +64,14 @@ def train(config: Config, folder: Path, report, resume: Path | None = None) -> N
         pl.DataFrame(clips_of(config, epoch)).write_parquet(saved / "clips.parquet")
         silent = {"hand_error_mm"} if config.optim.momentum == 0.5 and epoch == 2 else set()
         report({name: value for name, value in metrics_of(config, epoch).items() if name not in silent}, saved)
+
+
+def epoch_of(resume: Path) -> int:
+    """The epoch of a checkpoint, which a test may have spoilt."""
+    try:
+        return json.loads((resume / "state.json").read_text())["epoch"]
+    except ValueError as error:
+        raise DamagedCheckpointError("Its state is spoilt.") from error
 
 
 def misbehave(config: Config, epoch: int, folder: Path) -> None:

@@ -1,5 +1,7 @@
 """What ``tune/best.py`` refuses before anything starts: one sentence each."""
 
+import dataclasses
+
 import pytest
 import yaml
 from report_folders import search_folder, study_folder, windows
@@ -138,3 +140,10 @@ def test_more_workers_than_a_step_has_windows_are_refused_before_anything_starts
         "A step must have a window for each worker; there are 3, and train.batch_size is 2." in capsys.readouterr().err
     )
     assert not (tmp_path / "runs" / "front" / "retrain").exists()
+
+
+def test_best_refuses_the_loss_where_its_weights_were_searched(run, tmp_path, capsys):
+    folder = best.RunFolder(tmp_path / "runs" / "run")
+    folder.write_trials([dataclasses.replace(one, metrics={**one.metrics, "loss": 1.0}) for one in folder.trials()])
+    assert run("run", "--metric", "loss") == 2
+    assert "Cannot compare trials by loss: each has its own loss.action" in capsys.readouterr().err.replace("\n", " ")

@@ -75,6 +75,22 @@ def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_hap
     assert cut in ([1, 2, 3, 3, 4], [1, 2, 3, 2, 3, 4]), "one epoch, and the one that was cut short"
 
 
+def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(driver, notes, undisturbed, tmp_path):
+    first = driver(*ASK, *SLOW, *notes.option, "--name", "run")
+    wait_for(first, lambda: in_the_middle(notes), tmp_path)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    folder = RunFolder(tmp_path / "runs" / "run")
+    (cut,) = notes.epochs().keys() - {trial.id for trial in folder.trials()}
+    kept = sorted((folder.path / "tune" / cut).glob("checkpoint_*"))
+    assert len(kept) == 2
+    (kept[-1] / "state.json").write_text('{"epo')
+    said = ended(driver("--resume", "run"), tmp_path, 1)
+    assert f"Trial 2: {kept[-1]} is not used: Its state is spoilt." in said.replace("\n", "")
+    assert told(folder) == undisturbed
+    assert notes.epochs()[cut] == [1, 2, 3, 2, 3, 4]
+
+
 def test_a_killed_worker_goes_on_from_its_last_epoch(driver, notes, undisturbed, tmp_path):
     process = driver(*ASK, *SLOW, *notes.option, "--name", "run")
     wait_for(process, lambda: in_the_middle(notes), tmp_path)

@@ -65,6 +65,21 @@ def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, t
     assert len(search(trials=4, assignments=first, resume=True).trials) == 4
 
 
+def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(trained, search, monkeypatch, tmp_path):
+    first = shards(tmp_path / "shards", "1" * 64)
+    learn = Known.learn
+
+    def swap(known, ended):
+        learn(known, ended)
+        shards(tmp_path / "shards", "2" * 64)
+
+    monkeypatch.setattr(Known, "learn", swap)
+    outcome = search(trials=2, assignments=first)
+    assert [one.state for one in outcome.trials] == ["complete", "failed"]
+    assert outcome.trials[1].error.startswith("DataError: The data changed while the run went on: synthetic-")
+    assert outcome.best.number == 1
+
+
 def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
@@ -202,3 +217,12 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
     said = (more.path / "report.md").read_text()
     assert "the run began with first." in said
     assert "seed 3: by second." in said
+
+
+def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, search):
+    folder = search(trials=1).folder
+    folder.write_asked(dataclasses.replace(folder.asked(), codes=[], data=[]))
+    folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])
+    folder = search(trials=2, resume=True).folder
+    assert folder.asked().codes == ["unknown", revision.identity()]
+    assert f"the run began with unknown. trial 2: by {revision.identity()}." in folder.report.read_text()

@@ -1,6 +1,5 @@
 """What a search is told, reuses, refuses and picks: objectives, constraints, warm starts, points, finite spaces."""
 
-import dataclasses
 import shutil
 
 import optuna
@@ -121,20 +120,31 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
     assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
 
 
-def test_repeats_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
-    options = {"algorithm": "random", "seed": 1}
-    first = search(FINITE, trials=5, **options)
-    again = search(FINITE, trials=8, resume=True, **options)
-    assert len(first.trials) == 5
-    assert again.trials[:5] == first.trials
-    reused = [trial for trial in again.trials if trial.state == "reused"]
-    assert reused, "eight draws of four"
-    for trial in reused:
-        (origin,) = [one for one in again.trials if trial.taken_from == f"run/{one.id}"]
+def taken_over(search):
+    """Options of a search whose first two trials another run has trained."""
+    before = search(FINITE, trials=2, name="before")
+    words = [[f"{path}={value}".replace(" ", "") for path, value in one.values.items()] for one in before.trials]
+    return {"warm_start": ("before",), "points": tuple(" ".join(each).replace("'", "") for each in words)}
+
+
+def test_reused_trials_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
+    options = taken_over(search)
+    first = search(FINITE, trials=3, **options)
+    again = search(FINITE, trials=4, resume=True)
+    assert [trial.state for trial in again.trials] == ["reused", "reused", "complete", "complete"]
+    assert again.trials[:3] == first.trials
+    for trial in again.trials[:2]:
+        (origin,) = [one for one in first.folder.earlier() if trial.taken_from == one.taken_from]
         assert (trial.metrics, trial.values, trial.seconds) == (origin.metrics, origin.values, 0.0)
-        assert origin.state == "complete"
-    assert "as run/" in (tmp_path / "shown").read_text()
-    assert len(trained) == len(again.trials) - len(reused)
+    assert "as before/" in (tmp_path / "shown").read_text()
+    assert len(trained) == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_as_many_trials_as_a_space_has_configurations_try_each_of_them(trained, search, seed):
+    outcome = search(FINITE, trials=4, seed=seed)
+    assert [trial.state for trial in outcome.trials] == ["complete"] * 4
+    assert len({str(values) for values in trained}) == 4
 
 
 def test_a_failed_trial_is_no_result_and_not_tried_for_ever(trained, search):
@@ -144,41 +154,25 @@ def test_a_failed_trial_is_no_result_and_not_tried_for_ever(trained, search):
     assert {trial.values["optim.momentum"]: trial.state for trial in outcome.trials} == {0.1: "failed", 0.9: "complete"}
 
 
-def test_a_driver_that_is_killed_between_the_row_and_the_study_settles_the_trial_once(trained, search, monkeypatch):
-    search(FINITE, trials=1)
+@pytest.mark.parametrize("where", [(Searcher, "on_trial_complete"), (Recorder, "settle")], ids=["study", "row"])
+def test_a_driver_that_is_killed_before_the_row_or_the_study_settles_the_trial_once(
+    trained, search, monkeypatch, where
+):
+    options = taken_over(search)
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    def first(known, *_):
-        return dataclasses.replace(*known._trials.values(), state="reused")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Known, "answer", first)
-        patch.setattr(Searcher, "on_trial_complete", killed)
+        patch.setattr(*where, killed)
         patch.setattr(Searcher, "close", lambda _: None)
         with pytest.raises(KeyboardInterrupt):
-            search(FINITE, trials=3, resume=True)
+            search(FINITE, trials=3, **options)
     outcome = search(FINITE, trials=3, resume=True)
     assert [trial.number for trial in outcome.trials] == [1, 2, 3]
-    assert [trial.state for trial in outcome.trials[:2]] == ["complete", "reused"]
-    assert states_of(outcome.folder) == ["COMPLETE"] * 3
-
-
-def test_a_driver_that_is_killed_before_the_row_settles_the_trial_again(trained, search, monkeypatch):
-    search(FINITE, trials=4, algorithm="random", seed=1)
-
-    def killed(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "settle", killed)
-        patch.setattr(Searcher, "close", lambda _: None)
-        with pytest.raises(KeyboardInterrupt):
-            search(FINITE, trials=8, algorithm="random", seed=1, resume=True)
-    outcome = search(FINITE, trials=8, algorithm="random", seed=1, resume=True)
-    assert [trial.number for trial in outcome.trials] == list(range(1, 1 + len(outcome.trials)))
-    assert states_of(outcome.folder) == ["COMPLETE"] * len(outcome.trials)
+    assert [trial.state for trial in outcome.trials] == ["reused", "reused", "complete"]
+    assert states_of(outcome.folder) == ["COMPLETE"] * (2 + 3)
+    assert len(trained) == 3
 
 
 BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")}
@@ -326,3 +320,32 @@ def test_what_cannot_be_is_one_error_before_anything_starts(trained, search, tmp
     with pytest.raises(kind, match=f"(?s){message}"):
         search(**options)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+WEIGHTS = Space({"loss.joints_px": Choice(0.1, 1.0), "train.epochs": Choice(2, 4, 8)}, base={**BASE, "train.epochs": 4})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "loss"},
+        {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "loss")},
+        {"constraints": parse(["loss<=3"])},
+        {"objectives": ("hand_error_mm", "latency_ms"), "pick": "loss<=3"},
+    ],
+)
+def test_trials_of_other_loss_weights_are_not_compared_by_the_loss(trained, search, options):
+    with pytest.raises(ConfigError, match=r"by loss: each has its own loss\.joints_px, .* such as hand_error_mm or"):
+        search(WEIGHTS, **options)
+    assert not trained
+
+
+def test_the_loss_compares_trials_of_the_same_weights(trained, search):
+    fixed = {"loss.joints_px": 1.0}
+    assert search(WEIGHTS, metric="loss", trials=1, assignments=fixed).best is not None
+
+
+def test_a_trial_is_complete_when_it_has_trained_the_epochs_that_it_was_given(trained, search):
+    outcome = search(WEIGHTS, trials=6)
+    assert {(trial.state, trial.epochs) for trial in outcome.trials} == {("complete", each) for each in (2, 4, 8)}
+    assert states_of(outcome.folder) == ["COMPLETE"] * 6

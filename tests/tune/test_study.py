@@ -97,6 +97,10 @@ def test_one_error_lists_all_that_is_wrong_with_a_study():
     [
         ({"variants": {"16 frames": {}}}, "must have a variant beside the reference; got '16 frames' alone"),
         ({"metrics": []}, "one at least; got none"),
+        (
+            {"variants": {"1 frame": {}, "16 frames": {"loss.object": 0.0}}, "metrics": ["loss"]},
+            "metrics must mean the same for all variants; loss is weighted by loss.object, which they change",
+        ),
         ({"primary": ["16 frames"]}, "must name what is compared to the reference"),
         ({"paper_value": {"1 frame": {"mepe": 35.0}}}, r"metrics must be those an evaluation gives.*got \['mepe'\]"),
     ],
