@@ -140,8 +140,8 @@ def storage_errors(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
-                f"Writing below {_full_place(Path(path), error)} needs free space; the disk is full. Free some space or "
-                "choose another place; what was finished is kept and the same command goes on from there."
+                f"Writing below {_full_place(Path(path), error)} needs free space; the disk is full. Free some space "
+                "or choose another place; what was finished is kept and the same command goes on from there."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(

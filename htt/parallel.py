@@ -206,7 +206,7 @@ def init(options: Mapping[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+            ray.init(log_to_driver=False, logging_level=logging.INFO, **options)  # see driver_log.off_screen
     finally:
         if callable(ends) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ends)
