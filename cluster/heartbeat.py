@@ -82,7 +82,7 @@ def watched(*, started: bool) -> Iterator[None]:
 
 def _dead_process() -> str | None:
     """Which of Ray's processes that this one started has ended."""
-    node: Any = ray._private.worker._global_node  # type: ignore[attr-defined]
+    node: Any = ray._private.worker._global_node
     for kind, process in node.dead_processes() if node else []:
         if kind in CORE:
             return f"its {CORE[kind]} process ended with {process.returncode}. Out of memory? See dmesg, or driver.log"

@@ -62,7 +62,7 @@ GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 class Screen(Console):
     """A console that never ends the work which prints on it."""
 
-    def print(self, *objects: Any, **options: Any) -> None:  # type: ignore[override]
+    def print(self, *objects: Any, **options: Any) -> None:
         """Print, and log it; markup that is none is printed as it stands."""
         if all(isinstance(one, str | Text) for one in objects):
             OURS.log(logging.WARNING if self.stderr else logging.INFO, " ".join(map(str, objects)).strip())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HERE, environment
-from driven import Notes, output, wait_for
+from driven import Notes, output
 
 from tune.results import RunFolder
 
@@ -26,13 +26,6 @@ def notes(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     return RunFolder(tmp_path / "runs" / "run")
-
-
-def one_done_one_held(notes, folder):
-    """Whether the first trial is written, and the second waits in epoch 2."""
-    if not folder.trials():
-        notes.hold(2) if notes.epochs() and list(notes.epochs().values())[-1][-1] > 2 else None
-    return len(folder.trials()) == 1 and [epochs[-1] for epochs in notes.epochs().values()] == [4, 2]
 
 
 def core_process(driver, name):
@@ -54,8 +47,9 @@ def check_cut_short(folder, shown):
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
 def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path, number):
-    process = driver(*ONE, *notes.option, "--set", "optim.step_epochs=200")
-    wait_for(process, lambda: one_done_one_held(notes, folder), tmp_path)
+    notes.hold(2)
+    process = driver(*ONE, *notes.option)
+    notes.hold_the_second(process, 2, tmp_path)
     os.kill(process.pid, number)
     assert process.wait(60) == 130, output(tmp_path, 0)
     check_cut_short(folder, output(tmp_path, 0))
@@ -64,8 +58,9 @@ def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path,
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_search_ends_within_a_minute_when_its_ray_dies(driver, notes, folder, tmp_path, name):
-    process = driver(*ONE, *notes.option, "--set", "optim.step_epochs=200")
-    wait_for(process, lambda: one_done_one_held(notes, folder), tmp_path)
+    notes.hold(2)
+    process = driver(*ONE, *notes.option)
+    notes.hold_the_second(process, 2, tmp_path)
     os.kill(core_process(process, name), signal.SIGKILL)
     assert process.wait(60) == 2, output(tmp_path, 0)
     shown = output(tmp_path, 0)
