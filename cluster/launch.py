@@ -27,11 +27,11 @@ from dataclasses import dataclass, field, replace
 
 from cluster import capacity, connect, final, preflight, screen, stores
 from cluster.folder import CONFIG_FILE, METRICS_FILE, alone, check_folder, check_name, claim_folder, shared_folder
-from cluster.heartbeat import LostRayError
 from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError
+from htt.heartbeat import LostRayError
 from htt.registry import check_plugins, preset
 from htt.training.telling import Start
 

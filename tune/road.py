@@ -21,10 +21,10 @@ from rich.console import Console
 
 import htt.errors
 from cluster import capacity, connect, preflight, stores
-from cluster.heartbeat import LostRayError
 from htt import console, driver_log
 from htt.config import Config
 from htt.errors import HTTError, TrainingError, UserError
+from htt.heartbeat import LostRayError
 from htt.training.metric_table import METRICS
 from tune import progress, question
 from tune.faults import as_failures_of_trials
@@ -234,6 +234,9 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
     with quiet(), as_failures_of_trials(), display, storage.watched(), storage.refusals_behind():
         try:
             _tune(work, storage, trainable(job, training), parameters(job), samples, work.scheduler(searcher), recorder)
+        except KeyboardInterrupt:
+            if recorder.stop_reason is None:
+                raise  # else Tune was at its end, and only tidied up
         finally:
             recorder.release()
             recorder.interrupted()

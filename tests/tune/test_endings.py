@@ -1,5 +1,6 @@
 """However a search is cut short from outside, it ends in good order, says how to go on, and leaves what it found."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,6 +29,13 @@ def folder(tmp_path):
     return RunFolder(tmp_path / "runs" / "run")
 
 
+def below(pid):
+    """The processes that a process has started, and they in turn."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for thread in threads for child in thread.read_text().split()]
+    return [each for child in children for each in (child, *below(child))]
+
+
 def core_process(driver, name):
     """The id of a process of Ray's own that a driver started."""
     for child in Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split():
@@ -50,7 +58,9 @@ def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path,
     notes.hold(2)
     process = driver(*ONE, *notes.option)
     notes.hold_the_second(process, 2, tmp_path)
-    os.kill(process.pid, number)
+    for pid in (process.pid, *below(process.pid)):  # as SLURM does: to all processes of the job
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
     assert process.wait(60) == 130, output(tmp_path, 0)
     check_cut_short(folder, output(tmp_path, 0))
     assert "Stopped. Go on with: " in output(tmp_path, 0)
