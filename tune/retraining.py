@@ -22,7 +22,7 @@ from rich.console import Console
 
 from cluster import capacity, connect, final, preflight, screen
 from cluster.folder import CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
-from htt import console
+from htt import console, driver_log
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
 from htt.errors import TrainingError
@@ -129,7 +129,8 @@ def _train_left(
             f"Training {plural(asked.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
             f"({', '.join(map(str, left))}), {at_once} at once; files in {asked.path}"
         )
-        return replace(asked, failed=_train_together(asked, place, workers, training.train, at_once, show))
+        with driver_log.written(asked.path):
+            return replace(asked, failed=_train_together(asked, place, workers, training.train, at_once, show))
 
 
 def _train_together(
