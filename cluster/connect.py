@@ -24,8 +24,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ray
 
-from cluster import heartbeat
-from htt import driver_log, parallel, ray_folder, token_file
+from htt import driver_log, heartbeat, parallel, ray_folder, token_file
 from htt.cores import cores
 from htt.errors import ClusterError
 from htt.parallel import LOOPBACK, free_port, in_job, restore

@@ -43,6 +43,7 @@ from htt.config import Config, override, parse_set, read
 from htt.data.manifest import TEST, TRAIN, VAL
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, RunError, shown
+from htt.heartbeat import LostRayError
 from htt.registry import check_plugins, preset
 from htt.training.metric_table import EVALUATED
 from htt.training.telling import Start
@@ -149,8 +150,6 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
 @contextlib.contextmanager
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Say how to go on with a training that is interrupted, or whose Ray dies, once it has its folder."""
-    from cluster.heartbeat import LostRayError
-
     try:
         yield
     except (KeyboardInterrupt, LostRayError) as error:

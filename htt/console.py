@@ -91,7 +91,7 @@ class Screen(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
-    def print(self, *objects: Any, **options: Any) -> None:  # type: ignore[override]
+    def print(self, *objects: Any, **options: Any) -> None:
         """Print, and log it."""
         if all(isinstance(one, str | Text) for one in objects):
             OURS.log(logging.WARNING if self.stderr else logging.INFO, " ".join(map(str, objects)).strip())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,8 +34,6 @@ class _File(logging.FileHandler):
 @contextlib.contextmanager
 def off_screen() -> Iterator[None]:
     """Take Ray's log from the terminal for the length of a ``with`` block."""
-    if setup := sys.modules.get("ray._private.log"):
-        setup.generate_logging_config()  # else it adds its own when it is started
     logger = logging.getLogger("ray")
     level, propagate = logger.level, logger.propagate
     screens = [one for one in logger.handlers if not isinstance(one, logging.FileHandler | logging.NullHandler)]

@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from htt import console, driver_log, ray_folder, token_file
+from htt import console, driver_log, heartbeat, ray_folder, token_file
 from htt.cores import cores
 from htt.errors import ClusterError
 
@@ -140,6 +140,11 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: 
             yield ray.get(waiting.popleft())
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayError as error:  # it has tried again
+        said = f"{type(error).__name__}: {error}"
+        raise ClusterError(
+            out_of_memory(said) or f"Ray must not lose a worker; it says: {first_line(error)}"
+        ) from error
     finally:
         for left in waiting:
             ray.cancel(left)
@@ -177,7 +182,8 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
                 init(options)
             except Exception as error:  # Ray raises a bare one where it starts too slowly
                 raise cannot_start(error) from error
-            yield
+            with heartbeat.watched(started=not in_job()):
+                yield
         finally:
             ray.shutdown()
             restore(before, SETTINGS)
@@ -203,11 +209,14 @@ def init(options: Mapping[str, Any]) -> None:
 
     hush()
     ends = signal.getsignal(signal.SIGTERM)
+    # Its processes inherit what is held back: of what SLURM or a closing terminal sends to all, they must not end.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL, **options)
+            ray.init(log_to_driver=False, logging_level=logging.INFO, **options)  # see driver_log.off_screen
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         if callable(ends) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ends)
 
@@ -232,8 +241,8 @@ def out_of_memory(said: str) -> str | None:
     amount = re.search(r"(\S+) used / (\S+) limit", said)
     many = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
     return (
-        f"The machine must not run out of memory; it did{many}, and Ray ended the process that trained. Let fewer "
-        "trainings run at once (--max-concurrent), or lower train.batch_size or the model's size."
+        f"The machine must not run out of memory; it did{many}, and Ray ended a process. Let fewer run at "
+        "once (--max-concurrent, --workers), or lower train.batch_size or the model's size."
     )
 
 

@@ -227,14 +227,17 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
 def retrain(options: Options, again: Retrained, place: Storage) -> None:
     """Train with fresh seeds, and say what they gave."""
     from cluster.final import Workers  # here: the rest needs neither Ray nor torch
+    from htt.heartbeat import LostRayError
     from tune import retrain_screen, retraining
 
     workers = Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
     workers.check(again.config)
     try:
         found = retraining.run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LostRayError) as error:
         console.err.print("Stopped. The same command goes on; a seed that is done is not trained again.")
+        if isinstance(error, LostRayError):
+            raise
         sys.exit(console.INTERRUPTED)
     retrain_screen.show(found)
     retraining.check_all(found)

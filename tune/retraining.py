@@ -23,7 +23,7 @@ from rich.console import Console
 
 from cluster import capacity, connect, final, preflight, screen
 from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
-from htt import console
+from htt import console, driver_log
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
 from htt.errors import HTTError, TrainingError
@@ -132,7 +132,8 @@ def _train_left(
             f"Training {plural(asked.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
             f"({', '.join(map(str, left))}), {at_once} at once; files in {asked.path}"
         )
-        failed = _train_together(asked, place, workers, training.train, at_once, show)
+        with driver_log.written(asked.path):
+            failed = _train_together(asked, place, workers, training.train, at_once, show)
         kinds = {seed: type(error).__name__ for seed, error in failed.items()}
         said = {seed: f"{kinds[seed]}: {error}" for seed, error in failed.items()}
         return replace(asked, failed=said, failed_kinds=kinds)

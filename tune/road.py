@@ -21,11 +21,11 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import capacity, connect, preflight, revision, stores
-from cluster.heartbeat import LostRayError
 from htt import console, driver_log
 from htt.config import BackboneConfig, Config
 from htt.data.prepare import data_key
 from htt.errors import HTTError, TrainingError, UserError, of_name
+from htt.heartbeat import LostRayError
 from htt.training.metric_table import METRICS
 from htt.training.older import KEPT, PREFIX
 from tune import progress, question
@@ -292,6 +292,9 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
     ):
         try:
             _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)
+        except KeyboardInterrupt:
+            if recorder.stop_reason is None:
+                raise  # else Tune was at its end, and only tidied up
         finally:
             recorder.release()
             recorder.interrupted()

@@ -90,9 +90,14 @@ with connect.connect(cpus=1) as connection:
     }
     lines = [entry.read_bytes() for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline")]
     told["in a command line"] = any(secret.encode() in line for line in lines)
-files = [path for path in session.rglob("*") if path.is_file()]
-told["logs"] = len([path for path in files if path.parent.name == "logs"])
-told["in a file of the session"] = [str(path) for path in files if secret.encode() in path.read_bytes()]
+    files = [path for path in session.rglob("*") if path.is_file()]
+    told["logs"] = len([path for path in files if path.parent.name == "logs"])
+    told["in a file of the session"] = [str(path) for path in files if secret.encode() in path.read_bytes()]
+    told["folder"] = oct(session.parents[1].stat().st_mode & 0o777)
+    stranger = {"user": 65534} if os.geteuid() == 0 else {}
+    told["stranger"] = subprocess.run(["ls", session], capture_output=True, **stranger).returncode if stranger else 2
+    told["metrics"] = [path.read_text() for path in session.glob("metrics_export_port*")]
+told["left"] = session.parents[1].exists()
 told["environment"] = [name for name in os.environ if name.startswith("RAY_AUTH")]
 print(json.dumps(told))
 """
@@ -151,6 +156,18 @@ def test_the_token_stays_where_it_is(told):
     assert not told["in a command line"]
     assert told["environment"] == []
     assert told["noise"] == ""
+
+
+@pytest.mark.ray
+def test_connect_keeps_rays_folder_from_other_users_and_leaves_none(told):
+    assert told["folder"] == "0o700"
+    assert told["stranger"] == 2
+    assert told["left"] is False
+
+
+@pytest.mark.ray
+def test_connect_starts_no_exporter_of_metrics(told):
+    assert told["metrics"] == ["-1"]
 
 
 @pytest.mark.ray

@@ -101,6 +101,21 @@ class Notes:
     def release(self, epoch: int) -> None:
         (self.path / f"hold-{epoch}").unlink()
 
+    def hold_the_second(self, process: subprocess.Popen, epoch: int, folder: Path) -> None:
+        """Let the first training end, and have the second wait in an epoch; all waited for in that epoch before."""
+
+        def reached(trainings: int, last: int) -> bool:
+            begun = [epochs[-1] for epochs in self.epochs().values()]
+            return len(begun) == trainings and begun[-1] == last
+
+        wait_for(process, lambda: reached(1, epoch), folder)
+        self.hold(epoch + 1)
+        self.release(epoch)
+        wait_for(process, lambda: reached(1, epoch + 1), folder)
+        self.hold(epoch)
+        self.release(epoch + 1)
+        wait_for(process, lambda: reached(2, epoch), folder)
+
     def pid(self, trial: str) -> int:
         """Of the process that trains a trial now."""
         return [event["pid"] for event in self.all() if event.get("trial") == trial and "pid" in event][-1]

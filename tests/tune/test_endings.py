@@ -1,5 +1,6 @@
 """However a search is cut short from outside, it ends in good order, says how to go on, and leaves what it found."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HERE, environment
-from driven import Notes, output, wait_for
+from driven import Notes, output
 
 from tune.results import RunFolder
 
@@ -28,11 +29,11 @@ def folder(tmp_path):
     return RunFolder(tmp_path / "runs" / "run")
 
 
-def one_done_one_held(notes, folder):
-    """Whether the first trial is written, and the second waits in epoch 2."""
-    if not folder.trials():
-        notes.hold(2) if notes.epochs() and list(notes.epochs().values())[-1][-1] > 2 else None
-    return len(folder.trials()) == 1 and [epochs[-1] for epochs in notes.epochs().values()] == [4, 2]
+def below(pid):
+    """The processes that a process has started, and they in turn."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for thread in threads for child in thread.read_text().split()]
+    return [each for child in children for each in (child, *below(child))]
 
 
 def core_process(driver, name):
@@ -54,9 +55,12 @@ def check_cut_short(folder, shown):
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
 def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path, number):
-    process = driver(*ONE, *notes.option, "--set", "optim.step_epochs=200")
-    wait_for(process, lambda: one_done_one_held(notes, folder), tmp_path)
-    os.kill(process.pid, number)
+    notes.hold(2)
+    process = driver(*ONE, *notes.option)
+    notes.hold_the_second(process, 2, tmp_path)
+    for pid in (process.pid, *below(process.pid)):  # as SLURM does: to all processes of the job
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
     assert process.wait(60) == 130, output(tmp_path, 0)
     check_cut_short(folder, output(tmp_path, 0))
     assert "Stopped. Go on with: " in output(tmp_path, 0)
@@ -64,8 +68,9 @@ def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path,
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_search_ends_within_a_minute_when_its_ray_dies(driver, notes, folder, tmp_path, name):
-    process = driver(*ONE, *notes.option, "--set", "optim.step_epochs=200")
-    wait_for(process, lambda: one_done_one_held(notes, folder), tmp_path)
+    notes.hold(2)
+    process = driver(*ONE, *notes.option)
+    notes.hold_the_second(process, 2, tmp_path)
     os.kill(core_process(process, name), signal.SIGKILL)
     assert process.wait(60) == 2, output(tmp_path, 0)
     shown = output(tmp_path, 0)

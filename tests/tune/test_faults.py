@@ -55,19 +55,21 @@ def notes(tmp_path):
     return Notes(tmp_path / "notes")
 
 
-def in_the_middle(notes, trials=2, epoch=3):
-    """Whether that many trainings have begun, and the last of them is in that epoch."""
-    begun = notes.epochs()
-    return len(begun) == trials and list(begun.values())[-1][-1] == epoch
+def saved_since(folder, moment):
+    """Whether Tune has saved what it knows of the trials after a moment."""
+    return any(path.stat().st_mtime > moment for path in (folder / "runs/run/tune").glob("experiment_state-*.json"))
 
 
 def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_happened(
     driver, notes, undisturbed, tmp_path
 ):
-    first = driver(*ASK, *SLOW, *notes.option, "--name", "run")
-    wait_for(first, lambda: in_the_middle(notes), tmp_path)
+    notes.hold(3)
+    first = driver(*ASK, *notes.option, "--name", "run")
+    notes.hold_the_second(first, 3, tmp_path)
+    wait_for(first, functools.partial(saved_since, tmp_path, time.time()), tmp_path)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    notes.release(3)
     ended(driver("--resume", "run"), tmp_path, 1)
     assert told(RunFolder(tmp_path / "runs" / "run")) == undisturbed
     whole, cut, last = notes.epochs().values()
@@ -92,10 +94,12 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(driver, notes,
 
 
 def test_a_killed_worker_goes_on_from_its_last_epoch(driver, notes, undisturbed, tmp_path):
-    process = driver(*ASK, *SLOW, *notes.option, "--name", "run")
-    wait_for(process, lambda: in_the_middle(notes), tmp_path)
+    notes.hold(3)
+    process = driver(*ASK, *notes.option, "--name", "run")
+    notes.hold_the_second(process, 3, tmp_path)
     cut = list(notes.epochs())[-1]
     os.kill(notes.pid(cut), signal.SIGKILL)
+    notes.release(3)
     said = ended(process, tmp_path, 0)
     folder = RunFolder(tmp_path / "runs" / "run")
     assert told(folder) == undisturbed
@@ -193,12 +197,14 @@ def used(place):
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, notes, undisturbed, disk, tmp_path):
-    first = driver(*ASK, *SLOW, *notes.option, "--name", "run")
-    wait_for(first, lambda: in_the_middle(notes, epoch=2), tmp_path)
+    notes.hold(2)
+    first = driver(*ASK, *notes.option, "--name", "run")
+    notes.hold_the_second(first, 2, tmp_path)
     folder = RunFolder(tmp_path / "runs" / "run")
     before = folder.trials()
     assert len(before) == 1
     wait_for(first, lambda: disk(used(folder.path)), tmp_path)
+    notes.release(2)
     assert first.wait(90) == 2, output(tmp_path, 0)
     said = output(tmp_path, 0)
     assert said.count("error:") == 1, said

@@ -1,5 +1,6 @@
 """What a search is told, reuses, refuses and picks: objectives, constraints, warm starts, points, finite spaces."""
 
+import dataclasses
 import shutil
 
 import optuna

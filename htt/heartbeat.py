@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
-
-import ray
 
 from htt.errors import ClusterError, HTTError
 
@@ -73,7 +72,9 @@ def watched(*, started: bool) -> Iterator[None]:
         why = found[0] if found else None if ours else what()  # Ray's errors may come before the look
         if why is None:
             raise
-        raise LostRayError(f"Ray must live while it is used; {why}.") from (None if ours else error)
+        raise LostRayError(f"Ray must live while it is used; {why}. What is finished is kept.") from (
+            None if ours else error
+        )
     finally:
         over.set()
         watcher.join()
@@ -82,7 +83,7 @@ def watched(*, started: bool) -> Iterator[None]:
 
 def _dead_process() -> str | None:
     """Which of Ray's processes that this one started has ended."""
-    node: Any = ray._private.worker._global_node  # type: ignore[attr-defined]
+    node: Any = sys.modules["ray"]._private.worker._global_node
     for kind, process in node.dead_processes() if node else []:
         if kind in CORE:
             return f"its {CORE[kind]} process ended with {process.returncode}. Out of memory? See dmesg, or driver.log"
@@ -97,7 +98,7 @@ class _Silence:
 
     def __call__(self) -> str | None:
         with contextlib.suppress(Exception):  # of any kind: it did not answer
-            ray._private.worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)  # type: ignore[attr-defined]
+            sys.modules["ray"]._private.worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)
             self._heard = time.monotonic()
         silent = time.monotonic() - self._heard
         return f"its head has not answered for {silent:.0f} s. See ray status there" if silent > SILENT_S else None

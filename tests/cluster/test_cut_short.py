@@ -1,0 +1,69 @@
+"""A final training that is cut short from outside ends in good order and says how to go on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from htt.testing import TINY
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(value).lower()}")]
+WORDS = ["--preset", "quick", *SET, "--set", "train.epochs=500", "--name", "cut"]
+GO_ON = r"Stopped\. Go on with: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
+
+
+class Launched:
+    def __init__(self, folder, *words):
+        command = [sys.executable, "-u", str(ROOT / "cluster/launch.py"), *WORDS, *words]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.said = ""
+
+    def in_an_epoch(self):
+        for line in self.process.stdout:
+            self.said += line
+            if line.startswith("epoch "):
+                return self
+        return pytest.fail(f"it ended:\n{self.said}")
+
+    def ended(self, code):
+        try:
+            self.said += self.process.communicate(timeout=60)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            pytest.fail(f"it did not end within a minute:\n{self.said}")
+        assert self.process.returncode == code, self.said
+        assert re.search(GO_ON, self.said), self.said
+        assert "Traceback" not in self.said
+        assert self.said.count("Stopped") == 1, self.said
+        return self.said
+
+
+def core_process(process, name):
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if name in Path(f"/proc/{child}/comm").read_text():
+            return int(child)
+    return pytest.fail(f"there is no {name}")
+
+
+def test_launch_ends_in_good_order_on_signals_and_when_its_ray_dies(cache, tmp_path):
+    first = Launched(tmp_path).in_an_epoch()
+    first.process.send_signal(signal.SIGTERM)
+    first.ended(130)
+    second = Launched(tmp_path, "--resume").in_an_epoch()
+    second.process.send_signal(signal.SIGUSR1)
+    second.ended(130)
+    for name in ("raylet", "gcs_server"):
+        lost = Launched(tmp_path, "--resume").in_an_epoch()
+        os.kill(core_process(lost.process, name), signal.SIGKILL)
+        assert "error: Ray must live while it is used; its " in lost.ended(2)
+    log = (tmp_path / "runs/cut/driver.log").read_text()
+    assert len(re.findall(r"INFO htt: Training 500 epochs", log)) == 4

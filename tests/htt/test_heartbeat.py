@@ -1,0 +1,55 @@
+"""A Ray that dies while it is used ends the block that uses it, wherever that waits."""
+
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from htt import heartbeat
+from htt.errors import DataError
+
+
+@pytest.fixture
+def dies(monkeypatch):
+    """A Ray whose processes end when a test says so."""
+    dead = []
+    node = SimpleNamespace(dead_processes=lambda: dead)
+    worker = SimpleNamespace(_global_node=node, global_worker=None)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(_private=SimpleNamespace(worker=worker)))
+    monkeypatch.setattr(heartbeat, "LOOK_S", 0.01)
+    return lambda kind: dead.append((kind, SimpleNamespace(returncode=-9)))
+
+
+@pytest.mark.parametrize(("kind", "named"), [("raylet", "raylet"), ("gcs_server", r"head \(GCS\)")])
+def test_watched_ends_a_block_that_waits_when_a_core_process_dies(dies, kind, named):
+    before = signal.getsignal(heartbeat.SIGNAL)
+    dies(kind)
+    with pytest.raises(heartbeat.LostRayError, match=f"its {named} process"), heartbeat.watched(started=True):
+        time.sleep(60)
+    assert signal.getsignal(heartbeat.SIGNAL) == before
+
+
+def test_watched_lets_other_processes_end_and_other_errors_pass(dies):
+    with heartbeat.watched(started=True):
+        dies("log_monitor")
+        time.sleep(0.1)
+    with pytest.raises(DataError, match="no clip"), heartbeat.watched(started=True):
+        raise DataError("no clip")
+    with pytest.raises(KeyboardInterrupt), heartbeat.watched(started=True):
+        raise KeyboardInterrupt
+
+
+def test_watched_names_the_death_behind_an_error_of_ray(dies, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LOOK_S", 60.0)
+    dies("raylet")
+    with pytest.raises(heartbeat.LostRayError, match="its raylet process"), heartbeat.watched(started=True):
+        raise RuntimeError("an actor died")
+
+
+def test_watched_gives_a_head_up_that_is_silent_for_long(dies, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SILENT_S", 0.1)
+    silent = pytest.raises(heartbeat.LostRayError, match="its head has not answered for")
+    with silent, heartbeat.watched(started=False):
+        time.sleep(60)
