@@ -96,6 +96,7 @@ class Searcher(OptunaSearch):
         self._numbers: dict[str, int] = {}
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
+        notes.drop_stale_lock(journal)
         notes.drop_unfinished_line(journal)
         storage = open_journal(journal)
         mode = METRICS[self.watched].mode
