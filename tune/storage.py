@@ -28,8 +28,8 @@ from tune.results import RunFolder, find, write_text
 
 open_uri = fs.FileSystem.from_uri
 MIRRORED = (
-    "asked.yaml", "earlier.parquet", "trials.parquet", "epochs.jsonl", "optuna.journal", "best.yaml", "report.md",
-    "progress.png",
+    "asked.yaml", "earlier.parquet", "trials.parquet", "trials.jsonl", "epochs.jsonl", "optuna.journal", "best.yaml",
+    "report.md", "progress.png",
 )  # fmt: skip
 DRAWN = ("best.yaml", "report.md", "progress.png")
 """Of these, what is drawn from the others: none of them is a result that can be lost."""
@@ -161,16 +161,21 @@ class Storage:
 
     def _push(self, names: Sequence[str]) -> None:
         system, path = self._open()
+        known: dict[str, list[int]] = {}
         if self._lease:
             self._lease.publish()
-        copied = {}
+            word, noted = self._noted()
+            known = noted if word == self._lease.word else {}
         for name in names:
-            if (self.local / name).exists():
-                copied[name] = files.state((self.local / name).stat())
+            if not (self.local / name).exists():
+                if known.pop(name, None):  # it was joined to another, which is there by now
+                    system.delete_file(f"{path}/{name}")
+            elif known.get(name) != (state := self._state(name)):
                 system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+                known[name] = state
         if self._lease:
-            self._note(self._lease.word, {**self._noted()[1], **copied})
+            self._note(self._lease.word, known)
 
     def check_mine(self) -> None:
         """Raise a ``StorageError`` if another process was seen to have taken the run over; asks nobody."""

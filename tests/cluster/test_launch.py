@@ -33,6 +33,9 @@ MISTAKES = {
         ["--preset", "quick", "--workers", "8"],
         "A step must have a window for each worker; there are 8, and train.batch_size is 4. Raise it, ask",
     ),
+    "a name that leads elsewhere": (["--preset", "quick", "--name", "../../escaped"], "--name takes letters, digits"),
+    "a name that files cannot have": (["--preset", "quick", "--name", "größe"], "--name takes letters, digits"),
+    "a name without end": (["--preset", "quick", "--resume", "--name", "x" * 300], "--name takes at most 100 letters"),
     "no such cluster": (
         ["--preset", "quick", "--address", "127.0.0.1:1"],
         "A Ray cluster must answer at '127.0.0.1:1'",
