@@ -38,6 +38,7 @@ from cluster.folder import (
 from htt import console
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
+from htt.data.remote import refuse_password
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins, preset
 from htt.training.telling import Start
@@ -83,6 +84,7 @@ def main(options: Options) -> None:
     """Train, evaluate, and say where everything is."""
     config = override(_asked(options), parse_set(options.set))
     check_plugins(config)
+    refuse_password(config.data.root or "", "data.root")
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
     workers = _workers(options, config)

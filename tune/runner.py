@@ -13,6 +13,7 @@ from rich.console import Console
 from cluster.folder import named
 from htt import console
 from htt.config import Config, Value
+from htt.data.remote import refuse_password
 from htt.errors import RunError
 from tune import beginnings, constraints, front, question, report, road
 from tune.algorithms import Searcher
@@ -44,6 +45,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     question.check_options(search)
     space = space.without(search.assignments)
     base = space.start(search.assignments)
+    refuse_password(base.data.root or "", "data.root")
     space.check(base)
     points = beginnings.points(search.points, space, base)
     found = [] if search.resume else _earlier(search, space, base, show)

@@ -73,22 +73,23 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
     with contextlib.suppress(RunError):
         here = find(name, place)
         kept = here.asked().storage
-    bucket = next((each for each in (uri, kept) if each and is_remote(each)), None)
-    if bucket is None:
-        return find(name, place)
-    check_run_name(Path(name).name)
-    storage = Storage(Path(name).name, here.path.parent if here else place, bucket)
-    if here and kept and not is_remote(kept) and storage.exists_there():
-        raise RunError(
-            f"A name must stand for one run; {here.path} is a run of this machine alone, and {storage.shown} is "
-            "another. Rename one of the folders."
-        )
-    try:
-        storage.refresh()
-    except StorageError as error:
-        if uri is not None or here is None:
-            raise
-        console.err.print(f"{error} What follows is of this machine's copy, which may be older.", markup=False)
+    for bucket in dict.fromkeys(each for each in (uri, kept) if each and is_remote(each)):
+        check_run_name(Path(name).name)
+        storage = Storage(Path(name).name, here.path.parent if here else place, bucket)
+        try:
+            if not storage.exists_there():
+                continue
+            if kept and not is_remote(kept):
+                raise RunError(
+                    f"A name must stand for one run; {place / name} is a run of this machine alone, and "
+                    f"{storage.shown} is another. Rename one of the folders."
+                )
+            storage.refresh()
+            break
+        except StorageError as error:
+            if bucket == uri or here is None:
+                raise
+            console.err.print(f"{error} What follows is of this machine's copy, which may be older.", markup=False)
     return find(name, place)
 
 

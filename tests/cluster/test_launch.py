@@ -43,6 +43,20 @@ MISTAKES = {
 }
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--storage", "s3://bucket/x?endpoint_override=http://u:hush@h"],
+        ["--set", "data.source=h2o", "--set", "data.root=abfs://c@a/x?client_secret=hush"],
+    ],
+)
+def test_secret_is_neither_said_nor_kept(refused, tmp_path, words):
+    said = refused(launch, "--preset", "quick", "--name", "x", *words, cwd=tmp_path)
+    assert "must hold no password, key or token" in said
+    assert "hush" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, tmp_path, mistake):
     words, message = MISTAKES[mistake]
