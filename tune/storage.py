@@ -170,7 +170,8 @@ class Storage:
         for name in names:
             if not (self.local / name).exists():
                 if known.pop(name, None):  # it was joined to another, which is there by now
-                    system.delete_file(f"{path}/{name}")
+                    with contextlib.suppress(FileNotFoundError):
+                        system.delete_file(f"{path}/{name}")
             elif known.get(name) != (state := self._state(name)):
                 system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
@@ -210,7 +211,7 @@ class Storage:
             return
         there = self._patiently(lambda: generation(*self._open()))
         word, known = self._noted()
-        if there and there == word and all((self.local / name).exists() for name in known):
+        if there and there == word and (self.local / (names or MIRRORED)[0]).exists():
             return
         aside = f"unsent-{time.strftime('%Y%m%d-%H%M%S')}"
         for name in names or MIRRORED:

@@ -11,6 +11,7 @@ from unrayed import replace_tune
 
 from cluster import claim
 from htt.errors import ConfigError, RunError, StorageError
+from htt.testing.stores import CREDENTIALS, Store
 from tune import storage
 from tune.question import Run
 from tune.results import RunFolder
@@ -300,3 +301,33 @@ def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
     told = "run must stay where it is while its run goes on; it is gone"
     with pytest.raises(StorageError, match=told), place.refusals_behind():
         (place.local / "x").read_text()
+
+
+def test_two_machines_share_a_bucket_of_a_real_server(tmp_path, monkeypatch):
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(claim, "SETTLE_S", 0.1)
+    server = Store(tmp_path).start()
+    try:
+        a, b = (storage.Storage("run", tmp_path / machine, server.uri("runs")) for machine in ("a", "b"))
+        for place, count in ((a, 2), (b, 3), (a, 5)):
+            before = RunFolder(place.local)
+            place.check()
+            with place.lock():
+                place.pull()
+                assert len(before.trials()) == {2: 0, 3: 2, 5: 3}[count]
+                made = search_folder(tmp_path / str(count) / "run", count, storage=server.uri("runs"))
+                for file in made.path.iterdir():
+                    file.replace(place.local / file.name)
+                newest = place.local / "trials.jsonl"
+                newest.write_text("rows that are not in the table yet\n")
+                place.push()
+                newest.unlink()
+                place.push_reports()
+                place.push()
+        assert len(storage.locate("run", None, tmp_path / "b").trials()) == 5
+        assert sorted(path.name for path in b.local.glob("[!.]*")) == sorted(
+            path.name for path in a.local.glob("[!.]*")
+        )
+    finally:
+        server.kill()
