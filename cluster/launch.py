@@ -42,6 +42,7 @@ from htt import console, driver_log
 from htt.config import Config, override, parse_set, read
 from htt.data.manifest import TEST, TRAIN, VAL
 from htt.data.prepare import prepare
+from htt.data.remote import refuse_password
 from htt.errors import ConfigError, RunError, shown
 from htt.heartbeat import LostRayError
 from htt.registry import check_plugins, preset
@@ -94,6 +95,7 @@ def main(options: Options) -> None:
     """Train, evaluate, and say where everything is."""
     config = override(_asked(options), parse_set(options.set))
     check_plugins(config)
+    refuse_password(config.data.root or "", "data.root")
     if options.resume and not options.name:
         raise RunError("--resume needs the --name of the run to go on with.")
     workers = _workers(options, config)

@@ -94,6 +94,7 @@ class Searcher(OptunaSearch):
         self._recent = Recent()
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
+        notes.drop_stale_lock(journal)
         notes.drop_unfinished_line(journal)
         with storage_errors(journal):
             lines.mend(journal)

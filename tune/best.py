@@ -194,11 +194,14 @@ def check_out(out: Path | None) -> None:
     """Raise a ``ConfigError`` for a place where no file can be."""
     if out is None:
         return
-    above = next(path for path in out.absolute().parents if path.exists())
-    if out.is_dir() or not above.is_dir():
-        what = out if out.is_dir() else above
+    try:
+        above, is_folder = next(path for path in out.absolute().parents if path.exists()), out.is_dir()
+    except OSError as error:  # a name too long for a file
+        raise ConfigError(f"--out takes a file in a folder, such as best.yaml; {error.strerror}.") from None
+    if is_folder or not above.is_dir():
+        what = out if is_folder else above
         raise ConfigError(
-            f"--out takes a file in a folder, such as best.yaml; {what} is a {'folder' if out.is_dir() else 'file'}."
+            f"--out takes a file in a folder, such as best.yaml; {what} is a {'folder' if is_folder else 'file'}."
         )
 
 

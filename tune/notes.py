@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +13,17 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
+from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 from optuna.trial import FrozenTrial, TrialState
 
+from htt import console
 from htt.errors import StorageError, storage_errors
 from tune.lines import Journal
 from tune.recent import Recent, RecentTPE
 from tune.results import Trial, value
 
+LOCK_S = 2.0
+"""So long a journal's lock is somebody's: it is held while a line is written."""
 STARTUP_TRIALS = 8
 """Trials drawn at random before TPE has something to learn from."""
 TUNE_ID = "trial"
@@ -87,6 +92,21 @@ def drop_unfinished_line(path: Path) -> None:
     """
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def drop_stale_lock(path: Path) -> None:
+    """Remove the lock that a killed process left on a journal: Optuna would wait for it for 30 s, and say nothing.
+
+    Only who alone writes the run may do so. A dashboard may hold it too, for a moment.
+    """
+    lock, ends = Path(f"{path}{LOCK_FILE_SUFFIX}"), time.monotonic() + LOCK_S
+    while os.path.lexists(lock):
+        if time.monotonic() > ends:
+            with storage_errors(lock):
+                lock.unlink(missing_ok=True)
+            console.err.print(f"{lock} was left by a process that was killed; it is removed.", markup=False)
+            return
+        time.sleep(0.05)
 
 
 def sampler(algorithm: str, seed: int, recent: Recent | None = None) -> BaseSampler:

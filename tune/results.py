@@ -23,7 +23,7 @@ import functools
 import io
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -329,13 +329,11 @@ class _beside:  # noqa: N801 - used as a function
 
     def __enter__(self) -> str:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, self.beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-        os.close(handle)
+        self.beside = str(self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}"))
         return self.beside
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            os.chmod(self.beside, 0o644)
             os.replace(self.beside, self.path)
         else:
             Path(self.beside).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from cluster.folder import named
 from htt import console
 from htt.config import BackboneConfig, Config, Value
 from htt.data.prepare import data_key
+from htt.data.remote import refuse_password
 from htt.errors import RunError
 from tune import beginnings, constraints, front, question, report, road
 from tune.algorithms import Searcher
@@ -46,6 +47,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     question.check_options(search)
     space = space.without(search.assignments)
     base = space.start(search.assignments)
+    refuse_password(base.data.root or "", "data.root")
     space.check(base)
     bounds = [*search.constraints, *front.bounds(search.pick)]
     question.check_comparable([*search.goals, *(bound.metric for bound in bounds)], space.domains)

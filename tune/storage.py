@@ -28,8 +28,8 @@ from tune.results import RunFolder, find, write_text
 
 open_uri = fs.FileSystem.from_uri
 MIRRORED = (
-    "asked.yaml", "earlier.parquet", "trials.parquet", "epochs.jsonl", "optuna.journal", "best.yaml", "report.md",
-    "progress.png",
+    "asked.yaml", "earlier.parquet", "trials.parquet", "trials.jsonl", "epochs.jsonl", "optuna.journal", "best.yaml",
+    "report.md", "progress.png",
 )  # fmt: skip
 DRAWN = ("best.yaml", "report.md", "progress.png")
 """Of these, what is drawn from the others: none of them is a result that can be lost."""
@@ -73,22 +73,23 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
     with contextlib.suppress(RunError):
         here = find(name, place)
         kept = here.asked().storage
-    bucket = next((each for each in (uri, kept) if each and is_remote(each)), None)
-    if bucket is None:
-        return find(name, place)
-    check_run_name(Path(name).name)
-    storage = Storage(Path(name).name, here.path.parent if here else place, bucket)
-    if here and kept and not is_remote(kept) and storage.exists_there():
-        raise RunError(
-            f"A name must stand for one run; {here.path} is a run of this machine alone, and {storage.shown} is "
-            "another. Rename one of the folders."
-        )
-    try:
-        storage.refresh()
-    except StorageError as error:
-        if uri is not None or here is None:
-            raise
-        console.err.print(f"{error} What follows is of this machine's copy, which may be older.", markup=False)
+    for bucket in dict.fromkeys(each for each in (uri, kept) if each and is_remote(each)):
+        check_run_name(Path(name).name)
+        storage = Storage(Path(name).name, here.path.parent if here else place, bucket)
+        try:
+            if not storage.exists_there():
+                continue
+            if kept and not is_remote(kept):
+                raise RunError(
+                    f"A name must stand for one run; {place / name} is a run of this machine alone, and "
+                    f"{storage.shown} is another. Rename one of the folders."
+                )
+            storage.refresh()
+            break
+        except StorageError as error:
+            if bucket == uri or here is None:
+                raise
+            console.err.print(f"{error} What follows is of this machine's copy, which may be older.", markup=False)
     return find(name, place)
 
 
@@ -161,16 +162,22 @@ class Storage:
 
     def _push(self, names: Sequence[str]) -> None:
         system, path = self._open()
+        known: dict[str, list[int]] = {}
         if self._lease:
             self._lease.publish()
-        copied = {}
+            word, noted = self._noted()
+            known = noted if word == self._lease.word else {}
         for name in names:
-            if (self.local / name).exists():
-                copied[name] = files.state((self.local / name).stat())
+            if not (self.local / name).exists():
+                if known.pop(name, None):  # it was joined to another, which is there by now
+                    with contextlib.suppress(FileNotFoundError):
+                        system.delete_file(f"{path}/{name}")
+            elif known.get(name) != (state := self._state(name)):
                 system.create_dir(f"{path}/{name}".rpartition("/")[0], recursive=True)
                 fs.copy_files(str(self.local / name), f"{path}/{name}", destination_filesystem=system)
+                known[name] = state
         if self._lease:
-            self._note(self._lease.word, {**self._noted()[1], **copied})
+            self._note(self._lease.word, known)
 
     def check_mine(self) -> None:
         """Raise a ``StorageError`` if another process was seen to have taken the run over; asks nobody."""
@@ -204,7 +211,7 @@ class Storage:
             return
         there = self._patiently(lambda: generation(*self._open()))
         word, known = self._noted()
-        if there and there == word and all((self.local / name).exists() for name in known):
+        if there and there == word and (self.local / (names or MIRRORED)[0]).exists():
             return
         aside = f"unsent-{time.strftime('%Y%m%d-%H%M%S')}"
         for name in names or MIRRORED:

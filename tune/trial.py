@@ -16,7 +16,7 @@ import gc
 import math
 import shutil
 import sys
-import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ ERROR = "error"
 """A result's word for why its trial ended."""
 ERROR_KIND = "error_kind"
 """The class of that error."""
+REPORTS = 120
+"""So often a trial says that its storage refuses, once a second, before it fails for that."""
 REPORTED = "metrics"
 """A checkpoint's note of what was reported with it."""
 
@@ -251,8 +253,19 @@ def _errors_as_results(job: Job) -> Any:
         last = {"epoch": 0, job.metric: math.nan, **seen, ERROR: f"{kind}: {error}", ERROR_KIND: kind}
         if isinstance(error, StorageError):
             ray.tune.report(last)
-            threading.Event().wait()  # until the run is ended by it: a resumed one goes on with this trial
+            _report_until_stopped(last)
+            raise
         ray.tune.report({**last, job.metric: math.nan})
+
+
+def _report_until_stopped(last: dict[str, Any]) -> None:
+    """Report again and again, for the driver ends the run for it and Tune ends this thread within a report.
+
+    A resumed run goes on with this trial then. If neither happens, it has to fail.
+    """
+    for _ in range(REPORTS):
+        time.sleep(1.0)
+        ray.tune.report(last)
 
 
 def _folder(job: Job) -> Path:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -34,6 +34,16 @@ _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|Bucket '
 
 _WITHOUT_FOLDERS = ("s3", "gs", "gcs")
 """Stores where making a folder needs a right that writing a file does not."""
+
+_SECRET = re.compile(
+    r"secret|token|passw|passphrase|signature|credential(?!_kind)|(access|account|api|private|storage)[-_]?key|"
+    r"^(key|sig|sas|pwd)$|^sas[-_]",
+    re.IGNORECASE,
+)
+"""What the name of an option says of its value."""
+_OF_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS (the path of a file)"
+_OF_AZURE = "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+_INSTEAD = {"gs": _OF_GOOGLE, "gcs": _OF_GOOGLE, "abfs": _OF_AZURE, "abfss": _OF_AZURE}
 
 Found = TypeVar("Found")
 
@@ -57,15 +67,24 @@ def refuse_password(place: str, name: str) -> None:
     Raises:
         ConfigError: it does.
     """
-    scheme, _, rest = place.partition("?")[0].partition("://")
+    where, _, options = place.partition("?")
+    scheme, _, rest = where.partition("://")
     first, at, _ = rest.partition("@")
     in_path = "/" in first and ":" not in first.partition("/")[0]  # a key may have a slash, too
-    container = scheme.startswith("abfs") and ":" not in first  # Azure's container@account
-    if at and not in_path and not container:
+    user = ":" not in first and (scheme.startswith(("abfs", "hdfs", "viewfs")) or first == "anonymous")
+    given = [(key, unquote(value)) for key, value in parse_qsl(options, keep_blank_values=True)]
+    if (at and not in_path and not user) or any(_SECRET.search(key) or _has_user(key, value) for key, value in given):
+        instead = _INSTEAD.get(scheme, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         raise ConfigError(
-            f"A URI must hold no password, for it is written to configurations and reports; the one of {name} "
-            "does. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead."
+            "A URI must hold no password, key or token, for it is written to configurations and reports; the one of "
+            f"{name} does. Leave it out and set {instead} instead."
         )
+
+
+def _has_user(key: str, value: str) -> bool:
+    """Whether an option is the address of a server, with a user's name and perhaps a password in it."""
+    address = "://" in value or re.search("endpoint|authority|host|proxy|url", key)
+    return bool(address) and "@" in value.partition("://")[2 if "://" in value else 0].partition("/")[0]
 
 
 class Remote:

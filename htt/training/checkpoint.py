@@ -121,8 +121,11 @@ def save(
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:
     """Write a safetensors file; what the system refuses is an ``OSError``, which that library only tells in words."""
+    file.touch()
+    mode = file.stat().st_mode & 0o777  # of any new file here: that library makes one which its owner alone may read
     try:
         save_file(tensors, file)
+        file.chmod(mode)
     except SafetensorError as error:
         refused = re.search(r"os error (\d+)", str(error))
         if refused is None:

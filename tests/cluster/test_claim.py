@@ -12,6 +12,7 @@ import pytest
 
 from cluster import claim, folder, stores
 from htt.errors import RunError, StorageError
+from htt.testing import tiny_config
 from htt.testing.stores import CREDENTIALS, Store
 
 
@@ -130,6 +131,21 @@ def test_lease_that_was_taken_over_writes_nothing_more(run):
         with pytest.raises(StorageError, match="Nothing more is written there by this one"):
             lease.check()
     assert (read(run)["process"], read(run)["ended"]) == (7, False)
+
+
+def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run, store, tmp_path):
+    here = tmp_path / run[2].rpartition("/")[2]
+
+    def train():
+        with folder.alone(here, store.uri("")) as lease:
+            folder.claim_folder(here, tiny_config(), lease=lease)
+            for _ in range(100):
+                write(run)
+                time.sleep(0.2)
+
+    with pytest.raises(StorageError, match=r"Process 7 on elsewhere has taken s3://\S* over"):
+        train()
+    assert read(run)["process"] == 7
 
 
 def test_lease_that_was_taken_over_and_given_up_is_lost_all_the_same(run, monkeypatch):

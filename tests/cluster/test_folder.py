@@ -1,5 +1,6 @@
 """A final training's folder and its log of epochs."""
 
+import contextlib
 import errno
 import json
 import os
@@ -8,7 +9,7 @@ import pytest
 
 from cluster import folder
 from htt.config import override, read
-from htt.errors import RunError, StorageError
+from htt.errors import ConfigError, RunError, StorageError
 from htt.testing import tiny_config
 
 
@@ -100,6 +101,58 @@ def test_two_processes_never_work_on_one_training(tmp_path):
     with folder.one_process(tmp_path), pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
         folder.check_folder(tmp_path, config, resume=True)
     folder.check_folder(tmp_path, config, resume=True)
+
+
+def test_lock_that_its_owner_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """Whoever opened a lock file before it was removed holds the lock of a file that nobody else will find."""
+    lock, flock, removed = tmp_path / folder.LOCK, folder.fcntl.flock, []
+
+    def remove_before(*arguments):
+        if not removed:
+            removed.append(lock.unlink())
+        return flock(*arguments)
+
+    monkeypatch.setattr(folder.fcntl, "flock", remove_before)
+    with folder.one_process(tmp_path):
+        assert lock.read_text() == str(os.getpid())
+        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"), folder.one_process(tmp_path):
+            pass
+
+
+def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Not a directory|File exists"), folder.one_process(tmp_path / "file" / "run"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("../../escaped", r"takes letters, digits, dots, dashes and underscores; got '\.\./\.\./escaped'"),
+        ("größe", "takes letters"),
+        (".hidden", "takes letters"),
+        ("a/b", "takes letters"),
+        ("", "takes letters"),
+        ("x\n", "takes letters"),
+        ("x" * 300, r"takes at most 100 letters; got 300: x{20}\.\.\."),
+    ],
+)
+def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, told):
+    with pytest.raises(ConfigError, match=f"--name {told}"), folder.named(name, tmp_path / "runs", "final", None):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_without_names_of_the_same_second_have_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda form: "20260101-120000")
+    with contextlib.ExitStack() as stack:
+        names = [stack.enter_context(folder.named(None, tmp_path / "runs", "final", None)) for _ in range(3)]
+        (tmp_path / "runs" / names[1] / "config.yaml").touch()
+        in_bucket = {stack.enter_context(folder.named(None, tmp_path / str(at), "x", "s3://b/runs")) for at in (1, 2)}
+    assert names == ["final-20260101-120000", "final-20260101-120000-2", "final-20260101-120000-3"]
+    assert len(in_bucket) == 2
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["final-20260101-120000-2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,28 @@ MISTAKES = {
         ["--preset", "quick", "--workers", "8"],
         "A step must have a window for each worker; there are 8, and train.batch_size is 4. Raise it, ask",
     ),
+    "a name that leads elsewhere": (["--preset", "quick", "--name", "../../escaped"], "--name takes letters, digits"),
+    "a name that files cannot have": (["--preset", "quick", "--name", "größe"], "--name takes letters, digits"),
+    "a name without end": (["--preset", "quick", "--resume", "--name", "x" * 300], "--name takes at most 100 letters"),
     "no such cluster": (
         ["--preset", "quick", "--address", "127.0.0.1:1"],
         "A Ray cluster must answer at '127.0.0.1:1'",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--storage", "s3://bucket/x?endpoint_override=http://u:hush@h"],
+        ["--set", "data.source=h2o", "--set", "data.root=abfs://c@a/x?client_secret=hush"],
+    ],
+)
+def test_secret_is_neither_said_nor_kept(refused, tmp_path, words):
+    said = refused(launch, "--preset", "quick", "--name", "x", *words, cwd=tmp_path)
+    assert "must hold no password, key or token" in said
+    assert "hush" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

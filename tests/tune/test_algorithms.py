@@ -1,10 +1,13 @@
 import math
+import threading
+import time
 
 import optuna
 import pytest
 
 from htt.config import Config, override
 from htt.errors import StorageError
+from tune import notes
 from tune.algorithms import Searcher
 from tune.codes import Code
 from tune.constraints import parse
@@ -24,6 +27,26 @@ def make(tmp_path):
         return Searcher(space, tmp_path / "optuna.journal", **options)
 
     return searcher
+
+
+def test_lock_that_a_killed_process_left_on_the_journal_is_removed_and_named(make, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(notes, "LOCK_S", 0.2)
+    make().suggest("first")
+    lock = tmp_path / "optuna.journal.lock"
+    lock.symlink_to(tmp_path / "moved away" / "optuna.journal")  # Optuna would look for its age for ever
+    began = time.monotonic()
+    make().suggest("second")
+    assert time.monotonic() - began < 20  # Optuna itself waits for 30 s, if the link leads somewhere
+    assert not lock.is_symlink()
+    assert f"{lock} was left by a process that was killed; it is removed." in capsys.readouterr().err
+
+
+def test_lock_of_a_dashboard_that_writes_is_waited_for(make, tmp_path, capsys):
+    lock = tmp_path / "optuna.journal.lock"
+    lock.symlink_to(tmp_path / "optuna.journal")
+    threading.Timer(0.3, lock.unlink).start()
+    make().suggest("first")
+    assert capsys.readouterr().err == ""
 
 
 def result(epoch, value):

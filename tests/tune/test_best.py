@@ -58,6 +58,8 @@ def run(tmp_path, monkeypatch):
             "seeds. Read its report, runs/study/report.md, and train the variant you choose: "
             "python cluster/launch.py --config FILE --set PATH=VALUE",
         ),
+        (["run", "--out", "x" * 300], "--out takes a file in a folder, such as best.yaml; File name too long."),
+        (["x" * 300], "A run is named by its folder in runs/"),
         (["run", "--out", "runs"], "--out takes a file in a folder, such as best.yaml; runs is a folder."),
         (["run", "--out", "runs/run/asked.yaml/x.yaml"], "runs/run/asked.yaml is a file."),
         (["run", "--out", "runs/run/asked.yaml/x/y.yaml"], "runs/run/asked.yaml is a file."),

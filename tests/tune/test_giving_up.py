@@ -21,6 +21,16 @@ def trained(monkeypatch):
     return values
 
 
+@pytest.mark.parametrize("kind", ["search", "study"])
+def test_runs_without_names_of_the_same_second_leave_two_folders(trained, search, ablate, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101-120000")
+    variants = {"a": {}, "b": {"optim.momentum": 0.5}}
+    runs = [search(name=None, trials=1) if kind == "search" else ablate(variants, name=None) for _ in range(2)]
+    names = [outcome.folder.name for outcome in runs]
+    assert names == [f"{kind}-fake-20260101-120000", f"{kind}-fake-20260101-120000-2"]
+    assert [outcome.folder.asked().name for outcome in runs] == names
+
+
 def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):
     outcome = ablate({**BAD, "good": {}}, seeds=(0, 1))
     assert [trial.state for trial in outcome.trials] == [*["failed"] * 3, "complete"] * 2

@@ -1,4 +1,5 @@
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -187,3 +188,22 @@ def test_best_py_of_no_run(tmp_path):
     answer = best(RunFolder(tmp_path / "nothing"))
     assert answer.returncode == 2
     assert "A run is named by its folder" in answer.stderr
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        results.write_text(tmp_path / "best.yaml", "a: 1")
+        RunFolder(tmp_path).write_trials([trial(1)])
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {
+        "best.yaml": oct(mode),
+        "trials.parquet": oct(mode),
+    }
+
+
+def test_name_too_long_for_a_file_is_one_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"A run is named by its folder in .*; got 'x{100}'\."):
+        results.find("x" * 300, tmp_path)

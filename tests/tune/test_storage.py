@@ -11,6 +11,7 @@ from unrayed import replace_tune
 
 from cluster import claim
 from htt.errors import ConfigError, RunError, StorageError
+from htt.testing.stores import CREDENTIALS, Store
 from tune import storage
 from tune.question import Run
 from tune.results import RunFolder
@@ -119,6 +120,14 @@ def test_run_that_names_its_bucket_itself_is_read_from_there(two_machines, searc
         storage.locate("run", "mock://bucket", a)
 
 
+def test_run_of_another_bucket_is_read_from_its_own(two_machines, search, tmp_path, monkeypatch):
+    replace_tune(monkeypatch, [])
+    a, b = two_machines
+    search(runs=a, trials=1, storage="mock://bucket/first")
+    search(runs=b, trials=3, resume=True, storage="mock://bucket/first")
+    assert len(storage.locate("run", "mock://bucket/second", a).trials()) == 3
+
+
 def test_study_of_two_machines_goes_on_from_the_newer_copy(two_machines, ablate, tmp_path, monkeypatch):
     trained = []
     replace_tune(monkeypatch, trained)
@@ -162,6 +171,35 @@ def test_results_of_the_last_writer_are_kept_though_they_never_reached_the_bucke
     with place.lock():
         place.pull()
         assert len(RunFolder(place.local).trials()) == 3
+
+
+def test_file_that_was_joined_to_another_goes_from_the_bucket_too(two_machines, tmp_path):
+    a, b = (storage.Storage("run", runs, "mock://bucket") for runs in two_machines)
+    a.check()
+    search_folder(a.local, 2)
+    newest = a.local / "trials.jsonl"
+    with a.lock():
+        newest.write_text("rows that are not in the table yet\n")
+        a.push()
+        assert (tmp_path / "bucket" / "run" / newest.name).exists()
+        newest.unlink()
+        a.push()
+    b.refresh()
+    assert not (tmp_path / "bucket" / "run" / newest.name).exists()
+    assert not (b.local / newest.name).exists()
+
+
+def test_file_that_did_not_change_is_not_sent_again(two_machines, tmp_path, monkeypatch):
+    place = storage.Storage("run", two_machines[0], "mock://bucket")
+    place.check()
+    search_folder(place.local, 2)
+    with place.lock():
+        place.push()
+        sent = []
+        monkeypatch.setattr(storage.fs, "copy_files", lambda file, *_, **__: sent.append(file.rpartition("/")[2]))
+        RunFolder(place.local).write_trials([])
+        place.push()
+    assert sent == ["trials.parquet"]
 
 
 def test_copy_of_a_run_that_works_elsewhere_is_fetched_each_time(two_machines, tmp_path):
@@ -263,3 +301,33 @@ def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
     told = "run must stay where it is while its run goes on; it is gone"
     with pytest.raises(StorageError, match=told), place.refusals_behind():
         (place.local / "x").read_text()
+
+
+def test_two_machines_share_a_bucket_of_a_real_server(tmp_path, monkeypatch):
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(claim, "SETTLE_S", 0.1)
+    server = Store(tmp_path).start()
+    try:
+        a, b = (storage.Storage("run", tmp_path / machine, server.uri("runs")) for machine in ("a", "b"))
+        for place, count in ((a, 2), (b, 3), (a, 5)):
+            before = RunFolder(place.local)
+            place.check()
+            with place.lock():
+                place.pull()
+                assert len(before.trials()) == {2: 0, 3: 2, 5: 3}[count]
+                made = search_folder(tmp_path / str(count) / "run", count, storage=server.uri("runs"))
+                for file in made.path.iterdir():
+                    file.replace(place.local / file.name)
+                newest = place.local / "trials.jsonl"
+                newest.write_text("rows that are not in the table yet\n")
+                place.push()
+                newest.unlink()
+                place.push_reports()
+                place.push()
+        assert len(storage.locate("run", None, tmp_path / "b").trials()) == 5
+        assert sorted(path.name for path in b.local.glob("[!.]*")) == sorted(
+            path.name for path in a.local.glob("[!.]*")
+        )
+    finally:
+        server.kill()

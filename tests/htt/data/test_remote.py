@@ -117,7 +117,42 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(user: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["s3://bucket/a@b", "s3://bucket/a:1@b", "abfs://container@account/h2o", "/data/a:b@c", "s3://b/x?y=a:b@c"]
+    ("uri", "instead"),
+    [
+        ("abfs://c@a/x?tenant_id=1&client_secret=hush", "AZURE_CLIENT_SECRET"),
+        ("abfss://c@a/x?sas_token=hush", "AZURE_CLIENT_SECRET"),
+        ("abfs://c@a/x?account_key=hush", "AZURE_CLIENT_SECRET"),
+        ("abfs://c:hush@a/x", "AZURE_CLIENT_SECRET"),
+        ("https://a/x?sv=2024&sig=hush", "AWS_SECRET_ACCESS_KEY"),
+        ("s3://bucket/x?endpoint_override=http://u:hush@h", "AWS_SECRET_ACCESS_KEY"),
+        ("s3://bucket/x?endpoint_override=u:hush@h:9000&scheme=http", "AWS_SECRET_ACCESS_KEY"),
+        ("s3://bucket/x?endpoint_override=http%3A%2F%2Fu%3Ahush%40h", "AWS_SECRET_ACCESS_KEY"),
+        ("s3://bucket/x?Secret_Key=hush", "AWS_SECRET_ACCESS_KEY"),
+        ("gs://bucket/x?access_token=hush", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("gs://somebody:hush@bucket/x", "GOOGLE_APPLICATION_CREDENTIALS"),
+    ],
+)
+def test_secret_in_the_options_of_a_uri_is_refused_and_not_repeated(uri: str, instead: str) -> None:
+    with pytest.raises(ConfigError, match=r"must hold no password, .* the one of --storage does") as refused:
+        refuse_password(uri, "--storage")
+    assert "hush" not in str(refused.value)
+    assert instead in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "s3://bucket/a@b",
+        "s3://bucket/a:1@b",
+        "abfs://container@account/h2o",
+        "/data/a:b@c",
+        "s3://b/x?y=a:b@c",
+        "gs://anonymous@bucket/h2o",
+        "hdfs://me@namenode:8020/h2o",
+        "s3://bucket/x?region=eu-west-1&scheme=http&endpoint_override=http://127.0.0.1:9000/a@b",
+        "abfs://c@a/x?tenant_id=1&client_id=2&credential_kind=managed_identity",
+        "s3://bucket/keys/secret.token?allow_bucket_creation=true",
+    ],
 )
 def test_not_every_at_sign_is_a_password(place: str) -> None:
     refuse_password(place, "data.root")

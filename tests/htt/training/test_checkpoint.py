@@ -2,8 +2,10 @@
 
 import errno
 import json
+import os
 import pickle
 
+import polars as pl
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -243,3 +245,18 @@ def test_missing_and_truncated_files_are_named(tmp_path):
     (tmp_path / "c" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"there is no .*model\.safetensors"):
         checkpoint.load(tmp_path / "c")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_of_a_checkpoint_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
+    model, optimizer = fresh()
+    before = os.umask(umask)
+    try:
+        folder = checkpoint.save(
+            tmp_path / "c", model, optimizer, Progress(1), tiny_config(), tiny_info(), {}, pl.DataFrame({"clip": ["a"]})
+        )
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == dict.fromkeys(
+        ["model.safetensors", "training.safetensors", "checkpoint.json", "clips.parquet"], oct(mode)
+    )
