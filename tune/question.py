@@ -16,7 +16,7 @@ from htt.console import clock
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean
 from tune import front
-from tune.constraints import Constraint, parse
+from tune.constraints import Constraint, check_bounds, parse
 from tune.results import Asked, RunFolder, check_metric
 from tune.space import Space
 from tune.storage import Storage, home
@@ -86,18 +86,24 @@ class Search(Run):
         return self.objectives or [self.metric]
 
 
+LONGEST_S = 366 * 24 * 3600.0
+"""The longest time budget."""
+
+
 def parse_budget(text: str) -> float:
     """Seconds of "90", "8m", "1h30m" or "2h".
 
     Raises:
         ConfigError: it is no such time, or none at all.
     """
-    number = r"(\d+(?:\.\d+)?)"
+    number = r"([0-9]+(?:\.[0-9]+)?)"
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
     parts = zip(match.groups(), (3600, 60, 1), strict=True) if match else ()
     seconds = sum(float(part or 0) * unit for part, unit in parts)
-    if seconds <= 0:
-        raise ConfigError(f"--time-budget takes a time above 0, such as 90s, 8m or 1h30m; got '{text}'.")
+    if not 0 < seconds <= LONGEST_S:
+        raise ConfigError(
+            f"--time-budget takes a time above 0 and up to a year, such as 90s, 8m or 1h30m; got '{text[:200]}'."
+        )
     return seconds
 
 
@@ -106,6 +112,7 @@ def check_options(search: Search) -> None:
     for name in search.goals:
         check_metric(name)
     check_objectives(search.objectives)
+    check_bounds(search.constraints)
     front.check_rule(search.pick)
     check_name("--algorithm", search.algorithm, ALGORITHMS)
     check_name("--scheduler", search.scheduler, SCHEDULERS)
