@@ -17,6 +17,9 @@ from pathlib import Path
 
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from htt import console  # before the imports that take long
+
+    console.say_later()
 
 import contextlib
 import re
@@ -54,8 +57,8 @@ if TYPE_CHECKING:  # else late: Ray and torch take seconds to import, and --help
 
 WAIT_S = 20.0
 WAITING = (
-    "No worker has begun yet; waiting for room on the cluster. Ray keeps that of a training which was killed for three "
-    "more minutes."
+    "No worker has begun yet: it is starting, or waits for room on the cluster. Ray keeps the room of a training which "
+    "was killed for three more minutes."
 )
 """Said after ``WAIT_S``, and again each time twice as long has passed."""
 

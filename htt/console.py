@@ -57,6 +57,10 @@ LINE_EVERY_S = 10.0
 """Shortest time between two lines of progress where the output is no terminal."""
 LONGEST_PAUSE_S = 300.0
 """Longest time between two lines of progress."""
+LOADING_S = 8.0
+LOADING = "Loading Ray and torch; from a cold or busy disk that takes a minute ..."
+"""Said after ``LOADING_S`` by commands that have to load them before anything else."""
+_waiting: list[threading.Timer] = []
 BAR_FROM = 100
 """Columns of a terminal from which on a progress bar is drawn; a narrower one shows its numbers alone."""
 NUMBER = re.compile(
@@ -155,8 +159,19 @@ class Options:
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
+def say_later(text: str = LOADING, after_s: float = LOADING_S) -> threading.Timer:
+    """Say that something takes long, unless the timer is cancelled before; ``run`` cancels what a script began."""
+    timer = threading.Timer(after_s, err.print, [text], {"markup": False})
+    timer.daemon = True
+    timer.start()
+    _waiting.append(timer)
+    return timer
+
+
 def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Sequence[str] | None = None) -> None:
     """Parse the command line into ``kind``, call ``main``, and leave the process with its exit code."""
+    for timer in _waiting:
+        timer.cancel()
     _open_outputs()
     options = tyro.cli(kind, args=arguments, prog=program())
     try:

@@ -82,8 +82,10 @@ def main(options: Options) -> None:
     study_screen.show_plan(asked, partial(command, options))
     if options.dry_run:
         return
+    loading = console.say_later()
     from tune import ablation as ablations  # here: the rest needs no Ray
 
+    loading.cancel()
     outcome = ablations.run(ablation, asked)
     run = listing.typed(outcome.folder.path)
     if outcome.exit_code:

@@ -229,10 +229,12 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
 
 def retrain(options: Options, again: Retrained, place: Storage) -> None:
     """Train with fresh seeds, and say what they gave."""
+    loading = console.say_later()
     from cluster.final import Workers  # here: the rest needs neither Ray nor torch
     from htt.heartbeat import LostRayError
     from tune import retrain_screen, retraining
 
+    loading.cancel()
     workers = Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
     workers.check(again.config)
     try:

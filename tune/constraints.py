@@ -76,6 +76,29 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
     return tuple(found)
 
 
+def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint") -> None:
+    """Raise a ``ConfigError`` for bounds that no trial can keep, or that every trial keeps.
+
+    Args:
+        constraints: of a search.
+        option: that gave them, for the message.
+    """
+    faults = []
+    for each in constraints:
+        low, high = METRICS[each.metric].range
+        if not low <= each.bound <= high:
+            most = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+            faults.append(f"{option} must bound {each.metric} by a number it can be, {most}; got {each}")
+            if high == 1 and 1 < each.bound <= 100:
+                faults[-1] += f". {each.bound:g} % is {each.bound / 100:g}"
+    for each in constraints:
+        for other in constraints:
+            if each.metric == other.metric and each.at_most and not other.at_most and each.bound < other.bound:
+                faults.append(f"{option} must leave a value that keeps all bounds; none keeps both {each} and {other}")
+    if faults:
+        raise ConfigError.of(faults)
+
+
 def broken(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
     """How metrics break some of the constraints, in words; none: they keep all."""
     said = [words for each in constraints if (words := each.broken(metrics))]

@@ -81,7 +81,7 @@ def bounds(rule: str) -> Sequence[constraints.Constraint]:
 def check_rule(rule: str) -> None:
     """Raise a ``ConfigError`` unless ``rule`` is one."""
     if "=" in rule:
-        constraints.parse([rule], "--pick")
+        constraints.check_bounds(constraints.parse([rule], "--pick"), "--pick")
     elif rule not in (KNEE, FIRST):
         raise ConfigError(
             f"--pick must be {KNEE}, {FIRST} or a bound such as 'latency_ms<=30'; got {shown(rule)}."

@@ -17,10 +17,8 @@ from tune.question import Run, check_run
 from tune.results import RunFolder, Trial
 from tune.retrained import fresh_seeds
 from tune.shelf import Found, Shelf
-from tune.study import SEED, Study
+from tune.study import MOST_SEEDS, SEED, Study
 from tune.words import plural
-
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,15 +238,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     Raises:
         ConfigError: it is neither.
     """
-    words = text.replace(" ", "").split(",")
-    if all(re.fullmatch(r"[0-9]{1,9}", word) for word in words):
+    words = [word.strip() for word in text.split(",")]
+    if all(re.fullmatch(r"[0-9]{1,10}", word) for word in words):
         numbers = tuple(map(int, words))
         if len(numbers) > 1:
             return numbers
         if 0 < numbers[0] <= MOST_SEEDS:
             return tuple(range(numbers[0]))
     raise ConfigError(
-        f"--seeds takes a count, such as 6 (at most {MOST_SEEDS}), or a list, such as 0,1,2; got {shown(text)}."
+        f"--seeds takes a count up to {MOST_SEEDS}, such as 6, or a list, such as 0,1,2; got {shown(text)}."
     )
 
 

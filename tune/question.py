@@ -22,7 +22,7 @@ from htt.errors import ConfigError, RunError, did_you_mean, shown
 from htt.text import plural
 from htt.training.metric_table import METRICS
 from tune import front
-from tune.constraints import Constraint, parse
+from tune.constraints import Constraint, check_bounds, parse
 from tune.results import Asked, RunFolder, Trial, check_metric
 from tune.space import Choice, Space
 from tune.storage import Storage, home
@@ -31,7 +31,6 @@ METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
 loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
-YEAR_S = 365 * 86400.0
 WEIGHTED = "loss"
 """The metric that is made with the weights ``loss.*`` of a configuration; its terms, as loss_action, are not."""
 ALGORITHMS = ("tpe", "random")
@@ -97,19 +96,23 @@ class Search(Run):
         return self.objectives or [self.metric]
 
 
+LONGEST_S = 366 * 24 * 3600.0
+"""The longest time budget."""
+
+
 def parse_budget(text: str) -> float:
     """Seconds of "90", "8m", "1h30m" or "2h".
 
     Raises:
         ConfigError: it is no such time, or none at all.
     """
-    number = r"(\d+(?:\.\d+)?)"
+    number = r"([0-9]+(?:\.[0-9]+)?)"
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
     parts = zip(match.groups(), (3600, 60, 1), strict=True) if match else ()
     seconds = sum(float(part or 0) * unit for part, unit in parts)
-    if not 0 < seconds < YEAR_S:
+    if not 0 < seconds <= LONGEST_S:
         raise ConfigError(
-            f"--time-budget takes a time above 0 and below a year, such as 90s, 8m or 1h30m; got {shown(text)}."
+            f"--time-budget takes a time above 0 and up to a year, such as 90s, 8m or 1h30m; got {shown(text)}."
         )
     return seconds
 
@@ -119,6 +122,7 @@ def check_options(search: Search) -> None:
     for name in search.goals:
         check_metric(name)
     check_objectives(search.objectives)
+    check_bounds(search.constraints)
     front.check_rule(search.pick)
     check_name("--algorithm", search.algorithm, ALGORITHMS)
     check_name("--scheduler", search.scheduler, SCHEDULERS)

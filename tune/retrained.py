@@ -36,7 +36,7 @@ from tune import question, results
 from tune.results import RunFolder, Trial, write_text
 from tune.stats import FEWEST
 from tune.storage import Storage
-from tune.study import SEED
+from tune.study import MOST_SEEDS, SEED
 
 NAME = "retrain"
 RECORD_FILE = "retrain.yaml"
@@ -190,6 +190,8 @@ def ask(
     """
     if count < FEWEST:
         raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
+    if count > MOST_SEEDS:
+        raise ConfigError(f"--retrain-seeds must be {MOST_SEEDS} or less; got {count}.")
     asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
     if SEED in values:
         raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")

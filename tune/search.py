@@ -19,6 +19,9 @@ from pathlib import Path
 
 if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from htt import console  # before the imports that take long
+
+    console.say_later()
 
 import shlex
 from dataclasses import dataclass, field

@@ -29,6 +29,8 @@ from htt.training.metric_table import METRICS
 from tune.stats import comparisons_possible, seeds_needed
 
 SEED = "train.seed"
+MOST_SEEDS = 1000
+"""What a command may ask for by a count: more is a slip of the hand."""
 PAPERS_SOURCE = "h2o"
 """The data that the numbers in ``paper_value`` are of: H2O's validation split."""
 

@@ -126,7 +126,9 @@ def test_wait_for_workers_is_said_until_one_begins(capsys, begins):
             on_start(Start(0, 0, 2))
         time.sleep(1.0)
     said = " ".join(capsys.readouterr().out.split())
-    assert said.count("No worker has begun yet; waiting for room on the cluster.") == (0 if begins else 2)
+    assert said.count("No worker has begun yet: it is starting, or waits for room on the cluster.") == (
+        0 if begins else 2
+    )
 
 
 def test_show_starts_says_where_and_with_how_many_workers_it_goes_on(capsys):

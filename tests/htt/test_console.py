@@ -235,3 +235,13 @@ def test_progress_shows_all_its_numbers_on_a_narrow_terminal(monkeypatch: pytest
     shown = Text.from_ansi(out.file.getvalue().replace("\r", "\n")).plain  # type: ignore[attr-defined]
     assert "1182211/2400000" in shown
     assert "…" not in shown
+
+
+def test_loading_that_takes_long_is_said_and_one_that_does_not_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    quick, slow = console.say_later("quick", 5.0), console.say_later("slow [x]", 0.01)
+    slow.join(5)
+    with pytest.raises(SystemExit):
+        console.run(Asked, lambda options: None, ["--help"])
+    assert capsys.readouterr().err == "slow [x]\n"
+    quick.join(1)
+    assert not quick.is_alive(), "the command cancels it"

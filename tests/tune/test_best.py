@@ -36,6 +36,7 @@ def run(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["run", "--retrain-seeds", "1"], "--retrain-seeds must be 2 or more: one seed has no interval; got 1."),
+        (["run", "--retrain-seeds", "10000000000"], "--retrain-seeds must be 1000 or less; got 10000000000."),
         (["run", "--retrain-seeds", "-5"], "--retrain-seeds must be 2 or more: one seed has no interval; got -5."),
         (["none", "--retrain-seeds", "5"], "At least one trial must have given hand_error_mm; none of the 0 in"),
         (["failed", "--retrain-seeds", "5"], "At least one trial must have given hand_error_mm; none of the 4 in"),

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from htt.errors import ConfigError
-from tune.constraints import broken, excesses, parse
+from tune.constraints import broken, check_bounds, excesses, parse
 
 
 def test_a_constraint_is_a_bound_on_a_metric():
@@ -53,3 +53,25 @@ def test_all_that_are_none_are_one_error():
         "got 'loss<=nan'",
     ):
         assert words in said
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        (
+            ["action_accuracy>=50"],
+            "bound action_accuracy by a number it can be, 0 to 1; got action_accuracy>=50. 50 % is",
+        ),
+        (["hand_auc<=1.5"], "--constraint must bound hand_auc by a number it can be, 0 to 1; got hand_auc<=1.5"),
+        (["latency_ms<=-3"], "bound latency_ms by a number it can be, 0 or more; got latency_ms<=-3"),
+        (["latency_ms<=10", "latency_ms>=20"], "none keeps both latency_ms<=10 and latency_ms>=20"),
+    ],
+)
+def test_bounds_that_no_trial_can_keep_are_refused(bounds, message):
+    with pytest.raises(ConfigError) as refused:
+        check_bounds(parse(bounds))
+    assert message in str(refused.value)
+
+
+def test_bounds_that_can_be_kept_pass():
+    check_bounds(parse(["latency_ms>=10", "latency_ms<=10", "action_accuracy>=1", "parameters<=2e6"]))
