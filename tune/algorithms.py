@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
-from htt.training.metric_table import METRICS
+from htt.training.metric_table import COSTS, METRICS
 from tune import notes
 from tune.codes import Code
 from tune.constraints import Constraint, excesses
@@ -54,6 +54,8 @@ from tune.results import Trial as Row
 from tune.samples import EPOCH
 from tune.space import Space
 
+NOTED = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss", *(cost.name for cost in COSTS))
+"""Metrics the study keeps beside the objectives, for the dashboard alone; each one is a line on disk."""
 PATIENCE = 3
 """Repeats in a row after which what is left of a finite space is drawn."""
 
@@ -127,6 +129,10 @@ class Searcher(OptunaSearch):
             load_if_exists=True,
             directions=["maximize" if METRICS[name].higher_is_better else "minimize" for name in self.objectives],
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self._ot_study.metric_names != list(self.objectives):  # what the dashboard calls "Objective 0" otherwise
+                self._ot_study.set_metric_names(list(self.objectives))
 
     def suggest(self, trial_id: str) -> Any:
         """The next sample, as the part of a trial's Tune configuration called ``values``; "FINISHED" where none is."""
@@ -161,6 +167,9 @@ class Searcher(OptunaSearch):
                 trial.set_constraint(name, excess)
         if not refused:
             self._note(trial, float(found[self.watched]), epoch)
+        for name in NOTED:
+            if name not in self.objectives and _finite(found.get(name)):
+                trial.set_user_attr(name, float(found[name]))
         if epoch < self.epochs:
             self._tell(trial, TrialState.PRUNED)
         else:

@@ -25,6 +25,7 @@ METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
 loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
+LATENCY = "latency_ms"
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -132,6 +133,18 @@ def check_run(run: Run) -> None:
         raise ConfigError(f"--gpus-per-trial must be 0 or more; got {run.gpus_per_trial:g}.")
     if run.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run.name):
         raise ConfigError(f"--name takes letters, digits, dots, dashes and underscores; got '{run.name}'.")
+
+
+def check_latency(metrics: Sequence[str], workers: int, concurrent: int) -> None:
+    """Raise a ``ConfigError`` where trials are judged by a time that they would measure beside one another.
+
+    Trials of one worker wait for the one that measures (``htt.training.neighbours``); those of several cannot.
+    """
+    if LATENCY in metrics and workers > 1 and concurrent > 1:
+        raise ConfigError(
+            f"{LATENCY} must be measured with nothing else running; got {concurrent} trials of {workers} workers at "
+            "once. Add --max-concurrent 1, or --workers-per-trial 1, whose trials wait for the one that measures."
+        )
 
 
 def _check_positive(option: str, number: int | None) -> None:

@@ -89,7 +89,7 @@ def _all_signs(count: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _drawn(seeds: int, clips: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of each seed [r s] and each clip [r c] in drawings; kept, since a study draws the same for all variants."""
+    """Shares of each seed [r s] and each clip [r c] in drawings; kept, since all variants have the same."""
     random = np.random.default_rng(seed)
     drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
     return drawn_seeds, random.multinomial(clips, np.full(clips, 1 / clips), resamples) / clips

@@ -74,6 +74,11 @@ class Work(ABC):
         return [self.base]
 
     @property
+    def judged_by(self) -> Sequence[str]:
+        """The metrics that decide between trials."""
+        return [self.metric, *self.metrics]
+
+    @property
     def limit(self) -> int:
         """Trials that may be asked for."""
         return self.trials or UNLIMITED
@@ -185,6 +190,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     concurrent = capacity.require(job.worker_resources, job.workers)
     preflight.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
     concurrent = min(concurrent, work.run.max_concurrent or concurrent)
+    question.check_latency(work.judged_by, job.workers, concurrent)
     show.print(work.announce(concurrent))
     for config in work.data:
         training.prepare(config)

@@ -82,6 +82,12 @@ class Searching(Work):
     earlier: Sequence[Trial] = ()
     """Finished trials of other runs to begin with; of a run that is resumed none: its study has them."""
 
+    @property
+    def judged_by(self) -> Sequence[str]:
+        """The objectives, and what constraints and the rule to pick are about."""
+        picked = constraints.parse([self.search.pick]) if "=" in self.search.pick else ()
+        return [*self.search.goals, *(each.metric for each in (*self.search.constraints, *picked))]
+
     def check_same(self, asked: Asked) -> None:
         """The same space, base and metric."""
         question.check_same_question(asked, self.search, self.space, self.base)

@@ -137,6 +137,7 @@ def train_epoch(
     model.train()
     first = entered.cursor // loader.step_windows  # of this number of workers; another may have had other steps
     for taken, batch in enumerate(loader.epoch(epoch, entered.cursor)):
+        group.between_steps()
         step = first + taken
         done = epoch * loader.steps_per_epoch + step
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
@@ -211,6 +212,7 @@ def evaluate(
     model.eval()
     evaluation = Evaluation(clips.info, config.loss)
     for batch in evaluation_loader(clips, config, group.rank, group.size):
+        group.between_steps()
         here = batch.to(group.device)
         with precision.autocast():
             prediction = model(here.frames, here.valid, here.intrinsics)

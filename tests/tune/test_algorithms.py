@@ -342,3 +342,13 @@ def test_a_study_of_several_objectives_begins_with_earlier_trials(make):
     whole, stopped = make(earlier=EARLIER, **BOTH).study.get_trials()
     assert (whole.values, stopped.values, stopped.state.name) == ([4.0, 0.4], None, "PRUNED")
     assert epochs_of(stopped) == {1: 10.0, 2: 9.0}
+
+
+def test_searcher_names_metrics_for_the_dashboard(make):
+    search = make(objectives=["hand_error_mm", "action_accuracy"])
+    search.suggest("a")
+    search.on_trial_complete("a", {**result(4, 1.0), "action_accuracy": 0.5, "latency_ms": 7.0})
+    assert search.study.metric_names == ["hand_error_mm", "action_accuracy"]
+    noted = search.study.get_trials()[0].user_attrs
+    assert noted["latency_ms"] == 7.0
+    assert "hand_error_mm" not in noted
