@@ -129,8 +129,8 @@ def main(arguments: list[str]) -> int:
     lines = [
         *header("What a trial costs the driver", "python benchmarks/growth.py", ("ray", "optuna", "polars")),
         "Processor time of the driver between two trials that end (stand-in training, four epochs, a checkpoint each, "
-        f"two at once; TPE). {options.trials - WARM - 1} trials each. The machine was shared with other work: these are "
-        "processor seconds, not the clock's.",
+        f"two at once; TPE). {options.trials - WARM - 1} trials each. The machine was shared with other "
+        "work: these are processor seconds, not the clock's.",
         "",
         f"| trials before | median | 90 % below | against {next(iter(found))} before |",
         "| ---: | ---: | ---: | ---: |",

@@ -203,6 +203,16 @@ class Searcher(OptunaSearch):
             trial.set_user_attr(INTERRUPTED, True)
             self._tell(trial, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
 
+    def next_name(self) -> str:
+        """The number of the trial that is asked for next; "13-2" of one that was lost with a driver as "13"."""
+        known = self.study.get_trials(deepcopy=False)
+        if self.orphans:
+            lost, before = self.orphans[0].number, self.orphans[0].user_attrs.get(TUNE_ID)
+            again = f"-{int(before.partition('-')[2] or 1) + 1}" if before else ""
+            return f"{notes.place(known, lost) + 1 - self._earlier}{again}"
+        place = next((trial.number for trial in known if trial.state == TrialState.WAITING), len(known))
+        return str(place - gone_on(known[:place]) + 1 - self._earlier)
+
     def number(self, trial_id: str) -> int:
         """1 for the first trial that was asked for; those of earlier runs do not count."""
         if trial_id not in self._ot_trials:

@@ -244,7 +244,7 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
     config = override(base, trial.values)
     found_by = {
         "run": asked.name,
-        "trial": trial.id,
+        "trial": trial.number,
         "metric": metric,
         "value": value(trial, metric),
         "unit": METRICS[metric].unit,

@@ -71,8 +71,9 @@ class Board:
         if self._writer and not self._described:
             self._described = True
             fields = {path: _plain(value) for path, value in flatten(self._config).items()}
-            for part in hparams(fields, {_tag(name): value for name, value in metrics.items()}):
-                self._writer.file_writer.add_summary(part)
+            named = {_tag(name): value for name, value in metrics.items()}
+            for part in hparams(fields, named):  # type: ignore[no-untyped-call]
+                self._writer._get_file_writer().add_summary(part)  # type: ignore[no-untyped-call]
 
 
 def overlay(batch: Batch, prediction: Prediction, index: int) -> np.ndarray:

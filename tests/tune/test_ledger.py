@@ -13,7 +13,8 @@ from tune.results import RunFolder, Trial
 def trial(number, **changes):
     plain = {
         "id": f"t{number}", "number": number, "fingerprint": "f", "state": "complete", "epochs": 2,
-        "seconds": 0.1 + 0.2, "finished_s": 1e-9 * number, "values": {"optim.lr": 0.1 + 0.2, "model.action.cues": ["hands"]},
+        "seconds": 0.1 + 0.2, "finished_s": 1e-9 * number,
+        "values": {"optim.lr": 0.1 + 0.2, "model.action.cues": ["hands"]},
         "metrics": {"hand_error_mm": 1 / 3}, "best": {"hand_error_mm": 1 / 3}, "curve": (1.0, 1 / 3),
         "curves": {"loss": (2.0, math.inf)},
     }  # fmt: skip

@@ -254,3 +254,14 @@ def test_what_cannot_be_is_one_error_before_anything_starts(trained, search, tmp
     with pytest.raises(kind, match=f"(?s){message}"):
         search(**options)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_trial_has_one_number_everywhere(search, monkeypatch):
+    replace_tune(monkeypatch, [])
+    outcome = search(trials=3)
+    assert [trial.id for trial in outcome.trials] == ["1", "2", "3"]
+    assert [trial.number for trial in outcome.trials] == [1, 2, 3]
+    best = yaml.safe_load(outcome.folder.best.read_text())["found_by"]["trial"]
+    assert best == outcome.best.number
+    study = optuna.load_study(study_name="run", storage=open_journal(outcome.folder.journal))
+    assert [trial.user_attrs["trial"] for trial in study.trials] == ["1", "2", "3"]
