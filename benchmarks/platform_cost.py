@@ -32,6 +32,7 @@ from tune.space import LogUniform, Space
 from tune.trial import Training
 
 EPOCHS = 3
+EVENTS = "events.jsonl"
 SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2)}, base={"train.epochs": EPOCHS})
 
 
@@ -90,7 +91,10 @@ TRAINING = Training(train, trainer, prepare)
 
 
 def note(config: Config, event: dict) -> None:
-    with open(str(config.runtime.cache), "a") as file:
+    """Write an event where ``measure`` finds it; the cache is a folder, and nobody else's here."""
+    folder = Path(str(config.runtime.cache))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / EVENTS).open("a") as file:
         file.write(json.dumps(event) + "\n")
 
 
@@ -100,7 +104,7 @@ def resident_bytes() -> int:
 
 def measure(folder: Path, name: str, trials: int, workers: int) -> tuple[list[dict], float]:
     """Run a search; its events, and when its last results were written."""
-    log = folder / f"{name}.jsonl"
+    cache = folder / f"{name}-cache"
     search = question.Search(
         space="cost",
         name=name,
@@ -109,11 +113,11 @@ def measure(folder: Path, name: str, trials: int, workers: int) -> tuple[list[di
         workers_per_trial=workers,
         scheduler="none",
         algorithm="random",
-        assignments={"runtime.cache": str(log)},
+        assignments={"runtime.cache": str(cache)},
     )
     outcome = runner.run(search, SPACE, TRAINING)
     ended = max(trial.finished_s for trial in outcome.trials)
-    return [json.loads(line) for line in log.read_text().splitlines()], ended
+    return [json.loads(line) for line in (cache / EVENTS).read_text().splitlines()], ended
 
 
 def gaps(events: list[dict]) -> list[float]:

@@ -32,7 +32,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
 from htt.errors import storage_errors
-from htt.training.metric_table import METRICS
+from htt.training.metric_table import COSTS, METRICS
 from tune import lines, notes
 from tune.codes import Code
 from tune.constraints import Constraint, excesses
@@ -52,6 +52,9 @@ from tune.recent import Recent
 from tune.results import Trial as Row
 from tune.samples import EPOCH
 from tune.space import LENGTH, Space
+
+NOTED = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss", *(cost.name for cost in COSTS))
+"""Metrics the study keeps beside the objectives, for the dashboard alone; each one is a line on disk."""
 
 
 class Searcher(OptunaSearch):
@@ -126,6 +129,10 @@ class Searcher(OptunaSearch):
             load_if_exists=True,
             directions=["maximize" if METRICS[name].higher_is_better else "minimize" for name in self.objectives],
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self._ot_study.metric_names != list(self.objectives):  # what the dashboard calls "Objective 0" otherwise
+                self._ot_study.set_metric_names(list(self.objectives))
 
     def suggest(self, trial_id: str) -> Any:
         """The next sample, as the part of a trial's Tune configuration called ``values``; "FINISHED" where none is."""
@@ -160,6 +167,9 @@ class Searcher(OptunaSearch):
                 trial.set_constraint(name, excess)
         if not refused:
             self._note(trial, float(found[self.watched]), epoch)
+        for name in NOTED:
+            if name not in self.objectives and _finite(found.get(name)):
+                trial.set_user_attr(name, float(found[name]))
         if epoch < self._whole(trial.params):
             self._tell(trial, TrialState.PRUNED)
         else:
@@ -192,6 +202,16 @@ class Searcher(OptunaSearch):
             trial = Trial(self.study, frozen._trial_id)
             trial.set_user_attr(INTERRUPTED, True)
             self._tell(trial, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
+
+    def next_name(self) -> str:
+        """The number of the trial that is asked for next; "13-2" of one that was lost with a driver as "13"."""
+        known = self.study.get_trials(deepcopy=False)
+        if self.orphans:
+            lost, before = self.orphans[0].number, self.orphans[0].user_attrs.get(TUNE_ID)
+            again = f"-{int(before.partition('-')[2] or 1) + 1}" if before else ""
+            return f"{notes.place(known, lost) + 1 - self._earlier}{again}"
+        place = next((trial.number for trial in known if trial.state == TrialState.WAITING), len(known))
+        return str(place - gone_on(known[:place]) + 1 - self._earlier)
 
     def number(self, trial_id: str) -> int:
         """1 for the first trial that was asked for; those of earlier runs do not count."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from tune.plan import Pair
-from tune.results import Trial
+from tune.results import Trial as Row
 
 
 class Listed(Searcher):
@@ -18,7 +19,7 @@ class Listed(Searcher):
     that failed before the run was resumed is handed out again.
     """
 
-    def __init__(self, pairs: Sequence[Pair], written: Iterable[Trial], *, metric: str, mode: str) -> None:
+    def __init__(self, pairs: Sequence[Pair], written: Iterable[Row], *, metric: str, mode: str) -> None:
         """Look which are left.
 
         Args:
@@ -45,6 +46,10 @@ class Listed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing is learned from a trial."""
+
+    def next_name(self) -> str:
+        """Any name that no run has: studies take over one another's trainings with their names."""
+        return str(Trial.generate_id())
 
     def number(self, trial_id: str) -> int:
         """The place in the list, from 1."""

@@ -33,6 +33,7 @@ loss weights are, as the loss does not; accuracy over some dozens of validation 
 ties. ``--metric action_accuracy`` selects by the other end of the model."""
 WEIGHTED = "loss"
 """The metric that is made with the weights ``loss.*`` of a configuration; its terms, as loss_action, are not."""
+LATENCY = "latency_ms"
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
 
@@ -179,6 +180,18 @@ def check_run(run: Run) -> None:
         raise ConfigError(f"--gpus-per-trial must be a number of 0 or more; got {run.gpus_per_trial:g}.")
     if run.name is not None:
         check_run_name(run.name, "--resume" if run.resume else "--name")
+
+
+def check_latency(metrics: Sequence[str], workers: int, concurrent: int) -> None:
+    """Raise a ``ConfigError`` where trials are judged by a time that they would measure beside one another.
+
+    Trials of one worker wait for the one that measures (``htt.training.neighbours``); those of several cannot.
+    """
+    if LATENCY in metrics and workers > 1 and concurrent > 1:
+        raise ConfigError(
+            f"{LATENCY} must be measured with nothing else running; got {concurrent} trials of {workers} workers at "
+            "once. Add --max-concurrent 1, or --workers-per-trial 1, whose trials wait for the one that measures."
+        )
 
 
 def _check_positive(option: str, number: int | None) -> None:

@@ -6,6 +6,7 @@ each clip, which all seeds are judged by. Letters: ``s`` seeds, ``c`` clips, ``r
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 
@@ -28,7 +29,7 @@ def sign_flip(differences: np.ndarray, seed: int = 0) -> float:
     """
     count = len(differences)
     if count <= EXACT_SEEDS:
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=count))).reshape(2**count, count)
+        signs = _all_signs(count)
     else:
         signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(FLIPS, count))
         signs = np.vstack([signs, np.ones(count)])
@@ -74,11 +75,23 @@ def draw_means(differences: np.ndarray, resamples: int, seed: int) -> np.ndarray
     variances = np.array([above[0] / clips, above[1] / seeds, squares[2]])
     scaled = _scaled(of_seeds, variances[0]) + _scaled(of_clips, variances[1]) + _scaled(rest, variances[2])
 
-    random = np.random.default_rng(seed)
-    drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
-    drawn_clips = random.multinomial(clips, np.full(clips, 1 / clips), resamples) / clips
+    drawn_seeds, drawn_clips = _drawn(seeds, clips, resamples, seed)
     means = ((drawn_seeds @ scaled) * drawn_clips).sum(axis=1)
     return np.asarray(mean + _spread(squares, above, freedom) * means)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_signs(count: int) -> np.ndarray:
+    """[2^s s] every choice of signs; kept, since a study asks for the same again and again."""
+    return np.array(list(itertools.product((-1.0, 1.0), repeat=count))).reshape(2**count, count)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(seeds: int, clips: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of each seed [r s] and each clip [r c] in drawings; kept, since all variants have the same."""
+    random = np.random.default_rng(seed)
+    drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+    return drawn_seeds, random.multinomial(clips, np.full(clips, 1 / clips), resamples) / clips
 
 
 def _parts(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

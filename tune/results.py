@@ -179,12 +179,12 @@ class RunFolder:
     def trials(self) -> list[Trial]:
         """All finished trials in the order they were asked for; none before the first one ended."""
         newest = _read_lines(self.newest)  # before the table, which may be written with them meanwhile
-        found = {trial.id: trial for trial in _read(self.path / "trials.parquet")}
-        for trial in newest:
-            for name in trial.instead_of:
-                found.pop(name, None)
-            found[trial.id] = trial
-        return sorted(found.values(), key=lambda trial: trial.number)
+        gone = {name for trial in newest for name in (trial.id, *trial.instead_of)}
+        last = {trial.id: trial for trial in newest}
+        replaced = {name for trial in newest for name in trial.instead_of}
+        kept = [trial for trial in _read(self.path / "trials.parquet") if trial.id not in gone]
+        kept += [trial for trial in last.values() if trial.id not in replaced]
+        return sorted(kept, key=lambda trial: trial.number)
 
     def write_earlier(self, trials: Sequence[Trial]) -> None:
         """Write the trials of earlier runs that a search begins with."""
@@ -286,7 +286,7 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
     config = override(base, trial.values)
     found_by = {
         "run": asked.name,
-        "trial": trial.id,
+        "trial": trial.number,
         "metric": metric,
         "value": value(trial, metric),
         "unit": METRICS[metric].unit,

@@ -246,6 +246,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     concurrent = capacity.require(job.worker_resources, job.workers)
     preflight.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
     concurrent = min(concurrent, work.run.max_concurrent or concurrent)
+    question.check_latency(work.named, job.workers, concurrent)
     show.print(work.announce(concurrent))
     facts = [found for config in work.data if (found := training.prepare(config)) is not None]
     question.check_known(work.named, {name: why for found in facts for name, why in found.unknown.items()})

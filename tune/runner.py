@@ -119,9 +119,7 @@ class Searching(Work):
     @property
     def named(self) -> list[str]:
         """The objectives, and what bounds are of."""
-        bounds = [*self.search.constraints]
-        if self.search.objectives and self.search.pick not in (front.KNEE, front.FIRST):
-            bounds += constraints.parse([self.search.pick], "--pick")
+        bounds = [*self.search.constraints, *front.bounds(self.search.pick if self.search.objectives else front.KNEE)]
         return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
 
     def is_done(self, folder: RunFolder) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+from unittest import mock
 
+from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 EPOCH = "epoch"
@@ -13,6 +15,9 @@ EPOCH = "epoch"
 
 class Chooser(Protocol):
     """Who says what is tried; a ``ray.tune.search.Searcher`` with a memory of its own."""
+
+    def next_name(self) -> str:
+        """The name of the trial that is asked for next: of its folders, and of its run in TensorBoard."""
 
     def number(self, trial_id: str) -> int:
         """1 for the first trial that was asked for."""
@@ -54,6 +59,12 @@ class Samples(SearchGenerator):
             if self.crowded:
                 break
         return None
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Any:
+        """The next trial, with the name that its chooser gives it; Ray would draw one."""
+        name = self._chooser.next_name()
+        with mock.patch.object(Trial, "generate_id", return_value=name):
+            return super().create_trial_if_possible(experiment_spec)  # type: ignore[no-untyped-call]
 
     @property
     def used_up(self) -> bool:

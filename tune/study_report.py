@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from htt.evaluation.intervals import people
 from htt.training.metric_table import METRICS
@@ -17,6 +17,7 @@ from tune.results import RunFolder, write_text
 from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, Comparison
 from tune.study_tables import table
 
+Judged = tuple[effects.Effect, Comparison]
 COSTS = (
     ("seconds", "time", "the mean time of a training on the machines used"),
     ("parameters", "parameters", "the parameters of its model"),
@@ -34,22 +35,26 @@ def write(folder: RunFolder) -> None:
     done = read(folder)
     found = findings(done)
     title = done.asked.name
-    page.publish(folder, title, content(done, found))
+    factors = {metric: effects.compared(done, metric) for metric in done.study.metrics if done.study.factors}
+    page.publish(folder, title, content(done, found, factors))
     write_text(folder.path / "report.tex", study_tables.tex(title, found))
     write_text(folder.path / "report.csv", study_tables.csv(found))
-    if done.study.factors:
-        factors = {metric: effects.compared(done, metric) for metric in done.study.metrics}
+    if factors:
         write_text(folder.path / "effects.csv", study_tables.effects_csv(factors))
 
 
-def content(done: Done, found: Sequence[Finding]) -> list[Part]:
-    """All parts of the report, in the order in which they are read."""
+def content(done: Done, found: Sequence[Finding], factors: Mapping[str, Sequence[Judged]]) -> list[Part]:
+    """All parts of the report, in the order in which they are read; ``factors``: {metric: its effects}."""
     parts: list[Part] = [Text(f"**{escaped(done.study.question)}**"), *_missing(done), _asked(done), *_codes(done)]
     parts += [Heading("In short"), Listing([line for finding in found for line in _in_short(finding)])]
     for finding in found:
         about = METRICS[finding.metric]
         parts += [Heading(about.title), Text(f"{about.sentence} {_direction(finding)}"), table(finding)]
-        parts += [*_effects(finding, done), *_contrasts(finding, done), *_pictures(finding, done)]
+        parts += [
+            *_effects(finding, done, factors.get(finding.metric, ())),
+            *_contrasts(finding, done),
+            *_pictures(finding, done),
+        ]
     parts += [Heading("How to read it"), Listing(_notes(done, found))]
     return parts
 
@@ -146,9 +151,8 @@ def _silence(found: Comparison) -> str:
     return f"{found.claim} of" if found.claim == NO_CLAIM else found.claim
 
 
-def _effects(finding: Finding, done: Done) -> list[Part]:
+def _effects(finding: Finding, done: Done, found: Sequence[Judged]) -> list[Part]:
     """What each factor does, of a study of factors."""
-    found = effects.compared(done, finding.metric)
     if not found:
         return []
     given = {effect.factors for effect, _ in found}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from htt.batch import Batch, Prediction
 from htt.config import Config, flatten
@@ -31,10 +32,12 @@ class Board:
     def __init__(self, folder: Path, config: Config, *, enabled: bool = True) -> None:
         self._config = config
         self._writer = SummaryWriter(str(folder)) if enabled else None
+        self._described = False
 
     def scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """One point of every metric."""
+        """One point of every metric; with the first, the configuration that TensorBoard shows beside the newest."""
         if self._writer:
+            self._describe(metrics)
             for name, value in metrics.items():
                 self._writer.add_scalar(_tag(name), value, epoch)
             self._writer.flush()
@@ -58,13 +61,19 @@ class Board:
                 image = overlay(batch, prediction, int(index))
                 self._writer.add_image(f"predictions/{place}", image, epoch, dataformats="HWC")
 
-    def close(self, metrics: Mapping[str, float]) -> None:
-        """Write the configuration beside the last metrics, and end."""
+    def close(self) -> None:
+        """Close the file, which every training must do: a process that trains many would keep all of them open."""
         if self._writer:
-            fields = {path: _plain(value) for path, value in flatten(self._config).items()}
-            results = {f"result/{name}": value for name, value in metrics.items()}
-            self._writer.add_hparams(fields, results, run_name=".")
             self._writer.close()
+
+    def _describe(self, metrics: Mapping[str, float]) -> None:
+        """Write the configuration for the page HPARAMS, once; not at the end, which a stopped training never sees."""
+        if self._writer and not self._described:
+            self._described = True
+            fields = {path: _plain(value) for path, value in flatten(self._config).items()}
+            named = {_tag(name): value for name, value in metrics.items()}
+            for part in hparams(fields, named):  # type: ignore[no-untyped-call]
+                self._writer._get_file_writer().add_summary(part)  # type: ignore[no-untyped-call]
 
 
 def overlay(batch: Batch, prediction: Prediction, index: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What a model costs to use: its size, and the time and memory of one clip's prediction.
 
 The clip is the validation clip of median length, cut into windows and batched as an evaluation does, its images decoded
-before anything is measured. Size and memory are the same wherever they are measured; the time is the device's.
+before anything is measured. Size and memory are the same wherever they are measured; the time is the device's, and
+other trials of the machine wait meanwhile (``htt.training.neighbours``).
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def cost(model: nn.Module, clips: Clips, config: Config, *, group: Group, autoca
     if group.first:
         model.eval()
         batches = [batch.to(group.device) for batch in _median_clip(clips, config)]
-        memory = memory_mb(model, batches, autocast)  # first: it warms up
-        latency = latency_ms(model, batches, autocast, group.device)
+        with group.neighbours.waiting() if group.neighbours else contextlib.nullcontext():
+            memory = memory_mb(model, batches, autocast)  # first: it warms up
+            latency = latency_ms(model, batches, autocast, group.device)
         found = {"parameters": float(parameters(model)), "latency_ms": latency, "memory_mb": memory}
     return group.gather(found)[0]
 

@@ -13,6 +13,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from htt.training.neighbours import Neighbours
+
 T = TypeVar("T")
 
 
@@ -23,6 +25,13 @@ class Group:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    neighbours: Neighbours | None = None
+    """Trainings of this machine that wait while one measures; None if this one takes no part."""
+
+    def between_steps(self) -> None:
+        """Wait while another training of this machine measures."""
+        if self.neighbours:
+            self.neighbours.between_steps()
 
     @property
     def first(self) -> bool:

@@ -15,7 +15,7 @@ from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data import manifest, splits
 from htt.data.clips import Clips
-from htt.data.prepare import prepare
+from htt.data.prepare import cache_folder, prepare
 from htt.data.splits import Splits
 from htt.hand import HANDS, hand_names
 from htt.info import UNKNOWN
@@ -25,6 +25,7 @@ from htt.training.loop import Report, evaluate, fit
 from htt.training.losses import TERMS
 from htt.training.metric_table import EVALUATED
 from htt.training.metrics import Evaluation
+from htt.training.neighbours import Neighbours
 from htt.training.trained import open_trained
 
 OF_HANDS = ("loss_joints_px", "loss_depth_m")
@@ -40,7 +41,10 @@ def train(config: Config, folder: Path, report: Report, resume: Path | None = No
         report: takes each epoch's metrics and the folder of its checkpoint.
         resume: a checkpoint's folder to go on from.
     """
-    fit(config, open_splits(config), report, folder=folder, group=Group(device=best_device()), resume=resume)
+    splits = open_splits(config)
+    with Neighbours(cache_folder(config)) as neighbours:
+        group = Group(device=best_device(), neighbours=neighbours)
+        fit(config, splits, report, folder=folder, group=group, resume=resume)
 
 
 def open_splits(config: Config) -> Splits:

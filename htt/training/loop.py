@@ -83,24 +83,32 @@ def fit(
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
     place = folder / "checkpoint"
     saver = Saver(place, model, optimizer, config, splits.info, group, precision.state, history, saving)
-    for epoch in range(start.epoch, config.train.epochs):
-        began = time.monotonic()
-        entered = start if epoch == start.epoch else Progress(epoch)
-        terms = train_epoch(
-            parallel, loader, optimizer, config, epoch, entered=entered, group=group, precision=precision, saver=saver
-        )
-        trained_s = time.monotonic() - began
-        found, clips = validate(
-            model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
-        )
-        if splits.val and not costs:
-            costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
-        seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
-        metrics = {"epoch": epoch + 1, **found, **costs, **_train_metrics(terms, optimizer), **seconds}
-        board.scalars(epoch + 1, metrics)
-        history.append(metrics)
-        report(metrics, saver.epoch(clips))
-    board.close(history[-1] if history else {})
+    with contextlib.closing(board):  # also when the scheduler ends the training inside a report
+        for epoch in range(start.epoch, config.train.epochs):
+            began = time.monotonic()
+            entered = start if epoch == start.epoch else Progress(epoch)
+            terms = train_epoch(
+                parallel,
+                loader,
+                optimizer,
+                config,
+                epoch,
+                entered=entered,
+                group=group,
+                precision=precision,
+                saver=saver,
+            )
+            trained_s = time.monotonic() - began
+            found, clips = validate(
+                model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
+            )
+            if splits.val and not costs:
+                costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
+            seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
+            metrics = {"epoch": epoch + 1, **found, **costs, **_train_metrics(terms, optimizer), **seconds}
+            board.scalars(epoch + 1, metrics)
+            history.append(metrics)
+            report(metrics, saver.epoch(clips))
     return model
 
 
@@ -129,6 +137,7 @@ def train_epoch(
     model.train()
     first = entered.cursor // loader.step_windows  # of this number of workers; another may have had other steps
     for taken, batch in enumerate(loader.epoch(epoch, entered.cursor)):
+        group.between_steps()
         step = first + taken
         done = epoch * loader.steps_per_epoch + step
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
@@ -203,6 +212,7 @@ def evaluate(
     model.eval()
     evaluation = Evaluation(clips.info, config.loss)
     for batch in evaluation_loader(clips, config, group.rank, group.size):
+        group.between_steps()
         here = batch.to(group.device)
         with precision.autocast():
             prediction = model(here.frames, here.valid, here.intrinsics)

@@ -136,7 +136,8 @@ COSTS = (
         False,
         "Latency",
         "Median time of one clip's prediction on the device that trained: all windows of the validation clip of median "
-        "length, batched as an evaluation does; images are decoded before. Measured once a training.",
+        "length, batched as an evaluation does; images are decoded before. Measured once a training, while "
+        "other trials of the machine wait.",
     ),
     Metric(
         "memory_mb",

@@ -403,3 +403,48 @@ def test_no_configuration_is_handed_out_while_its_twin_is_trained(make, seed, al
     handed = [searcher.suggest(str(number)) for number in range(5)]
     assert len({str(each["values"]) for each in handed[:4]}) == 4
     assert handed[4] == searcher.FINISHED
+
+
+def test_searcher_names_metrics_for_the_dashboard(make):
+    search = make(objectives=["hand_error_mm", "action_accuracy"])
+    search.suggest("a")
+    search.on_trial_complete("a", {**result(4, 1.0), "action_accuracy": 0.5, "latency_ms": 7.0})
+    assert search.study.metric_names == ["hand_error_mm", "action_accuracy"]
+    noted = search.study.get_trials()[0].user_attrs
+    assert noted["latency_ms"] == 7.0
+    assert "hand_error_mm" not in noted
+
+
+def test_next_name_is_the_number_a_trial_gets(make):
+    search = make(first=[{"optim.lr": 1e-3, "model.action.cues": ["hands"]}])
+    names = []
+    for _ in range(4):
+        names.append(search.next_name())
+        search.suggest(names[-1])
+        search.on_trial_complete(names[-1], result(4, 1.0))
+    assert names == ["1", "2", "3", "4"]
+    assert [str(search.number(name)) for name in names] == names
+
+
+def test_next_name_of_a_trial_lost_with_its_driver_is_another_of_its_number(make):
+    lost = make()
+    for name in ("1", "2"):
+        lost.suggest(name)
+    names = []
+    for _ in range(2):
+        back = make()
+        back.keep_only({"1": {}}, {})
+        names.append(back.next_name())
+        back.suggest(names[-1])
+        assert back.number(names[-1]) == 2
+    assert names == ["2-2", "2-3"], "what it left in its folder is not taken for another's"
+    assert back.next_name() == "3"
+
+
+def test_next_name_does_not_count_trials_of_earlier_runs(make):
+    values = {"optim.lr": 1e-3, "model.action.cues": ["hands"]}
+    row = Trial(
+        id="x", number=9, fingerprint="f", state="complete", epochs=4, seconds=1.0, finished_s=1.0, values=values,
+        metrics={"hand_error_mm": 1.0}, curve=(1.0,) * 4,
+    )  # fmt: skip
+    assert make(earlier=[row]).next_name() == "1"

@@ -105,7 +105,7 @@ def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path,
     assert f"python tune/best.py runs/front{same if words else ''} --retrain-seeds 5" in said
     assert f"Picked: trial {expected.number}, {front.words(picked, OBJECTIVES)}." in said
     found = yaml.safe_load((folder.path / file).read_text())["found_by"]
-    assert (found["trial"], found["rule"]) == (expected.id, front.words(picked, OBJECTIVES))
+    assert (found["trial"], found["rule"]) == (expected.number, front.words(picked, OBJECTIVES))
     assert list(found["objectives"]) == list(OBJECTIVES)
 
 
@@ -117,7 +117,7 @@ def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
     assert f"Picked: trial {highest.number}, the highest action_accuracy." in said
     assert "front of" not in said
     found = yaml.safe_load((folder.path / "best-action_accuracy.yaml").read_text())["found_by"]
-    assert found["trial"] == ranked(folder.trials(), "action_accuracy")[0].id
+    assert found["trial"] == ranked(folder.trials(), "action_accuracy")[0].number
     assert found["rule"] == "the highest action_accuracy"
     assert "objectives" not in found
 
@@ -132,7 +132,7 @@ def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
     chosen = best.choose(options, folder)
     again, _ = best.retraining_of(options, folder, chosen)
     assert again.path.name == name
-    assert again.found_by["trial"] == chosen.trial.id
+    assert again.found_by["trial"] == chosen.trial.number
     assert again.config.optim.lr == chosen.trial.values["optim.lr"]
 
 

@@ -78,10 +78,13 @@ def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_hap
 
 
 def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(driver, notes, undisturbed, tmp_path):
-    first = driver(*ASK, *SLOW, *notes.option, "--name", "run")
-    wait_for(first, lambda: in_the_middle(notes), tmp_path)
+    notes.hold(3)
+    first = driver(*ASK, *notes.option, "--name", "run")
+    notes.hold_the_second(first, 3, tmp_path)
+    wait_for(first, functools.partial(saved_since, tmp_path, time.time()), tmp_path)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    notes.release(3)
     folder = RunFolder(tmp_path / "runs" / "run")
     (cut,) = notes.epochs().keys() - {trial.id for trial in folder.trials()}
     kept = sorted((folder.path / "tune" / cut).glob("checkpoint_*"))

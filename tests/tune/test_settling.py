@@ -350,3 +350,14 @@ def test_a_trial_is_complete_when_it_has_trained_the_epochs_that_it_was_given(tr
     outcome = search(WEIGHTS, trials=6)
     assert {(trial.state, trial.epochs) for trial in outcome.trials} == {("complete", each) for each in (2, 4, 8)}
     assert states_of(outcome.folder) == ["COMPLETE"] * 6
+
+
+def test_a_trial_has_one_number_everywhere(search, monkeypatch):
+    replace_tune(monkeypatch, [])
+    outcome = search(trials=3)
+    assert [trial.id for trial in outcome.trials] == ["1", "2", "3"]
+    assert [trial.number for trial in outcome.trials] == [1, 2, 3]
+    best = yaml.safe_load(outcome.folder.best.read_text())["found_by"]["trial"]
+    assert best == outcome.best.number
+    study = optuna.load_study(study_name="run", storage=open_journal(outcome.folder.journal))
+    assert [trial.user_attrs["trial"] for trial in study.trials] == ["1", "2", "3"]

@@ -1,6 +1,7 @@
 """Training: it learns, it resumes to the last bit, several workers equal one, and it says when it breaks."""
 
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -258,6 +259,24 @@ def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tm
     assert sorted(events.Tags()["images"]) == ["predictions/0", "predictions/1"]
     assert events.Images("predictions/0")[-1].height == 270
     assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def test_fit_that_a_scheduler_stops_leaves_its_configuration_for_tensorboard_and_no_open_file(tiny_splits, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    config = tiny_config(**{"runtime.tensorboard": True, "runtime.overlays": 0, "optim.lr": 0.00125})
+    train(config, tiny_splits, tmp_path, stop_after=1)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    parts = {name: plugin_data_pb2.HParamsPluginData.FromString(events.PluginTagToContent("hparams")[name])
+             for name in events.PluginTagToContent("hparams")}  # fmt: skip
+    beside = parts["_hparams_/session_start_info"].session_start_info.hparams
+    assert beside["optim.lr"].number_value == 0.00125
+    named = {info.name.tag for info in parts["_hparams_/experiment"].experiment.metric_infos}
+    assert "hand/hand_error_mm" in named <= set(events.Tags()["scalars"]) | {"epoch/epoch"}
+    held = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if name.isdigit()
+            and os.path.exists(f"/proc/self/fd/{name}")]  # fmt: skip
+    assert not [path for path in held if str(tmp_path) in path]
 
 
 def test_nothing_is_left_where_it_should_not_be(tiny_splits, tmp_path):
