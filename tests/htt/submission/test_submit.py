@@ -96,5 +96,5 @@ def test_a_file_of_h2os_size_is_compared_with_what_is_known_of_it(tmp_path, caps
     code, said, _ = run(capsys, "--check", path)
     assert code == 0
     assert said == (
-        "action_labels.json: 242 clips, 1 different actions; compared with 242 clips of H2O's test split\ncomplete\n"
+        "action_labels.json: 242 clips, 1 different action; compared with 242 clips of H2O's test split\ncomplete\n"
     )
