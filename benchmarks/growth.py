@@ -41,7 +41,7 @@ from fake_training import SPACE, TRAINING, metrics_of  # noqa: E402
 
 from cluster import connect  # noqa: E402
 from htt.config import override  # noqa: E402
-from htt.data.prepare import data_key  # noqa: E402
+from htt.data.location import data_key  # noqa: E402
 from tune import beginnings, progress, question, runner  # noqa: E402
 from tune.codes import Code  # noqa: E402
 from tune.notes import TUNE_ID, open_journal  # noqa: E402

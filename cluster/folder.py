@@ -27,7 +27,7 @@ from cluster import revision, stores
 from cluster.claim import Lease, claimed
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data import files
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, shown, storage_errors
 

@@ -31,7 +31,7 @@ from cluster.stores import open_place
 from htt.config import Config, RuntimeConfig
 from htt.data import manifest
 from htt.data.cache import FOLDER, Cache
-from htt.data.prepare import cache_folder
+from htt.data.location import cache_folder
 from htt.data.remote import is_remote
 from htt.errors import DataError
 

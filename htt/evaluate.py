@@ -103,7 +103,7 @@ def next_commands(options: Options, config: Config, root: Path) -> list[list[str
 
 def evaluation_config(options: Options) -> Config:
     """The checkpoint's configuration, with the data and the fields the options ask for."""
-    from htt.data.prepare import absolute, located
+    from htt.data.location import absolute, located
     from htt.training.trained import trained_config
 
     config = trained_config(options.checkpoint, official=options.official)

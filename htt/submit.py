@@ -65,7 +65,7 @@ def main(options: Options) -> None:
 
 
 def _located(data: str) -> Path:
-    from htt.data.prepare import located  # reading a file that is checked needs no torch
+    from htt.data.location import located  # reading a file that is checked needs no torch
 
     return located(data, name="--data")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from cluster import revision
 from htt import yaml_text
 from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set, read_value
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.errors import ConfigError, did_you_mean, shown
 from tune.constraints import Constraint, broken
 from tune.results import Asked, RunFolder, Trial

@@ -106,11 +106,13 @@ def _markdown(part: Part) -> str:
 def _parts(table: Table) -> Iterator[list[Sequence[str]]]:
     """Yield the columns of a table in parts that fit on a terminal, each with the first column before it."""
     first, *columns = zip(table.heads, *table.rows, strict=True)
-    part, used = [first], _width(first)
+    part: list[Sequence[str]] = [first]
+    used = _width(first)
     for column in columns:
         if len(part) > 1 and used + _width(column) > WIDTH:
             yield part
-            part, used = [first], _width(first)
+            part = [first]
+            used = _width(first)
         part.append(column)
         used += _width(column)
     yield part

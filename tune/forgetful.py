@@ -51,9 +51,10 @@ class Forgetful(TuneController):
 @contextlib.contextmanager
 def forgetting(is_written: Callable[[str], bool]) -> Iterator[None]:
     """Have ``ray.tune.run`` forget trials whose rows are on disk."""
-    usual = ray.tune.tune.TuneController
-    ray.tune.tune.TuneController = functools.partial(Forgetful, is_written=is_written)  # type: ignore[misc,assignment]
+    loop: Any = ray.tune.tune
+    usual = loop.TuneController
+    loop.TuneController = functools.partial(Forgetful, is_written=is_written)
     try:
         yield
     finally:
-        ray.tune.tune.TuneController = usual  # type: ignore[misc]
+        loop.TuneController = usual

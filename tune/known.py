@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from htt.config import Config, Value, override
-from htt.data.prepare import data_key, facts
+from htt.data.location import data_key
+from htt.data.prepare import facts
 from htt.errors import CheckpointError, ConfigError
 from tune.constraints import Constraint, broken
 from tune.results import Trial

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from htt.config import Config, Value, override
 from htt.cores import cores
-from htt.data.prepare import data_key, facts
+from htt.data.location import data_key
+from htt.data.prepare import facts
 from htt.errors import CheckpointError, ConfigError, shown
 from tune.question import Run, check_run
 from tune.results import RunFolder, Trial

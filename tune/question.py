@@ -16,7 +16,7 @@ from cluster import revision
 from cluster.folder import check_run_name
 from htt.config import Config, Value, override
 from htt.console import clock
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError, did_you_mean, shown
 from htt.text import plural

@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from cluster import revision
 from htt import console
 from htt.config import Config, override
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.errors import HTTError, StorageError, of_name
 from htt.training.older import NOTE
 from tune import checkpoints, told

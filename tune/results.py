@@ -107,7 +107,7 @@ class Asked:
     incomplete: Sequence[str] = field(default_factory=list)
     """A sentence for each split of the data whose clips were not all there."""
     data: Sequence[str] = field(default_factory=list)
-    """The key of each of its data sets (``htt.data.prepare.data_key``); empty: an older version did not note it."""
+    """The key of each of its data sets (``htt.data.location.data_key``); empty: an older version did not note it."""
     codes: Sequence[str] = field(default_factory=list)
     """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
 

@@ -29,7 +29,7 @@ from cluster import revision
 from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
 from htt import yaml_text
 from htt.config import Config, Value, from_plain, override
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
 from htt.training.metric_table import METRICS
 from tune import question, results

@@ -23,7 +23,7 @@ from rich.console import Console
 from cluster import capacity, connect, preflight, revision, stores
 from htt import console, driver_log
 from htt.config import BackboneConfig, Config
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.errors import HTTError, TrainingError, UserError, of_name
 from htt.heartbeat import LostRayError
 from htt.training.metric_table import METRICS

@@ -71,7 +71,7 @@ class Trial:
     seed: int | None = None
     """Of a study's training; none in a search."""
     data: str | None = None
-    """Equal for equal data; see ``htt.data.prepare.data_key``."""
+    """Equal for equal data; see ``htt.data.location.data_key``."""
     taken_from: str | None = None
     """The run that trained it, where this one found it done: "run/trial (commit)"."""
     breaks: str | None = None

@@ -13,7 +13,7 @@ from rich.console import Console
 from cluster.folder import named
 from htt import console
 from htt.config import BackboneConfig, Config, Value
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.data.remote import refuse_password
 from htt.errors import RunError
 from tune import beginnings, constraints, front, question, report, road

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cluster import revision
 from htt.config import Config, Value, override
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.errors import HTTError
 from tune.results import Asked, RunFolder, Trial
 from tune.storage import CLIPS, Storage

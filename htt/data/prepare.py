@@ -14,23 +14,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 
-from htt import console, scene
+from htt import console
 from htt.config import Config
-from htt.data import files, manifest, mirror, pixels, remote
+from htt.data import files, manifest, mirror
 from htt.data.conversion import convert
 from htt.data.conversion_state import Making
+from htt.data.location import SHARD_BYTES, SYNTHETIC, cache_folder, shards_at, synthetic_key
 from htt.data.manifest import Manifest
 from htt.data.source import open_source
 from htt.errors import DataError
 from htt.info import DataInfo
-
-SYNTHETIC = "synthetic"
-_SHARD_BYTES = 4 * 2**20
-"""Small ones, so that an interrupted rendering has little to do again."""
 
 
 def prepare(config: Config, workers: int | None = None) -> Path:
@@ -48,7 +44,7 @@ def prepare(config: Config, workers: int | None = None) -> Path:
     if config.data.root is None:
         _check_can_render(config)
         return _rendered(config, workers)
-    root, found = _shards(config, config.data.root)
+    root, found = shards_at(config, config.data.root)
     if mirror.is_mirror(root):
         _say_if_too_large(sum(shard.bytes for shards in found.splits.values() for shard in shards) / 1e9, config)
     else:
@@ -74,59 +70,10 @@ def facts(config: Config) -> DataInfo:
         DataError: there are no shards where they should be.
     """
     if config.data.root is not None:
-        return _shards(config, config.data.root)[1].info
+        return shards_at(config, config.data.root)[1].info
     _check_can_render(config)
     size = config.data.synthetic
     return open_source(SYNTHETIC, config=config.data).info(size.width, size.height)
-
-
-def data_key(config: Config) -> str:
-    """Equal for two configurations just when their data are: made of the shards' checksums, or of what is rendered.
-
-    Raises:
-        DataError: there are no shards where they should be.
-    """
-    if config.data.root is None:
-        return f"{SYNTHETIC}-{synthetic_key(config)}"
-    found = _shards(config, config.data.root)[1]
-    sums = {split: [shard.sha256 for shard in shards] for split, shards in found.splits.items()}
-    return f"{found.source}-{hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]}"
-
-
-def _shards(config: Config, place: str) -> tuple[Path, Manifest]:
-    root = located(place, config)
-    found = manifest.read(root)
-    if found.source != config.data.source:
-        raise DataError(
-            f"data.source must be what the shards were made of; got {config.data.source}, and {place} holds "
-            f"{found.source}. Add --set data.source={found.source}."
-        )
-    return root, found
-
-
-def located(place: str, config: Config | None = None, name: str = "data.root") -> Path:
-    """The folder of shards at a place: itself, or, for a URI, one in the cache that fills while it is read.
-
-    Args:
-        place: a folder or URI.
-        config: its runtime says where the cache is, and how large; none: the default's.
-        name: what messages call the place, as data.root or --data.
-
-    Raises:
-        ConfigError: it is a URI that nobody can read.
-        DataError: there are no shards.
-        StorageError: an object store does not answer.
-    """
-    config = config or Config()
-    if not remote.is_remote(place):
-        return Path(place.removeprefix("file://")).expanduser()
-    limit_gb = config.runtime.cache_gb
-    return mirror.mirror(place, cache_folder(config), None if limit_gb is None else int(limit_gb * 1e9), name)
-
-
-def absolute(place: str) -> str:
-    """A place that means the same from any folder; a URI does already."""
-    return place if remote.is_remote(place) else str(Path(place.removeprefix("file://")).expanduser().resolve())
 
 
 def _check_can_render(config: Config) -> None:
@@ -139,22 +86,11 @@ def _check_can_render(config: Config) -> None:
         )
 
 
-def cache_folder(config: Config) -> Path:
-    """Where rendered data are kept: runtime.cache, or $HTT_CACHE, or ~/.cache/htt."""
-    return Path(config.runtime.cache or os.environ.get("HTT_CACHE") or "~/.cache/htt").expanduser()
-
-
-def synthetic_key(config: Config) -> str:
-    """12 hexadecimal digits that change with whatever changes the rendered shards."""
-    parts = [config.data.synthetic.model_dump(), scene.VERSION, manifest.SCHEMA, pixels.JPEG_QUALITY, _SHARD_BYTES]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def _rendered(config: Config, workers: int | None) -> Path:
     root = cache_folder(config) / f"synthetic-{synthetic_key(config)}"
     if not (root / manifest.NAME).is_file():
         size = config.data.synthetic
-        making = Making(size.width, size.height, shard_bytes=_SHARD_BYTES)
+        making = Making(size.width, size.height, shard_bytes=SHARD_BYTES)
         source = open_source(SYNTHETIC, config=config.data)
         convert(source, root, making, workers=workers, title="Rendering the benchmark")
     try:

@@ -12,8 +12,8 @@ Hands, objects and rooms come from formulas in these files; no third-party asset
 
 from __future__ import annotations
 
-from htt.scene.clip import SPLITS, VERSION, ClipPlan, RenderedClip, plan, render
+from htt.scene.clip import SPLITS, ClipPlan, RenderedClip, plan, render
 from htt.scene.objects import OBJECTS
 from htt.scene.programs import ACTIONS
 
-__all__ = ["ACTIONS", "OBJECTS", "SPLITS", "VERSION", "ClipPlan", "RenderedClip", "plan", "render"]
+__all__ = ["ACTIONS", "OBJECTS", "SPLITS", "ClipPlan", "RenderedClip", "plan", "render"]

@@ -18,9 +18,6 @@ from htt.scene.shading import background, surface
 from htt.scene.stage import Stage, set_stage
 from htt.scene.subject import SUBJECTS
 
-VERSION = 4
-"""Raised whenever the pixels or labels of a plan change; caches of rendered clips depend on it."""
-
 SPLITS = tuple(SUBJECTS)
 SMALLEST_IMAGE_PX = 16
 _SEEDS_PER_SPLIT = 1 << 40

@@ -15,7 +15,8 @@ from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data import manifest, splits
 from htt.data.clips import Clips
-from htt.data.prepare import cache_folder, prepare
+from htt.data.location import cache_folder
+from htt.data.prepare import prepare
 from htt.data.splits import Splits
 from htt.hand import HANDS, hand_names
 from htt.info import UNKNOWN
@@ -70,8 +71,8 @@ def prepare_search(config: Config) -> Facts:
     """
     root = prepare(config)
     splits.check_validation(root, config.data)
-    lacking = splits.incomplete(root, config.data, splits.TRAIN, splits.VAL)
-    return Facts(lacking, unknown(splits.open_named(root, splits.VAL, config.data)))
+    lacking = splits.incomplete(root, config.data, manifest.TRAIN, manifest.VAL)
+    return Facts(lacking, unknown(splits.open_named(root, manifest.VAL, config.data)))
 
 
 def unknown(clips: Clips) -> dict[str, str]:
@@ -106,15 +107,15 @@ def unknown(clips: Clips) -> dict[str, str]:
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
     """The metrics of the test split, as ``test_...``; nothing if the data have none, or none of its clips is there."""
     root = prepare(config)
-    if not manifest.read(root).splits.get(splits.TEST):
+    if not manifest.read(root).splits.get(manifest.TEST):
         return {}
-    found = evaluate(model, splits.open_named(root, splits.TEST, config.data), config, group=group).result()
-    return {f"{splits.TEST}_{name}": value for name, value in found.items()}
+    found = evaluate(model, splits.open_named(root, manifest.TEST, config.data), config, group=group).result()
+    return {f"{manifest.TEST}_{name}": value for name, value in found.items()}
 
 
 def incomplete(config: Config) -> list[str]:
     """Return a sentence for each split of a training's data that is not there as a whole."""
-    return splits.incomplete(prepare(config), config.data, splits.TRAIN, splits.VAL, splits.TEST)
+    return splits.incomplete(prepare(config), config.data, manifest.TRAIN, manifest.VAL, manifest.TEST)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from report_folders import PLAIN
 
 from cluster import revision
 from htt.config import Config, override
-from htt.data.prepare import data_key
+from htt.data.location import data_key
 from htt.errors import ConfigError
 from tune import beginnings
 from tune.beginnings import Question

@@ -13,8 +13,8 @@ from cluster import folder as final_folder
 from cluster import revision
 from htt.config import Config, override
 from htt.data import manifest
+from htt.data.location import data_key
 from htt.data.manifest import Manifest, Shard
-from htt.data.prepare import data_key
 from htt.errors import RunError
 from htt.testing import tiny_config
 from tune import question, report, retrain_report, retrained

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from htt.config import Config, override
-from htt.data.prepare import data_key, facts
+from htt.data.location import data_key
+from htt.data.prepare import facts
 from htt.model import size
 from tune.constraints import parse
 from tune.known import Known

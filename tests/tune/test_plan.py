@@ -11,7 +11,8 @@ from report_folders import study_folder, windows
 
 from cluster import revision
 from htt.config import Config, override
-from htt.data.prepare import data_key, facts
+from htt.data.location import data_key
+from htt.data.prepare import facts
 from htt.errors import ConfigError, DataError, RunError
 from htt.model.htt import HTT
 from htt.testing import TINY

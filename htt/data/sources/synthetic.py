@@ -10,6 +10,7 @@ from htt.config import DataConfig, SyntheticConfig
 from htt.data import pixels
 from htt.data.source import ClipKey, ClipRecord, Problem
 from htt.info import DataInfo
+from htt.scene.version import VERSION
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class SyntheticSource:
 
     config: SyntheticConfig
     name: str = "synthetic"
-    pixels: str = f"rendered by htt.scene, version {scene.VERSION}; {pixels.JPEG}"
+    pixels: str = f"rendered by htt.scene, version {VERSION}; {pixels.JPEG}"
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -19,10 +19,11 @@ from htt.data import cache as caches
 from htt.data import manifest, mirror, prefetch
 from htt.data.clips import Clips, open_split
 from htt.data.loader import evaluation_loader, training_loader
+from htt.data.location import data_key
 from htt.data.manifest import Shard
 from htt.data.mirror import MirroredFolder, open_mirror
 from htt.data.prefetch import Prefetcher
-from htt.data.prepare import data_key, facts, prepare
+from htt.data.prepare import facts, prepare
 from htt.data.publish import publish
 from htt.data.remote import Remote
 from htt.data.source import ClipRecord

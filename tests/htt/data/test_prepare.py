@@ -13,9 +13,10 @@ import pytest
 
 from htt import scene
 from htt.config import Config, override
-from htt.data import files, manifest
+from htt.data import files, location, manifest
 from htt.data.clips import open_split
-from htt.data.prepare import absolute, cache_folder, data_key, facts, located, prepare, synthetic_key
+from htt.data.location import absolute, cache_folder, data_key, located, synthetic_key
+from htt.data.prepare import facts, prepare
 from htt.errors import DataError
 
 TINY = {
@@ -72,7 +73,7 @@ def test_the_key_follows_what_is_rendered(tmp_path: Path, monkeypatch: pytest.Mo
     key = synthetic_key(config)
     assert synthetic_key(override(config, {"optim.lr": 1.0, "runtime.cache": "elsewhere"})) == key
     assert synthetic_key(override(config, {"data.synthetic.seed": 1})) != key
-    monkeypatch.setattr(scene, "VERSION", 10**6)
+    monkeypatch.setattr(location, "VERSION", 10**6)
     assert synthetic_key(config) != key
 
 

@@ -105,7 +105,7 @@ def test_a_file_of_h2os_size_is_compared_with_what_is_known_of_it(tmp_path, caps
     code, said, _ = run(capsys, "--check", path)
     assert code == 0
     assert said == (
-        "action_labels.json: 242 clips, 1 different actions; compared with 242 clips of H2O's test split\n"
+        "action_labels.json: 242 clips, 1 different action; compared with 242 clips of H2O's test split\n"
         "Checked: the id of every clip; that every action is a whole number of 1 to 36.\n"
         "Not checked: whether the actions are numbered as H2O does, from 1; whether the server takes the modality "
         "'RGB'.\n"
