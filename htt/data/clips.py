@@ -22,7 +22,6 @@ from htt.data.folder import Folder
 from htt.data.source import ClipRecord
 from htt.data.targets import Targets
 from htt.errors import DataError
-from htt.hand import JOINTS_PER_HAND
 
 
 @dataclass(frozen=True)
@@ -244,9 +243,6 @@ class Clips(Sequence[ClipRecord]):
             raise ValueError("its frame numbers do not ascend")
         if wanted is not None and (numbers[0] < wanted.start or numbers[-1] >= wanted.stop):
             raise ValueError(f"its frames are {numbers[0]} to {numbers[-1]}, not {wanted.start} to {wanted.stop - 1}")
-        finite = np.isfinite(view.joints_m)
-        if not finite.all() and not finite[np.repeat(view.hand_valid, JOINTS_PER_HAND, axis=1)].all():
-            raise ValueError("a joint of a hand that is in the frame is not finite")
 
     def _reader(self, shard: int) -> pa.RecordBatchFileReader:
         if shard not in self._readers:

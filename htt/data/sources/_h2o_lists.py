@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,13 +84,15 @@ def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
     for recording, clips in of_recording.items():
         ordered = sorted(clips, key=lambda clip: clip[0].first)
         for place, (label, split) in enumerate(ordered):
-            for other, its in itertools.takewhile(
-                lambda each, end=label.last: each[0].first <= end, ordered[place + 1 :]
-            ):
-                last = min(label.last, other.last)
-                words = f"{split} clip {label.id} and {its} clip {other.id} share frames {other.first} to {last}"
+            for other, its in ordered[place + 1 :]:
+                if other.first > label.last:
+                    break
+                words = f"{split} clip {label.id} and {its} clip {other.id} share frames {other.first} to "
                 actions = f", as actions {label.action + 1} and {other.action + 1}"
-                lines.append(f"{words} of {recording}" + (actions if label.action != other.action else ""))
+                lines.append(
+                    f"{words}{min(label.last, other.last)} of {recording}"
+                    + (actions if label.action != other.action else "")
+                )
     return lines
 
 

@@ -291,7 +291,7 @@ def _object(folder: Path, key: ClipKey, numbers: Sequence[int], found: Findings)
     """The object of a clip: its action's, or else the one most frames show, or else -1."""
     place: Place = key.place
     seen = (_first_number(folder, number) for number in numbers)
-    counts = Counter(int(each) - 1 for each in seen if each in range(1, len(OBJECTS) + 1))
+    counts = Counter(int(each) - 1 for each in seen if each is not None and each in range(1, len(OBJECTS) + 1))
     shown = counts.most_common(1)[0][0] if counts else _h2o_lists.UNKNOWN
     if place.action == _h2o_lists.UNKNOWN:
         if not counts:

@@ -321,12 +321,6 @@ def test_open_split_refuses_counts_that_differ_from_the_manifest(root: Path, tmp
         open_split(tmp_path / "copy", "train")
 
 
-def _infinite(clip: ClipRecord) -> ClipRecord:
-    joints = clip.joints_m.copy()
-    joints[1, 30] = np.inf
-    return dataclasses.replace(clip, joints_m=joints, hand_valid=np.ones((3, 2), bool))
-
-
 def _swapped(clip: ClipRecord) -> ClipRecord:
     return dataclasses.replace(clip, frame_numbers=clip.frame_numbers[::-1])
 
@@ -344,7 +338,6 @@ def _swapped(clip: ClipRecord) -> ClipRecord:
             "whether a hand is in the frame is 0 or 1, not 3",
         ),
         (_swapped, "its frame numbers do not ascend"),
-        (_infinite, "a joint of a hand that is in the frame is not finite"),
     ],
 )
 def test_prepare_refuses_frames_that_do_not_fit_the_manifest(

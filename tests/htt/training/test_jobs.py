@@ -59,7 +59,7 @@ def without_splits(folder, *names):
     root = prepare(tiny_config())
     made = manifest.read(root)
     for file in (labels.NAME, *(shard.file for shards in made.splits.values() for shard in shards)):
-        (folder / file).symlink_to(root / file)
+        (folder / file).hardlink_to(root / file)
     kept = {name: shards for name, shards in made.splits.items() if name not in names}
     manifest.write(folder, made.model_copy(update={"splits": kept}))
     return folder
