@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pyarrow import fs
 from report_folders import search_folder, study_folder, windows
 
 from tune import report
+from tune.results import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,3 +75,16 @@ def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
 def test_reading_a_report_loads_no_drawing(tmp_path):
     code = "import sys\nfrom tune import report, table\nassert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_next_commands_are_words_of_a_shell_whatever_the_folders_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "runs/[a] b; rm -rf $HOME"
+    commands = report.next_commands(RunFolder(Path(name).absolute()), found=True).splitlines()
+    assert [shlex.split(command)[-1].removeprefix(name) for command in commands] == [
+        "/best.yaml",
+        "10",
+        "10m",
+        "/optuna.journal",
+    ]
+    assert all(len([word for word in shlex.split(command) if name in word]) == 1 for command in commands)
