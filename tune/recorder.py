@@ -86,7 +86,9 @@ class Recorder(ray.tune.Callback):
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
         self._squared = False
-        self._keys = {base.data.model_dump_json(): data_key(base)}
+        self._keys: dict[str, str] = {}
+        with contextlib.suppress(HTTError):  # a study's base may be on data that no variant keeps
+            self._keys[base.data.model_dump_json()] = data_key(base)
         self._old_handlers: dict[int, Any] = {}
 
     @property
