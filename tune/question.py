@@ -246,11 +246,13 @@ def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs
     """
     now = [data_key(config) for config in configs]
     pairs = list(zip(asked.data, now, strict=False))
-    own = data_key(base)
+    keys: dict[str, str] = {}  # most trials have the same data
     for trial in trials:
         if trial.data is not None and trial.metrics:
-            moves = any(path.startswith("data.") for path in trial.values)
-            pairs.append((trial.data, data_key(override(base, trial.values)) if moves else own))
+            moves = {path: value for path, value in trial.values.items() if path.startswith("data.")}
+            if str(moves) not in keys:
+                keys[str(moves)] = data_key(override(base, moves))
+            pairs.append((trial.data, keys[str(moves)]))
     for began, found in pairs:
         if began != found:
             place = base.data.root or "the rendered benchmark of this version"

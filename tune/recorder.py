@@ -97,7 +97,9 @@ class Recorder(ray.tune.Callback):
         self._squared = False
         self._old_handlers: dict[int, Any] = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         self._end_tune: Any = None
-        self._keys = {base.data.model_dump_json(): data_key(base)}
+        self._keys: dict[str, str] = {}
+        with contextlib.suppress(HTTError):  # a study's base may be on data that no variant keeps
+            self._keys[base.data.model_dump_json()] = data_key(base)
 
     @property
     def elapsed_s(self) -> float:
