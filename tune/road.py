@@ -21,7 +21,7 @@ from rich.console import Console
 
 import htt.errors
 from cluster import capacity, connect, preflight, stores
-from htt import console, driver_log
+from htt import console, driver_log, heartbeat
 from htt.config import Config
 from htt.errors import HTTError, TrainingError, UserError
 from htt.heartbeat import LostRayError
@@ -204,6 +204,8 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     for config in work.data:
         training.prepare(config)
     work.begin(storage)
+    command = "ablate" if RunFolder(storage.local).asked().kind == "study" else "search"
+    heartbeat.GO_ON[:] = [f"Stopped. Go on with: python tune/{command}.py --resume {storage.local}"]
     with driver_log.written(storage.local):
         return _try(work, storage, job, training, concurrent, show)
 
