@@ -41,7 +41,7 @@ from cluster.folder import (
     named,
     shared_folder,
 )
-from htt import console, driver_log
+from htt import console, driver_log, heartbeat
 from htt.config import Config, override, parse_set, read
 from htt.data.manifest import TEST, TRAIN, VAL
 from htt.data.prepare import prepare
@@ -155,13 +155,14 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
 @contextlib.contextmanager
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Say how to go on with a training that is interrupted, or whose Ray dies, once it has its folder."""
+    again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
+    heartbeat.GO_ON[:] = [f"Stopped. Go on with: {again}"]
     try:
         yield
     except (KeyboardInterrupt, LostRayError) as error:
         if not (folder / CONFIG_FILE).exists():
             raise
-        again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-        console.err.print(f"Stopped. Go on with: {again}", markup=False)
+        console.err.print(*heartbeat.GO_ON, markup=False)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(console.INTERRUPTED)
         raise

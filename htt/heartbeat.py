@@ -7,6 +7,7 @@ Ray itself ends this process, without a word, a minute after its head has gone.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from htt.driver_log import OURS
 from htt.errors import ClusterError, HTTError
 
 LOOK_S = 2.0
@@ -22,6 +24,10 @@ SILENT_S = 30.0
 """How long a head may not answer, s: half of what Ray waits."""
 AGAIN_S = 10.0
 """How long what is under way may take to end, before it is told once more."""
+TOLD = 3
+"""So often; then the process is ended."""
+GO_ON: list[str] = []
+"""What a command says then of how to go on; it puts it here."""
 SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 CORE = {"raylet": "raylet", "gcs_server": "head (GCS)"}
 """Ray's processes that nothing goes on without."""
@@ -45,11 +51,15 @@ def watched(*, started: bool) -> Iterator[None]:
     what = _dead_process if started else _Silence()
 
     def watch() -> None:
+        told = 0
         while not over.wait(AGAIN_S if found else LOOK_S):
             if not found and (why := what()):
                 found.append(why)
+            if found and told == TOLD:
+                _end(found[0])
             if found and not over.is_set():
                 signal.pthread_kill(threading.main_thread().ident or 0, SIGNAL)
+                told += 1
 
     def die(*_: Any) -> None:
         if found:
@@ -72,13 +82,24 @@ def watched(*, started: bool) -> Iterator[None]:
         why = found[0] if found else None if ours else what()  # Ray's errors may come before the look
         if why is None:
             raise
-        raise LostRayError(f"Ray must live while it is used; {why}. What is finished is kept.") from (
-            None if ours else error
-        )
+        raise LostRayError(_sentence(why)) from (None if ours else error)
     finally:
         over.set()
         watcher.join()
         signal.signal(SIGNAL, before if before is not None else signal.SIG_DFL)
+
+
+def _end(why: str) -> None:
+    """End this process from another thread: the main one waits inside Ray, where no signal reaches it."""
+    for words in (f"error: {_sentence(why)}", *GO_ON):
+        with contextlib.suppress(OSError):
+            os.write(2, f"{words}\n".encode())
+        OURS.warning(words)
+    os._exit(LostRayError.exit_code)
+
+
+def _sentence(why: str) -> str:
+    return f"Ray must live while it is used; {why}. What is finished is kept."
 
 
 def _dead_process() -> str | None:

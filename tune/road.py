@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import capacity, connect, preflight, revision, stores
-from htt import console, driver_log
+from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
 from htt.errors import HTTError, TrainingError, UserError, of_name
@@ -255,6 +255,8 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
         show.print(f"warning: {warning}", markup=False)
     work.begin(storage, incomplete)
     storage.push()  # from now on the files in the bucket are this machine's
+    command = "ablate" if RunFolder(storage.local).asked().kind == "study" else "search"
+    heartbeat.GO_ON[:] = [f"Stopped. Go on with: python tune/{command}.py --resume {storage.local}"]
     with driver_log.written(storage.local):
         return _try(work, storage, job, training, concurrent, show)
 

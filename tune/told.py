@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as TuneTrial
 
 from htt.errors import TrainingError
@@ -39,11 +41,21 @@ def best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def sentence(trial: TuneTrial) -> str:
     """What a crashed trial ended with: a lack of memory, the last line that names an error, or the last line."""
-    error = trial.get_pickled_error() or trial.get_error()
+    error = trial.get_pickled_error() or trial.get_error() or _not_stored_yet(trial)
     cause = getattr(error, "cause", None) or error
     if memory := out_of_memory(f"{type(cause).__name__}: {cause}"):
         return f"{TrainingError.__name__}: {memory}"
-    said = str(cause) if NAMED.match(str(cause)) else f"{type(cause).__name__}: {cause}"
+    told = isinstance(cause, str | RayActorError) and NAMED.match(str(cause))  # see tune.faults
+    said = str(cause) if told else f"{type(cause).__name__}: {cause}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     named = [line for line in lines if NAMED.match(line)]
     return (named or lines)[-1]
+
+
+def _not_stored_yet(trial: TuneTrial) -> str | None:
+    """The text of a trial's last error, of which Tune has put nothing into the run's storage yet."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    except OSError:
+        return None
+    return text.rpartition("Failure # ")[2].partition("\n")[2] or None

@@ -54,16 +54,12 @@ def core_process(process, name):
     return pytest.fail(f"there is no {name}")
 
 
-def test_launch_ends_in_good_order_on_signals_and_when_its_ray_dies(cache, tmp_path):
+def test_launch_ends_in_good_order_on_a_signal_and_when_its_ray_dies(cache, tmp_path):
     first = Launched(tmp_path).in_an_epoch()
     first.process.send_signal(signal.SIGTERM)
     first.ended(130)
-    second = Launched(tmp_path, "--resume").in_an_epoch()
-    second.process.send_signal(signal.SIGUSR1)
-    second.ended(130)
-    for name in ("raylet", "gcs_server"):
-        lost = Launched(tmp_path, "--resume").in_an_epoch()
-        os.kill(core_process(lost.process, name), signal.SIGKILL)
-        assert "error: Ray must live while it is used; its " in lost.ended(2)
+    lost = Launched(tmp_path, "--resume").in_an_epoch()
+    os.kill(core_process(lost.process, "raylet"), signal.SIGKILL)
+    assert "error: Ray must live while it is used; its raylet process ended with -9" in lost.ended(2)
     log = (tmp_path / "runs/cut/driver.log").read_text()
-    assert len(re.findall(r"INFO htt: Training 500 epochs", log)) == 4
+    assert len(re.findall(r"INFO htt: Training 500 epochs", log)) == 2

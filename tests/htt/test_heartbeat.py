@@ -1,14 +1,18 @@
 """A Ray that dies while it is used ends the block that uses it, wherever that waits."""
 
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from htt import heartbeat
 from htt.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -53,3 +57,27 @@ def test_watched_gives_a_head_up_that_is_silent_for_long(dies, monkeypatch):
     silent = pytest.raises(heartbeat.LostRayError, match="its head has not answered for")
     with silent, heartbeat.watched(started=False):
         time.sleep(60)
+
+
+STUCK = """
+import signal, sys, time
+from types import SimpleNamespace
+from htt import heartbeat
+
+node = SimpleNamespace(dead_processes=lambda: [("raylet", SimpleNamespace(returncode=-9))])
+worker = SimpleNamespace(_global_node=node)
+sys.modules["ray"] = SimpleNamespace(_private=SimpleNamespace(worker=worker))
+heartbeat.LOOK_S = heartbeat.AGAIN_S = 0.01
+heartbeat.GO_ON[:] = ["Stopped. Go on with: this"]
+signal.pthread_sigmask(signal.SIG_BLOCK, {heartbeat.SIGNAL})
+with heartbeat.watched(started=True):
+    time.sleep(60)
+"""
+
+
+def test_watched_ends_a_process_that_no_signal_reaches():
+    done = subprocess.run([sys.executable, "-c", STUCK], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    error, go_on = done.stderr.splitlines()
+    assert error.startswith("error: Ray must live while it is used; its raylet process ended with -9.")
+    assert go_on == "Stopped. Go on with: this"
