@@ -221,7 +221,12 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         tick=display.tick,
         ended=display.on_end,
     )
-    with quiet(), display, storage.watched(), storage.refusals_behind(), forgetting(recorder.is_written):
+
+    def forgot(trial_id: str) -> None:
+        if job.alone and trial_id in recorder.done:  # workers of a group may still be at it, until the run ends
+            _remove_checkpoints(storage, [recorder.done[trial_id]])
+
+    with quiet(), display, storage.watched(), storage.refusals_behind(), forgetting(recorder.is_written, forgot):
         try:
             _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)
         finally:
