@@ -21,14 +21,14 @@ from ray.tune.experiment import Trial
 class Forgetful(TuneController):
     """Tune's loop; it forgets a trial that ended as soon as ``is_written`` says that its row is on disk."""
 
-    def __init__(self, *, is_written: Callable[[str], bool], **settings: Any) -> None:
-        self._is_written = is_written
+    def __init__(self, *, is_written: Callable[[str], bool], forgot: Callable[[str], object], **settings: Any) -> None:
+        self._is_written, self._forgot = is_written, forgot
         super().__init__(**settings)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the part of it that Tune saves."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        del state["_is_written"]
+        del state["_is_written"], state["_forgot"]
         return state
 
     def on_step_end(self) -> None:
@@ -44,17 +44,18 @@ class Forgetful(TuneController):
         for several in (self._stopped_trials, self._failed_trials, self._live_trials, self._trials_to_cache):
             several.discard(trial)
         self._trial_metadata.pop(trial.trial_id, None)
-        with contextlib.suppress(OSError, TypeError):  # none was made, or something is in it
+        with contextlib.suppress(OSError, RuntimeError):  # none was made, or something is in it
             os.rmdir(str(trial.local_path))
+        self._forgot(trial.trial_id)
 
 
 @contextlib.contextmanager
-def forgetting(is_written: Callable[[str], bool]) -> Iterator[None]:
-    """Have ``ray.tune.run`` forget trials whose rows are on disk."""
-    loop: Any = ray.tune.tune
-    usual = loop.TuneController
-    loop.TuneController = functools.partial(Forgetful, is_written=is_written)
+def forgetting(is_written: Callable[[str], bool], forgot: Callable[[str], object]) -> Iterator[None]:
+    """Have ``ray.tune.run`` forget trials whose rows are on disk, and call ``forgot`` with each."""
+    module: Any = ray.tune.tune  # ``run`` makes the loop there
+    usual = module.TuneController
+    module.TuneController = functools.partial(Forgetful, is_written=is_written, forgot=forgot)
     try:
         yield
     finally:
-        loop.TuneController = usual
+        module.TuneController = usual

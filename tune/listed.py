@@ -49,7 +49,7 @@ class Listed(Searcher):
 
     def next_name(self) -> str:
         """Any name that no run has: studies take over one another's trainings with their names."""
-        return str(Trial.generate_id())
+        return str(Trial.generate_id())  # type: ignore[no-untyped-call]
 
     def number(self, trial_id: str) -> int:
         """The place in the list, from 1."""

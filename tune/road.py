@@ -285,13 +285,18 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         tick=display.tick,
         ended=display.on_end,
     )
+
+    def forgot(trial_id: str) -> None:
+        if job.alone and trial_id in recorder.done:  # workers of a group may still be at it, until the run ends
+            _remove_checkpoints(storage, [recorder.done[trial_id]])
+
     with (
         quiet(),
         as_failures_of_trials(),
         display,
         storage.watched(),
         storage.refusals_behind(),
-        forgetting(recorder.is_written),
+        forgetting(recorder.is_written, forgot),
     ):
         try:
             _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)

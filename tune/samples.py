@@ -64,7 +64,7 @@ class Samples(SearchGenerator):
         """The next trial, with the name that its chooser gives it; Ray would draw one."""
         name = self._chooser.next_name()
         with mock.patch.object(Trial, "generate_id", return_value=name):
-            return super().create_trial_if_possible(experiment_spec)  # type: ignore[no-untyped-call]
+            return super().create_trial_if_possible(experiment_spec)
 
     @property
     def used_up(self) -> bool:

@@ -83,25 +83,14 @@ def fit(
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
     place = folder / "checkpoint"
     saver = Saver(place, model, optimizer, config, splits.info, group, precision.state, history, saving)
+    how: dict[str, Any] = {"group": group, "precision": precision}
     with contextlib.closing(board):  # also when the scheduler ends the training inside a report
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
-            terms = train_epoch(
-                parallel,
-                loader,
-                optimizer,
-                config,
-                epoch,
-                entered=entered,
-                group=group,
-                precision=precision,
-                saver=saver,
-            )
+            terms = train_epoch(parallel, loader, optimizer, config, epoch, entered=entered, saver=saver, **how)
             trained_s = time.monotonic() - began
-            found, clips = validate(
-                model, splits, config, group=group, precision=precision, on_batch=board.first(epoch + 1)
-            )
+            found, clips = validate(model, splits, config, on_batch=board.first(epoch + 1), **how)
             if splits.val and not costs:
                 costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
             seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}

@@ -162,3 +162,13 @@ def test_factors_survive_the_record():
         NEITHER: {"window": "1 frame", "cues": "feature"},
     }  # fmt: skip
     assert weights(again) == weights(asked)
+
+
+def test_report_judges_the_effects_of_a_metric_once(tmp_path, monkeypatch):
+    folder = study_folder(tmp_path / "run", factorial(**FACTORS), study={"factors": FACTORS})
+    judged, compared = [], effects.compared
+    monkeypatch.setattr(effects, "compared", lambda done, metric: judged.append(metric) or compared(done, metric))
+    study_report.write(folder)
+    assert sorted(judged) == ["action_accuracy", "hand_error_mm"]
+    assert WINDOW in (folder.path / "report.md").read_text()
+    assert WINDOW in (folder.path / "effects.csv").read_text()

@@ -109,7 +109,7 @@ def test_the_seed_is_not_set_by_hand(tmp_path):
 
 def test_a_name_stands_for_one_configuration(tmp_path):
     ended(tmp_path / "run")
-    with pytest.raises(RunError, match=r"holds one configuration; .*retrain is of trial t\d+, and trial t\d+ with "
+    with pytest.raises(RunError, match=r"holds one configuration; .*retrain is of trial \d+, and trial \d+ with "
                        r"train\.epochs=3 is asked for now\. Choose another --name"):  # fmt: skip
         asked(tmp_path / "run", assignments={"train.epochs": 3})
     assert asked(tmp_path / "run", assignments={"train.epochs": 3}, name="other").left == [1, 2, 3]
