@@ -73,6 +73,14 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
     assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
 
 
+def test_name_of_a_final_training_is_not_free_for_a_search(trained, search, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("optim: {}\n")
+    with pytest.raises(RunError, match=r"run is a final training\. Choose another --name\.$"):
+        search(FINITE, trials=3)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
 def test_repeats_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
     options = {"algorithm": "random", "seed": 1}
     first = search(FINITE, trials=5, **options)
