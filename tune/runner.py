@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,9 +54,8 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     )
     storage, stopped = road.go(work, training or project_training(), show)
     if stopped == "nothing left":
-        show.print(
-            f"All {work.trials} trials of {name} have ended; for more: --resume {name} --trials NUMBER.", markup=False
-        )
+        count, place = len(RunFolder(storage.local).trials()), shlex.quote(report.shown(storage.local))
+        show.print(f"All {count} trials of {name} have ended; for more: --resume {place} --trials NUMBER", markup=False)
     if stopped == "used up":
         show.print(f"Every configuration of space {search.space} has been tried.")
     if stopped == "constraints":

@@ -54,11 +54,11 @@ def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, 
     first = search(FINITE, trials=3, algorithm="random")
     monkeypatch.setattr(road.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
     (tmp_path / "run" / "report.md").unlink()
-    again = search(FINITE, trials=3, algorithm="random", resume=True)
+    again = search(FINITE, trials=2, algorithm="random", resume=True)
     assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
     assert (tmp_path / "run" / "report.md").exists()
     said = (tmp_path / "shown").read_text()
-    assert "All 3 trials of run have ended; for more: --resume run --trials NUMBER." in said
+    assert f"All 3 trials of run have ended; for more: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
     assert said.count("Starting on") == 1
 
 
