@@ -406,7 +406,7 @@ class Counting:
 
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__(None, None, None)
-        if self._bar.disable and not self._passing:
+        if self._bar.disable and not self._passing and self._done > self._done_before:
             self._say(self._far(""), *filter(None, [self._note]), clock(time.monotonic() - self._started))
 
     def advance(self, count: int, found: int | None = None, note: str = "") -> None:

@@ -33,7 +33,7 @@ from tune import listing, plan, question, study_screen, timing
 from tune.machines import OF_TRIAL, MachineOptions, Machines
 from tune.plan import Ablation
 from tune.results import RunFolder
-from tune.storage import locate
+from tune.storage import Storage, locate
 from tune.study import Study
 
 DEFAULT_PRESETS = ("bench", "quick")
@@ -74,6 +74,8 @@ def main(options: Options) -> None:
     """Say what is to be trained, train it, and say what was found."""
     ablation, folder = resume(options) if options.resume else (new(options), None)
     timing.check_steps(options.time_steps)
+    if ablation.name:
+        question.check_name_is_free(ablation, Storage(ablation.name, ablation.runs, ablation.storage))
     asked = plan.plan(ablation, folder)
     if options.time_steps is not None:
         asked = plan.timed(

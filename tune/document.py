@@ -103,7 +103,7 @@ def _markdown(part: Part) -> str:
     return f"![{escaped(part.alternative)}]({part.name}.png)\n\n*{part.caption}*"
 
 
-def _parts(table: Table) -> Iterator[list[Sequence[str]]]:
+def _parts(table: Table) -> Iterator[Sequence[Sequence[str]]]:
     """Yield the columns of a table in parts that fit on a terminal, each with the first column before it."""
     first, *columns = zip(table.heads, *table.rows, strict=True)
     part: list[Sequence[str]] = [first]

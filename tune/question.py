@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import revision
-from cluster.folder import check_run_name
+from cluster.folder import CONFIG_FILE, check_run_name
 from htt.config import Config, Value, override
 from htt.console import clock
 from htt.data.location import data_key
@@ -202,6 +202,8 @@ def _check_positive(option: str, number: int | None) -> None:
 def check_name_is_free(run: Run, storage: Storage) -> None:
     """Raise a ``RunError`` for a name that is taken, or that has nothing to resume."""
     exists = storage.exists()
+    if not run.resume and (storage.local / CONFIG_FILE).exists():
+        raise RunError(f"A run's name is used once; {storage.local} is a final training. Choose another --name.")
     if exists and not run.resume:
         raise RunError(
             f"A run's name is used once; {storage.local} is a run already. "

@@ -230,6 +230,13 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     for path in (root / name, Path(os.path.expanduser(name))):
         if os.path.isfile(path / "asked.yaml"):  # which a name too long for a file is not
             return RunFolder(path)
+    final = next((path for path in (root / name, Path(name)) if (path / "metrics.json").is_file()), None)
+    if final is not None:
+        raise RunError(
+            f"A search or a study has trials to choose from; {final} is a final training, whose results are in its "
+            f"metrics.json. Go on with it: python cluster/launch.py --config {final}/config.yaml --name {final.name} "
+            "--resume"
+        )
     runs = sorted(path.parent.name for path in root.glob("*/asked.yaml"))
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
     near = did_you_mean(Path(name).name, runs)

@@ -61,7 +61,8 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
         )
         storage, stopped = stack.enter_context(road.go(work, training or project_training(), show))
         if stopped == "nothing left":
-            show.print(f"All {work.trials} trials of {name} have ended; for more: --resume {name} --trials NUMBER.")
+            count, place = len(RunFolder(storage.local).trials()), report.typed(storage.local)
+            show.print(f"All {count} trials of {name} have ended; for more: --resume {place} --trials NUMBER")
         if stopped == "used up":
             show.print(f"Every configuration of space {search.space} has been tried.")
         if stopped == "constraints":

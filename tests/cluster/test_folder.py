@@ -20,6 +20,13 @@ def test_a_name_is_claimed_once(tmp_path):
         folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
+def test_name_of_a_search_is_not_free_for_a_final_training(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "asked.yaml").write_text("kind: search\n")
+    with pytest.raises(RunError, match=r"run is a search or a study\. Choose another --name\.$"):
+        folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
+
+
 def test_only_the_same_training_is_resumed(tmp_path):
     config = tiny_config()
     with pytest.raises(RunError, match="needs a run that was started"):

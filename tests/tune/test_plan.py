@@ -10,6 +10,7 @@ from conftest import environment
 from report_folders import study_folder, windows
 
 from cluster import revision
+from htt import console
 from htt.config import Config, override
 from htt.data.location import data_key
 from htt.data.prepare import facts
@@ -163,6 +164,16 @@ def test_data_that_are_missing_are_said_before_anything_starts(tmp_path):
         plan.plan(ablation(tmp_path, values={"data.source": "h2o"}))
     with pytest.raises(DataError, match="/no/such"):
         plan.plan(ablation(tmp_path, values={"data.root": "/no/such"}))
+
+
+def test_dry_run_refuses_a_name_that_is_taken(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "asked.yaml").write_text("kind: search\n")
+    options = ["--study", "headline", "--dry-run", "--name", "mine", "--storage", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        console.run(ablate.Options, ablate.main, options)
+    assert ended.value.code == 2
+    assert "A run's name is used once; " in capsys.readouterr().err
 
 
 def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):

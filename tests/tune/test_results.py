@@ -125,6 +125,14 @@ def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_pa
         results.find("run", tmp_path / "elsewhere")
 
 
+def test_find_says_that_a_final_training_is_no_search(tmp_path):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "metrics.json").write_text("{}")
+    for name in ("final", str(tmp_path / "final")):
+        with pytest.raises(RunError, match=r"final is a final training, .*launch\.py --config .*/final/config\.yaml"):
+            results.find(name, tmp_path)
+
+
 def test_an_unknown_metric_is_an_error_that_helps():
     with pytest.raises(ConfigError, match=r"got 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
         results.check_metric("hand_eror_mm")

@@ -102,11 +102,11 @@ def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, 
     first = search(FINITE, trials=3, algorithm="random")
     monkeypatch.setattr(road.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
     (tmp_path / "run" / "report.md").unlink()
-    again = search(FINITE, trials=3, algorithm="random", resume=True)
+    again = search(FINITE, trials=2, algorithm="random", resume=True)
     assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
     assert (tmp_path / "run" / "report.md").exists()
     said = (tmp_path / "shown").read_text()
-    assert "All 3 trials of run have ended; for more: --resume run --trials NUMBER." in said
+    assert f"All 3 trials of run have ended; for more: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
     assert said.count("Starting on") == 1
 
 
@@ -119,6 +119,14 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
     monkeypatch.setattr(road, "_tune", interrupted)
     assert search(FINITE, trials=3).stopped == "interrupted"
     assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
+
+
+def test_name_of_a_final_training_is_not_free_for_a_search(trained, search, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("optim: {}\n")
+    with pytest.raises(RunError, match=r"run is a final training\. Choose another --name\.$"):
+        search(FINITE, trials=3)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
 def taken_over(search):
