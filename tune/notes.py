@@ -51,17 +51,6 @@ def repeated(trials: Sequence[FrozenTrial]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda trial: trial.user_attrs.get(REPEATS), reversed(trials)))
 
 
-def gone_on(trials: Sequence[FrozenTrial]) -> int:
-    """How many of them nobody asked for anew: they are interrupted ones that are gone on with."""
-    return sum(GOES_ON in trial.user_attrs for trial in trials)
-
-
-def place(trials: Sequence[FrozenTrial], number: int) -> int:
-    """The place of a trial among those that were asked for, from 0; ``number`` is its own in the study."""
-    first = int(trials[number].user_attrs.get(GOES_ON, number))
-    return first - gone_on(trials[:first])
-
-
 def running_again(interrupted: FrozenTrial) -> FrozenTrial:
     """A trial for the study that goes on with an interrupted one."""
     kept = {name: note for name, note in interrupted.user_attrs.items() if name in (TUNE_ID, EPOCHS, GOES_ON)}
