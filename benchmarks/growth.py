@@ -4,6 +4,7 @@
 
     python benchmarks/growth.py                             # writes benchmarks/results/growth.md
     python benchmarks/growth.py --before 0 1000 --trials 20 --no-result
+    python benchmarks/growth.py --without-tune              # sampler, study, rows and screen alone; no Ray is started
 
 The training is the stand-in of the tests: four epochs of no work, a checkpoint each. A run is given so many finished
 trials, in its study and its table, and goes on with ``--trials`` more. What is measured is the processor time of the
@@ -21,6 +22,7 @@ if __name__ == "__main__":  # benchmarks/ holds no top-level modules: the projec
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import tempfile
@@ -28,6 +30,7 @@ import time
 
 import numpy as np
 import optuna
+import pytest
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
@@ -37,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests" / "tune"))  # the stand-in, here and on the workers
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tune")])
 
+import unrayed  # noqa: E402
 from fake_training import SPACE, TRAINING, metrics_of  # noqa: E402
 
 from cluster import connect  # noqa: E402
@@ -114,9 +118,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--before", type=int, nargs="+", default=[0, 1000, 10_000])
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--no-result", action="store_true", help="print only")
+    parser.add_argument("--without-tune", action="store_true", help="leave out what Tune costs")
     options = parser.parse_args(arguments)
+    if options.without_tune:
+        unrayed.replace_tune(pytest.MonkeyPatch(), [])
     found = {}
-    with tempfile.TemporaryDirectory() as scratch, connect.connect(cpus=2):
+    ray = contextlib.nullcontext() if options.without_tune else connect.connect(cpus=2)
+    with tempfile.TemporaryDirectory() as scratch, ray:
         for before in options.before:
             found[before] = measure(Path(scratch), before, options.trials)
             print(f"after {before}: {1000 * statistics.median(found[before]):.1f} ms", flush=True)
@@ -127,10 +135,15 @@ def main(arguments: list[str]) -> int:
         for before, times in found.items()
     ]
     lines = [
-        *header("What a trial costs the driver", "python benchmarks/growth.py", ("ray", "optuna", "polars")),
+        *header(
+            "What a trial costs the driver",
+            " ".join(["python benchmarks/growth.py", *arguments]),
+            ("ray", "optuna", "polars"),
+        ),
         "Processor time of the driver between two trials that end (stand-in training, four epochs, a checkpoint each, "
         f"two at once; TPE). {options.trials - WARM - 1} trials each. The machine was shared with other "
-        "work: these are processor seconds, not the clock's.",
+        "work: these are processor seconds, not the clock's."
+        + (" Without Tune's part, whose state holds the trials under way alone." if options.without_tune else ""),
         "",
         f"| trials before | median | 90 % below | against {next(iter(found))} before |",
         "| ---: | ---: | ---: | ---: |",

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -40,10 +41,10 @@ from tune.coverage import Coverage, Fresh
 from tune.notes import (
     EARLIER,
     EPOCHS,
+    GOES_ON,
     INTERRUPTED,
     TUNE_ID,
     epochs_of,
-    gone_on,
     open_journal,
     plain_epochs,
     sampler,
@@ -207,19 +208,18 @@ class Searcher(OptunaSearch):
         """The number of the trial that is asked for next; "13-2" of one that was lost with a driver as "13"."""
         known = self.study.get_trials(deepcopy=False)
         if self.orphans:
-            lost, before = self.orphans[0].number, self.orphans[0].user_attrs.get(TUNE_ID)
+            before = self.orphans[0].user_attrs.get(TUNE_ID)
             again = f"-{int(before.partition('-')[2] or 1) + 1}" if before else ""
-            return f"{notes.place(known, lost) + 1 - self._earlier}{again}"
+            return f"{self._number_of(self.orphans[0])}{again}"
         place = next((trial.number for trial in known if trial.state == TrialState.WAITING), len(known))
-        return str(place - gone_on(known[:place]) + 1 - self._earlier)
+        return str(place - bisect_left(self._again, place) + 1 - self._earlier)
 
     def number(self, trial_id: str) -> int:
         """1 for the first trial that was asked for; those of earlier runs do not count."""
         if trial_id not in self._ot_trials:
             return 0
         if trial_id not in self._numbers:
-            known = self.study.get_trials(deepcopy=False)
-            self._numbers[trial_id] = notes.place(known, self._ot_trials[trial_id].number) + 1 - self._earlier
+            self._numbers[trial_id] = self._number_of(self._frozen(self._ot_trials[trial_id]))
         return self._numbers[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
@@ -234,7 +234,7 @@ class Searcher(OptunaSearch):
         if self.orphans:
             return Trial(self.study, self.orphans.pop(0)._trial_id)
         known = self.study.get_trials(deepcopy=False)
-        asked = len(known) - gone_on(known)
+        asked = len(known) - len(self._again)
         self.study.sampler = self._at(asked)
         if self.coverage.size is None:
             return self.study.ask(self._distributions)
@@ -272,7 +272,9 @@ class Searcher(OptunaSearch):
         return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
     def _recall(self, trials: Sequence[FrozenTrial]) -> None:
-        self._earlier = sum(EARLIER in each.user_attrs for each in self.study.get_trials(deepcopy=False))
+        known = self.study.get_trials(deepcopy=False)
+        self._again = [each.number for each in known if GOES_ON in each.user_attrs]
+        self._earlier = sum(EARLIER in each.user_attrs for each in known)
         for frozen in trials:
             trial_id = frozen.user_attrs.get(TUNE_ID)
             if frozen.state == TrialState.WAITING:
@@ -288,11 +290,17 @@ class Searcher(OptunaSearch):
     def _reopen(self, trial_id: str, frozen: FrozenTrial) -> None:
         self.study.add_trial(notes.running_again(frozen))
         newest = self.study.get_trials(deepcopy=False)[-1]
+        self._again.append(newest.number)
         self._ot_trials[trial_id] = Trial(self.study, newest._trial_id)
         self._completed_trials.discard(trial_id)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self.study._storage.get_trial(trial._trial_id)
+
+    def _number_of(self, frozen: FrozenTrial) -> int:
+        """``number``; one that is gone on with has that of the first part."""
+        first = int(frozen.user_attrs.get(GOES_ON, frozen.number))
+        return first - bisect_left(self._again, first) + 1 - self._earlier
 
     def _note(self, trial: Trial, value: float, epoch: int) -> None:
         known = epochs_of(self._frozen(trial))

@@ -48,17 +48,6 @@ def plain_epochs(epochs: Mapping[int, float]) -> dict[str, float]:
     return {str(epoch): value for epoch, value in epochs.items()}
 
 
-def gone_on(trials: Sequence[FrozenTrial]) -> int:
-    """How many of them nobody asked for anew: they are interrupted ones that are gone on with."""
-    return sum(GOES_ON in trial.user_attrs for trial in trials)
-
-
-def place(trials: Sequence[FrozenTrial], number: int) -> int:
-    """The place of a trial among those that were asked for, from 0; ``number`` is its own in the study."""
-    first = int(trials[number].user_attrs.get(GOES_ON, number))
-    return first - gone_on(trials[:first])
-
-
 def running_again(interrupted: FrozenTrial) -> FrozenTrial:
     """A trial for the study that goes on with an interrupted one."""
     kept = {name: note for name, note in interrupted.user_attrs.items() if name in (TUNE_ID, EPOCHS, GOES_ON)}
