@@ -15,7 +15,7 @@ from typing import Any
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters but tab and newline, those that turn the direction of writing."""
-_SPECIAL = re.compile(r"[\\`*<>|$\[\]]|(?<!\w)_|_(?!\w)|&(?=#?\w)|~(?=~)|(?<=~)~|^[-+](?=\s|$)|^[#=]")
+_SPECIAL = re.compile(r"[\\`*<>|$\[\]]|(?<!\w)_|_(?!\w)|&(?=#?\w)|~(?=~)|(?<=~)~|^[-+](?=[-\s]|$)|^[#=]")
 _ORDERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 _FORMULA = ("=", "+", "-", "@")
 """What a cell begins with that a spreadsheet computes."""

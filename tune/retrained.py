@@ -188,14 +188,8 @@ def ask(
         DataError: there are no data.
         RunError: the name is taken by something else, or the data or the code are others than before.
     """
-    if count < FEWEST:
-        raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
-    if count > MOST_SEEDS:
-        raise ConfigError(f"--retrain-seeds must be {MOST_SEEDS} or less; got {count}.")
     asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
-    if SEED in values:
-        raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
-    question.check_run(question.Run(name=name))
+    _check_options(count, values, name)
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
     record = question.record_of(question.Run(command=command), asked.config(), asked.name)
     found_by = yaml_text.load(results.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
@@ -224,6 +218,17 @@ def ask(
         revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
         went_on = replace(went_on, codes=_codes(before.codes, wanted.codes))
     return replace(went_on, data=_same_data(went_on, known))
+
+
+def _check_options(count: int, values: Mapping[str, Value], name: str) -> None:
+    """Raise a ``ConfigError`` for a number of seeds, an assignment or a name that cannot be."""
+    if count < FEWEST:
+        raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
+    if count > MOST_SEEDS:
+        raise ConfigError(f"--retrain-seeds must be {MOST_SEEDS} or less; got {count}.")
+    if SEED in values:
+        raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
+    question.check_run(question.Run(name=name))
 
 
 def _codes(before: Sequence[str], now: Sequence[str]) -> list[str]:

@@ -41,8 +41,8 @@ def test_trial_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path, monkey
         report({"epoch": 4.0, "loss": 1.0}, None)
         report({"epoch": 5.0, "loss": 1.0}, None)
 
-    job = {"base": {}, "metric": "loss", "folder": None, "storage": ""}
-    trial.alone(SimpleNamespace(train=train), {"job": job, "values": {}})
+    job = trial.Job(base={}, metric="loss", folder=None, storage="")
+    trial.alone(SimpleNamespace(train=train), job, {"values": {}})
     assert began == [None if used is None else places[used]]
     assert [each["epoch"] for each in reported] == [4.0, 5.0]
     notes = [each["note"] for each in reported if "note" in each]

@@ -169,13 +169,16 @@ def test_a_driver_that_is_killed_before_the_row_or_the_study_settles_the_trial_o
 ):
     options = taken_over(search)
 
+    class Killed(BaseException):
+        """An end that nothing catches, as that of SIGKILL."""
+
     def killed(*_, **__):
-        raise KeyboardInterrupt
+        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(*where, killed)
         patch.setattr(Searcher, "close", lambda _: None)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             search(FINITE, trials=3, **options)
     outcome = search(FINITE, trials=3, resume=True)
     assert [trial.number for trial in outcome.trials] == [1, 2, 3]
