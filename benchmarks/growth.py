@@ -46,7 +46,7 @@ from fake_training import SPACE, TRAINING, metrics_of  # noqa: E402
 from cluster import connect  # noqa: E402
 from htt.config import override  # noqa: E402
 from htt.data.location import data_key  # noqa: E402
-from tune import beginnings, progress, question, runner  # noqa: E402
+from tune import beginnings, progress, question, run_record, runner  # noqa: E402
 from tune.codes import Code  # noqa: E402
 from tune.notes import TUNE_ID, open_journal  # noqa: E402
 from tune.results import RunFolder, Trial  # noqa: E402
@@ -59,7 +59,7 @@ def fill(search: question.Search, folder: RunFolder, count: int) -> None:
     """Write a run with so many finished trials."""
     base = SPACE.start(search.assignments)
     folder.path.mkdir(parents=True)
-    folder.write_asked(question.record(search, SPACE, base, folder.name, beginnings.points((), SPACE, base)))
+    folder.write_asked(run_record.record(search, SPACE, base, folder.name, beginnings.points((), SPACE, base)))
     codes = {path: Code(domain) for path, domain in SPACE.domains.items()}
     distributions = {path: code.distribution for path, code in codes.items()}
     study = optuna.create_study(study_name=folder.name, storage=open_journal(folder.journal), direction="minimize")

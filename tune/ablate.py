@@ -29,7 +29,7 @@ from htt import config as configs
 from htt import console, presets, registry
 from htt.config import Config, override, parse_set
 from htt.errors import ConfigError, RunError, did_you_mean, shown
-from tune import listing, plan, question, study_screen, timing
+from tune import listing, plan, run_record, study_screen, timing
 from tune.machines import OF_TRIAL, MachineOptions, Machines
 from tune.plan import Ablation
 from tune.results import RunFolder
@@ -75,7 +75,7 @@ def main(options: Options) -> None:
     ablation, folder = resume(options) if options.resume else (new(options), None)
     timing.check_steps(options.time_steps)
     if ablation.name:
-        question.check_name_is_free(ablation, Storage(ablation.name, ablation.runs, ablation.storage))
+        run_record.check_name_is_free(ablation, Storage(ablation.name, ablation.runs, ablation.storage))
     asked = plan.plan(ablation, folder)
     if options.time_steps is not None:
         asked = plan.timed(
@@ -132,8 +132,8 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
         )
     folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
-    question.check_kind(asked, "study")
-    question.check_same_options(asked, options.machines.of_trial())
+    run_record.check_kind(asked, "study")
+    run_record.check_same_options(asked, options.machines.of_trial())
     study = Study.from_plain(asked.study)
     if options.seeds is not None:
         study = plan.with_seeds(study, options.seeds)
@@ -147,7 +147,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
         **machines(options),
     )
     resources = {name: getattr(asked, name) for name in OF_TRIAL}
-    return question.located(replace(ablation, **resources), folder, asked), folder
+    return run_record.located(replace(ablation, **resources), folder, asked), folder
 
 
 def start(options: Options) -> Config:

@@ -21,7 +21,7 @@ from htt.config import BackboneConfig, Config
 from htt.text import plural
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
 from tune import plan as plans
-from tune import question, report, road
+from tune import report, road, run_record
 from tune.listed import Listed
 from tune.plan import Ablation, Plan
 from tune.results import Asked, RunFolder
@@ -87,7 +87,7 @@ class Studying(Work):
 
     def check_same(self, asked: Asked) -> None:
         """A study carries its question with it."""
-        question.check_kind(asked, "study")
+        run_record.check_kind(asked, "study")
 
     def announce(self, concurrent: int) -> str:
         """How many trainings there will be."""
@@ -108,7 +108,7 @@ class Studying(Work):
         folder = RunFolder(storage.local)
         asked = folder.asked() if self.run.resume else record(self.plan, self.name)
         if self.run.resume and not self.is_done(folder):
-            asked = question.gone_on(asked)
+            asked = run_record.gone_on(asked)
         study, count = self.plan.study.plain(), len(self.plan.pairs)
         lacking = list(dict.fromkeys([*asked.incomplete, *incomplete]))
         folder.write_asked(replace(asked, study=study, trials=count, data=self.data_keys, incomplete=lacking))
@@ -136,7 +136,7 @@ def record(plan: Plan, name: str) -> Asked:
     """The question, complete enough to ask it again."""
     ablation = plan.ablation
     return Asked(
-        **question.record_of(ablation, plan.base, name),
+        **run_record.record_of(ablation, plan.base, name),
         kind="study",
         study_name=ablation.study_name,
         study=plan.study.plain(),

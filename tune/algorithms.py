@@ -99,7 +99,7 @@ class Searcher(OptunaSearch):
         self.orphans: list[FrozenTrial] = []
         self._distributions = {path: code.distribution for path, code in self.codes.items()}
         notes.drop_stale_lock(journal)
-        notes.drop_unfinished_line(journal)
+        lines.drop_unfinished_line(journal)
         with storage_errors(journal):
             lines.mend(journal)
         storage = open_journal(journal)

@@ -14,10 +14,10 @@ from htt import yaml_text
 from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set, read_value
 from htt.data.location import data_key
 from htt.errors import ConfigError, did_you_mean, shown
+from htt.text import plural
 from tune.constraints import Constraint, broken
 from tune.results import Asked, RunFolder, Trial
 from tune.space import Space
-from tune.words import plural
 
 FINISHED = ("complete", "pruned", "reused")
 

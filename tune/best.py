@@ -32,7 +32,7 @@ from htt.config import parse_set
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
-from tune import front, question, report, results, retrained, table
+from tune import constraints, front, question, report, results, retrained, table
 from tune.results import Asked, RunFolder, Trial
 from tune.retrained import Retrained
 from tune.storage import Storage, locate
@@ -146,15 +146,15 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     """
     asked, trials = folder.asked(), folder.trials()
     if options.pick is not None:
-        front.check_rule(options.pick)
+        constraints.check_rule(options.pick)
         if options.metric or not asked.objectives:
             why = f"it had {asked.metric} alone" if options.metric is None else "leave out --metric"
             raise ConfigError(f"--pick chooses from the front of a search with several objectives; {why}.")
     metric = options.metric or asked.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
-    results.check_metric(metric, recorded or None)
+    constraints.check_metric(metric, recorded or None)
     question.check_comparable(
-        [metric, *(bound.metric for bound in front.bounds(options.pick or front.FIRST))], asked.domains
+        [metric, *(bound.metric for bound in constraints.bounds(options.pick or constraints.FIRST))], asked.domains
     )
     order = results.ranked(trials, metric)
     if not order:

@@ -122,3 +122,32 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+KNEE, FIRST = "knee", "first"
+
+
+def bounds(rule: str) -> Sequence[Constraint]:
+    """Return the bound that a rule is; nothing where it is a word."""
+    return () if rule in (KNEE, FIRST) else parse([rule], "--pick")
+
+
+def check_rule(rule: str) -> None:
+    """Raise a ``ConfigError`` unless ``rule`` is one."""
+    if "=" in rule:
+        check_bounds(parse([rule], "--pick"), "--pick")
+    elif rule not in (KNEE, FIRST):
+        raise ConfigError(
+            f"--pick must be {KNEE}, {FIRST} or a bound such as 'latency_ms<=30'; got {shown(rule)}."
+            f"{did_you_mean(rule, (KNEE, FIRST))}"
+        )
+
+
+def check_metric(name: str, known: Sequence[str] | None = None) -> None:
+    """Raise a ``ConfigError`` unless ``name`` is a metric, or one of those a run recorded."""
+    names = list(METRICS) if known is None else list(known)
+    if name not in names:
+        raise ConfigError(
+            f"The metric must be one that training reports; got {shown(name)}. "
+            f"There are: {', '.join(names)}.{did_you_mean(name, names)}"
+        )

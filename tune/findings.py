@@ -17,12 +17,12 @@ import polars as pl
 
 from htt.config import Config, Value
 from htt.errors import HTTError, RunError
+from htt.text import plural
 from htt.training.metric_table import METRICS
 from tune import stats
 from tune.results import Asked, RunFolder, Trial, value
 from tune.stats import Comparison, Summary
 from tune.study import Study
-from tune.words import plural
 
 _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard"}
 """{metric: its column in a table of clips}, where they differ."""

@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from htt.errors import ConfigError, did_you_mean, shown
 from htt.training.metric_table import METRICS
 from tune import constraints
+from tune.constraints import FIRST, KNEE, bounds
 from tune.results import Asked, Trial, best_by, is_usable, ranked, value
 
 PAIR = ("hand_error_mm", "action_accuracy")
 """The two ends of the model: shown against each other where a search had one objective."""
-KNEE, FIRST = "knee", "first"
 
 
 def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
@@ -71,22 +70,6 @@ def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | No
         return min(best, key=lambda trial: (_distance(trial, best, metrics), trial.number), default=None)
     kept = [trial for trial in best if not constraints.broken(bounds(rule), trial.metrics)]
     return next(iter(ranked(kept, metrics[0])), None)
-
-
-def bounds(rule: str) -> Sequence[constraints.Constraint]:
-    """Return the bound that a rule is; nothing where it is a word."""
-    return () if rule in (KNEE, FIRST) else constraints.parse([rule], "--pick")
-
-
-def check_rule(rule: str) -> None:
-    """Raise a ``ConfigError`` unless ``rule`` is one."""
-    if "=" in rule:
-        constraints.check_bounds(constraints.parse([rule], "--pick"), "--pick")
-    elif rule not in (KNEE, FIRST):
-        raise ConfigError(
-            f"--pick must be {KNEE}, {FIRST} or a bound such as 'latency_ms<=30'; got {shown(rule)}."
-            f"{did_you_mean(rule, (KNEE, FIRST))}"
-        )
 
 
 def words(rule: str, metrics: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from htt.errors import storage_errors
 from tune import lines
-from tune.notes import drop_unfinished_line
+from tune.lines import drop_unfinished_line
 
 Epochs = dict[int, dict[str, float]]
 """{epoch: its metrics}."""

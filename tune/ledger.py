@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from htt.errors import storage_errors
 from tune import lines, rows
-from tune.notes import drop_unfinished_line
+from tune.lines import drop_unfinished_line
 from tune.results import RunFolder, Trial
 
 SHARE = 16

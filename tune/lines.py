@@ -134,3 +134,12 @@ def _hopeless(file: Path, why: str) -> StorageError:
     return StorageError(
         f"{file} must be a whole Optuna journal; {why}. Move it away to start anew: trials.parquet keeps the results."
     )
+
+
+def drop_unfinished_line(path: Path) -> None:
+    """Take from a file the line that a full disk or a kill cut short, before another is written behind it.
+
+    Only who alone writes it may do so.
+    """
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

@@ -8,8 +8,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from tune.plan import Pair
 from tune.results import Trial as Row
+from tune.study import Pair
 
 
 class Listed(Searcher):

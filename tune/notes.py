@@ -74,15 +74,6 @@ def open_journal(path: Path) -> JournalStorage:
         raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
 
 
-def drop_unfinished_line(path: Path) -> None:
-    """Take from a file the line that a full disk or a kill cut short, before another is written behind it.
-
-    Only who alone writes it may do so.
-    """
-    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
-
-
 def drop_stale_lock(path: Path) -> None:
     """Remove the lock that a killed process left on a journal: Optuna would wait for it for 30 s, and say nothing.
 

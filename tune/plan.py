@@ -18,7 +18,7 @@ from tune.question import Run, check_run
 from tune.results import RunFolder, Trial
 from tune.retrained import fresh_seeds
 from tune.shelf import Found, Shelf
-from tune.study import MOST_SEEDS, SEED, Study
+from tune.study import MOST_SEEDS, SEED, Pair, Study, pairs
 from tune.words import plural
 
 
@@ -35,23 +35,6 @@ class Ablation(Run):
     """What --set gave; it goes before the study's own base."""
     share: bool = True
     """Whether finished trainings of other runs are taken over."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One training of a study."""
-
-    number: int
-    """Its place in the study, from 1."""
-    variant: str
-    seed: int
-    values: Mapping[str, Value]
-    """What it changes in the run's base, the seed included."""
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What no other training of the study has."""
-        return self.variant, self.seed
 
 
 @dataclass(frozen=True)
@@ -193,15 +176,6 @@ def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
         config = plan.study.config(plan.base, name, plan.study.seeds[0])
         guessed[name] = training_seconds(config, steps, threads=max(1, int(plan.ablation.cpus_per_worker)))
     return replace(plan, guessed=guessed)
-
-
-def pairs(study: Study) -> list[Pair]:
-    """All trainings: every variant of a seed before the next seed, so that a study that is stopped stays paired."""
-    keys = [(variant, seed) for seed in study.seeds for variant in study.variants]
-    return [
-        Pair(number, variant, seed, {**study.variants[variant], SEED: seed})
-        for number, (variant, seed) in enumerate(keys, 1)
-    ]
 
 
 def data(study: Study, base: Config) -> list[Config]:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
-import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
-from cluster import revision
-from cluster.folder import CONFIG_FILE, check_run_name
-from htt.config import Config, Value, override
+from cluster import stores
+from cluster.folder import check_run_name
+from htt.config import Value
 from htt.console import clock
-from htt.data.location import data_key
 from htt.data.remote import is_remote
-from htt.errors import ConfigError, RunError, did_you_mean, shown
+from htt.errors import ConfigError, did_you_mean, shown
 from htt.text import plural
 from htt.training.metric_table import METRICS
-from tune import front
-from tune.constraints import Constraint, check_bounds, parse
-from tune.results import Asked, RunFolder, Trial, check_metric
-from tune.space import Choice, Space
-from tune.storage import Storage, home
+from tune import constraints
+from tune.constraints import KNEE, Constraint, check_bounds, check_metric
 
 METRIC = "hand_error_mm"
 """What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
@@ -62,9 +54,6 @@ class Run:
         return home(self.storage, self.runs)
 
 
-RunT = TypeVar("RunT", bound=Run)
-
-
 @dataclass(frozen=True)
 class Search(Run):
     """What is asked for, beside the space."""
@@ -82,7 +71,7 @@ class Search(Run):
     objectives: Sequence[str] = ()
     """All that is to be made good, ``metric`` first, where there are several; else none."""
     constraints: Sequence[Constraint] = ()
-    pick: str = front.KNEE
+    pick: str = KNEE
     """The rule by which one trial is picked from the front of several objectives."""
     warm_start: Sequence[str] = ()
     """Runs whose trials it begins with."""
@@ -124,7 +113,7 @@ def check_options(search: Search) -> None:
         check_metric(name)
     check_objectives(search.objectives)
     check_bounds(search.constraints)
-    front.check_rule(search.pick)
+    constraints.check_rule(search.pick)
     check_name("--algorithm", search.algorithm, ALGORITHMS)
     check_name("--scheduler", search.scheduler, SCHEDULERS)
     _check_positive("--trials", search.trials)
@@ -199,180 +188,6 @@ def _check_positive(option: str, number: int | None) -> None:
         raise ConfigError(f"{option} must be {'1 or more' if number < 1 else 'below 2^31'}; got {shown(number)}.")
 
 
-def check_name_is_free(run: Run, storage: Storage) -> None:
-    """Raise a ``RunError`` for a name that is taken, or that has nothing to resume."""
-    exists = storage.exists()
-    if not run.resume and (storage.local / CONFIG_FILE).exists():
-        raise RunError(f"A run's name is used once; {storage.local} is a final training. Choose another --name.")
-    if exists and not run.resume:
-        raise RunError(
-            f"A run's name is used once; {storage.local} is a run already. "
-            f"Choose another --name, or go on with it: --resume {storage.local.name}"
-        )
-    if run.resume and not exists:
-        raise RunError(f"There is no run to resume at {storage.uri}.")
-
-
-def check_same_question(asked: Asked, search: Search, space: Space, base: Config) -> None:
-    """A run is gone on with as it was asked: numbers of two questions would not compare."""
-    check_kind(asked, "search")
-    domains = {path: str(domain) for path, domain in space.domains.items()}
-    differs = [
-        word
-        for word, same in (
-            (f"the space {asked.space}", domains == dict(asked.domains)),
-            ("the base configuration", asked.config().fingerprint() == base.fingerprint()),
-            (f"the metric {asked.metric}", asked.metric == search.metric),
-            ("the objectives", list(asked.objectives) == list(search.objectives)),
-            ("the constraints", list(asked.constraints) == [str(each) for each in search.constraints]),
-        )
-        if not same
-    ]
-    if differs:
-        raise RunError(
-            f"A run is resumed with the question it was asked; since {asked.name} began, "
-            f"{' and '.join(differs)} changed. Begin a new run."
-        )
-
-
-def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs: Sequence[Config]) -> None:
-    """Raise a ``RunError`` where the data of a resumed run are others than it was started with.
-
-    Places do not count, checksums do: a copy or a link of the same shards at ``data.root`` is the same data.
-
-    Args:
-        asked: the run's record.
-        trials: its finished trials.
-        base: what they started from.
-        configs: one for each of its data sets.
-    """
-    now = [data_key(config) for config in configs]
-    pairs = list(zip(asked.data, now, strict=False))
-    keys: dict[str, str] = {}  # most trials have the same data
-    for trial in trials:
-        if trial.data is not None and trial.metrics:
-            moves = {path: value for path, value in trial.values.items() if path.startswith("data.")}
-            if str(moves) not in keys:
-                keys[str(moves)] = data_key(override(base, moves))
-            pairs.append((trial.data, keys[str(moves)]))
-    for began, found in pairs:
-        if began != found:
-            place = base.data.root or "the rendered benchmark of this version"
-            raise RunError(
-                f"Cannot resume {asked.name}: its data changed. It was started with {began}, and {place} is now "
-                f"{found}. Put the first data back (a copy or a link at the same place will do), or start a new run."
-            )
-
-
-def gone_on(asked: Asked) -> Asked:
-    """Return the record of a run that is resumed, with this code in it."""
-    commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
-    before = asked.codes or [revision.UNKNOWN]  # of an older version
-    codes = [*before, *({revision.identity()} - {*before})]
-    return replace(asked, later_commits=commits, codes=codes)
-
-
-def check_same_options(asked: Asked, given: Mapping[str, Any]) -> None:
-    """Raise a ``RunError`` for options that a run which is resumed was begun with otherwise.
-
-    Args:
-        asked: the run's record.
-        given: {field of the record: its value now}; none: not given.
-    """
-    differs = {name: now for name, now in given.items() if now is not None and now != getattr(asked, name)}
-    if differs:
-
-        def words(values: Mapping[str, Any]) -> str:
-            return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
-
-        began = words({name: getattr(asked, name) for name in differs})
-        raise RunError(
-            f"A run is resumed as it began; {asked.name} began with {began}, and got {words(differs)}. Leave that out, "
-            "or begin a new run."
-        )
-
-
-def check_kind(asked: Asked, kind: str) -> None:
-    """Raise a ``RunError`` for a run of another kind."""
-    if asked.kind != kind:
-        script = {"search": "search", "study": "ablate"}[asked.kind]
-        raise RunError(
-            f"A run is resumed by the script that began it; {asked.name} is a {asked.kind}. "
-            f"Go on with it: python tune/{script}.py --resume {shlex.quote(asked.name)}"
-        )
-
-
-def resumed(asked: Asked, search: Search) -> Search:
-    """The search that goes on with a run: its own question, and its own limits unless others are given now."""
-    check_kind(asked, "search")
-    limited = search.trials is not None or search.time_budget_s is not None
-    return replace(
-        search,
-        resume=True,
-        name=asked.name,
-        space=asked.space,
-        assignments=dict(asked.assignments),
-        metric=asked.metric,
-        objectives=tuple(asked.objectives),
-        constraints=parse(asked.constraints),
-        pick=asked.pick,
-        seed=asked.seed,
-        algorithm=asked.algorithm,
-        scheduler=asked.scheduler,
-        workers_per_trial=asked.workers_per_trial,
-        cpus_per_worker=asked.cpus_per_worker,
-        gpus_per_trial=asked.gpus_per_trial,
-        trials=search.trials if limited else asked.trials or None,
-        time_budget_s=search.time_budget_s if limited else asked.time_budget_s,
-    )
-
-
-def located(run: RunT, folder: RunFolder, asked: Asked) -> RunT:
-    """The same with the place where its run was found."""
-    if is_remote(asked.storage):
-        return replace(run, runs=folder.path.parent, storage=asked.storage)
-    return replace(run, runs=folder.path.parent, storage=None, name=folder.name)
-
-
-def record(search: Search, space: Space, base: Config, name: str, points: Sequence[Mapping[str, Value]] = ()) -> Asked:
-    """The question, complete enough to ask it again."""
-    return Asked(
-        **record_of(search, base, name),
-        space=search.space,
-        domains={path: str(domain) for path, domain in space.domains.items()},
-        choices={path: list(domain.values) for path, domain in space.domains.items() if isinstance(domain, Choice)},
-        metric=search.metric,
-        objectives=list(search.objectives),
-        constraints=[str(each) for each in search.constraints],
-        pick=search.pick,
-        warm_start=list(search.warm_start),
-        points=list(points),
-        seed=search.seed,
-        trials=search.trials or 0,
-        time_budget_s=search.time_budget_s,
-        algorithm=search.algorithm,
-        scheduler=search.scheduler,
-        assignments=dict(search.assignments),
-    )
-
-
-def record_of(run: Run, base: Config, name: str) -> dict[str, Any]:
-    """What is written down of every run, whatever its question."""
-    return {
-        "name": name,
-        "command": run.command or " ".join(sys.argv),
-        "base": base.model_dump(mode="json"),
-        "workers_per_trial": run.workers_per_trial,
-        "cpus_per_worker": run.cpus_per_worker,
-        "gpus_per_trial": run.gpus_per_trial,
-        "storage": run.storage or str(run.runs),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": revision.commit(),
-        "codes": [revision.identity()],
-        "versions": revision.versions(),
-    }
-
-
 def check_name(option: str, name: str, known: Sequence[str]) -> None:
     """Raise a ``ConfigError`` unless ``name`` is one of ``known``."""
     if name not in known:
@@ -385,3 +200,15 @@ def limits(search: Search) -> str:
     if search.time_budget_s is not None:
         words.append(f"{clock(search.time_budget_s)} min have passed")
     return " or ".join(words)
+
+
+def home(uri: str | None, runs: Path = Path("runs")) -> Path:
+    """The folder of all runs on this machine: ``runs``, unless the storage is a folder itself.
+
+    Raises:
+        ConfigError: ``uri`` holds a password.
+    """
+    if uri is None:
+        return runs
+    place = stores.settled(uri)
+    return runs if is_remote(place) else Path(place)

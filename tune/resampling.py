@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-LEVEL = 0.05
-"""Of a claim that is false; intervals leave out as much."""
+from tune.power import LEVEL
+
 EXACT_SEEDS = 16
 """Up to so many seeds, all signs are tried; beyond, ``FLIPS`` of them are drawn."""
 FLIPS = 2**EXACT_SEEDS

@@ -45,7 +45,6 @@ __all__ = [
     "Trial",
     "best_by",
     "best_text",
-    "check_metric",
     "find",
     "is_usable",
     "ranked",
@@ -241,16 +240,6 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
     near = did_you_mean(Path(name).name, runs)
     raise RunError(f"A run is named by its folder in {root}/; got {shown(name)}. {there}{near}")
-
-
-def check_metric(name: str, known: Sequence[str] | None = None) -> None:
-    """Raise a ``ConfigError`` unless ``name`` is a metric, or one of those a run recorded."""
-    names = list(METRICS) if known is None else list(known)
-    if name not in names:
-        raise ConfigError(
-            f"The metric must be one that training reports; got {shown(name)}. "
-            f"There are: {', '.join(names)}.{did_you_mean(name, names)}"
-        )
 
 
 def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:

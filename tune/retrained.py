@@ -32,7 +32,7 @@ from htt.config import Config, Value, from_plain, override
 from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
 from htt.training.metric_table import METRICS
-from tune import question, results
+from tune import question, results, run_record
 from tune.results import RunFolder, Trial, write_text
 from tune.stats import FEWEST
 from tune.storage import Storage
@@ -191,7 +191,7 @@ def ask(
     asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
     _check_options(count, values, name)
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
-    record = question.record_of(question.Run(command=command), asked.config(), asked.name)
+    record = run_record.record_of(question.Run(command=command), asked.config(), asked.name)
     found_by = yaml_text.load(results.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
     found = override(asked.config(), trial.values)
     wanted = Retrained(

@@ -28,7 +28,7 @@ from htt.errors import HTTError, TrainingError, UserError, of_name
 from htt.heartbeat import LostRayError
 from htt.training.metric_table import METRICS
 from htt.training.older import KEPT, PREFIX
-from tune import progress, question
+from tune import progress, question, run_record
 from tune.faults import as_failures_of_trials
 from tune.forgetful import forgetting
 from tune.known import Known
@@ -170,16 +170,16 @@ def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage,
         ConfigError, ClusterError, RunError, StorageError: something asked for cannot be; nothing was started.
     """
     storage = Storage(work.name, work.run.runs, work.run.storage)
-    question.check_name_is_free(work.run, storage)
+    run_record.check_name_is_free(work.run, storage)
     storage.check()
     with storage.lock():
         try:
-            question.check_name_is_free(work.run, storage)  # again: somebody may have been quicker
+            run_record.check_name_is_free(work.run, storage)  # again: somebody may have been quicker
             folder = RunFolder(storage.local)
             if work.run.resume:
                 storage.pull()
                 work.check_same(folder.asked())
-                question.check_same_data(folder.asked(), folder.trials(), work.base, work.data)
+                run_record.check_same_data(folder.asked(), folder.trials(), work.base, work.data)
             if work.is_done(folder):
                 work.begin(storage)
                 yield storage, "nothing left"

@@ -16,7 +16,7 @@ from htt.config import BackboneConfig, Config, Value
 from htt.data.location import data_key
 from htt.data.remote import refuse_password
 from htt.errors import RunError
-from tune import beginnings, constraints, front, question, report, road
+from tune import beginnings, constraints, front, question, report, road, run_record
 from tune.algorithms import Searcher
 from tune.beginnings import Question
 from tune.known import Known
@@ -49,7 +49,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
     base = space.start(search.assignments)
     refuse_password(base.data.root or "", "data.root")
     space.check(base)
-    bounds = [*search.constraints, *front.bounds(search.pick)]
+    bounds = [*search.constraints, *constraints.bounds(search.pick)]
     question.check_comparable([*search.goals, *(bound.metric for bound in bounds)], space.domains)
     points = beginnings.points(search.points, space, base)
     found = [] if search.resume else _earlier(search, space, base, show)
@@ -105,7 +105,7 @@ class Searching(Work):
 
     def check_same(self, asked: Asked) -> None:
         """The same space, base and metric."""
-        question.check_same_question(asked, self.search, self.space, self.base)
+        run_record.check_same_question(asked, self.search, self.space, self.base)
 
     def announce(self, concurrent: int) -> str:
         """The space, and when it ends."""
@@ -120,7 +120,8 @@ class Searching(Work):
     @property
     def named(self) -> list[str]:
         """The objectives, and what bounds are of."""
-        bounds = [*self.search.constraints, *front.bounds(self.search.pick if self.search.objectives else front.KNEE)]
+        rule = self.search.pick if self.search.objectives else constraints.KNEE
+        bounds = [*self.search.constraints, *constraints.bounds(rule)]
         return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
 
     def is_done(self, folder: RunFolder) -> bool:
@@ -132,14 +133,14 @@ class Searching(Work):
         """Fill the study with what is known, and then write down the question: before that, the run has not begun."""
         folder = RunFolder(storage.local)
         if self.search.resume:
-            folder.write_asked(question.gone_on(folder.asked()))
+            folder.write_asked(run_record.gone_on(folder.asked()))
             storage.push("asked.yaml")
             return
         folder.journal.unlink(missing_ok=True)
         if self.earlier:
             folder.write_earlier(self.earlier)
         self.searcher(folder).close()
-        asked = question.record(self.search, self.space, self.base, self.name, self.points)
+        asked = run_record.record(self.search, self.space, self.base, self.name, self.points)
         folder.write_asked(replace(asked, data=self.data_keys, incomplete=list(incomplete)))
 
     def searcher(self, folder: RunFolder) -> Searcher:

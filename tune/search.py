@@ -33,7 +33,7 @@ import tune.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import ConfigError, RunError
-from tune import constraints, question, report, table
+from tune import constraints, question, report, run_record, table
 from tune.machines import MachineOptions, Machines
 from tune.results import RunFolder
 from tune.space import Space
@@ -144,10 +144,10 @@ def resume(options: Options) -> question.Search:
         raise RunError(f"A run is resumed with the question it was asked; leave {''.join(given)}--set and --name out.")
     folder = locate(str(options.resume), options.machines.storage)
     asked = folder.asked()
-    question.check_kind(asked, "search")
+    run_record.check_kind(asked, "search")
     now = {name: getattr(options, name) for name in ("metric", *RECORDED)}
-    question.check_same_options(asked, {**now, **options.machines.of_trial()})
-    return question.located(question.resumed(asked, new(options)), folder, asked)
+    run_record.check_same_options(asked, {**now, **options.machines.of_trial()})
+    return run_record.located(run_record.resumed(asked, new(options)), folder, asked)
 
 
 def again(options: Options, folder: RunFolder) -> str:

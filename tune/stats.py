@@ -24,7 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tune.resampling import LEVEL, draw_means, holm, sign_flip
+from tune.power import LEVEL, seeds_needed
+from tune.resampling import draw_means, holm, sign_flip
 
 RESAMPLES = 4000
 FEWEST = 2
@@ -131,27 +132,6 @@ def compare(
         claim = _claim(sign * difference, not low <= 0 <= high, p_holm, seeds, len(asked))
         found[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim)
     return found
-
-
-def seeds_needed(comparisons: int) -> int:
-    """The fewest paired seeds with which any of so many comparisons could be claimed.
-
-    >>> [seeds_needed(comparisons) for comparisons in (1, 2, 3, 4, 6, 7)]
-    [6, 7, 7, 8, 8, 9]
-    """
-    seeds = 1
-    while comparisons_possible(seeds) < comparisons:
-        seeds += 1
-    return seeds
-
-
-def comparisons_possible(seeds: int) -> int:
-    """Over how many comparisons at most so many paired seeds could claim one.
-
-    >>> [comparisons_possible(seeds) for seeds in (5, 6, 7, 8, 9)]
-    [0, 1, 3, 6, 12]
-    """
-    return math.floor(LEVEL * 2**seeds / 2) if seeds > 0 else 0
 
 
 def _paired(name: str, reference: np.ndarray, variant: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from htt import console
 from htt.data import files
 from htt.data.remote import is_remote
 from htt.errors import RunError, StorageError, chain, refusal, storage_errors
+from tune.question import home
 from tune.results import RunFolder, find, write_text
 
 open_uri = fs.FileSystem.from_uri
@@ -41,18 +42,6 @@ CLIPS = "clips"
 WATCH_S = 10.0
 """Between two looks at whether a bucket answers."""
 Found = TypeVar("Found")
-
-
-def home(uri: str | None, runs: Path = Path("runs")) -> Path:
-    """The folder of all runs on this machine: ``runs``, unless the storage is a folder itself.
-
-    Raises:
-        ConfigError: ``uri`` holds a password.
-    """
-    if uri is None:
-        return runs
-    place = stores.settled(uri)
-    return runs if is_remote(place) else Path(place)
 
 
 def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:

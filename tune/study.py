@@ -26,7 +26,7 @@ from htt.errors import ConfigError, did_you_mean
 from htt.registry import check_plugins
 from htt.text import plural
 from htt.training.metric_table import METRICS
-from tune.stats import comparisons_possible, seeds_needed
+from tune.power import comparisons_possible, seeds_needed
 
 SEED = "train.seed"
 MOST_SEEDS = 1000
@@ -260,3 +260,29 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else plain_value(value)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training of a study."""
+
+    number: int
+    """Its place in the study, from 1."""
+    variant: str
+    seed: int
+    values: Mapping[str, Value]
+    """What it changes in the run's base, the seed included."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What no other training of the study has."""
+        return self.variant, self.seed
+
+
+def pairs(study: Study) -> list[Pair]:
+    """All trainings: every variant of a seed before the next seed, so that a study that is stopped stays paired."""
+    keys = [(variant, seed) for seed in study.seeds for variant in study.variants]
+    return [
+        Pair(number, variant, seed, {**study.variants[variant], SEED: seed})
+        for number, (variant, seed) in enumerate(keys, 1)
+    ]

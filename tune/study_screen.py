@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from htt import console
 from htt.training.metric_table import METRICS
-from tune import findings, listing, stats, words
+from tune import findings, listing, power, words
 from tune.findings import Finding
 from tune.plan import Plan
 from tune.results import RunFolder
@@ -49,7 +49,7 @@ def show_findings(folder: RunFolder) -> None:
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run, shown = listing.typed(folder.path), listing.shown(folder.path)
     console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
-    wanted = stats.seeds_needed(len(done.study.compared))
+    wanted = power.seeds_needed(len(done.study.compared))
     if done.missing() or len(done.seeds) < wanted:
         more = "" if done.missing() else f" --seeds {wanted}"
         console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)

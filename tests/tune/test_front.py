@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from report_folders import PLAIN, trial
 
 from htt.errors import ConfigError
-from tune import front
+from tune import constraints, front
 from tune.results import Asked
 
 
@@ -97,7 +97,7 @@ def test_the_best_is_picked_where_there_are_objectives_and_else_by_the_metric():
 
 @pytest.mark.parametrize("rule", ["knee", "first", "latency_ms<=30"])
 def test_rules_that_are_some_have_words(rule):
-    front.check_rule(rule)
+    constraints.check_rule(rule)
     assert rule.partition("<")[0] in front.words(rule, front.PAIR)
 
 
@@ -110,5 +110,5 @@ def test_rules_that_are_some_have_words(rule):
 )
 def test_a_rule_that_is_none(rule, message):
     with pytest.raises(ConfigError) as caught:
-        front.check_rule(rule)
+        constraints.check_rule(rule)
     assert message in str(caught.value)

@@ -17,7 +17,7 @@ from htt.data.location import data_key
 from htt.data.manifest import Manifest, Shard
 from htt.errors import RunError
 from htt.testing import tiny_config
-from tune import question, report, retrain_report, retrained
+from tune import report, retrain_report, retrained, run_record
 from tune.known import Known
 from tune.results import Asked
 from tune.space import Choice, Space, Uniform
@@ -84,20 +84,20 @@ def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
     asked = Asked(**{**PLAIN, "name": "run", "base": base.model_dump(mode="json")})
-    question.check_same_data(asked, rows, base, [base])
+    run_record.check_same_data(asked, rows, base, [base])
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=r"started with synthetic-\w{12}, and .*/shards is now synthetic-\w{12}"):
-        question.check_same_data(asked, rows, base, [base])
-    question.check_same_data(asked, [trial(1, data="x", metrics={}, state="failed")], base, [base])
+        run_record.check_same_data(asked, rows, base, [base])
+    run_record.check_same_data(asked, [trial(1, data="x", metrics={}, state="failed")], base, [base])
 
 
 def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
     frames = {"data.synthetic.frames": 12}
     own = data_key(override(Config(), frames))
     asked = Asked(**{**PLAIN, "name": "run"})
-    question.check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
+    run_record.check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
     with pytest.raises(RunError, match="its data changed"):
-        question.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
+        run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
 
 
 def test_known_reuses_a_trial_whose_data_were_searched():

@@ -17,7 +17,7 @@ from htt.data.prepare import facts
 from htt.errors import ConfigError, DataError, RunError
 from htt.model.htt import HTT
 from htt.testing import TINY
-from tune import ablate, plan, question
+from tune import ablate, plan, question, run_record, study
 from tune.plan import Ablation, parse_seeds, with_seeds
 from tune.results import Asked, RunFolder, Trial
 from tune.study import Study
@@ -31,12 +31,12 @@ def ablation(tmp_path, study=STUDY, values=None, **options):
 
 
 def test_all_variants_of_a_seed_come_before_the_next_seed():
-    assert [(pair.number, *pair.key) for pair in plan.pairs(STUDY)] == [
+    assert [(pair.number, *pair.key) for pair in study.pairs(STUDY)] == [
         (1, "a", 0), (2, "b", 0), (3, "a", 1), (4, "b", 1),
     ]  # fmt: skip
-    assert plan.pairs(STUDY)[3].values == {"model.pose.window": 1, "train.seed": 1}
-    longer = plan.pairs(with_seeds(STUDY, "0,7"))
-    assert longer[:4] == plan.pairs(STUDY)
+    assert study.pairs(STUDY)[3].values == {"model.pose.window": 1, "train.seed": 1}
+    longer = study.pairs(with_seeds(STUDY, "0,7"))
+    assert longer[:4] == study.pairs(STUDY)
     assert [pair.key for pair in longer[4:]] == [("a", 7), ("b", 7)]
 
 
@@ -108,7 +108,7 @@ def finished(tmp_path, config, **changes):
     """A run in which this configuration has been trained, with its clips."""
     run = question.Run()
     rest = {"space": "", "domains": {}, "metric": "hand_error_mm", "seed": 0, "trials": 1, "time_budget_s": None}
-    asked = Asked(**question.record_of(run, config, "old"), **rest, algorithm="", scheduler="", assignments={})
+    asked = Asked(**run_record.record_of(run, config, "old"), **rest, algorithm="", scheduler="", assignments={})
     metrics = {"action_accuracy": 0.5, "hand_error_mm": 9.0}
     trial = Trial("t1", 1, config.fingerprint(), "complete", 2, 30.0, 0.0, {}, metrics, data=data_key(config))
     changes = {"code": revision.identity(), **changes}

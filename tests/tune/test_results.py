@@ -11,7 +11,7 @@ import yaml
 from htt import config as configuration
 from htt.config import Config, override
 from htt.errors import ConfigError, RunError, StorageError
-from tune import report, results, rows
+from tune import constraints, report, results, rows
 from tune.results import Asked, RunFolder, Trial
 
 
@@ -135,7 +135,7 @@ def test_find_says_that_a_final_training_is_no_search(tmp_path):
 
 def test_an_unknown_metric_is_an_error_that_helps():
     with pytest.raises(ConfigError, match=r"got 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
-        results.check_metric("hand_eror_mm")
+        constraints.check_metric("hand_eror_mm")
 
 
 @pytest.mark.parametrize(("name", "text"), [("asked.yaml", "[1]"), ("asked.yaml", "{"), ("trials.parquet", "no")])

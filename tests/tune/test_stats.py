@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from htt.training.metric_table import METRICS
-from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, compare, comparisons_possible, seeds_needed, summarise
+from tune.power import comparisons_possible, seeds_needed
+from tune.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, compare, summarise
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
 

@@ -12,7 +12,7 @@ from unrayed import replace_tune
 from cluster import claim
 from htt.errors import ConfigError, RunError, StorageError
 from htt.testing.stores import CREDENTIALS, Store
-from tune import storage
+from tune import question, storage
 from tune.question import Run
 from tune.results import RunFolder
 
@@ -36,7 +36,7 @@ def bucket(tmp_path, monkeypatch):
     ],
 )
 def test_the_runs_of_this_machine_are_in_a_storage_that_is_a_folder_and_else_in_runs(uri, home):
-    assert storage.home(uri) == Run(storage=uri).home == Path(home)
+    assert question.home(uri) == Run(storage=uri).home == Path(home)
     assert storage.Storage("run", Path("runs"), uri).local == Path(home, "run").resolve()
 
 

@@ -9,8 +9,8 @@ import tune.studies
 from htt import registry, yaml_text
 from htt.config import Config, flatten, override
 from htt.errors import ConfigError
+from tune.power import seeds_needed
 from tune.spaces import quick
-from tune.stats import seeds_needed
 from tune.study import Study
 
 NAMES = registry.names(tune.studies)
