@@ -22,7 +22,7 @@ import numpy as np
 
 from htt.data.clips import Clips, open_split
 from result import header, write
-from tune.results import RunFolder, ranked
+from tune.results.run_folder import RunFolder, ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTED = '"intermediate_value"'

@@ -37,29 +37,32 @@ from rich.console import Console
 from benchmarks.result import header, write
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests" / "tune"))  # the stand-in, here and on the workers
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tune")])
+sys.path.append(str(ROOT / "tests" / "support"))  # the stand-in, here and on the workers
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
 
 import unrayed  # noqa: E402
-from fake_training import SPACE, TRAINING, metrics_of  # noqa: E402
-
 from cluster import connect  # noqa: E402
+from fake_training import SPACE, TRAINING, metrics_of  # noqa: E402
 from htt.config import override  # noqa: E402
 from htt.data.location import data_key  # noqa: E402
-from tune import beginnings, progress, question, run_record, runner  # noqa: E402
-from tune.codes import Code  # noqa: E402
-from tune.notes import TUNE_ID, open_journal  # noqa: E402
-from tune.results import RunFolder, Trial  # noqa: E402
+from tune.execution import progress  # noqa: E402
+from tune.execution import search as search_execution  # noqa: E402
+from tune.experiments import spec  # noqa: E402
+from tune.results import run_record  # noqa: E402
+from tune.results.run_folder import RunFolder, Trial  # noqa: E402
+from tune.searchers import warm_start  # noqa: E402
+from tune.searchers.distributions import Code  # noqa: E402
+from tune.searchers.optuna_study import TUNE_ID, open_journal  # noqa: E402
 
 WARM = 5
 """Trials that do not count: processes start, and TPE looks at what was there before."""
 
 
-def fill(search: question.Search, folder: RunFolder, count: int) -> None:
+def fill(search: spec.Search, folder: RunFolder, count: int) -> None:
     """Write a run with so many finished trials."""
     base = SPACE.start(search.assignments)
     folder.path.mkdir(parents=True)
-    folder.write_asked(run_record.record(search, SPACE, base, folder.name, beginnings.points((), SPACE, base)))
+    folder.write_asked(run_record.record(search, SPACE, base, folder.name, warm_start.points((), SPACE, base)))
     codes = {path: Code(domain) for path, domain in SPACE.domains.items()}
     distributions = {path: code.distribution for path, code in codes.items()}
     study = optuna.create_study(study_name=folder.name, storage=open_journal(folder.journal), direction="minimize")
@@ -93,7 +96,7 @@ def fill(search: question.Search, folder: RunFolder, count: int) -> None:
 def measure(scratch: Path, before: int, trials: int) -> list[float]:
     """Processor time of each trial, s, after so many others."""
     name = f"after-{before}"
-    search = question.Search(
+    search = spec.Search(
         space="fake", name=name, runs=scratch, trials=before + trials, assignments={"optim.step_epochs": 1},
         scheduler="none", resume=True, command="python benchmarks/growth.py",
     )  # fmt: skip
@@ -107,7 +110,7 @@ def measure(scratch: Path, before: int, trials: int) -> list[float]:
 
     progress.Display.on_end = on_end  # type: ignore[method-assign,assignment]
     try:
-        runner.run(search, SPACE, TRAINING, Console(file=open(os.devnull, "w"), width=200))  # noqa: SIM115
+        search_execution.run(search, SPACE, TRAINING, Console(file=open(os.devnull, "w"), width=200))  # noqa: SIM115
     finally:
         progress.Display.on_end = said  # type: ignore[method-assign]
     return [later - earlier for earlier, later in itertools.pairwise(ended)][WARM:]

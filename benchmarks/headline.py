@@ -30,7 +30,7 @@ from htt.training.jobs import open_splits
 from htt.training.loop import evaluate
 from htt.training.trained import open_trained
 from result import header, write
-from tune.results import RunFolder
+from tune.results.run_folder import RunFolder
 
 LOST = (8.0, 247.0)
 """A frame whose mean pixel is darker or brighter is lost."""

@@ -27,9 +27,10 @@ import time
 
 from benchmarks.result import header, write
 from htt.config import Config, from_plain
-from tune import question, runner
-from tune.space import LogUniform, Space
-from tune.trial import Training
+from tune.execution import search as search_execution
+from tune.execution.trainable import Training
+from tune.experiments import spec
+from tune.experiments.space import LogUniform, Space
 
 EPOCHS = 3
 EVENTS = "events.jsonl"
@@ -105,7 +106,7 @@ def resident_bytes() -> int:
 def measure(folder: Path, name: str, trials: int, workers: int) -> tuple[list[dict], float]:
     """Run a search; its events, and when its last results were written."""
     cache = folder / f"{name}-cache"
-    search = question.Search(
+    search = spec.Search(
         space="cost",
         name=name,
         trials=trials,
@@ -115,7 +116,7 @@ def measure(folder: Path, name: str, trials: int, workers: int) -> tuple[list[di
         algorithm="random",
         assignments={"runtime.cache": str(cache)},
     )
-    outcome = runner.run(search, SPACE, TRAINING)
+    outcome = search_execution.run(search, SPACE, TRAINING)
     ended = max(trial.finished_s for trial in outcome.trials)
     return [json.loads(line) for line in (cache / EVENTS).read_text().splitlines()], ended
 

@@ -19,8 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from htt.testing.hosts import why_not
-from htt.testing.on_premises import Cluster
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from hosts import why_not
+from on_premises import Cluster
 from result import header, write
 
 STEPS = (

@@ -21,9 +21,13 @@ if __name__ == "__main__":  # one thread, before NumPy is loaded
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 import torch
 
@@ -35,8 +39,8 @@ from htt.data.mirror import open_mirror
 from htt.data.prepare import prepare
 from htt.data.publish import publish
 from htt.data.remote import Remote
-from htt.testing.stores import CREDENTIALS, Store
 from loading import CLIP_FRAMES, make_clips
+from object_stores import CREDENTIALS, Store
 from result import header, write
 
 WIDTH, HEIGHT = 480, 270

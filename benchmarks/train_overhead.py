@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from benchmarks.result import header, write
 from htt.config import Config, override, to_yaml
 from htt.registry import preset
-from tune.results import RunFolder
+from tune.results.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 CHANGED = {

@@ -53,11 +53,11 @@ def test_tests_are_no_package():
     "module",
     [
         "htt.config",
-        "tune.space",
-        "tune.study",
-        "tune.stats",
-        "tune.results",
-        "tune.report",
+        "tune.experiments.space",
+        "tune.experiments.study",
+        "tune.results.stats",
+        "tune.results.run_folder",
+        "tune.reports.report",
         "htt.training.metric_table",
     ],
 )

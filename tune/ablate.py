@@ -24,17 +24,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import tune.studies
+import tune.experiments.studies
 from htt import config as configs
 from htt import console, presets, registry
 from htt.config import Config, override, parse_set
 from htt.errors import ConfigError, RunError, did_you_mean, shown
-from tune import listing, plan, run_record, study_screen, timing
-from tune.machines import OF_TRIAL, MachineOptions, Machines
-from tune.plan import Ablation
-from tune.results import RunFolder
-from tune.storage import Storage, locate
-from tune.study import Study
+from tune.execution import cost, plan, study_progress
+from tune.execution.plan import Ablation
+from tune.experiments.machines import OF_TRIAL, MachineOptions, Machines
+from tune.experiments.study import Study
+from tune.reports import listing
+from tune.results import run_record
+from tune.results.run_folder import RunFolder
+from tune.results.sync import Storage, locate
 
 DEFAULT_PRESETS = ("bench", "quick")
 """The first of them that there is."""
@@ -73,7 +75,7 @@ class Options(console.Options):
 def main(options: Options) -> None:
     """Say what is to be trained, train it, and say what was found."""
     ablation, folder = resume(options) if options.resume else (new(options), None)
-    timing.check_steps(options.time_steps)
+    cost.check_steps(options.time_steps)
     if ablation.name:
         run_record.check_name_is_free(ablation, Storage(ablation.name, ablation.runs, ablation.storage))
     asked = plan.plan(ablation, folder)
@@ -81,18 +83,18 @@ def main(options: Options) -> None:
         asked = plan.timed(
             asked, options.time_steps, lambda name: console.out.print(f"Timing {name} ...", markup=False)
         )
-    study_screen.show_plan(asked, partial(command, options))
+    study_progress.show_plan(asked, partial(command, options))
     if options.dry_run:
         return
     loading = console.say_later()
-    from tune import ablation as ablations  # here: the rest needs no Ray
+    from tune.execution.study import run  # here: the rest needs no Ray
 
     loading.cancel()
-    outcome = ablations.run(ablation, asked)
+    outcome = run(ablation, asked)
     run = listing.typed(outcome.folder.path)
     if outcome.exit_code:
         console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
-    study_screen.show_findings(outcome.folder)
+    study_progress.show_findings(outcome.folder)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
 
@@ -104,13 +106,13 @@ def command(options: Options, **changes: Any) -> str:
 
 def new(options: Options) -> Ablation:
     """The study the options ask for."""
-    known = registry.names(tune.studies)
+    known = registry.names(tune.experiments.studies)
     if options.study is None:
         raise ConfigError(f"--study names the question. There are: {', '.join(known)}.")
     if options.study not in known:
         near = did_you_mean(options.study, known)
         raise ConfigError(f"--study must name one; got {shown(options.study)}. There are: {', '.join(known)}.{near}")
-    study = registry.value(tune.studies, options.study, "STUDY", Study)
+    study = registry.value(tune.experiments.studies, options.study, "STUDY", Study)
     if options.seeds is not None:
         study = replace(study, seeds=plan.parse_seeds(options.seeds))
     assignments = parse_set(options.set)

@@ -32,10 +32,12 @@ from htt.config import parse_set
 from htt.data.remote import is_remote
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
-from tune import constraints, front, question, report, results, retrained, table
-from tune.results import Asked, RunFolder, Trial
-from tune.retrained import Retrained
-from tune.storage import Storage, locate
+from tune.experiments import constraints, spec
+from tune.reports import report, trial_table
+from tune.results import run_folder, selection
+from tune.results.retrain import NAME, Retrained, ask, fetch
+from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.sync import Storage, locate
 
 
 @dataclass
@@ -97,11 +99,13 @@ def main(options: Options) -> None:
     chosen = choose(options, folder)
     again = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
     if chosen.pick:
-        table.show_front(trials, asked.objectives, chosen.trial, chosen.pick)
+        trial_table.show_front(trials, asked.objectives, chosen.trial, chosen.pick)
     else:
-        table.show(trials, chosen.metric, options.top)
+        trial_table.show(trials, chosen.metric, options.top)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
-    results.write_text(out, results.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked)))
+    run_folder.write_text(
+        out, run_folder.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked))
+    )
     console.out.print(f"\nBest configuration  {report.shown(out)}", markup=False)
     kept = report.checkpoint(folder, chosen.trial)
     if kept:
@@ -130,7 +134,7 @@ class Chosen:
 
     def rule(self, asked: Asked) -> str:
         """Of a pick, in words."""
-        return front.words(self.pick, asked.objectives) if self.pick else ""
+        return selection.words(self.pick, asked.objectives) if self.pick else ""
 
     def name(self, usual: str) -> str:
         """Of a file or folder of this choice: ``usual``, where the search would have chosen so too."""
@@ -153,16 +157,16 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     metric = options.metric or asked.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     constraints.check_metric(metric, recorded or None)
-    question.check_comparable(
+    spec.check_comparable(
         [metric, *(bound.metric for bound in constraints.bounds(options.pick or constraints.FIRST))], asked.domains
     )
-    order = results.ranked(trials, metric)
+    order = run_folder.ranked(trials, metric)
     if not order:
         raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")
     if options.metric or not asked.objectives:
         return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
     pick = options.pick or asked.pick
-    best = front.chosen(replace(asked, pick=pick), trials)
+    best = selection.chosen(replace(asked, pick=pick), trials)
     if best is None:
         raise RunError(f"A trial on the front must keep {pick}; none of the {len(trials)} in {folder.path} does.")
     return Chosen(best, metric, pick, pick if pick != asked.pick else None)
@@ -177,7 +181,7 @@ def check_options(options: Options) -> None:
     if given and options.retrain_seeds is None:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"{named} say how to train again; add --retrain-seeds 5, or leave them out.")
-    question.check_run(question.Run(name=options.name, max_concurrent=options.max_concurrent))
+    spec.check_run(spec.Run(name=options.name, max_concurrent=options.max_concurrent))
 
 
 def check_is_search(asked: Asked, folder: RunFolder) -> None:
@@ -209,10 +213,10 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     """What is to be trained again, and where it is kept."""
     asked = folder.asked()
     uri = options.storage or asked.storage
-    name = options.name or chosen.name(retrained.NAME)
+    name = options.name or chosen.name(NAME)
     place = Storage(name, folder.path, stores.below(uri, asked.name) if is_remote(uri) else None)
-    retrained.fetch(place)
-    again = retrained.ask(
+    fetch(place)
+    again = ask(
         folder,
         chosen.trial,
         chosen.metric,
@@ -232,20 +236,21 @@ def retrain(options: Options, again: Retrained, place: Storage) -> None:
     loading = console.say_later()
     from cluster.final import Workers  # here: the rest needs neither Ray nor torch
     from htt.heartbeat import LostRayError
-    from tune import retrain_screen, retraining
+    from tune.execution import retrain_progress
+    from tune.execution.retrain import check_all, run
 
     loading.cancel()
     workers = Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
     workers.check(again.config)
     try:
-        found = retraining.run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
+        found = run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
     except (KeyboardInterrupt, LostRayError) as error:
         console.err.print("Stopped. The same command goes on; a seed that is done is not trained again.")
         if isinstance(error, LostRayError):
             raise
         sys.exit(console.INTERRUPTED)
-    retrain_screen.show(found)
-    retraining.check_all(found)
+    retrain_progress.show(found)
+    check_all(found)
 
 
 if __name__ == "__main__":

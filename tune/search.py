@@ -29,18 +29,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-import tune.spaces
+import tune.experiments.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import ConfigError, RunError
-from tune import constraints, question, report, run_record, table
-from tune.machines import MachineOptions, Machines
-from tune.results import RunFolder
-from tune.space import Space
-from tune.storage import locate
+from tune.experiments import constraints, spec
+from tune.experiments.machines import MachineOptions, Machines
+from tune.experiments.space import Space
+from tune.reports import report, trial_table
+from tune.results import run_record
+from tune.results.run_folder import RunFolder
+from tune.results.sync import locate
 
 if TYPE_CHECKING:
-    from tune.road import Outcome
+    from tune.execution.experiment import Outcome
 
 DEFAULT_BUDGET = "7m"
 Several = Annotated[list[str], tyro.conf.UseAppendAction]
@@ -92,16 +94,16 @@ class Options(console.Options):
 
 
 RECORDED = ("space", "seed", "pick", "algorithm", "scheduler")
-"""Options of the question whose usual value ``tune.question.Search`` knows."""
+"""Options of the question whose usual value ``tune.experiments.spec.Search`` knows."""
 
 
 def main(options: Options) -> None:
     """Search, and say what was found and what to type next."""
-    from tune import runner  # late: Ray takes seconds to import, and --help is wanted at once
+    from tune.execution.search import run  # late: Ray takes seconds to import, and --help is wanted at once
 
     search = resume(options) if options.resume else new(options)
-    space = registry.value(tune.spaces, search.space, "SPACE", Space)
-    outcome = runner.run(search, space)
+    space = registry.value(tune.experiments.spaces, search.space, "SPACE", Space)
+    outcome = run(search, space)
     if outcome.exit_code:
         console.err.print(f"Stopped. Go on with: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
@@ -109,7 +111,7 @@ def main(options: Options) -> None:
         sys.exit(outcome.exit_code)
 
 
-def new(options: Options) -> question.Search:
+def new(options: Options) -> spec.Search:
     """The search the options ask for."""
     goals = options.objective
     if goals and options.metric not in (None, goals[0]):
@@ -119,11 +121,11 @@ def new(options: Options) -> question.Search:
             f"--pick chooses from the front of several objectives; got {len(goals) or 'no'} --objective. Name two or "
             "more, or leave --pick out."
         )
-    return question.Search(
+    return spec.Search(
         assignments=parse_set(options.set),
         trials=options.trials,
         time_budget_s=budget(options),
-        metric=goals[0] if goals else options.metric or question.METRIC,
+        metric=goals[0] if goals else options.metric or spec.METRIC,
         objectives=tuple(goals) if len(goals) > 1 else (),
         constraints=constraints.parse(options.constraint),
         warm_start=tuple(options.warm_start),
@@ -136,7 +138,7 @@ def new(options: Options) -> question.Search:
     )
 
 
-def resume(options: Options) -> question.Search:
+def resume(options: Options) -> spec.Search:
     """The search that goes on with a run."""
     named = ("objective", "constraint", "warm_start", "point")
     given = [f"--{name.replace('_', '-')}, " for name in named if getattr(options, name)]
@@ -161,17 +163,17 @@ def budget(options: Options) -> float | None:
     """Seconds; none: no limit, or of a run that is resumed its own."""
     if options.time_budget is None and (options.resume or options.trials is not None):
         return None
-    return question.parse_budget(options.time_budget or DEFAULT_BUDGET)
+    return spec.parse_budget(options.time_budget or DEFAULT_BUDGET)
 
 
-def finish(outcome: Outcome, search: question.Search) -> None:
+def finish(outcome: Outcome, search: spec.Search) -> None:
     """Say what was found."""
     if outcome.best is None:
         return
     if search.objectives:
-        table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
+        trial_table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
     else:
-        table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
+        trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
     for warning in outcome.folder.asked().incomplete:
         console.say_error("warning:", warning)
     kept = report.checkpoint(outcome.folder, outcome.best)

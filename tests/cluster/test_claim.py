@@ -13,7 +13,7 @@ import pytest
 from cluster import claim, folder, stores
 from htt.errors import RunError, StorageError
 from htt.testing import tiny_config
-from htt.testing.stores import CREDENTIALS, Store
+from object_stores import CREDENTIALS, Store
 
 
 @pytest.fixture(scope="module")

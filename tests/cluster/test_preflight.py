@@ -12,13 +12,14 @@ from types import SimpleNamespace
 import pytest
 from pyarrow import fs
 
+import object_stores
 from cluster import host, preflight
 from cluster.checks import Fault, Need
 from cluster.lookout import Node
 from cluster.stores import open_place
 from htt.config import BackboneConfig, override
 from htt.errors import CheckpointError, ClusterError, ConfigError
-from htt.testing import stores, tiny_config
+from htt.testing import tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = Node("f1", "laptop", "127.0.0.1", 0.0)
@@ -316,9 +317,9 @@ def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
 
 
 def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
-    for name, value in stores.CREDENTIALS.items():
+    for name, value in object_stores.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    store = stores.Store(tmp_path).start()
+    store = object_stores.Store(tmp_path).start()
     try:
         storage = store.uri("runs/x")
         with preflight.marked(storage) as mark:

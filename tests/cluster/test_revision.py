@@ -5,7 +5,13 @@ from cluster import revision
 
 
 def make(root):
-    for name in ("htt/config.py", "htt/data/clips.py", "tune/road.py", "cluster/final.py", "tests/test_it.py"):
+    for name in (
+        "htt/config.py",
+        "htt/data/clips.py",
+        "tune/execution/experiment.py",
+        "cluster/final.py",
+        "tests/test_it.py",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"# {name}\n")
     return root
@@ -13,15 +19,15 @@ def make(root):
 
 def test_a_digest_of_each_file_of_the_three_rooms(tmp_path):
     found = revision.digests(make(tmp_path))
-    assert list(found) == ["cluster/final.py", "htt/config.py", "htt/data/clips.py", "tune/road.py"]
+    assert list(found) == ["cluster/final.py", "htt/config.py", "htt/data/clips.py", "tune/execution/experiment.py"]
     assert len(set(found.values())) == 4
 
 
 def test_an_edit_changes_one_digest(tmp_path):
     before = revision.digests(make(tmp_path))
-    (tmp_path / "tune/road.py").write_text("# another\n")
+    (tmp_path / "tune/execution/experiment.py").write_text("# another\n")
     after = revision.digests(tmp_path)
-    assert [name for name in before if before[name] != after[name]] == ["tune/road.py"]
+    assert [name for name in before if before[name] != after[name]] == ["tune/execution/experiment.py"]
 
 
 def test_the_code_that_runs_is_found():
@@ -36,7 +42,7 @@ def test_a_commit_is_marked_where_files_differ(tmp_path):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     clean = revision.commit(tmp_path)
     assert len(clean) == 12
-    (tmp_path / "tune/road.py").write_text("# another\n")
+    (tmp_path / "tune/execution/experiment.py").write_text("# another\n")
     assert revision.commit(tmp_path) == f"{clean}-dirty"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cluster import stores
 from htt.errors import ConfigError, StorageError
-from htt.testing.stores import CREDENTIALS, Store
+from object_stores import CREDENTIALS, Store
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,8 @@
 """A cluster of several hosts, for tests that need a network between them, or a host to lose."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-from htt.testing.hosts import why_not
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tune"))  # fake_training
+from hosts import why_not
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +12,7 @@ def cluster(tmp_path_factory):
     ``cluster.hosts.kill(name)`` takes a host away; after ``cluster.hosts.start(name)`` it joins again by itself.
     ``cluster.shared`` is here what ``/mnt/shared`` is there.
     """
-    from htt.testing.on_premises import Cluster
+    from on_premises import Cluster
 
     if reason := why_not():
         pytest.skip(reason)

@@ -7,15 +7,16 @@ from pathlib import Path
 if __name__ == "__main__":
     tests = Path(__file__).resolve().parents[1]
     sys.path[0] = str(tests.parent)
-    sys.path.append(str(tests / "tune"))
+    sys.path.append(str(tests / "support"))
 
-import fake_training
 import ray.cloudpickle
 
-import tune.spaces
+import fake_training
+import tune.experiments.spaces
 from htt import console
-from tune import runner, search
-from tune.trial import Training
+from tune import search
+from tune.execution import search as search_execution
+from tune.execution.trainable import Training
 
 
 def train(config, folder, report, resume=None):
@@ -25,6 +26,6 @@ def train(config, folder, report, resume=None):
 
 if __name__ == "__main__":
     ray.cloudpickle.register_pickle_by_value(fake_training)  # workers find the project, not what is beside its tests
-    tune.spaces.__path__.append(str(tests / "tune" / "spaces"))
-    runner.project_training = lambda: Training(train, fake_training.trainer, fake_training.prepare)
+    tune.experiments.spaces.__path__.append(str(tests / "support" / "spaces"))
+    search_execution.project_training = lambda: Training(train, fake_training.trainer, fake_training.prepare)
     console.run(search.Options, search.main)

@@ -12,7 +12,7 @@ from htt.config import override
 from htt.data.loader import training_loader
 from htt.testing import TINY
 from htt.training.jobs import open_splits
-from tune.results import RunFolder
+from tune.results.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
 

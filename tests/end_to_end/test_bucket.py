@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from htt.testing import TINY
-from htt.testing.stores import CREDENTIALS, Store
 from htt.testing.trees import write_h2o
 from htt.training import checkpoint
+from object_stores import CREDENTIALS, Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

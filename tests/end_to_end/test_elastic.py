@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from hosts import ROOT
 from htt.testing import TINY
-from htt.testing.hosts import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.slow]
 

@@ -2,11 +2,11 @@
 
 import optuna
 import pytest
-from fake_training import curve, events, place
 
+from fake_training import curve, events, place
 from htt.config import override
-from tune.notes import open_journal
-from tune.results import RunFolder
+from tune.results.run_folder import RunFolder
+from tune.searchers.optuna_study import open_journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
+from hosts import HOME, ROOT
 from htt.config import read
 from htt.testing import TINY
-from htt.testing.hosts import HOME, ROOT
-from htt.testing.on_premises import LAPTOP
 from htt.training import checkpoint
-from tune.results import RunFolder
+from on_premises import LAPTOP
+from tune.results.run_folder import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.cluster]
 

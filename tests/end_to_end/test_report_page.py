@@ -7,18 +7,14 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tune"))  # report_folders
 from report_folders import search_folder, study_folder, windows
-
-from tune import report
+from tune.reports import report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (

@@ -9,7 +9,7 @@ import pytest
 
 from htt.testing import TINY
 from htt.training import checkpoint
-from tune import retrained
+from tune.results import retrain
 
 pytestmark = pytest.mark.ray
 
@@ -33,7 +33,7 @@ def test_the_winner_is_trained_with_fresh_seeds_as_launch_trains_it(tmp_path, ca
     said = command(ROOT / "tune/best.py", "tiny", "--retrain-seeds", 2, cwd=tmp_path)
     assert "2 fresh seeds (1, 2)" in said
     assert "Report  runs/tiny/retrain/report.md" in said
-    found = retrained.read(tmp_path / "runs" / "tiny" / "retrain")
+    found = retrain.read(tmp_path / "runs" / "tiny" / "retrain")
     assert found.done == [1, 2]
     for seed in found.done:
         model, record = checkpoint.load(found.folder(seed) / "checkpoint")

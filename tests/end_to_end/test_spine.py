@@ -16,7 +16,7 @@ from htt import console
 from htt.config import AugmentConfig, override, read
 from htt.testing import TINY
 from htt.training import checkpoint
-from tune.results import RunFolder
+from tune.results.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
 

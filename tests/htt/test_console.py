@@ -156,7 +156,7 @@ COMMANDS = {
     "python -m htt.scene": ["-m", "htt.scene"],
     "python -m htt.data.convert": ["-m", "htt.data.convert"],
     "python -m htt.data.publish": ["-m", "htt.data.publish"],
-    "python -m tune.report": ["-m", "tune.report"],
+    "python -m tune.reports": ["-m", "tune.reports"],
     "python -m cluster.notices": ["-m", "cluster.notices"],
     "python tune/search.py": ["tune/search.py"],
     "python tune/ablate.py": ["tune/ablate.py"],

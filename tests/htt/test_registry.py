@@ -50,7 +50,10 @@ def test_checking_names_imports_no_plugin():
         ("import no_such_module\n", r"line 1: ModuleNotFoundError: No module named 'no_such_module'"),
         ("SPAEC = {}\n", r"broken\.py must hold SPACE, a dict; got None"),
         ("SPACE = 'x' * 1000\n", r"broken\.py must hold SPACE, a dict; got 'xxx[x']*…"),
-        ("from tune.space import Uniform\nSPACE = Uniform(2, 1)\n", r"line 2: Uniform must go from a low end to a"),
+        (
+            "from tune.experiments.space import Uniform\nSPACE = Uniform(2, 1)\n",
+            r"line 2: Uniform must go from a low end to a",
+        ),
     ],
 )
 def test_value_of_a_broken_plugin_is_a_sentence(tmp_path, monkeypatch, text, message):

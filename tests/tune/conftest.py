@@ -1,20 +1,10 @@
 """One Ray for all tests of a session, and a training that needs no torch."""
 
 import dataclasses
-import os
-import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE))  # fake_training, here and on the workers
-
-
-def environment() -> dict[str, str]:
-    """Of a process that shall find the project and the stand-in."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]), "OMP_NUM_THREADS": "1"}
+from project import environment
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +34,18 @@ def driver(tmp_path):
 @pytest.fixture
 def search(tmp_path):
     """A search with the stand-in training; give it options as keywords."""
-    from fake_training import SPACE, TRAINING
     from rich.console import Console
 
-    from tune import runner
-    from tune.question import Search
+    from fake_training import SPACE, TRAINING
+    from tune.execution import search as search_execution
+    from tune.experiments.spec import Search
 
     def run(space=SPACE, training=TRAINING, **options):
         assignments = {"runtime.cache": str(tmp_path / "events"), **options.pop("assignments", {})}
         asked = Search(space="fake", runs=tmp_path, assignments=assignments, command="python tune/search.py")
         asked = dataclasses.replace(asked, **{"name": "run", "trials": 6, **options})
         with (tmp_path / "shown").open("a") as file:
-            return runner.run(asked, space, training, Console(file=file, width=200))
+            return search_execution.run(asked, space, training, Console(file=file, width=200))
 
     return run
 
@@ -63,13 +53,14 @@ def search(tmp_path):
 @pytest.fixture
 def ablate(tmp_path):
     """A study with the stand-in training; give it options as keywords."""
-    from fake_training import BASE, TRAINING
     from rich.console import Console
 
+    from fake_training import BASE, TRAINING
     from htt.config import Config, override
-    from tune import ablation, plan
-    from tune.results import RunFolder
-    from tune.study import Study
+    from tune.execution import plan
+    from tune.execution import study as study_execution
+    from tune.experiments.study import Study
+    from tune.results.run_folder import RunFolder
 
     def run(variants, seeds=range(2), training=TRAINING, values=None, **options):
         changes = {**BASE, "optim.lr": 1e-3, "runtime.cache": str(tmp_path / "events"), **(values or {})}
@@ -80,6 +71,6 @@ def ablate(tmp_path):
         asked = plan.Ablation(study_name="fake", study=study, base=override(Config(), changes), **options)
         folder = RunFolder(tmp_path / options["name"]) if asked.resume else None
         with (tmp_path / "shown").open("a") as file:
-            return ablation.run(asked, plan.plan(asked, folder), training, Console(file=file, width=200))
+            return study_execution.run(asked, plan.plan(asked, folder), training, Console(file=file, width=200))
 
     return run

@@ -4,12 +4,13 @@ import re
 
 import pytest
 import tyro
-from conftest import HERE
-from report_folders import search_folder
 
-import tune.spaces
+import tune.experiments.spaces
 from htt.errors import RunError
-from tune import question, search
+from project import SUPPORT
+from report_folders import search_folder
+from tune import search
+from tune.experiments import spec
 
 MISTAKES = {
     "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean 'optim.lr'?"),
@@ -46,7 +47,9 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, monkeypatch, tmp_path, mistake):
-    monkeypatch.setattr(tune.spaces, "__path__", [*tune.spaces.__path__, str(HERE / "spaces")])
+    monkeypatch.setattr(
+        tune.experiments.spaces, "__path__", [*tune.experiments.spaces.__path__, str(SUPPORT / "spaces")]
+    )
     words, message = MISTAKES[mistake]
     assert message in refused(search, *words, cwd=tmp_path)
     assert not (tmp_path / "runs").exists()
@@ -92,7 +95,7 @@ def test_a_new_search_takes_seven_minutes_unless_it_is_limited(options, limits):
 def test_what_goes_on_after_ctrl_c_has_the_same_limits(tmp_path, monkeypatch, options, command):
     """Those of a new run are written in it."""
     monkeypatch.chdir(tmp_path)
-    assert search.again(search.Options(**options), question.RunFolder(tmp_path / "run")) == command
+    assert search.again(search.Options(**options), spec.RunFolder(tmp_path / "run")) == command
 
 
 OTHERS = {
@@ -127,6 +130,6 @@ def test_what_is_not_given_is_as_the_run_began(tmp_path):
 
 def test_a_new_search_is_as_usual_where_nothing_is_given():
     found = search.new(tyro.cli(search.Options, args=[]))
-    usual = question.Search(time_budget_s=420.0, command=found.command)
+    usual = spec.Search(time_budget_s=420.0, command=found.command)
     assert found == usual
     assert search.new(tyro.cli(search.Options, args=["--scheduler", "none"])).scheduler == "none"

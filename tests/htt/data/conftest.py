@@ -9,7 +9,7 @@ import simplejpeg
 
 from htt.data import labels, manifest, shards
 from htt.data.source import ClipRecord
-from htt.testing.stores import CREDENTIALS, Store
+from object_stores import CREDENTIALS, Store
 
 WIDTH, HEIGHT = 32, 24
 

@@ -19,7 +19,7 @@ from htt.data.cache import Cache
 from htt.data.manifest import Shard
 from htt.data.remote import Remote
 from htt.errors import DataError, StorageError
-from htt.testing.stores import Gate, Store
+from object_stores import Gate, Store
 
 SIZE = 1000
 

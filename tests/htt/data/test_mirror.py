@@ -28,7 +28,7 @@ from htt.data.publish import publish
 from htt.data.remote import Remote
 from htt.data.source import ClipRecord
 from htt.errors import DataError, StorageError
-from htt.testing.stores import Store
+from object_stores import Store
 
 COUNTS = [7, 12, 5, 9, 30, 4, 11, 8]
 VALUES = {"data.source": "noise", "model.pose.window": 2, "model.action.length": 4, "train.batch_size": 2}

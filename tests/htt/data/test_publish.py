@@ -12,7 +12,7 @@ from htt.data.publish import Options, main, publish
 from htt.data.remote import Remote
 from htt.data.source import ClipRecord
 from htt.errors import ConfigError, DataError
-from htt.testing.stores import Store
+from object_stores import Store
 
 
 @pytest.fixture(scope="module")

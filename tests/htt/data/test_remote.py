@@ -13,7 +13,7 @@ from pyarrow import fs
 from htt.data import remote as remotes
 from htt.data.remote import Remote, is_remote, refuse_password
 from htt.errors import ConfigError, DataError, HTTError, StorageError
-from htt.testing.stores import Store
+from object_stores import Store
 
 UNREACHABLE = "AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 7, Could not connect; Details: port 9"
 

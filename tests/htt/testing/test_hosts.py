@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from htt.testing import hosts
+import hosts
 
 pytestmark = [
     pytest.mark.cluster,
@@ -95,7 +95,7 @@ def test_this_machine_is_as_before(tmp_path):
 
 PROGRAM = f"""
 import pathlib, sys, time
-from htt.testing.hosts import Hosts
+from hosts import Hosts
 with Hosts(["one"], pathlib.Path(sys.argv[1])) as made:
     made.open("one", "setsid sleep {WORD}")
     print("made", flush=True)

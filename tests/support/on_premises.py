@@ -1,0 +1,156 @@
+"""A cluster of hosts out of namespaces, made and used by what ``docs/cluster.md`` tells a user to type.
+
+A host more, the laptop, is where it is typed: in the project's folder, with ``cluster/on_premises.yaml`` edited there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hosts import HOME, ROOT, Hosts
+
+LAPTOP = "laptop"
+FILE = "cluster/on_premises.yaml"
+EXPORTS = "export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265"
+UP_S = 180.0
+JOB_S = 300.0
+
+
+SUBMIT = "ray job submit --working-dir . --"
+
+
+class Job:
+    """One that was submitted; this is the process on the laptop that watches it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        """Watch it."""
+        self.process, self._output = process, output
+
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text(encoding="utf-8")
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = JOB_S) -> None:
+        """Until something holds while it runs."""
+        wait(lambda: self.process.poll() is not None or condition(), self.said, seconds)
+        if self.process.poll() is not None and not condition():
+            raise AssertionError(f"The job has ended:\n{self.said()}")
+
+    def ended(self, seconds: float = JOB_S) -> str:
+        """What it has printed; it must end well."""
+        wait(lambda: self.process.poll() is not None, self.said, seconds)
+        if self.process.returncode:
+            raise AssertionError(f"The job left with {self.process.returncode}:\n{self.said()}")
+        return self.said()
+
+
+def wait(condition: Callable[[], object], said: Callable[[], str], seconds: float) -> None:
+    """Until something holds.
+
+    Raises:
+        AssertionError: it does not in time; the message is what ``said`` gives.
+    """
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            raise AssertionError(f"Not within {seconds:g} s:\n{said()}")
+        time.sleep(0.2)
+
+
+class Cluster:
+    """The hosts, and what is typed on the laptop; a context manager, over which the hosts are switched on."""
+
+    def __init__(self, shared: Path, workers: int = 2, cpus: int = 1) -> None:
+        """Name the hosts: ``head``, ``node1`` and so on.
+
+        Args:
+            shared: the folder of this machine that all of them share.
+            workers: hosts beside the head.
+            cpus: that each offers.
+        """
+        self.head = "head"
+        self.workers = [f"node{number}" for number in range(1, workers + 1)]
+        self.shared = shared
+        self.hosts = Hosts([LAPTOP, self.head, *self.workers], shared)
+        self._offer = f"--num-cpus={cpus}"
+        self._dashboard: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Cluster:
+        self.hosts.__enter__()
+        self.hosts.give_key(LAPTOP)
+        profile = self.hosts.file(LAPTOP, f"{HOME}/.profile")
+        with profile.open("a", encoding="utf-8") as file:
+            file.write(f"export PATH={Path(sys.prefix).resolve()}/bin:$PATH\n")
+        self._edit()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hosts.__exit__()
+
+    def type(self, command: str, *, seconds: float = 60.0, code: int = 0) -> str:
+        """What a command says that is typed on the laptop, in the project's folder; see ``Hosts.run``."""
+        return self.hosts.run(LAPTOP, f"{EXPORTS} && {command}", cwd=ROOT, seconds=seconds, code=code)
+
+    def make_token(self) -> str:
+        """The first command of all."""
+        return self.type("python -m cluster.make_token")
+
+    def up(self) -> str:
+        """Make the cluster, or make it again; it returns before the workers are there."""
+        return self.type(f"ray up {FILE} --yes --no-config-cache", seconds=UP_S)
+
+    def down(self) -> str:
+        """End it."""
+        return self.type(f"ray down {FILE} --yes", seconds=UP_S)
+
+    def open_dashboard(self) -> None:
+        """``ray dashboard``, left open: jobs go through it. Again, where the head it led to is gone."""
+        if self._dashboard is not None:
+            self._dashboard.kill()
+        words = f"{EXPORTS} && exec ray dashboard {FILE}"
+        self._dashboard = self.hosts.open(LAPTOP, words, cwd=ROOT)
+        self.hosts.wait_for_port(LAPTOP, 8265)
+
+    def nodes(self) -> dict[str, str]:
+        """{host: ALIVE or DEAD}, of those that ever were in this cluster."""
+        listed = json.loads(self.type("ray list nodes --format json --limit 100"))
+        names = {address: name for name, address in self.hosts.addresses.items()}
+        known = sorted((names[node["node_ip"]], node["state"]) for node in listed)
+        return {name: min(state for other, state in known if other == name) for name, _ in known}
+
+    def wait_for_nodes(self, alive: int, seconds: float = UP_S) -> None:
+        """Until so many hosts are in the cluster."""
+        wait(lambda: list(self.nodes().values()).count("ALIVE") == alive, lambda: str(self.nodes()), seconds)
+
+    def submit(self, command: str, *, seconds: float = JOB_S, code: int = 0) -> str:
+        """What a job prints, submitted from the laptop with the project's folder."""
+        return self.type(f"{SUBMIT} python {command}", seconds=seconds, code=code)
+
+    def start(self, command: str, output: Path) -> Job:
+        """A job, submitted the same way, that goes on while other things happen; it prints into a file."""
+        words = f"{EXPORTS} PYTHONUNBUFFERED=1 && {SUBMIT} python {command}"  # else Ray shows it in blocks
+        return Job(self.hosts.open(LAPTOP, words, cwd=ROOT, output=output), output)
+
+    def _edit(self) -> None:
+        """The lines of the file that are the user's, and how many CPUs a host offers."""
+        first, *others = (self.hosts.addresses[name] for name in (self.head, *self.workers))
+        prefix = Path(sys.prefix).resolve()
+        mine = {
+            "head_ip: 192.0.2.11": f"head_ip: {first}",
+            "worker_ips: [192.0.2.12, 192.0.2.13]": f"worker_ips: [{', '.join(others)}]",
+            "ssh_user: ubuntu": "ssh_user: root",
+            "setup.sh python3.12": f"setup.sh python3 {prefix}",
+            "--object-store-memory=": f"{self._offer} --object-store-memory=",
+        }
+        file = self.hosts.file(LAPTOP, ROOT / FILE)
+        text = file.read_text(encoding="utf-8")
+        for theirs, ours in mine.items():
+            if theirs not in text:
+                raise AssertionError(f"{FILE} has no '{theirs}'")
+            text = text.replace(theirs, ours)
+        file.write_text(text, encoding="utf-8")

@@ -1,0 +1,47 @@
+"""Retrainings as final trainings leave them, made of numbers that a test can know."""
+
+import json
+
+from cluster import folder as final_folder
+from htt.training.metric_table import METRICS
+from report_folders import search_folder
+from tune.results import retrain
+from tune.results.run_folder import ranked
+
+EPOCHS = 45
+FINALS = {1: (80.0, 0.5, 90.0), 2: (82.0, 0.25, 94.0), 3: (84.0, 0.75, 98.0)}
+"""{seed: hand error and action accuracy on the validation clips, hand error on the test clips}."""
+
+
+def searched(path, count=12, **changes):
+    """A search, its best trial, and what it was selected by."""
+    run = search_folder(path, count, **changes)
+    return run, ranked(run.trials(), "hand_error_mm")[0]
+
+
+def asked(path, count=3, **options):
+    """A retraining of a search's best trial, of which nothing was trained."""
+    run, best = searched(path) if not (path / "asked.yaml").exists() else (None, None)
+    if run is None:
+        run = retrain.RunFolder(path)
+        best = ranked(run.trials(), "hand_error_mm")[0]
+    return retrain.ask(run, best, options.pop("metric", "hand_error_mm"), count, **options)
+
+
+def end(found, seed, values=None, test=True):
+    """Let a seed's training come to its end."""
+    final_folder.claim_folder(found.folder(seed), found.config_of(seed))
+    mm, accuracy, test_mm = values or FINALS[seed]
+    final = {"epoch": EPOCHS, "lr": 0.1, "hand_error_mm": mm, "action_accuracy": accuracy}
+    final |= {"test_hand_error_mm": test_mm} if test else {}
+    assert set(final) - {"epoch", "lr"} <= {*METRICS, *(f"test_{name}" for name in METRICS)}
+    (found.folder(seed) / "metrics.json").write_text(json.dumps({"final": final, "epochs": [final]}))
+
+
+def ended(path, **options):
+    """One of three seeds that all came to their end."""
+    found = asked(path)
+    for seed in found.seeds:
+        end(found, seed, **options)
+    found.write()
+    return found

@@ -1,0 +1,56 @@
+"""A search with the stand-in training and without a Ray: what Tune does for one trial after the other, in a loop.
+
+It knows no scheduler, no retry and no lost worker: those are tested with Ray, in ``test_runner.py``.
+"""
+
+import contextlib
+
+from ray.tune.experiment import Experiment
+
+from fake_training import BASE, metrics_of
+from htt.config import override
+from tune.execution import experiment
+from tune.execution.trainable import ERROR
+from tune.experiments.space import Choice, Space
+from tune.searchers.generator import EPOCH
+
+CUES = {"model.action.cues": Choice(["hands"], ["hands", "object"])}
+FINITE = Space(
+    {"optim.lr": Choice(1e-3, 1e-2), **CUES}, base={**BASE, "optim.lr": 1e-3, "model.action.cues": ["hands"]}
+)
+
+
+def replace_tune(patch, trained, stop_at=None):
+    """Have ``road`` train in this process.
+
+    Args:
+        patch: a MonkeyPatch.
+        trained: a list that takes the values of each trial that is trained.
+        stop_at: {trial's place: epoch after which the scheduler stops it}.
+    """
+
+    def tune(work, storage, function, samples, scheduler, recorder):
+        samples.add_configurations(Experiment("unrayed", lambda _: None, num_samples=samples.trials))
+        recorder.on_step_begin(trials=[])
+        while not samples.is_finished() and (trial := samples.next_trial()) is not None:
+            trained.append(trial.config["values"])
+            config = override(work.base, trial.config["values"])
+            recorder.on_trial_start(trial=trial)
+            for epoch in range(1, (stop_at or {}).get(len(trained), config.train.epochs) + 1):
+                result = {**metrics_of(config, epoch), "time_total_s": 0.1 * epoch}
+                if config.optim.momentum == 0.1 and epoch == 2:
+                    result = {EPOCH: 1, work.metric: float("nan"), ERROR: "NonFiniteLossError: no"}
+                trial.run_metadata.last_result = result
+                samples.on_trial_result(trial.trial_id, result)
+                recorder.on_trial_result(trial=trial, result=result)
+                if ERROR in result:
+                    break
+            samples.on_trial_complete(trial.trial_id, result)
+            recorder.on_trial_complete(trial=trial)
+            recorder.on_step_begin(trials=[])
+
+    patch.setattr(experiment, "_tune", tune)
+    patch.setattr(experiment.connect, "connect", lambda _: contextlib.nullcontext())
+    patch.setattr(experiment.capacity, "require", lambda *_: 1)
+    patch.setattr(experiment.capacity, "machines", list)
+    patch.setattr(experiment.preflight, "check", lambda *_, **__: None)

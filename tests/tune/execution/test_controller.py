@@ -1,0 +1,68 @@
+"""Tune's loop forgets what is on disk, and nothing else; its private parts are those of the Ray that is installed."""
+
+from types import SimpleNamespace
+
+import ray.tune.tune
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+from tune.execution.controller import Forgetful, forgetting
+
+KEPT = {
+    "_trials", "_stopped_trials", "_failed_trials", "_live_trials", "_trials_to_cache", "_trial_metadata",
+    "_trial_to_actor",
+}  # fmt: skip
+
+
+class Loop(Forgetful):
+    """As much of the loop as forgetting looks at."""
+
+    def __init__(self, trials, written, busy=()):
+        self.forgotten = set()
+        self._is_written, self._forgot = written.__contains__, self.forgotten.add
+        self._trials = list(trials)
+        self._stopped_trials = {trial for trial in trials if trial.status == Trial.TERMINATED}
+        self._failed_trials = {trial for trial in trials if trial.status == Trial.ERROR}
+        self._live_trials = {trial for trial in trials if trial.status == Trial.RUNNING}
+        self._trials_to_cache = set(trials)
+        self._trial_metadata = {trial.trial_id: "state" for trial in trials}
+        self._trial_to_actor = dict.fromkeys(busy)
+
+    def _cleanup_cached_actors(self, force_all=False):
+        """None is there."""
+
+    _cleanup_stopping_actors = _cleanup_cached_actors
+
+
+def trials(*states):
+    made = []
+    for place, state in enumerate(states):
+        trial = Trial("stand-in", stub=True, trial_id=str(place))
+        trial.status = state
+        made.append(trial)
+    return made
+
+
+def test_forgetful_keeps_what_runs_what_is_not_written_and_the_newest(tmp_path):
+    ended, failed, running, unwritten, stopping, newest = those = trials(
+        Trial.TERMINATED, Trial.ERROR, Trial.RUNNING, Trial.TERMINATED, Trial.TERMINATED, Trial.TERMINATED
+    )
+    for trial in those:
+        trial.storage = SimpleNamespace(trial_driver_staging_path=str(tmp_path / trial.trial_id))
+        (tmp_path / trial.trial_id).mkdir()
+    loop = Loop(those, written={"0", "1", "4", "5"}, busy=[stopping])
+    loop.on_step_end()
+    assert loop.forgotten == {"0", "1"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", "4", "5"]
+    assert loop._trials == [running, unwritten, stopping, newest]
+    assert set(loop._trial_metadata) == {"2", "3", "4", "5"}
+    for several in (loop._stopped_trials, loop._failed_trials, loop._live_trials, loop._trials_to_cache):
+        assert not several & {ended, failed}
+
+
+def test_forgetting_is_over_after_the_block_and_fits_the_ray_that_is_installed():
+    with forgetting(lambda _: True, print):
+        assert ray.tune.tune.TuneController.func is Forgetful
+    assert ray.tune.tune.TuneController is TuneController
+    source = TuneController.__init__.__code__.co_names
+    assert set(source) >= KEPT

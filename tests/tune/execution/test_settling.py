@@ -1,0 +1,374 @@
+"""What a search is told, reuses, refuses and picks: objectives, constraints, warm starts, points, finite spaces."""
+
+import dataclasses
+import shutil
+
+import optuna
+import pytest
+import yaml
+
+from fake_training import BASE, TRAINING
+from htt.config import override
+from htt.errors import ConfigError, RunError, TrainingError
+from htt.training.jobs import Facts
+from tune.execution import experiment
+from tune.execution.recorder import STUBBORN, Recorder
+from tune.experiments.constraints import parse
+from tune.experiments.space import Choice, Integer, Space
+from tune.results.run_folder import RunFolder
+from tune.searchers.known import Known
+from tune.searchers.optuna_searcher import Searcher
+from tune.searchers.optuna_study import open_journal
+from unrayed import CUES, FINITE, replace_tune
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The values of all trials that were trained."""
+    values = []
+    replace_tune(monkeypatch, values)
+    return values
+
+
+def study_of(folder):
+    return optuna.load_study(study_name=folder.name, storage=open_journal(folder.journal))
+
+
+def states_of(folder):
+    return [trial.state.name for trial in study_of(folder).get_trials()]
+
+
+def test_what_was_trained_is_not_trained_again_and_a_space_that_is_used_up_ends_the_search(trained, search, tmp_path):
+    outcome = search(FINITE, trials=None, time_budget_s=600.0)
+    states = [trial.state for trial in outcome.trials]
+    assert (outcome.stopped, states.count("complete"), len(trained)) == ("used up", 4, 4)
+    assert set(states) <= {"complete", "reused"}
+    assert "Every configuration of space fake has been tried." in (tmp_path / "shown").read_text()
+    assert [trial.number for trial in outcome.trials] == list(range(1, len(states) + 1))
+    assert states_of(outcome.folder) == ["COMPLETE"] * len(states)
+    resumed = search(FINITE, trials=None, time_budget_s=600.0, resume=True)
+    assert resumed.trials == outcome.trials
+    assert len(trained) == 4
+
+
+def prepared(**facts):
+    """A training whose data are as told."""
+    return dataclasses.replace(TRAINING, prepare=lambda config: Facts(**facts))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"metric": "hand_error_left_mm"},
+        {"objectives": ("hand_error_mm", "hand_error_left_mm")},
+        {"constraints": parse(["hand_error_left_mm<=30"])},
+        {"objectives": ("hand_error_mm", "latency_ms"), "pick": "hand_error_left_mm<=30"},
+    ],
+)
+def test_metric_that_the_data_cannot_give_is_refused_before_a_trial_starts(trained, search, tmp_path, asked):
+    training = prepared(unknown={"hand_error_left_mm": "the data have the right hand alone"})
+    with pytest.raises(ConfigError) as refused:
+        search(FINITE, training=training, **asked)
+    said = str(refused.value)
+    assert said.startswith("The data cannot give hand_error_left_mm: the data have the right hand alone. Metrics they")
+    assert "hand_error_right_mm" in said
+    assert trained == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate, tmp_path):
+    training = prepared(unknown={"action_accuracy": "the actions of these clips are not known"})
+    with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are not known"):
+        ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
+    assert trained == []
+
+
+def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, tmp_path):
+    said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
+    outcome = search(FINITE, trials=2, training=prepared(incomplete=[said]))
+    assert outcome.folder.asked().incomplete == [said]
+    assert f"**{said}**" in outcome.folder.report.read_text()
+    assert f"warning: {said}" in (tmp_path / "shown").read_text()
+    search(FINITE, trials=3, resume=True)
+    assert outcome.folder.asked().incomplete == [said]
+
+
+def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
+    with pytest.raises(TrainingError, match="memory_mb must be a finite number; got none"):
+        search(FINITE, trials=2, objectives=("hand_error_mm", "memory_mb"))
+
+
+def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, tmp_path, monkeypatch):
+    first = search(FINITE, trials=3, algorithm="random")
+    monkeypatch.setattr(experiment.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
+    (tmp_path / "run" / "report.md").unlink()
+    again = search(FINITE, trials=2, algorithm="random", resume=True)
+    assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
+    assert (tmp_path / "run" / "report.md").exists()
+    said = (tmp_path / "shown").read_text()
+    assert f"All 3 trials of run have ended; for more: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
+    assert said.count("Starting on") == 1
+
+
+def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypatch, tmp_path):
+    def interrupted(*arguments):
+        recorder = arguments[-1]
+        recorder.stop("interrupted")
+        recorder.stop("time budget")
+
+    monkeypatch.setattr(experiment, "_tune", interrupted)
+    assert search(FINITE, trials=3).stopped == "interrupted"
+    assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
+
+
+def test_name_of_a_final_training_is_not_free_for_a_search(trained, search, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("optim: {}\n")
+    with pytest.raises(RunError, match=r"run is a final training\. Choose another --name\.$"):
+        search(FINITE, trials=3)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def taken_over(search):
+    """Options of a search whose first two trials another run has trained."""
+    before = search(FINITE, trials=2, name="before")
+    words = [[f"{path}={value}".replace(" ", "") for path, value in one.values.items()] for one in before.trials]
+    return {"warm_start": ("before",), "points": tuple(" ".join(each).replace("'", "") for each in words)}
+
+
+def test_reused_trials_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
+    options = taken_over(search)
+    first = search(FINITE, trials=3, **options)
+    again = search(FINITE, trials=4, resume=True)
+    assert [trial.state for trial in again.trials] == ["reused", "reused", "complete", "complete"]
+    assert again.trials[:3] == first.trials
+    for trial in again.trials[:2]:
+        (origin,) = [one for one in first.folder.earlier() if trial.taken_from == one.taken_from]
+        assert (trial.metrics, trial.values, trial.seconds) == (origin.metrics, origin.values, 0.0)
+    assert "as before/" in (tmp_path / "shown").read_text()
+    assert len(trained) == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_as_many_trials_as_a_space_has_configurations_try_each_of_them(trained, search, seed):
+    outcome = search(FINITE, trials=4, seed=seed)
+    assert [trial.state for trial in outcome.trials] == ["complete"] * 4
+    assert len({str(values) for values in trained}) == 4
+
+
+def test_a_failed_trial_is_no_result_and_not_tried_for_ever(trained, search):
+    space = Space({"optim.momentum": Choice(0.1, 0.9)}, base=BASE)
+    outcome = search(space, trials=None, time_budget_s=600.0)
+    assert outcome.stopped == "used up"
+    assert {trial.values["optim.momentum"]: trial.state for trial in outcome.trials} == {0.1: "failed", 0.9: "complete"}
+
+
+@pytest.mark.parametrize("where", [(Searcher, "on_trial_complete"), (Recorder, "settle")], ids=["study", "row"])
+def test_a_driver_that_is_killed_before_the_row_or_the_study_settles_the_trial_once(
+    trained, search, monkeypatch, where
+):
+    options = taken_over(search)
+
+    class Killed(BaseException):
+        """An end that nothing catches, as that of SIGKILL."""
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, killed)
+        patch.setattr(Searcher, "close", lambda _: None)
+        with pytest.raises(Killed):
+            search(FINITE, trials=3, **options)
+    outcome = search(FINITE, trials=3, resume=True)
+    assert [trial.number for trial in outcome.trials] == [1, 2, 3]
+    assert [trial.state for trial in outcome.trials] == ["reused", "reused", "complete"]
+    assert states_of(outcome.folder) == ["COMPLETE"] * (2 + 3)
+    assert len(trained) == 3
+
+
+BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")}
+
+
+def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
+    replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
+    outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
+    asked = outcome.folder.asked()
+    assert (asked.metric, asked.objectives, asked.pick) == ("hand_error_mm", list(BOTH["objectives"]), "latency_ms<=15")
+    assert {trial.metrics["latency_ms"] for trial in outcome.trials} == {10.0, 20.0}
+    assert states_of(outcome.folder) == [trial.state.upper() for trial in outcome.trials]
+    assert outcome.trials[2].state == outcome.trials[4].state == "pruned"
+    fast = [trial for trial in outcome.trials if trial.metrics["latency_ms"] == 10.0]
+    assert outcome.best == min(fast, key=lambda trial: trial.metrics["hand_error_mm"])
+    found_by = yaml.safe_load(outcome.folder.best.read_text())["found_by"]
+    assert found_by["rule"] == "the best hand_error_mm on the front with latency_ms<=15"
+    assert found_by["objectives"]["latency_ms"] == 10.0
+    assert f"Picked: trial {outcome.best.number}," in outcome.folder.report.read_text()
+    with pytest.raises(RunError, match="the objectives changed"):
+        search(trials=9, resume=True)
+    more = search(trials=9, seed=1, pick="latency_ms<=15", resume=True, **BOTH)
+    assert more.trials[:8] == outcome.trials
+
+
+def test_a_bound_to_pick_by_that_nothing_keeps(trained, search):
+    with pytest.raises(RunError, match=r"--pick latency_ms<=5 must hold.*The nearest is.*latency_ms 10.0 ms > 5 ms"):
+        search(trials=2, pick="latency_ms<=5", **BOTH)
+
+
+WIDTHS = Space({"model.width": Choice(32, 64, 128)}, base={**BASE, "optim.lr": 1e-3})
+
+
+def sizes():
+    """{width: numbers the model learns}."""
+    known = Known(override(WIDTHS.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])
+    return {width: known.answer({"model.width": width}, "").metrics["parameters"] for width in (32, 64, 128)}
+
+
+def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_is_never_the_best(trained, search):
+    constraints = parse([f"parameters<={sizes()[64]}", "latency_ms<=15"])
+    space = Space({**WIDTHS.domains, **CUES}, base={**WIDTHS.base, "model.action.cues": ["hands", "object"]})
+    outcome = search(space, trials=None, time_budget_s=600.0, constraints=constraints)
+    first = {}
+    for trial in outcome.trials:
+        first.setdefault((trial.values["model.width"], len(trial.values["model.action.cues"])), trial)
+    assert {key: trial.state for key, trial in first.items()} == {
+        (32, 1): "complete", (32, 2): "complete", (64, 1): "complete", (64, 2): "complete",
+        (128, 1): "refused", (128, 2): "refused",
+    }  # fmt: skip
+    assert len(trained) == 4
+    assert {first[64, 2].breaks, first[32, 2].breaks} == {"latency_ms 20.0 ms > 15.0 ms"}
+    assert first[64, 1].breaks is None
+    assert first[128, 1].breaks.startswith("parameters ")
+    assert outcome.best.values["model.action.cues"] == ["hands"]
+    assert yaml.safe_load(outcome.folder.best.read_text())["found_by"]["constraints"] == list(map(str, constraints))
+    assert "Outside the constraints" in outcome.folder.report.read_text()
+    study = study_of(outcome.folder)
+    assert all(excess <= 0 for excess in study.best_trial.constraints.values())
+    refused = [trial for trial in study.get_trials() if trial.state.name == "PRUNED"]
+    assert len(refused) == sum(trial.state == "refused" for trial in outcome.trials)
+    assert all(trial.constraints[str(constraints[0])] > 0 for trial in refused)
+    again = search(space, trials=None, time_budget_s=600.0, constraints=constraints, resume=True)
+    assert again.trials == outcome.trials
+    with pytest.raises(RunError, match="the constraints changed"):
+        search(space, trials=None, time_budget_s=600.0, resume=True)
+
+
+def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_path):
+    with pytest.raises(RunError, match=r"none of 3 does. The nearest is trial \d: parameters .* > 10"):
+        search(WIDTHS, trials=3, constraints=parse(["parameters<=10"]))
+    assert not trained
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.best.exists()
+    assert "No trial keeps the constraints parameters<=10 yet." in folder.report.read_text()
+
+
+def test_a_search_that_is_only_refused_gives_up(trained, search):
+    space = Space({"train.seed": Integer(0, 10**6)}, base=BASE)
+    with pytest.raises(RunError, match=f"none of {STUBBORN} does"):
+        search(space, trials=None, time_budget_s=600.0, constraints=parse(["parameters<=10"]))
+
+
+def test_a_search_in_which_all_fails_blames_the_failures(trained, search):
+    space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
+    with pytest.raises(TrainingError, match="NonFiniteLossError"):
+        search(space, trials=9, constraints=parse(["latency_ms<=1"]))
+
+
+def test_a_search_begins_with_another_runs_trials_and_points_once(trained, search, tmp_path):
+    before = search(trials=4, name="before")
+    options = {"warm_start": ("before",), "points": ("optim.lr=2e-3 model.action.cues=[hands]",)}
+    outcome = search(trials=3, name="after", seed=5, **options)
+    assert [trial.number for trial in outcome.trials] == [1, 2, 3]
+    assert outcome.trials[0].values == {"optim.lr": 2e-3, "model.action.cues": ["hands"]}
+    assert len(states_of(outcome.folder)) == 7
+    assert [trial.id for trial in outcome.folder.earlier()] == [trial.id for trial in before.trials]
+    assert outcome.trials[1].state == "reused"
+    assert outcome.trials[1].values == before.best.values, "it ends with nothing worse than it began with"
+    assert "Begins with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
+    asked = outcome.folder.asked()
+    assert (asked.warm_start, asked.points) == (["before"], [outcome.trials[0].values])
+    shutil.rmtree(before.folder.path)
+    again = search(trials=5, name="after", seed=5, resume=True)
+    assert [trial.number for trial in again.trials] == [1, 2, 3, 4, 5]
+    assert len(states_of(again.folder)) == 9
+
+
+def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, search, tmp_path):
+    place = str(tmp_path / "shared")
+    search(trials=2, name="before", storage=place)
+    outcome = search(trials=1, name="after", storage=place, warm_start=("before",))
+    assert outcome.folder.path == tmp_path / "shared" / "after"
+    assert "Begins with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
+
+
+def test_a_run_that_was_killed_before_it_began_begins_anew(trained, search, tmp_path):
+    search(trials=1)
+    (tmp_path / "run" / "asked.yaml").unlink()
+    (tmp_path / "run" / "trials.parquet").unlink()
+    assert len(states_of(search(trials=2).folder)) == 2
+
+
+def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
+    before = search(FINITE, trials=1, name="before")
+    outcome = search(FINITE, trials=1, name="after", warm_start=("before",))
+    (trial,) = outcome.trials
+    assert (trial.state, trial.values) == ("reused", before.trials[0].values)
+    assert trial.taken_from.startswith(f"before/{before.trials[0].id} (")
+    assert outcome.best == trial
+    assert len(trained) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"objectives": ("loss", "los"), "metric": "loss"}, ConfigError, r"got 'los'.*Did you mean 'loss'\?"),
+        ({"objectives": ("loss", "loss"), "metric": "loss"}, ConfigError, "each metric once; got loss twice"),
+        ({"pick": "knees"}, ConfigError, "--pick must be knee, first or a bound"),
+        ({"warm_start": ("nothing",)}, RunError, "A run is named by its folder"),
+        ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be 1e-05 to 0.1"),
+    ],
+)
+def test_what_cannot_be_is_one_error_before_anything_starts(trained, search, tmp_path, options, kind, message):
+    with pytest.raises(kind, match=f"(?s){message}"):
+        search(**options)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+WEIGHTS = Space({"loss.joints_px": Choice(0.1, 1.0), "train.epochs": Choice(2, 4, 8)}, base={**BASE, "train.epochs": 4})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "loss"},
+        {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "loss")},
+        {"constraints": parse(["loss<=3"])},
+        {"objectives": ("hand_error_mm", "latency_ms"), "pick": "loss<=3"},
+    ],
+)
+def test_trials_of_other_loss_weights_are_not_compared_by_the_loss(trained, search, options):
+    with pytest.raises(ConfigError, match=r"by loss: each has its own loss\.joints_px, .* such as hand_error_mm or"):
+        search(WEIGHTS, **options)
+    assert not trained
+
+
+def test_the_loss_compares_trials_of_the_same_weights(trained, search):
+    fixed = {"loss.joints_px": 1.0}
+    assert search(WEIGHTS, metric="loss", trials=1, assignments=fixed).best is not None
+
+
+def test_a_trial_is_complete_when_it_has_trained_the_epochs_that_it_was_given(trained, search):
+    outcome = search(WEIGHTS, trials=6)
+    assert {(trial.state, trial.epochs) for trial in outcome.trials} == {("complete", each) for each in (2, 4, 8)}
+    assert states_of(outcome.folder) == ["COMPLETE"] * 6
+
+
+def test_a_trial_has_one_number_everywhere(search, monkeypatch):
+    replace_tune(monkeypatch, [])
+    outcome = search(trials=3)
+    assert [trial.id for trial in outcome.trials] == ["1", "2", "3"]
+    assert [trial.number for trial in outcome.trials] == [1, 2, 3]
+    best = yaml.safe_load(outcome.folder.best.read_text())["found_by"]["trial"]
+    assert best == outcome.best.number
+    study = optuna.load_study(study_name="run", storage=open_journal(outcome.folder.journal))
+    assert [trial.user_attrs["trial"] for trial in study.trials] == ["1", "2", "3"]

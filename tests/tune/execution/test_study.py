@@ -1,0 +1,199 @@
+"""A study with the stand-in training: what is trained, kept, gone on with, and taken over."""
+
+import dataclasses
+
+import polars as pl
+import pytest
+
+from fake_training import TRAINING, clips_of, curve, events, note
+from htt.config import override
+from htt.errors import RunError, TrainingError
+from tune.experiments.study import Study
+from tune.results.run_folder import RunFolder
+
+pytestmark = pytest.mark.ray
+
+RATES = {"good": {}, "high": {"optim.lr": 1e-2}}
+
+
+def starts(tmp_path):
+    """Trainings that were begun."""
+    return [event for event in events(tmp_path / "events") if "start" in event]
+
+
+def keys(trials):
+    return [trial.pair for trial in trials]
+
+
+def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
+    outcome = ablate(RATES)
+    folder = RunFolder(tmp_path / "study")
+    trials = folder.trials()
+    assert keys(trials) == [("good", 0), ("high", 0), ("good", 1), ("high", 1)]
+    assert [trial.number for trial in trials] == [1, 2, 3, 4]
+    assert [trial.state for trial in trials] == ["complete"] * 4
+    asked = folder.asked()
+    base = asked.config()
+    for trial in trials:
+        assert trial.values == {**RATES[trial.variant], "train.seed": trial.seed}
+        config = override(base, trial.values)
+        assert trial.fingerprint == config.fingerprint()
+        assert trial.metrics["hand_error_mm"] == curve(config, 4)
+        assert trial.curves["hand_error_mm"] == trial.curve == tuple(curve(config, epoch) for epoch in range(1, 5))
+        assert trial.curves["action_accuracy"] == tuple(1 / value for value in trial.curve)
+        assert pl.read_parquet(folder.clips / f"{trial.id}.parquet").to_dict(as_series=False) == clips_of(config, 4)
+    assert (asked.kind, asked.study_name, asked.metric, asked.trials) == ("study", "fake", "hand_error_mm", 4)
+    study = Study.from_plain(asked.study)
+    assert (study.reference, study.seeds, study.variants) == ("good", (0, 1), RATES)
+    assert set(asked.parameters) == {"good", "high"}
+    assert outcome.stopped is None
+    assert "P(better)" in folder.report.read_text() or "not enough seeds" in folder.report.read_text()
+    assert not folder.best.exists()
+    shown = (tmp_path / "shown").read_text()
+    assert "good, seed 0" in shown
+    assert "best so far" not in shown
+
+
+def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_ray, ablate, tmp_path):
+    """Else the first trial of each process would render them, all at once, in its own time."""
+    variants = {"base": {}, "long clips": {"data.synthetic.frames": 12}, "spaced": {"data.spacing": 3}}
+
+    def prepare(config):
+        note(config, {"prepared": config.data.synthetic.frames})
+
+    outcome = ablate(variants, seeds=(0,), training=dataclasses.replace(TRAINING, prepare=prepare))
+    told = [event for event in events(tmp_path / "events") if "epoch" not in event]
+    order = ["start" if "start" in event else event["prepared"] for event in told]
+    usual = outcome.folder.asked().config().data.synthetic.frames
+    assert order == [usual, 12, "start", "start", "start"], "spacing is a matter of windows, not of data"
+    keys = {trial.variant: trial.data for trial in outcome.trials}
+    assert keys["base"] == keys["spaced"] != keys["long clips"]
+
+
+def test_adding_seeds_trains_the_new_ones_alone(local_ray, ablate, tmp_path, monkeypatch):
+    before = ablate(RATES).trials
+    assert len(starts(tmp_path)) == 4
+    begun = RunFolder(tmp_path / "study").asked()
+    assert (begun.first_seeds, begun.later_commits) == (2, [])
+    monkeypatch.setattr("cluster.revision.commit", lambda: "newer")
+    after = ablate(RATES, seeds=(0, 1, 5), resume=True).trials
+    assert after[:4] == before
+    assert keys(after[4:]) == [("good", 5), ("high", 5)]
+    assert len(starts(tmp_path)) == 6
+    asked = RunFolder(tmp_path / "study").asked()
+    assert Study.from_plain(asked.study).seeds == (0, 1, 5)
+    assert (asked.first_seeds, asked.later_commits, asked.commit) == (2, ["newer"], begun.commit)
+
+
+def test_a_finished_study_starts_nothing(local_ray, ablate, tmp_path, monkeypatch):
+    ablate(RATES, seeds=(0,))
+    folder = RunFolder(tmp_path / "study")
+    folder.report.unlink()
+    monkeypatch.setattr("cluster.connect.connect", lambda *_: pytest.fail("nothing is left to train"))
+    ablate(RATES, seeds=(0,), resume=True)
+    assert folder.report.exists()
+
+
+def test_what_failed_is_tried_again_and_written_once(local_ray, ablate, tmp_path):
+    variants = {"good": {}, "nan": {"optim.momentum": 0.1}, "bug": {"optim.momentum": 0.2}}
+    first = ablate(variants, seeds=(0,))
+    assert [trial.state for trial in first.trials] == ["complete", "failed", "failed"]
+    assert first.trials[1].error.startswith("NonFiniteLossError")
+    again = ablate(variants, seeds=(0,), resume=True)
+    assert keys(again.trials) == keys(first.trials)
+    assert again.trials[0] == first.trials[0]
+    assert {again.trials[1].id, again.trials[2].id}.isdisjoint({first.trials[1].id, first.trials[2].id})
+    assert len([event for event in starts(tmp_path) if event["start"] == 0]) == 5
+    assert "failed" in again.folder.report.read_text()
+    assert [path.stem for path in again.folder.clips.iterdir()] == [first.trials[0].id]
+
+
+@pytest.fixture
+def ailing(tmp_path):
+    """While this file is there, a momentum of 0.4 diverges."""
+    mark = tmp_path / "events" / "ailing"
+    mark.parent.mkdir()
+    mark.touch()
+    return mark
+
+
+AILING = {"good": {}, "ailing": {"optim.momentum": 0.4}}
+
+
+def test_what_failed_twice_is_tried_a_third_time_and_what_came_of_it_stays(local_ray, ablate, ailing):
+    """Tune goes on to know the trainings that failed: none is under way, or newer than what took its place."""
+    tries = [ablate(AILING, seeds=(0,), resume=number > 0).trials for number in range(2)]
+    assert [[trial.state for trial in each] for each in tries] == [["complete", "failed"]] * 2
+    ailing.unlink()
+    third = ablate(AILING, seeds=(0,), resume=True).trials
+    assert [trial.state for trial in third] == ["complete", "complete"]
+    assert third[1].instead_of == tuple(each[1].id for each in tries)
+    fourth = ablate(AILING, seeds=(0, 1), resume=True).trials
+    assert fourth[:2] == third
+    assert [(trial.pair, trial.state) for trial in fourth[2:]] == [
+        (("good", 1), "complete"),
+        (("ailing", 1), "complete"),
+    ]
+
+
+def test_what_was_taken_over_for_a_training_that_failed_stays(local_ray, ablate, ailing):
+    failed = ablate(AILING, seeds=(0,), name="one").trials[1]
+    ailing.unlink()
+    other = ablate(AILING, seeds=(0,), name="two").trials[1]
+    taken = ablate(AILING, seeds=(0,), name="one", resume=True).trials[1]
+    assert (taken.id, taken.state, taken.instead_of) == (other.id, "complete", (failed.id,))
+    assert ablate(AILING, seeds=(0, 1), name="one", resume=True).trials[1] == taken
+
+
+def test_a_study_in_which_all_fails_says_why(local_ray, ablate):
+    with pytest.raises(TrainingError, match=r"(?s)At least one training must come to its end.*NonFiniteLossError"):
+        ablate({"a": {}, "b": {"optim.lr": 1e-2}}, values={"optim.momentum": 0.1})
+
+
+def test_a_training_that_another_study_finished_is_taken_over(local_ray, ablate, tmp_path):
+    first = ablate(RATES, name="first")
+    assert len(starts(tmp_path)) == 4
+    second = ablate({"reference": {}, "low": {"optim.lr": 1e-4}}, seeds=range(3), name="second")
+    assert len(starts(tmp_path)) == 4 + 4
+    by_key = {trial.pair: trial for trial in second.trials}
+    assert list(by_key) == [(name, seed) for seed in range(3) for name in ("reference", "low")]
+    for seed in range(2):
+        (ours,) = [trial for trial in first.trials if trial.pair == ("good", seed)]
+        taken = by_key["reference", seed]
+        assert taken.taken_from == f"first/{ours.id} ({first.folder.asked().commit})"
+        assert (taken.metrics, taken.curve, taken.seconds) == (ours.metrics, ours.curve, ours.seconds)
+        ours_clips, clips = (one.folder.clips / f"{ours.id}.parquet" for one in (first, second))
+        assert clips.read_bytes() == ours_clips.read_bytes()
+    assert by_key["reference", 2].taken_from is None
+    third = ablate({"again": {}, "high": {"optim.lr": 1e-2}}, name="third")
+    assert len(starts(tmp_path)) == 8, "all of it was there"
+    assert {trial.taken_from.partition("/")[0] for trial in third.trials} == {"first"}
+    ablate(RATES, name="fresh", share=False)
+    assert len(starts(tmp_path)) == 12
+
+
+@pytest.mark.slow
+def test_several_workers_leave_the_same_numbers_and_clips(local_ray, ablate):
+    alone = ablate(RATES, seeds=(0,), name="alone")
+    group = ablate(RATES, seeds=(0,), name="group", workers_per_trial=2, share=False)
+    for ours, theirs in zip(group.trials, alone.trials, strict=True):
+        assert (ours.pair, ours.curve, ours.fingerprint) == (theirs.pair, theirs.curve, theirs.fingerprint)
+        mine, other = (pl.read_parquet(one.folder.clips / f"{trial.id}.parquet") for one, trial in
+                       ((group, ours), (alone, theirs)))  # fmt: skip
+        assert mine.equals(other)
+
+
+def test_a_run_is_resumed_by_the_script_that_began_it(local_ray, ablate, search):
+    ablate(RATES, seeds=(0,), name="run")
+    with pytest.raises(RunError, match=r"is a study. Go on with it: python tune/ablate.py --resume run"):
+        search(resume=True)
+    search(trials=1, name="searched")
+    with pytest.raises(RunError, match=r"is a search. Go on with it: python tune/search.py --resume searched"):
+        ablate(RATES, name="searched", resume=True)
+
+
+def test_a_row_keeps_all_it_had(local_ray, ablate):
+    outcome = ablate(RATES, seeds=(0,))
+    outcome.folder.write_trials(outcome.trials)
+    assert outcome.folder.trials() == outcome.trials
+    assert dataclasses.replace(outcome.trials[0]) == outcome.trials[0]

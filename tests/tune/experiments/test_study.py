@@ -1,0 +1,235 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+import tune.experiments.studies
+from htt import registry, yaml_text
+from htt.config import Config, flatten, override
+from htt.errors import ConfigError
+from tune.experiments.power import seeds_needed
+from tune.experiments.spaces import quick
+from tune.experiments.study import Study
+
+NAMES = registry.names(tune.experiments.studies)
+BASES = {"paper": Config(), "quick": quick.SPACE.start()}
+WINDOWS = {"1 frame": {"model.pose.window": 1}, "16 frames": {"model.pose.window": 16}}
+
+
+def study(**changes):
+    return Study(**{"question": "?", "variants": WINDOWS, "reference": "16 frames", **changes})
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_of_the_project_can_be_run_and_has_seeds_for_its_claims(name, base):
+    asked = registry.load(tune.experiments.studies, name).STUDY
+    assert [warning for warning in asked.check(BASES[base]) if "are the same on clips of" not in warning] == []
+    assert asked.question.endswith("?")
+    assert len(asked.seeds) == seeds_needed(len(asked.compared))
+    assert Study.from_plain(yaml.safe_load(yaml.safe_dump(asked.plain()))) == Study.from_plain(asked.plain())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_of_block_ps_window_trains_all_variants_on_the_same_windows(name):
+    asked = registry.load(tune.experiments.studies, name).STUDY
+    if any("model.pose.window" in values for values in asked.variants.values()):
+        assert asked.base["data.shifted_starts"] is False, "shifted starts are as many as the window is long"
+
+
+def test_the_studies_of_the_paper_are_there():
+    assert {"headline", "pose_window", "action_length", "cues", "structure", "shifted_starts", "spacing"} <= set(NAMES)
+    assert {"temporal_core", "pose_into_action", "vote", "batch_norm", "backbone", "loss_weights"} <= set(NAMES)
+
+
+def test_the_headline_is_three_claims_that_seven_seeds_can_carry():
+    headline = registry.load(tune.experiments.studies, "headline").STUDY
+    assert headline.others == ["1 frame", "feature alone", "per-frame vote"]
+    assert headline.seeds == tuple(range(7))
+
+
+def test_a_variants_configuration_is_base_study_variant_seed_in_this_order():
+    asked = study(base={"model.pose.window": 8, "optim.lr": 1e-3}, variants={**WINDOWS, "base": {}})
+    config = asked.config(override(Config(), {"optim.lr": 1.0, "train.epochs": 3}), "base", 4)
+    assert (config.optim.lr, config.train.epochs, config.model.pose.window, config.train.seed) == (1e-3, 3, 8, 4)
+    assert asked.config(Config(), "1 frame", 0).model.pose.window == 1
+
+
+def test_variants_of_one_seed_differ_in_what_they_change_alone():
+    asked = study()
+    first, second = (flatten(asked.config(Config(), name, 5)) for name in WINDOWS)
+    assert {path for path in first if first[path] != second[path]} == {"model.pose.window"}
+
+
+def test_a_study_has_as_many_seeds_as_its_claims_need():
+    assert study().seeds == tuple(range(6))
+    many = {f"{k}": {"model.pose.window": k} for k in (1, 2, 4, 8, 16)}
+    assert study(variants=many, reference="16").seeds == tuple(range(8))
+    assert study(variants=many, reference="16", primary=["1"]).seeds == tuple(range(6))
+    assert study(seeds=[3, 1]).seeds == (3, 1)
+
+
+def test_one_error_lists_all_that_is_wrong_with_a_study():
+    with pytest.raises(ConfigError) as caught:
+        study(
+            reference="16 frame",
+            seeds=[0, 1, 0],
+            metrics=["hand_eror_mm"],
+            primary=["2 frames"],
+            paper_value={"3 frames": {"action_accuracy": 0.9}},
+            notes={"4 frames": "?"},
+        )
+    text = str(caught.value)
+    assert text.startswith("The study cannot be asked; 6 faults:")
+    assert "the reference must be one of the variants; got '16 frame'" in text
+    assert "There are: 1 frame, 16 frames. Did you mean '16 frames'?" in text
+    assert "each seed must be named once; got [0, 1, 0]." in text
+    assert "got ['hand_eror_mm']. Did you mean 'hand_error_mm'?" in text
+    assert "primary must name variants; got ['2 frames']." in text
+    assert "paper_value must name variants; got ['3 frames']." in text
+    assert "notes must name variants; got ['4 frames']." in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": {"16 frames": {}}}, "must have a variant beside the reference; got '16 frames' alone"),
+        ({"metrics": []}, "one at least; got none"),
+        (
+            {"variants": {"1 frame": {}, "16 frames": {"loss.object": 0.0}}, "metrics": ["loss"]},
+            "metrics must mean the same for all variants; loss is weighted by loss.object, which they change",
+        ),
+        ({"primary": ["16 frames"]}, "must name what is compared to the reference"),
+        ({"paper_value": {"1 frame": {"mepe": 35.0}}}, r"metrics must be those an evaluation gives.*got \['mepe'\]"),
+    ],
+)
+def test_a_study_that_cannot_be_asked_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        study(**changes)
+
+
+def test_one_error_lists_every_variant_that_cannot_be():
+    asked = study(
+        variants={
+            **WINDOWS,
+            "typo": {"model.pose.windw": 2},
+            "zero": {"model.pose.window": 0},
+            "no such blocks": {"model.pose.block": "mamba", "model.action.block": "gru"},
+            "uneven": {"model.pose.heads": 7},
+            "again": {"model.pose.window": 1},
+            "as it is": {},
+            "seeded": {"train.seed": 3, "model.pose.window": 2},
+        },
+        seeds=range(9),
+    )
+    with pytest.raises(ConfigError) as caught:
+        asked.check(Config())
+    text = str(caught.value)
+    assert text.startswith("The study cannot be run; 8 faults:")
+    assert "'typo': model.pose.windw: there is no such field. Did you mean 'model.pose.window'?" in text
+    assert "'zero': model.pose.window: should be greater than or equal to 1; got 0" in text
+    assert "'no such blocks': model.pose.block: there is no 'mamba'." in text
+    assert "'no such blocks': model.action.block: there is no 'gru'." in text
+    assert "'uneven': model.pose.heads must divide model.width; got 7 and 512" in text
+    assert "'again' must differ from '1 frame'; on this base both are the same configuration." in text
+    assert "'as it is' must differ from '16 frames'" in text
+    assert "'seeded': train.seed must be left to the study's seeds" in text
+
+
+def test_what_is_wrong_for_all_variants_is_said_once():
+    with pytest.raises(ConfigError) as caught:
+        study(base={"model.widht": 64}, seeds=range(-1, 6)).check(Config())
+    assert str(caught.value).splitlines() == [
+        "The study cannot be run; 2 faults:",
+        "  - model.widht: there is no such field. Did you mean 'model.width'?",
+        "  - train.seed: should be greater than or equal to 0; got -1",
+    ]
+
+
+def test_a_base_that_only_its_variants_make_possible_is_possible():
+    base = {"model.width": 60}
+    variants = {"6 heads": {"model.pose.heads": 6}, "4 heads": {"model.pose.heads": 4}}
+    asked = study(base={**base, "model.action.heads": 4}, variants=variants, reference="6 heads")
+    assert asked.check(Config()) == []
+
+
+def test_variants_that_are_the_same_on_clips_so_short_are_a_warning():
+    windows = {f"{k} frames": {"model.pose.window": k} for k in (16, 32, 64)}
+    asked = study(variants=windows, reference="16 frames", base={"data.shifted_starts": False, "data.spacing": 1})
+    short = override(Config(), {"data.synthetic.frames": 30})
+    assert asked.check(short) == [
+        "'32 frames' and '64 frames' are the same on clips of at most 30 frames; a seed gives them the same values."
+    ]
+    assert asked.check(override(Config(), {"data.synthetic.frames": 64})) == []
+    assert asked.check(override(short, {"data.source": "h2o"})) == [], "nobody knows before the data are read"
+    shifted = study(variants=windows, reference="16 frames", base={"data.shifted_starts": True})
+    assert shifted.check(short) == [], "there are as many starts as the window is long"
+
+
+@pytest.mark.parametrize(
+    ("variants", "base", "alike"),
+    [
+        (WINDOWS, {"data.shifted_starts": False}, True),
+        (WINDOWS, {"data.shifted_starts": True}, False),
+        ({"1 frame": {"model.action.length": 8}, "16 frames": {}}, {}, False),
+        ({"1 frame": {"data.spacing": 1}, "16 frames": {"data.spacing": 2}}, {"data.shifted_starts": False}, False),
+        ({"1 frame": {"optim.lr": 1e-3}, "16 frames": {}}, {}, True),
+    ],
+)
+def test_variants_that_cut_clips_alike_see_the_same_windows(variants, base, alike):
+    assert study(variants=variants, base=base).cut_alike(Config()) is alike
+
+
+def test_contrasts_are_pairs_of_the_studys_metrics():
+    good = [("action_accuracy", "hand_error_mm")]
+    assert study(contrasts=good).contrasts == tuple(good)
+    assert Study.from_plain(study(contrasts=good).plain()).contrasts == tuple(good)
+    for bad in (("action_accuracy", "loss"), ("action_accuracy", "action_accuracy"), ("action_accuracy",)):
+        with pytest.raises(ConfigError, match="contrasts must be pairs of the study's metrics"):
+            study(contrasts=[bad])
+
+
+def test_too_few_seeds_are_a_warning_that_says_what_could_be_claimed():
+    many = {f"{k}": {"model.pose.window": k} for k in (1, 2, 4, 16)}
+    assert study(variants=many, reference="16", seeds=range(6)).check(Config()) == [
+        "6 seeds cannot carry a claim over 3 comparisons at the 5 % level; 7 can. With 6, a difference could be "
+        "claimed over 1 named in `primary`. Intervals are given all the same."
+    ]
+    assert study(seeds=range(5)).check(Config()) == [
+        "5 seeds cannot carry a claim over 1 comparison at the 5 % level; 6 can. With 5, a difference could be "
+        "claimed over none, however clear. Intervals are given all the same."
+    ]
+
+
+def test_the_papers_numbers_stand_beside_the_papers_data_alone():
+    asked = registry.load(tune.experiments.studies, "pose_window").STUDY
+    assert asked.paper(override(Config(), {"data.source": "h2o"}), "16 frames") == {"action_accuracy": 110 / 122}
+    assert asked.paper(override(Config(), {"data.source": "h2o"}), "1 frame") == {}
+    assert asked.paper(Config(), "16 frames") == {}
+
+
+def test_studies_need_neither_torch_nor_ray():
+    modules = ", ".join(f"tune.experiments.studies.{name}" for name in NAMES)
+    code = f"import sys, {modules}; print([name for name in ('torch', 'ray', 'polars') if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_numbers_of_numpy_in_a_study_are_pythons_own():
+    asked = Study(
+        question="?",
+        variants={"a": {"model.pose.window": np.int64(4)}, "b": {"optim.lr": np.float64(1e-3)}},
+        reference="a",
+        seeds=np.arange(3),
+    )
+    again = Study.from_plain(yaml_text.load(yaml_text.dump(asked.plain()), "it"))
+    assert [type(seed) for seed in again.seeds] == [int] * 3
+    assert again.config(Config(), "a", 0) == asked.config(Config(), "a", 0)
+
+
+def test_from_plain_refuses_what_is_no_study():
+    for plain in ({"question": "?"}, {"question": "?", "variants": 3, "reference": "a"}):
+        with pytest.raises(ConfigError, match="must hold a study"):
+            Study.from_plain(plain)

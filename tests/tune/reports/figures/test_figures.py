@@ -1,0 +1,214 @@
+"""Every figure is drawn with few and many, short and long names, and no two of its words may touch."""
+
+import dataclasses
+import math
+
+import pytest
+from matplotlib.axis import Tick
+from matplotlib.text import Text
+
+from report_folders import search_folder, study_folder, windows
+from tune.reports.figures import search, study, style
+from tune.reports.figures.axes import axes
+from tune.reports.importance import importance
+from tune.results import selection, study_results
+from tune.results.run_folder import ranked
+
+STUDIES = [(2, False), (4, False), (8, True), (12, True)]
+
+
+def assert_readable(figure):
+    """No two texts overlap, and none leaves the canvas."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    hidden = undrawn(figure)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    shown = [text for text in texts if text not in hidden]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in shown]
+    assert len(boxes) > 4
+    for number, (words, box) in enumerate(boxes):
+        assert box.x0 >= -1, words
+        assert box.y0 >= -1, words
+        assert box.x1 <= figure.bbox.x1 + 1, words
+        assert box.y1 <= figure.bbox.y1 + 1, words
+        for others, other in boxes[number + 1 :]:
+            wide = min(box.x1, other.x1) - max(box.x0, other.x0)
+            high = min(box.y1, other.y1) - max(box.y0, other.y0)
+            assert wide < 1 or high < 1, (words, others)
+
+
+def undrawn(figure):
+    """Labels of ticks outside their axis, and of hidden axes: matplotlib keeps them without drawing them."""
+    kept = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
+    for panel in figure.axes:
+        if not panel.axison:
+            kept |= set(panel.findobj(Text))
+            continue
+        for axis, ends in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if min(ends) <= tick.get_loc() <= max(ends):
+                    kept -= {tick.label1, tick.label2}
+    return kept
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    found = {}
+    for count, long in STUDIES:
+        parameters = {name: 50_000 * 3**number for number, name in enumerate(windows(count, long=long))}
+        path = tmp_path_factory.mktemp("studies") / f"of-{count}"
+        done = study_results.read(study_folder(path, windows(count, long=long), parameters=parameters))
+        found[count] = done, study_results.findings(done)
+    return found
+
+
+@pytest.mark.parametrize("count", [count for count, _ in STUDIES])
+@pytest.mark.parametrize("metric", [0, 1])
+def test_the_figures_of_a_study(studies, count, metric):
+    done, found = studies[count]
+    finding = found[metric]
+    assert_readable(study.forest(finding))
+    assert_readable(study.seeds(finding, done.seeds))
+    for by in ("seconds", "parameters"):
+        assert_readable(study.cost(finding, by))
+    curves = study.curves(finding)
+    if metric == 1:
+        assert_readable(curves)
+    else:
+        assert curves is None, "only the hand error was recorded epoch by epoch"
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 9, 14])
+def test_the_figures_of_few_and_many_seeds(tmp_path, seeds):
+    done = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(seeds)))
+    finding = study_results.findings(done)[1]
+    assert_readable(study.forest(finding))
+    assert_readable(study.seeds(finding, done.seeds))
+
+
+def test_the_figures_of_a_study_that_has_hardly_begun(tmp_path):
+    names = list(windows(3))
+    missing = [(name, seed) for name in names for seed in range(6) if (name, seed) != (names[0], 0)]
+    done = study_results.read(study_folder(tmp_path / "run", windows(3), missing=missing))
+    finding = study_results.findings(done)[1]
+    figure = study.forest(finding)
+    assert_readable(figure)
+    said = [text.get_text() for text in figure.findobj(Text)]
+    assert said.count("no seed in common with the reference") == 2
+    assert_readable(study.seeds(finding, done.seeds))
+    assert study.cost(finding, "seconds") is None
+
+
+def test_what_is_claimed_is_filled_and_coloured(tmp_path):
+    effects = dict(zip(windows(3), (0.0, 6.0, -6.0), strict=True))
+    done = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(8), effects=effects))
+    figure = study.forest(study_results.findings(done)[1])
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()) == 1]
+    assert [(dot.get_markerfacecolor(), round(dot.get_xdata()[0])) for dot in dots] == [
+        (style.BAD, 6),
+        (style.GOOD, -6),
+    ]
+    (side,) = figure.axes[0].patches
+    assert side.get_extents().transformed(figure.axes[0].transData.inverted()).x1 == pytest.approx(0), "lower is better"
+
+
+def test_a_line_joins_each_seed_across_the_variants(studies):
+    done, found = studies[4]
+    figure = study.seeds(found[1], done.seeds)
+    joined = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
+    assert len(joined) == 6
+    assert list(joined[2].get_xdata()) == [row.values[2] for row in found[1].rows]
+
+
+def test_up_is_better_where_cost_is_drawn(studies):
+    _, (accuracy, error) = studies[2]
+    for finding, inverted in ((accuracy, False), (error, True)):
+        assert study.cost(finding, "seconds").axes[0].yaxis_inverted() == inverted
+
+
+@pytest.mark.parametrize("count", [2, 3, 60, 200])
+def test_the_figures_of_a_search(tmp_path, count):
+    folder = search_folder(tmp_path / "run", count)
+    trials, asked = folder.trials(), folder.asked()
+    order = ranked(trials, asked.metric)
+    scales = axes(asked, order)
+    assert_readable(search.progress(order, asked.metric))
+    assert_readable(search.parallel(order, scales, asked.metric))
+    assert_readable(search.pareto(trials, ["hand_error_mm", "action_accuracy"]))
+    shares = importance(order, scales, asked.metric)
+    if shares:
+        assert_readable(search.bars(shares))
+
+
+def test_long_choices_stay_apart(tmp_path):
+    cues = [["feature"], ["hands"], ["object"], ["feature", "hands"], ["feature", "object"], ["hands", "object"]]
+    cues.append(["feature", "hands", "object"])
+    folder = search_folder(tmp_path / "run", 40, domains={"model.action.cues": f"one of {cues}"})
+    trials = [
+        dataclasses.replace(trial, values={"model.action.cues": cues[trial.number % 7]}) for trial in folder.trials()
+    ]
+    order = ranked(trials, "hand_error_mm")
+    assert_readable(search.parallel(order, axes(folder.asked(), order), "hand_error_mm"))
+
+
+def test_in_parallel_coordinates_the_best_trial_goes_where_its_values_are(tmp_path):
+    folder = search_folder(tmp_path / "run", 30)
+    order = ranked(folder.trials(), "hand_error_mm")
+    scales = axes(folder.asked(), order)
+    lines = search.parallel(order, scales, "hand_error_mm").axes[0].lines
+    (best,) = [line for line in lines if line.get_linewidth() > 2]
+    starts = [x for x, y in zip(best.get_xdata(), best.get_ydata(), strict=True) if not math.isnan(x) and y % 1]
+    place = [scale.path for scale in scales].index("optim.lr")
+    assert starts[place] == scales[place].place(order[0].values["optim.lr"])
+    assert best.get_xdata()[-2] == 1.0, "the metric's better side is to the right"
+
+
+def test_three_objectives_are_two_panels(tmp_path):
+    folder = search_folder(tmp_path / "run", 30)
+    trials = [
+        dataclasses.replace(one, metrics={**one.metrics, "object_accuracy": 0.01 * one.number})
+        for one in folder.trials()
+    ]
+    assert_readable(search.pareto(trials, ["hand_error_mm", "action_accuracy", "object_accuracy"]))
+
+
+def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crossed(tmp_path):
+    folder = search_folder(tmp_path / "run", 30)
+    trials = [
+        dataclasses.replace(one, metrics={**one.metrics, "parameters": 1e5 * one.number} if one.metrics else {})
+        for one in folder.trials()
+    ]
+    trials = [
+        dataclasses.replace(one, breaks="parameters" if one.metrics.get("parameters", 0) > 2e6 else None)
+        for one in trials
+    ]
+    metrics = ["hand_error_mm", "parameters"]
+    picked = selection.front(trials, metrics)[1]
+    figure = search.pareto(trials, metrics, picked)
+    assert_readable(figure)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert len(lines["breaks a constraint"].get_xdata()) == sum(bool(one.breaks and one.metrics) for one in trials)
+    assert lines["breaks a constraint"].get_ydata().min() > 2, "millions"
+    assert list(lines["picked"].get_xdata()) == [picked.metrics["hand_error_mm"]]
+    assert list(lines["picked"].get_ydata()) == [pytest.approx(picked.metrics["parameters"] / 1e6)]
+    assert figure.axes[0].get_ylabel() == "Parameters [M]"
+
+
+def test_names_are_cut_after_four_lines_and_dollars_are_no_formula():
+    assert style.wrapped("one two", 4) == "one\ntwo"
+    assert style.wrapped("a " * 100, 10, lines=2).endswith("…")
+    assert style.wrapped("$5 and $6") == r"\$5 and \$6"
+    assert style.wrapped("") == ""
+
+
+def test_a_png_is_whole_or_not_there(tmp_path, monkeypatch):
+    figure = style.canvas(2.0)
+    figure.add_subplot()
+    style.save_png(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    before = (tmp_path / "a.png").read_bytes()
+    monkeypatch.setattr(type(figure), "savefig", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(Exception, match="the disk is full"):
+        style.save_png(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -1,0 +1,90 @@
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyarrow import fs
+
+from report_folders import search_folder, study_folder, windows
+from tune.reports import report
+from tune.results.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def module(*words, cwd):
+    command = [sys.executable, "-m", "tune.reports", *map(str, words)]
+    environment = {"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.mark.parametrize("kind", ["search", "study"])
+def test_the_report_of_either_kind_is_written_by_hand(tmp_path, kind):
+    path = tmp_path / "runs" / "mine"
+    search_folder(path, 6) if kind == "search" else study_folder(path, windows(2))
+    answer = module("mine", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.splitlines() == ["Report  runs/mine/report.md", "Page    runs/mine/report.html"]
+    assert (path / "report.html").exists()
+    assert (path / "report.tex").exists() == (kind == "study")
+
+
+@pytest.mark.parametrize("kind", ["search", "study"])
+def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkeypatch, capsys, kind):
+    bucket = tmp_path / "bucket"
+    path = bucket / "runs" / "mine"
+    search_folder(path, 6) if kind == "search" else study_folder(path, windows(2))
+
+    def from_uri(uri):
+        return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
+
+    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.chdir(tmp_path)
+    report.main(report.Options("mine", storage="mock://runs"))
+    assert capsys.readouterr().out.splitlines() == ["Report  runs/mine/report.md", "Page    runs/mine/report.html"]
+    assert (tmp_path / "runs" / "mine" / "report.html").exists()
+    assert not (path / "report.html").exists(), "whoever reads does not write to the bucket"
+
+
+def test_no_such_run_is_one_sentence(tmp_path):
+    answer = module("nothing", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "A run is named by its folder" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_runs_kind_chooses_its_report(tmp_path):
+    folder = study_folder(tmp_path / "study", windows(2))
+    report.write(folder)
+    assert "How many frames should block P see?" in folder.report.read_text()
+
+
+def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
+    search_folder(tmp_path / "search", 25)
+    study_folder(tmp_path / "study", windows(2))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tune import report\nfrom tune.results.run_folder import RunFolder\n"
+        f"for name in ('search', 'study'): report.write(RunFolder(Path({str(tmp_path)!r}) / name))\n"
+        "assert 'optuna' in sys.modules\n"
+        "assert not {'torch', 'ray', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
+
+
+def test_reading_a_report_loads_no_drawing(tmp_path):
+    code = "import sys\nfrom tune import report, table\nassert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_next_commands_are_words_of_a_shell_whatever_the_folders_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "runs/[a] b; rm -rf $HOME"
+    commands = report.next_commands(RunFolder(Path(name).absolute()), found=True).splitlines()
+    assert [shlex.split(command)[-1].removeprefix(name) for command in commands] == [
+        "/best.yaml",
+        "10",
+        "10m",
+        "/optuna.journal",
+    ]
+    assert all(len([word for word in shlex.split(command) if name in word]) == 1 for command in commands)

@@ -1,0 +1,170 @@
+import dataclasses
+import re
+import shlex
+
+import pytest
+
+from report_folders import DOMAINS, search_folder
+from tune.reports import search
+from tune.reports.listing import next_commands
+from tune.results.run_folder import best_text, ranked
+from tune.results.selection import PAIR, front
+
+
+def written(folder):
+    search.write(folder)
+    return folder.report.read_text(), (folder.path / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = search_folder(tmp_path_factory.mktemp("searched") / "run", 60)
+    return folder, *written(folder)
+
+
+def test_all_four_figures_are_in_the_page_and_beside_the_report(searched):
+    folder, text, page = searched
+    names = ["progress", "parallel", "importance", "pareto"]
+    assert re.findall(r'<figure id="([^"]+)"', page) == names
+    for name in names:
+        assert f"]({name}.png)" in text
+        assert (folder.path / f"{name}.png").exists()
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
+    assert page.count("<figcaption>") == 4
+
+
+def test_the_page_says_what_the_text_says(searched):
+    _, text, page = searched
+    for words in ("python tune/search.py", "optim.lr", "logarithmic", "python cluster/launch.py --config", "best.yaml"):
+        assert words in text
+        assert words in page
+    for path in DOMAINS:
+        assert f">{path.removeprefix('model.')}</text>" in page, "text of figures is text"
+
+
+def test_the_table_lists_ten_and_the_failed_are_named(searched):
+    _, text, _ = searched
+    assert len(re.findall(r"^\| +\d+ \| (?:complete|pruned) +\| +\d ", text, re.MULTILINE)) == 10
+    assert "- trial 5: NonFiniteLossError: no" in text
+    assert "(38 complete, 10 pruned, 12 failed)" in text
+
+
+def test_the_front_is_a_table_too(searched):
+    folder, text, _ = searched
+    listed = text[text.index("On the front:") :]
+    best = front(folder.trials(), PAIR)
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", listed, re.MULTILINE)] == [one.number for one in best]
+
+
+def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
+    wishes = {
+        "objectives": list(PAIR), "constraints": ["parameters<=1500000"], "warm_start": ["before"], "pick": "first",
+        "points": [{"optim.lr": 1e-3}],
+    }  # fmt: skip
+    folder = search_folder(tmp_path / "run", 30, **wishes)
+    trials = folder.trials()
+    best = min((one for one in trials if one.metrics), key=lambda one: one.metrics["hand_error_mm"])
+    outside = {"breaks": "parameters 2.0 M > 1.5 M"}
+    trials = [
+        dataclasses.replace(one, metrics={**one.metrics, "parameters": 2e6}, **(outside if one is best else {}))
+        for one in trials
+        if one.metrics
+    ]
+    refused = dataclasses.replace(
+        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, breaks="parameters 9.0 M > 1.5 M"
+    )
+    folder.write_trials([*trials, refused])
+    text, page = written(folder)
+    second = sorted(one.metrics["hand_error_mm"] for one in trials)[1]
+    (picked,) = [one for one in trials if one.metrics["hand_error_mm"] == second]
+    for words in (
+        "Objectives: `hand_error_mm`, `action_accuracy`; the scheduler watches the first. One trial of their front is "
+        "picked: the best hand_error_mm on the front (first).",
+        "Constraints: `parameters<=1500000`.",
+        "Began with trials of `before`. 1 point given to try first.",
+        "Selected by `hand_error_mm` (lower is better) and `action_accuracy` (higher is better) on the validation",
+        f"Picked: trial {picked.number}, the best hand\\_error\\_mm on the front (first).",
+        "## Best by hand error alone",
+        f"What trial {picked.number}, the one picked, changes in the base:",
+        f"The ring is trial {picked.number}, the one picked. Crosses break a constraint.",
+        "2 trials broke a constraint and cannot be the best; 1 of them was known to before training, and not trained.",
+    ):
+        assert words.replace("\\_", "_") in text.replace("\\_", "_"), words
+    outside = text[text.index("## Outside the constraints") :]
+    assert re.findall(r"^\| (\d+) \| (\w+) \|", outside, re.MULTILINE) == [
+        (str(best.number), best.state), ("99", "refused"),
+    ]  # fmt: skip
+    assert "breaks a constraint</text>" in page
+
+
+def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
+    folder, text, _ = searched
+    best = ranked(folder.trials(), "hand_error_mm")[0]
+    assert f"Picked: trial {best.number}, the lowest hand_error_mm." in text.replace("\\_", "_")
+    assert text.count("Picked") == 1
+    assert best_text(folder.asked(), best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
+
+
+def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = search_folder(tmp_path / "my runs" / "run", 12)
+    best = ranked(folder.trials(), "hand_error_mm")[0]
+    kept = folder.path / "tune" / best.id / "checkpoint_000003"
+    for place in (kept, kept.with_name("checkpoint_000001")):
+        place.mkdir(parents=True)
+        (place / "checkpoint.json").write_text("{}")
+    commands = next_commands(folder, best).splitlines()
+    assert shlex.split(commands[0]) == ["python", "tune/best.py", "my runs/run", "--retrain-seeds", "5"]
+    assert shlex.split(commands[1]) == ["python", "cluster/launch.py", "--config", "my runs/run/best.yaml"]
+    assert shlex.split(commands[2])[3:] == [
+        "--checkpoint",
+        f"my runs/run/tune/{best.id}/checkpoint_000003",
+        "--split",
+        "val",
+    ]
+    text, _ = written(folder)
+    assert commands[0] in text
+    (kept / "checkpoint.json").unlink()
+    (kept.with_name("checkpoint_000001") / "checkpoint.json").unlink()
+    assert "htt.evaluate" not in next_commands(folder, best)
+    assert next_commands(folder, None).splitlines()[0].endswith("--top 10")
+
+
+def test_nothing_keeps_the_constraints(tmp_path):
+    folder = search_folder(tmp_path / "run", 5, constraints=["parameters<=10"])
+    folder.write_trials([dataclasses.replace(one, breaks="parameters 1.0 M > 10") for one in folder.trials()])
+    text, _ = written(folder)
+    assert "No trial keeps the constraints parameters\\<=10 yet." in text or "parameters<=10 yet." in text
+    assert "launch.py" not in text
+
+
+def test_too_few_trials_to_say_what_mattered(tmp_path):
+    text, page = written(search_folder(tmp_path / "run", 12))
+    assert "Too few trials to tell: 10 trials gave a value" in text
+    assert 'id="importance"' not in page
+    assert 'id="parallel"' in page
+
+
+def test_one_trial_is_no_comparison(tmp_path):
+    _, page = written(search_folder(tmp_path / "run", 1))
+    assert re.findall(r'<figure id="([^"]+)"', page) == ["progress"]
+
+
+def test_a_search_that_found_nothing(tmp_path):
+    folder = search_folder(tmp_path / "run", 1)
+    folder.write_trials([])
+    text, page = written(folder)
+    assert "No trial gave a value yet." in text
+    assert "launch.py" not in text
+    assert "<figure" not in page
+
+
+def test_characters_of_errors_and_names_mean_themselves(tmp_path):
+    folder = search_folder(tmp_path / "run", 5)
+    trials = [
+        dataclasses.replace(one, error="Error: a <b> | `c` *d*" if one.error else None) for one in folder.trials()
+    ]
+    folder.write_trials(trials)
+    text, page = written(folder)
+    assert r"- trial 5: Error: a \<b\> \| \`c\` \*d\*" in text
+    assert "trial 5: Error: a &lt;b&gt; | `c` *d*" in page

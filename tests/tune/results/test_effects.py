@@ -1,0 +1,175 @@
+"""What factors do, against numbers worked out by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from htt.errors import ConfigError
+from report_folders import study_folder
+from tune.experiments.designs import factorial, fractional
+from tune.experiments.study import Study
+from tune.reports import study as study_report
+from tune.results import effects, study_results
+
+FACTORS = {
+    "window": {"16 frames": {}, "1 frame": {"model.pose.window": 1}},
+    "cues": {"all cues": {}, "feature": {"model.action.cues": ["feature"]}},
+}
+WINDOW, CUES = "window: 1 frame instead of 16 frames", "cues: feature instead of all cues"
+ALL, NO_CUES, NO_WINDOW, NEITHER = factorial(**FACTORS)
+DEPTH = {"2": {}, "1": {"model.pose.depth": 1}, "3": {"model.pose.depth": 3}}
+
+
+def study(factors=FACTORS, variants=None, **changes):
+    variants = factorial(**factors) if variants is None else variants
+    return Study("?", variants, next(iter(variants)), factors=factors, **changes)
+
+
+def weights(asked):
+    return {effect.title: effect.weights for effect in effects.effects(asked)}
+
+
+def test_two_factors_of_two_levels_by_hand():
+    found = weights(study())
+    assert found == {
+        WINDOW: {ALL: -0.5, NO_CUES: -0.5, NO_WINDOW: 0.5, NEITHER: 0.5},
+        CUES: {ALL: -0.5, NO_CUES: 0.5, NO_WINDOW: -0.5, NEITHER: 0.5},
+        f"{WINDOW} × {CUES}": {ALL: 1.0, NO_CUES: -1.0, NO_WINDOW: -1.0, NEITHER: 1.0},
+    }
+    values = {ALL: 20.0, NO_CUES: 23.0, NO_WINDOW: 24.0, NEITHER: 33.0}
+    sums = [
+        float(effects.sum_of(each, {name: np.array(one) for name, one in values.items()})) for each in found.values()
+    ]
+    assert sums == [28.5 - 21.5, 28.0 - 22.0, 33.0 - 24.0 - 23.0 + 20.0]
+
+
+def test_a_factor_of_three_levels_is_compared_to_the_references_level():
+    found = weights(study({**FACTORS, "depth": DEPTH}))
+    assert "depth: 1 instead of 2" in found
+    assert "depth: 3 instead of 2" in found
+    assert len(found) == (1 + 1 + 2) + (1 + 2 + 2)
+    third = found["depth: 3 instead of 2"]
+    assert {name: weight for name, weight in third.items() if name.endswith(" 3")} == {
+        name: 0.25 for name in third if name.endswith(" 3")
+    }
+    assert sum(third.values()) == 0
+    for title, each in found.items():
+        assert sum(each.values()) == pytest.approx(0), title
+
+
+def test_what_a_fraction_cannot_tell_is_not_given_or_named():
+    factors = {**FACTORS, "depth": {"2": {}, "1": {"model.pose.depth": 1}}}
+    half = study(factors, fractional({"depth": ("window", "cues")}, **factors))
+    found = effects.effects(half)
+    assert [effect.factors for effect in found] == [("window",), ("cues",), ("depth",)]
+    assert [effect.aliases for effect in found] == [[("cues", "depth")], [("window", "depth")], [("window", "cues")]]
+    five = {**factors, "lr": {"a": {}, "b": {"optim.lr": 1e-3}}, "width": {"a ": {}, "b ": {"model.width": 32}}}
+    whole = effects.effects(study(five, fractional({"width": ("window", "cues", "depth", "lr")}, **five)))
+    assert len(whole) == 5 + 10, "a half of 32 tells all main effects and all interactions of two"
+    assert not any(effect.aliases for effect in whole)
+
+
+def truth(seed, name):
+    """The effects of this world: the window 4 mm, cues 2 mm, both 3 mm more; seeds differ, equally in all variants."""
+    window, cues = name in (NO_WINDOW, NEITHER), name in (NO_CUES, NEITHER)
+    return 20.0 + 4 * window + 2 * cues + 3 * (window and cues) + 0.7 * seed
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = study_folder(tmp_path / "run", factorial(**FACTORS), seeds=range(9), clips=False, study={"factors": FACTORS})
+    trials = [
+        dataclasses.replace(trial, metrics={"hand_error_mm": truth(trial.seed, trial.variant), "action_accuracy": 0.5})
+        for trial in made.trials()
+    ]
+    made.write_trials(trials)
+    return made
+
+
+def test_effects_of_a_study_are_those_of_its_world(folder):
+    by_title = {effect.title: one for effect, one in effects.compared(study_results.read(folder), "hand_error_mm")}
+    expected = {WINDOW: 4 + 3 / 2, CUES: 2 + 3 / 2, f"{WINDOW} × {CUES}": 3.0}
+    assert {title: one.difference for title, one in by_title.items()} == pytest.approx(expected)
+    for one in by_title.values():
+        assert one.n == 9
+        assert one.p == 2 / 2**9
+        assert one.p_holm == 3 * 2 / 2**9, "corrected over the three effects"
+        assert one.claim == "worse"
+        assert one.low <= one.difference <= one.high
+    flat = [one for _, one in effects.compared(study_results.read(folder), "action_accuracy")]
+    assert {(one.difference, one.claim) for one in flat} == {(0.0, "no difference can be claimed")}
+
+
+def test_a_seed_counts_where_every_variant_has_it(folder):
+    trials = [trial for trial in folder.trials() if (trial.variant, trial.seed) != (NEITHER, 3)]
+    folder.write_trials(trials)
+    counts = {one.n for _, one in effects.compared(study_results.read(folder), "hand_error_mm")}
+    assert counts == {8}
+    folder.write_trials([trial for trial in trials if trial.variant != NEITHER])
+    (nothing,) = {one.n for _, one in effects.compared(study_results.read(folder), "hand_error_mm")}
+    assert nothing == 0
+
+
+def test_the_report_and_its_csv_have_them(folder):
+    study_report.write(folder)
+    said = folder.report.read_text()
+    assert f"| {WINDOW} | +5.50 mm | +5.50 to +5.50 mm | 0.012 | worse |" in said
+    assert f"| {WINDOW} × {CUES} | +3.00 mm | +3.00 to +3.00 mm | 0.012 | together worse than added up |" in said
+    assert "What each factor does" in said
+    lines = (folder.path / "effects.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 3
+    assert lines[4].startswith(f"hand_error_mm,mm,{WINDOW},window,9,5.5")
+
+
+def test_a_fraction_says_what_it_cannot_tell(tmp_path):
+    factors = {**FACTORS, "depth": {"2": {}, "1": {"model.pose.depth": 1}}}
+    variants = fractional({"depth": ("window", "cues")}, **factors)
+    folder = study_folder(tmp_path / "run", variants, study={"factors": factors})
+    study_report.write(folder)
+    said = folder.report.read_text()
+    assert "These variants cannot tell from other effects: window × cues, window × depth, cues × depth." in said
+    assert "effect of window could be that of cues × depth; of cues could be that of window × depth" in said
+
+
+def test_a_study_without_factors_has_none(tmp_path):
+    folder = study_folder(tmp_path / "run", factorial(**FACTORS))
+    study_report.write(folder)
+    assert "What each factor does" not in folder.report.read_text()
+    assert not (folder.path / "effects.csv").exists()
+    assert effects.effects(Study("?", factorial(**FACTORS), ALL)) == []
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({**factorial(**FACTORS), "odd": {"optim.lr": 1.0}}, r"combinations of levels and nothing else; \['odd'\] are"),
+        ({**factorial(**FACTORS), "odd": {"model.pose.window": 3}}, r"\['odd'\] are not"),
+        (dict(list(factorial(**FACTORS).items())[:3]), "those of window and cues are not. Use factorial or fractional"),
+    ],
+)
+def test_variants_that_are_no_design_are_refused(variants, message):
+    with pytest.raises(ConfigError, match=message):
+        study(variants=variants)
+
+
+def test_factors_survive_the_record():
+    asked = study()
+    again = Study.from_plain(asked.plain())
+    assert again.levels() == asked.levels() == {
+        ALL: {"window": "16 frames", "cues": "all cues"},
+        NO_CUES: {"window": "16 frames", "cues": "feature"},
+        NO_WINDOW: {"window": "1 frame", "cues": "all cues"},
+        NEITHER: {"window": "1 frame", "cues": "feature"},
+    }  # fmt: skip
+    assert weights(again) == weights(asked)
+
+
+def test_report_judges_the_effects_of_a_metric_once(tmp_path, monkeypatch):
+    folder = study_folder(tmp_path / "run", factorial(**FACTORS), study={"factors": FACTORS})
+    judged, compared = [], effects.compared
+    monkeypatch.setattr(effects, "compared", lambda done, metric: judged.append(metric) or compared(done, metric))
+    study_report.write(folder)
+    assert sorted(judged) == ["action_accuracy", "hand_error_mm"]
+    assert WINDOW in (folder.path / "report.md").read_text()
+    assert WINDOW in (folder.path / "effects.csv").read_text()

@@ -1,0 +1,219 @@
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from htt import config as configuration
+from htt.config import Config, override
+from htt.errors import ConfigError, RunError, StorageError
+from tune.experiments import constraints
+from tune.reports import report
+from tune.results import run_folder, trials
+from tune.results.run_folder import Asked, RunFolder, Trial
+
+
+def trial(number, value=30.0, state="complete", **changes):
+    values = {"optim.lr": 10.0**-number, "model.action.cues": ["hands"], "model.pose.depth": number}
+    metrics = {} if state == "failed" else {"hand_error_mm": value, "action_accuracy": number / 10}
+    plain = {
+        "id": f"t{number}",
+        "number": number,
+        "fingerprint": f"f{number}",
+        "state": state,
+        "epochs": 4,
+        "seconds": 1.5,
+        "finished_s": 10.0 * number,
+        "values": values,
+        "metrics": metrics,
+        "best": metrics,
+        "curve": (50.0, value),
+    }
+    return Trial(**{**plain, **changes})
+
+
+ASKED = Asked(
+    name="run",
+    command="python tune/search.py",
+    space="quick",
+    domains={"optim.lr": "1e-05 to 0.1, logarithmic"},
+    base=Config().model_dump(mode="json"),
+    metric="hand_error_mm",
+    seed=3,
+    trials=4,
+    time_budget_s=None,
+    algorithm="tpe",
+    scheduler="asha",
+    assignments={},
+    workers_per_trial=1,
+    cpus_per_worker=1.0,
+    gpus_per_trial=0.0,
+    storage="runs",
+    started="2026-01-01T00:00:00",
+    commit="abc",
+    versions={"python": "3.11"},
+)
+FAILED = trial(3, state="failed", values={"optim.lr": 0.1}, curve=(), error="NonFiniteLossError: no")
+TRIALS = [trial(1, 40.0), trial(2, 25.0), FAILED, trial(4, 30.0, "pruned")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_asked(ASKED)
+    folder.write_trials(TRIALS)
+    return folder
+
+
+def test_trials_and_question_come_back_as_they_were(folder):
+    assert folder.trials() == TRIALS
+    assert folder.asked() == ASKED
+    assert folder.asked().config() == Config()
+
+
+def test_each_searched_path_and_metric_is_a_column(folder):
+    frame = pl.read_parquet(folder.path / "trials.parquet")
+    assert frame["optim.lr"].to_list() == [0.1, 0.01, 0.1, 0.0001]
+    assert frame["model.action.cues"][0] == '["hands"]'
+    assert frame["hand_error_mm"].to_list() == [40.0, 25.0, None, 30.0]
+    assert frame["best_action_accuracy"][1] == 0.2
+
+
+def test_columns_of_mixed_kinds_are_text():
+    mixed = [trial(1, values={"a": 1, "b": None}), trial(2, values={"a": "x", "b": 0.5})]
+    frame = trials.frame(mixed)
+    assert frame["a"].to_list() == ["1", '"x"']
+    assert frame["b"].to_list() == [None, 0.5]
+
+
+def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
+    assert [one.number for one in run_folder.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
+    assert [one.number for one in run_folder.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
+    assert not run_folder.ranked([trial(1, math.nan)], "hand_error_mm")
+
+
+def test_best_yaml_is_a_configuration_with_its_story(folder):
+    text = run_folder.best_text(ASKED, TRIALS[1], "hand_error_mm", len(TRIALS))
+    run_folder.write_text(folder.best, text)
+    best = configuration.read(folder.best)
+    assert best == override(Config(), TRIALS[1].values)
+    plain = yaml.safe_load(text)
+    assert plain["changed"] == {"model.action.cues": ["hands"], "optim.lr": 0.01}
+    assert plain["found_by"]["value"] == 25.0
+    assert plain["found_by"]["unit"] == "mm"
+    assert {"run", "metric", "epoch", "seed", "trials", "commit"} <= set(plain["found_by"])
+
+
+def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        folder.write_trials(TRIALS[:1])
+    assert folder.trials() == TRIALS
+    assert not [path for path in folder.path.iterdir() if path.name.startswith(".trials")]
+
+
+def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_path):
+    assert run_folder.find("run", tmp_path).path == run_folder.find(str(folder.path)).path == folder.path
+    with pytest.raises(RunError, match=r"got 'rum'\. There are: run\. Did you mean 'run'\?"):
+        run_folder.find("rum", tmp_path)
+    with pytest.raises(RunError, match="none yet"):
+        run_folder.find("run", tmp_path / "elsewhere")
+
+
+def test_find_says_that_a_final_training_is_no_search(tmp_path):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "metrics.json").write_text("{}")
+    for name in ("final", str(tmp_path / "final")):
+        with pytest.raises(RunError, match=r"final is a final training, .*launch\.py --config .*/final/config\.yaml"):
+            run_folder.find(name, tmp_path)
+
+
+def test_an_unknown_metric_is_an_error_that_helps():
+    with pytest.raises(ConfigError, match=r"got 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
+        constraints.check_metric("hand_eror_mm")
+
+
+@pytest.mark.parametrize(("name", "text"), [("asked.yaml", "[1]"), ("asked.yaml", "{"), ("trials.parquet", "no")])
+def test_a_damaged_run_folder_says_which_file(folder, name, text):
+    (folder.path / name).write_text(text)
+    read = folder.asked if name == "asked.yaml" else folder.trials
+    with pytest.raises(RunError, match=name):
+        read()
+
+
+def test_the_report_says_what_was_asked_and_found(folder):
+    report.write(folder)
+    text = folder.report.read_text()
+    for words in ("python tune/search.py", "| Hand error |", "| 2 | complete |", "optim.lr: 0.01", "progress.png"):
+        assert words in text
+    assert "cluster/launch.py --config" in text
+    assert (folder.path / "progress.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_of_nothing(tmp_path):
+    empty = RunFolder(tmp_path)
+    empty.write_asked(ASKED)
+    report.write(empty)
+    assert "No trial gave a value yet" in empty.report.read_text()
+
+
+def best(folder, *options):
+    command = [sys.executable, "tune/best.py", str(folder.path), *options]
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", "COLUMNS": "160"}, check=False)
+
+
+def test_best_py_writes_the_file_and_shows_the_table(folder, tmp_path):
+    answer = best(folder, "--top", "2")
+    assert answer.returncode == 0, answer.stderr
+    assert "hand_error_mm" in answer.stdout
+    assert "python cluster/launch.py --config" in answer.stdout
+    assert configuration.read(folder.best).optim.lr == 0.01
+    answer = best(folder, "--metric", "action_accuracy", "--out", str(tmp_path / "action.yaml"))
+    assert answer.returncode == 0, answer.stderr
+    assert configuration.read(tmp_path / "action.yaml").optim.lr == 0.0001
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metric", "loss"], "got 'loss'. There are: hand_error_mm, action_accuracy"),
+        (["--top", "0"], "--top must be 1 or more; got 0"),
+    ],
+)
+def test_best_py_refuses_in_one_sentence(folder, options, message):
+    answer = best(folder, *options)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_best_py_of_no_run(tmp_path):
+    answer = best(RunFolder(tmp_path / "nothing"))
+    assert answer.returncode == 2
+    assert "A run is named by its folder" in answer.stderr
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        run_folder.write_text(tmp_path / "best.yaml", "a: 1")
+        RunFolder(tmp_path).write_trials([trial(1)])
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {
+        "best.yaml": oct(mode),
+        "trials.parquet": oct(mode),
+    }
+
+
+def test_name_too_long_for_a_file_is_one_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"A run is named by its folder in .*; got 'x{100}'\."):
+        run_folder.find("x" * 300, tmp_path)

@@ -1,0 +1,242 @@
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from htt.training.metric_table import METRICS
+from tune.experiments.power import comparisons_possible, seeds_needed
+from tune.results.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, compare, summarise
+
+NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
+
+
+@st.composite
+def studies(draw):
+    """A reference and some variants, of the same seeds and clips."""
+    shape = (draw(st.integers(2, 7)), draw(st.integers(1, 5)))
+    shape = shape if draw(st.booleans()) else shape[:1]
+    values = arrays(float, shape, elements=NUMBERS)
+    return draw(values), draw(st.dictionaries(st.text(max_size=2), values, min_size=1, max_size=4))
+
+
+def test_a_summary_by_hand():
+    # Mean 42 / 6 = 7. The middle four: 3 + 4 + 5 + 6 = 18, / 4 = 4.5. Squares about 7: 25 + 16 + 9 + 4 + 1 + 225 = 280;
+    # deviation (280 / 5)^0.5 = 7.4833, of the mean 3.0551; t of five degrees 2.5706: 7 -+ 7.8533.
+    found = summarise([5, 2, 22, 3, 6, 4])
+    assert (found.mean, found.iqm, found.n) == (7, 4.5, 6)
+    assert (found.low, found.high) == pytest.approx((7 - 7.8533, 7 + 7.8533), abs=1e-3)
+
+
+def test_an_interval_ends_where_the_values_can():
+    found = summarise([0.5, 1.0, 1.0], (0.0, 1.0))  # 0.8333 -+ 4.3027 * 0.2887 / 3^0.5 = 0.7172
+    assert (found.low, found.high) == (pytest.approx(0.1162, abs=1e-4), 1.0)
+    assert METRICS["action_accuracy"].range == METRICS["hand_auc"].range == (0.0, 1.0)
+    assert METRICS["hand_error_mm"].range == (0.0, math.inf)
+
+
+def test_a_summary_of_one_seed_has_no_interval_and_of_none_nothing():
+    one = summarise([3.0, math.nan])
+    assert (one.mean, one.iqm, one.n) == (3, 3, 1)
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    none = summarise([])
+    assert none.n == 0
+    assert math.isnan(none.mean)
+
+
+@given(arrays(float, st.integers(2, 12), elements=NUMBERS))
+def test_a_summarys_interval_contains_its_mean_and_ignores_order(values):
+    found = summarise(values)
+    assert found.low <= found.mean <= found.high
+    assert values.min() - 1e-9 <= found.iqm <= values.max() + 1e-9
+    again = summarise(values[::-1])
+    assert (again.low, again.iqm, again.high) == pytest.approx((found.low, found.iqm, found.high), abs=1e-6)
+
+
+def test_a_comparison_by_hand():
+    reference = np.arange(6.0)
+    step = np.array([1.0, 2, 1, 2, 1, 2])
+    found = compare(reference, {"up": reference + step, "down": reference - 1.0}, higher_is_better=True)
+    up, down = found["up"], found["down"]
+    assert (up.difference, down.difference, up.n) == (1.5, -1, 6)
+    assert up.p == down.p == 2 / 64
+    assert up.p_holm == down.p_holm == 4 / 64
+    assert (down.low, down.high) == (-1, -1)
+    assert (up.better, down.better) == (1, 0)
+    # The t interval: deviation 0.54772, of the mean 0.22361, times 2.5706 = 0.57480; drawn means come near it.
+    assert (up.low, up.high) == pytest.approx((1.5 - 0.5748, 1.5 + 0.5748), abs=0.12)
+    assert up.claim == "not enough seeds to claim (6; 7 are needed for 2 comparisons at the 5 % level)"
+
+
+def test_what_can_be_claimed_with_six_seeds():
+    reference = np.zeros(6)
+    step = np.array([1.0, 2, 1, 2, 1, 2])
+    assert compare(reference, {"a": step}, higher_is_better=True)["a"].claim == BETTER
+    assert compare(reference, {"a": step}, higher_is_better=False)["a"].claim == WORSE
+    assert compare(reference, {"a": step * [1, -1, 1, 1, 1, 1]}, higher_is_better=True)["a"].claim == NO_CLAIM
+    five = compare(reference[:5], {"a": step[:5]}, higher_is_better=True)["a"]
+    assert five.claim == "not enough seeds to claim (5; 6 are needed at the 5 % level)"
+
+
+def test_a_variant_named_beforehand_is_not_corrected_for_the_others():
+    reference, step = np.zeros(6), np.array([1.0, 2, 1, 2, 1, 2])
+    found = compare(reference, {"a": step, "b": step, "c": step}, higher_is_better=True, primary=["b"])
+    assert [found[name].claim for name in "abc"] == [NOT_ASKED, BETTER, NOT_ASKED]
+    assert found["b"].p_holm == 2 / 64
+    assert math.isnan(found["a"].p_holm)
+    assert found["a"].p == 2 / 64
+
+
+def test_a_difference_that_other_clips_might_not_show_is_no_claim():
+    """All seeds agree, but on the strength of one clip in four."""
+    variant = np.tile([8.0, -1.0, 0.0, -1.0], (6, 1)) + np.linspace(0, 0.1, 6)[:, None]
+    found = compare(np.zeros((6, 4)), {"a": variant}, higher_is_better=True)["a"]
+    assert found.p_holm == 2 / 64
+    assert found.low < 0 < found.difference
+    assert found.claim == NO_CLAIM
+
+
+def test_seeds_that_are_not_there_and_clips_that_are_not_known_are_left_out():
+    reference = np.array([[1.0, np.nan, 3.0], [np.nan] * 3, [2.0, np.nan, 4.0], [0.0, np.nan, 0.0]])
+    variant = np.array([[2.0, np.nan, 6.0], [5.0, np.nan, 5.0], [3.0, np.nan, 4.0], [np.nan] * 3])
+    found = compare(reference, {"a": variant}, higher_is_better=False)["a"]
+    # Seeds 0 and 2, clips 0 and 2: (1 + 3 + 1 + 0) / 4.
+    assert (found.n, found.difference) == (2, 1.25)
+    missing = compare(reference, {"a": np.full((4, 3), np.nan)}, higher_is_better=False)["a"]
+    assert (missing.n, missing.p) == (0, 1)
+    assert math.isnan(missing.difference)
+    assert missing.claim.startswith("not enough seeds to claim (0; 6")
+
+
+def test_a_clip_known_for_some_seeds_alone_is_refused():
+    values = np.array([[1.0, np.nan], [1.0, 2.0]])
+    with pytest.raises(ValueError, match="known for all seeds or for none; 'a' has one"):
+        compare(np.zeros((2, 2)), {"a": values}, higher_is_better=True)
+    with pytest.raises(ValueError, match=r"'a' has the shape \(3,\), the reference \(2,\)"):
+        compare(np.zeros(2), {"a": np.zeros(3)}, higher_is_better=True)
+
+
+def test_seeds_needed_are_the_fewest_that_can_reach_five_percent():
+    for comparisons in range(1, 200):
+        seeds = seeds_needed(comparisons)
+        assert comparisons * 2 / 2**seeds <= 0.05 < comparisons * 2 / 2 ** (seeds - 1)
+        assert comparisons_possible(seeds) >= comparisons > comparisons_possible(seeds - 1)
+    assert comparisons_possible(0) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(studies())
+def test_comparisons_have_the_properties_their_names_promise(study):
+    reference, variants = study
+    found = compare(reference, variants, higher_is_better=True, resamples=200)
+    for name, one in found.items():
+        assert 0 < one.p <= one.p_holm <= 1
+        assert one.low - 1e-9 <= one.difference <= one.high + 1e-9
+        assert 0 <= one.better <= 1
+        swapped = compare(variants[name], {name: reference}, higher_is_better=True, resamples=200)[name]
+        assert swapped.difference == -one.difference
+        assert swapped.p == one.p
+        assert (swapped.low, swapped.high) == pytest.approx((-one.high, -one.low), abs=1e-6)
+    backwards = compare(reference, dict(reversed(variants.items())), higher_is_better=True, resamples=200)
+    assert backwards == found
+
+
+def test_no_more_false_claims_than_five_percent():
+    """400 simulated studies in which no part matters: four variants, clips of unlike difficulty, seeds of unlike luck.
+
+    Six seeds cannot claim anything over three comparisons, so it is seven and eight that are put to the test.
+    """
+    allowed = scipy.stats.binom.ppf(0.975, 400, 0.05)
+    for seeds in (6, 7, 8):
+        random = np.random.default_rng(seeds)
+        significant, claims, raw = 0, 0, 0
+        for _ in range(400):
+            first, *others = _null_study(random, variants=4, seeds=seeds, clips=24)
+            found = compare(first, dict(zip("abc", others, strict=True)), higher_is_better=True, resamples=100)
+            significant += any(one.p_holm <= 0.05 for one in found.values())
+            claims += any(one.claim in (BETTER, WORSE) for one in found.values())
+            raw += any(one.p <= 0.05 for one in found.values())
+        assert claims <= significant <= allowed
+        assert raw > allowed, "the simulation would not notice if nothing were corrected"
+        assert (significant > 0) == (seeds > 6)
+
+
+def test_a_part_that_matters_is_found():
+    random = np.random.default_rng(0)
+    claims = 0
+    for _ in range(100):
+        first, second, third, fourth = _null_study(random, variants=4, seeds=8, clips=72)
+        found = compare(first, {"a": second, "b": third, "c": fourth - 2.0}, higher_is_better=True, resamples=400)
+        claims += found["c"].claim == WORSE
+    assert claims >= 90  # 2 is 2.2 times the deviation of a difference of two seeds
+
+
+def test_the_interval_of_a_mean_holds_95_percent_of_truths():
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        found = summarise(random.normal(0, 1, 6))
+        held += found.low <= 0 <= found.high
+    assert 0.92 <= held / 2000 <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("of_seeds", "of_clips", "rest"),
+    [
+        pytest.param(1.0, 0.0, 0.0, id="seeds alone"),
+        pytest.param(1.0, 0.0, 5.0, id="seeds and the rest"),
+        pytest.param(0.0, 3.0, 1.0, id="clips alone"),
+        pytest.param(0.3, 3.0, 5.0, id="clips and the rest"),
+        pytest.param(1.0, 8.0, 8.0, id="all alike"),
+    ],
+)
+def test_the_interval_of_a_difference_holds_95_percent_of_truths(of_seeds, of_clips, rest):
+    """Truths of six seeds and 72 clips, whatever the noise comes from; each part has its deviation."""
+    random = np.random.default_rng(1)
+    held, studies = 0, 800
+    for _ in range(studies):
+        table = of_seeds * random.normal(size=(6, 1)) + of_clips * random.normal(size=72)
+        table = 5 + table + rest * random.normal(size=(6, 72))
+        found = compare(np.zeros((6, 72)), {"a": table}, higher_is_better=True, resamples=500)["a"]
+        held += found.low <= 5 <= found.high
+    assert 0.92 <= held / studies <= 0.98
+
+
+def test_the_interval_of_a_difference_of_accuracies_holds_95_percent_of_truths():
+    """Right or wrong, a clip at a time; clips and seeds are others each time, the truth is the mean over all."""
+    random = np.random.default_rng(2)
+    truth = _right(random, variants=2, seeds=2000, clips=2000, gain=0.6)
+    difference = truth[1].mean() - truth[0].mean()
+    held = 0
+    for _ in range(800):
+        first, second = _right(random, variants=2, seeds=6, clips=72, gain=0.6)
+        found = compare(first, {"a": second}, higher_is_better=True, resamples=500)["a"]
+        held += found.low <= difference <= found.high
+    assert 0.92 <= held / 800 <= 0.98
+
+
+def test_it_needs_neither_torch_nor_ray_nor_polars():
+    code = "import sys, tune.results.stats; print([name for name in ('torch', 'ray', 'polars') if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def _null_study(random, variants, seeds, clips):
+    """[v s c] errors of variants that do not differ: clips, seeds, and what is left."""
+    difficulty = random.normal(0, 3, clips)
+    luck = random.standard_t(5, (variants, seeds, 1))
+    return difficulty + 0.5 * luck + random.normal(0, 2, (variants, seeds, clips))
+
+
+def _right(random, variants, seeds, clips, gain):
+    """[v s c] 1.0 where a clip's action is named rightly; each variant finds other clips hard."""
+    hard = random.normal(0, 1, clips) + random.normal(0, 0.5, (variants, 1, clips))
+    luck = random.normal(0, 0.3, (variants, seeds, 1))
+    score = gain * np.arange(variants)[:, None, None] - hard + luck
+    return (random.random((variants, seeds, clips)) < 1 / (1 + np.exp(-score))).astype(float)

@@ -1,0 +1,141 @@
+import math
+from itertools import product
+
+import numpy as np
+import polars as pl
+import pytest
+
+import report_folders
+from htt.config import Config, override
+from htt.errors import RunError
+from report_folders import PLAIN, study_folder, windows
+from tune.results import study_results
+from tune.results.run_folder import Asked, RunFolder
+
+VARIANTS = {"long": {}, "short": {"model.pose.window": 1}}
+ERRORS = {("long", 0): [10, 20, 30], ("long", 1): [12, 22, 32], ("short", 0): [13, 23, 33], ("short", 1): [17, 27, 37]}
+"""Of three clips: short is worse by 3 and by 5."""
+
+
+def trial(number, variant, seed, **changes):
+    error = np.mean(ERRORS[variant, seed]) + (1.5 if variant == "short" else 0.5)  # of frames, not of clips
+    metrics = {"hand_error_mm": error, "action_accuracy": (1 + seed) / 4, "hand_auc": 0.5}
+    plain = {"metrics": metrics, "seconds": 10.0 + seed, "curve": (50.0, error), "variant": variant, "seed": seed}
+    return report_folders.trial(number, **{**plain, **changes})
+
+
+def folder_of(path, trials, base=None, **study):
+    folder = RunFolder(path / "run")
+    plain = {
+        "question": "?", "variants": VARIANTS, "reference": "long", "seeds": [0, 1],
+        "metrics": ["hand_error_mm", "action_accuracy", "hand_auc"], **study,
+    }  # fmt: skip
+    base = (base or Config()).model_dump(mode="json")
+    asked = {**PLAIN, "base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
+    folder.write_asked(Asked(**asked))
+    folder.write_trials(trials)
+    folder.clips.mkdir()
+    for one in trials:
+        correct = [True, None, one.seed == 1]
+        clips = {"clip": ["a", "b", "c"], "hand_error_mm": ERRORS[one.pair], "correct": correct}
+        pl.DataFrame(clips, schema_overrides={"hand_error_mm": pl.Float64}).write_parquet(
+            folder.clips / f"{one.id}.parquet"
+        )
+    return folder
+
+
+def all_trials(**changes):
+    return [trial(number, *pair, **changes) for number, pair in enumerate(product(VARIANTS, (0, 1)))]
+
+
+def test_a_difference_is_that_of_the_means_a_reader_sees(tmp_path):
+    found = study_results.findings(study_results.read(folder_of(tmp_path, all_trials())))[0]
+    assert found.metric == "hand_error_mm"
+    assert found.clips == 3
+    assert found.reference.values.tolist() == [20.5, 22.5]
+    assert (found.reference.summary.mean, found.reference.summary.n) == (21.5, 2)
+    row, compared = found.others[0]
+    assert row.variant == "short"
+    assert (row.summary.mean, compared.difference, compared.n) == (26.5, pytest.approx(5.0), 2)
+    assert row.seconds == 10.5
+    assert found.reference.parameters == 1000
+    assert math.isnan(row.parameters)
+
+
+def test_clips_that_one_training_does_not_know_are_left_out(tmp_path):
+    accuracy = study_results.findings(study_results.read(folder_of(tmp_path, all_trials())))[1]
+    assert (accuracy.metric, accuracy.clips) == ("action_accuracy", 2)
+    assert accuracy.others[0][1].difference == pytest.approx(0.0)
+
+
+def test_without_clips_a_metric_is_compared_by_seeds_alone(tmp_path):
+    folder = folder_of(tmp_path, all_trials())
+    assert study_results.findings(study_results.read(folder))[2].clips == 0, "no clip has an area of its own here"
+    (folder.clips / "t0.parquet").unlink()
+    found = study_results.findings(study_results.read(folder))[0]
+    assert (found.clips, found.others[0][1].difference) == (0, 5.0)
+
+
+def test_curves_are_of_the_metric_that_was_recorded(tmp_path):
+    found = study_results.findings(study_results.read(folder_of(tmp_path, all_trials())))
+    assert found[0].curves == {"long": [(50.0, 20.5), (50.0, 22.5)], "short": [(50.0, 24.5), (50.0, 28.5)]}
+    assert found[1].curves == {}
+
+
+def test_what_is_missing_is_named_and_never_counted(tmp_path):
+    trials = [
+        trial(0, "long", 0),
+        trial(1, "long", 1, state="stopped", epochs=1),
+        trial(2, "short", 0, state="failed", error="NonFiniteLossError: no", metrics={}),
+    ]
+    done = study_results.read(folder_of(tmp_path, trials))
+    assert done.missing() == {
+        "long": ["seed 1 was stopped after 1 epoch"],
+        "short": ["seed 1 not trained yet", "seed 0 failed (NonFiniteLossError: no)"],
+    }
+    found = study_results.findings(done)[0]
+    assert found.reference.summary.n == 1
+    row, compared = found.others[0]
+    assert (row.summary.n, compared.n) == (0, 0)
+    assert compared.claim.startswith("not enough seeds to claim")
+
+
+def test_a_training_that_was_repeated_counts_once_and_the_complete_one(tmp_path):
+    again = [*all_trials(), trial(9, "long", 0, state="failed", error="late")]
+    done = study_results.read(folder_of(tmp_path, again))
+    assert done.pairs["long", 0].id == "t0"
+    assert done.missing() == {}
+
+
+def test_the_papers_value_is_shown_on_the_papers_data_alone(tmp_path):
+    paper = {"long": {"hand_error_mm": 14.4}}
+    done = study_results.read(folder_of(tmp_path, all_trials(), paper_value=paper))
+    assert math.isnan(study_results.findings(done)[0].reference.paper)
+    h2o = override(Config(), {"data.source": "h2o"})
+    done = study_results.read(folder_of(tmp_path / "h2o", all_trials(), h2o, paper_value=paper))
+    first = study_results.findings(done)[0]
+    assert first.reference.paper == 14.4
+    assert math.isnan(first.rows[1].paper)
+
+
+def test_claims_are_over_those_named_beforehand(tmp_path):
+    names = list(windows(3))
+    folder = study_folder(tmp_path / "run", windows(3), study={"primary": names[1:2]})
+    found = study_results.findings(study_results.read(folder))[1]
+    claims = {row.variant: compared.claim for row, compared in found.others}
+    assert claims == {names[1]: "worse", names[2]: "not asked beforehand"}
+
+
+@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("asked.yaml", "{")])
+def test_a_damaged_folder_says_which_file(tmp_path, file, text):
+    folder = folder_of(tmp_path, all_trials())
+    (folder.path / file).write_text(text)
+    with pytest.raises(RunError, match=file):
+        study_results.read(folder)
+
+
+def test_a_search_is_no_study(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_asked(Asked(**{**PLAIN, "name": "search"}))
+    with pytest.raises(RunError, match=r"asked\.yaml must hold a study"):
+        study_results.read(folder)

@@ -1,0 +1,139 @@
+import pytest
+import yaml
+
+from cluster import revision
+from htt.config import Config, override
+from htt.data.location import data_key
+from htt.errors import ConfigError
+from report_folders import PLAIN
+from tune.experiments.constraints import parse
+from tune.experiments.space import Choice, LogUniform, Space
+from tune.results.run_folder import Asked, RunFolder, Trial, best_text
+from tune.searchers import warm_start
+from tune.searchers.warm_start import Question
+
+SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
+BASE = override(
+    Config(), {"data.source": "synthetic", "train.epochs": 4, "optim.lr": 1e-3, "model.action.cues": ["hands"]}
+)
+
+
+def trial(number, values=None, **changes):
+    metrics = {"hand_error_mm": 20.0 + number, "latency_ms": 10.0 * number}
+    plain = {
+        "id": f"t{number}", "number": number, "fingerprint": "", "state": "complete", "epochs": 4, "seconds": 1.0,
+        "finished_s": 1.0, "values": {"optim.lr": 1e-3} if values is None else values, "metrics": metrics,
+        "best": metrics, "curve": (30.0, 25.0, 23.0, 20.0 + number), "data": data_key(BASE),
+        "code": revision.identity(),
+    }  # fmt: skip
+    return Trial(**{**plain, **changes})
+
+
+def run(path, trials, base=BASE, **asked):
+    folder = RunFolder(path / "before")
+    plain = {**PLAIN, "name": "before", "base": base.model_dump(mode="json"), **asked}
+    folder.write_asked(Asked(**plain))
+    folder.write_trials(trials)
+    return folder
+
+
+def ask(objectives=("hand_error_mm",), constraints=(), base=BASE):
+    return Question(SPACE, base, objectives, parse(constraints))
+
+
+def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_path):
+    trials = [
+        trial(1),
+        trial(2, {"optim.lr": 2e-3, "model.action.cues": ["hands", "object"]}),
+        trial(3, state="pruned", epochs=2, curve=(30.0, 23.0)),
+        trial(4, {"optim.lr": 1.0}),
+        trial(5, {"optim.lr": 1.0, "model.action.cues": ["feature"]}),
+        trial(6, {"model.width": 64}),
+        trial(7, state="failed"),
+        trial(8, state="stopped"),
+        trial(9, metrics={"loss": 1.0}),
+        trial(10, data="other"),
+        trial(11, {"no.such": 1}),
+    ]
+    run(tmp_path, trials)
+    found = warm_start.earlier(RunFolder(tmp_path / "before"), ask())
+    assert [one.id for one in found.trials] == ["t1", "t2", "t3"]
+    assert found.trials[0].values == {"optim.lr": 1e-3, "model.action.cues": ["hands"]}
+    assert [one.state for one in found.trials] == ["complete", "complete", "pruned"]
+    assert found.trials[0].taken_from == "before/t1 (abc123)"
+    assert found.trials[0].curve == (30.0, 25.0, 23.0, 21.0)
+    assert str(found) == (
+        "Begins with 3 of the 11 trials of before; not with: 1 outside the space (optim.lr), "
+        "1 outside the space (optim.lr, model.action.cues), 1 of another base (model.width), 1 failed, 1 stopped, "
+        "1 without hand_error_mm, 1 of other data, 1 of another version."
+    )
+
+
+def test_the_same_paths_of_another_base_fit_and_another_base_does_not(tmp_path):
+    other = override(BASE, {"optim.lr": 5e-3, "runtime.tensorboard": False})
+    run(tmp_path, [trial(1, {"model.action.cues": ["hands"]})], other)
+    found = warm_start.earlier(RunFolder(tmp_path / "before"), ask())
+    assert [one.values["optim.lr"] for one in found.trials] == [5e-3], "a base's value counts, and runtime does not"
+    run(tmp_path, [trial(1)], override(BASE, {"train.seed": 3}))
+    assert warm_start.earlier(RunFolder(tmp_path / "before"), ask()).misfits == {"of another base (train.seed)": 1}
+
+
+def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
+    run(tmp_path, [trial(2)])
+    found = warm_start.earlier(
+        RunFolder(tmp_path / "before"), ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"])
+    ).trials[0]
+    assert found.curve == ()
+    assert found.breaks == "latency_ms 20.0 ms > 15.0 ms"
+    missing = warm_start.earlier(RunFolder(tmp_path / "before"), ask(constraints=["memory_mb<=1"]))
+    assert missing.misfits == {"without memory_mb": 1}
+
+
+def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
+    mapping = tmp_path / "point.yaml"
+    mapping.write_text("optim.lr: 5e-3\n")
+    best = tmp_path / "best.yaml"
+    asked = Asked(**{**PLAIN, "name": "before", "base": override(BASE, {"train.seed": 4}).model_dump(mode="json")})
+    best.write_text(best_text(asked, trial(1, {"optim.lr": 7e-3}), "hand_error_mm", 1))
+    texts = ["optim.lr=2e-3 model.action.cues=[hands,object]", str(mapping), str(best), "optim.lr=2e-3", str(mapping)]
+    assert warm_start.points(texts, SPACE, BASE) == [
+        {"optim.lr": 2e-3, "model.action.cues": ["hands", "object"]},
+        {"optim.lr": 5e-3, "model.action.cues": ["hands"]},
+        {"optim.lr": 7e-3, "model.action.cues": ["hands"]},
+        {"optim.lr": 2e-3, "model.action.cues": ["hands"]},
+    ]
+    assert yaml.safe_load(best.read_text())["config"]["train"]["seed"] == 4
+
+
+def test_a_point_may_be_longer_than_a_files_name(tmp_path):
+    text = f"optim.lr=2e-3 'model.action.cues=[hands{' ' * 300}]'"
+    assert warm_start.points([text], SPACE, BASE) == [{"optim.lr": 2e-3, "model.action.cues": ["hands"]}]
+
+
+def test_all_points_that_cannot_be_are_one_error(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("{")
+    texts = [
+        "optim.lr=1",
+        "optim.lrr=1 model.width=3",
+        str(broken),
+        "optim.lr",
+        "missing.yaml",
+        "optim.lr=-1",
+        "optim.lr='1e-3",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        warm_start.points(texts, SPACE, BASE)
+    said = str(caught.value)
+    for words in (
+        "8 values cannot be",
+        "--point optim.lr=1: optim.lr must be 0.0001 to 0.01, logarithmic, as the space has it; got 1",
+        "optim.lrr is not searched. Did you mean 'optim.lr'?",
+        "model.width is not searched",
+        "broken.yaml: it must be YAML",
+        "--point takes path=value, such as optim.lr=1e-4; got 'optim.lr'",
+        "missing.yaml: it must be a readable YAML file",
+        "--point optim.lr='1e-3: its quotation marks must be in pairs; no closing quotation.",
+        "--point optim.lr=-1: optim.lr: should be greater than 0",
+    ):
+        assert words in said, said

@@ -1,0 +1,1 @@
+"""Execution of searches, studies and retrainings on Ray."""

@@ -1,0 +1,61 @@
+"""What Tune tells of a trial, as numbers by metric and as one sentence of what went wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial as TuneTrial
+
+from htt.errors import TrainingError
+from htt.parallel import out_of_memory
+from htt.training.metric_table import METRICS
+
+NAMED = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\w*: .")
+"""A line of a traceback that names an error."""
+
+
+def curve(epochs: Mapping[int, Mapping[str, float]], metric: str) -> tuple[float, ...]:
+    """A metric epoch by epoch; not a number where it is missing."""
+    return tuple(epochs[epoch].get(metric, math.nan) for epoch in sorted(epochs))
+
+
+def numbers(result: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a result."""
+    return {name: float(result[name]) for name in METRICS if isinstance(result.get(name), int | float)}
+
+
+def best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The best value of each metric over the epochs."""
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for metrics in epochs for name in metrics):
+        values = [metrics[name] for metrics in epochs if name in metrics and math.isfinite(metrics[name])]
+        if values:
+            found[name] = max(values) if METRICS[name].higher_is_better else min(values)
+    return found
+
+
+def sentence(trial: TuneTrial) -> str:
+    """What a crashed trial ended with: a lack of memory, the last line that names an error, or the last line."""
+    error = trial.get_pickled_error() or trial.get_error() or _not_stored_yet(trial)
+    cause = getattr(error, "cause", None) or error
+    if memory := out_of_memory(f"{type(cause).__name__}: {cause}"):
+        return f"{TrainingError.__name__}: {memory}"
+    told = isinstance(cause, str | RayActorError) and NAMED.match(str(cause))  # see tune.execution.ray_errors
+    said = str(cause) if told else f"{type(cause).__name__}: {cause}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    named = [line for line in lines if NAMED.match(line)]
+    return (named or lines)[-1]
+
+
+def _not_stored_yet(trial: TuneTrial) -> str | None:
+    """The text of a trial's last error, of which Tune has put nothing into the run's storage yet."""
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    except OSError:
+        return None
+    return text.rpartition("Failure # ")[2].partition("\n")[2] or None

@@ -1,0 +1,236 @@
+"""What a study will train, told before a machine is asked for: every training, what is there already, and how long.
+
+Ray is not imported here, and torch only to build every variant's model on its meta device.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from htt.config import Config, Value, override
+from htt.cores import cores
+from htt.data.location import data_key
+from htt.data.prepare import facts
+from htt.errors import CheckpointError, ConfigError, shown
+from htt.text import plural
+from tune.experiments.spec import Run, check_run
+from tune.experiments.study import MOST_SEEDS, SEED, Pair, Study, pairs
+from tune.results.cache import Found, Shelf
+from tune.results.retrain import fresh_seeds
+from tune.results.run_folder import RunFolder, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation(Run):
+    """What is asked of a study's run."""
+
+    study_name: str
+    """The module of tune/studies, for the record."""
+    study: Study
+    base: Config
+    """What the study starts from, --set included."""
+    assignments: Mapping[str, Value] = field(default_factory=dict)
+    """What --set gave; it goes before the study's own base."""
+    share: bool = True
+    """Whether finished trainings of other runs are taken over."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that has passed all checks."""
+
+    ablation: Ablation
+    base: Config
+    """What the trainings start from: the study's base is in it."""
+    pairs: Sequence[Pair]
+    parameters: Mapping[str, int]
+    """{variant: numbers its model learns}."""
+    warnings: Sequence[str]
+    there: Mapping[tuple[str, int], Trial]
+    """The trainings the run has, complete or not."""
+    shared: Mapping[tuple[str, int], Found]
+    """The trainings another run has, and this one not."""
+    seconds: Mapping[str, float]
+    """{variant: a training takes}, where one like it has ended."""
+    guessed: Mapping[str, float] = field(default_factory=dict)
+    """{variant: a training takes}, where none has ended, by a few timed steps; empty unless ``timed``."""
+
+    @property
+    def study(self) -> Study:
+        """The question."""
+        return self.ablation.study
+
+    @property
+    def left(self) -> list[Pair]:
+        """What is to be trained."""
+        return [pair for pair in self.pairs if not self.has(pair) and pair.key not in self.shared]
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The variants of which something is to be trained."""
+        return {pair.variant for pair in self.left}
+
+    def has(self, pair: Pair) -> bool:
+        """Whether the run has it, complete."""
+        trial = self.there.get(pair.key)
+        return trial is not None and trial.state == "complete"
+
+    @property
+    def at_once(self) -> int:
+        """How many trainings fit on the cores of this machine."""
+        fitting = int(cores() / (self.ablation.cpus_per_worker * self.ablation.workers_per_trial))
+        return max(1, min(fitting, self.ablation.max_concurrent or fitting))
+
+    @property
+    def expected_s(self) -> float | None:
+        """How long the rest takes on this machine, s; none: no training like these has ended yet, or was timed."""
+        known = {**self.guessed, **self.seconds}
+        if not known:
+            return None
+        usual = sum(known.values()) / len(known)
+        return sum(known.get(pair.variant, usual) for pair in self.left) / self.at_once
+
+
+def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
+    """Check a study, and look what of it is there.
+
+    Args:
+        ablation: what is asked for.
+        folder: of its run, if that was begun.
+
+    Raises:
+        ConfigError: an option, a variant or a model that cannot be; all of them in one error.
+        DataError: the data are not there.
+    """
+    check_run(ablation)
+    free = {path: value for path, value in ablation.study.base.items() if path not in ablation.assignments}
+    ablation = replace(ablation, study=replace(ablation.study, base=free))
+    study = ablation.study
+    warnings = [*study.check(ablation.base), *_kept(ablation)]
+    base = override(ablation.base, study.base)
+    there = {trial.pair: trial for trial in (folder.trials() if folder else []) if trial.pair is not None}
+    shelf = Shelf(ablation.home)
+    listed = pairs(study)
+    shared = {}
+    if ablation.share:
+        wanted = [pair for pair in listed if pair.key not in there or there[pair.key].state == "failed"]
+        found = {pair.key: shelf.find(override(base, pair.values), study.metrics) for pair in wanted}
+        known = {key: one for key, one in found.items() if one is not None}
+        shared = {key: one for key, one in known.items() if one.same_code or ablation.share_any}
+        if other := [one for key, one in known.items() if key not in shared]:
+            names = ", ".join(sorted({one.folder.name for one in other}))
+            warnings.append(
+                f"{plural(len(other), 'finished training')} of {names} came from other code or libraries and "
+                "will be trained again; --share-any takes them over."
+            )
+    seconds = {name: shelf.seconds(study.config(base, name, 0)) for name in study.variants}
+    return Plan(
+        ablation=ablation,
+        base=base,
+        pairs=listed,
+        parameters=parameters(study, base),
+        warnings=warnings,
+        there=there,
+        shared=shared,
+        seconds={name: each for name, each in seconds.items() if each is not None},
+    )
+
+
+def _kept(ablation: Ablation) -> list[str]:
+    """What --set does not reach, as warnings.
+
+    Raises:
+        ConfigError: an assignment reaches no variant at all; of a run that is resumed, it is said and stays.
+    """
+    faults, warnings, variants = [], [], ablation.study.variants
+    for path, value in ablation.assignments.items():
+        own = [name for name, changes in variants.items() if path in changes]
+        if path == SEED:
+            faults.append(f"--set must leave {SEED} to --seeds; got {SEED}={value}.")
+        elif len(own) == len(variants):
+            faults.append(f"--set must reach a variant; each has a {path} of its own, and got {path}={value}.")
+        elif own:
+            named = ", ".join(f"'{name}'" for name in own)
+            warnings.append(f"--set {path}={value} reaches only variants without a {path} of their own; not {named}.")
+    if faults and not ablation.resume:
+        raise ConfigError.of(faults)
+    return [*faults, *warnings]
+
+
+def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
+    """The plan with a guess of how long the variants take of which no training has ended.
+
+    Args:
+        plan: as it is.
+        steps: of each such variant, to time in this process; its data are made ready first.
+        tell: called with each variant before it is timed.
+    """
+    from tune.execution.cost import training_seconds
+
+    wanted = [name for name in plan.study.variants if name not in plan.seconds and name in plan.unfinished]
+    guessed = {}
+    for name in wanted:
+        tell(name)
+        config = plan.study.config(plan.base, name, plan.study.seeds[0])
+        guessed[name] = training_seconds(config, steps, threads=max(1, int(plan.ablation.cpus_per_worker)))
+    return replace(plan, guessed=guessed)
+
+
+def data(study: Study, base: Config) -> list[Config]:
+    """A configuration for each of the data that the variants need."""
+    configs = [study.config(base, name, study.seeds[0]) for name in study.variants]
+    return list({data_key(config): config for config in configs}.values())
+
+
+def parameters(study: Study, base: Config) -> dict[str, int]:
+    """{variant: numbers its model learns}; every model is built, without memory.
+
+    Raises:
+        ConfigError: one error with every variant whose model cannot be built.
+        DataError: the data are not there, so that nobody knows how many classes there are.
+    """
+    from htt.model import size
+
+    found, faults = {}, []
+    for name in study.variants:
+        config = study.config(base, name, study.seeds[0])
+        info = facts(config)
+        try:
+            found[name] = size.parameters(config.model, info)
+        except (ConfigError, CheckpointError, RuntimeError, ValueError) as error:
+            faults.append(f"'{name}': {' '.join(str(error).split())}")
+    if faults:
+        listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
+        raise ConfigError(f"Every variant's model must be one that can be built; {listed}")
+    return found
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """The seeds of "6" (0 to 5) or "0,1,7".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if all(re.fullmatch(r"[0-9]{1,10}", word) for word in words):
+        numbers = tuple(map(int, words))
+        if len(numbers) > 1:
+            return numbers
+        if 0 < numbers[0] <= MOST_SEEDS:
+            return tuple(range(numbers[0]))
+    raise ConfigError(
+        f"--seeds takes a count up to {MOST_SEEDS}, such as 6, or a list, such as 0,1,2; got {shown(text)}."
+    )
+
+
+def with_seeds(study: Study, text: str) -> Study:
+    """The study with further seeds after its own: as many as "8" in all, or those of "0,1,7". Its own stay.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    named = parse_seeds(text)
+    more = named if "," in text else fresh_seeds(len(named), (), study.seeds)
+    return replace(study, seeds=tuple(dict.fromkeys((*study.seeds, *more))))

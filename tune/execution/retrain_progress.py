@@ -1,0 +1,37 @@
+"""What a retraining shows on a terminal in the end: fresh seeds beside the search's own number."""
+
+from __future__ import annotations
+
+import shlex
+
+from htt import console
+from htt.text import plural
+from tune.reports import listing, retrain
+from tune.results.retrain import TEST, Retrained
+
+
+def show(found: Retrained) -> None:
+    """Print what the fresh seeds gave on both splits, which failed, and where the report is."""
+    if found.done:
+        title = f"Trial {found.found_by['trial']} with {plural(len(found.done), 'fresh seed')}"
+        console.out.print(f"\n{title}", style="bold")
+        heads, rows = retrain.table(found)
+        console.print_table([heads, *rows])
+        console.out.print("")
+        for line in retrain.in_short(found):
+            console.print_folded(line)
+        console.print_folded(
+            "The search's number was picked from many and so is optimistic; the test split had no part in any choice."
+        )
+    for warning in found.incomplete:
+        console.say_error("warning:", warning)
+    for seed, why in found.failed.items():
+        console.out.print(f"Failed: seed {seed}: {why}", markup=False)
+    path = listing.shown(found.path)
+    console.out.print(f"\nReport  {path}/report.md\nPage    {path}/report.html", markup=False)
+    for seed in found.done[:1]:
+        console.out.print(f"Models  {path}/seed-{seed}/checkpoint, and of every other seed", markup=False)
+        split = "test" if found.metrics(TEST) else "val"
+        checkpoint = f"{path}/seed-{seed}/checkpoint"
+        command = ["python", "-m", "htt.evaluate", "--checkpoint", checkpoint, "--split", split]
+        console.out.print(f"\nNext:\n  {shlex.join(command)}", markup=False)

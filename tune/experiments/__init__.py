@@ -1,0 +1,1 @@
+"""Definitions of searches and studies: plain data, without Ray and torch."""

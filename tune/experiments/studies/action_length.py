@@ -1,0 +1,16 @@
+"""How many frames of a clip block A should see at once. Source: Wen et al. 2023, who choose 128."""
+
+from htt.evaluation.published import published
+from tune.experiments.study import Study
+
+STUDY = Study(
+    question="How much of a clip should block A see at once?",
+    variants={f"{length} frames": {"model.action.length": length} for length in (8, 16, 32, 64, 128)},
+    reference="128 frames",
+    paper_value={"128 frames": published("h2o", "val")},
+    notes={
+        "8 frames": "Clips are cut into more windows, whose votes are summed. An epoch has as many frames, but "
+        "more windows, so more steps, of fewer frames each.",
+        "128 frames": "On clips that are shorter, the same as any length that holds them.",
+    },
+)

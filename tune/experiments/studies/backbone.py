@@ -1,0 +1,18 @@
+"""Which image encoder, from random weights: ResNet-18 as in the paper, or a small one for small images.
+
+Pretrained ones and models of the hub are variants of one line each, where their weights can be had:
+``"DINOv2": {"model.backbone.name": "facebook/dinov2-small", "model.backbone.weights": "facebook/dinov2-small"}``.
+"""
+
+from tune.experiments.study import Study
+
+STUDY = Study(
+    question="How large an image encoder is worth its time?",
+    variants={
+        "ResNet-18": {"model.backbone.name": "resnet18"},
+        "tiny ResNet": {"model.backbone.name": "resnet_tiny"},
+    },
+    reference="ResNet-18",
+    base={"model.backbone.weights": None, "model.backbone.batch_norm": "live"},
+    notes={"tiny ResNet": "A grid of 2 x 3 cells in place of one average, so that small images keep where hands are."},
+)

@@ -1,0 +1,15 @@
+"""What block A should be told of each frame: every choice among feature, hands and object. Source: Wen et al. 2023."""
+
+from htt.evaluation.published import published
+from tune.experiments.designs import subsets
+from tune.experiments.study import Study
+
+ALL = "feature + hands + object"
+
+STUDY = Study(
+    question="What should block A be told of each frame?",
+    variants=subsets("model.action.cues", ("feature", "hands", "object")),
+    reference=ALL,
+    paper_value={ALL: published("h2o", "val")},
+    notes={"feature": "Hands and object are still learned, from the same tokens of block P."},
+)

@@ -1,0 +1,22 @@
+"""Which terms of the loss matter for which metric, and how much the action's should weigh."""
+
+from tune.experiments.designs import ALL, leave_one_out
+from tune.experiments.study import Study
+
+TERMS = {
+    "hands": {"loss.joints_px": 0.0, "loss.depth_m": 0.0},
+    "object": {"loss.object": 0.0},
+    "action": {"loss.action": 0.0},
+}
+
+STUDY = Study(
+    question="What does learning hands, object and action together give each of them?",
+    variants={**leave_one_out(TERMS), "action x 0.3": {"loss.action": 0.3}, "action x 3": {"loss.action": 3.0}},
+    reference=ALL,
+    base={"loss.object": 1.0, "loss.action": 1.0},
+    primary=("without hands", "without object", "without action"),
+    notes={
+        "without hands": "Its hand error is that of a head that nothing taught.",
+        "without action": "Its accuracy is that of a head that nothing taught.",
+    },
+)

@@ -1,0 +1,15 @@
+"""How block A should be told of the hands: in the image, in space, or not at all."""
+
+from tune.experiments.study import Study
+
+STUDY = Study(
+    question="How should block A be told of the hands?",
+    variants={
+        "2D": {"model.action.hands": "2d"},
+        "3D": {"model.action.hands": "3d"},
+        "none": {"model.action.cues": ["feature", "object"]},
+    },
+    reference="2D",
+    base={"model.action.cues": ["feature", "hands", "object"], "model.action.hands": "2d"},
+    notes={"3D": "The raw output of the pose head: pixels and depth in its own units, not metres."},
+)

@@ -1,0 +1,19 @@
+"""How a clip's windows should vote: by their probabilities (soft, the paper's way) or by their answers (hard).
+
+Both are metrics of one and the same training, and compared within it. They differ only where a clip has several
+windows, so there is a variant whose windows are short.
+"""
+
+from tune.experiments.study import Study
+
+STUDY = Study(
+    question="Should a clip's windows vote by probabilities or by answers, and how long should they be?",
+    variants={"long windows": {"model.action.length": 128}, "short windows": {"model.action.length": 8}},
+    reference="long windows",
+    metrics=("action_accuracy", "action_accuracy_hard"),
+    contrasts=[("action_accuracy", "action_accuracy_hard")],
+    notes={
+        "long windows": "Clips of up to 128 x spacing frames have one window for each phase of the spacing.",
+        "short windows": "An epoch has as many frames in more windows: so many steps more.",
+    },
+)

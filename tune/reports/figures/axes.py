@@ -1,0 +1,90 @@
+"""How the values of a searched path are laid out on an axis, from its domain and the values tried."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from htt.config import Value
+from tune.reports.formatting import setting
+from tune.results.run_folder import Asked, Trial
+
+FEW = 6
+"""Up to so many whole numbers, each has its tick."""
+NEAR = 0.12
+"""Of the axis: ticks nearer to its ends than this are left out."""
+_RANGE = re.compile(r"(\S+) to ([^\s,]+)(, logarithmic|, every \d+)?")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One searched path: a range of numbers, or the values of a choice side by side."""
+
+    path: str
+    choices: Sequence[Value] | None
+    """Of a choice, the values tried; none for a range."""
+    low: float = 0.0
+    high: float = 1.0
+    logarithmic: bool = False
+    whole: bool = False
+
+    def place(self, value: Value) -> float:
+        """Where a value lies: 0 at the low end, 1 at the high one."""
+        if self.choices is not None:
+            return (list(self.choices).index(value) + 0.5) / len(self.choices)
+        return self._share(float(value))
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """(place, label) of each tick."""
+        if self.choices is not None:
+            return [(self.place(value), setting(value)) for value in self.choices]
+        if self.whole and self.high - self.low < FEW:
+            return [(self._share(value), str(value)) for value in range(int(self.low), int(self.high) + 1)]
+        inner = [value for value in self._round_numbers() if NEAR < self._share(value) < 1 - NEAR]
+        return [(self._share(value), f"{value:.3g}") for value in (self.low, *inner, self.high)]
+
+    def _share(self, value: float) -> float:
+        if self.high <= self.low:
+            return 0.5
+        if self.logarithmic:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def _round_numbers(self) -> list[float]:
+        """Round numbers on the axis, about three."""
+        if self.logarithmic:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            steps = (1.0, 3.0) if self.high / self.low < 1000 else (1.0,)
+            return [step * 10.0**decade for decade in decades for step in steps]
+        rough = (self.high - self.low) / 4 or 1.0
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step = next(unit * size for size in (1, 2, 5, 10) if unit * size >= rough)
+        return [step * count for count in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+
+def axes(asked: Asked, trials: Sequence[Trial]) -> list[Axis]:
+    """One axis for each path that these trials searched, in the order of the space."""
+    found = []
+    for path, words in asked.domains.items():
+        values = [trial.values[path] for trial in trials if path in trial.values]
+        if values:
+            found.append(_axis(path, words, values, asked.choices.get(path, ())))
+    return found
+
+
+def _axis(path: str, words: str, values: Sequence[Value], domain: Sequence[Value]) -> Axis:
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    match = _RANGE.fullmatch(words)
+    if match and len(numbers) == len(values):
+        low, high = min(float(match[1]), *numbers), max(float(match[2]), *numbers)
+        whole = all(isinstance(value, int) for value in numbers)
+        return Axis(path, None, low, high, match[3] == ", logarithmic" and low > 0, whole)
+    known = {json.dumps(value): place for place, value in enumerate(domain)}
+    choices = {json.dumps(value): value for value in values}
+    if len(numbers) == len(values):
+        return Axis(path, sorted(choices.values(), key=lambda value: float(value)))
+    order = sorted(choices, key=lambda text: (known.get(text, len(known)), text))
+    return Axis(path, [choices[text] for text in order])

@@ -1,0 +1,79 @@
+"""Which searched paths decide how good a trial is, by Optuna's PED-ANOVA, from the trials of a run alone."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from htt.training.metric_table import METRICS
+from tune.reports.figures.axes import Axis
+from tune.results.run_folder import Trial, value
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+FEWEST = 20
+"""Trials without which shares would be mostly chance."""
+TOP_TRIALS = 5
+"""The best ones, that the rest is compared to, are so many at least (advice of Optuna's documentation)."""
+TOP_SHARE = 0.1
+
+
+def importance(trials: Sequence[Trial], axes: Sequence[Axis], metric: str) -> dict[str, float] | None:
+    """{path: share of 1}, the most important first; none for too few trials, or if none tried two values.
+
+    A path is important where the best trials took other values of it than the rest did. Trials that were stopped early
+    count with what they reached, as they do where trials are ranked.
+
+    Source: Watanabe, Bansal and Hutter 2023, "PED-ANOVA".
+
+    Args:
+        trials: that have a value of the metric.
+        axes: of the paths.
+        metric: what is good.
+    """
+    varied = [axis for axis in axes if all(axis.path in trial.values for trial in trials) and _varies(axis, trials)]
+    if len(trials) < FEWEST or not varied:
+        return None
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    kinds = {axis.path: _distribution(axis) for axis in varied}
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.create_study(direction="maximize" if METRICS[metric].higher_is_better else "minimize")
+        for trial in trials:
+            params = {axis.path: _param(axis, trial) for axis in varied}
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value(trial, metric)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            best = PedAnovaImportanceEvaluator(target_quantile=max(TOP_SHARE, TOP_TRIALS / len(trials)))
+            return dict(get_param_importances(study, evaluator=best))
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _varies(axis: Axis, trials: Sequence[Trial]) -> bool:
+    return len({json.dumps(trial.values[axis.path]) for trial in trials}) > 1
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if axis.choices is not None:
+        return CategoricalDistribution([_plain(choice) for choice in axis.choices])
+    if axis.whole:
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.logarithmic)
+    return FloatDistribution(axis.low, axis.high, log=axis.logarithmic)
+
+
+def _param(axis: Axis, trial: Trial) -> str | int | float | bool | None:
+    return _plain(trial.values[axis.path])
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    """Lists as text: Optuna's choices are plain."""
+    return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)

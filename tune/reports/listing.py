@@ -1,0 +1,73 @@
+"""Trials as rows of a table, and what a reader types next: for the report and for the terminal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from htt.training.metric_table import METRICS
+from tune.reports import formatting
+from tune.results.run_folder import RunFolder, Trial, value
+
+SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
+"""Metrics a table shows beside the one selected by."""
+
+
+def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> tuple[list[str], list[list[str]]]:
+    """The heads and cells of a table of trials: state, epochs, metrics, and what was searched.
+
+    The metrics are the one selected by, and those of ``shown`` that were recorded.
+    """
+    metrics = [metric, *(name for name in shown if name != metric and any(name in one.metrics for one in trials))]
+    paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
+    cells = [
+        [
+            str(trial.number),
+            trial.state,
+            str(trial.epochs),
+            *(formatting.number(METRICS[name], value(trial, name)) for name in metrics),
+            *(formatting.setting(trial.values.get(path)) for path in paths),
+        ]
+        for trial in trials
+    ]
+    titles = [METRICS[name].title for name in metrics]
+    return ["trial", "state", "epochs", *titles, *map(formatting.short, paths)], cells
+
+
+def next_commands(folder: RunFolder, best: Trial | None) -> str:
+    """Return what to type next, one command a line: first what tells how far the best trial was luck.
+
+    Args:
+        folder: of the search.
+        best: the trial picked; None if there is none.
+    """
+    run, commands = shown(folder.path), []
+    if best:
+        commands.append(["python", "tune/best.py", run, "--retrain-seeds", "5"])
+        commands.append(["python", "cluster/launch.py", "--config", shown(folder.best)])
+        if kept := checkpoint(folder, best):
+            commands.append(["python", "-m", "htt.evaluate", "--checkpoint", shown(kept), "--split", "val"])
+    commands.append(["python", "tune/best.py", run, "--top", "10"])
+    commands.append(["python", "tune/search.py", "--resume", run, "--time-budget", "10m"])
+    commands.append(["optuna-dashboard", shown(folder.journal)])
+    return "\n".join(map(shlex.join, commands))
+
+
+def checkpoint(folder: RunFolder, trial: Trial) -> Path | None:
+    """Return the newest checkpoint that a run on this machine keeps of a trial; None if it keeps none here."""
+    places = [folder.path / "tune" / trial.id, folder.path / "train" / f"train-{trial.id}"]
+    kept = [path for place in places for path in place.glob("checkpoint_*") if (path / "checkpoint.json").is_file()]
+    return max(kept, key=lambda path: path.name, default=None)
+
+
+def typed(path: Path) -> str:
+    """The path as a word of a command that one types here."""
+    return shlex.quote(shown(path))
+
+
+def shown(path: Path) -> str:
+    """The path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

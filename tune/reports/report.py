@@ -1,0 +1,56 @@
+"""The report of a run, search or study, from its folder alone.
+
+::
+
+    python -m tune.reports search-quick-20260101-120000        # write it again: report.md and report.html
+    python -m tune.reports NAME --storage s3://bucket/runs     # of a run that only a bucket has
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from htt import console
+from tune.reports.listing import checkpoint, next_commands, rows, shown, typed
+from tune.results.run_folder import RunFolder
+from tune.results.sync import locate
+
+__all__ = ["checkpoint", "next_commands", "rows", "shown", "typed", "write"]
+
+
+@dataclass
+class Options(console.Options):
+    """Write the report of a run again, from what its folder holds."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """The run: its name in runs/, or its folder."""
+    storage: str | None = None
+    """Folder or URI (s3://, gs://) of the runs, as the run had it; None: runs. The report is written here."""
+
+
+def write(folder: RunFolder) -> None:
+    """Write the report of a run: ``report.md`` and ``report.html``, and for a study ``report.tex`` and ``report.csv``.
+
+    Raises:
+        RunError: the folder holds no run that can be read.
+        StorageError: the disk is full, or may not be written to.
+    """
+    if folder.asked().kind == "study":  # imported here: drawing takes a second to load, and who reads needs none of it
+        from tune.reports import study
+
+        study.write(folder)
+    else:
+        from tune.reports import search
+
+        search.write(folder)
+
+
+def main(options: Options) -> None:
+    """Write the report, and say where it is."""
+    folder = locate(options.run, options.storage)
+    write(folder)
+    console.out.print(f"Report  {shown(folder.report)}", markup=False)
+    console.out.print(f"Page    {shown(folder.report.with_suffix('.html'))}", markup=False)

@@ -1,0 +1,30 @@
+"""Two metrics of the same trainings against each other: what another way to count gives, with nothing trained anew.
+
+Differences are made seed by seed and clip by clip, and judged as those of variants are (``stats.py``), with Holm's
+correction over the variants.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from htt.training.metric_table import METRICS
+from tune.results import stats, study_results
+from tune.results.stats import Comparison
+from tune.results.study_results import Done
+
+
+def contrast(done: Done, first: str, second: str) -> dict[str, Comparison]:
+    """{variant: its ``second`` metric less its ``first``}; "better" is that of the second."""
+    before, clips_before = study_results.tables(done, first)
+    after, clips_after = study_results.tables(done, second)
+    if clips_before != clips_after:  # clips of one of them are not known: by seeds alone
+        before, after = ({name: _of_seeds(table) for name, table in each.items()} for each in (before, after))
+    differences = {name: after[name] - before[name] for name in done.order}
+    zero = np.zeros_like(differences[done.study.reference])
+    return stats.compare(zero, differences, METRICS[second].higher_is_better)
+
+
+def _of_seeds(table: np.ndarray) -> np.ndarray:
+    """[s] of [s c] or [s]."""
+    return table.mean(axis=1) if table.ndim == 2 else table

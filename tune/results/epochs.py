@@ -1,0 +1,46 @@
+"""The epochs of trials under way, each on disk the moment it is reported; Tune saves its own state seconds later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from htt.errors import storage_errors
+from tune.results import json_lines
+from tune.results.json_lines import drop_unfinished_line
+
+Epochs = dict[int, dict[str, float]]
+"""{epoch: its metrics}."""
+
+
+class History:
+    """``epochs.jsonl``: a line for each epoch of each trial."""
+
+    def __init__(self, file: Path) -> None:
+        """Take up what is there."""
+        self._file = file
+        self._trials: dict[str, Epochs] = {}
+        drop_unfinished_line(file)
+        for entry in json_lines.read(file):
+            if entry.keys() >= {"trial", "epoch", "metrics"}:
+                self._trials.setdefault(entry["trial"], {})[entry["epoch"]] = entry["metrics"]
+
+    def add(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write down an epoch; one that is repeated replaces the first.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        self._trials.setdefault(trial_id, {})[epoch] = dict(metrics)
+        line = json.dumps({"trial": trial_id, "epoch": epoch, "metrics": dict(metrics)})
+        with storage_errors(self._file), json_lines.cut_back(self._file), self._file.open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+    def of(self, trial_id: str) -> Epochs:
+        """The epochs of a trial."""
+        return self._trials.get(trial_id, {})
+
+    def forget(self, trial_id: str) -> None:
+        """Let go of a trial that ended."""
+        self._trials.pop(trial_id, None)

@@ -1,0 +1,327 @@
+"""A configuration that a run found, trained again with fresh seeds: what was asked, and what each seed gave.
+
+``runs/<run>/retrain/`` holds
+
+===================  ==================================================================================================
+``retrain.yaml``     what is trained: ``config``, how it was ``found_by`` the run, the seeds, and those that failed
+``seed-<n>/``        the final training with that seed, as ``cluster/folder.py`` describes it
+``report.md``        what all seeds gave, beside what the search had; also ``report.html``
+``retrain.csv``      a line for each split and metric: mean, deviation, interval
+``seeds.csv``        a line for each seed, split and metric
+===================  ==================================================================================================
+
+Neither Ray nor torch is needed to read it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster import revision
+from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
+from htt import yaml_text
+from htt.config import Config, Value, from_plain, override
+from htt.data.location import data_key
+from htt.errors import ConfigError, RunError
+from htt.training.metric_table import METRICS
+from tune.experiments import spec
+from tune.experiments.study import MOST_SEEDS, SEED
+from tune.results import run_folder, run_record
+from tune.results.run_folder import RunFolder, Trial, write_text
+from tune.results.stats import FEWEST
+from tune.results.sync import Storage
+
+NAME = "retrain"
+RECORD_FILE = "retrain.yaml"
+VALIDATION, TEST = "validation", "test"
+SPLITS = {VALIDATION: "", TEST: "test_"}
+"""{split: what stands before its metrics in a final evaluation}."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """Final trainings of one configuration that differ in their seed alone."""
+
+    path: Path
+    config: Config
+    """Trained; its own seed is the search's."""
+    found_by: Mapping[str, Any]
+    """As in the run's best.yaml: run, trial, metric, value, state, epoch, ..."""
+    searched: Mapping[str, float]
+    """What the run's trial had, on the validation split at its last epoch."""
+    seeds: Sequence[int]
+    used_seeds: Sequence[int]
+    """Those the run trained with."""
+    assignments: Mapping[str, Value] = field(default_factory=dict)
+    """What --set changed in the configuration that was found."""
+    failed: Mapping[int, str] = field(default_factory=dict)
+    """{seed: what it failed for}, until it is tried again."""
+    failed_kinds: Mapping[int, str] = field(default_factory=dict)
+    """{seed: the class of its error}."""
+    command: str = ""
+    commit: str = ""
+    started: str = ""
+    data: str | None = None
+    """The key of its data; None: an older version did not note it."""
+    codes: Sequence[str] = field(default_factory=list)
+    """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
+    found_code: str | None = None
+    """What trained the run's trial."""
+
+    @property
+    def metric(self) -> str:
+        """What the configuration was selected by."""
+        return str(self.found_by["metric"])
+
+    @property
+    def left(self) -> list[int]:
+        """The seeds to train."""
+        return [seed for seed in self.seeds if not self.final(seed)]
+
+    @property
+    def done(self) -> list[int]:
+        """The seeds that came to their end."""
+        return [seed for seed in self.seeds if self.final(seed)]
+
+    def folder(self, seed: int) -> Path:
+        """Of the final training with a seed."""
+        return self.path / f"seed-{seed}"
+
+    def codes_of(self, seed: int) -> Sequence[str]:
+        """What trained a seed; empty: not known."""
+        return list(began(self.folder(seed)).get("codes", ()))
+
+    def config_of(self, seed: int) -> Config:
+        """What is trained with a seed."""
+        return override(self.config, {SEED: seed})
+
+    def final(self, seed: int) -> Mapping[str, float]:
+        """The final evaluation of a seed's training; empty until it came to its end.
+
+        Raises:
+            RunError: its file cannot be read.
+        """
+        file = self.folder(seed) / METRICS_FILE
+        try:
+            return EpochLog(file).final
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file} must hold the epochs of a final training; it cannot be read: {error}") from error
+
+    @property
+    def incomplete(self) -> list[str]:
+        """A sentence for each split of the data whose clips were not all there."""
+        logs = [EpochLog(self.folder(seed) / METRICS_FILE) for seed in self.done]
+        return list(dict.fromkeys(said for log in logs for said in log.incomplete))
+
+    def values(self, split: str, metric: str) -> np.ndarray:
+        """[s] a metric of a split, of the seeds that came to their end; NaN where one has none."""
+        name = f"{SPLITS[split]}{metric}"
+        return np.array([self.final(seed).get(name, math.nan) for seed in self.done], float)
+
+    def metrics(self, split: str) -> list[str]:
+        """The metrics that a split was judged by; the one selected by comes first."""
+        known = {name for seed in self.done for name in self.final(seed)}
+        names = [name for name in METRICS if f"{SPLITS[split]}{name}" in known]
+        return sorted(names, key=lambda name: name != self.metric)
+
+    def rows(self) -> Iterator[tuple[int, str, str, float]]:
+        """(seed, split, metric, value) of all there is."""
+        for split in SPLITS:
+            for metric in self.metrics(split):
+                for seed, number in zip(self.done, self.values(split, metric), strict=True):
+                    yield seed, split, metric, float(number)
+
+    def write(self) -> None:
+        """Write the record, whole or not at all."""
+        plain = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
+        write_text(self.path / RECORD_FILE, yaml_text.dump(plain))
+
+
+def read(path: Path) -> Retrained:
+    """What a folder of a retraining holds.
+
+    Raises:
+        RunError: it holds none that can be read.
+    """
+    file = path / RECORD_FILE
+    try:
+        plain = yaml_text.load(yaml_text.read(file, "it"), "it")
+        return run_folder.record_of({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
+    except (TypeError, KeyError, ConfigError) as error:
+        raise RunError(f"{file} must say what was trained again; it cannot be read: {error}") from error
+
+
+def ask(
+    run: RunFolder,
+    trial: Trial,
+    metric: str,
+    count: int,
+    *,
+    name: str = NAME,
+    rule: str = "",
+    assignments: Mapping[str, Value] | None = None,
+    command: str = "",
+    share_any: bool = False,
+) -> Retrained:
+    """What training a trial's configuration again with fresh seeds means; goes on with what its folder holds.
+
+    Args:
+        run: in which the trial was found.
+        trial: whose configuration is trained.
+        metric: it was selected by.
+        count: seeds to have in the end.
+        name: of the folder inside the run's.
+        rule: by which it was picked from a front, in words.
+        assignments: what is changed in the configuration, as {path: value}.
+        command: for the record.
+        share_any: whether seeds of other code may stand beside those of this code.
+
+    Raises:
+        ConfigError: so many seeds, such a name or such a configuration cannot be.
+        DataError: there are no data.
+        RunError: the name is taken by something else, or the data or the code are others than before.
+    """
+    asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
+    _check_options(count, values, name)
+    used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
+    record = run_record.record_of(spec.Run(command=command), asked.config(), asked.name)
+    found_by = yaml_text.load(run_folder.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
+    found = override(asked.config(), trial.values)
+    wanted = Retrained(
+        path=run.path / name,
+        config=override(found, values),
+        found_by=found_by,
+        searched={key: number for key, number in trial.metrics.items() if key in METRICS},
+        seeds=fresh_seeds(count, used),
+        used_seeds=used,
+        assignments=values,
+        command=str(record["command"]),
+        commit=str(record["commit"]),
+        started=str(record["started"]),
+        codes=record["codes"],
+        found_code=trial.code,
+    )
+    before = _check_place(wanted)
+    went_on = wanted if before is None else _gone_on(before, wanted, count)
+    if not went_on.left:
+        return went_on
+    known = {f"trial {trial.id} was": trial.data} if found.data == wanted.config.data else {}
+    if before is not None:
+        known["seeds were"] = before.data
+        revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
+        went_on = replace(went_on, codes=_codes(before.codes, wanted.codes))
+    return replace(went_on, data=_same_data(went_on, known))
+
+
+def _check_options(count: int, values: Mapping[str, Value], name: str) -> None:
+    """Raise a ``ConfigError`` for a number of seeds, an assignment or a name that cannot be."""
+    if count < FEWEST:
+        raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
+    if count > MOST_SEEDS:
+        raise ConfigError(f"--retrain-seeds must be {MOST_SEEDS} or less; got {count}.")
+    if SEED in values:
+        raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
+    spec.check_run(spec.Run(name=name))
+
+
+def _codes(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """What trained the seeds so far, and what does now."""
+    return list(dict.fromkeys((*(before or [revision.UNKNOWN]), *now)))
+
+
+def _same_data(wanted: Retrained, known: Mapping[str, str | None]) -> str:
+    """Return the key of the data, unless something was trained on others.
+
+    Args:
+        wanted: what is to be trained.
+        known: {what was trained, as "seeds were": the key of its data, or None}.
+
+    Raises:
+        DataError: there are no data.
+        RunError: they are others.
+    """
+    now = data_key(wanted.config)
+    for what, before in known.items():
+        if before not in (None, now):
+            raise RunError(
+                f"Cannot train {wanted.path} on other data: {what} trained on {before}, and what the configuration "
+                f"names is now {now}. Put the first data back, or begin a new search."
+            )
+    return now
+
+
+def fetch(place: Storage) -> None:
+    """Bring what this machine has of a retraining to what its bucket has; see ``Storage.refresh``."""
+    if place.remote:
+        place.refresh(*_names(place))
+
+
+def pull(place: Storage) -> None:
+    """The same for the process that works on it; see ``Storage.pull``."""
+    if place.remote:
+        place.pull(*_names(place))
+
+
+def _names(place: Storage) -> list[str]:
+    """The small files of a retraining in a bucket."""
+    seeds = [name for name in place.folders("") if re.fullmatch(r"seed-\d+", name)]
+    return [RECORD_FILE, *(f"{seed}/{file}" for seed in seeds for file in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE))]
+
+
+def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -> list[int]:
+    """The seeds of ``before``, and after them the lowest that neither it nor ``used`` has, up to ``count`` in all.
+
+    >>> fresh_seeds(3, {0, 2})
+    [1, 3, 4]
+    """
+    free = (seed for seed in itertools.count() if seed not in used and seed not in before)
+    return [*before, *itertools.islice(free, max(0, count - len(before)))]
+
+
+def _gone_on(before: Retrained, wanted: Retrained, count: int) -> Retrained:
+    """What was begun, with as many seeds as are wanted now; those that came to their end stay."""
+    kept = [seed for place, seed in enumerate(before.seeds) if place < count or before.final(seed)]
+    seeds = fresh_seeds(count, wanted.used_seeds, kept)
+    return replace(
+        before, seeds=seeds, found_by=wanted.found_by, used_seeds=wanted.used_seeds, found_code=wanted.found_code
+    )
+
+
+def _check_place(wanted: Retrained) -> Retrained | None:
+    """The retraining of this configuration that was begun there, if there is one."""
+    path = wanted.path
+    if not (path / RECORD_FILE).exists():
+        if path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
+            raise RunError(
+                f"A retraining needs a folder of its own; {path} holds something else. Choose another --name."
+            )
+        return None
+    before = read(path)
+    if before.config.fingerprint() != wanted.config.fingerprint():
+        raise RunError(
+            f"A retraining's folder holds one configuration; {path} is of trial {before.found_by['trial']}"
+            f"{_with(before.assignments)}, and trial {wanted.found_by['trial']}{_with(wanted.assignments)} is asked "
+            "for now. Choose another --name."
+        )
+    return before
+
+
+def _with(assignments: Mapping[str, Value]) -> str:
+    listed = ", ".join(f"{path}={value}" for path, value in assignments.items())
+    return f" with {listed}" if listed else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return list(value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""Selection of the next trial, and early stopping."""

@@ -1,0 +1,173 @@
+"""What a search begins with: finished trials of earlier runs whose values fit its space, and points to try first."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cluster import revision
+from htt import yaml_text
+from htt.config import Config, Value, changed, flatten, from_yaml, override, parse_set, read_value
+from htt.data.location import data_key
+from htt.errors import ConfigError, did_you_mean, shown
+from htt.text import plural
+from tune.experiments.constraints import Constraint, broken
+from tune.experiments.space import Space
+from tune.results.run_folder import Asked, RunFolder, Trial
+
+FINISHED = ("complete", "pruned", "reused")
+
+
+@dataclass(frozen=True)
+class Question:
+    """As much of a search as another run's trials must fit."""
+
+    space: Space
+    base: Config
+    objectives: Sequence[str]
+    constraints: Sequence[Constraint]
+    share_any: bool = False
+    """Whether trials of other code fit too."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What one run gives."""
+
+    run: str
+    trials: Sequence[Trial]
+    """Those that fit, as rows of the new search."""
+    misfits: Mapping[str, int]
+    """{reason: trials that do not fit}."""
+
+    def __str__(self) -> str:
+        """For the screen: ``Begins with 12 of the 20 trials of NAME; 5 lie outside the space (optim.lr), ...``."""
+        everything = len(self.trials) + sum(self.misfits.values())
+        said = f"Begins with {len(self.trials)} of the {plural(everything, 'trial')} of {self.run}"
+        rest = ", ".join(f"{count} {reason}" for reason, count in self.misfits.items())
+        return f"{said}; not with: {rest}." if rest else f"{said}."
+
+
+def earlier(folder: RunFolder, question: Question) -> Earlier:
+    """The trials of a run that fit a search.
+
+    Args:
+        folder: of the run.
+        question: of the search.
+
+    Raises:
+        RunError: the run cannot be read.
+    """
+    asked = folder.asked()
+    fitting, misfits = [], dict[str, int]()
+    for trial in folder.trials():
+        found = _fitting(folder, asked, trial, question)
+        if isinstance(found, Trial):
+            fitting.append(found)
+        else:
+            misfits[found] = misfits.get(found, 0) + 1
+    return Earlier(folder.name, fitting, misfits)
+
+
+def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) -> Trial | str:
+    """The trial as a row of the search, or why it is none."""
+    if trial.state not in FINISHED:
+        return trial.state
+    needed = dict.fromkeys((*question.objectives, *(each.metric for each in question.constraints)))
+    missing = [name for name in needed if not math.isfinite(trial.metrics.get(name, math.nan))]
+    if missing:
+        return f"without {', '.join(missing)}"
+    try:
+        config = override(asked.config(), trial.values)
+    except ConfigError:
+        return "of another version"
+    space, base = question.space, question.base
+    if (sample := space.of(config)) is None:
+        values = flatten(config)
+        outside = [path for path, domain in space.domains.items() if not domain.holds(values[path])]
+        return f"outside the space ({', '.join(outside)})"
+    differs = changed(override(base, sample), config)
+    differs = {path: value for path, value in differs.items() if not path.startswith("runtime.")}
+    if differs:
+        return f"of another base ({', '.join(differs)})"
+    if trial.data is not None and trial.data != data_key(config):
+        return "of other data"
+    if trial.code != revision.identity() and not question.share_any:
+        return "of other code (--share-any takes them)"
+    metric = question.objectives[0]
+    curve = trial.curve if asked.metric == metric else trial.curves.get(metric, ())
+    origin = trial.taken_from or f"{folder.name}/{trial.id} ({asked.commit})"
+    breaks = broken(question.constraints, trial.metrics)
+    state = "pruned" if trial.epochs < config.train.epochs else "complete"
+    return replace(trial, state=state, values=sample, curve=curve, curves={}, taken_from=origin, breaks=breaks)
+
+
+def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, Value]]:
+    """The samples to try first.
+
+    Args:
+        texts: each a YAML file (a ``best.yaml``, a configuration, or a mapping of dotted paths to values), of which the
+            searched paths count; or ``path=value`` words. A searched path that is not named has the base's value.
+        space: they must lie in.
+        base: what trials start from.
+
+    Raises:
+        ConfigError: one error for all that cannot be read or lie outside.
+    """
+    found, faults = [], []
+    for text in texts:
+        try:
+            sample = _sample(text, space, base)
+        except ConfigError as error:
+            faults += [f"--point {shown(text, quoted=False)}: {fault}" for fault in error.faults]
+            continue
+        wrong = [path for path, value in sample.items() if not space.domains[path].holds(value)]
+        faults += [
+            f"--point {shown(text, quoted=False)}: {path} must be {space.domains[path]}, as the space has it; got "
+            f"{shown(sample[path], quoted=False)}"
+            for path in wrong
+        ]
+        found += [] if wrong or sample in found else [sample]
+    if faults:
+        raise ConfigError.of(faults)
+    return found
+
+
+def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
+    """Every searched path with its value, all of them such as a configuration takes."""
+    file = Path(text)
+    # not Path.exists, which raises for a name that is too long
+    if file.suffix in (".yaml", ".yml") or os.path.exists(os.path.expanduser(text)):
+        named = _of_file(file, space, base)
+    else:
+        named = parse_set(_words(text), "--point")
+        unknown = [path for path in named if path not in space.domains]
+        if unknown:
+            known = list(space.domains)
+            raise ConfigError.of(
+                [f"{shown(path, quoted=False)} is not searched.{did_you_mean(path, known)}" for path in unknown]
+            )
+    whole = flatten(override(base, named))
+    return {path: whole[path] for path in space.domains}
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"its quotation marks must be in pairs; {str(error).lower()}.") from error
+
+
+def _of_file(file: Path, space: Space, base: Config) -> dict[str, Value]:
+    text = yaml_text.read(file, "it")
+    plain = yaml_text.load_words(text, "it")
+    dotted = isinstance(plain, dict) and plain and all(isinstance(path, str) and "." in path for path in plain)
+    if dotted:
+        named = flatten(override(base, {path: read_value(path, value) for path, value in plain.items()}))
+    else:
+        named = flatten(from_yaml(text, "it"))
+    return {path: value for path, value in named.items() if path in space.domains}
