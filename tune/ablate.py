@@ -91,9 +91,9 @@ def main(options: Options) -> None:
 
     loading.cancel()
     outcome = run(ablation, asked)
-    run = listing.typed(outcome.folder.path)
+    again = listing.typed(outcome.folder.path)
     if outcome.exit_code:
-        console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {run}")
+        console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {again}")
     study_progress.show_findings(outcome.folder)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
