@@ -1,6 +1,6 @@
 """How long does it take to make a cluster of machines of one's own, and to end it?
 
-Hosts out of network namespaces on this machine, with ``cluster/on_premises.yaml``; needs root::
+Hosts out of network namespaces on this machine, with ``cluster/deploy/on_premises.yaml``; needs root::
 
     python benchmarks/ray_up.py                 prints, and writes benchmarks/results/ray_up.md
     python benchmarks/ray_up.py --no-result     prints

@@ -29,8 +29,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cluster import screen, stores
-from cluster.folder import (
+from cluster import progress
+from cluster import storage as stores
+from cluster.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
     alone,
@@ -53,7 +54,7 @@ from htt.training.metric_table import EVALUATED
 from htt.training.telling import Start
 
 if TYPE_CHECKING:  # else late: Ray and torch take seconds to import, and --help is wanted at once
-    from cluster import final
+    from cluster import training
 
 WAIT_S = 20.0
 WAITING = (
@@ -107,16 +108,17 @@ def main(options: Options) -> None:
         _train(options, config, options.runs / name, workers, storage)
 
 
-def _train(options: Options, config: Config, folder: Path, workers: final.Workers, storage: str | None) -> None:
-    from cluster import capacity, connect, final, preflight
+def _train(options: Options, config: Config, folder: Path, workers: training.Workers, storage: str | None) -> None:
+    from cluster import connect, resources
+    from cluster.preflight import check
     from htt.data.splits import incomplete
 
     check_folder(folder, config, resume=options.resume, storage=storage)
-    if known := final.finished(folder):
+    if known := training.finished(folder):
         console.out.print(f"Finished before; its files are in {folder}", markup=False)
         _show(known, folder, storage, config)
         return
-    preflight.check_backbones([config.model.backbone])
+    check.check_backbones([config.model.backbone])
     if options.resume:
         check_same(folder, config, storage=storage, share_any=options.share_any)
     console.out.print(f"Starting on {connect.place(options.address)} ...")
@@ -124,11 +126,11 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
         stack.enter_context(_resumable(options, folder))
         joined = not stack.enter_context(connect.connect(options.address)).started
         workers = workers.settled()
-        capacity.require(workers.resources, workers.least or workers.count)
+        resources.require(workers.resources, workers.least or workers.count)
         place, mark = (storage, f"{folder.name}/{CONFIG_FILE}") if storage else (str(folder), CONFIG_FILE)
         many, gpus = workers.count, workers.gpus or 0.0
-        ready = preflight.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
-        preflight.check([config], storage=place, workers=many, gpus=gpus)
+        ready = check.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
+        check.check([config], storage=place, workers=many, gpus=gpus)
         lease = stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
         claim_folder(folder, config, storage, lease)
@@ -138,10 +140,10 @@ def _train(options: Options, config: Config, folder: Path, workers: final.Worker
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
         console.out.print(f"Training {epochs} on {workers}; files in {folder}", markup=False)
         console.out.print("Starting the workers takes about ten seconds ...")
-        shown = stack.enter_context(screen.Training(config.train.epochs))
+        shown = stack.enter_context(progress.Training(config.train.epochs))
         on_start = stack.enter_context(_patient(_show_starts()))
         try:
-            outcome = final.run(
+            outcome = training.run(
                 config, folder, workers, shown.epoch,
                 on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
             )  # fmt: skip
@@ -175,26 +177,24 @@ def _asked(options: Options) -> Config:
     return read(options.config) if options.config else preset(str(options.preset))
 
 
-def _workers(options: Options, config: Config) -> final.Workers:
+def _workers(options: Options, config: Config) -> training.Workers:
     """What --workers asks for: a number, or the fewest and the most.
 
     Raises:
         ConfigError: it is neither, or a step cannot be shared by so many.
     """
-    from cluster import final
-
     found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):
         raise ConfigError(
             f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {shown(options.workers)}."
         )
-    workers = final.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
+    workers = training.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
     workers.check(config)
     return workers
 
 
-def _show_starts() -> final.OnStart:
+def _show_starts() -> training.OnStart:
     """Return what says where the training begins or goes on, and on how many workers."""
     starts = 0
 
@@ -209,7 +209,7 @@ def _show_starts() -> final.OnStart:
 
 
 @contextlib.contextmanager
-def _patient(show: final.OnStart, after_s: float = WAIT_S) -> Iterator[final.OnStart]:
+def _patient(show: training.OnStart, after_s: float = WAIT_S) -> Iterator[training.OnStart]:
     """Give ``show``, and say it now and then while no worker has begun."""
     begun = threading.Event()
 
@@ -230,7 +230,7 @@ def _patient(show: final.OnStart, after_s: float = WAIT_S) -> Iterator[final.OnS
         begun.set()
 
 
-def _show(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> None:
+def _show(outcome: training.Outcome, folder: Path, storage: str | None, config: Config) -> None:
     """Print the final evaluation, what its numbers lack, and what to type next."""
     console.out.print(_summary(outcome, folder, storage, config), markup=False)
     for warning in outcome.incomplete:
@@ -241,15 +241,15 @@ def _warn(warning: str) -> None:
     console.say_error("warning:", warning)
 
 
-def _summary(outcome: final.Outcome, folder: Path, storage: str | None, config: Config) -> str:
-    lines = ["", screen.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
+def _summary(outcome: training.Outcome, folder: Path, storage: str | None, config: Config) -> str:
+    lines = ["", progress.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
     lines.append(f"All numbers  {folder / METRICS_FILE}")
     curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
     lines += [f"Curves       {shlex.join(['tensorboard', '--logdir', str(curves)])}"] if curves else []
     return "\n".join([*lines, "", "Next:", *(f"  {shlex.join(words)}" for words in _next(outcome, config))])
 
 
-def _next(outcome: final.Outcome, config: Config) -> list[list[str]]:
+def _next(outcome: training.Outcome, config: Config) -> list[list[str]]:
     """Return what to type next: an evaluation with intervals, and of H2O the files for its server."""
     evaluate = ["python", "-m", "htt.evaluate", "--checkpoint", str(outcome.checkpoint), "--split"]
     tested = any(name.startswith("test_") for name in outcome.metrics)

@@ -15,7 +15,7 @@ import ray.train.torch
 import ray.util.queue
 from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
 
-from cluster import stores
+from cluster import storage as stores
 from htt import console
 from htt.config import Config
 from htt.training import older

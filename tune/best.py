@@ -26,7 +26,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster import stores
+from cluster import storage as stores
 from htt import console
 from htt.config import parse_set
 from htt.data.remote import is_remote
@@ -234,7 +234,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
 def retrain(options: Options, again: Retrained, place: Storage) -> None:
     """Train with fresh seeds, and say what they gave."""
     loading = console.say_later()
-    from cluster.final import Workers  # here: the rest needs neither Ray nor torch
+    from cluster.training import Workers  # here: the rest needs neither Ray nor torch
     from htt.heartbeat import LostRayError
     from tune.execution import retrain_progress
     from tune.execution.retrain import check_all, run

@@ -16,7 +16,7 @@ from ray.autoscaler._private import commands, util
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("cluster.yaml", "cluster/on_premises.yaml", "cluster/gcp.yaml")
+FILES = ("cluster.yaml", "cluster/deploy/on_premises.yaml", "cluster/deploy/gcp.yaml")
 TOKEN = "~/.ray/auth_token"
 
 
@@ -25,7 +25,7 @@ def load(name):
 
 
 def pins():
-    lines = (ROOT / "cluster" / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "cluster" / "deploy" / "requirements.txt").read_text().splitlines()
     return {pin.name: pin for pin in (Requirement(line) for line in lines if line and not line.startswith("#"))}
 
 
@@ -61,7 +61,7 @@ class TestEach:
 
     def test_every_machine_runs_the_same_setup(self, prepared):
         ways = {key: prepared[f"{key}_setup_commands"] for key in ("head", "worker")}
-        assert all(way[0] == "bash ~/htt_platform/cluster/setup.sh python3.12" for way in ways.values())
+        assert all(way[0] == "bash ~/htt_platform/cluster/deploy/setup.sh python3.12" for way in ways.values())
         assert ways["worker"] == ways["head"][:1]
 
     def test_dashboards_listen_to_their_machine_only(self, prepared):
@@ -97,7 +97,7 @@ def inner(lines, index):
 
 class TestOnPremises:
     def test_all_machines_are_wanted_all_the_time(self):
-        file = load("cluster/on_premises.yaml")
+        file = load("cluster/deploy/on_premises.yaml")
         prepared = util.prepare_config(file)
         kind = prepared["available_node_types"]["local.cluster.node"]
         there = len(file["provider"]["worker_ips"])
@@ -106,22 +106,22 @@ class TestOnPremises:
     def test_the_head_is_not_counted_as_a_worker(self):
         assert (
             "RAY_enable_autoscaler_v2=0 ray start --head"
-            in load("cluster/on_premises.yaml")["head_start_ray_commands"][1]
+            in load("cluster/deploy/on_premises.yaml")["head_start_ray_commands"][1]
         )
 
     def test_what_a_user_edits_comes_first(self):
-        text = (ROOT / "cluster/on_premises.yaml").read_text()
+        text = (ROOT / "cluster/deploy/on_premises.yaml").read_text()
         first, rest = text.split("# ---- the rest")
         edited = ("cluster_name", "head_ip", "worker_ips", "ssh_user", "ssh_private_key", "setup.sh python")
         assert all(word in first and f"{word}:" not in rest for word in edited)
         assert len([line for line in first.splitlines() if line and not line.lstrip().startswith("#")]) == 10
 
     def test_its_bootstrap_is_rays(self):
-        bootstrapped = commands._bootstrap_config(load("cluster/on_premises.yaml"), no_config_cache=True)
+        bootstrapped = commands._bootstrap_config(load("cluster/deploy/on_premises.yaml"), no_config_cache=True)
         assert bootstrapped["provider"]["head_ip"] == "192.0.2.11"
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml", "cluster/gcp.yaml"])
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster/deploy/gcp.yaml"])
 def test_clouds_have_a_head_for_drivers_and_workers_from_none_up(name):
     prepared = util.prepare_config(load(name))
     head, gpu = (prepared["available_node_types"][kind] for kind in ("head", "gpu"))
@@ -130,7 +130,7 @@ def test_clouds_have_a_head_for_drivers_and_workers_from_none_up(name):
 
 
 def test_google_takes_spot_machines_for_workers_only():
-    kinds = load("cluster/gcp.yaml")["available_node_types"]
+    kinds = load("cluster/deploy/gcp.yaml")["available_node_types"]
     wanted = {key: value for entry in kinds["gpu"]["node_config"]["scheduling"] for key, value in entry.items()}
     assert wanted["provisioningModel"] == "SPOT"
     assert wanted["onHostMaintenance"] == "TERMINATE"
@@ -140,7 +140,7 @@ def test_google_takes_spot_machines_for_workers_only():
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """An AWS in this process, with the roles of ``cluster/aws_roles.yaml``, and a home for the key pair."""
+    """An AWS in this process, with the roles of ``cluster/deploy/aws_roles.yaml``, and a home for the key pair."""
     boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
     region = load("cluster.yaml")["provider"]["region"]
     from moto.ec2.models import instance_types
@@ -152,7 +152,7 @@ def cloud(tmp_path_factory):
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         boto3.client("cloudformation", region_name=region).create_stack(
             StackName="htt",
-            TemplateBody=(ROOT / "cluster" / "aws_roles.yaml").read_text(),
+            TemplateBody=(ROOT / "cluster" / "deploy" / "aws_roles.yaml").read_text(),
             Parameters=[{"ParameterKey": "Bucket", "ParameterValue": "my-bucket"}],
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
@@ -276,7 +276,7 @@ SPECS = {
 class TestKubernetes:
     @pytest.fixture
     def objects(self):
-        text = (ROOT / "cluster" / "kuberay.yaml").read_text()
+        text = (ROOT / "cluster" / "deploy" / "kuberay.yaml").read_text()
         return {one["kind"]: one for one in yaml.safe_load_all(text)}
 
     @pytest.mark.parametrize("kind", SPECS)
@@ -301,7 +301,7 @@ class TestKubernetes:
 
     def test_the_image_has_the_ray_the_operator_is_told_of(self, objects):
         assert str(pins()["ray"].specifier) == f"=={objects['RayCluster']['spec']['rayVersion']}"
-        assert "bash cluster/setup.sh python3.12" in (ROOT / "cluster" / "Dockerfile").read_text()
+        assert "bash cluster/deploy/setup.sh python3.12" in (ROOT / "cluster" / "deploy" / "Dockerfile").read_text()
 
 
 class TestPins:
@@ -314,7 +314,7 @@ class TestPins:
             assert one.specifier.contains(pin.version), one.name
             assert pins()[one.name].extras == one.extras
 
-    @pytest.mark.parametrize(("name", "cloud"), [("cluster.yaml", "aws"), ("cluster/gcp.yaml", "gcp")])
+    @pytest.mark.parametrize(("name", "cloud"), [("cluster.yaml", "aws"), ("cluster/deploy/gcp.yaml", "gcp")])
     def test_what_talks_to_a_cloud_is_pinned_within_its_bounds(self, name, cloud):
         (command,) = load(name)["head_setup_commands"]
         package, _, version = command.split()[-1].partition("==")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from cluster import final, launch
+from cluster import launch, training
 from htt import console
 from htt.config import Config, override
 from htt.training.telling import Start
@@ -81,7 +81,7 @@ def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
 )
 def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
     config = override(Config(), {"runtime.tensorboard": tensorboard})
-    said = launch._summary(final.Outcome({"loss": 1.0}, Path("runs/x/checkpoint")), Path("runs/x"), storage, config)
+    said = launch._summary(training.Outcome({"loss": 1.0}, Path("runs/x/checkpoint")), Path("runs/x"), storage, config)
     assert "Checkpoint   runs/x/checkpoint" in said
     assert [line for line in said.splitlines() if "tensorboard" in line] == (
         [f"Curves       tensorboard --logdir {curves}"] if curves else []
@@ -92,7 +92,7 @@ def test_end_says_what_is_missing_and_what_to_type_next(capsys):
     """A test split with gaps is warned of; every command can be typed as it stands, also with a space in a path."""
     config = override(Config(), {"data.source": "h2o", "data.root": "/data/my h2o"})
     metrics = {"action_accuracy": 0.5, "epoch": 1.0, "test_hand_error_mm": 30.0}
-    outcome = final.Outcome(metrics, Path("runs/a b/checkpoint"), ["split 'test' has 1 of 242 clips"])
+    outcome = training.Outcome(metrics, Path("runs/a b/checkpoint"), ["split 'test' has 1 of 242 clips"])
     launch._show(outcome, Path("runs/a b"), None, config)
     said = capsys.readouterr()
     assert "split 'test' has 1 of 242 clips" in said.err
@@ -102,7 +102,7 @@ def test_end_says_what_is_missing_and_what_to_type_next(capsys):
         f"{evaluate} test",
         "  python -m htt.submit --checkpoint 'runs/a b/checkpoint' --data '/data/my h2o'",
     ]
-    untested = final.Outcome({"hand_error_mm": 30.0}, Path("c"))
+    untested = training.Outcome({"hand_error_mm": 30.0}, Path("c"))
     assert [words[-1] for words in launch._next(untested, Config())] == ["val"]
 
 

@@ -9,7 +9,7 @@ def make(root):
         "htt/config.py",
         "htt/data/clips.py",
         "tune/execution/experiment.py",
-        "cluster/final.py",
+        "cluster/training.py",
         "tests/test_it.py",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +19,7 @@ def make(root):
 
 def test_a_digest_of_each_file_of_the_three_rooms(tmp_path):
     found = revision.digests(make(tmp_path))
-    assert list(found) == ["cluster/final.py", "htt/config.py", "htt/data/clips.py", "tune/execution/experiment.py"]
+    assert list(found) == ["cluster/training.py", "htt/config.py", "htt/data/clips.py", "tune/execution/experiment.py"]
     assert len(set(found.values())) == 4
 
 

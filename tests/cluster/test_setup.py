@@ -1,4 +1,4 @@
-"""``cluster/setup.sh``, with a Python that makes environments without downloading anything."""
+"""``cluster/deploy/setup.sh``, with a Python that makes environments without downloading anything."""
 
 import os
 import shutil
@@ -29,9 +29,9 @@ class Machine:
     def __init__(self, folder):
         self.home, self.calls_file = folder / "a home", folder / "calls"
         self.project = self.home / "htt_platform"
-        (self.project / "cluster").mkdir(parents=True)
+        (self.project / "cluster" / "deploy").mkdir(parents=True)
         for name in ("setup.sh", "requirements.txt"):
-            shutil.copy(ROOT / "cluster" / name, self.project / "cluster")
+            shutil.copy(ROOT / "cluster" / "deploy" / name, self.project / "cluster" / "deploy")
         self.python = folder / "python"
         self.python.write_text(PYTHON)
         self.python.chmod(0o755)
@@ -50,7 +50,7 @@ class Machine:
         return file
 
     def setup(self, *words, **env):
-        command = ["bash", str(self.project / "cluster" / "setup.sh"), *map(str, words)]
+        command = ["bash", str(self.project / "cluster" / "deploy" / "setup.sh"), *map(str, words)]
         return subprocess.run(command, capture_output=True, text=True, env={**self.env, **env}, check=False)
 
     def calls(self):
@@ -124,7 +124,7 @@ def test_setup_keeps_rays_metrics_off_unless_they_are_asked_for(machine):
 def test_other_pins_or_another_python_are_installed_anew(machine):
     machine.give_token()
     machine.setup(machine.python)
-    with (machine.project / "cluster" / "requirements.txt").open("a") as pins:
+    with (machine.project / "cluster" / "deploy" / "requirements.txt").open("a") as pins:
         pins.write("# changed\n")
     machine.setup(machine.python)
     machine.setup(machine.python, VERSION="3.12.2")

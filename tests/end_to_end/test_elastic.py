@@ -26,8 +26,8 @@ LONG_EPOCHS = {
     "runtime.save_minutes": "null",
 }
 """A hundred steps of a large encoder, a minute and more; nothing but a notice saves within it."""
-NOTICE = ". ~/.htt/environment && python -c 'from cluster.notices import drain; drain(60)'"
-"""What ``python -m cluster.notices`` does once the cloud has said so."""
+NOTICE = ". ~/.htt/environment && python -c 'from cluster.preemption import drain; drain(60)'"
+"""What ``python -m cluster.preemption`` does once the cloud has said so."""
 
 
 def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_path):

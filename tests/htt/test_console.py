@@ -157,7 +157,7 @@ COMMANDS = {
     "python -m htt.data.convert": ["-m", "htt.data.convert"],
     "python -m htt.data.publish": ["-m", "htt.data.publish"],
     "python -m tune.reports": ["-m", "tune.reports"],
-    "python -m cluster.notices": ["-m", "cluster.notices"],
+    "python -m cluster.preemption": ["-m", "cluster.preemption"],
     "python tune/search.py": ["tune/search.py"],
     "python tune/ablate.py": ["tune/ablate.py"],
     "python tune/best.py": ["tune/best.py"],

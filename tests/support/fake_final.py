@@ -1,10 +1,10 @@
-"""A stand-in for ``cluster.final.run`` without torch; Ray's workers import it."""
+"""A stand-in for ``cluster.training.run`` without torch; Ray's workers import it."""
 
 import os
 import time
 from pathlib import Path
 
-from cluster.folder import EpochLog
+from cluster.run_folder import EpochLog
 from fake_training import metrics_of, note
 from htt.config import Config
 from htt.errors import NonFiniteLossError

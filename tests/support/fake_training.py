@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cluster import stores
+from cluster import storage as stores
 from htt.config import Config, from_plain
 from htt.errors import DamagedCheckpointError, NonFiniteLossError
 from tune.execution.trainable import Training

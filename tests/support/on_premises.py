@@ -1,6 +1,6 @@
 """A cluster of hosts out of namespaces, made and used by what ``docs/cluster.md`` tells a user to type.
 
-A host more, the laptop, is where it is typed: in the project's folder, with ``cluster/on_premises.yaml`` edited there.
+A host more, the laptop, is where it is typed: in the project's folder, with ``on_premises.yaml`` edited there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from hosts import HOME, ROOT, Hosts
 
 LAPTOP = "laptop"
-FILE = "cluster/on_premises.yaml"
+FILE = "cluster/deploy/on_premises.yaml"
 EXPORTS = "export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265"
 UP_S = 180.0
 JOB_S = 300.0

@@ -2,7 +2,7 @@
 
 import json
 
-from cluster import folder as final_folder
+from cluster import run_folder as final_folder
 from htt.training.metric_table import METRICS
 from report_folders import search_folder
 from tune.results import retrain

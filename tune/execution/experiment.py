@@ -20,7 +20,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from rich.console import Console
 
-from cluster import capacity, connect, preflight, revision, stores
+from cluster import connect, resources, revision
+from cluster import storage as stores
+from cluster.preflight import check
 from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
@@ -189,7 +191,7 @@ def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage,
             if work.run.resume:
                 asked = folder.asked()
                 revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
-            preflight.check_backbones(work.backbones, one_is_enough=work.ranks)
+            check.check_backbones(work.backbones, one_is_enough=work.ranks)
             show.print(f"Starting on {connect.place(work.run.address)} ...")
             yield storage, _connected(work, storage, training, show)
         finally:
@@ -245,8 +247,8 @@ def _connected(work: Work, storage: Storage, training: Training, show: Console) 
 
 def _with_machines(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
     job = _job(work, storage)
-    concurrent = capacity.require(job.worker_resources, job.workers)
-    preflight.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
+    concurrent = resources.require(job.worker_resources, job.workers)
+    check.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
     concurrent = min(concurrent, work.run.max_concurrent or concurrent)
     spec.check_latency(work.named, job.workers, concurrent)
     show.print(work.announce(concurrent))
@@ -353,7 +355,7 @@ def _job(work: Work, storage: Storage) -> Job:
         storage=stores.below(storage.uri, "train"),
         workers=work.run.workers_per_trial,
         cpus_per_worker=work.run.cpus_per_worker,
-        gpus_per_trial=capacity.gpus(work.run.gpus_per_trial, work.run.workers_per_trial),
+        gpus_per_trial=resources.gpus(work.run.gpus_per_trial, work.run.workers_per_trial),
         needed=tuple(work.needed),
     )
 

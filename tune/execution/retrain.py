@@ -2,7 +2,8 @@
 
 A retraining is no study: a study's trainings have no test split and keep no model, and its variants are compared. Here
 the end of the road is wanted, the final training, and how far it varies. So every seed takes the road of ``launch``,
-``cluster.final.run``, with its folder, checkpoint and test split; starting Ray Train for each costs about ten seconds.
+``cluster.training.run``, with its folder, checkpoint and test split; starting Ray Train for each costs about ten
+seconds.
 
 Each runs in a process of its own on this machine, which starts its workers wherever there is room. A seed that was
 finished is never trained again, and one that was cut short goes on from its last checkpoint.
@@ -21,8 +22,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from cluster import capacity, connect, final, preflight, screen
-from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
+from cluster import connect, progress, resources
+from cluster import training as final
+from cluster.preflight import check
+from cluster.run_folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
 from htt import console, driver_log
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
@@ -37,7 +40,7 @@ from tune.results.sync import Storage
 
 POLL_S = 1.0
 Train = Callable[..., Any]
-"""``cluster.final.run``, or a stand-in for it."""
+"""``cluster.training.run``, or a stand-in for it."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,13 @@ def _train_left(
     for seed in left:
         folder = asked.folder(seed)
         check_folder(folder, asked.config_of(seed), resume=(folder / CONFIG_FILE).exists())
-    preflight.check_backbones([asked.config.model.backbone])
+    check.check_backbones([asked.config.model.backbone])
     show.print(f"Starting on {connect.place(address)} ...")
     with connect.connect(address):
         workers = workers.settled()
-        fitting = capacity.require(workers.resources, workers.count)
+        fitting = resources.require(workers.resources, workers.count)
         at_once = min(fitting, max_concurrent or fitting, len(left))
-        preflight.check([asked.config], storage=place.uri, workers=workers.count, gpus=workers.gpus or 0.0, show=show)
+        check.check([asked.config], storage=place.uri, workers=workers.count, gpus=workers.gpus or 0.0, show=show)
         training.prepare(asked.config)
         for seed in left:
             claim_folder(asked.folder(seed), asked.config_of(seed))
@@ -152,7 +155,7 @@ def _train_together(
         nonlocal said
         seed, metrics = message
         said = time.monotonic()
-        show.print(f"seed {seed}  {screen.epoch_line(metrics, epochs)}", markup=False)
+        show.print(f"seed {seed}  {progress.epoch_line(metrics, epochs)}", markup=False)
 
     with listening(console.harmless(tell)) as queue, _cancelled_at_the_end() as running:
         while waiting or running:

@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from cluster.folder import named
+from cluster.run_folder import named
 from htt import console
 from htt.config import BackboneConfig, Config, Value
 from htt.data.location import data_key

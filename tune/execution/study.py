@@ -15,7 +15,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from cluster.folder import named
+from cluster.run_folder import named
 from htt import console
 from htt.config import BackboneConfig, Config
 from htt.text import plural

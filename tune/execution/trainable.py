@@ -25,7 +25,7 @@ from typing import Any
 import ray
 import ray.tune
 
-from cluster import stores
+from cluster import storage as stores
 from htt.config import Config, from_plain, override
 from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingError, storage_errors
 from htt.parallel import use_given

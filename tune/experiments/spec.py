@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import stores
-from cluster.folder import check_run_name
+from cluster import storage as stores
+from cluster.run_folder import check_run_name
 from htt.config import Value
 from htt.console import clock
 from htt.data.remote import is_remote

@@ -4,7 +4,7 @@
 
 ===================  ==================================================================================================
 ``retrain.yaml``     what is trained: ``config``, how it was ``found_by`` the run, the seeds, and those that failed
-``seed-<n>/``        the final training with that seed, as ``cluster/folder.py`` describes it
+``seed-<n>/``        the final training with that seed, as ``cluster/run_folder.py`` describes it
 ``report.md``        what all seeds gave, beside what the search had; also ``report.html``
 ``retrain.csv``      a line for each split and metric: mean, deviation, interval
 ``seeds.csv``        a line for each seed, split and metric
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from cluster import revision
-from cluster.folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
+from cluster.run_folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
 from htt import yaml_text
 from htt.config import Config, Value, from_plain, override
 from htt.data.location import data_key

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from cluster import revision
-from cluster.folder import CONFIG_FILE
+from cluster.run_folder import CONFIG_FILE
 from htt.config import Config, Value, override
 from htt.data.location import data_key
 from htt.data.remote import is_remote

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from pyarrow import fs
 
-from cluster import stores
-from cluster.claim import Lease, claimed, generation
-from cluster.folder import LOCK, check_run_name, one_process
+from cluster import storage as stores
+from cluster.lock import Lease, claimed, generation
+from cluster.run_folder import LOCK, check_run_name, one_process
 from htt import console
 from htt.data import files
 from htt.data.remote import is_remote
@@ -279,7 +279,7 @@ class Storage:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Work on the run alone; see ``cluster.folder.one_process``, and ``cluster.claim`` for a bucket."""
+        """Work on the run alone; see ``cluster.run_folder.one_process``, and ``cluster.lock`` for a bucket."""
         with one_process(self.local):
             if not self.remote:
                 yield

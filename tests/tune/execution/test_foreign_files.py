@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from cluster.folder import EpochLog
+from cluster.run_folder import EpochLog
 from htt.config import Config, read
 from htt.data import manifest
 from htt.errors import HTTError

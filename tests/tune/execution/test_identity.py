@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from cluster import folder as final_folder
 from cluster import revision
+from cluster import run_folder as final_folder
 from htt.config import Config, override
 from htt.data import manifest
 from htt.data.location import data_key

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import fake_final
 import fake_training
-from cluster.final import Workers
+from cluster.training import Workers
 from htt.config import Config, override
 from htt.errors import RunError, TrainingError
 from project import SUPPORT, environment

@@ -158,7 +158,7 @@ def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there
     (tmp_path / "bucket").mkdir()
     system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
     monkeypatch.setattr("tune.results.sync.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
-    monkeypatch.setattr("cluster.claim.SETTLE_S", 0.0)
+    monkeypatch.setattr("cluster.lock.SETTLE_S", 0.0)
     places = {}
     for machine, seeds in (("a", (1,)), ("b", (1, 2, 3))):
         found = ended(tmp_path / machine / "run")

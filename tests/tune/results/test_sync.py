@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from cluster import claim
+from cluster import lock
 from htt.errors import ConfigError, RunError, StorageError
 from object_stores import CREDENTIALS, Store
 from report_folders import search_folder
@@ -88,7 +88,7 @@ def two_machines(tmp_path, monkeypatch):
     (tmp_path / "bucket").mkdir()
     system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
     monkeypatch.setattr(sync, "open_uri", lambda uri: (system, uri.removeprefix("mock://bucket/")))
-    monkeypatch.setattr(claim, "SETTLE_S", 0.0)
+    monkeypatch.setattr(lock, "SETTLE_S", 0.0)
     return tmp_path / "a", tmp_path / "b"
 
 
@@ -220,7 +220,7 @@ def test_copy_of_a_run_that_works_elsewhere_is_fetched_each_time(two_machines, t
 
 
 def test_driver_whose_run_was_taken_over_writes_nothing_more(two_machines, tmp_path, monkeypatch):
-    monkeypatch.setattr(claim, "_runs", lambda owner: False)  # it was suspended, and taken for dead
+    monkeypatch.setattr(lock, "_runs", lambda owner: False)  # it was suspended, and taken for dead
     a, b = (sync.Storage("run", runs, "mock://bucket") for runs in two_machines)
     a.check()
     search_folder(a.local, 2)
@@ -245,7 +245,7 @@ def test_search_that_was_taken_over_ends_with_the_reason(two_machines, search, t
 
     def taken_over(self, names):
         if len(trained) == 3:
-            claim._write(*self._open()[:1], f"run/{claim.NAME}", {**claim._USUAL, **theirs})
+            lock._write(*self._open()[:1], f"run/{lock.NAME}", {**lock._USUAL, **theirs})
         push(self, names)
 
     monkeypatch.setattr(sync.Storage, "_push", taken_over)
@@ -307,7 +307,7 @@ def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
 def test_two_machines_share_a_bucket_of_a_real_server(tmp_path, monkeypatch):
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(claim, "SETTLE_S", 0.1)
+    monkeypatch.setattr(lock, "SETTLE_S", 0.1)
     server = Store(tmp_path).start()
     try:
         a, b = (sync.Storage("run", tmp_path / machine, server.uri("runs")) for machine in ("a", "b"))

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from pyarrow import fs
 
 from cluster import revision
-from cluster.stores import open_place
+from cluster.storage import open_place
 from htt.config import Config, RuntimeConfig
 from htt.data import manifest
 from htt.data.cache import FOLDER, Cache

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs
 
-from cluster import host
-from cluster.host import Check
+from cluster.preflight import probe
+from cluster.preflight.probe import Check
 from htt.data import manifest
 from htt.errors import DataError
 
@@ -39,11 +39,11 @@ def test_a_machine_says_all_that_it_is_asked_for(tmp_path, shards):
     with socket.create_server(("127.0.0.1", 0)) as door:
         peers = [("b", "127.0.0.1", door.getsockname()[1])]
         asked = {"roots": [str(shards)], "cache": str(tmp_path / "cache"), "storage": str(tmp_path), "peers": peers}
-        found = host.look({**ASKED, **asked})
+        found = probe.look({**ASKED, **asked})
     assert found["refusals"] == []
-    assert "cluster/host.py" in found["code"]
+    assert "cluster/preflight/probe.py" in found["code"]
     assert found["versions"]["python"].startswith(f"{sys.version_info[0]}.")
-    assert found["data"] == {str(shards): host.read_data(str(shards), tmp_path)}
+    assert found["data"] == {str(shards): probe.read_data(str(shards), tmp_path)}
     assert set(found["disks"]) == {"cache", "temporary files", "results"}
     assert (found["storage"], found["unreachable"]) == (True, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "shards"]
@@ -51,7 +51,7 @@ def test_a_machine_says_all_that_it_is_asked_for(tmp_path, shards):
 
 
 def test_a_machine_that_is_compared_with_nobody_says_less(tmp_path):
-    found = host.look({**ASKED, "compare": False, "cache": str(tmp_path)})
+    found = probe.look({**ASKED, "compare": False, "cache": str(tmp_path)})
     assert set(found) == {"cache", "disks", "data", "refusals"}
 
 
@@ -59,7 +59,7 @@ def test_what_fails_is_an_answer(tmp_path):
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file" / "folder")
     asked = {"roots": ["/no/shards"], "cache": nowhere, "storage": nowhere}
-    found = dict(host.look({**ASKED, **asked})["refusals"])
+    found = dict(probe.look({**ASKED, **asked})["refusals"])
     assert set(found) == {"data", "cache", "storage"}
     assert found["data"] == "there is no manifest.json in /no/shards"
     assert "Not a directory" in found["cache"]
@@ -68,82 +68,82 @@ def test_what_fails_is_an_answer(tmp_path):
 
 def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("HTT_CACHE", str(tmp_path / "there"))
-    assert host.look({**ASKED, "compare": False})["disks"]["cache"][0] == str(tmp_path / "there")
+    assert probe.look({**ASKED, "compare": False})["disks"]["cache"][0] == str(tmp_path / "there")
 
 
 def test_a_check_that_hangs_is_an_answer_and_delays_no_other():
     hold = threading.Event()
     began = time.monotonic()
     checks = [Check("storage", "storage", hold.wait), Check("disk", "disks", lambda: 5), Check("data", "data", int)]
-    found, refusals = host.answers(checks, limit_s=0.2)
+    found, refusals = probe.answers(checks, limit_s=0.2)
     hold.set()
     assert time.monotonic() - began < 5
     assert (found, refusals) == ({"disks": 5, "data": 0}, [("storage", "no answer within 0.2 s")])
 
 
 def test_what_an_error_says():
-    words = f"Failed to open local file '/x/y/{host.MARK}0a1b2c3d'. Detail: [errno 20] Not a directory.\nmore"
-    assert host.said(OSError(20, words)) == "Failed to open local file '/x/y'. Detail: Not a directory"
-    assert host.said(FileNotFoundError(2, "No such file", "/x")) == "No such file: '/x'"
+    words = f"Failed to open local file '/x/y/{probe.MARK}0a1b2c3d'. Detail: [errno 20] Not a directory.\nmore"
+    assert probe.said(OSError(20, words)) == "Failed to open local file '/x/y'. Detail: Not a directory"
+    assert probe.said(FileNotFoundError(2, "No such file", "/x")) == "No such file: '/x'"
 
 
 def test_an_error_without_words_is_named_by_its_kind():
     def fail():
         raise RuntimeError
 
-    assert host.answers([Check("GPUs", "gpus", fail)])[1] == [("GPUs", "RuntimeError")]
+    assert probe.answers([Check("GPUs", "gpus", fail)])[1] == [("GPUs", "RuntimeError")]
 
 
 def test_shards_of_a_folder_have_a_digest_and_need_no_download(shards, tmp_path):
-    before, to_come = host.read_data(str(shards), tmp_path)
+    before, to_come = probe.read_data(str(shards), tmp_path)
     assert to_come == 0
-    assert host.read_data(f"file://{shards}", tmp_path) == (before, 0)
+    assert probe.read_data(f"file://{shards}", tmp_path) == (before, 0)
     manifest.write(shards, empty({}))
-    assert host.read_data(str(shards), tmp_path)[0] != before
+    assert probe.read_data(str(shards), tmp_path)[0] != before
 
 
 def test_shards_of_a_bucket_that_are_not_in_the_cache_are_to_come(shards, tmp_path, monkeypatch):
     bucket = fs.SubTreeFileSystem(str(shards), fs.LocalFileSystem())
-    monkeypatch.setattr(host, "open_place", lambda place: (bucket, ""))
-    assert host.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 100
+    monkeypatch.setattr(probe, "open_place", lambda place: (bucket, ""))
+    assert probe.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 100
     (tmp_path / "cache" / "shards").mkdir(parents=True)
     (tmp_path / "cache" / "shards" / f"{'0' * 64}.arrow").touch()
-    assert host.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 30
+    assert probe.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 30
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}'])
 def test_what_is_no_manifest(shards, text):
     (shards / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"/manifest\.json must be"):
-        host.read_data(str(shards), shards)
+        probe.read_data(str(shards), shards)
 
 
 def test_a_shard_that_is_missing_or_empty(shards):
     (shards / "train-0.arrow").write_bytes(b"")
     with pytest.raises(DataError, match=r"train-0\.arrow is empty"):
-        host.read_data(str(shards), shards)
+        probe.read_data(str(shards), shards)
     (shards / "train-0.arrow").unlink()
     with pytest.raises(FileNotFoundError, match=r"train-0.arrow"):
-        host.read_data(str(shards), shards)
+        probe.read_data(str(shards), shards)
 
 
 def test_a_storage_is_written_read_and_left_as_it_was(tmp_path):
     (tmp_path / "mark").touch()
-    assert host.use_storage(str(tmp_path), "mark")
-    assert host.use_storage(str(tmp_path), None)
+    assert probe.use_storage(str(tmp_path), "mark")
+    assert probe.use_storage(str(tmp_path), None)
     assert [path.name for path in tmp_path.iterdir()] == ["mark"]
 
 
 def test_a_storage_without_the_drivers_mark_is_not_the_drivers(tmp_path):
-    assert not host.use_storage(str(tmp_path), "mark")
-    assert not host.use_storage(str(tmp_path / "not there"), "mark")
+    assert not probe.use_storage(str(tmp_path), "mark")
+    assert not probe.use_storage(str(tmp_path / "not there"), "mark")
 
 
 def test_a_storage_that_cannot_be_written(tmp_path):
     with pytest.raises(FileNotFoundError):
-        host.use_storage(str(tmp_path / "not there"), None)
+        probe.use_storage(str(tmp_path / "not there"), None)
     with pytest.raises((pa.ArrowException, ValueError)):
-        host.use_storage("nonsense://bucket/runs", None)
+        probe.use_storage("nonsense://bucket/runs", None)
 
 
 def test_a_storage_that_gives_other_bytes(monkeypatch):
@@ -151,13 +151,13 @@ def test_a_storage_that_gives_other_bytes(monkeypatch):
         def open_input_stream(self, *args, **kwargs):
             return pa.BufferReader(b"other bytes")
 
-    monkeypatch.setattr(host, "open_place", lambda place: (Corrupting(), place))
+    monkeypatch.setattr(probe, "open_place", lambda place: (Corrupting(), place))
     with pytest.raises(OSError, match="gives other bytes than were written"):
-        host.use_storage("/tmp", None)
+        probe.use_storage("/tmp", None)
 
 
 def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path):
-    found = host.disks(tmp_path / "a" / "b", "s3://bucket/runs")
+    found = probe.disks(tmp_path / "a" / "b", "s3://bucket/runs")
     folder, free, disk = found["cache"]
     assert (folder, disk) == (str(tmp_path / "a" / "b"), os.stat(tmp_path).st_dev)
     assert free > 0
@@ -166,15 +166,15 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path):
 
 def test_gpus_are_tried_in_a_process_of_their_own():
     torch = pytest.importorskip("torch")
-    found = host.try_gpus()
+    found = probe.try_gpus()
     assert (found["torch"], found["count"]) == (torch.__version__, torch.cuda.device_count())
-    assert host.count_gpus()["count"] == found["count"]
+    assert probe.count_gpus()["count"] == found["count"]
 
 
 def test_a_torch_that_does_not_start(monkeypatch):
-    monkeypatch.setattr(host, "PROBE", "raise ImportError('libcudart.so is missing')")
+    monkeypatch.setattr(probe, "PROBE", "raise ImportError('libcudart.so is missing')")
     with pytest.raises(OSError, match=r"torch does not start: ImportError: libcudart\.so is missing"):
-        host.try_gpus()
+        probe.try_gpus()
 
 
 FAKE_TORCH = """
@@ -197,14 +197,14 @@ def test_a_gpu_that_is_seen_and_does_not_compute(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text(FAKE_TORCH)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     faults = ["GPU 1: CUDA error: no kernel image is available", "GPU 2 adds eight ones twice to 18"]
-    assert host.try_gpus() == {"torch": "9.9", "count": 3, "faults": faults}
+    assert probe.try_gpus() == {"torch": "9.9", "count": 3, "faults": faults}
 
 
 def test_ports_that_open_and_ports_that_do_not(monkeypatch):
-    monkeypatch.setattr(host, "CONNECT_S", 1.0)
+    monkeypatch.setattr(probe, "CONNECT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
-        [(name, why)] = host.unreachable([("b", "127.0.0.1", port), ("c", "127.0.0.1", 1)])
+        [(name, why)] = probe.unreachable([("b", "127.0.0.1", port), ("c", "127.0.0.1", 1)])
     assert name == "c"
     assert why.startswith("127.0.0.1:1 ")
     assert "refused" in why
@@ -214,7 +214,7 @@ def names(monkeypatch, known):
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     monkeypatch.setattr(socket, "gethostname", lambda: "node1")
     monkeypatch.setattr(socket, "getaddrinfo", known)
-    return host.heard_at()
+    return probe.heard_at()
 
 
 def test_the_address_of_a_machines_name(monkeypatch):
@@ -235,6 +235,6 @@ def test_a_name_nobody_knows_is_this_machine_alone(monkeypatch):
 
 def test_a_named_interface_is_left_to_its_user(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
-    assert host.heard_at()[1] == ""
-    assert not host.is_loopback("")
-    assert not host.is_loopback("fe80::1%eth0")
+    assert probe.heard_at()[1] == ""
+    assert not probe.is_loopback("")
+    assert not probe.is_loopback("fe80::1%eth0")

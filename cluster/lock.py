@@ -1,6 +1,6 @@
 """Who works on a run in a bucket: one process, on whatever machine.
 
-A lock of the file system guards a folder (``cluster.folder.one_process``), and not what machines share by a bucket.
+A lock of the file system guards a folder (``cluster.run_folder.one_process``), and not what machines share by a bucket.
 There an object says who works: it is written again and again while its owner lives, and says so when it ends. Whether
 an owner lives is seen by looking on for a while, so that no two clocks are compared.
 
@@ -26,7 +26,7 @@ from typing import Any
 
 from pyarrow import ArrowException, fs
 
-from cluster import stores
+from cluster import storage
 from htt import console
 from htt.errors import RunError, StorageError
 
@@ -124,7 +124,7 @@ def claimed(
     file = f"{path}/{NAME}"
     me = {"machine": socket.gethostname(), "process": os.getpid(), "began": _began(os.getpid()), "host": _host()}
     mine: Claim = {**_USUAL, **me, "word": secrets.token_hex(8), "renewed": 0}
-    with stores.refusals(place):
+    with storage.refusals(place):
         other = _read(system, file)
         if other and _lives(system, file, other):
             raise _refusal(place, other)

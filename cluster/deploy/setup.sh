@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
 # Makes a machine ready for the cluster: the pinned packages in an environment of their own, and Ray asking for a token.
 #
-#   bash cluster/setup.sh python3.12             a new environment in ~/.htt/venv, made with that Python
-#   bash cluster/setup.sh python3.12 /nfs/venv   an environment that others keep, used as it is
+#   bash cluster/deploy/setup.sh python3.12             a new environment in ~/.htt/venv, made with that Python
+#   bash cluster/deploy/setup.sh python3.12 /nfs/venv   an environment that others keep, used as it is
 #
 # Every cluster file runs it on every machine. What is done already is not done again: a second run takes a second.
 set -euo pipefail
 
 refuse() { echo "setup: $*" >&2; exit 2; }
 
-[ $# -ge 1 ] || refuse "name a Python from 3.11 to 3.13: bash cluster/setup.sh python3.12"
+[ $# -ge 1 ] || refuse "name a Python from 3.11 to 3.13: bash cluster/deploy/setup.sh python3.12"
 python=$1
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-pins=$project/cluster/requirements.txt
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+pins=$project/cluster/deploy/requirements.txt
 token=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
 mkdir -p "$HOME/.htt"
 
 if [ $# -ge 2 ]; then
     venv=$2
-    [ -x "$venv/bin/ray" ] || refuse "there is no Ray in $venv; install into it first: pip install -r cluster/requirements.txt"
+    [ -x "$venv/bin/ray" ] || refuse "there is no Ray in $venv; install into it first: pip install -r cluster/deploy/requirements.txt"
 else
     venv=$HOME/.htt/venv
     command -v "$python" >/dev/null || refuse "there is no $python here; install it, or name another from 3.11 to 3.13"

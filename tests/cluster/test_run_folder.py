@@ -7,34 +7,34 @@ import os
 
 import pytest
 
-from cluster import folder
+from cluster import run_folder
 from htt.config import override, read
 from htt.errors import ConfigError, RunError, StorageError
 from htt.testing import tiny_config
 
 
 def test_a_name_is_claimed_once(tmp_path):
-    folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
-    folder.claim_folder(tmp_path / "run", tiny_config())
+    run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
+    run_folder.claim_folder(tmp_path / "run", tiny_config())
     with pytest.raises(RunError, match=r"is taken\. Choose another --name, or --resume it"):
-        folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
+        run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
 def test_name_of_a_search_is_not_free_for_a_final_training(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "asked.yaml").write_text("kind: search\n")
     with pytest.raises(RunError, match=r"run is a search or a study\. Choose another --name\.$"):
-        folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
+        run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
 def test_only_the_same_training_is_resumed(tmp_path):
     config = tiny_config()
     with pytest.raises(RunError, match="needs a run that was started"):
-        folder.check_folder(tmp_path / "run", config, resume=True)
-    folder.claim_folder(tmp_path / "run", config)
-    folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
+        run_folder.check_folder(tmp_path / "run", config, resume=True)
+    run_folder.claim_folder(tmp_path / "run", config)
+    run_folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
     with pytest.raises(RunError, match="holds another configuration"):
-        folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
+        run_folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
 
 
 @pytest.fixture
@@ -44,33 +44,33 @@ def storage(tmp_path):
 
 def test_a_name_that_another_machine_has_taken_in_the_storage_is_refused(tmp_path, storage):
     config, other = tiny_config(), override(tiny_config(), {"optim.lr": 0.5})
-    folder.check_folder(tmp_path / "here" / "run", config, resume=False, storage=storage)
-    folder.claim_folder(tmp_path / "here" / "run", config, storage)
+    run_folder.check_folder(tmp_path / "here" / "run", config, resume=False, storage=storage)
+    run_folder.claim_folder(tmp_path / "here" / "run", config, storage)
     for trained in (config, other):
         with pytest.raises(RunError, match=rf"{storage}/run is taken\. Choose another --name, or --resume it"):
-            folder.check_folder(tmp_path / "there" / "run", trained, resume=False, storage=storage)
-    folder.check_folder(tmp_path / "there" / "another", other, resume=False, storage=storage)
+            run_folder.check_folder(tmp_path / "there" / "run", trained, resume=False, storage=storage)
+    run_folder.check_folder(tmp_path / "there" / "another", other, resume=False, storage=storage)
     assert not (tmp_path / "there").exists()
 
 
 def test_a_name_under_which_ray_train_has_something_is_taken(tmp_path, storage):
     (tmp_path / "storage" / "run-train").mkdir(parents=True)
-    folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
+    run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
     (tmp_path / "storage" / "run-train" / "checkpoint_manager_snapshot.json").touch()
     with pytest.raises(RunError, match=r"/storage/run-train is taken"):
-        folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
+        run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
 
 
 def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, storage):
     config, there = tiny_config(), tmp_path / "there" / "run"
     with pytest.raises(RunError, match=rf"there is no {there}/config\.yaml, nor {storage}/run/config\.yaml"):
-        folder.check_folder(there, config, resume=True, storage=storage)
-    folder.claim_folder(tmp_path / "here" / "run", config, storage)
-    folder.check_folder(there, config, resume=True, storage=storage)
+        run_folder.check_folder(there, config, resume=True, storage=storage)
+    run_folder.claim_folder(tmp_path / "here" / "run", config, storage)
+    run_folder.check_folder(there, config, resume=True, storage=storage)
     with pytest.raises(RunError, match=rf"{storage}/run/config\.yaml holds another configuration"):
-        folder.check_folder(there, override(config, {"optim.lr": 0.5}), resume=True, storage=storage)
-    folder.claim_folder(there, config, storage)
-    folder.check_folder(there, config, resume=True, storage=storage)
+        run_folder.check_folder(there, override(config, {"optim.lr": 0.5}), resume=True, storage=storage)
+    run_folder.claim_folder(there, config, storage)
+    run_folder.check_folder(there, config, resume=True, storage=storage)
 
 
 @pytest.mark.parametrize(
@@ -83,52 +83,55 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
 )
 def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
     began, given = (each and each.format(storage) for each in (began, given))
-    monkeypatch.setattr(folder.stores, "write_text", lambda place, text: None)
-    monkeypatch.setattr(folder.stores, "read_text", lambda place: None)
-    folder.claim_folder(tmp_path / "run", tiny_config(), began)
+    monkeypatch.setattr(run_folder.stores, "write_text", lambda place, text: None)
+    monkeypatch.setattr(run_folder.stores, "read_text", lambda place: None)
+    run_folder.claim_folder(tmp_path / "run", tiny_config(), began)
     with pytest.raises(RunError, match=told.replace("{}", storage)):
-        folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
+        run_folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
 
 
 def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
     config = tiny_config()
-    folder.claim_folder(tmp_path / "run", config, str(tmp_path))
-    folder.check_folder(tmp_path / "run", config, resume=True, storage=str(tmp_path))
+    run_folder.claim_folder(tmp_path / "run", config, str(tmp_path))
+    run_folder.check_folder(tmp_path / "run", config, resume=True, storage=str(tmp_path))
     assert read(tmp_path / "run" / "config.yaml") == config
 
 
 def test_a_storage_that_refuses_is_one_sentence(tmp_path):
     with pytest.raises(StorageError, match="--storage must be a folder or URI that can be written; nonsense://b/run"):
-        folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
+        run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
 
 
 def test_two_processes_never_work_on_one_training(tmp_path):
     config = tiny_config()
-    folder.claim_folder(tmp_path, config)
-    with folder.one_process(tmp_path), pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
-        folder.check_folder(tmp_path, config, resume=True)
-    folder.check_folder(tmp_path, config, resume=True)
+    run_folder.claim_folder(tmp_path, config)
+    with run_folder.one_process(tmp_path), pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
+        run_folder.check_folder(tmp_path, config, resume=True)
+    run_folder.check_folder(tmp_path, config, resume=True)
 
 
 def test_lock_that_its_owner_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
     """Whoever opened a lock file before it was removed holds the lock of a file that nobody else will find."""
-    lock, flock, removed = tmp_path / folder.LOCK, folder.fcntl.flock, []
+    lock, flock, removed = tmp_path / run_folder.LOCK, run_folder.fcntl.flock, []
 
     def remove_before(*arguments):
         if not removed:
             removed.append(lock.unlink())
         return flock(*arguments)
 
-    monkeypatch.setattr(folder.fcntl, "flock", remove_before)
-    with folder.one_process(tmp_path):
+    monkeypatch.setattr(run_folder.fcntl, "flock", remove_before)
+    with run_folder.one_process(tmp_path):
         assert lock.read_text() == str(os.getpid())
-        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"), folder.one_process(tmp_path):
+        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"), run_folder.one_process(tmp_path):
             pass
 
 
 def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"Not a directory|File exists"), folder.one_process(tmp_path / "file" / "run"):
+    with (
+        pytest.raises(OSError, match=r"Not a directory|File exists"),
+        run_folder.one_process(tmp_path / "file" / "run"),
+    ):
         pass
 
 
@@ -145,7 +148,7 @@ def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
     ],
 )
 def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, told):
-    with pytest.raises(ConfigError, match=f"--name {told}"), folder.named(name, tmp_path / "runs", "final", None):
+    with pytest.raises(ConfigError, match=f"--name {told}"), run_folder.named(name, tmp_path / "runs", "final", None):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -153,9 +156,11 @@ def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, to
 def test_runs_without_names_of_the_same_second_have_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "20260101-120000")
     with contextlib.ExitStack() as stack:
-        names = [stack.enter_context(folder.named(None, tmp_path / "runs", "final", None)) for _ in range(3)]
+        names = [stack.enter_context(run_folder.named(None, tmp_path / "runs", "final", None)) for _ in range(3)]
         (tmp_path / "runs" / names[1] / "config.yaml").touch()
-        in_bucket = {stack.enter_context(folder.named(None, tmp_path / str(at), "x", "s3://b/runs")) for at in (1, 2)}
+        in_bucket = {
+            stack.enter_context(run_folder.named(None, tmp_path / str(at), "x", "s3://b/runs")) for at in (1, 2)
+        }
     assert names == ["final-20260101-120000", "final-20260101-120000-2", "final-20260101-120000-3"]
     assert len(in_bucket) == 2
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["final-20260101-120000-2"]
@@ -168,34 +173,34 @@ def test_runs_without_names_of_the_same_second_have_their_own(tmp_path, monkeypa
 def test_a_damaged_log_is_named_with_what_to_do(tmp_path, written):
     (tmp_path / "metrics.json").write_text(written)
     with pytest.raises(RunError, match=r"metrics\.json is damaged .* Remove it and resume"):
-        folder.EpochLog(tmp_path / "metrics.json")
+        run_folder.EpochLog(tmp_path / "metrics.json")
 
 
 def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(folder.fcntl, "flock", unsupported)
-    with folder.one_process(tmp_path):
-        assert (tmp_path / folder.LOCK).read_text() == str(os.getpid())
+    monkeypatch.setattr(run_folder.fcntl, "flock", unsupported)
+    with run_folder.one_process(tmp_path):
+        assert (tmp_path / run_folder.LOCK).read_text() == str(os.getpid())
 
 
 def test_the_log_goes_on_where_it_stood(tmp_path):
-    log = folder.EpochLog(tmp_path / "metrics.json")
+    log = run_folder.EpochLog(tmp_path / "metrics.json")
     log.add({"epoch": 1, "loss": 3.0})
     log.add({"epoch": 2, "loss": 2.0})
-    again = folder.EpochLog(tmp_path / "metrics.json")
+    again = run_folder.EpochLog(tmp_path / "metrics.json")
     again.add({"epoch": 2, "loss": 2.5})  # repeated after a failure
     again.add({"epoch": 3, "loss": 1.0})
     again.finish([{"epoch": 4, "loss": 0.5}], {"loss": 0.5, "test_loss": 1.5})
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert [entry["loss"] for entry in found["epochs"]] == [3.0, 2.5, 1.0, 0.5]
     assert found["final"] == {"loss": 0.5, "test_loss": 1.5}
-    assert folder.EpochLog(tmp_path / "metrics.json").final == found["final"]
+    assert run_folder.EpochLog(tmp_path / "metrics.json").final == found["final"]
 
 
 def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
-    log = folder.EpochLog(tmp_path / "metrics.json")
+    log = run_folder.EpochLog(tmp_path / "metrics.json")
     log.add({"epoch": 1, "loss": 3.0})
 
     def full(self, *args, **kwargs):
@@ -205,4 +210,4 @@ def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="disk is full"):
         log.add({"epoch": 2, "loss": 2.0})
     monkeypatch.undo()
-    assert list(folder.EpochLog(tmp_path / "metrics.json").epochs) == [1]
+    assert list(run_folder.EpochLog(tmp_path / "metrics.json").epochs) == [1]

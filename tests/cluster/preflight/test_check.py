@@ -13,10 +13,11 @@ import pytest
 from pyarrow import fs
 
 import object_stores
-from cluster import host, preflight
-from cluster.checks import Fault, Need
-from cluster.lookout import Node
-from cluster.stores import open_place
+from cluster.preflight import check as preflight
+from cluster.preflight import probe
+from cluster.preflight.faults import Fault, Need
+from cluster.preflight.nodes import Node
+from cluster.storage import open_place
 from htt.config import BackboneConfig, override
 from htt.errors import CheckpointError, ClusterError, ConfigError
 from htt.testing import tiny_config
@@ -175,7 +176,7 @@ def test_a_machine_that_is_alone_says_that_it_cannot_write(alone, tmp_path):
 
 
 def test_a_machine_that_is_alone_says_that_its_disk_is_full(alone, tmp_path, monkeypatch):
-    monkeypatch.setattr(host.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 5, 4))
+    monkeypatch.setattr(probe.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 5, 4))
     with pytest.raises(ClusterError, match=r"laptop is not\. disk: 0\.0 GB free for .*wanted: 1\.0 GB\. Free some"):
         check(tmp_path)
 
@@ -324,8 +325,8 @@ def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
         storage = store.uri("runs/x")
         with preflight.marked(storage) as mark:
             assert mark is not None
-            assert host.use_storage(storage, mark)
-        assert not host.use_storage(storage, mark)
+            assert probe.use_storage(storage, mark)
+        assert not probe.use_storage(storage, mark)
         system, path = open_place(store.uri(""))
         found = system.get_file_info(fs.FileSelector(path, recursive=True))
         assert [entry.path for entry in found if entry.type == fs.FileType.File] == []

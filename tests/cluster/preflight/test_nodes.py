@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from cluster import lookout
+from cluster.preflight import nodes
 
 
 def node(name, address, identity):
@@ -21,18 +21,18 @@ def node(name, address, identity):
     ],
 )
 def test_machines_have_names_of_their_own(alive, names):
-    assert lookout.names(alive) == names
+    assert nodes.names(alive) == names
 
 
 @pytest.mark.parametrize("ahead", [0.0, 7.5, -7.5])
 def test_a_clock_is_as_far_ahead_as_the_round_trip_leaves_open(monkeypatch, ahead):
     now = itertools.count(100.0, 1.0)  # a second passes at every look: the question, the other clock, the answer
-    monkeypatch.setattr(lookout.time, "time", lambda: next(now))
-    assert lookout.clock(lambda: next(now) + ahead, pings=2) == (ahead - 1.0, ahead + 1.0)
+    monkeypatch.setattr(nodes.time, "time", lambda: next(now))
+    assert nodes.clock(lambda: next(now) + ahead, pings=2) == (ahead - 1.0, ahead + 1.0)
 
 
 def test_the_quickest_answer_says_most_of_a_clock(monkeypatch):
     times = iter([0.0, 30.0, 100.0, 100.5])  # asked, answered; asked, answered
-    monkeypatch.setattr(lookout.time, "time", lambda: next(times))
+    monkeypatch.setattr(nodes.time, "time", lambda: next(times))
     reads = iter([10.0, 100.25])
-    assert lookout.clock(lambda: next(reads), pings=2) == (-0.25, 0.25)
+    assert nodes.clock(lambda: next(reads), pings=2) == (-0.25, 0.25)

@@ -1,6 +1,6 @@
 """What machines say of themselves, judged: every fault with what was found, what is wanted, and the remedy.
 
-Pure: reports in, faults out. Who asks the machines is ``cluster.lookout``; what they answer, ``cluster.host``.
+Pure: reports in, faults out. ``nodes`` asks the machines; ``probe`` is what they answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cluster.host import is_loopback
+from cluster.preflight.probe import is_loopback
 
 CLOCK_S = 2.0
 """How far a clock may be off, s: files on shared storage are compared by their times."""
@@ -20,7 +20,7 @@ NAMED = 3
 DRIVER = "driver"
 """The process that asks, in the place of a machine's name."""
 
-ALIKE = "Set every machine up alike (cluster/setup.sh) and start Ray on it again"
+ALIKE = "Set every machine up alike (cluster/deploy/setup.sh) and start Ray on it again"
 REMEDIES = {
     "answer": "See why in its Ray logs (there, in /tmp/ray/session_latest/logs), or take it out of the cluster",
     "code": "Send the code with the command: ray job submit --working-dir . -- python ..., or update that machine",

@@ -1,6 +1,6 @@
 import pytest
 
-from cluster import screen
+from cluster import progress
 from htt import console
 from htt.training.telling import Step
 
@@ -21,7 +21,7 @@ def show(clock, training, *steps, every_s=20.0):
 
 
 def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
-    with screen.Training(45) as training:
+    with progress.Training(45) as training:
         show(clock, training, Step(3, 100, 1000), Step(3, 300, 1000), Step(3, 500, 1000))
         training.epoch(METRICS)
         show(clock, training, Step(4, 100, 1000), Step(4, 200, 1000))
@@ -34,7 +34,7 @@ def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
 
 
 def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, clock):
-    with screen.Training(45) as training:
+    with progress.Training(45) as training:
         show(clock, training, Step(3, 100, 1000), Step(3, 500, 1000), Step(3, 300, 1000), Step(3, 400, 1000))
     assert capsys.readouterr().out.splitlines() == [
         "epoch 3/45: 500/1,000 windows, 20 windows/s, 0:25 left",
@@ -43,12 +43,12 @@ def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, cl
 
 
 def test_a_short_epoch_says_its_numbers_alone(capsys):
-    with screen.Training(45) as training:
+    with progress.Training(45) as training:
         training.epoch(METRICS)
-    assert capsys.readouterr().out.splitlines() == [screen.epoch_line(METRICS, 45)]
+    assert capsys.readouterr().out.splitlines() == [progress.epoch_line(METRICS, 45)]
 
 
 def test_final_evaluation_without_any_label_is_said():
-    assert screen.final_table({"epoch": 2.0}) == (
+    assert progress.final_table({"epoch": 2.0}) == (
         "Final evaluation: the data have no validation or test clips with labels."
     )

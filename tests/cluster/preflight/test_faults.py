@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.checks import DRIVER, FREE_BYTES, REMEDIES, Need, Report, judge, some
+from cluster.preflight.faults import DRIVER, FREE_BYTES, REMEDIES, Need, Report, judge, some
 
 CODE = {"htt/config.py": "aa", "htt/hand.py": "bb"}
 VERSIONS = {"python": "3.11.2", "torch": "2.13.0"}

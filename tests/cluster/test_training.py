@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from pyarrow import fs
 
-from cluster import final
+from cluster import training
 from htt.errors import StorageError
 from htt.testing import tiny_config
 from htt.training.telling import Start
@@ -42,13 +42,13 @@ def trained(tmp_path, monkeypatch):
 
         return SimpleNamespace(fit=fit)
 
-    monkeypatch.setattr(final, "listening", listening)
-    monkeypatch.setattr(final, "trainer", trainer)
+    monkeypatch.setattr(training, "listening", listening)
+    monkeypatch.setattr(training, "trainer", trainer)
     folder, shown = tmp_path / "run", []
     folder.mkdir()
 
     def run(**how):
-        return final.run(tiny_config(), folder, final.Workers(), shown.append, **how)
+        return training.run(tiny_config(), folder, training.Workers(), shown.append, **how)
 
     return SimpleNamespace(run=run, folder=folder, asked=asked, shown=shown, stored=stored, returned=returned)
 
@@ -71,7 +71,7 @@ def test_incomplete_data_are_kept_with_the_final_numbers(trained):
     trained.returned["incomplete"] = ["split 'test' has 1 of 575 clips"]
     assert trained.run().incomplete == ["split 'test' has 1 of 575 clips"]
     assert noted(trained.folder)["incomplete"] == ["split 'test' has 1 of 575 clips"]
-    assert final.finished(trained.folder).incomplete == ["split 'test' has 1 of 575 clips"]
+    assert training.finished(trained.folder).incomplete == ["split 'test' has 1 of 575 clips"]
 
 
 def test_every_worker_is_given_what_it_does_first(trained):
@@ -118,11 +118,11 @@ def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(t
     with pytest.raises(StorageError, match=r"must come from .*checkpoint_3 to .* curlCode: 7\. .* --resume fet"):
         trained.run()
     assert noted(trained.folder)["final"] == FINAL, "the numbers are kept"
-    assert final.finished(trained.folder) is None
+    assert training.finished(trained.folder) is None
     monkeypatch.setattr("pyarrow.fs.copy_files", copy)
     outcome = trained.run()
     assert [path.name for path in outcome.checkpoint.iterdir()] == ["checkpoint.json"]
-    assert final.finished(trained.folder) == outcome
+    assert training.finished(trained.folder) == outcome
 
 
 @pytest.mark.parametrize(("storage", "where"), [(None, "run"), ("stored", "stored/run"), ("s3://bucket/runs", None)])

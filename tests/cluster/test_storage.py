@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import stores
+from cluster import storage
 from htt.errors import ConfigError, StorageError
 from object_stores import CREDENTIALS, Store
 
@@ -24,12 +24,12 @@ def test_a_storage_is_the_same_place_however_it_is_typed(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     places = {"here": tmp_path, "above": tmp_path.parent, "home": Path("/home/somebody")}
-    assert stores.settled(typed) == settled.format(**places)
+    assert storage.settled(typed) == settled.format(**places)
 
 
 def test_a_password_is_refused_and_not_repeated():
     with pytest.raises(ConfigError, match=r"A URI must hold no password, .* the one of --storage does") as refused:
-        stores.settled("s3://KEY:hush@bucket/runs")
+        storage.settled("s3://KEY:hush@bucket/runs")
     assert "hush" not in str(refused.value)
 
 
@@ -46,14 +46,14 @@ def place(request, tmp_path, monkeypatch):
 
 
 def test_a_small_file_is_kept_in_a_folder_and_in_a_bucket(place):
-    file = stores.below(place, "first", "config.yaml")
-    assert stores.read_text(file) is None
-    assert stores.is_empty(stores.below(place, "first"))
-    stores.write_text(file, "a: 1\n")
-    stores.write_text(file, "ä: 2\n")
-    assert stores.read_text(file) == "ä: 2\n"
-    assert not stores.is_empty(stores.below(place, "first"))
-    assert stores.is_empty(stores.below(place, "fir"))
+    file = storage.below(place, "first", "config.yaml")
+    assert storage.read_text(file) is None
+    assert storage.is_empty(storage.below(place, "first"))
+    storage.write_text(file, "a: 1\n")
+    storage.write_text(file, "ä: 2\n")
+    assert storage.read_text(file) == "ä: 2\n"
+    assert not storage.is_empty(storage.below(place, "first"))
+    assert storage.is_empty(storage.below(place, "fir"))
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypatch, capsys):
@@ -66,7 +66,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypat
         return answer
 
     monkeypatch.setattr("time.sleep", lambda pause: None)
-    assert stores.ask("/runs", work) == "there"
+    assert storage.ask("/runs", work) == "there"
     assert capsys.readouterr().err.count("Storage /runs does not answer; trying again for 100 s.") == 1
 
 
@@ -74,8 +74,8 @@ def test_a_store_that_stays_away_is_one_sentence(monkeypatch):
     def work(system, path):
         raise OSError("curlCode: 7")
 
-    monkeypatch.setattr(stores, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(storage, "PATIENCE_S", 0.0)
     with pytest.raises(
         StorageError, match=r"must be a folder or URI that can be written; /runs refuses: curlCode: 7\."
     ):
-        stores.ask("/runs", work)
+        storage.ask("/runs", work)

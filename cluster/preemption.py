@@ -2,7 +2,7 @@
 
 ::
 
-    python -m cluster.notices --cloud aws &      # on every spot machine, after its `ray start`: the cluster files do it
+    python -m cluster.preemption --cloud aws &   # on every spot machine, after its `ray start`: the cluster files do it
 
 A spot machine learns from its cloud that it will be gone, two minutes before on AWS, half a minute on Google Cloud.
 From then on Ray places nothing new on it, and a final training saves where it stands (``htt.training.saving``).

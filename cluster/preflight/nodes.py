@@ -18,8 +18,8 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.checks import Report
-from cluster.host import said
+from cluster.preflight.faults import Report
+from cluster.preflight.probe import said
 
 START_S = 120.0
 """How long a machine may take to start a process and open a port, s."""
@@ -70,7 +70,7 @@ def gather(there: Sequence[Node], asked: Mapping[str, Any]) -> list[Report]:
 
     Args:
         there: the machines.
-        asked: as ``cluster.host.look`` takes it, but for ``peers`` and ``gpus``: each machine is asked for its own.
+        asked: as ``probe.look`` takes it, but for ``peers`` and ``gpus``: each machine is asked for its own.
     """
     with _lookouts(there) as lookouts:
         ports, silent = _answers({node: lookouts[node].listen.remote() for node in there}, START_S)
@@ -150,9 +150,9 @@ def _kind() -> Any:
 
         def look(self, asked: dict[str, Any]) -> dict[str, Any]:
             """What the machine says."""
-            from cluster import host
+            from cluster.preflight import probe
 
-            return host.look(asked)
+            return probe.look(asked)
 
         def time(self) -> float:
             """The machine's clock, s."""

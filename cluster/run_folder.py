@@ -23,8 +23,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from cluster import revision, stores
-from cluster.claim import Lease, claimed
+from cluster import revision
+from cluster import storage as stores
+from cluster.lock import Lease, claimed
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data import files
 from htt.data.location import data_key
@@ -228,7 +229,7 @@ def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | N
         folder: of the run.
         config: the training.
         resume: whether it is to go on.
-        storage: where else the run keeps things, ``cluster.stores.settled``; none: nowhere.
+        storage: where else the run keeps things, ``cluster.storage.settled``; none: nowhere.
 
     Raises:
         RunError: the name is taken, what is to be resumed is another training or none, or a process works there.

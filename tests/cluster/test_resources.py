@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
-from cluster import capacity
-from cluster.capacity import Machine, require
-from cluster.final import Workers
+from cluster import resources as capacity
+from cluster.resources import Machine, require
+from cluster.training import Workers
 from htt.errors import ClusterError
 
 LAPTOP = [Machine("laptop", 2.0, 0.0)]

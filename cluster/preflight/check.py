@@ -27,9 +27,12 @@ from pyarrow import ArrowException
 from rich.console import Console
 from rich.table import Table
 
-from cluster import checks, connect, host, lookout, revision, stores
-from cluster.checks import DRIVER, Fault, Need, Report, judge
-from cluster.lookout import Node
+from cluster import connect, revision
+from cluster import storage as stores
+from cluster.preflight import faults as checks
+from cluster.preflight import nodes, probe
+from cluster.preflight.faults import DRIVER, Fault, Need, Report, judge
+from cluster.preflight.nodes import Node
 from cluster.revision import digest
 from htt import console
 from htt.config import BackboneConfig, Config, override, parse_set, read
@@ -66,7 +69,7 @@ def main(options: Options) -> None:
     start = read(options.config) if options.config else preset(options.preset) if options.preset else Config()
     config = override(start, parse_set(options.set))
     with connect.connect(options.address):
-        there = lookout.nodes()
+        there = nodes.nodes()
         need = need_of([config], there, storage=options.storage)
         driver, reports = ask(there, need)
     faults = judge(reports, driver, need)
@@ -100,9 +103,9 @@ def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float,
     Raises:
         ClusterError: lists every fault of every machine, with its remedy.
     """
-    there = lookout.nodes()
+    there = nodes.nodes()
     need = need_of(configs, there, storage=storage, workers=workers, gpus=gpus)
-    if len(there) == 1 and there[0].id == lookout.here():
+    if len(there) == 1 and there[0].id == nodes.here():
         alone = ask_here(there[0], need)
         raise_faults(judge([alone], Report(DRIVER), need))
         return
@@ -157,10 +160,10 @@ class Newcomers:
         """
         import ray.train  # late: no driver needs it
 
-        if lookout.here() in self.known or ray.train.get_context().get_local_rank():
+        if nodes.here() in self.known or ray.train.get_context().get_local_rank():
             return
         name = socket.gethostname()
-        said = host.look({**_asked(self.need, self.mark), "gpus": False, "peers": []})
+        said = probe.look({**_asked(self.need, self.mark), "gpus": False, "peers": []})
         raise_faults(judge([Report.of(name, said)], self.driver, self.need))
 
 
@@ -174,7 +177,7 @@ def newcomers(config: Config, *, storage: str, mark: str, workers: int, gpus: fl
         workers: of the training.
         gpus: that each is given.
     """
-    there = lookout.nodes()
+    there = nodes.nodes()
     alike = {"code": revision.digests(), "commit": revision.commit(), "versions": revision.versions()}
     need = need_of([config], there, storage=storage, workers=workers, gpus=gpus)
     return Newcomers(frozenset(node.id for node in there), Report.of(DRIVER, alike), need, mark)
@@ -211,15 +214,15 @@ def need_of(
 def ask(there: Sequence[Node], need: Need) -> tuple[Report, list[Report]]:
     """What this process and all machines say."""
     with marked(need.storage) as mark:
-        driver = Report.of(DRIVER, host.look({**_asked(need, mark), "gpus": 0, "peers": []}))
-        return driver, lookout.gather(there, _asked(need, mark))
+        driver = Report.of(DRIVER, probe.look({**_asked(need, mark), "gpus": 0, "peers": []}))
+        return driver, nodes.gather(there, _asked(need, mark))
 
 
 def ask_here(node: Node, need: Need) -> Report:
     """What this machine says, of what matters to one that is alone."""
     with marked(need.storage) as mark:
-        said = host.look({**_asked(need, mark), "compare": False, "roots": (), "gpus": 0, "peers": []})
-    gpus = host.count_gpus() if need.gpus and node.gpus else None
+        said = probe.look({**_asked(need, mark), "compare": False, "roots": (), "gpus": 0, "peers": []})
+    gpus = probe.count_gpus() if need.gpus and node.gpus else None
     return Report.of(node.name, {**said, "gpus": gpus}, promised_gpus=node.gpus)
 
 
@@ -232,7 +235,7 @@ def marked(storage: str | None) -> Iterator[str | None]:
     if storage is None:
         yield None
         return
-    mark = f"{host.MARK}{uuid.uuid4().hex[:8]}"
+    mark = f"{probe.MARK}{uuid.uuid4().hex[:8]}"
     made: list[Path] = []
     try:
         if "://" not in storage:
@@ -293,7 +296,3 @@ def all_well(there: Sequence[Node], need: Need) -> str:
 def _asked(need: Need, mark: str | None) -> dict[str, Any]:
     plain: dict[str, Any] = {"roots": list(need.roots), "cache": need.cache, "storage": need.storage}
     return {**plain, "mark": mark, "gpus": need.gpus, "compare": True}
-
-
-if __name__ == "__main__":
-    console.run(Options, main)

@@ -13,8 +13,8 @@ import ray.train
 import ray.util.queue
 from pyarrow import ArrowException, fs
 
-from cluster import capacity
-from cluster.folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared_folder, train_name
+from cluster import resources as capacity
+from cluster.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared_folder, train_name
 from cluster.trainer import trainer
 from htt import console
 from htt.config import Config

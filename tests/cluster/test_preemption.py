@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from cluster import notices
+from cluster import preemption
 from htt.errors import ClusterError
 
 
@@ -60,15 +60,15 @@ def test_aws_says_nothing_for_a_while_and_then_when(metadata):
     ends = datetime.now(timezone.utc) + timedelta(seconds=120)
     action = json.dumps({"action": "terminate", "time": ends.strftime("%Y-%m-%dT%H:%M:%SZ")})
     metadata.says = lambda path, count: action if count > 3 and path.endswith("instance-action") else None
-    assert notices.aws(metadata.url) is None
-    left_s = notices.wait(lambda: notices.aws(metadata.url), poll_s=0.01)
+    assert preemption.aws(metadata.url) is None
+    left_s = preemption.wait(lambda: preemption.aws(metadata.url), poll_s=0.01)
     assert metadata.asked == 4
     assert 112 < left_s <= 115
 
 
 def test_google_says_true(metadata):
     metadata.says = lambda path, count: {1: "FALSE", 2: "TRUE"}[count] if path.endswith("/preempted") else None
-    assert notices.wait(lambda: notices.gcp(metadata.url), poll_s=0.01) == 25
+    assert preemption.wait(lambda: preemption.gcp(metadata.url), poll_s=0.01) == 25
     assert metadata.asked == 2
 
 
@@ -81,7 +81,7 @@ def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
             raise answer
         return answer
 
-    assert notices.wait(look, poll_s=0.0) == 0.0
+    assert preemption.wait(look, poll_s=0.0) == 0.0
 
 
 def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeypatch, capsys):
@@ -93,7 +93,7 @@ def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeyp
         self.send_error(code) if code else self.answer("TRUE")
 
     monkeypatch.setattr(Metadata, "do_GET", answer)
-    assert notices.wait(lambda: notices.gcp(metadata.url), poll_s=5.0) == 25
+    assert preemption.wait(lambda: preemption.gcp(metadata.url), poll_s=5.0) == 25
     assert pauses == [60.0] * 3
     said = capsys.readouterr().err
     assert said.count("metadata service answers with HTTP Error 403") == 1
@@ -109,7 +109,7 @@ def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
             raise answer
         return answer
 
-    assert notices.wait(look, poll_s=0.0) == 0.0
+    assert preemption.wait(look, poll_s=0.0) == 0.0
     assert capsys.readouterr().err.count("metadata service answers with") == 1
 
 
@@ -135,8 +135,8 @@ def ray_says(monkeypatch):
 
 def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, capsys):
     told = ray_says(0)
-    monkeypatch.setitem(notices.CLOUDS, "aws", lambda: 120.5)
-    notices.main(notices.Options())
+    monkeypatch.setitem(preemption.CLOUDS, "aws", lambda: 120.5)
+    preemption.main(preemption.Options())
     ((_, words),) = told
     assert words[:2] == ["ray", "drain-node"]
     assert words[-2:] == ["--deadline-remaining-seconds", "115"]
@@ -145,12 +145,12 @@ def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, caps
 
 def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray_says):
     told = ray_says(1, 1, 0)
-    notices.drain(60.0)
+    preemption.drain(60.0)
     assert [(at_s, words[-1]) for at_s, words in told] == [(0.0, "60"), (5.0, "55"), (10.0, "50")]
 
 
 def test_a_ray_that_never_answers_is_told_to_the_end(ray_says):
     told = ray_says(*[1] * 100)
     with pytest.raises(ClusterError, match=r"must take the notice .*; `ray drain-node` left with 1 until the end"):
-        notices.drain(12.0)
+        preemption.drain(12.0)
     assert [at_s for at_s, _ in told] == [0.0, 5.0, 10.0]

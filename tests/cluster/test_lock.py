@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cluster import claim, folder, stores
+from cluster import lock, run_folder, storage
 from htt.errors import RunError, StorageError
 from htt.testing import tiny_config
 from object_stores import CREDENTIALS, Store
@@ -30,44 +30,44 @@ def store(tmp_path_factory):
 def run(store, tmp_path, monkeypatch):
     """The URI of a run, and where it is; the quickest of owners."""
     for name, value in {"RENEW_S": 0.05, "DEAD_S": 1.0, "SETTLE_S": 0.2, "LOOK_S": 0.1}.items():
-        monkeypatch.setattr(claim, name, value)
+        monkeypatch.setattr(lock, name, value)
     place = store.uri(tmp_path.name)
-    return place, *stores.open_place(place)
+    return place, *storage.open_place(place)
 
 
 def read(run):
     _, system, path = run
-    return claim._read(system, f"{path}/{claim.NAME}")
+    return lock._read(system, f"{path}/{lock.NAME}")
 
 
 def write(run, **told):
     _, system, path = run
-    claim._write(
+    lock._write(
         system,
-        f"{path}/{claim.NAME}",
+        f"{path}/{lock.NAME}",
         {"machine": "elsewhere", "process": 7, "began": "1", "word": "x", "renewed": 0, **told},
     )
 
 
 def test_a_claim_is_renewed_and_removed_at_the_end(run):
     assert read(run) is None
-    with claim.claimed(*run):
+    with lock.claimed(*run):
         first = read(run)
         assert first["process"] == os.getpid()
         time.sleep(0.5)
         assert read(run)["renewed"] > first["renewed"]
     assert read(run) is None
-    with claim.claimed(*run):
+    with lock.claimed(*run):
         pass
 
 
 def test_a_run_that_somebody_works_on_is_refused(run):
     with (
-        claim.claimed(*run),
+        lock.claimed(*run),
         pytest.raises(
             RunError, match=rf"works on a run; Process {os.getpid()} on .* works on s3://bucket/[^?]*\. Wait for it"
         ),
-        claim.claimed(*run),
+        lock.claimed(*run),
     ):
         pass
 
@@ -75,13 +75,13 @@ def test_a_run_that_somebody_works_on_is_refused(run):
 def test_a_machine_elsewhere_that_still_writes_is_refused(run, monkeypatch):
     write(run)
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run, renewed=1))
-    with pytest.raises(RunError, match="Process 7 on elsewhere works on"), claim.claimed(*run):
+    with pytest.raises(RunError, match="Process 7 on elsewhere works on"), lock.claimed(*run):
         pass
 
 
 def test_a_machine_that_is_gone_is_waited_for_and_followed(run, capsys):
     write(run)
-    with claim.claimed(*run):
+    with lock.claimed(*run):
         assert read(run)["process"] == os.getpid()
     assert "Process 7 on elsewhere has worked on this run; looking whether it still does" in capsys.readouterr().err
 
@@ -89,22 +89,22 @@ def test_a_machine_that_is_gone_is_waited_for_and_followed(run, capsys):
 def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeypatch):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    write(run, machine="any", process=ended.pid, host=claim._host())
-    monkeypatch.setattr(claim, "DEAD_S", 1e9)
-    with claim.claimed(*run):
+    write(run, machine="any", process=ended.pid, host=lock._host())
+    monkeypatch.setattr(lock, "DEAD_S", 1e9)
+    with lock.claimed(*run):
         assert read(run)["process"] == os.getpid()
 
 
 def test_another_process_with_the_number_of_one_that_is_gone_stops_nobody(run, monkeypatch):
-    monkeypatch.setattr(claim, "DEAD_S", 1e9)
-    write(run, process=os.getpid(), began="1", host=claim._host())
-    with claim.claimed(*run):
+    monkeypatch.setattr(lock, "DEAD_S", 1e9)
+    write(run, process=os.getpid(), began="1", host=lock._host())
+    with lock.claimed(*run):
         assert read(run)["word"] != "x"
 
 
 def test_of_two_that_claim_at_once_the_second_has_it(run, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run))
-    with pytest.raises(RunError, match="Process 7 on elsewhere works on"), claim.claimed(*run):
+    with pytest.raises(RunError, match="Process 7 on elsewhere works on"), lock.claimed(*run):
         pass
     assert read(run)["process"] == 7
 
@@ -116,14 +116,14 @@ def test_claim_of_a_container_with_our_host_name_and_process_number_is_watched(r
     theirs = {"machine": socket.gethostname(), "process": number, "began": "1", "host": "boot pid:[1]"}
     write(run, **theirs)
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run, **theirs, renewed=1))
-    with pytest.raises(RunError, match="works on s3://"), claim.claimed(*run):
+    with pytest.raises(RunError, match="works on s3://"), lock.claimed(*run):
         pass
     assert read(run)["word"] == "x"
 
 
 def test_lease_that_was_taken_over_writes_nothing_more(run):
     lost = threading.Event()
-    with claim.claimed(*run, on_loss=lost.set) as lease:
+    with lock.claimed(*run, on_loss=lost.set) as lease:
         lease.publish()
         assert any(write(run) or lost.wait(0.5) for _ in range(20))  # a renewal under way may overwrite the first
         with pytest.raises(StorageError, match=r"Process 7 on elsewhere has taken s3://bucket/\S* over"):
@@ -137,8 +137,8 @@ def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run
     here = tmp_path / run[2].rpartition("/")[2]
 
     def train():
-        with folder.alone(here, store.uri("")) as lease:
-            folder.claim_folder(here, tiny_config(), lease=lease)
+        with run_folder.alone(here, store.uri("")) as lease:
+            run_folder.claim_folder(here, tiny_config(), lease=lease)
             for _ in range(100):
                 write(run)
                 time.sleep(0.2)
@@ -149,11 +149,11 @@ def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run
 
 
 def test_lease_that_was_taken_over_and_given_up_is_lost_all_the_same(run, monkeypatch):
-    monkeypatch.setattr(claim, "RENEW_S", 1e9)  # a process that was suspended
-    monkeypatch.setattr(claim, "_runs", lambda owner: False)
-    with claim.claimed(*run) as sleeper:
+    monkeypatch.setattr(lock, "RENEW_S", 1e9)  # a process that was suspended
+    monkeypatch.setattr(lock, "_runs", lambda owner: False)
+    with lock.claimed(*run) as sleeper:
         sleeper.publish()
-        with claim.claimed(*run) as other:
+        with lock.claimed(*run) as other:
             other.publish()
         with pytest.raises(StorageError, match=r"has taken .* over"):
             sleeper.publish()
@@ -165,38 +165,38 @@ def test_generation_is_that_of_the_last_writer(run, monkeypatch):
     _, system, path = run
     words = []
     for writes in (True, False, True):
-        with claim.claimed(*run) as lease:
+        with lock.claimed(*run) as lease:
             if writes:
                 lease.publish()
                 words.append(lease.word)
-        assert claim.generation(system, path) == words[-1]
+        assert lock.generation(system, path) == words[-1]
     assert len(set(words)) == 2
 
 
 def test_what_is_no_claim_stops_nobody(run):
     _, system, path = run
-    with system.open_output_stream(f"{path}/{claim.NAME}") as stream:
+    with system.open_output_stream(f"{path}/{lock.NAME}") as stream:
         stream.write(json.dumps(["?"]).encode())
-    with claim.claimed(*run):
+    with lock.claimed(*run):
         assert read(run)["process"] == os.getpid()
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(store):
     place = store.uri("run", bucket="none")
-    with pytest.raises(StorageError, match="--storage must be"), claim.claimed(place, *stores.open_place(place)):
+    with pytest.raises(StorageError, match="--storage must be"), lock.claimed(place, *storage.open_place(place)):
         pass
 
 
 def test_two_folders_of_one_name_have_one_owner_in_a_bucket_and_in_a_shared_folder(run, store, tmp_path):
-    with folder.alone(tmp_path / "here" / "x", store.uri("runs")):
+    with run_folder.alone(tmp_path / "here" / "x", store.uri("runs")):
         with (
             pytest.raises(RunError, match="works on s3://bucket/runs/x"),
-            folder.alone(tmp_path / "there" / "x", store.uri("runs")),
+            run_folder.alone(tmp_path / "there" / "x", store.uri("runs")),
         ):
             pass
         with (
-            folder.alone(tmp_path / "here" / "y", str(tmp_path / "storage")),
+            run_folder.alone(tmp_path / "here" / "y", str(tmp_path / "storage")),
             pytest.raises(RunError, match="storage/y is taken by process"),
-            folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")),
+            run_folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")),
         ):
             pass

@@ -1,0 +1,1 @@
+"""Checks of all machines before a run starts."""
