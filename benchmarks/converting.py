@@ -32,10 +32,9 @@ import simplejpeg
 from PIL import Image
 
 from htt import camera, scene
-from htt.data import pixels
-from htt.data.conversion import convert
-from htt.data.conversion_state import Making
-from htt.data.source import open_source
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import Making
+from htt.data.sources import _images, open_source
 from result import header, write
 
 SIZE = (480, 270)
@@ -94,13 +93,13 @@ def write_tree(root: Path, kind: Kind, clips: int) -> list[Path]:
 
 
 def libraries(files: list[Path], ready: Barrier) -> None:
-    """Decode, resize and encode files: the calls of ``htt.data.pixels``."""
+    """Decode, resize and encode files: the calls of ``htt.data.sources._images``."""
     ready.wait()
     for file in files:
         with Image.open(file) as image:
             image.draft("RGB", (2 * SIZE[0], 2 * SIZE[1]))
             seen = np.asarray(image.resize(SIZE, Image.Resampling.BILINEAR))
-        simplejpeg.encode_jpeg(seen, pixels.JPEG_QUALITY, "RGB", "420")
+        simplejpeg.encode_jpeg(seen, _images.JPEG_QUALITY, "RGB", "420")
 
 
 def alone(files: list[Path], cores: int) -> float:
@@ -181,7 +180,7 @@ def report(rows: list[str], ratios: list[float], rounds: int, cores: int) -> lis
         "",
         f"Medians of {rounds} rounds (smallest to largest), wall time, {cores} processes and {cores} workers. "
         "`convert` is the whole call: Ray's start, reading labels, writing shards, checksums. Frames of "
-        f"{SIZE[0]}x{SIZE[1]}, JPEG quality {pixels.JPEG_QUALITY}. The images: {IMAGES} rendered ones of each kind "
+        f"{SIZE[0]}x{SIZE[1]}, JPEG quality {_images.JPEG_QUALITY}. The images: {IMAGES} rendered ones of each kind "
         f"with noise of standard deviation {NOISE:g} (of 255), the JPEGs of quality 95, all in H2O's folders, shown "
         "again and again, in the page cache.",
     ]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from htt.data.clips import Clips, open_split
+from htt.data.loading.clips import Clips, open_split
 from result import header, write
 from tune.results.run_folder import RunFolder, ranked
 

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from htt.batch import Batch, Prediction
 from htt.config import Config
-from htt.data.clips import Clips
+from htt.data.loading.clips import Clips
 from htt.model.htt import HTT
-from htt.training.jobs import open_splits
+from htt.training.loading import open_trained
 from htt.training.loop import evaluate
-from htt.training.trained import open_trained
+from htt.training.tasks import open_splits
 from result import header, write
 from tune.results.run_folder import RunFolder
 
@@ -119,7 +119,7 @@ def table(folder: RunFolder) -> list[str]:
 
 
 def _clips(checkpoint: Path, splits: dict[str, Clips]) -> Clips:
-    from htt.training.trained import trained_config
+    from htt.training.loading import trained_config
 
     config = trained_config(checkpoint)
     key = config.data.model_dump_json()

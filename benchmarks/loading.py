@@ -31,12 +31,12 @@ import torch
 
 from htt import scene
 from htt.config import Config, override
-from htt.data import labels, manifest, pixels, shards
-from htt.data.augment import augment
-from htt.data.clips import Clips, open_split
-from htt.data.loader import training_loader
-from htt.data.source import ClipKey
+from htt.data.loading.clips import Clips, open_split
+from htt.data.loading.loader import training_loader
+from htt.data.shards import arrow, labels, manifest
+from htt.data.sources import ClipKey, _images
 from htt.data.sources.synthetic import SyntheticSource
+from htt.training.augment import augment
 from result import header, write
 
 SIZES = ((96, 54), (480, 270))
@@ -46,14 +46,14 @@ CLIP_FRAMES = 96
 """Of every clip, as in H2O, whose clips have 98 on average."""
 
 
-def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int = shards.SHARD_BYTES) -> Clips:
+def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int = arrow.SHARD_BYTES) -> Clips:
     """Shards of ``count`` clips; a few are rendered, and their frames repeated."""
     source = SyntheticSource(Config().data.synthetic)
-    writer = shards.ShardWriter(root, "train", limit_bytes=shard_bytes)
+    writer = arrow.ShardWriter(root, "train", limit_bytes=shard_bytes)
     done = []
     rendered = []
     for plan in scene.plan({"train": min(count, 6)}, 24, 0):
-        record, _ = source.read(ClipKey(plan.clip_id, plan.frames, plan), width, height, pixels.JPEG_QUALITY)
+        record, _ = source.read(ClipKey(plan.clip_id, plan.frames, plan), width, height, _images.JPEG_QUALITY)
         assert record
         rendered.append(record)
     for index in range(count):
@@ -71,7 +71,7 @@ def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int
     done.append(writer.close())
     written = [shard for shard in done if shard]
     info = source.info(width, height)
-    facts = {"source": "synthetic", "hands": 2, "quality": pixels.JPEG_QUALITY, "pixels": source.pixels}
+    facts = {"source": "synthetic", "hands": 2, "quality": _images.JPEG_QUALITY, "pixels": source.pixels}
     made = manifest.Manifest(
         actions=list(info.actions),
         objects=list(info.objects),
@@ -172,7 +172,7 @@ def report(rows: list[str], ratios: list[float], rounds: int) -> list[str]:
         "",
         f"Medians of {rounds} rounds (smallest to largest), frames a second of processor time, one core. "
         "Default windows and batches (every second frame, up to 128, 2 windows); clips of "
-        f"{CLIP_FRAMES} rendered frames, JPEG quality {pixels.JPEG_QUALITY}.",
+        f"{CLIP_FRAMES} rendered frames, JPEG quality {_images.JPEG_QUALITY}.",
     ]
 
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from htt.batch import Batch
 from htt.config import Config
-from htt.data.windows import training_windows
+from htt.data.loading.windows import training_windows
 from htt.info import DataInfo
+from htt.losses import losses, total
 from htt.model.htt import HTT
 from htt.testing import random_batch
-from htt.training.losses import losses, total
 from result import header, write
 
 LABELS = Path(__file__).parents[1] / "tests" / "golden" / "h2o_labels" / "action_train.txt"

@@ -21,7 +21,7 @@ import sys
 import time
 
 from htt.scene import VERSION, ClipPlan, plan, render
-from htt.scene.hand_mesh import hand_mesh
+from htt.scene.hand.mesh import hand_mesh
 from result import header, write
 
 SIZES = ((96, 54), (128, 72), (192, 108), (256, 144))

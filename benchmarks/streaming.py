@@ -32,13 +32,14 @@ if __name__ == "__main__":
 import torch
 
 from htt.config import Config, override
-from htt.data import cache, manifest
-from htt.data.clips import open_split
-from htt.data.loader import TrainingLoader, training_loader
-from htt.data.mirror import open_mirror
+from htt.data.loading.clips import open_split
+from htt.data.loading.loader import TrainingLoader, training_loader
 from htt.data.prepare import prepare
 from htt.data.publish import publish
-from htt.data.remote import Remote
+from htt.data.shards import manifest
+from htt.data.store import cache
+from htt.data.store.mirror import open_mirror
+from htt.data.store.remote import Remote
 from loading import CLIP_FRAMES, make_clips
 from object_stores import CREDENTIALS, Store
 from result import header, write

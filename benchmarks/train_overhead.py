@@ -51,8 +51,8 @@ import json, os, sys
 from pathlib import Path
 import torch, torch.distributed
 from htt.config import read
-from htt.training.group import Group
-from htt.training.jobs import open_splits
+from htt.group import Group
+from htt.training.tasks import open_splits
 from htt.training.loop import fit
 folder, rank, size = Path(sys.argv[1]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 torch.set_num_threads(1)
@@ -70,7 +70,7 @@ import sys
 from pathlib import Path
 import torch
 from htt.config import read
-from htt.training.jobs import train
+from htt.training.tasks import train
 torch.set_num_threads(1)
 for file in sys.argv[1:]:
     train(read(file), Path(file).parent, lambda metrics, saved: None)

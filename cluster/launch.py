@@ -44,14 +44,14 @@ from cluster.run_folder import (
 )
 from htt import console, driver_log, heartbeat
 from htt.config import Config, override, parse_set, read
-from htt.data.manifest import TEST, TRAIN, VAL
 from htt.data.prepare import prepare
-from htt.data.remote import refuse_password
+from htt.data.shards.manifest import TEST, TRAIN, VAL
+from htt.data.store.remote import refuse_password
 from htt.errors import ConfigError, RunError, shown
+from htt.evaluation.metric_table import EVALUATED
 from htt.heartbeat import LostRayError
 from htt.registry import check_plugins, preset
-from htt.training.metric_table import EVALUATED
-from htt.training.telling import Start
+from htt.training.messages import Start
 
 if TYPE_CHECKING:  # else late: Ray and torch take seconds to import, and --help is wanted at once
     from cluster import training
@@ -111,7 +111,7 @@ def main(options: Options) -> None:
 def _train(options: Options, config: Config, folder: Path, workers: training.Workers, storage: str | None) -> None:
     from cluster import connect, resources
     from cluster.preflight import check
-    from htt.data.splits import incomplete
+    from htt.data.loading.splits import incomplete
 
     check_folder(folder, config, resume=options.resume, storage=storage)
     if known := training.finished(folder):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from htt import console
-from htt.training.metric_table import METRICS
-from htt.training.telling import Step
+from htt.evaluation.metric_table import METRICS
+from htt.training.messages import Step
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
 

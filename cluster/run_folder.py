@@ -26,10 +26,10 @@ from typing import Any, TextIO
 from cluster import revision
 from cluster import storage as stores
 from cluster.lock import Lease, claimed
+from htt import files
 from htt.config import Config, from_yaml, read, to_yaml
-from htt.data import files
 from htt.data.location import data_key
-from htt.data.remote import is_remote
+from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, RunError, shown, storage_errors
 
 CONFIG_FILE = "config.yaml"

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pyarrow import ArrowException, fs
 
 from htt import console
-from htt.data.remote import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_remote, lasts, refuse_password
+from htt.data.store.remote import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_remote, lasts, refuse_password
 from htt.errors import StorageError
 
 PATIENCE_S = 100.0

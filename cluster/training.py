@@ -18,10 +18,10 @@ from cluster.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared
 from cluster.trainer import trainer
 from htt import console
 from htt.config import Config
-from htt.data import stream
+from htt.data.loading import order
 from htt.errors import ClusterError, ConfigError, DamagedCheckpointError, StorageError, storage_errors
 from htt.model.weights import check_sums
-from htt.training.telling import Start, Step
+from htt.training.messages import Start, Step
 from htt.training.worker import interruptible, listening, our_error, stopped
 
 OnEpoch = Callable[[dict[str, float]], None]
@@ -49,7 +49,7 @@ class Workers:
                 f"--cpus-per-worker {self.cpus:g} and --gpus-per-worker {self.gpus or 0:g}."
             )
         windows = config.train.batch_size
-        if self.count > windows * stream.times(config.train, self.count):
+        if self.count > windows * order.times(config.train, self.count):
             many = f", also when there are {self.count};" if self.least else f"; there are {self.count}, and"
             raise ConfigError(
                 f"A step must have a window for each worker{many} train.batch_size is {windows}. Raise it, ask for at "

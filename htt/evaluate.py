@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import Config, override, parse_set
-from htt.data import manifest
-from htt.data.manifest import TEST, VAL
+from htt.data.shards import manifest
+from htt.data.shards.manifest import TEST, VAL
 from htt.errors import ConfigError
 from htt.text import plural
 
 if TYPE_CHECKING:  # else late: what computes takes seconds to import, and --help is wanted at once
-    from htt.data.clips import Clips
+    from htt.data.loading.clips import Clips
+    from htt.evaluation.metrics import Evaluation
     from htt.evaluation.scores import Scores
-    from htt.training.jobs import EvaluationJob
-    from htt.training.metrics import Evaluation
+    from htt.training.tasks import EvaluationJob
 
 
 @dataclass
@@ -61,11 +61,11 @@ def main(options: Options) -> None:
             f"--workers must be 1 or more and --gpus-per-worker 0 or more; got {options.workers} and "
             f"{options.gpus_per_worker or 0:g}."
         )
+    from htt.data.loading.splits import coverage, open_named
     from htt.data.prepare import prepare
-    from htt.data.splits import coverage, open_named
     from htt.evaluation import report
     from htt.evaluation.scores import per_clip, scores
-    from htt.training.jobs import EvaluationJob
+    from htt.training.tasks import EvaluationJob
 
     config = evaluation_config(options)
     root = prepare(config)
@@ -104,7 +104,7 @@ def next_commands(options: Options, config: Config, root: Path) -> list[list[str
 def evaluation_config(options: Options) -> Config:
     """The checkpoint's configuration, with the data and the fields the options ask for."""
     from htt.data.location import absolute, located
-    from htt.training.trained import trained_config
+    from htt.training.loading import trained_config
 
     config = trained_config(options.checkpoint, official=options.official)
     values = parse_set(options.set)
@@ -120,8 +120,8 @@ def evaluation_config(options: Options) -> Config:
 
 def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> Evaluation:
     """The evaluation, in this process or on several workers, with its progress on the screen."""
-    from htt.data.windows import evaluation_windows
-    from htt.training.group import Group, best_device
+    from htt.data.loading.windows import evaluation_windows
+    from htt.group import Group, best_device
 
     windows = len(evaluation_windows(clips.frame_counts, job.config))
     with console.Counting(f"Evaluating {clips.info.source} {job.split}", windows, "windows") as counting:

@@ -98,10 +98,10 @@ def _short_of_h2o(wanted: Expected) -> str:
 
 
 def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected) -> Predicted:
-    from htt.data.clips import open_split
+    from htt.data.loading.clips import open_split
+    from htt.group import best_device
     from htt.submission.make import predict, require_frames
-    from htt.training.group import best_device
-    from htt.training.trained import open_trained
+    from htt.training.loading import open_trained
 
     clips = open_split(data, options.split)
     require_frames(clips, wanted)

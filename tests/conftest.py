@@ -66,7 +66,7 @@ def cache(tmp_path_factory):
 def tiny_splits(cache):
     """Training and validation clips of the tiny benchmark, rendered once."""
     from htt.testing import tiny_config
-    from htt.training.jobs import open_splits
+    from htt.training.tasks import open_splits
 
     return open_splits(tiny_config())
 

@@ -58,7 +58,7 @@ def test_tests_are_no_package():
         "tune.results.stats",
         "tune.results.run_folder",
         "tune.reports.report",
-        "htt.training.metric_table",
+        "htt.evaluation.metric_table",
     ],
 )
 def test_a_run_can_be_read_without_torch_and_ray(module):

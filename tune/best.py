@@ -29,7 +29,7 @@ import tyro
 from cluster import storage as stores
 from htt import console
 from htt.config import parse_set
-from htt.data.remote import is_remote
+from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
 from tune.experiments import constraints, spec

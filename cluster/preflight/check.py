@@ -36,7 +36,7 @@ from cluster.preflight.nodes import Node
 from cluster.revision import digest
 from htt import console
 from htt.config import BackboneConfig, Config, override, parse_set, read
-from htt.data.remote import refuse_password
+from htt.data.store.remote import refuse_password
 from htt.errors import ClusterError, ConfigError, UserError
 from htt.registry import is_free, preset
 

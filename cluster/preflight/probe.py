@@ -29,10 +29,10 @@ from pyarrow import fs
 from cluster import revision
 from cluster.storage import open_place
 from htt.config import Config, RuntimeConfig
-from htt.data import manifest
-from htt.data.cache import FOLDER, Cache
 from htt.data.location import cache_folder
-from htt.data.remote import is_remote
+from htt.data.shards import manifest
+from htt.data.store.cache import FOLDER, Cache
+from htt.data.store.remote import is_remote
 from htt.errors import DataError
 
 LIMIT_S = 60.0

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from htt import console, registry
-from htt.data import conversion_state, pixels, reading, sources, summary
-from htt.data.conversion import convert, keys_of
-from htt.data.conversion_state import Making
-from htt.data.source import ClipKey, Source, open_source
+from htt.data import sources
+from htt.data.conversion import state, summary
+from htt.data.conversion.run import convert, keys_of
+from htt.data.conversion.state import Making
+from htt.data.sources import ClipKey, Source, _images, _text, open_source
 from htt.errors import ConfigError, DataError
 from htt.text import plural
 
-LEFT_OUT = conversion_state.LEFT_OUT
+LEFT_OUT = state.LEFT_OUT
 MADE_HERE = "synthetic"
 """The source that needs no folder: it is rendered."""
 
@@ -44,7 +45,7 @@ class Options(console.Options):
     """Of the frames, px."""
     height: int = 270
     """Of the frames, px."""
-    quality: int = pixels.JPEG_QUALITY
+    quality: int = _images.JPEG_QUALITY
     """Of the frames' JPEGs, 1 to 100."""
     workers: int | None = None
     """Clips converted at once; none: one a core."""
@@ -60,7 +61,7 @@ def main(options: Options) -> None:
     title = f"Converting {source.name}"
     made, _ = convert(source, options.out, making, workers=options.workers, title=title, keys=keys)
     told = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
-    console.out.print(reading.printable("\n".join(told)), markup=False)
+    console.out.print(_text.printable("\n".join(told)), markup=False)
 
 
 def _check(options: Options) -> None:

@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 
 from htt.config import Config
-from htt.data import manifest, mirror, pixels, remote
-from htt.data.manifest import Manifest
+from htt.data.shards import manifest
+from htt.data.shards.manifest import Manifest
+from htt.data.sources import _images
+from htt.data.store import mirror, remote
 from htt.errors import DataError
 from htt.scene.version import VERSION
 
@@ -79,5 +81,5 @@ def cache_folder(config: Config) -> Path:
 
 def synthetic_key(config: Config) -> str:
     """12 hexadecimal digits that change with whatever changes the rendered shards."""
-    parts = [config.data.synthetic.model_dump(), VERSION, manifest.SCHEMA, pixels.JPEG_QUALITY, SHARD_BYTES]
+    parts = [config.data.synthetic.model_dump(), VERSION, manifest.SCHEMA, _images.JPEG_QUALITY, SHARD_BYTES]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

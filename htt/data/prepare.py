@@ -17,14 +17,15 @@ import json
 import time
 from pathlib import Path
 
-from htt import console
+from htt import console, files
 from htt.config import Config
-from htt.data import files, manifest, mirror
-from htt.data.conversion import convert
-from htt.data.conversion_state import Making
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import Making
 from htt.data.location import SHARD_BYTES, SYNTHETIC, cache_folder, shards_at, synthetic_key
-from htt.data.manifest import Manifest
-from htt.data.source import open_source
+from htt.data.shards import manifest
+from htt.data.shards.manifest import Manifest
+from htt.data.sources import open_source
+from htt.data.store import mirror
 from htt.errors import DataError
 from htt.info import DataInfo
 
@@ -107,7 +108,7 @@ def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
     state = _state(root, found)
     if _noted(stamp) == state:
         return
-    from htt.data.clips import open_split  # imports torch, which who asks for ``facts`` need not
+    from htt.data.loading.clips import open_split  # imports torch, which who asks for ``facts`` need not
 
     with files.locked(stamp.with_suffix(".lock")):
         noted, started = _noted(stamp), time.monotonic()

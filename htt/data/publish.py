@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from htt import console
-from htt.data import manifest
-from htt.data.remote import BLOCK_BYTES, Remote, is_remote
+from htt.data.shards import manifest
+from htt.data.store.remote import BLOCK_BYTES, Remote, is_remote
 from htt.errors import ConfigError, DataError
 
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from htt.training.tally import Tally
+from htt.evaluation.sums import Tally
 
 LEVEL = 0.95
 RESAMPLES = 2000

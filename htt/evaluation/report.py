@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from htt.data import files
+from htt import files
 from htt.errors import storage_errors
 from htt.evaluation import figures, intervals
+from htt.evaluation.metric_table import METRICS
 from htt.evaluation.scores import Score, Scores
 from htt.text import code, escaped, plural
-from htt.training.metric_table import METRICS
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
 PCK, CONFUSION = "pck.png", "confusion.png"

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from htt.data.manifest import Coverage
-from htt.evaluation import intervals
+from htt.data.shards.manifest import Coverage
+from htt.evaluation import clip_table, intervals
 from htt.evaluation.intervals import Interval
+from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
+from htt.evaluation.sums import Tally
 from htt.info import UNKNOWN
-from htt.training import clip_table
-from htt.training.metric_table import METRICS
-from htt.training.metrics import Evaluation
-from htt.training.tally import Tally
 
 VOTES = {"action_accuracy": "soft", "action_accuracy_hard": "hard"}
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over clips"

@@ -13,7 +13,7 @@ Hands, objects and rooms come from formulas in these files; no third-party asset
 from __future__ import annotations
 
 from htt.scene.clip import SPLITS, ClipPlan, RenderedClip, plan, render
-from htt.scene.objects import OBJECTS
-from htt.scene.programs import ACTIONS
+from htt.scene.motion.programs import ACTIONS
+from htt.scene.things.objects import OBJECTS
 
 __all__ = ["ACTIONS", "OBJECTS", "SPLITS", "ClipPlan", "RenderedClip", "plan", "render"]

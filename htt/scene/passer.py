@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from htt.scene.hands import Hand, HandPose, finger_angles
-from htt.scene.head import FRAME_RATE
+from htt.scene.camera.head import FRAME_RATE
+from htt.scene.hand.posed import Hand, HandPose, finger_angles
 from htt.scene.rotations import minimum_jerk
 
 _OFTEN = 0.8

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from htt.hand import HANDS
-from htt.scene import hand_skin, head, objects
-from htt.scene.hands import Hand, HandPose
-from htt.scene.mesh import Mesh, merged
-from htt.scene.motion import HandPath, Path, Performance, play
+from htt.scene.camera import head
+from htt.scene.hand import skin as hand_skin
+from htt.scene.hand.posed import Hand, HandPose
+from htt.scene.motion.play import HandPath, Path, Performance, play
+from htt.scene.motion.programs import VERB_AND_NOUN, Program, program
 from htt.scene.passer import reach_across
-from htt.scene.programs import VERB_AND_NOUN, Program, program
-from htt.scene.room import Room, make_room
+from htt.scene.render.room import Room, make_room
+from htt.scene.render.shading import Camera
+from htt.scene.render.shadow import Caster
 from htt.scene.rotations import about
-from htt.scene.shading import Camera
-from htt.scene.shadow import Caster
 from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject, tone
+from htt.scene.things import objects
+from htt.scene.things.mesh import Mesh, merged
 
 PARTS = (*HANDS, "arms", "thing", "clutter", "passer")
 """What a vertex belongs to; index into this is ``Stage.part``."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from htt.scene.hands import Hand
-from htt.scene.mesh import Mesh, grid_faces
-from htt.scene.skeleton import HandShape
+from htt.scene.hand.posed import Hand
+from htt.scene.hand.skeleton import HandShape
+from htt.scene.things.mesh import Mesh, grid_faces
 
 SUBJECTS = {"train": range(24), "val": range(100, 106), "test": range(200, 206)}
 """Numbers of the subjects of each split."""

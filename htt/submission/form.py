@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from htt.data import manifest as manifests
+from htt.data.shards import manifest as manifests
 from htt.data.sources.h2o import ACTIONS
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND

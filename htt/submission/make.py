@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from htt import files
 from htt.batch import Batch, Prediction, window_of_frame
 from htt.config import Config
-from htt.data import files
-from htt.data.clips import Clips
+from htt.data.loading.clips import Clips
 from htt.errors import CheckpointError, DataError
+from htt.group import Group
 from htt.model.htt import HTT
 from htt.submission.check import faults_of_content
 from htt.submission.faults import Faults, compare, listed, runs
 from htt.submission.form import ARCHIVE, LABELS, MODALITY, POSES, Expected, Vote, frame_name
-from htt.training.group import Group
 from htt.training.loop import evaluate
 
 DECIMALS = 6

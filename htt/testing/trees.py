@@ -17,7 +17,7 @@ from PIL import Image
 
 from htt import camera, scene
 from htt.data.sources import fpha, h2o
-from htt.data.sources._fpha_skeleton import CAMERA_FROM_WORLD, CANONICAL
+from htt.data.sources.fpha.skeleton import CAMERA_FROM_WORLD, CANONICAL
 from htt.hand import JOINTS_PER_HAND
 from htt.scene.subject import SUBJECTS
 from htt.testing.truth import TrueClip

@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 
 from htt import camera
-from htt.data.source import ClipRecord
+from htt.data.sources import ClipRecord
 
 JOINTS_WITHIN_M = 1e-5
 COLOUR_WITHIN = 3.0

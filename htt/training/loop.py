@@ -24,20 +24,21 @@ from torch import nn
 
 from htt.batch import Batch, Prediction
 from htt.config import Config
-from htt.data import stream
-from htt.data.augment import augment
-from htt.data.clips import Clips
-from htt.data.loader import Epochs, evaluation_loader, training_loader
-from htt.data.splits import Splits
+from htt.data.loading import order
+from htt.data.loading.clips import Clips
+from htt.data.loading.loader import Epochs, evaluation_loader, training_loader
+from htt.data.loading.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
+from htt.evaluation import clip_table
+from htt.evaluation.cost import cost, known_cost
+from htt.evaluation.metrics import Evaluation
+from htt.group import Group
+from htt.losses import Mean, counts_of, losses, merge, share, total
 from htt.model.htt import HTT
-from htt.training import checkpoint, clip_table, optim
+from htt.training import checkpoint, optim
+from htt.training.augment import augment
 from htt.training.board import Board
 from htt.training.checkpoint import Progress
-from htt.training.cost import cost, known_cost
-from htt.training.group import Group
-from htt.training.losses import Mean, counts_of, losses, merge, share, total
-from htt.training.metrics import Evaluation
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 Report = Callable[[dict[str, float], "Path | None"], None]
@@ -130,7 +131,7 @@ def train_epoch(
         step = first + taken
         done = epoch * loader.steps_per_epoch + step
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
-        optim.set_learning_rate(optimizer, rate * stream.times(config.train, group.size))
+        optim.set_learning_rate(optimizer, rate * order.times(config.train, group.size))
         random = step_generator(config.train.seed, done, group)
         seen = augment(batch.to(group.device), config.data.augment, random)
         try:

@@ -16,12 +16,12 @@ import polars as pl
 import torch
 
 from htt.config import Config
+from htt.group import Group
 from htt.info import DataInfo
+from htt.losses import Mean
 from htt.model.htt import HTT
 from htt.training import checkpoint
 from htt.training.checkpoint import Progress
-from htt.training.group import Group
-from htt.training.losses import Mean
 
 LOOK_S = 5.0
 """Between two questions whether a machine is about to go: asking takes as long as a small step."""

@@ -1,4 +1,4 @@
-"""The jobs of ``htt.training.jobs`` on Ray Train workers. This file is one of the two in ``htt`` that know Ray."""
+"""The jobs of ``htt.training.tasks`` on Ray Train workers. This file is one of the two in ``htt`` that know Ray."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from htt import parallel
 from htt.config import Config, from_plain
 from htt.errors import CheckpointError, HTTError, RunError, TrainingError, chain
+from htt.evaluation.metrics import Evaluation
+from htt.group import Group
 from htt.training import checkpoint as checkpoints
-from htt.training.group import Group
-from htt.training.jobs import EvaluationJob, incomplete, metrics_of_test, open_splits
 from htt.training.loop import fit
-from htt.training.metrics import Evaluation
+from htt.training.messages import Start, Step, Telling
 from htt.training.older import NOTE, older
 from htt.training.saving import Saving
-from htt.training.telling import Start, Step, Telling
+from htt.training.tasks import EvaluationJob, incomplete, metrics_of_test, open_splits
 
 LOST_IN_A_ROW = 3
 LOST_S = 120.0

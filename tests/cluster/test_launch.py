@@ -11,7 +11,7 @@ import tyro
 from cluster import launch, training
 from htt import console
 from htt.config import Config, override
-from htt.training.telling import Start
+from htt.training.messages import Start
 
 MISTAKES = {
     "no such configuration": (["--config", "none.yaml"], "must be a readable YAML file"),

@@ -2,7 +2,7 @@ import pytest
 
 from cluster import progress
 from htt import console
-from htt.training.telling import Step
+from htt.training.messages import Step
 
 METRICS = {"epoch": 3.0, "hand_error_mm": 52.04, "action_accuracy": 0.5, "seconds": 90.0}
 

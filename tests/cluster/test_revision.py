@@ -7,7 +7,7 @@ from cluster import revision
 def make(root):
     for name in (
         "htt/config.py",
-        "htt/data/clips.py",
+        "htt/data/loading/clips.py",
         "tune/execution/experiment.py",
         "cluster/training.py",
         "tests/test_it.py",
@@ -19,7 +19,12 @@ def make(root):
 
 def test_a_digest_of_each_file_of_the_three_rooms(tmp_path):
     found = revision.digests(make(tmp_path))
-    assert list(found) == ["cluster/training.py", "htt/config.py", "htt/data/clips.py", "tune/execution/experiment.py"]
+    assert list(found) == [
+        "cluster/training.py",
+        "htt/config.py",
+        "htt/data/loading/clips.py",
+        "tune/execution/experiment.py",
+    ]
     assert len(set(found.values())) == 4
 
 

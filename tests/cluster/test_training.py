@@ -12,7 +12,7 @@ from pyarrow import fs
 from cluster import training
 from htt.errors import StorageError
 from htt.testing import tiny_config
-from htt.training.telling import Start
+from htt.training.messages import Start
 
 EPOCHS = [{"epoch": 1.0, "loss": 3.0}, {"epoch": 2.0, "loss": 2.0}, {"epoch": 3.0, "loss": 1.0}]
 FINAL = {**EPOCHS[-1], "test_loss": 1.5}

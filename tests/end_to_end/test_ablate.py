@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from htt.config import override
-from htt.data.loader import training_loader
+from htt.data.loading.loader import training_loader
 from htt.testing import TINY
-from htt.training.jobs import open_splits
+from htt.training.tasks import open_splits
 from tune.results.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray

@@ -13,14 +13,14 @@ from PIL import Image
 
 from htt import console, evaluate
 from htt.config import Config
-from htt.data import manifest
 from htt.data.prepare import prepare
+from htt.data.shards import manifest
+from htt.evaluation.metric_table import EVALUATED
 from htt.model.htt import HTT
 from htt.testing import tiny_config
 from htt.training import checkpoint, optim
 from htt.training.checkpoint import Progress
-from htt.training.jobs import open_splits
-from htt.training.metric_table import EVALUATED
+from htt.training.tasks import open_splits
 
 ROOT = Path(__file__).resolve().parents[2]
 HUNG_S = 1800

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from htt.config import Config, changed
-from htt.data.augment import augment
+from htt.data.loading.windows import evaluation_windows, training_windows
 from htt.data.sources.h2o import H2OSource
-from htt.data.windows import evaluation_windows, training_windows
 from htt.errors import ConfigError
 from htt.info import DataInfo
+from htt.losses import losses, total
 from htt.model.htt import HTT
 from htt.registry import preset
 from htt.testing import random_batch, random_prediction, tiny_info
 from htt.training import optim
-from htt.training.losses import losses, total
+from htt.training.augment import augment
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -3,7 +3,7 @@
 import json
 
 from cluster import run_folder as final_folder
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from report_folders import search_folder
 from tune.results import retrain
 from tune.results.run_folder import ranked

@@ -19,10 +19,10 @@ from htt.errors import ConfigError
 
 if TYPE_CHECKING:
     from htt.batch import Batch
-    from htt.data.loader import Epochs
-    from htt.data.splits import Splits
+    from htt.data.loading.loader import Epochs
+    from htt.data.loading.splits import Splits
+    from htt.group import Group
     from htt.model.htt import HTT
-    from htt.training.group import Group
 
 
 def check_steps(steps: int | None) -> None:
@@ -44,9 +44,9 @@ def training_seconds(config: Config, steps: int, threads: int = 1) -> float:
     """
     import torch  # here: a plan without --time-steps builds models on the meta device alone
 
+    from htt.group import Group, best_device
     from htt.model.htt import HTT
-    from htt.training.group import Group, best_device
-    from htt.training.jobs import open_splits
+    from htt.training.tasks import open_splits
 
     splits, before = open_splits(config), torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -82,7 +82,7 @@ class _Enough(Exception):  # noqa: N818 - no error
 
 
 def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
-    from htt.data.loader import training_loader
+    from htt.data.loading.loader import training_loader
     from htt.training import loop, optim
 
     loader = _First(training_loader(splits.train, config), steps + 1)
@@ -91,7 +91,7 @@ def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, ste
 
 
 def _validation_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
-    from htt.data.loader import evaluation_loader
+    from htt.data.loading.loader import evaluation_loader
     from htt.training import loop
 
     if not splits.val:

@@ -27,8 +27,8 @@ from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
 from htt.errors import HTTError, TrainingError, UserError, of_name
+from htt.evaluation.metric_table import METRICS
 from htt.heartbeat import LostRayError
-from htt.training.metric_table import METRICS
 from htt.training.older import KEPT, PREFIX
 from tune.execution import progress
 from tune.execution.controller import forgetting

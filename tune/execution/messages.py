@@ -12,8 +12,8 @@ from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as TuneTrial
 
 from htt.errors import TrainingError
+from htt.evaluation.metric_table import METRICS
 from htt.parallel import out_of_memory
-from htt.training.metric_table import METRICS
 
 NAMED = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\w*: .")
 """A line of a traceback that names an error."""

@@ -17,7 +17,7 @@ from rich.text import Text
 from htt import console as consoles
 from htt.config import Value
 from htt.console import clock
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.execution.recorder import Recorder
 from tune.experiments.space import LENGTH
 from tune.reports import formatting

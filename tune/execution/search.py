@@ -14,7 +14,7 @@ from cluster.run_folder import named
 from htt import console
 from htt.config import BackboneConfig, Config, Value
 from htt.data.location import data_key
-from htt.data.remote import refuse_password
+from htt.data.store.remote import refuse_password
 from htt.errors import RunError
 from htt.text import plural
 from tune.execution import experiment

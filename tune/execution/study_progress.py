@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from htt import console
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.execution.plan import Plan
 from tune.experiments import power
 from tune.reports import formatting, listing

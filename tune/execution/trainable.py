@@ -28,8 +28,8 @@ import ray.tune
 from cluster import storage as stores
 from htt.config import Config, from_plain, override
 from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingError, storage_errors
+from htt.evaluation.metric_table import EVALUATED
 from htt.parallel import use_given
-from htt.training.metric_table import EVALUATED
 from htt.training.older import NOTE, older
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
@@ -50,17 +50,17 @@ class Training:
     """What a trial calls: the project's training, or a stand-in for it."""
 
     train: Callable[..., None]
-    """``train(config, folder, report, resume)``, as in ``htt.training.jobs``."""
+    """``train(config, folder, report, resume)``, as in ``htt.training.tasks``."""
     trainer: Callable[..., Any]
     """``trainer(config, workers=, ...)``, as in ``cluster.trainer``."""
     prepare: Callable[[Config], Any]
-    """``prepare(config)``, as ``prepare_search`` in ``htt.training.jobs``; a stand-in may return None for its facts."""
+    """``prepare(config)``, as ``prepare_search`` in ``htt.training.tasks``; a stand-in may return None."""
 
 
 def project_training() -> Training:
     """The project's own training."""
     from cluster.trainer import trainer
-    from htt.training.jobs import prepare_search, train
+    from htt.training.tasks import prepare_search, train
 
     return Training(train, trainer, prepare_search)
 

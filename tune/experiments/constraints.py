@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from htt.errors import ConfigError, did_you_mean, shown
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 
 _FORM = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=)\s*(\S+)\s*")
 

@@ -12,10 +12,10 @@ from cluster import storage as stores
 from cluster.run_folder import check_run_name
 from htt.config import Value
 from htt.console import clock
-from htt.data.remote import is_remote
+from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, did_you_mean, shown
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.experiments import constraints
 from tune.experiments.constraints import KNEE, Constraint, check_bounds, check_metric
 
@@ -174,7 +174,7 @@ def check_run(run: Run) -> None:
 def check_latency(metrics: Sequence[str], workers: int, concurrent: int) -> None:
     """Raise a ``ConfigError`` where trials are judged by a time that they would measure beside one another.
 
-    Trials of one worker wait for the one that measures (``htt.training.neighbours``); those of several cannot.
+    Trials of one worker wait for the one that measures (``htt.neighbours``); those of several cannot.
     """
     if LATENCY in metrics and workers > 1 and concurrent > 1:
         raise ConfigError(

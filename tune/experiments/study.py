@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from htt.config import Config, Value, override, plain_value
-from htt.data.windows import cutting
+from htt.data.loading.windows import cutting
 from htt.errors import ConfigError, did_you_mean
+from htt.evaluation.metric_table import METRICS
 from htt.registry import check_plugins
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.experiments.power import comparisons_possible, seeds_needed
 
 SEED = "train.seed"

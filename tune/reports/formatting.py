@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from cluster.revision import UNKNOWN
 from htt.config import Value
+from htt.evaluation.metric_table import Metric
+from htt.evaluation.metric_table import count as counted
 from htt.text import plural as plural
-from htt.training.metric_table import Metric
-from htt.training.metric_table import count as counted
 
 NOTHING = "–"
 """Where there is no number to give."""

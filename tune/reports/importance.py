@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.reports.figures.axes import Axis
 from tune.results.run_folder import Trial, value
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.reports import formatting
 from tune.results.run_folder import RunFolder, Trial, value
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from htt.evaluation.metric_table import METRICS
 from htt.text import csv, plural
-from htt.training.metric_table import METRICS
 from tune.reports import formatting, html
 from tune.reports.document import Heading, Listing, Part, Picture, Table, Text, code, escaped
 from tune.reports.figures import retrain

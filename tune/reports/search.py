@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from htt.config import changed, override
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.experiments.constraints import excesses, parse
 from tune.reports import formatting, html, importance
 from tune.reports.document import Code, Heading, Listing, Part, Picture, Table, Text, code, escaped

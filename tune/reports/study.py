@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from htt.evaluation.intervals import people
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.reports import formatting, html, study_tables
 from tune.reports.document import Heading, Listing, Part, Picture, Text, code, escaped
 from tune.reports.figures import study as study_figures

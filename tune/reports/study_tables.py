@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from htt import text
-from htt.training.metric_table import METRICS, Metric
+from htt.evaluation.metric_table import METRICS, Metric
 from tune.reports import formatting, latex
 from tune.reports.document import Table, escaped
 from tune.reports.formatting import NOTHING

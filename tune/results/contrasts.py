@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.results import stats, study_results
 from tune.results.stats import Comparison
 from tune.results.study_results import Done

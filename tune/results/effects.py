@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.experiments.study import Study
 from tune.results import stats, study_results
 from tune.results.stats import Comparison

@@ -31,7 +31,7 @@ from htt import yaml_text
 from htt.config import Config, Value, from_plain, override
 from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.experiments import spec
 from tune.experiments.study import MOST_SEEDS, SEED
 from tune.results import run_folder, run_record

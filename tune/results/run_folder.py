@@ -35,7 +35,7 @@ from pydantic import TypeAdapter, ValidationError
 from htt import yaml_text
 from htt.config import Config, Value, changed, from_plain, override
 from htt.errors import ConfigError, RunError, did_you_mean, shown, storage_errors
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.results.trials import STATES, Trial, frame, of_line, trials_of
 
 __all__ = [

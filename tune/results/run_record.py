@@ -13,7 +13,7 @@ from cluster import revision
 from cluster.run_folder import CONFIG_FILE
 from htt.config import Config, Value, override
 from htt.data.location import data_key
-from htt.data.remote import is_remote
+from htt.data.store.remote import is_remote
 from htt.errors import RunError
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Space

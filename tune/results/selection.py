@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.experiments import constraints
 from tune.experiments.constraints import FIRST, KNEE, bounds
 from tune.results.run_folder import Asked, Trial, best_by, is_usable, ranked, value

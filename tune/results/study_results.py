@@ -17,8 +17,8 @@ import polars as pl
 
 from htt.config import Config, Value
 from htt.errors import HTTError, RunError
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.experiments.study import Study
 from tune.results import stats
 from tune.results.run_folder import Asked, RunFolder, Trial, value

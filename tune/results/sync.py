@@ -20,9 +20,8 @@ from pyarrow import fs
 from cluster import storage as stores
 from cluster.lock import Lease, claimed, generation
 from cluster.run_folder import LOCK, check_run_name, one_process
-from htt import console
-from htt.data import files
-from htt.data.remote import is_remote
+from htt import console, files
+from htt.data.store.remote import is_remote
 from htt.errors import RunError, StorageError, chain, refusal, storage_errors
 from tune.experiments.spec import home
 from tune.results.run_folder import RunFolder, find, write_text

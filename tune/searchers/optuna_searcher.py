@@ -33,7 +33,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from htt.config import Value
 from htt.errors import storage_errors
-from htt.training.metric_table import COSTS, METRICS
+from htt.evaluation.metric_table import COSTS, METRICS
 from tune.experiments.constraints import Constraint, excesses
 from tune.experiments.space import LENGTH, Space
 from tune.results import json_lines

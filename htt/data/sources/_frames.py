@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from htt.data import pixels, reading
-from htt.data.source import FRAME_LEFT_OUT, Problem, UnreadableError
+from htt.data.sources import FRAME_LEFT_OUT, Problem, UnreadableError, _images, _text
 
 NEAREST_M, FARTHEST_M = 0.03, 10.0
 """A joint is no nearer to the camera and no farther: zeros were written for a hand, or its unit is another."""
@@ -51,7 +50,7 @@ class Findings:
     def name(self, what: str | Path) -> str:
         """A file as problems call it: relative to the data set's folder."""
         path = Path(what)
-        return reading.printable(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
+        return _text.printable(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Names:
         choices: list[_Choice] = []
         for folder in folders:
             try:
-                there = reading.numbered(folder, self.pattern, self.suffixes)
+                there = _text.numbered(folder, self.pattern, self.suffixes)
             except UnreadableError as error:
                 found.add(error, "not used")
                 continue
@@ -127,7 +126,7 @@ class _Choice:
     @classmethod
     def of(cls, folder: Path, there: dict[int, Path], wanted: range) -> _Choice:
         numbers = [number for number in there if number in wanted]
-        size = pixels.size_of(there[min(numbers)]) if numbers else None
+        size = _images.size_of(there[min(numbers)]) if numbers else None
         return cls(folder, there, len(numbers), len(wanted), size)
 
     def misfit(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -185,18 +184,18 @@ def read(
         found: gets to know what is missing or broken.
     """
     width, height, quality = size
-    for run in reading.gaps(wanted, images.there):
-        found.frames(run, images.name, reading.MISSING, FRAME_LEFT_OUT)
+    for run in _text.gaps(wanted, images.there):
+        found.frames(run, images.name, _text.MISSING, FRAME_LEFT_OUT)
     jpegs = {}
     for number in sorted(each for each in images.there if each in wanted):
         path = images.there[number]
         try:
-            image, seen = pixels.read(path, width, height)
+            image, seen = _images.read(path, width, height)
             _check_shape(path, seen, camera)
         except UnreadableError as error:
             found.frame(number, error, FRAME_LEFT_OUT)
             continue
-        jpegs[number] = pixels.encode(image, quality)
+        jpegs[number] = _images.encode(image, quality)
     return jpegs
 
 

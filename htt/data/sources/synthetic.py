@@ -7,8 +7,7 @@ from pathlib import Path
 
 from htt import scene
 from htt.config import DataConfig, SyntheticConfig
-from htt.data import pixels
-from htt.data.source import ClipKey, ClipRecord, Problem
+from htt.data.sources import ClipKey, ClipRecord, Problem, _images
 from htt.info import DataInfo
 from htt.scene.version import VERSION
 
@@ -19,7 +18,7 @@ class SyntheticSource:
 
     config: SyntheticConfig
     name: str = "synthetic"
-    pixels: str = f"rendered by htt.scene, version {VERSION}; {pixels.JPEG}"
+    pixels: str = f"rendered by htt.scene, version {VERSION}; {_images.JPEG}"
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -48,7 +47,7 @@ class SyntheticSource:
             width=width,
             height=height,
             frame_numbers=list(range(plan.frames)),
-            jpegs=[pixels.encode(frame, quality) for frame in clip.frames],
+            jpegs=[_images.encode(frame, quality) for frame in clip.frames],
             joints_m=clip.joints_m,
             hand_valid=clip.hand_valid,
         )

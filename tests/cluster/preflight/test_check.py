@@ -262,7 +262,7 @@ def copy(tmp_path):
 
 @pytest.fixture
 def shards(tmp_path):
-    from htt.data import manifest
+    from htt.data.shards import manifest
 
     shard = manifest.Shard(file="train-0.arrow", bytes=3, sha256="0" * 64, clips=1, frames=8)
     size = {"hands": 2, "width": 64, "height": 36, "quality": 92}

@@ -10,7 +10,7 @@ from pyarrow import fs
 
 from cluster.preflight import probe
 from cluster.preflight.probe import Check
-from htt.data import manifest
+from htt.data.shards import manifest
 from htt.errors import DataError
 
 ASKED = {"compare": True, "roots": [], "cache": None, "storage": None, "mark": None, "gpus": 0, "peers": []}

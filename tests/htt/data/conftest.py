@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from htt.data import labels, manifest, shards
-from htt.data.source import ClipRecord
+from htt.data.shards import arrow, labels, manifest
+from htt.data.sources import ClipRecord
 from object_stores import CREDENTIALS, Store
 
 WIDTH, HEIGHT = 32, 24
@@ -51,7 +51,7 @@ def _write(
 ) -> Path:
     entries = {}
     for split, clips in splits.items():
-        writer = shards.ShardWriter(root, split, limit_bytes=limit_bytes)
+        writer = arrow.ShardWriter(root, split, limit_bytes=limit_bytes)
         done = [writer.add(clip) for clip in clips] + [writer.close()]
         entries[split] = [shard for shard in done if shard]
     manifest.write(

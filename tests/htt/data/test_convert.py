@@ -13,9 +13,9 @@ import simplejpeg
 
 from htt import console, parallel
 from htt.data import convert as converting
-from htt.data.conversion import convert
-from htt.data.conversion_state import STATE, Making
-from htt.data.source import open_source
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import STATE, Making
+from htt.data.sources import open_source
 
 
 def contents(out: Path) -> dict[str, bytes]:

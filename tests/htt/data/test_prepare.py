@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from htt import scene
+from htt import files, scene
 from htt.config import Config, override
-from htt.data import files, location, manifest
-from htt.data.clips import open_split
+from htt.data import location
+from htt.data.loading.clips import open_split
 from htt.data.location import absolute, cache_folder, data_key, located, synthetic_key
 from htt.data.prepare import facts, prepare
+from htt.data.shards import manifest
 from htt.errors import DataError
 
 TINY = {

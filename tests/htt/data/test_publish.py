@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from htt.data import manifest
 from htt.data.publish import Options, main, publish
-from htt.data.remote import Remote
-from htt.data.source import ClipRecord
+from htt.data.shards import manifest
+from htt.data.sources import ClipRecord
+from htt.data.store.remote import Remote
 from htt.errors import ConfigError, DataError
 from object_stores import Store
 

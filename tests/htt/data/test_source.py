@@ -3,7 +3,7 @@
 import pickle
 from pathlib import Path
 
-from htt.data.source import ClipKey, Problem, UnreadableError
+from htt.data.sources import ClipKey, Problem, UnreadableError
 
 
 def test_a_problem_is_a_sentence() -> None:

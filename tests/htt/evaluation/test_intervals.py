@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from htt.evaluation import intervals
-from htt.training.tally import SPACES, Joints, Tally, thresholds_mm
+from htt.evaluation.sums import SPACES, Joints, Tally, thresholds_mm
 
 Z = 1.959963984540054
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from htt.config import LossConfig
-from htt.data.manifest import Coverage
+from htt.data.shards.manifest import Coverage
 from htt.evaluation import intervals, report
+from htt.evaluation.metric_table import EVALUATED, METRICS
+from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import COUNTS, PUBLISHED
 from htt.evaluation.scores import Scores, per_clip, scores
 from htt.info import UNKNOWN, DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
-from htt.training.metric_table import EVALUATED, METRICS
-from htt.training.metrics import Evaluation
 
 NOT_COMPARED = "The published numbers are of the whole split (122 clips), these of 1 clip: they cannot be compared."
 

@@ -12,8 +12,8 @@ from htt import camera
 from htt.batch import Batch
 from htt.config import Config, LossConfig, override
 from htt.info import DataInfo
+from htt.losses import losses, total
 from htt.training import checkpoint
-from htt.training.losses import losses, total
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

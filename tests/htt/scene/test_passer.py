@@ -1,8 +1,8 @@
 import numpy as np
 
-from htt.scene.hands import Hand
+from htt.scene.hand.posed import Hand
+from htt.scene.hand.skeleton import HandShape
 from htt.scene.passer import reach_across
-from htt.scene.skeleton import HandShape
 
 HANDS = (Hand("left", HandShape(), 1.0, 1.6), Hand("right", HandShape(), 1.0, 1.6))
 

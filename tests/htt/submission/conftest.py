@@ -8,8 +8,8 @@ import pytest
 import simplejpeg
 import torch
 
-from htt.data import manifest, shards
-from htt.data.source import ClipRecord
+from htt.data.shards import arrow, manifest
+from htt.data.sources import ClipRecord
 from htt.data.sources.h2o import ACTIONS, OBJECTS
 from htt.info import DataInfo
 from htt.model.htt import HTT
@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write(root: Path, left_out: dict[str, set[int]] | None = None, source: str = "h2o") -> Path:
-    writer = shards.ShardWriter(root, "test")
+    writer = arrow.ShardWriter(root, "test")
     for id_, wanted in TEST_CLIPS.items():
         numbers = [number for number in wanted if number not in (left_out or {}).get(id_, ())]
         if numbers:

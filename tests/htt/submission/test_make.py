@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htt.data.clips import open_split
-from htt.data.windows import evaluation_windows
+from htt.data.loading.clips import open_split
+from htt.data.loading.windows import evaluation_windows
 from htt.errors import CheckpointError, DataError, StorageError
 from htt.submission.check import check
 from htt.submission.form import Expected, expected

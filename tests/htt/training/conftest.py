@@ -12,9 +12,9 @@ WORKER = """
 import sys, torch, torch.distributed
 from pathlib import Path
 from htt.config import read
-from htt.training.group import Group
+from htt.group import Group
 from htt.training.loop import fit
-from htt.training.jobs import open_splits
+from htt.training.tasks import open_splits
 from htt.training.saving import Saving
 folder, rank, stop_after = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from htt.config import Config
 from htt.errors import CheckpointError, DamagedCheckpointError, StorageError
 from htt.info import DataInfo
+from htt.losses import losses, total
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training import checkpoint
 from htt.training.checkpoint import Progress
-from htt.training.losses import losses, total
 
 OPTIMIZERS = {
     "adam": lambda parameters: torch.optim.Adam(parameters, 1e-3),

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from htt.config import AugmentConfig, to_yaml
-from htt.data.loader import training_loader
+from htt.data.loading.loader import training_loader
 from htt.errors import ConfigError, NonFiniteLossError
+from htt.evaluation import clip_table
+from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
-from htt.training import checkpoint, clip_table, optim
-from htt.training.group import Group
+from htt.training import checkpoint, optim
 from htt.training.loop import Precision, evaluate, fit, step_generator, train_epoch, train_step
 
 NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields}
@@ -133,7 +134,7 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)  # as the process that resumes: sums in another order would be other numbers
 from htt.config import read
-from htt.training.jobs import train
+from htt.training.tasks import train
 folder = Path(sys.argv[1])
 def report(metrics, saved):
     print("epoch", metrics["epoch"], flush=True)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from htt.config import AugmentConfig, override
-from htt.data.loader import Assembler
-from htt.data.windows import training_windows
+from htt.data.loading.loader import Assembler
+from htt.data.loading.windows import training_windows
+from htt.group import Group
 from htt.testing import tiny_config
 from htt.training import checkpoint
-from htt.training.group import Group
 from htt.training.loop import fit
 from htt.training.saving import Saving
 

@@ -9,10 +9,10 @@ import ray.train
 
 from htt.config import override
 from htt.errors import CheckpointError, ClusterError, DataError, NonFiniteLossError, RunError, StorageError
+from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import tiny_config, tiny_info
 from htt.training import checkpoint, optim, worker
-from htt.training.group import Group
 from htt.training.worker import GiveUp, our_error
 
 

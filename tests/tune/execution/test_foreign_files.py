@@ -7,7 +7,7 @@ import yaml
 
 from cluster.run_folder import EpochLog
 from htt.config import Config, read
-from htt.data import manifest
+from htt.data.shards import manifest
 from htt.errors import HTTError
 from htt.training import checkpoint
 from report_folders import PLAIN

@@ -8,9 +8,9 @@ import pytest
 from cluster import revision
 from cluster import run_folder as final_folder
 from htt.config import Config, override
-from htt.data import manifest
 from htt.data.location import data_key
-from htt.data.manifest import Manifest, Shard
+from htt.data.shards import manifest
+from htt.data.shards.manifest import Manifest, Shard
 from htt.errors import RunError
 from htt.testing import tiny_config
 from report_folders import PLAIN, search_folder, study_folder, trial, windows

@@ -10,7 +10,7 @@ import yaml
 from fake_training import BASE, TRAINING
 from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
-from htt.training.jobs import Facts
+from htt.training.tasks import Facts
 from tune.execution import experiment
 from tune.execution.recorder import STUBBORN, Recorder
 from tune.experiments.constraints import parse

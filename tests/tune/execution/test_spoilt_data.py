@@ -7,8 +7,8 @@ import pytest
 from pyarrow import fs
 
 from driven import ended, wait_for
-from htt.data import manifest
 from htt.data.prepare import prepare
+from htt.data.shards import manifest
 from htt.testing import TINY, tiny_config
 from object_stores import CREDENTIALS, Store
 from project import ROOT

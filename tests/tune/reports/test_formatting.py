@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from htt.training.metric_table import METRICS
 from tune.reports import formatting
 
 ERROR, ACCURACY, AREA = METRICS["hand_error_mm"], METRICS["action_accuracy"], METRICS["hand_auc"]

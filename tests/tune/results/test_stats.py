@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.experiments.power import comparisons_possible, seeds_needed
 from tune.results.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, compare, summarise
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.reports import formatting
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, STEPS, canvas, plain_axes
 from tune.results.retrain import SPLITS, VALIDATION, Retrained

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from htt.training.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS
 from tune.reports import formatting
 from tune.reports.figures.axes import Axis
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, STEPS, canvas, plain_axes, wrapped

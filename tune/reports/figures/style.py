@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from htt.data import files
+from htt import files
 
 INK = "#000000"
 """Lines of the figure itself; on a page they take the colour of its text."""

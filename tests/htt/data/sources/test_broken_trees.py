@@ -16,12 +16,11 @@ from damage import CHANGES, TEXT_ONLY, delete_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from htt.data import conversion_state
-from htt.data.clips import open_split
-from htt.data.conversion import convert
-from htt.data.conversion_state import Making
-from htt.data.source import CLIP_LEFT_OUT, ClipRecord, Problem, Source, open_source
-from htt.data.sources import fpha, h2o
+from htt.data.conversion import state
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import Making
+from htt.data.loading.clips import open_split
+from htt.data.sources import CLIP_LEFT_OUT, ClipRecord, Problem, Source, fpha, h2o, open_source
 from htt.errors import DataError
 from htt.testing.trees import TrueClip, write_fpha, write_h2o
 from htt.testing.truth import check_clip
@@ -105,7 +104,7 @@ def _check(tree: Tree, name: str, done: Sequence[Done]) -> None:
         told = " ".join(differences)
         assert made.actions == tree.actions or "actions" in told
         assert made.objects == tree.objects or "objects" in told
-        by_split = conversion_state.problems(out)
+        by_split = state.problems(out)
         assert sum(map(len, by_split.values())) == len(problems)
         clips = [(split, clip) for split in made.splits if made.count(split)[0] for clip in open_split(out, split)]
         found = {(split, clip.id): clip for split, clip in clips}

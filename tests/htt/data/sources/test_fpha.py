@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from htt.data import convert as converting
-from htt.data.clips import open_split
-from htt.data.conversion import convert
-from htt.data.conversion_state import Making
-from htt.data.source import ClipRecord, Problem, Source, open_source
-from htt.data.sources import _fpha_lists, fpha
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import Making
+from htt.data.loading.clips import open_split
+from htt.data.sources import ClipRecord, Problem, Source, fpha, open_source
+from htt.data.sources.fpha import lists
 from htt.errors import DataError
 from htt.testing.trees import FPHA_ACTIONS, TrueClip, write_fpha
 from htt.testing.truth import Lost, check_clip
@@ -217,22 +217,22 @@ def test_a_count_of_a_million_neither_hangs_nor_floods(root: Path, true: dict[st
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        (_fpha_lists.SPLIT, "Training 3", "Training 600", "train has 3 clips, its header says 600"),
-        (_fpha_lists.SPLIT, "Training 3", "Training x", "line 1: 'x' is no whole number"),
-        (_fpha_lists.SPLIT, "Test 2", "", "there is no line 'Test ...'"),
-        (_fpha_lists.SPLIT, "juice_bottle/2", "juice_bottle/1", f"line 6: {FIRST} is there once more"),
-        (_fpha_lists.SPLIT, "/pour_juice_bottle/", "/eat_soup/", "the action eat_soup is not in action"),
-        (_fpha_lists.SPLIT, FIRST, "../../etc/1", "line 2: '../../etc/1 0' is no clip such as"),
+        (lists.SPLIT, "Training 3", "Training 600", "train has 3 clips, its header says 600"),
+        (lists.SPLIT, "Training 3", "Training x", "line 1: 'x' is no whole number"),
+        (lists.SPLIT, "Test 2", "", "there is no line 'Test ...'"),
+        (lists.SPLIT, "juice_bottle/2", "juice_bottle/1", f"line 6: {FIRST} is there once more"),
+        (lists.SPLIT, "/pour_juice_bottle/", "/eat_soup/", "the action eat_soup is not in action"),
+        (lists.SPLIT, FIRST, "../../etc/1", "line 2: '../../etc/1 0' is no clip such as"),
         (
-            _fpha_lists.SPLIT,
+            lists.SPLIT,
             f"{FIRST} 0",
             f"{FIRST} 2",
             "open_juice_bottle has the class 2, in action_object_info.txt it",
         ),
-        (_fpha_lists.SPLIT, f"{FIRST} 0", f"{FIRST} x", "line 2: 'x' is no whole number"),
-        (_fpha_lists.TABLE, "6 prick", "7 prick", "row 6 has the number 7"),
-        (_fpha_lists.TABLE, "6 prick object_6", "6 prick", "row 6 has 4 words, most have 5"),
-        (_fpha_lists.TABLE, "6 prick", "6 stir", "row 10 has the action stir once more"),
+        (lists.SPLIT, f"{FIRST} 0", f"{FIRST} x", "line 2: 'x' is no whole number"),
+        (lists.TABLE, "6 prick", "7 prick", "row 6 has the number 7"),
+        (lists.TABLE, "6 prick object_6", "6 prick", "row 6 has 4 words, most have 5"),
+        (lists.TABLE, "6 prick", "6 stir", "row 10 has the action stir once more"),
     ],
 )
 def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: str, message: str) -> None:
@@ -244,7 +244,7 @@ def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: 
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("file", [_fpha_lists.SPLIT, _fpha_lists.TABLE])
+@pytest.mark.parametrize("file", [lists.SPLIT, lists.TABLE])
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_lists_that_cannot_be_read_are_refused(root: Path, file: str, content: bytes | None) -> None:
     (root / file).unlink() if content is None else (root / file).write_bytes(content)
@@ -253,7 +253,7 @@ def test_lists_that_cannot_be_read_are_refused(root: Path, file: str, content: b
 
 
 def test_differences_from_what_was_published(root: Path) -> None:
-    change_lines(root / _fpha_lists.TABLE, lambda lines: lines[:26])
+    change_lines(root / lists.TABLE, lambda lines: lines[:26])
     assert open_source("fpha", root).differences() == [
         "train: 3 clips; published are 600",
         "test: 2 clips; published are 575",
@@ -281,7 +281,7 @@ def test_table_in_another_order_than_the_classes_of_the_split_file_is_refused(ro
         one, other = lines[1].split(), lines[2].split()
         return [lines[0], " ".join([one[0], *other[1:]]), " ".join([other[0], *one[1:]]), *lines[3:]]
 
-    change_lines(root / _fpha_lists.TABLE, swap)
+    change_lines(root / lists.TABLE, swap)
     told = "open_juice_bottle has the class 0, in action_object_info.txt it is row 2"
     with pytest.raises(DataError, match=rf"line 2: {told}; line 3: close_juice_bottle has the class 1, .* row 1"):
         open_source("fpha", root).clips("train")

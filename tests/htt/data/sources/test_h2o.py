@@ -9,12 +9,11 @@ from h2o_folder import GOLDEN, NOTHING, TEST, TRAIN, read
 from PIL import Image
 
 from htt import scene
-from htt.data import manifest
-from htt.data.clips import open_split
-from htt.data.conversion import convert
-from htt.data.conversion_state import Making
-from htt.data.source import open_source
-from htt.data.sources import h2o
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import Making
+from htt.data.loading.clips import open_split
+from htt.data.shards import manifest
+from htt.data.sources import h2o, open_source
 from htt.testing.trees import TrueClip, write_h2o
 from htt.testing.truth import check_clip
 

@@ -9,10 +9,10 @@ from h2o_folder import NOTHING, TRAIN, read, rows
 
 from htt import console
 from htt.data import convert as converting
-from htt.data.clips import open_split
-from htt.data.conversion import convert
-from htt.data.conversion_state import Making
-from htt.data.source import open_source
+from htt.data.conversion.run import convert
+from htt.data.conversion.state import Making
+from htt.data.loading.clips import open_split
+from htt.data.sources import open_source
 from htt.errors import DataError
 from htt.testing.trees import TrueClip, write_h2o
 from htt.testing.truth import Lost, check_clip

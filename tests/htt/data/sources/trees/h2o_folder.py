@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from htt.data.source import ClipRecord, Problem, open_source
+from htt.data.sources import ClipRecord, Problem, open_source
 from htt.testing.truth import Lost
 
 GOLDEN = Path(__file__).parents[4] / "golden/h2o_labels"

@@ -1,0 +1,1 @@
+"""Conversion of a source into shards, in parallel and resumable."""

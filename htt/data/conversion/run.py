@@ -1,0 +1,207 @@
+"""A conversion: the clips of a source, read on all cores, written into shards in their order.
+
+The shards are the same bytes whatever the number of workers and however often it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from htt import files, parallel
+from htt.data.conversion import state as conversion_state
+from htt.data.conversion.state import Making, State
+from htt.data.shards import arrow, labels, manifest
+from htt.data.shards.arrow import ShardWriter
+from htt.data.shards.manifest import Manifest, Shard
+from htt.data.sources import ClipKey, ClipRecord, Problem, Source, _text
+from htt.errors import DataError
+
+SHOWN = 10
+"""So many problems are listed in the error of a source of which nothing can be read."""
+
+TRAINED = ("train", "val")
+"""Splits that are of no use without known hands; a test split may be had without them."""
+
+Item = tuple[str, ClipKey]
+"""Split and clip."""
+Read = tuple[ClipRecord | None, list[Problem]]
+"""What reading a clip gives."""
+
+
+def keys_of(source: Source) -> dict[str, list[ClipKey]]:
+    """All clips of a source, by split.
+
+    Raises:
+        DataError: the source's files are not there, or a list of its clips cannot be read.
+    """
+    return {split: source.clips(split) for split in source.splits}
+
+
+def convert(
+    source: Source,
+    out: Path,
+    making: Making,
+    *,
+    workers: int | None = None,
+    title: str = "Converting",
+    keys: Mapping[str, Sequence[ClipKey]] | None = None,
+) -> tuple[Manifest, list[Problem]]:
+    """Make shards of a source in the folder ``out``, or go on making them: their manifest, and what was wrong.
+
+    Args:
+        source: where the clips come from.
+        out: the folder; one process at a time writes there, others wait.
+        making: size and quality of the frames.
+        workers: clips read at once; None: one a core.
+        title: of the progress line.
+        keys: the source's clips; None: it is asked.
+
+    Raises:
+        DataError: ``out`` holds shards made in another way, or no clip could be read.
+        StorageError: the disk is full, or may not be written to; what was finished is kept.
+    """
+    keys = keys_of(source) if keys is None else keys
+    with files.alone(out / ".lock"):
+        files.remove_parts(out)
+        wanted = conversion_state.wanted(keys)
+        state = conversion_state.begin(source, out, making, wanted)
+        if (out / manifest.NAME).is_file():
+            made = conversion_state.finished(out, state)
+            return made, [problem for of_split in conversion_state.problems(out).values() for problem in of_split]
+        read = functools.partial(_read, source, making)
+        _read_all(read, keys, state, out, making, workers=workers, title=title)
+        problems = [problem for done in state.splits.values() for problem in done.problems]
+        if not any(done.shards for done in state.splits.values()):
+            raise DataError("A data set must have a clip that can be read; none could:\n" + listed(problems))
+        found = labels.write(out, {split: done.shards for split, done in state.splits.items()})
+        made = _manifest(source, making, state, wanted).model_copy(update={"labels": found})
+        conversion_state.finish(out, state, made)
+        return made, problems
+
+
+def _read(source: Source, making: Making, item: Item) -> Read:
+    record, problems = source.read(item[1], making.width, making.height, making.quality)
+    return record, [_printable(problem) for problem in problems]
+
+
+def _printable(problem: Problem) -> Problem:
+    """A problem that can be written down: names of files may be bytes that are no text."""
+    what, detail = _text.printable(problem.what), _text.printable(problem.detail)
+    return dataclasses.replace(problem, what=what, detail=detail)
+
+
+def _read_all(
+    read: Callable[[Item], Read],
+    keys: Mapping[str, Sequence[ClipKey]],
+    state: State,
+    out: Path,
+    making: Making,
+    *,
+    workers: int | None,
+    title: str,
+) -> None:
+    """Read clips and write them, in order; ``state`` and its file follow every finished shard."""
+    todo = [(split, key) for split in keys for key in keys[split][state.splits[split].clips :]]
+    results = parallel.map(
+        read,
+        todo,
+        title=title,
+        unit="clips",
+        workers=workers,
+        amount=_frames(keys, state),
+        done=sum(done.clips for done in state.splits.values()),
+    )
+    writer: _Writer | None = None
+    with contextlib.closing(results):
+        for index, ((split, _), (record, problems)) in enumerate(zip(todo, results, strict=True)):
+            writer = writer or _Writer(state, out, split, making.shard_bytes)
+            last = index + 1 == len(todo) or todo[index + 1][0] != split
+            writer.take(record, problems, last=last)
+            writer = None if last else writer
+            if last and split in TRAINED:
+                _check_known(out, state, split)
+
+
+def _check_known(out: Path, state: State, split: str) -> None:
+    """Refuse a split to train on or to select by that has nothing to learn.
+
+    Raises:
+        DataError: none of its clips could be read, or no hand is known in any frame of it. What was finished is
+            forgotten: what is missing changes everything.
+    """
+    done = state.splits[split]
+    if any(arrow.knows_hands(out / shard.file) for shard in done.shards):
+        return
+    (out / conversion_state.STATE).unlink(missing_ok=True)
+    if not done.shards:
+        raise DataError(
+            f"A split to train on must have a clip that can be read; of the {done.clips:,} of '{split}' none could:\n"
+            + listed(done.problems)
+        )
+    raise DataError(
+        f"A split to train on must have a frame whose hands are known; of the {done.frames:,} of '{split}' none has. "
+        "Look whether the archive with the hand poses is unpacked beside the images, and whether the lists of clips "
+        f"and poses are those of this split, not of another:\n{listed(done.problems)}"
+    )
+
+
+class _Writer:
+    """Writes the clips of one split; the state knows of them when their shard is on the disk."""
+
+    def __init__(self, state: State, out: Path, split: str, shard_bytes: int) -> None:
+        self._state, self._out, self._done = state, out, state.splits[split]
+        self._shards = ShardWriter(out, split, len(self._done.shards), shard_bytes)
+        self._clips, self._problems = self._done.clips, list(self._done.problems)
+
+    def take(self, record: ClipRecord | None, problems: Sequence[Problem], *, last: bool) -> None:
+        """Take what reading the next clip gave; ``last`` if it is the split's last one."""
+        self._clips += 1
+        self._problems += problems
+        complete: list[Shard | None] = [self._shards.add(record) if record else None]
+        if last:
+            complete.append(self._shards.close())
+        new = [shard for shard in complete if shard]
+        if new or last:
+            self._done.shards += new
+            self._done.clips, self._done.problems = self._clips, list(self._problems)
+            conversion_state.save(self._out, self._state)
+
+
+def _frames(keys: Mapping[str, Sequence[ClipKey]], state: State) -> parallel.Amount:
+    """Frames are what takes time."""
+    return parallel.Amount(
+        of="frames",
+        expected=lambda item: item[1].frames,
+        found=lambda result: len(result[0].jpegs) if result[0] else 0,
+        expected_before=sum(key.frames for split in keys for key in keys[split][: state.splits[split].clips]),
+        found_before=sum(done.frames for done in state.splits.values()),
+    )
+
+
+def _manifest(
+    source: Source, making: Making, state: State, wanted: Mapping[str, Sequence[manifest.Wanted]]
+) -> Manifest:
+    info = source.info(making.width, making.height)
+    return Manifest(
+        source=info.source,
+        actions=list(info.actions),
+        objects=list(info.objects),
+        hands=info.hands,
+        width=info.width,
+        height=info.height,
+        quality=making.quality,
+        pixels=source.pixels,
+        splits={split: done.shards for split, done in state.splits.items()},
+        wanted={split: list(of_split) for split, of_split in wanted.items()},
+    )
+
+
+def listed(problems: Sequence[Problem]) -> str:
+    """The first problems, one a line."""
+    lines = [f"  - {problem}" for problem in problems[:SHOWN]]
+    more = len(problems) - len(lines)
+    return "\n".join([*lines, *([f"  - and {more:,} more"] if more else [])])

@@ -1,0 +1,1 @@
+"""Clips of a split, windows of frames, and batches of windows."""

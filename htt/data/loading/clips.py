@@ -1,0 +1,291 @@
+"""The clips of a split, read from its shards."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from htt.data.loading import folder as folders
+from htt.data.loading import targets
+from htt.data.loading.folder import Folder
+from htt.data.loading.targets import Targets
+from htt.data.shards import arrow, labels
+from htt.data.sources import ClipRecord
+from htt.errors import DataError
+
+
+@dataclass(frozen=True)
+class _View:
+    """The frames of one clip, in the mapped file."""
+
+    data: memoryview
+    """All its JPEGs, one after the other."""
+    ends: list[int]
+    """[t + 1] where each begins, and where the last one ends."""
+    numbers: np.ndarray
+    joints_m: np.ndarray
+    hand_valid: np.ndarray
+
+    def jpeg(self, frame: int) -> memoryview:
+        return self.data[self.ends[frame] : self.ends[frame + 1]]
+
+
+def open_split(root: str | Path, split: str) -> Clips:
+    """The clips of a split of a folder of shards.
+
+    Raises:
+        DataError: there are no shards or no such split, a shard is missing or cut short, or a clip has no frames.
+        StorageError: the shards are in an object store, and it does not answer.
+    """
+    return Clips(folders.open_folder(Path(root)), split)
+
+
+class Clips(Sequence[ClipRecord]):
+    """The clips of a split. It pickles, and a forked process may use it: files are opened where they are read."""
+
+    def __init__(self, folder: Folder, split: str) -> None:
+        self._folder, self._shards = folder, folder.manifest.shards(split)
+        self.root, self.split = folder.place, split
+        self.info, self._wanted = folder.manifest.info, folder.manifest.numbers(split)
+        self._place = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
+        self._readers: dict[int, pa.RecordBatchFileReader] = {}
+        self._views: dict[int, _View] = {}
+        self._targets: dict[int, Targets] = {}
+        self._read_labels()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, clip: int) -> ClipRecord:  # type: ignore[override]
+        """A whole clip, as it was written."""
+        if not -len(self) <= clip < len(self):
+            raise IndexError(clip)
+        clip %= len(self)
+        view = self._view(clip)
+        return ClipRecord(
+            id=self.ids[clip],
+            subject=self.subjects[clip],
+            action=int(self.action[clip]),
+            object=int(self.object[clip]),
+            intrinsics=self.intrinsics[clip],
+            width=self.info.width,
+            height=self.info.height,
+            frame_numbers=view.numbers.tolist(),
+            jpegs=[bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))],
+            joints_m=view.joints_m,
+            hand_valid=view.hand_valid,
+        )
+
+    def only(self, chosen: Sequence[int]) -> Clips:
+        """Some of the clips, as clips of their own."""
+        some = copy.copy(self)
+        some._place = [self._place[clip] for clip in chosen]
+        some.ids, some.subjects = [self.ids[clip] for clip in chosen], [self.subjects[clip] for clip in chosen]
+        for name in ("action", "object", "intrinsics", "frame_counts"):
+            setattr(some, name, getattr(self, name)[list(chosen)])
+        some._readers, some._views, some._targets = {}, {}, {}
+        return some
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}, "_views": {}, "_targets": {}}
+
+    def frame_count(self, clip: int) -> int:
+        """How many frames a clip has."""
+        return int(self.frame_counts[clip])
+
+    def joints(self, clip: int) -> np.ndarray:
+        """[t j 3] joints of all frames of a clip: camera space, metres; anything where the hand is not valid."""
+        return self._view(clip).joints_m
+
+    def targets(self, clip: int) -> Targets:
+        """What a model should say about the hands in all frames of a clip."""
+        found = self._targets.get(clip)
+        if found is None:
+            found = targets.make(self.joints(clip), self.hand_valid(clip), self.intrinsics[clip])
+            self._targets[clip] = found
+        return found
+
+    def hand_valid(self, clip: int) -> np.ndarray:
+        """[t hands] whether each hand is in the frame."""
+        return self._view(clip).hand_valid
+
+    def frame_numbers(self, clip: int) -> np.ndarray:
+        """[t] what the source calls each frame."""
+        return self._view(clip).numbers
+
+    def decode(self, clip: int, frames: Sequence[int] | np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
+        """The images of some frames of a clip, channels last in memory.
+
+        Raises:
+            DataError: an image is broken; names clip and frame.
+        """
+        images = self.blank(len(frames))
+        self.decode_into(images, clip, frames)
+        return as_frames(images)
+
+    def blank(self, count: int) -> np.ndarray:
+        """Room for ``count`` images: [n h w 3] uint8, not filled."""
+        return np.empty((count, self.info.height, self.info.width, 3), np.uint8)
+
+    def decode_into(self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray) -> None:
+        """Decode some frames of a clip into [n h w 3] ``images``; see ``decode``."""
+        view, decode, shape = self._view(clip), simplejpeg.decode_jpeg, images.shape[1:]
+        data, ends = view.data, view.ends
+        for image, frame in zip(images, _integers(frames), strict=True):
+            try:
+                found = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image, strict=True).shape
+            except ValueError as error:
+                raise self._broken(clip, frame, str(error)) from error
+            if found != shape:
+                raise self._broken(clip, frame, f"it is {found[1]}x{found[0]} px, not {shape[1]}x{shape[0]}")
+
+    def expect(self, chosen: np.ndarray) -> None:
+        """Say which clips will be asked for, in this order: shards that are not there are fetched meanwhile."""
+        if self._folder.streams:
+            places = [self._place[clip][0] for clip in chosen.tolist()]
+            self._folder.expect([self._shards[shard] for shard, _ in itertools.groupby(places)])
+
+    def _read_labels(self) -> None:
+        if not self._shards:
+            raise DataError(
+                f"A split must hold clips; '{self.split}' of {self.root} holds none. Convert the data again."
+            )
+        table = self._label_table()
+        made = self._folder.manifest
+        labels.check(table, made, self.split, f"{self.root}/{made.labels.file}" if made.labels else self.root)
+        self.ids: list[str] = table["id"].to_pylist()
+        self.subjects: list[str] = table["subject"].to_pylist()
+        self.action: np.ndarray = table["action"].to_numpy().astype(np.int64)
+        self.object: np.ndarray = table["object"].to_numpy().astype(np.int64)
+        self.intrinsics: np.ndarray = np.array(table["intrinsics"].to_pylist(), np.float64).reshape(-1, 3, 3)
+        self.frame_counts: np.ndarray = table["frames"].to_numpy().astype(np.int64)
+
+    def _label_table(self) -> pa.Table:
+        """The labels of all clips: from their file, or, in a folder without one, from every shard."""
+        table = self._folder.labels(self.split)
+        if table is not None:
+            self._folder.expect_later(self._shards)
+            return table
+        self._folder.expect(self._shards)
+        tables = (
+            labels.of_reader(self._folder.open(shard, (*labels.COLUMNS, "jpegs")), self._folder.file(shard))
+            for shard in self._shards
+        )
+        return pa.concat_tables(tables)
+
+    def _view(self, clip: int) -> _View:
+        view = self._views.get(clip)
+        if view is None:
+            shard, row = self._place[clip]
+            file = self._folder.file(self._shards[shard])
+            batch = arrow.row(self._reader(shard), row, file)
+            try:
+                self._check_row(clip, batch)
+                view = self._views[clip] = _view_of(batch)
+                self._check_view(clip, view)
+            except ValueError as error:
+                raise DataError(
+                    f"A clip must be what its manifest and labels promise; clip {self.ids[clip]} in {file} is not: "
+                    f"{error}. Convert the data again."
+                ) from error
+        return view
+
+    def check_frames(self) -> None:
+        """Look at what every shard says of its frames, without decoding one.
+
+        Raises:
+            DataError: a clip is not what the manifest and the labels promise; names clip and file.
+        """
+        for clip in range(len(self)):
+            self._view(clip)
+
+    def _check_row(self, clip: int, batch: pa.RecordBatch) -> None:
+        """Compare what a shard says of a clip with the labels and the manifest.
+
+        Raises:
+            ValueError: says what differs.
+        """
+        expected = {
+            "id": self.ids[clip],
+            "action": int(self.action[clip]),
+            "object": int(self.object[clip]),
+            "width": self.info.width,
+            "height": self.info.height,
+            "hands": self.info.hands,
+        }
+        for name, value in expected.items():
+            found = batch.column(name)[0].as_py()
+            if found != value:
+                raise ValueError(f"its {name} is {found}, not {value}")
+
+    def _check_view(self, clip: int, view: _View) -> None:
+        """Look whether the values of a clip's frames can be.
+
+        Raises:
+            ValueError: says which cannot.
+        """
+        frames, hands = self.frame_count(clip), self.info.hands
+        found = (len(view.ends) - 1, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
+        if found != (frames, frames, (frames, hands), (frames, self.info.joints, 3)):
+            raise ValueError(f"its images, numbers, hands and joints are {found}, not those of {frames} frames")
+        wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
+        if (np.diff(numbers) <= 0).any():
+            raise ValueError("its frame numbers do not ascend")
+        if wanted is not None and (numbers[0] < wanted.start or numbers[-1] >= wanted.stop):
+            raise ValueError(f"its frames are {numbers[0]} to {numbers[-1]}, not {wanted.start} to {wanted.stop - 1}")
+
+    def _reader(self, shard: int) -> pa.RecordBatchFileReader:
+        if shard not in self._readers:
+            if not self._folder.holds_all:  # a shard that is mapped cannot make room for another
+                self._readers, self._views = {}, {}
+            self._readers[shard] = self._folder.open(self._shards[shard])
+        return self._readers[shard]
+
+    def _broken(self, clip: int, frame: int, reason: str) -> DataError:
+        file = self._folder.file(self._shards[self._place[clip][0]])
+        number = int(self._view(clip).numbers[frame])
+        return DataError(
+            f"Every frame must be a whole JPEG; frame {number} of clip {self.ids[clip]} in {file} is not: {reason}. "
+            "Convert the data again."
+        )
+
+
+def as_frames(images: np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
+    """[n h w 3] images as the tensor a batch holds, without copying: channels last in memory."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+def _view_of(batch: pa.RecordBatch) -> _View:
+    row = {name: batch.column(name) for name in ("frame_numbers", "jpegs", "joints_m", "hand_valid")}
+    jpegs = row["jpegs"].flatten()
+    _, ends, data = jpegs.buffers()
+    count, hands = len(jpegs), batch.column("hands")[0].as_py()
+    return _View(
+        data=memoryview(data if data is not None else b"").cast("B"),
+        ends=np.frombuffer(ends, np.int64)[jpegs.offset : jpegs.offset + count + 1].tolist(),
+        numbers=row["frame_numbers"].flatten().to_numpy(),
+        joints_m=row["joints_m"].flatten().to_numpy().reshape(count, -1, 3),
+        hand_valid=_flags(row["hand_valid"].flatten().to_numpy()).reshape(count, hands),
+    )
+
+
+def _flags(values: np.ndarray) -> np.ndarray:
+    if values.size and values.max() > 1:
+        raise ValueError(f"whether a hand is in the frame is 0 or 1, not {values.max()}")
+    return values.astype(bool)
+
+
+def _integers(frames: Sequence[int] | np.ndarray) -> Sequence[int]:
+    listed: Sequence[int] = frames.tolist() if isinstance(frames, np.ndarray) else frames
+    return listed

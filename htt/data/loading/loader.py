@@ -1,0 +1,267 @@
+"""Batches: the frames of some windows, decoded, with everything known about them.
+
+Images are decoded straight to where the batch holds them and stay 8-bit; floats come late, on the device.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.utils.data
+
+from htt.batch import Batch
+from htt.config import Config
+from htt.data.loading import order
+from htt.data.loading.clips import Clips, as_frames
+from htt.data.loading.windows import Windows, evaluation_windows, training_windows
+from htt.errors import ClusterError, HTTError
+
+EVALUATION_BATCHES = 8
+"""An evaluation batch has up to that many times train.batch_size windows: no gradient has to be kept."""
+PREFETCHED = 2
+"""Batches that each process of runtime.loader_workers has ready."""
+SILENT_S = 600.0
+"""How long such a process may take for a batch, s: longer than a bucket is waited for."""
+SHARED = Path("/dev/shm")
+"""The disk in memory through which processes hand their batches over."""
+EVALUATION_PIXELS = 2**24
+"""And up to that many pixels: about 128 frames of 480x270."""
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """Makes batches of windows. It pickles, so that other processes can."""
+
+    clips: Clips
+    windows: Windows
+
+    def __call__(self, chosen: Sequence[int] | np.ndarray) -> Batch:
+        """The batch of the windows with the ``chosen`` indices, in that order.
+
+        Raises:
+            DataError: an image is broken; names clip and frame.
+        """
+        picked = [self.windows[int(index)] for index in chosen]
+        counts = np.array([len(window.frames) for window in picked])
+        images = self.clips.blank(int(counts.sum()))
+        targets, first = [], 0
+        for window in picked:
+            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
+            targets.append(self.clips.targets(window.clip).of(window.frames))
+            first += len(window.frames)
+        clip = np.array([window.clip for window in picked])
+        return Batch(
+            frames=as_frames(images),
+            valid=torch.from_numpy(np.arange(counts.max()) < counts[:, None]),
+            intrinsics=torch.from_numpy(self.clips.intrinsics[clip].astype(np.float32)),
+            joints_m=torch.from_numpy(np.concatenate([target.joints_m for target in targets])),
+            joints_px=torch.from_numpy(np.concatenate([target.joints_px for target in targets])),
+            joint_valid=torch.from_numpy(np.concatenate([target.joint_valid for target in targets])),
+            object=torch.from_numpy(np.repeat(self.clips.object[clip], counts)),
+            action=torch.from_numpy(self.clips.action[clip]),
+            clip=torch.from_numpy(clip),
+            frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
+        )
+
+
+REMEDY = "Give the container more (docker run --shm-size=8g), or let the training decode: runtime.loader_workers=0."
+
+
+class Decoder:
+    """Runs an assembler for whoever uses its batches.
+
+    In processes of their own, if asked for. Else in this one: in a thread, one batch ahead, where a device computes
+    meanwhile; in turn with the computing where both need the same cores, for there a thread only costs a tenth.
+    """
+
+    def __init__(self, assembler: Assembler, processes: int = 0, ahead: bool | None = None) -> None:
+        self.assembler = assembler
+        self._ahead = torch.cuda.is_available() if ahead is None else ahead
+        self._steps: list[np.ndarray] = []
+        self._loader = self._processes(processes) if processes else None
+
+    def batches(self, steps: order.Steps) -> Iterator[Batch]:
+        """The batches of some steps, in order. One iterator at a time."""
+        if steps:
+            self.assembler.clips.expect(self.assembler.windows.clip[np.concatenate(steps)])
+        if self._loader is not None:
+            self._check_room(steps)
+            self._steps[:] = steps
+            return self._next_from_processes(self._loader)
+        return self._next_in_thread(steps) if self._ahead else (self.assembler(step) for step in steps)
+
+    def _next_from_processes(self, loader: torch.utils.data.DataLoader[Batch]) -> Iterator[Batch]:
+        try:
+            for batch in loader:
+                if isinstance(batch, HTTError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):  # it is of who uses the batches
+                raise
+            raise ClusterError(
+                f"The {loader.num_workers} processes of runtime.loader_workers must give batches; {error} {REMEDY}"
+            ) from error
+
+    def _check_room(self, steps: order.Steps) -> None:
+        """Raise a ``ClusterError`` where the batches under way have no room in shared memory."""
+        if self._loader is None or not steps or not SHARED.is_dir():
+            return
+        info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
+        batch = max(int(counts[step].sum()) for step in steps) * info.width * info.height * 3
+        needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
+        if needed > free:
+            raise ClusterError(
+                f"{self._loader.num_workers} processes of runtime.loader_workers need {needed / 2**20:,.0f} MB of "
+                f"shared memory for their batches; {SHARED} has {free / 2**20:,.0f} MB free. {REMEDY}"
+            )
+
+    def _next_in_thread(self, steps: order.Steps) -> Iterator[Batch]:
+        """Decode the next batch while this one is used: the JPEG decoder does not hold Python up."""
+        with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+            following = None
+            for step in steps:
+                ready, following = following, thread.submit(self.assembler, step)
+                if ready is not None:
+                    yield ready.result()
+            if following is not None:
+                yield following.result()
+
+    def _processes(self, count: int) -> torch.utils.data.DataLoader[Batch]:
+        return torch.utils.data.DataLoader(
+            _Assembled(self.assembler),
+            batch_size=None,
+            sampler=self._steps,
+            num_workers=count,
+            collate_fn=_as_it_is,
+            persistent_workers=True,
+            prefetch_factor=PREFETCHED,
+            timeout=SILENT_S,
+            multiprocessing_context="forkserver",  # a fork of a process with threads may hang
+            generator=torch.Generator(),  # the global one belongs to the training
+        )
+
+
+class _Assembled(torch.utils.data.Dataset[Batch]):
+    """What a loader process asks for its batches."""
+
+    def __init__(self, assembler: Assembler) -> None:
+        self._assembler = assembler
+
+    def __getitem__(self, step: Any) -> Any:
+        try:
+            return _shared(self._assembler(step))
+        except HTTError as error:  # raised at the other end, where it stays one sentence
+            return error
+
+
+def _shared(batch: Batch) -> Batch:
+    """A batch in shared memory: here, since where torch does it, in a thread, nobody would hear that there is no room.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    try:
+        for entry in fields(batch):
+            getattr(batch, entry.name).share_memory_()
+    except (RuntimeError, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise ClusterError(f"A batch must fit into shared memory ({SHARED}); {said}. {REMEDY}") from None
+    return batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class Epochs(Protocol):
+    """What a training reads: the batches of its epochs; see ``TrainingLoader``."""
+
+    @property
+    def step_windows(self) -> int:
+        """Windows of a step, over all workers."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch, the same for all workers."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch after its first ``start`` windows."""
+
+
+class TrainingLoader:
+    """The batches of each epoch, for one worker; see ``training_loader``."""
+
+    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+        self.windows = training_windows(clips.frame_counts, config)
+        self._train, self._rank, self._world = config.train, rank, world
+        self.step_windows = config.train.batch_size * order.times(config.train, world)
+        order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
+        self.assembler = Assembler(clips, self.windows)
+        self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch, the same for all workers."""
+        return order.steps_per_epoch(len(self.windows), self.step_windows, self._train.windows_per_epoch)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch after its first ``start`` windows: those an uninterrupted epoch has there."""
+        steps = order.order(
+            len(self.windows),
+            seed=self._train.seed,
+            epoch=epoch,
+            batch_size=self.step_windows,
+            rank=self._rank,
+            world=self._world,
+            limit=self._train.windows_per_epoch,
+            start=start,
+        )
+        return self._decoder.batches(steps)
+
+
+class EvaluationLoader:
+    """The batches one worker evaluates; see ``evaluation_loader``."""
+
+    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+        windows = evaluation_windows(clips.frame_counts, config)
+        budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height)
+        groups = order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
+        self._steps = [groups[step] for step in order.share(len(groups), rank, world)]
+        self._decoder = Decoder(Assembler(clips, windows), config.runtime.loader_workers)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._decoder.batches(self._steps)
+
+
+def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> TrainingLoader:
+    """Batches to train on. All workers have the same number of steps, whose union is the global batch.
+
+    Args:
+        clips: of the training split.
+        config: runtime.loader_workers processes decode, 0: a thread.
+        rank: this worker.
+        world: how many workers there are.
+
+    Raises:
+        ConfigError: a step has fewer windows than there are workers.
+    """
+    return TrainingLoader(clips, config, rank, world)
+
+
+def evaluation_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> EvaluationLoader:
+    """Batches to evaluate: over all workers, every frame of every clip exactly once; a worker may have none.
+
+    The batches are the same for any number of workers, each computed by one of them, so results are the same too.
+    """
+    return EvaluationLoader(clips, config, rank, world)

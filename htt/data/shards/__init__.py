@@ -1,0 +1,1 @@
+"""Shards: Arrow files of clips, their labels and their manifest."""

@@ -1,0 +1,187 @@
+"""Shards: Arrow IPC files of about 128 MB, one record batch a clip, read by memory map.
+
+Any frame of any clip costs microseconds to find: nothing is read but the pages it lies on, and all processes of a
+machine share them. Frames stay JPEGs until a batch needs them.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+
+from htt import files
+from htt.data.shards.manifest import Shard
+from htt.data.sources import ClipRecord
+from htt.errors import DataError
+
+SHARD_BYTES = 128 * 2**20
+"""A shard is closed when its frames reach this size."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("subject", pa.string()),
+        ("action", pa.int32()),
+        ("object", pa.int32()),
+        ("intrinsics", pa.list_(pa.float64(), 9)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("hands", pa.int32()),
+        ("frame_numbers", pa.large_list(pa.int32())),
+        ("jpegs", pa.large_list(pa.large_binary())),
+        ("joints_m", pa.large_list(pa.float32())),  # [t j 3], flat
+        ("hand_valid", pa.large_list(pa.uint8())),  # [t hands], flat
+    ]
+)
+
+
+def to_batch(record: ClipRecord) -> pa.RecordBatch:
+    """A clip as one row."""
+    row = {
+        "id": record.id,
+        "subject": record.subject,
+        "action": record.action,
+        "object": record.object,
+        "intrinsics": np.asarray(record.intrinsics, np.float64).ravel(),
+        "width": record.width,
+        "height": record.height,
+        "hands": record.hand_valid.shape[1],
+        "frame_numbers": np.asarray(record.frame_numbers, np.int32),
+        "jpegs": record.jpegs,
+        "joints_m": np.ascontiguousarray(record.joints_m, np.float32).ravel(),
+        "hand_valid": np.ascontiguousarray(record.hand_valid).ravel().astype(np.uint8),
+    }
+    return pa.record_batch([pa.array([row[field.name]], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
+    """Map a shard; nothing but what is looked at will be read.
+
+    Raises:
+        DataError: it is no Arrow file.
+    """
+    try:
+        return _reader(pa.memory_map(str(path)), columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _no_arrow_file(str(path), error) from error
+
+
+def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
+    """A shard that is mapped already; the map lives as long as anything that was read from it.
+
+    Raises:
+        DataError: it is no Arrow file.
+    """
+    try:
+        return _reader(pa.BufferReader(pa.py_buffer(mapped)), columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _no_arrow_file(place, error) from error
+
+
+def row(reader: pa.RecordBatchFileReader, index: int, place: str) -> pa.RecordBatch:
+    """Return one clip of a shard, checked: Arrow itself trusts what a file says and reads beyond its end.
+
+    Args:
+        reader: of the shard.
+        index: of the clip in it.
+        place: what messages call the shard.
+
+    Raises:
+        DataError: its bytes are no clip.
+    """
+    try:
+        batch = reader.get_batch(index)
+        check_arrow(batch, reader.schema)
+        if len(batch) != 1:
+            raise ValueError(f"batch {index} has {len(batch)} rows, not 1")
+    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+        raise _no_arrow_file(place, error) from error
+    return batch
+
+
+def check_arrow(found: pa.RecordBatch, schema: pa.Schema) -> None:
+    """Check everything a reader relies on: types, offsets, text, and that nothing is null.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not found.schema.equals(schema):
+        raise ValueError(f"it has the columns {found.schema.names}, not {schema.names}, or other types")
+    found.validate(full=True)
+    for column in found.columns:
+        if column.null_count or (pa.types.is_nested(column.type) and column.values.null_count):
+            raise ValueError("a value is missing")
+
+
+def knows_hands(path: Path) -> bool:
+    """Whether a hand is known in any frame of a shard.
+
+    Raises:
+        DataError: it is no Arrow file.
+    """
+    reader = open_shard(path, ("hand_valid",))
+    rows = (row(reader, index, str(path)) for index in range(reader.num_record_batches))
+    return any(1 in batch.column(0).values.to_numpy() for batch in rows)
+
+
+def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBatchFileReader:
+    included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
+    reader = pyarrow.ipc.open_file(
+        source, options=pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
+    )
+    wanted = SCHEMA if included is None else pa.schema([SCHEMA.field(index) for index in sorted(included)])
+    if not reader.schema.equals(wanted):
+        raise ValueError(f"it has the columns {reader.schema.names}, not {wanted.names}, or other types")
+    return reader
+
+
+def _no_arrow_file(place: str, error: Exception) -> DataError:
+    return DataError(f"A shard must be an Arrow file; {place} is not: {error}. Convert the data again.")
+
+
+class ShardWriter:
+    """Writes the clips of a split into shards, in the order they come: the same clips give the same bytes."""
+
+    def __init__(self, root: Path, split: str, first: int = 0, limit_bytes: int = SHARD_BYTES) -> None:
+        self._root, self._split, self._number, self._limit = root, split, first, limit_bytes
+        self._clips: list[pa.RecordBatch] = []
+        self._bytes = self._frames = 0
+
+    def add(self, record: ClipRecord) -> Shard | None:
+        """Take a clip; the shard it completes, if it does.
+
+        Raises:
+            StorageError: the disk is full, or may not be written to.
+        """
+        self._clips.append(to_batch(record))
+        self._frames += len(record.jpegs)
+        self._bytes += sum(len(jpeg) for jpeg in record.jpegs)
+        return self.close() if self._bytes >= self._limit else None
+
+    def close(self) -> Shard | None:
+        """Write what was taken since the last shard, if anything."""
+        if not self._clips:
+            return None
+        path = self._root / f"{self._split}-{self._number:05d}.arrow"
+        with (
+            files.replacing(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as file,
+            pyarrow.ipc.new_file(file, SCHEMA) as writer,
+        ):
+            for clip in self._clips:
+                writer.write_batch(clip)
+        shard = Shard(
+            file=path.name,
+            bytes=path.stat().st_size,
+            sha256=files.sha256(path),
+            clips=len(self._clips),
+            frames=self._frames,
+        )
+        self._clips, self._bytes, self._frames = [], 0, 0
+        self._number += 1
+        return shard

@@ -1,0 +1,136 @@
+"""The labels of all clips, beside the shards: what a training must know before it has seen a single frame.
+
+It is small, so a data set in an object store can be opened, and its windows ordered, before its shards are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.ipc
+
+from htt import files
+from htt.data.shards import arrow
+from htt.data.shards.manifest import Labels, Manifest, Shard
+from htt.errors import DataError
+
+NAME = "labels.arrow"
+COLUMNS = ("id", "subject", "action", "object", "intrinsics")
+"""What is taken over from the shards; of the JPEGs, only how many there are."""
+SCHEMA = pa.schema(
+    [
+        ("split", pa.string()),
+        *((name, arrow.SCHEMA.field(name).type) for name in COLUMNS),
+        ("frames", pa.int64()),
+    ]
+)
+
+
+SHOWN = 10
+"""So many wrong labels are listed in an error."""
+
+
+def of_reader(reader: pa.RecordBatchFileReader, place: str) -> pa.Table:
+    """The labels of a shard's clips, without their split.
+
+    Raises:
+        DataError: it is no shard; ``place`` is what the message calls it.
+    """
+    rows = (arrow.row(reader, index, place) for index in range(reader.num_record_batches))
+    table = pa.Table.from_batches(rows, reader.schema)
+    frames = pyarrow.compute.list_value_length(table["jpegs"]).cast(pa.int64())
+    return table.select(COLUMNS).append_column("frames", frames)
+
+
+def write(root: Path, splits: Mapping[str, Sequence[Shard]]) -> Labels:
+    """Gather the labels of all shards of a folder; the same shards give the same bytes.
+
+    Raises:
+        DataError: a shard is no Arrow file.
+        StorageError: the disk is full, or may not be written to.
+    """
+    path = root / NAME
+    with (
+        files.replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pyarrow.ipc.new_file(file, SCHEMA) as writer,
+    ):
+        for split, of_split in splits.items():
+            for shard in of_split:
+                path_of_shard = root / shard.file
+                table = of_reader(arrow.open_shard(path_of_shard, (*COLUMNS, "jpegs")), str(path_of_shard))
+                named = table.add_column(0, "split", pa.array([split] * len(table), pa.string()))
+                writer.write_table(named.cast(SCHEMA).combine_chunks())
+    return Labels(file=NAME, bytes=path.stat().st_size, sha256=files.sha256(path))
+
+
+def read(path: Path, split: str) -> pa.Table:
+    """The labels of a split.
+
+    Raises:
+        DataError: it is no file of labels.
+    """
+    try:
+        reader = pyarrow.ipc.open_file(pa.BufferReader(path.read_bytes()))
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        for batch in batches:
+            arrow.check_arrow(batch, SCHEMA)
+        table = pa.Table.from_batches(batches, SCHEMA)
+        return table.filter(pyarrow.compute.equal(table["split"], split))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        told = f"{path} must hold the labels of clips; it does not: {error}. Convert the data again."
+        raise DataError(told) from error
+
+
+def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
+    """Compare the labels of a split with its manifest, so that a training does not meet a wrong one hours later.
+
+    Args:
+        table: the labels.
+        made: the manifest of their folder.
+        split: whose labels they are.
+        place: the file they are from, for messages.
+
+    Raises:
+        DataError: lists the clips whose action, object, camera or number of frames cannot be.
+    """
+    faults = [
+        f"{what} are {found:,}, the manifest has {count:,}"
+        for what, found, count in zip(
+            ("clips", "frames"), (len(table), pyarrow.compute.sum(table["frames"]).as_py() or 0), made.count(split),
+            strict=True,
+        )
+        if found != count
+    ]  # fmt: skip
+    wanted, names = made.numbers(split), {"action": made.actions, "object": made.objects}
+    seen = set[str]()
+    for clip in table.to_pylist():
+        wrong = [
+            f"{kind} {clip[kind]} is not -1 to {len(of_kind) - 1}"
+            for kind, of_kind in names.items()
+            if not -1 <= clip[kind] < len(of_kind)
+        ]
+        camera = np.array(clip["intrinsics"]).reshape(3, 3)
+        if not (np.isfinite(camera).all() and (camera.diagonal() > 0).all() and (camera[2] == (0, 0, 1)).all()):
+            wrong.append(f"intrinsics {clip['intrinsics']} are no camera's")
+        if clip["frames"] < 1 or clip["frames"] > len(wanted.get(clip["id"], range(clip["frames"]))):
+            wrong.append(f"frames are {clip['frames']:,}")
+        if clip["id"] in seen:
+            wrong.append("its id is there twice")
+        seen.add(clip["id"])
+        faults += [f"clip {clip['id']}: {each}" for each in wrong]
+    if faults:
+        more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
+        raise DataError(
+            f"Labels must fit their manifest; in {place}, split {split}: {'; '.join([*faults[:SHOWN], *more])}. "
+            "Convert the data again."
+        )
+
+
+def of_folder(root: Path, made: Manifest, split: str) -> pa.Table | None:
+    """The labels of a split of a folder of shards; None if it was made without."""
+    return read(root / made.labels.file, split) if made.labels else None

@@ -1,0 +1,334 @@
+"""The manifest of a folder of shards: what is in it, how it was made, and the checksum of every file.
+
+It is written last, so a folder with a manifest is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from htt import files
+from htt.config import SIZE
+from htt.errors import DataError, did_you_mean, shown
+from htt.info import DataInfo
+
+NAME = "manifest.json"
+TRAIN, VAL, TEST = "train", "val", "test"
+_SHOWN = 10
+"""So many faults of a manifest are listed."""
+SCHEMA = 2
+"""Version of the shards' layout; a change an older reader cannot read raises it."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_ENDING = ".arrow"
+
+
+def _file_name(name: str) -> str:
+    """Check the name of a file in a folder of shards: it comes from a store and is used as a path on this machine.
+
+    Only one letter, digit, underscore or hyphen after another, then ".arrow": no folder, drive, control character,
+    hidden file or ".." can be written so, and neither can the manifest itself.
+    """
+    _split_name(name.removesuffix(_ENDING) if name.endswith(_ENDING) else "")
+    return name
+
+
+def _split_name(name: str) -> str:
+    """Check the name of a split, which names files too."""
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has 1 to 100 letters, digits, '_' and '-', a file's ends in .arrow")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+SplitName = Annotated[str, AfterValidator(_split_name)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""A checksum, which names a file in the cache."""
+Count = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=1, le=SIZE)]
+
+
+MOST_BYTES = 256_000_000
+"""Of a manifest; those of millions of clips are smaller."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Shard(_Entry):
+    """One file of a split."""
+
+    file: FileName
+    """Its name in the folder."""
+    bytes: Count
+    sha256: Sha256
+    clips: Count
+    frames: Count
+
+
+class Labels(_Entry):
+    """The file with the labels of all clips."""
+
+    file: FileName
+    """Its name in the folder."""
+    bytes: Count
+    sha256: Sha256
+
+
+class Wanted(_Entry):
+    """A clip as its source lists it, whether or not it could be read."""
+
+    id: str
+    """Unique in its split."""
+    first: Count
+    """The number of its first frame."""
+    frames: Count
+    """How many frames it should have."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a split the shards hold."""
+
+    split: str
+    clips: int
+    frames: int
+    wanted_clips: int
+    """Clips that the source lists for the split."""
+    wanted_frames: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the split is missing."""
+        return self.clips >= self.wanted_clips and self.frames >= self.wanted_frames
+
+    def __str__(self) -> str:
+        return (
+            f"split '{self.split}' has {self.clips:,} of {self.wanted_clips:,} clips and {self.frames:,} of "
+            f"{self.wanted_frames:,} frames"
+        )
+
+    @property
+    def warning(self) -> str:
+        """A sentence to stand beside numbers; empty where the split is complete."""
+        if self.complete:
+            return ""
+        return (
+            f"Incomplete data: {self}, so numbers are not of the whole split. left_out.txt beside the shards says what "
+            "is missing."
+        )
+
+
+class Manifest(_Entry):
+    """What a folder of shards holds."""
+
+    schema_version: int = SCHEMA
+    source: str
+    actions: list[str]
+    objects: list[str]
+    hands: Annotated[int, Field(ge=1, le=2)]
+    width: Pixels
+    """px."""
+    height: Pixels
+    """px."""
+    quality: int
+    """Of the frames' JPEGs."""
+    pixels: str
+    """How the frames were made."""
+    splits: dict[SplitName, list[Shard]]
+    wanted: dict[str, list[Wanted]]
+    """All clips of each split of the source, in its order."""
+    labels: Labels | None = None
+    """None: the folder was made before there were any; they are then read from the shards."""
+
+    @property
+    def info(self) -> DataInfo:
+        """The facts of the data set."""
+        return DataInfo(self.source, tuple(self.actions), tuple(self.objects), self.hands, self.width, self.height)
+
+    def shards(self, split: str) -> list[Shard]:
+        """The files of a split.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        self._check(split)
+        return self.splits[split]
+
+    def numbers(self, split: str) -> dict[str, range]:
+        """The numbers of the frames each clip of a split should have, whether or not they could be read, by its id.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        self._check(split)
+        return {clip.id: range(clip.first, clip.first + clip.frames) for clip in self.wanted.get(split, [])}
+
+    def count(self, split: str) -> tuple[int, int]:
+        """(clips, frames) of a split."""
+        shards = self.shards(split)
+        return sum(shard.clips for shard in shards), sum(shard.frames for shard in shards)
+
+    def coverage(self, split: str) -> Coverage:
+        """Return how much of a split is here, compared with what the source lists.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        clips, frames = self.count(split)
+        listed = self.wanted.get(split)
+        if not listed:  # a folder that does not say what its source lists
+            return Coverage(split, clips, frames, clips, frames)
+        return Coverage(split, clips, frames, len(listed), sum(clip.frames for clip in listed))
+
+    def _check(self, split: str) -> None:
+        if split not in self.splits:
+            raise DataError(
+                f"A split must be one the data have; got '{split}'. There are: {', '.join(self.splits)}."
+                f"{did_you_mean(split, list(self.splits))}"
+            )
+
+
+def read(root: Path, name: str = "data.root") -> Manifest:
+    """The manifest of a folder, which messages call by ``name``.
+
+    Raises:
+        DataError: there is none, it cannot be read, or it is of another version.
+    """
+    path = root / NAME
+    if not path.is_file():
+        raise DataError(
+            f"{name} must be a folder of shards, with a {NAME}; {root} {_what_is_there(root)}. Make shards with: "
+            f"python -m htt.data.convert --source h2o --root FOLDER_OF_THE_DATA_SET --out {root}"
+        )
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise _no_manifest(str(path), error) from error
+    return parse(content, str(path))
+
+
+def parse(content: bytes, place: str) -> Manifest:
+    """The manifest in the bytes of a file.
+
+    Args:
+        content: of the file.
+        place: where it was, for messages.
+
+    Raises:
+        DataError: it is none, or of another version.
+    """
+    try:
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
+        text = content.decode("utf-8")
+        _check_version(place, json.loads(text))  # first: another version has other fields
+        return Manifest.model_validate_json(text)
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, nested without end, or other fields
+        raise _no_manifest(place, error) from error
+
+
+def write(root: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder, whole or not at all."""
+    with files.replacing(root / NAME) as path:
+        path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def check_sizes(root: Path, manifest: Manifest) -> None:
+    """Look whether every file is there, at its full size: costs nothing, and finds interrupted copies.
+
+    Raises:
+        DataError: lists every file that is missing, of another size, or a link to somewhere else.
+    """
+    faults = []
+    for shard in listed(manifest):
+        path = root / shard.file
+        if not path.resolve().is_relative_to(root.resolve()):
+            faults.append(f"{path} is a link that leads out of its folder")
+        elif not path.is_file():
+            faults.append(f"{path} is missing")
+        elif path.stat().st_size != shard.bytes:
+            faults.append(f"{path} has {path.stat().st_size} bytes, not the {shard.bytes} of its manifest")
+    _raise(faults)
+
+
+def verify(root: str | Path) -> Manifest:
+    """Read every file of a folder and compare its checksum with the manifest's.
+
+    Raises:
+        DataError: lists every file that is missing, of another size or with another checksum.
+    """
+    root = Path(root)
+    manifest = read(root)
+    check_sizes(root, manifest)
+    check_sums(root, listed(manifest))
+    return manifest
+
+
+def check_sums(root: Path, chosen: Sequence[Shard | Labels]) -> None:
+    """Read some files of a folder and compare their checksums with the manifest's.
+
+    Raises:
+        DataError: lists every file with another checksum.
+    """
+    faults = []
+    for each in chosen:
+        found = files.sha256(root / each.file)
+        if found != each.sha256:
+            faults.append(f"{root / each.file} has the sha256 {found}, its manifest says {each.sha256}")
+    _raise(faults)
+
+
+def listed(manifest: Manifest) -> list[Shard | Labels]:
+    """All files whose checksums a manifest knows."""
+    shards: list[Shard | Labels] = [shard for shards in manifest.splits.values() for shard in shards]
+    return [*shards, *([manifest.labels] if manifest.labels else [])]
+
+
+def _raise(faults: list[str]) -> None:
+    if faults:
+        told = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults) + "\n "
+        raise DataError(
+            f"Shards must be what their manifest promises; {told}. Copy them again from where they came, or delete "
+            "them with their manifest and convert the data again."
+        )
+
+
+def _no_manifest(place: str, error: Exception) -> DataError:
+    if isinstance(error, ValidationError):
+        told = [f"{_place(each['loc'])}: {each['msg']}" for each in error.errors()[:_SHOWN]]
+        more = error.error_count() - len(told)
+        reason = "; ".join([*told, *([f"and {more:,} more"] if more else [])])
+    else:
+        reason = shown(" ".join(str(error).split()), quoted=False)
+    return DataError(f"{place} must be the manifest of a folder of shards; {reason}. Convert the data again.")
+
+
+def _place(location: Sequence[int | str]) -> str:
+    """Where in the manifest a fault is, on one line that any terminal takes."""
+    parts = (str(part)[:100] for part in location)
+    return ".".join(part if part.isprintable() else ascii(part) for part in parts)
+
+
+def _check_version(place: str, fields: object) -> None:
+    version = fields.get("schema_version", SCHEMA) if isinstance(fields, dict) else SCHEMA
+    if version != SCHEMA:
+        raise DataError(
+            f"{place} must be of version {SCHEMA}, which this program reads; it is of {version}. "
+            "Convert the data again."
+        )
+
+
+def _what_is_there(root: Path) -> str:
+    if not root.exists():
+        return "does not exist"
+    return "has none" if root.is_dir() else "is a file"

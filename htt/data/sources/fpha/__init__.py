@@ -1,0 +1,220 @@
+"""FPHA: one hand, the right one, and what it does, from the shoulder.
+
+Read from the folder the data set unpacks to::
+
+    data_split_action_recognition.txt               Training 600, then so many lines "Subject_1/open_juice_bottle/2 0";
+                                                    Test 575, and its lines
+    action_object_info.txt                          header, then: id action object object_pose scenario
+    Subjects_info/Subject_1_info.txt                three lines, then: action instance frames
+    Hand_pose_annotation_v1/Subject_1/open_juice_bottle/2/skeleton.txt
+                                                    frame x1 y1 z1 ... x21 y21 z21; millimetres, world
+    Video_files/Subject_1/open_juice_bottle/2/color/color_0000.jpeg
+                                                    frames, or in Video_files_480 as the released code shrinks them
+
+Each of these may lie in a folder of its own, where an archive was unpacked to one. Of several folders of images that is
+used which has most of a clip's frames, then that of the asked size; of several skeleton files, that with most frames.
+
+Actions and objects have the order of action_object_info.txt, which is that of the released weights, and must be that of
+the numbers in the split file. A clip without a skeleton is left out; a frame without a line in it is kept, its hand not
+valid, and so is one whose joints lie where no hand can be.
+
+Source: FPHA documentation (Garcia-Hernando et al. 2018).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from htt import camera
+from htt.config import DataConfig
+from htt.data.sources import (
+    CLIP_LEFT_OUT,
+    HANDS_NOT_KNOWN,
+    ClipKey,
+    ClipRecord,
+    Problem,
+    UnreadableError,
+    _frames,
+    _text,
+)
+from htt.data.sources import _images as pixels
+from htt.data.sources._frames import Findings, Images
+from htt.data.sources.fpha import lists
+from htt.data.sources.fpha import skeleton as _fpha_skeleton
+from htt.errors import DataError
+from htt.hand import JOINTS_PER_HAND
+from htt.info import DataInfo
+
+PUBLISHED = {"train": 600, "test": 575}
+"""Clips of each split. Source: FPHA's split file."""
+PUBLISHED_FRAMES, PUBLISHED_ACTIONS, PUBLISHED_OBJECTS = 105_459, 45, 26
+INTRINSICS = camera.intrinsics(1395.749023, 1395.749268, 935.732544, 540.681030)
+"""Of the colour camera. Source: FPHA documentation."""
+CAMERA_SIZE = (1920, 1080)
+"""(width, height) of the images they are for, px."""
+POSE_FOLDERS = ("Hand_pose_annotation_v1", "Hand_pose_annotation_v1_1")
+"""Names the poses' folder has had."""
+IMAGE_FOLDERS = ("Video_files", "Video_files_480")
+_NAMES = _frames.Names(re.compile(r"color_(\d{4}|[1-9]\d{4,5})"), (".jpeg", ".jpg", ".png"), "color_{:04d}.jpeg".format)
+
+_NOT_KNOWN = np.zeros((JOINTS_PER_HAND, 3), np.float32)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the lists say about a clip."""
+
+    action: int
+    object: int
+    uncounted: str = ""
+    """Why its number of frames is not from the subject's info file."""
+
+
+@dataclass(frozen=True)
+class FPHASource:
+    """The data set below ``root``."""
+
+    root: Path
+    name: str = "fpha"
+    pixels: str = f"{pixels.RESIZED}; {pixels.JPEG}"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The two of the split file."""
+        return tuple(PUBLISHED)
+
+    def info(self, width: int, height: int) -> DataInfo:
+        """The facts of FPHA; its classes are those of its table."""
+        table = lists.table(self.root)
+        return DataInfo(self.name, table.actions, table.objects, 1, width, height)
+
+    def clips(self, split: str) -> list[ClipKey]:
+        """The clips of a split, in the order of the split file."""
+        table = lists.table(self.root)
+        ids = lists.clips(self.root, table)
+        if split not in ids:
+            raise DataError(f"A split of FPHA is {' or '.join(self.splits)}; got '{split}'.")
+        counts = {subject: self._frame_counts(subject) for subject in {clip.split("/")[0] for clip in ids[split]}}
+        keys = []
+        for clip in ids[split]:
+            subject, action, _ = clip.split("/")
+            known, trouble = counts[subject]
+            uncounted = "" if clip in known else trouble or "has no row for it"
+            frames = known[clip] if clip in known else self._count(clip)
+            keys.append(ClipKey(clip, frames, Place(*table.labels(action), uncounted)))
+        return keys
+
+    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
+        """Read a clip; a frame whose image is missing or broken is left out, one without a line of joints is kept."""
+        place: Place = key.place
+        found = Findings(self.root)
+        skeleton = self._skeleton(key.id, found)
+        self._say_count(key, found)
+        try:
+            joints = _fpha_skeleton.read(skeleton, found)
+        except UnreadableError as error:
+            found.add(error, CLIP_LEFT_OUT, key.frames)
+            return None, found.problems
+        images = self._images(key.id, key.numbers, (width, height), found)
+        jpegs = _frames.read(images, key.numbers, CAMERA_SIZE, (width, height, quality), found)
+        self._say_beyond(key, images, skeleton, joints, found)
+        if not jpegs:
+            found.add(UnreadableError(f"clip {key.id}", "has no readable frame"), CLIP_LEFT_OUT)
+            return None, found.problems
+        for number in (each for each in jpegs if each not in joints):
+            unknown = UnreadableError(f"{skeleton}, frame {number}", "has no line of joints")
+            found.frame(number, unknown, HANDS_NOT_KNOWN)
+        record = ClipRecord(
+            id=key.id,
+            subject=key.id.split("/")[0],
+            action=place.action,
+            object=place.object,
+            intrinsics=np.asarray(camera.resized(INTRINSICS, width / CAMERA_SIZE[0], height / CAMERA_SIZE[1])),
+            width=width,
+            height=height,
+            frame_numbers=list(jpegs),
+            jpegs=list(jpegs.values()),
+            joints_m=np.stack([joints.get(number, _NOT_KNOWN) for number in jpegs]),
+            hand_valid=np.array([[number in joints] for number in jpegs]),
+        )
+        return record, found.problems
+
+    def differences(self) -> list[str]:
+        """Clips, frames and classes that are not as many as were published."""
+        table = lists.table(self.root)
+        keys = {split: self.clips(split) for split in self.splits}
+        frames = sum(key.frames for of_split in keys.values() for key in of_split)
+        compared = [(f"{split}: {{:,}} clips", len(keys[split]), count) for split, count in PUBLISHED.items()]
+        compared += [
+            ("{:,} frames in all", frames, PUBLISHED_FRAMES),
+            ("{:,} actions", len(table.actions), PUBLISHED_ACTIONS),
+            ("{:,} objects", len(table.objects), PUBLISHED_OBJECTS),
+        ]
+        return [f"{what.format(own)}; published are {count:,}" for what, own, count in compared if own != count]
+
+    def _skeleton(self, clip: str, found: Findings) -> Path:
+        """Its skeleton file: of several, that with the most frames."""
+        folders = [root / name for root in _frames.roots(self.root) for name in POSE_FOLDERS]
+        paths = [folder / clip / "skeleton.txt" for folder in folders if os.path.isdir(folder)]
+        there = [path for path in paths if os.path.lexists(path)]
+        if len(there) < 2:
+            return next(iter(there or paths), folders[0] / clip / "skeleton.txt")
+        counts = {path: _fpha_skeleton.count(path) for path in there}
+        taken = max(there, key=lambda path: counts[path])
+        others = "; ".join(f"{found.name(path)} has {counts[path]}" for path in there if path != taken)
+        detail = f"{counts[taken]} frames; {others}"
+        found.add(UnreadableError(taken, "is one of several skeleton files of its clip", detail), "used")
+        return taken
+
+    def _images(self, clip: str, wanted: range, size: tuple[int, int], found: Findings) -> Images:
+        folders = [root / kind / clip / "color" for root in _frames.roots(self.root) for kind in IMAGE_FOLDERS]
+        return _NAMES.look(folders, wanted, size, found)
+
+    def _frame_counts(self, subject: str) -> tuple[dict[str, int], str]:
+        """The frame counts of a subject's clips, and why there are none."""
+        try:
+            return lists.frame_counts(self.root, subject), ""
+        except UnreadableError as error:
+            return {}, error.reason
+
+    def _count(self, clip: str) -> int:
+        """How many frames a clip has that its subject's file does not count: as its skeleton, or else its images."""
+        found = Findings(self.root)
+        last = _fpha_skeleton.last_number(self._skeleton(clip, found))
+        if last < 0:
+            last = max(self._images(clip, range(_text.LARGEST_NUMBER), CAMERA_SIZE, found).there, default=-1)
+        return last + 1
+
+    def _say_count(self, key: ClipKey, found: Findings) -> None:
+        if key.place.uncounted:
+            info = lists.info_file(self.root, key.id.split("/")[0])
+            reason = f"has no number of frames in {lists.INFOS}"
+            detail = f"{info.name} {key.place.uncounted}"
+            found.add(UnreadableError(f"clip {key.id}", reason, detail), "frames counted in its skeleton.txt")
+
+    def _say_beyond(
+        self, key: ClipKey, images: Images, skeleton: Path, joints: dict[int, np.ndarray], found: Findings
+    ) -> None:
+        """Name the skeleton's lines and the images that are beyond the number of frames."""
+        for where, numbers in ((skeleton, joints), (images.name(0).parent, images.there)):
+            beyond = [number for number in numbers if number not in key.numbers]
+            if beyond:
+                detail = f"{len(beyond)} up to frame {max(beyond)}, the clip has {key.frames}"
+                found.add(UnreadableError(where, "goes on after its clip", detail), "the rest left out", len(beyond))
+
+
+def source(root: Path | None, config: DataConfig) -> FPHASource:  # noqa: ARG001 - FPHA has no options
+    """FPHA below ``root``.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if root is None or not os.path.isdir(root):
+        shown = _text.printable(root)
+        raise DataError(f"--root must be the folder FPHA was unpacked to; got {shown}, which is no folder.")
+    return FPHASource(root)

@@ -1,0 +1,316 @@
+"""H2O: two hands and an object, from the head camera.
+
+Read from the folder the data set unpacks to::
+
+    action_labels/action_{train,val,test}.txt       header, then: id path action start_act end_act start_frame end_frame
+    subject1/h1/0/cam4/cam_intrinsics.txt           fx fy cx cy width height
+    label_split/pose_{train,val,test}.txt           a frame a line: those with a hand pose; used if it is there
+    subject1/h1/0/cam4/{rgb,rgb256,rgb480_270}/000000.png
+                                                    frames, of any size
+    subject1/h1/0/cam4/hand_pose/000000.txt         flag and 63 numbers of the left hand, then of the right; metres
+    subject1/h1/0/cam4/obj_pose/000000.txt          number of the object, then its pose; used if no action is known
+    subject1/h1/0/cam4/action_label/000000.txt      number of the frame's action; compared, if it is there
+
+Each of these may lie in a folder of its own, where an archive was unpacked to one: subject1_v1_1/subject1/h1/... Of
+several folders of images that is used which has most of a clip's frames, then that of the asked size.
+
+Ends of actions are inclusive. Test clips have no action. A hand whose flag is 0 is not valid in that frame, nor is one
+whose joints lie where no hand can be, nor any in a frame without a hand pose.
+
+Source: H2O data set documentation (Kwon et al. 2021).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from htt import camera
+from htt.config import DataConfig
+from htt.data.sources import (
+    CLIP_LEFT_OUT,
+    HANDS_NOT_KNOWN,
+    ClipKey,
+    ClipRecord,
+    Problem,
+    UnreadableError,
+    _frames,
+    _images,
+    _text,
+)
+from htt.data.sources._frames import Findings
+from htt.data.sources.h2o import lists
+from htt.errors import DataError
+from htt.hand import HANDS, JOINTS_PER_HAND
+from htt.info import DataInfo
+
+OBJECTS = ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
+"""H2O's objects 1 to 8."""
+
+_VERBS = (
+    ("grab", OBJECTS),
+    ("place", OBJECTS),
+    ("open", ("lotion", "milk", "chips")),
+    ("close", ("lotion", "milk", "chips")),
+    ("pour", ("milk",)),
+    ("take out", ("espresso", "cocoa", "chips", "cappuccino")),
+    ("put in", ("espresso", "cocoa", "cappuccino")),
+    ("apply", ("lotion", "spray")),
+    ("read", ("book", "espresso")),
+    ("spray", ("spray",)),
+    ("squeeze", ("lotion",)),
+)
+_NOUNS = tuple(OBJECTS.index(noun) for _, nouns in _VERBS for noun in nouns)
+ACTIONS = tuple(f"{verb} {noun}" for verb, nouns in _VERBS for noun in nouns)
+"""H2O's actions 1 to 36."""
+
+PUBLISHED = {"train": (569, 55_747), "val": (122, 11_638), "test": (242, 23_391)}
+"""Clips and frames of each split. Source: H2O's label files."""
+SPLITS = tuple(PUBLISHED)
+IMAGE_FOLDERS = ("rgb", "rgb256", "rgb480_270")
+"""As recorded, small, and as the released code shrinks them."""
+_PAIRS_SHOWN = 5
+"""So many pairs of clips that share frames are named."""
+
+_LABEL_FOLDERS = ("action_labels", "label_split")
+_NAMES = _frames.Names(re.compile(r"(\d{6})"), (".png", ".jpg", ".jpeg"), "{:06d}.png".format)
+_HAND_NUMBERS = 1 + 3 * JOINTS_PER_HAND
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a clip is, and what its lists say about it."""
+
+    recording: str
+    action: int
+    unlisted: tuple[range, ...] = ()
+    """Frames that the pose list does not name."""
+    pose_list: str = ""
+
+
+@dataclass(frozen=True)
+class H2OSource:
+    """The data set below ``root``."""
+
+    root: Path
+    name: str = "h2o"
+    pixels: str = f"{_images.RESIZED}; {_images.JPEG}"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those whose label file is there."""
+        found = tuple(split for split in SPLITS if self._label_file(split))
+        if not found:
+            wanted = _text.printable(self.root / _LABEL_FOLDERS[0] / "action_train.txt")
+            raise DataError(f"The folder of H2O must hold label files, such as {wanted}; it has none. Check --root.")
+        return found
+
+    def info(self, width: int, height: int) -> DataInfo:
+        """The facts of H2O."""
+        return DataInfo(self.name, ACTIONS, OBJECTS, len(HANDS), width, height)
+
+    def clips(self, split: str) -> list[ClipKey]:
+        """The clips of a label file, in its order; a clip's id is the data set's."""
+        path = self._label_file(split)
+        if path is None:
+            root = _text.printable(self.root)
+            raise DataError(f"H2O must have the label file action_{split}.txt; {root} has none. Check --root.")
+        labels = lists.labels(path, len(ACTIONS), unlabelled=split == SPLITS[-1])
+        pose_list = self._pose_list(split)
+        listed = lists.poses(pose_list) if os.path.lexists(pose_list) else None
+        keys = []
+        for label in labels:
+            named = listed.get(label.recording.replace("_ego/", "/"), ()) if listed is not None else label.numbers
+            unlisted = tuple(_text.gaps(label.numbers, named))
+            place = Place(label.recording, label.action, unlisted, pose_list.name)
+            keys.append(ClipKey(label.id, len(label.numbers), place, label.first))
+        if keys and all(key.place.unlisted == (key.numbers,) for key in keys):
+            raise DataError(
+                f"The pose list of a split must name frames of its clips; {_text.printable(pose_list)} names none of "
+                f"those in {_text.printable(path)}. Is one of them another split's? Get the files again."
+            )
+        return keys
+
+    def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
+        """Read a clip; a frame whose image is missing or broken is left out, one without a hand pose is kept."""
+        place: Place = key.place
+        folders, found = self._recordings(place.recording), Findings(self.root)
+        try:
+            intrinsics, seen = _camera(_first(folders, "cam_intrinsics.txt"))
+        except UnreadableError as error:
+            found.add(error, CLIP_LEFT_OUT, key.frames)
+            return None, found.problems
+        kinds = [folder / kind for folder in folders for kind in IMAGE_FOLDERS]
+        images = _NAMES.look(kinds, key.numbers, (width, height), found)
+        jpegs = _frames.read(images, key.numbers, seen, (width, height, quality), found)
+        if not jpegs:
+            found.add(UnreadableError(f"clip {key.id}", "has no readable frame", place.recording), CLIP_LEFT_OUT)
+            return None, found.problems
+        hand_valid, joints_m = _all_hands(_most(folders, "hand_pose", key.numbers), list(jpegs), place, found)
+        _compare_actions(_most(folders, "action_label", key.numbers), place, list(jpegs), found)
+        record = ClipRecord(
+            id=key.id,
+            subject=place.recording.split("/")[0],
+            action=place.action,
+            object=_object(_most(folders, "obj_pose", key.numbers), key, list(jpegs), found),
+            intrinsics=np.asarray(camera.resized(intrinsics, width / seen[0], height / seen[1])),
+            width=width,
+            height=height,
+            frame_numbers=list(jpegs),
+            jpegs=list(jpegs.values()),
+            joints_m=joints_m,
+            hand_valid=hand_valid,
+        )
+        return record, found.problems
+
+    def differences(self) -> list[str]:
+        """Splits whose clips or frames are not as many as were published; clips that share frames."""
+        lines, there = [], self.splits
+        labels: dict[str, list[lists.Label]] = {}
+        for split, (clips, frames) in PUBLISHED.items():
+            path = self._label_file(split) if split in there else None
+            found = labels[split] = lists.labels(path, len(ACTIONS), split == SPLITS[-1]) if path else []
+            total = sum(len(label.numbers) for label in found)
+            if (len(found), total) != (clips, frames):
+                lines.append(f"{split}: {len(found)} clips, {total:,} frames; published are {clips} and {frames:,}")
+            pose_list = self._pose_list(split)
+            if os.path.lexists(pose_list) and lists.poses(pose_list) is None:
+                lines.append(f"{split}: {pose_list.name} names no frame in a form known here; it is not used")
+        pairs = lists.shared(labels)
+        more = [f"{len(pairs) - _PAIRS_SHOWN:,} more pairs of clips share frames"] if len(pairs) > _PAIRS_SHOWN else []
+        return [*lines, *pairs[:_PAIRS_SHOWN], *more]
+
+    def _pose_list(self, split: str) -> Path:
+        return _frames.find(self.root, f"label_split/pose_{split}.txt")
+
+    def _label_file(self, split: str) -> Path | None:
+        path = _frames.find(self.root, *(f"{folder}/action_{split}.txt" for folder in _LABEL_FOLDERS))
+        return path if os.path.lexists(path) else None
+
+    def _recordings(self, recording: str) -> list[Path]:
+        """Where its head camera's files are; the release with that camera alone has subject1_ego for subject1."""
+        subject, _, rest = recording.partition("/")
+        names = (f"{subject}_ego/{rest}", recording)
+        folders = [root / name / "cam4" for root in _frames.roots(self.root) for name in names]
+        return [folder for folder in folders if os.path.isdir(folder)] or [self.root / recording / "cam4"]
+
+
+def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 - H2O has no options
+    """H2O below ``root``.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if root is None or not os.path.isdir(root):
+        shown = _text.printable(root)
+        raise DataError(f"--root must be the folder H2O was unpacked to; got {shown}, which is no folder.")
+    return H2OSource(root)
+
+
+def _first(folders: Sequence[Path], name: str) -> Path:
+    """The first of these folders' files of that name that is there."""
+    return next((folder / name for folder in folders if os.path.lexists(folder / name)), folders[0] / name)
+
+
+def _most(folders: Sequence[Path], name: str, wanted: range) -> Path:
+    """Of these folders' folders of that name, the one with a file for the most of the wanted frames."""
+    paths = [folder / name for folder in folders]
+    return max(paths, key=lambda path: _files(path, wanted)) if len(paths) > 1 else paths[0]
+
+
+def _files(folder: Path, wanted: range) -> int:
+    """For how many of the wanted frames a folder has a text file."""
+    try:
+        return sum(number in wanted for number in _text.numbered(folder, _NAMES.pattern, (".txt",)))
+    except UnreadableError:
+        return 0
+
+
+def _camera(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
+    """The [3 3] intrinsics of a recording, and the (width, height) in pixels of the images they are for."""
+    values = _text.numbers(path, 6)
+    if not (values > 0).all():
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"{values.min():g} is not above 0")
+    return camera.intrinsics(*values[:4]), (float(values[4]), float(values[5]))
+
+
+def _all_hands(folder: Path, numbers: list[int], place: Place, found: Findings) -> tuple[np.ndarray, np.ndarray]:
+    """Which hands are in each frame [t 2], and their joints [t 42 3]; none and 0 where they are not known."""
+    valid = np.zeros((len(numbers), len(HANDS)), bool)
+    joints_m = np.zeros((len(numbers), len(HANDS) * JOINTS_PER_HAND, 3), np.float32)
+    for frame, number in enumerate(numbers):
+        path = folder / f"{number:06d}.txt"
+        try:
+            if any(number in run for run in place.unlisted):
+                raise UnreadableError(path, f"is not in {place.pose_list}")
+            valid[frame], joints_m[frame], fault = _hands(path)
+            if fault:
+                found.frame(number, UnreadableError(path, _text.WRONG_NUMBERS, fault), HANDS_NOT_KNOWN)
+        except UnreadableError as error:
+            found.frame(number, error, HANDS_NOT_KNOWN)
+    return valid, joints_m
+
+
+def _hands(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """Which hands are in a frame [2], their joints [42 3], 0 for a hand that is not, and what is wrong with one."""
+    content = _text.text(path)
+    hands = _text.numbers(path, len(HANDS) * _HAND_NUMBERS, content).reshape(len(HANDS), _HAND_NUMBERS)
+    flags, joints_m = hands[:, 0], hands[:, 1:].reshape(len(HANDS), JOINTS_PER_HAND, 3)
+    wrong = flags[(flags != 0) & (flags != 1)]
+    if len(wrong):
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"the flag of a hand is 0 or 1, not {wrong[0]:g}")
+    valid, fault = flags == 1, ""
+    last_hand = " ".join(content.split()[1 - _HAND_NUMBERS :]) + content[len(content.rstrip()) :]
+    if valid[-1] and _text.cut_short(last_hand):
+        raise _text.cut(path, content.split())
+    for hand in np.flatnonzero(valid):
+        told = _frames.distance_fault(joints_m[hand])
+        valid[hand] &= not told
+        fault = fault or (told and f"{told}, {HANDS[hand]} hand")
+    return valid, np.where(valid[:, None, None], joints_m, 0.0).reshape(-1, 3).astype(np.float32), fault
+
+
+def _compare_actions(folder: Path, place: Place, numbers: Sequence[int], found: Findings) -> None:
+    """Say where the files of the frames name another action than the list does, which is used."""
+    if place.action == lists.UNKNOWN or not os.path.isdir(folder):
+        return
+    counts = Counter(each for number in numbers if (each := _first_number(folder, number)) is not None)
+    others = Counter({each: count for each, count in counts.items() if each != place.action + 1})
+    if others:
+        detail = f"{others.total()} of {counts.total()} frames, most {others.most_common(1)[0][0]:g}"
+        error = UnreadableError(folder, "names another action than the list", f"{detail}, not {place.action + 1}")
+        found.add(error, "the list's is used", others.total())
+
+
+def _first_number(folder: Path, number: int) -> float | None:
+    """The first number in the file of a frame; None if it has none."""
+    try:
+        return float(_text.text(folder / f"{number:06d}.txt").split()[0])
+    except (UnreadableError, ValueError, IndexError):
+        return None
+
+
+def _object(folder: Path, key: ClipKey, numbers: Sequence[int], found: Findings) -> int:
+    """The object of a clip: its action's, or else the one most frames show, or else -1."""
+    place: Place = key.place
+    seen = (_first_number(folder, number) for number in numbers)
+    counts = Counter(int(each) - 1 for each in seen if each is not None and each in range(1, len(OBJECTS) + 1))
+    shown = counts.most_common(1)[0][0] if counts else lists.UNKNOWN
+    if place.action == lists.UNKNOWN:
+        if not counts:
+            error = UnreadableError(f"clip {key.id}", "has no object in obj_pose", place.recording)
+            found.add(error, "object not known")
+        return shown
+    its = _NOUNS[place.action]
+    if counts and shown != its:
+        detail = f"{OBJECTS[shown]} in {counts[shown]} of {counts.total()} frames, not {OBJECTS[its]}"
+        found.add(
+            UnreadableError(folder, "shows another object than the clip's action has", detail), "the action's used"
+        )
+    return its

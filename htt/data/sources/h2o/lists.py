@@ -1,0 +1,144 @@
+"""H2O's lists: which clips a split has, and which of its frames have a hand pose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from htt.data.sources import UnreadableError, _text
+from htt.errors import DataError
+
+UNKNOWN = -1
+"""The action of a test clip."""
+_HEADER = "id path action_label start_act end_act start_frame end_frame"
+_HEADERS = {_HEADER: True, _HEADER.replace(" action_label", ""): False}
+"""The first lines of label files, and whether their clips have an action."""
+_RECORDING = re.compile(r"[\w-]+(/[\w-]+)+")
+_POSE = re.compile(r"(?:.*/)?(subject\d+)(?:_ego)?/([\w-]+)/([\w-]+)/cam(\d)/(?:.*\D)?(\d{6})\D*")
+_HEAD_CAMERA = "4"
+
+
+class Label(NamedTuple):
+    """One line of a label file; both ends are inclusive."""
+
+    id: str
+    recording: str
+    action: int
+    first: int
+    last: int
+
+    @property
+    def numbers(self) -> range:
+        """Of its frames."""
+        return range(self.first, self.last + 1)
+
+
+def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
+    """The clips of a label file, in its order.
+
+    Args:
+        path: of the file.
+        actions: how many there are.
+        unlabelled: its clips may have no action, as those of the test split.
+
+    Raises:
+        DataError: it cannot be read; or lists every line that cannot be.
+    """
+    lines = _lines(path)
+    header = " ".join(lines[0].split()) if lines else ""
+    if header not in _HEADERS:
+        raise DataError(
+            f"{_text.printable(path)} must begin with the line '{_HEADER}' (without action_label in a test split); "
+            f"it begins with '{header[:80]}'. Get the file again."
+        )
+    if not _HEADERS[header] and not unlabelled:
+        raise DataError(
+            f"{_text.printable(path)} must give the action of each clip; it begins with '{header}', as the list of "
+            "the test split does. Get the file again."
+        )
+    found, faults, seen = [], [], dict[str, int]()
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            label = _label(line.split(), _HEADERS[header], actions)
+            if seen.setdefault(label.id, number) != number:
+                raise ValueError(f"the id {label.id} is that of line {seen[label.id]}")
+            found.append(label)
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+    _refuse(path, "must list one clip a line", faults)
+    return found
+
+
+def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
+    """What clips have in common and should not, a line each: frames of one recording, in one split or in two."""
+    of_recording: dict[str, list[tuple[Label, str]]] = {}
+    for split, of_split in of_splits.items():
+        for label in of_split:
+            of_recording.setdefault(label.recording, []).append((label, split))
+    lines = []
+    for recording, clips in of_recording.items():
+        ordered = sorted(clips, key=lambda clip: clip[0].first)
+        for place, (label, split) in enumerate(ordered):
+            for other, its in ordered[place + 1 :]:
+                if other.first > label.last:
+                    break
+                words = f"{split} clip {label.id} and {its} clip {other.id} share frames {other.first} to "
+                actions = f", as actions {label.action + 1} and {other.action + 1}"
+                lines.append(
+                    f"{words}{min(label.last, other.last)} of {recording}"
+                    + (actions if label.action != other.action else "")
+                )
+    return lines
+
+
+def _label(words: list[str], labelled: bool, actions: int) -> Label:
+    """A clip from the words of its line."""
+    if len(words) != 6 + labelled:
+        raise ValueError(f"{6 + labelled} words are expected, there are {len(words)}")
+    if not _RECORDING.fullmatch(words[1]):
+        raise ValueError(f"'{words[1]}' is no recording such as subject1/h1/0")
+    action = _text.whole(words[2]) - 1 if labelled else UNKNOWN
+    if labelled and not 0 <= action < actions:
+        raise ValueError(f"an action is 1 to {actions}, this one is {words[2]}")
+    first, last, start, end = (_text.whole(word) for word in words[-4:])
+    if last < first:
+        raise ValueError(f"the action ends in frame {last}, before its start in frame {first}")
+    if first < start or last > end:
+        raise ValueError(f"the action, frames {first} to {last}, leaves its recording, frames {start} to {end}")
+    return Label(words[0], words[1], action, first, last)
+
+
+def poses(path: Path) -> dict[str, set[int]] | None:
+    """The frames of each recording that a pose list names, of the head camera; None if it is no such list at all.
+
+    Raises:
+        DataError: it cannot be read; or lists every line that names no frame, where others do.
+    """
+    found: dict[str, set[int]] = {}
+    faults = []
+    for number, line in enumerate(_lines(path), start=1):
+        match = _POSE.fullmatch(line.strip().replace("\\", "/"))
+        if match and match[4] == _HEAD_CAMERA:
+            found.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
+        elif not match and line.strip():
+            faults.append(f"line {number}: '{line.strip()[:80]}' is no frame such as subject1/h1/0/cam4/rgb/000000.png")
+    if faults and not found:
+        return None  # of a form that is not known here; hand_pose itself says which frames have one
+    _refuse(path, "must list one frame a line", faults)
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return _text.text(path).splitlines()
+    except UnreadableError as error:
+        raise DataError(f"H2O's lists must be readable; {_text.printable(error)}. Get the file again.") from None
+
+
+def _refuse(path: Path, rule: str, faults: list[str]) -> None:
+    if faults:
+        raise DataError(f"{_text.printable(path)} {rule}; {'; '.join(faults)}. Get the file again.")

@@ -1,0 +1,1 @@
+"""Shards in an object store: download, cache and prefetch."""

@@ -1,0 +1,55 @@
+"""What an evaluation says of each clip, as a table: what it is, what it was taken for, its errors. Imports no torch.
+
+A checkpoint keeps that of the validation clips (``clips.parquet``), so that two trainings can be compared clip by clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from htt.evaluation.sums import Tally
+from htt.info import UNKNOWN
+
+if TYPE_CHECKING:
+    from htt.data.loading.clips import Clips
+
+
+def of_split(tally: Tally, clips: Clips) -> pl.DataFrame:
+    """The table of an evaluation of these clips; see ``table``."""
+    objects = [clips.info.objects[each] if each != UNKNOWN else "" for each in clips.object.tolist()]
+    return table(tally, clips.info.actions, clips.ids, clips.subjects, objects)
+
+
+def table(
+    tally: Tally, actions: Sequence[str], ids: Sequence[str], subjects: Sequence[str], objects: Sequence[str]
+) -> pl.DataFrame:
+    """A row a clip.
+
+    Args:
+        tally: of the evaluation.
+        actions: the names of all actions.
+        ids: of all clips of the split.
+        subjects: of all clips of the split.
+        objects: of each clip: what it is about, or "".
+    """
+    each = tally.hand_metrics(np.eye(len(tally.clip)))
+    chosen, known = {vote: tally.actions(vote) for vote in ("soft", "hard")}, tally.label != UNKNOWN
+    columns: dict[str, Any] = {
+        "clip": [ids[clip] for clip in tally.clip],
+        "subject": [subjects[clip] for clip in tally.clip],
+        "object": [objects[clip] or None for clip in tally.clip],
+        "windows": tally.windows,
+        "action": [actions[label] if label != UNKNOWN else None for label in tally.label],
+        "predicted": [actions[action] for action in chosen["soft"]],
+        "predicted_hard": [actions[action] for action in chosen["hard"]],
+        "probability": tally.soft.max(axis=1) / tally.windows,
+    }
+    for suffix, vote in (("", "soft"), ("_hard", "hard")):
+        right = chosen[vote] == tally.label
+        columns[f"correct{suffix}"] = [bool(one) if there else None for one, there in zip(right, known, strict=True)]
+    frame = pl.DataFrame({**columns, **each}, strict=False)
+    return frame.with_columns(pl.col(list(each)).fill_nan(None))

@@ -1,0 +1,135 @@
+"""What a model costs to use: its size, and the time and memory of one clip's prediction.
+
+The clip is the validation clip of median length, cut into windows and batched as an evaluation does, its images decoded
+before anything is measured. Size and memory are the same wherever they are measured; the time is the device's, and
+other trials of the machine wait meanwhile (``htt.neighbours``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from htt.batch import Batch
+from htt.config import Config, override
+from htt.data.loading.clips import Clips
+from htt.data.loading.loader import evaluation_loader
+from htt.evaluation.metric_table import COSTS
+from htt.group import Group
+
+FEWEST, MOST, ENOUGH_S = 3, 9, 0.1
+"""Predictions that are timed: at least, at most, and no further one after that much time."""
+
+Autocast = Callable[[], contextlib.AbstractContextManager[object]]
+
+
+def cost(model: nn.Module, clips: Clips, config: Config, *, group: Group, autocast: Autocast) -> dict[str, float]:
+    """``parameters``, ``latency_ms`` and ``memory_mb``, measured by the first worker, the same on each.
+
+    The model is in eval mode afterwards.
+
+    Args:
+        model: to be measured, on the group's device.
+        clips: of the validation split, one at least.
+        config: how clips are cut and batched.
+        group: this worker and the others.
+        autocast: the context of a forward pass.
+    """
+    found = {}
+    if group.first:
+        model.eval()
+        batches = [batch.to(group.device) for batch in _median_clip(clips, config)]
+        with group.neighbours.waiting() if group.neighbours else contextlib.nullcontext():
+            memory = memory_mb(model, batches, autocast)  # first: it warms up
+            latency = latency_ms(model, batches, autocast, group.device)
+        found = {"parameters": float(parameters(model)), "latency_ms": latency, "memory_mb": memory}
+    return group.gather(found)[0]
+
+
+def known_cost(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What a training that is resumed has measured before its interruption; nothing if it had not."""
+    return {each.name: epochs[-1][each.name] for each in COSTS if epochs and each.name in epochs[-1]}
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers the model learns."""
+    return sum(each.numel() for each in model.parameters() if each.requires_grad)
+
+
+@torch.inference_mode()
+def latency_ms(model: nn.Module, batches: Sequence[Batch], autocast: Autocast, device: torch.device) -> float:
+    """Median time of the predictions of all batches, ms."""
+    taken: list[float] = []
+    while len(taken) < FEWEST or (len(taken) < MOST and sum(taken) < ENOUGH_S):
+        _wait_for(device)
+        began = time.perf_counter()
+        _predict(model, batches, autocast)
+        _wait_for(device)
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken)
+
+
+def memory_mb(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) -> float:
+    """Most memory of tensors at once during the predictions, in millions of bytes; what they give is kept."""
+    there = [*model.parameters(), *model.buffers(), *(batch.frames for batch in batches)]
+    with torch.no_grad(), _Alive(there) as alive:  # inference_mode would hide the parts of composed operations
+        _predict(model, batches, autocast)
+    return float(alive.most) / 1e6
+
+
+def _median_clip(clips: Clips, config: Config) -> list[Batch]:
+    order = np.argsort(clips.frame_counts, kind="stable")
+    one = clips.only([int(order[(len(order) - 1) // 2])])
+    return list(evaluation_loader(one, override(config, {"runtime.loader_workers": 0})))
+
+
+def _predict(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) -> list[Any]:
+    with autocast():
+        return [model(batch.frames, batch.valid, batch.intrinsics) for batch in batches]
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees every tensor that is made while it is entered, and counts the bytes of those that are alive."""
+
+    def __init__(self, there: Sequence[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        for tensor in there:
+            self._see(tensor)
+
+    def __torch_dispatch__(  # type: ignore[no-untyped-def]
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ):
+        made = func(*args, **(kwargs or {}))
+        for value in tree_leaves(made):
+            if isinstance(value, Tensor):
+                self._see(value)
+        return made
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage not in self._known:
+            self._known.add(storage)
+            size = storage.nbytes()
+            weakref.finalize(storage, self._forget, size)
+            self.now += size
+            self.most = max(self.most, self.now)
+
+    def _forget(self, size: int) -> None:
+        self.now -= size

@@ -1,0 +1,227 @@
+"""How good predictions are, as parts that can be joined: over batches, over workers, in any order.
+
+An ``Evaluation`` is fed batch by batch and keeps one small part for every window: summed errors of the joints, hits
+within each distance, probabilities. Joining evaluations joins their lists, and nothing is added up before a result is
+asked for, in the order of clips and frames: so a result is the same to the last bit however the windows were shared
+among workers.
+
+What is made of the sums is in ``htt.evaluation.sums``, names, units and directions in ``htt.evaluation.metric_table``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from htt.batch import Batch, Prediction
+from htt.config import LossConfig
+from htt.evaluation.metric_table import METRICS, Metric
+from htt.evaluation.sums import SPACES, Curve, Joints, Tally, thresholds_mm
+from htt.hand import JOINTS_PER_HAND, WRIST
+from htt.info import UNKNOWN, DataInfo
+from htt.losses import TERMS, losses
+
+__all__ = ["METRICS", "ClipResult", "Curve", "Evaluation", "Metric"]
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """What an evaluation says about one clip."""
+
+    clip: int
+    """Index of the clip in its split."""
+    hand_error_mm: float | None
+    """Mean over all its joints and frames; none if no hand is known."""
+    action: int
+    """The action its windows vote for, by summed probabilities."""
+    probability: float
+    """Of that action, averaged over the windows."""
+    label: int
+    """The true action, or ``UNKNOWN``."""
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the action is right; none if it is not known."""
+        return None if self.label == UNKNOWN else self.action == self.label
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What is counted in one window."""
+
+    clip: int
+    first: int
+    """Index of its first frame in the clip."""
+    label: int
+    probabilities: np.ndarray
+    """[a]"""
+    objects: tuple[int, int]
+    """Frames whose object is named rightly, frames whose object is known."""
+    spaces: tuple[Joints, ...]
+    """In the order of ``SPACES``; [hands joints ...]."""
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """The loss terms of one batch: totals and counts, [2 terms]; known by its first window."""
+
+    clip: int
+    first: int
+    sums: np.ndarray
+
+
+@dataclass
+class Evaluation:
+    """The parts behind every metric of a split, or of some of its windows.
+
+    Args:
+        info: of the data that are evaluated.
+        loss: the weights the total loss is reported with.
+    """
+
+    info: DataInfo
+    loss: LossConfig = field(default_factory=LossConfig)
+    _windows: list[_Window] = field(default_factory=list)
+    _terms: list[_Terms] = field(default_factory=list)
+
+    def update(self, prediction: Prediction, batch: Batch) -> None:
+        """Take in what the model says about a batch."""
+        spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
+                  zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
+        probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
+        known = (batch.object != UNKNOWN).cpu().numpy()
+        right = (prediction.object_logits.argmax(dim=-1) == batch.object).cpu().numpy() & known
+        clips, labels, frames = batch.clip.tolist(), batch.action.tolist(), batch.frame.tolist()
+        ends = [0, *batch.valid.sum(dim=1).cumsum(0).tolist()]
+        for place, (start, end) in enumerate(pairwise(ends)):
+            here = slice(start, end)
+            objects = int(right[here].sum()), int(known[here].sum())
+            joints = tuple(space.within(here) for space in spaces)
+            window = _Window(clips[place], frames[start], labels[place], probabilities[place], objects, joints)
+            self._windows.append(window)
+        means = losses(prediction, batch).values()
+        sums = np.array([[mean.total.item() for mean in means], [mean.count.item() for mean in means]])
+        self._terms.append(_Terms(clips[0], frames[0], sums))
+
+    def merge(self, other: Evaluation) -> Evaluation:
+        """The evaluation of both parts; neither changes."""
+        return Evaluation(self.info, self.loss, self._windows + other._windows, self._terms + other._terms)
+
+    def result(self) -> dict[str, float]:
+        """Every metric there is something to say about, by its name in ``METRICS``; nothing is ever NaN."""
+        found = self._losses()
+        if self._windows:
+            tally = self.tally()
+            found |= {name: float(value[0]) for name, value in tally.hand_metrics(_all(tally)).items()}
+            for name, vote in (("action_accuracy", "soft"), ("action_accuracy_hard", "hard")):
+                correct = tally.correct(vote)
+                found[name] = float(correct.mean()) if len(correct) else math.nan
+        return {name: found[name] for name in METRICS if not math.isnan(found.get(name, math.nan))}
+
+    def curves(self) -> dict[str, Curve]:
+        """The curve behind each area: ``{"hand_auc": ..., "hand_auc_ra_left": ...}``."""
+        tally = self.tally()
+        curves = {name: Curve(each.distance_mm, each.fraction[0]) for name, each in tally.curves(_all(tally)).items()}
+        return {name: curve for name, curve in curves.items() if not np.isnan(curve.fraction).any()}
+
+    def clips(self) -> list[ClipResult]:
+        """The result of every clip, in the order of the split."""
+        if not self._windows:
+            return []
+        tally = self.tally()
+        joints, actions = tally.spaces[""], tally.actions()
+        error_mm, seen = joints.error_mm.sum(axis=(1, 2)), joints.count.sum(axis=(1, 2))
+        return [
+            ClipResult(
+                int(clip),
+                float(error_mm[place] / seen[place]) if seen[place] else None,
+                int(actions[place]),
+                float(tally.soft[place].max() / tally.windows[place]),
+                int(tally.label[place]),
+            )
+            for place, clip in enumerate(tally.clip)
+        ]
+
+    def tally(self) -> Tally:
+        """The sums of each clip, in the order of the split; there must be one."""
+        windows = sorted(self._windows, key=lambda window: (window.clip, window.first))
+        clip = np.array([window.clip for window in windows])
+        starts = np.flatnonzero(np.diff(clip, prepend=-1))
+
+        def summed(parts: list[np.ndarray]) -> np.ndarray:
+            return np.add.reduceat(np.stack(parts), starts)
+
+        probabilities = [window.probabilities for window in windows]
+        votes = np.eye(len(self.info.actions), dtype=int)
+        return Tally(
+            hands=self.info.hands,
+            clip=clip[starts],
+            label=np.array([window.label for window in windows])[starts],
+            soft=summed(probabilities),
+            hard=summed([votes[each.argmax()] for each in probabilities]),
+            windows=np.diff(starts, append=len(windows)),
+            objects=summed([np.array(window.objects) for window in windows]),
+            spaces={
+                space: Joints(
+                    summed([window.spaces[place].error_mm for window in windows]),
+                    summed([window.spaces[place].count for window in windows]),
+                    summed([window.spaces[place].hits for window in windows]),
+                )
+                for place, space in enumerate(SPACES)
+            },
+        )
+
+    def _losses(self) -> dict[str, float]:
+        if not self._terms:
+            return {}
+        ordered = sorted(self._terms, key=lambda terms: (terms.clip, terms.first))
+        totals, counts = np.add.reduce([terms.sums for terms in ordered])
+        values = {term: total / count for term, total, count in zip(TERMS, totals, counts, strict=True) if count}
+        if not values:
+            return {}
+        weighted = sum(getattr(self.loss, term) * value for term, value in values.items())
+        return {"loss": weighted, **{f"loss_{term}": value for term, value in values.items()}}
+
+
+def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """In camera space and relative to the wrist: errors [n hands joints], and where they are known."""
+    shape = (-1, hands, JOINTS_PER_HAND)
+    valid = batch.joint_valid.cpu().numpy().reshape(shape)
+    target = np.nan_to_num(batch.joints_m.double().cpu().numpy().reshape(*shape, 3))
+    difference = 1000 * (prediction.joints_m.detach().double().cpu().numpy().reshape(*shape, 3) - target)
+    wrist, fingers = slice(WRIST, WRIST + 1), slice(WRIST + 1, None)
+    aligned = difference[:, :, fingers] - difference[:, :, wrist]
+    return [
+        (np.linalg.norm(difference, axis=-1), valid),
+        (np.linalg.norm(aligned, axis=-1), valid[..., fingers] & valid[..., wrist]),
+    ]
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Errors of every frame of a batch in one space, with the number of thresholds each one is above."""
+
+    error_mm: np.ndarray
+    valid: np.ndarray
+    above: np.ndarray
+    thresholds: int
+
+    def within(self, frames: slice) -> Joints:
+        """The sums over some frames."""
+        valid, above = self.valid[frames], self.above[frames]
+        first_hits = (above[..., None] == np.arange(self.thresholds)) & valid[..., None]
+        hits = first_hits.sum(axis=0, dtype=np.int32).cumsum(axis=-1, dtype=np.int32)
+        return Joints(self.error_mm[frames].sum(axis=0), valid.sum(axis=0, dtype=np.int32), hits)
+
+
+def _per_frame(error_mm: np.ndarray, valid: np.ndarray, distance_mm: np.ndarray) -> _Frames:
+    above = np.searchsorted(distance_mm, error_mm)  # a hit is an error of the threshold or less
+    return _Frames(np.where(valid, error_mm, 0.0), valid, above, len(distance_mm))
+
+
+def _all(tally: Tally) -> np.ndarray:
+    """Every clip once: weights [1 c]."""
+    return np.ones((1, len(tally.clip)))

@@ -1,0 +1,67 @@
+"""The workers of one training: who I am, how many we are, and how we add things up.
+
+Alone, every function is the identity. With several workers they go through ``torch.distributed`` (gloo on CPUs, nccl
+on GPUs), which the caller has started. Nothing here knows who started it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from htt.neighbours import Neighbours
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One worker's view of all workers of a training."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    neighbours: Neighbours | None = None
+    """Trainings of this machine that wait while one measures; None if this one takes no part."""
+
+    def between_steps(self) -> None:
+        """Wait while another training of this machine measures."""
+        if self.neighbours:
+            self.neighbours.between_steps()
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker is the one that writes."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a small tensor over all workers."""
+        if self.size == 1:
+            return values
+        total = values.detach().clone().to(self.device)
+        torch.distributed.all_reduce(total)
+        return total.to(values.device)
+
+    def gather(self, value: T) -> list[T]:
+        """Everybody's value, in the order of ranks, on every worker."""
+        if self.size == 1:
+            return [value]
+        everybody: list[T | None] = [None] * self.size
+        torch.distributed.all_gather_object(everybody, value)
+        return everybody  # type: ignore[return-value]
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The model with its gradients averaged over the workers."""
+        if self.size == 1:
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+
+def best_device() -> torch.device:
+    """The GPU this process may use, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,1 @@
+"""The head camera: path and exposure."""

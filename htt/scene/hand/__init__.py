@@ -1,0 +1,1 @@
+"""The hand: skeleton, surface, skin and pose."""

@@ -1,0 +1,1 @@
+"""Motions: programs, grasps and timing."""

@@ -1,0 +1,254 @@
+"""Playing a program: from key frames to the path of the thing, its part and both hands.
+
+World frame: metres, x to the right, y away from the body, z up, the table at z = 0, the body at negative y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from htt.hand import FINGERS
+from htt.scene.hand.posed import Hand
+from htt.scene.motion.grasp import STYLES, Grip, take
+from htt.scene.motion.programs import Program, Role
+from htt.scene.motion.timing import timing
+from htt.scene.rotations import about, blend, minimum_jerk
+from htt.scene.things.objects import Thing, knob
+
+_MIRROR = np.diag([-1.0, 1.0, 1.0])
+_OPEN_CLOSURE = 0.12
+_APPROACH_M = 0.085
+"""How far a hand stands off its grip while it is still on its way."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A rigid movement: rotations [t 3 3] and places [t 3] (m) in the world."""
+
+    rotation: np.ndarray
+    place_m: np.ndarray
+
+    def of(self, points_m: np.ndarray) -> np.ndarray:
+        """Where a point [3] of the moving frame is, [t 3]."""
+        places: np.ndarray = self.place_m + self.rotation @ points_m
+        return places
+
+    def mirrored(self) -> Path:
+        """The movement seen in the mirror x -> -x."""
+        return Path(_MIRROR @ self.rotation @ _MIRROR, self.place_m @ _MIRROR)
+
+    def reversed(self) -> Path:
+        """The movement from its end to its start."""
+        return Path(self.rotation[::-1], self.place_m[::-1])
+
+
+@dataclass(frozen=True)
+class HandPath:
+    """What one hand does: the path of its palm point, finger angles [t 5 4] (rad) and its elbow [3] (m)."""
+
+    palm: Path
+    angles: np.ndarray
+    elbow_m: np.ndarray
+
+    def mirrored(self) -> HandPath:
+        """The same movement by the other hand, in the mirror."""
+        return HandPath(self.palm.mirrored(), self.angles, self.elbow_m @ _MIRROR)
+
+    def reversed(self) -> HandPath:
+        """The same movement from its end to its start."""
+        return HandPath(self.palm.reversed(), self.angles[::-1], self.elbow_m)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A program played once: paths of the thing, of its part and of both hands; where the cup stands [3] (m)."""
+
+    thing: Path
+    part: Path
+    left: HandPath
+    right: HandPath
+    cup_m: np.ndarray
+
+    def mirrored(self) -> Performance:
+        """The same done by a left-hander."""
+        return Performance(
+            self.thing.mirrored(),
+            self.part.mirrored(),
+            self.right.mirrored(),
+            self.left.mirrored(),
+            self.cup_m @ _MIRROR,
+        )
+
+    def reversed(self) -> Performance:
+        """The same from its end to its start: exactly the same moments in the other order."""
+        return Performance(
+            self.thing.reversed(), self.part.reversed(), self.left.reversed(), self.right.reversed(), self.cup_m
+        )
+
+
+def play(
+    program: Program, backwards: bool, thing: Thing, hands: Sequence[Hand], frames: int, rng: np.random.Generator
+) -> Performance:
+    """Play a program for a right-hander.
+
+    Args:
+        program: What happens.
+        backwards: Whether time runs from the program's end to its start.
+        thing: What is handled.
+        hands: The left and the right hand.
+        frames: Length of the clip.
+        rng: Draws places, timing and small variations.
+    """
+    moment = timing(frames, rng)
+    places = layout(rng)
+    object_path, part_path = _thing_paths(program, thing, moment, places, rng)
+    targets = {
+        "thing": (object_path, thing),
+        "part": (_held_part(program, object_path, part_path, moment), _feel_of_part(program, thing)),
+        "front": (_still(places["front"], frames), thing),
+        "below": (_still(_below_mouth(thing, places), frames), thing),
+        "cup": (_still(places["cup"], frames), knob(0.04, 0.085)),
+    }
+    paths = []
+    for role, hand in ((program.support, hands[0]), (program.lead, hands[1])):
+        path, felt = targets[role.on]
+        paths.append(_hand_path(role, hand, path, felt, moment, rng))
+    support, lead = paths
+    if program.oscillation is not None:
+        lead = _oscillating(lead, program, moment, frames, rng)
+    performance = Performance(object_path, part_path, support, lead, places["cup"])
+    return performance.reversed() if backwards else performance
+
+
+def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Coordinates [3] (m) of the places that programs name."""
+    hold = np.array([rng.uniform(-0.06, 0.05), rng.uniform(-0.04, 0.07), rng.uniform(0.05, 0.11)])
+    spout = hold + np.array([0.04, 0.02, 0.09])
+    raised = rng.choice([0.0, rng.uniform(0.02, 0.06)])
+    return {
+        "table": np.array([rng.uniform(-0.08, 0.10), rng.uniform(-0.02, 0.14), 0.0]),
+        "hold": hold,
+        "work": np.array([hold[0], hold[1] + 0.02, raised]),
+        "spout": spout,
+        "near": hold + np.array([rng.uniform(-0.03, 0.03), -0.03, 0.03]),
+        "aside": np.array([rng.choice([-1, 1]) * rng.uniform(0.13, 0.19), rng.uniform(0.10, 0.20), 0.0]),
+        "front": np.array([rng.uniform(-0.04, 0.04), rng.uniform(-0.03, 0.05), rng.uniform(0.09, 0.13)]),
+        "cup": np.array([spout[0] - 0.17, spout[1], 0.0]),
+    }
+
+
+def track(keys: Sequence[tuple[float, object]], moment: np.ndarray) -> np.ndarray:
+    """Values [t ...] of a track's keys at phases [t], minimum-jerk between neighbouring keys."""
+    times = np.array([key[0] for key in keys], float)
+    values = np.array([key[1] for key in keys], float)
+    before = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
+    share = minimum_jerk((moment - times[before]) / np.maximum(times[before + 1] - times[before], 1e-9))
+    share = share.reshape(-1, *(1,) * (values.ndim - 1))
+    movement: np.ndarray = values[before] + (values[before + 1] - values[before]) * share
+    return movement
+
+
+def wander(frames: int, scale: float, rng: np.random.Generator, cycles: float = 3.0) -> np.ndarray:
+    """A smooth drift [t 3] around zero of about the given scale."""
+    time = (np.arange(frames) + 0.5) / frames
+    frequency = rng.uniform(0.3, cycles, (4, 3))
+    offset = rng.uniform(0, 2 * np.pi, (4, 3))
+    drift: np.ndarray = scale * np.sin(2 * np.pi * time[:, None, None] * frequency + offset).mean(axis=1)
+    return drift
+
+
+def _still(place_m: np.ndarray, frames: int) -> Path:
+    return Path(np.tile(np.eye(3), (frames, 1, 1)), np.tile(place_m, (frames, 1)))
+
+
+def _below_mouth(thing: Thing, places: dict[str, np.ndarray]) -> np.ndarray:
+    """Where a palm catches what comes out of the thing tipped over at the spout."""
+    return places["spout"] + [-0.9 * thing.height_m, 0.0, -0.11]
+
+
+def _feel_of_part(program: Program, thing: Thing) -> Thing:
+    """What the fingers close on at the top of the thing."""
+    wide = program.part == "lid" and thing.noun == "chips"
+    return knob(0.036, 0.02) if wide else knob(0.018, 0.03)
+
+
+def _thing_paths(
+    program: Program, thing: Thing, moment: np.ndarray, places: dict[str, np.ndarray], rng: np.random.Generator
+) -> tuple[Path, Path]:
+    """Paths of the thing and of its part."""
+    frames = len(moment)
+    tilt = track(program.tilt, moment)
+    strength = rng.uniform(0.9, 1.1)
+    lean = about("z", strength * tilt[:, 2]) @ about("y", strength * tilt[:, 1]) @ about("x", strength * tilt[:, 0])
+    symmetric = any(role.grip in ("under", "receive") for role in (program.lead, program.support))
+    rotation = lean @ about("z", rng.uniform(-0.12, 0.12) if symmetric else rng.uniform(-0.5, 0.5))
+    place = track([(time, places[name]) for time, name in program.place], moment)
+    lifted = np.clip(place[:, 2:] / 0.03, 0.0, 1.0)
+    path = Path(rotation, place + lifted * wander(frames, 0.008, rng))
+    turn, slide = track(program.turn, moment), track(program.slide, moment)
+    top = np.zeros((frames, 3))
+    top[:, 2] = thing.height_m + slide
+    seat = path.place_m + (rotation @ top[..., None])[..., 0]
+    part = Path(rotation @ about("z", turn), seat + track(program.carry, moment))
+    return path, part
+
+
+def _held_part(program: Program, thing: Path, part: Path, moment: np.ndarray) -> Path:
+    """The part's path as the hand on it sees it: the wrist follows a turn only so far, starting from before it."""
+    reach = program.lead.twist
+    turned = np.minimum(track(program.turn, moment), reach) - 0.6 * reach
+    return replace(part, rotation=thing.rotation @ about("z", turned))
+
+
+def _hand_path(
+    role: Role, hand: Hand, target: Path, felt: Thing, moment: np.ndarray, rng: np.random.Generator
+) -> HandPath:
+    """The path of one hand between its rest and its grip on the target."""
+    frames = len(moment)
+    mirror = np.array([-1.0 if hand.side == "left" else 1.0, 1.0, 1.0])
+    grip = take(hand, felt, role.grip, rng.uniform(-0.3, 0.3) if felt.round else rng.uniform(-0.12, 0.12))
+    rest, rest_place = _rest(hand, role, rng, mirror)
+    reach = track(role.reach, moment)
+    rotation = target.rotation @ grip.rotation
+    normal = rotation @ np.array([0.0, 0.0, -1.0])
+    away = (1.0 - reach)[:, None] * (reach[:, None] > 0)
+    aim = target.of(grip.palm_m) + away * (-_APPROACH_M * normal + [0.0, -0.03, 0.012])
+    place = rest_place + (aim - rest_place) * reach[:, None] + wander(frames, 0.003, rng)
+    turned = blend(np.broadcast_to(rest.rotation, rotation.shape), rotation, reach)
+    close = track(role.close, moment)[:, None] * (reach[:, None] > 0)
+    relaxed = _OPEN_CLOSURE * reach[:, None] + rest.closure * (1.0 - reach[:, None])
+    closure = np.clip(grip.closure * close + relaxed * (1.0 - close), 0.0, 1.0)
+    angles = grip.angles(closure) + 0.02 * rng.standard_normal((1, len(FINGERS), 4))
+    elbow = (np.array(role.elbow_m or STYLES[role.grip].elbow_m) + rng.uniform(-0.03, 0.03, 3)) * mirror
+    return HandPath(Path(turned, place), angles, elbow)
+
+
+def _rest(hand: Hand, role: Role, rng: np.random.Generator, mirror: np.ndarray) -> tuple[Grip, np.ndarray]:
+    """How and where [3] (m) a hand rests; an idle one is out of sight now and then."""
+    style = STYLES["rest"]
+    rotation = hand.orientation(np.array(style.palm) * mirror, np.array(style.fingers) * mirror)
+    rest = Grip(rotation, np.zeros(3), rng.uniform(0.1, 0.35, len(FINGERS)), style.opposition)
+    place = np.array([0.20 + rng.uniform(-0.05, 0.05), -0.16 + rng.uniform(-0.04, 0.06), 0.05])
+    hidden = rng.random() < 0.3
+    if hidden and max(value for _, value in role.reach) == 0.0:
+        place[:2] += [0.12, -0.32]
+    return rest, place * mirror
+
+
+def _oscillating(
+    lead: HandPath, program: Program, moment: np.ndarray, frames: int, rng: np.random.Generator
+) -> HandPath:
+    """The leading hand with the program's oscillation added while it is at work."""
+    repeat = program.oscillation
+    assert repeat is not None
+    cycle = 2 * np.pi * (rng.uniform(*repeat.cycles) * (np.arange(frames) + 0.5) / frames + rng.random())
+    at_work = track(program.lead.reach, moment)[:, None]
+    # A quarter of a cycle between x and y makes a circle of a rub along both.
+    wave = np.stack([np.cos(cycle), np.sin(cycle), np.sin(cycle)], axis=1)
+    place = lead.palm.place_m + at_work * wave * repeat.shift_m
+    angles = lead.angles.copy()
+    angles[..., 1:] += (at_work * np.sin(cycle)[:, None] * repeat.closure)[..., None] * [1.35, 1.60, 0.95]
+    return replace(lead, palm=replace(lead.palm, place_m=place), angles=angles)

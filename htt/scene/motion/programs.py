@@ -1,0 +1,213 @@
+"""What each verb does, as data: key frames over the phase of a motion, which runs from 0 to 1.
+
+Every program is written for a leading right hand; ``htt.scene.motion.play`` plays it, mirrors it for left-handers, and
+plays it backwards for the verbs that undo another. A track is a row of (phase, value) keys with minimum-jerk movement
+between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from htt.scene.things.objects import OBJECTS
+
+Number = tuple[tuple[float, float], ...]
+Vector = tuple[tuple[float, tuple[float, float, float]], ...]
+Where = tuple[tuple[float, str], ...]
+
+ALWAYS: Number = ((0.0, 1.0), (1.0, 1.0))
+NEVER: Number = ((0.0, 0.0), (1.0, 0.0))
+_STAY = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Oscillation:
+    """What repeats while the leading hand is at work: cycles per clip (range), shift (m) and finger closure."""
+
+    cycles: tuple[float, float]
+    shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    closure: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one hand does: its grip (a style of ``htt.scene.motion.grasp``), on what, and when.
+
+    Attributes:
+        grip: Name of a style.
+        on: "thing", "part" (lid or item), "front" (a place before the body) or "below" (under the thing's mouth).
+        reach: 0 at rest, 1 at the grip.
+        close: 0 open, 1 closed on what is held.
+        twist: The largest angle (rad) the hand follows a part that turns.
+        elbow_m: Where the elbow is, if not where the grip has it.
+    """
+
+    grip: str = "rest"
+    on: str = "thing"
+    reach: Number = NEVER
+    close: Number = ALWAYS
+    twist: float = 1.1
+    elbow_m: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """One verb.
+
+    Attributes:
+        lead: The hand that does it.
+        support: The other hand.
+        place: Where the thing is, by name; ``htt.scene.motion.play.layout`` gives the coordinates.
+        tilt: Turn of the thing about x, y and z (rad, in the world, applied in that order).
+        slide: How far (m) the part is above its seat.
+        turn: How far (rad) the part is turned on its seat.
+        carry: How far (m, world) the part is carried away after that.
+        part: "lid", "item" or nothing.
+        opened: Whether the thing is shown open.
+        cup: Whether there is a cup to pour into.
+        oscillation: What repeats.
+    """
+
+    lead: Role
+    support: Role = Role()
+    place: Where = ((0.0, "table"), (1.0, "table"))
+    tilt: Vector = ((0.0, _STAY), (1.0, _STAY))
+    slide: Number = NEVER
+    turn: Number = NEVER
+    carry: Vector = ((0.0, _STAY), (1.0, _STAY))
+    part: str = ""
+    opened: bool = False
+    cup: bool = False
+    oscillation: Oscillation | None = None
+
+
+_REACH: Number = ((0.0, 0.0), (0.38, 1.0), (1.0, 1.0))
+_GRASP: Number = ((0.0, 0.15), (0.30, 0.10), (0.52, 1.0), (1.0, 1.0))
+_STEADY: Number = ((0.0, 0.0), (0.18, 1.0), (1.0, 1.0))
+_STEADY_GRASP: Number = ((0.0, 0.2), (0.12, 0.1), (0.25, 1.0), (1.0, 1.0))
+_RAISED_ELBOW_M = (0.42, -0.22, 0.14)
+_SIDE_SUPPORT = Role("side", reach=_STEADY, close=_STEADY_GRASP)
+
+GRAB = Program(Role("side", reach=_REACH, close=_GRASP), place=((0, "table"), (0.55, "table"), (1, "hold")))
+GRAB_FLAT = Program(Role("edge", reach=_REACH, close=_GRASP), place=GRAB.place)
+UNSCREW = Program(
+    Role("top", "part", ((0, 0), (0.34, 1), (1, 1)), ((0, 0.1), (0.26, 0.1), (0.42, 1), (1, 1))),
+    _SIDE_SUPPORT,
+    place=((0, "work"), (1, "work")),
+    turn=((0, 0), (0.42, 0), (0.74, 2.2), (1, 2.4)),
+    slide=((0, 0), (0.72, 0.004), (0.9, 0.05), (1, 0.05)),
+    carry=((0, _STAY), (0.84, _STAY), (1, (0.08, -0.03, -0.02))),
+    part="lid",
+)
+PULL_OPEN = Program(
+    UNSCREW.lead,
+    _SIDE_SUPPORT,
+    place=UNSCREW.place,
+    tilt=((0, _STAY), (0.42, _STAY), (0.7, (0.12, 0.1, 0)), (1, _STAY)),
+    slide=((0, 0), (0.45, 0), (0.68, 0.012), (0.85, 0.04), (1, 0.04)),
+    carry=((0, _STAY), (0.78, _STAY), (1, (0.12, -0.04, -0.06))),
+    part="lid",
+    opened=True,
+)
+TAKE_OUT = Program(
+    Role("top", "part", ((0, 0), (0.36, 1), (1, 1)), ((0, 0.1), (0.28, 0.1), (0.47, 1), (1, 1)), twist=0.0),
+    _SIDE_SUPPORT,
+    place=((0, "work"), (1, "work")),
+    tilt=((0, (-0.15, 0, 0)), (1, (-0.25, 0, 0))),
+    slide=((0, -0.02), (0.48, -0.02), (0.8, 0.06), (1, 0.06)),
+    carry=((0, _STAY), (0.7, _STAY), (1, (0.12, -0.05, -0.05))),
+    part="item",
+    opened=True,
+)
+POUR = Program(
+    Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
+    Role("side", "cup", reach=((0, 0), (0.3, 1), (1, 1)), close=_STEADY_GRASP),
+    place=((0, "hold"), (0.32, "spout"), (0.72, "spout"), (1, "hold")),
+    tilt=((0, _STAY), (0.35, (0, -1.45, 0)), (0.70, (0, -1.6, 0)), (1, _STAY)),
+    cup=True,
+)
+APPLY_LOTION = Program(
+    Role("rub over", "front", ((0, 0), (0.2, 1), (1, 1))),
+    Role("rub under", "front", ((0, 0), (0.2, 1), (1, 1))),
+    place=((0, "aside"), (1, "aside")),
+    oscillation=Oscillation((3, 5), shift_m=(0.025, 0.035, 0.0)),
+)
+APPLY_SPRAY = Program(
+    Role("rub over", "front", ((0, 0), (0.25, 1), (0.85, 1), (1, 0.6))),
+    Role("receive", "front", ((0, 0), (0.15, 1), (1, 1))),
+    place=((0, "aside"), (1, "aside")),
+    oscillation=Oscillation((2, 4), shift_m=(0.0, 0.05, 0.0), closure=(0, 0.1, 0.1, 0.1, 0.1)),
+)
+READ_BOOK = Program(
+    Role("under", reach=ALWAYS),
+    Role("under", reach=ALWAYS),
+    place=((0, "hold"), (0.5, "near"), (1, "hold")),
+    tilt=((0, (0.45, 0, 0)), (0.5, (0.62, 0.05, 0)), (1, (0.5, 0, 0))),
+    opened=True,
+)
+READ_BOX = Program(
+    Role("side", reach=ALWAYS),
+    place=((0, "hold"), (0.4, "near"), (1, "near")),
+    tilt=((0, _STAY), (0.35, (-0.5, 0, 0.5)), (0.7, (-0.6, 0.1, -0.3)), (1, (-0.4, 0, 0.2))),
+)
+SPRAY = Program(
+    Role("trigger", reach=ALWAYS),
+    place=((0, "hold"), (0.4, "near"), (1, "hold")),
+    tilt=((0, (-0.1, 0, 0)), (0.4, (-0.35, 0, 0.3)), (1, (-0.15, 0, 0))),
+    oscillation=Oscillation((3, 6), shift_m=(0, 0.004, 0), closure=(0.0, 0.16, 0.0, 0.0, 0.0)),
+)
+SQUEEZE = Program(
+    Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
+    Role("receive", "below", reach=((0, 0), (0.25, 1), (1, 1))),
+    place=((0, "hold"), (0.3, "spout"), (1, "spout")),
+    tilt=((0, _STAY), (0.35, (0, -2.0, 0)), (1, (0, -2.1, 0))),
+    oscillation=Oscillation((2, 4), closure=(0.08, 0.08, 0.08, 0.08, 0.08)),
+)
+
+BACKWARDS = {"place": "grab", "close": "open", "put in": "take out"}
+"""Verbs that are another one played backwards."""
+
+_BY_VERB = {
+    "grab": GRAB,
+    "open": UNSCREW,
+    "take out": TAKE_OUT,
+    "pour": POUR,
+    "spray": SPRAY,
+    "squeeze": SQUEEZE,
+    "read": READ_BOX,
+}
+_BY_VERB_AND_NOUN = {
+    ("grab", "book"): GRAB_FLAT,
+    ("open", "chips"): PULL_OPEN,
+    ("read", "book"): READ_BOOK,
+    ("apply", "lotion"): APPLY_LOTION,
+    ("apply", "spray"): APPLY_SPRAY,
+}
+
+_VERBS = (
+    *((verb, OBJECTS) for verb in ("grab", "place")),
+    *((verb, ("lotion", "milk", "chips")) for verb in ("open", "close")),
+    ("pour", ("milk",)),
+    ("take out", ("espresso", "cocoa", "chips", "cappuccino")),
+    ("put in", ("espresso", "cocoa", "cappuccino")),
+    ("apply", ("lotion", "spray")),
+    ("read", ("book", "espresso")),
+    ("spray", ("spray",)),
+    ("squeeze", ("lotion",)),
+)
+VERB_AND_NOUN = tuple((verb, noun) for verb, nouns in _VERBS for noun in nouns)
+ACTIONS = tuple(f"{verb} {noun}" for verb, noun in VERB_AND_NOUN)
+"""The 36 actions in H2O's order: index 0 is H2O's action 1.
+
+Source: H2O data set documentation (Kwon et al. 2021).
+"""
+
+MOTIONS = tuple(VERB_AND_NOUN.index((BACKWARDS.get(verb, verb), noun)) for verb, noun in VERB_AND_NOUN)
+"""For each action, the action whose motion it is, forwards or backwards: itself, or what it undoes."""
+
+
+def program(verb: str, noun: str) -> tuple[Program, bool]:
+    """The program of an action, and whether it is played backwards."""
+    forward = BACKWARDS.get(verb, verb)
+    chosen = _BY_VERB_AND_NOUN.get((forward, noun)) or _BY_VERB[forward]
+    return chosen, forward != verb

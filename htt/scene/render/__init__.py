@@ -1,0 +1,1 @@
+"""Rendering: rasteriser, light and shadow."""

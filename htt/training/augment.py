@@ -1,0 +1,137 @@
+"""What training images go through, on the device: another light, another place, another sharpness.
+
+Colours and place are drawn once for a window, for its frames show one scene; the blur is drawn for every frame. As in
+the released code, a frame is blurred, then coloured, then moved by whole pixels; there is no change of scale; 2D
+targets move with the image, and the intrinsics stay the camera's.
+
+Departs from the released code: the order of the four changes of colour is drawn for a window, there for each frame;
+values stay floats between them, there they are rounded to 8 bits; the blur is a Gaussian, there Pillow's, of boxes.
+Source: Wen et al. 2023, section 4.1 and the released configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from htt.batch import Batch, window_of_frame
+from htt.config import AugmentConfig
+from htt.training import colour
+
+CACHED_VALUES = 2**18
+"""Values worked on at once on a CPU: one megabyte, which stays in its cache."""
+
+_THOUSANDTH = math.sqrt(2 * math.log(1000))
+"""Standard deviations at which a Gaussian has fallen to a thousandth."""
+_COLOURS, _DRAWS = 4, 10
+"""Draws of a window: a factor for each of four changes of colour, their order, a shift along x and along y."""
+
+
+def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
+    """The batch with its frames changed, as floats in 0..1, and ``joints_px`` moved along.
+
+    Every change has draws of its own, made whether it is used or not: with the same generator, one field of the
+    configuration changes one thing. With all of them 0, frames are exactly the plain pixels.
+
+    Args:
+        batch: with uint8 frames, on any device.
+        config: how far each change goes.
+        generator: all that is random; best on the CPU, where it gives the same numbers for every device.
+    """
+    draws = torch.rand(len(batch.valid), _DRAWS, generator=generator, device=generator.device).tolist()
+    sigmas = torch.rand(len(batch.frames), generator=generator, device=generator.device) * config.blur_px
+    sigmas = sigmas.to(batch.frames.device)
+    shifts = [_shift(draw, config, batch.frames.shape[-1]) for draw in draws]
+    frames = torch.zeros_like(batch.frames, dtype=torch.float32, memory_format=torch.channels_last)
+    for window, chosen in _pieces(batch):
+        images = batch.frames[chosen].float().div_(255).transpose(0, 1).contiguous()
+        if config.blur_px:
+            images = blur(images, sigmas[chosen], config.blur_px)
+        _colours_(images, draws[window], config)
+        _place(frames[chosen].transpose(0, 1), images, *shifts[window])
+    moved = torch.tensor(shifts, dtype=batch.joints_px.dtype, device=batch.joints_px.device)
+    joints_px = batch.joints_px + moved[window_of_frame(batch.valid)][:, None]
+    return replace(batch, frames=frames, joints_px=joints_px)
+
+
+def _pieces(batch: Batch) -> Iterator[tuple[int, slice]]:
+    """(window, some of its frames): as many at once as a processor's cache holds, or all of them on another device."""
+    height, width = batch.frames.shape[-2:]
+    most = max(1, CACHED_VALUES // (3 * height * width)) if batch.frames.device.type == "cpu" else len(batch.frames)
+    first = 0
+    for window, count in enumerate(batch.valid.sum(dim=1).tolist()):
+        for start in range(first, first + count, most):
+            yield window, slice(start, min(start + most, first + count))
+        first += count
+
+
+def blur(images: Tensor, sigmas_px: Tensor, largest_px: float) -> Tensor:
+    """Gaussian blur of [3 t h w] images, each frame with its own standard deviation [t], px, up to ``largest_px``.
+
+    Neighbours that would weigh less than a thousandth of the pixel itself are left out.
+    """
+    reach = max(1, math.floor(_THOUSANDTH * largest_px))
+    taps = torch.arange(reach + 1, device=images.device)
+    weights = torch.exp(-0.5 * (taps / sigmas_px.clamp(min=1e-3)[:, None]) ** 2)
+    weights = weights / (2 * weights.sum(dim=1, keepdim=True) - weights[:, :1])
+    for axis in (-1, -2):
+        images = _blur_along(images, weights, axis)
+    return images
+
+
+def _blur_along(images: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """Symmetric filter along one axis: ``weights`` [t 1 + reach] of the pixel itself and of those around it."""
+    size, reach = images.shape[axis], weights.shape[1] - 1
+    edges = [images.narrow(axis, end, 1).expand(*_with(images.shape, axis, reach)) for end in (0, size - 1)]
+    wide = torch.cat([edges[0], images, edges[1]], dim=axis)
+    blurred = images * weights[:, 0, None, None]
+    for tap in range(1, reach + 1):
+        around = wide.narrow(axis, reach - tap, size) + wide.narrow(axis, reach + tap, size)
+        blurred.addcmul_(around, weights[:, tap, None, None])
+    return blurred
+
+
+def _with(shape: torch.Size, axis: int, size: int) -> list[int]:
+    sizes = list(shape)
+    sizes[axis] = size
+    return sizes
+
+
+def _colours_(images: Tensor, draw: list[float], config: AugmentConfig) -> None:
+    """Change the colours of a window's images in place, in a drawn order."""
+    changes = (
+        (colour.brightness_, config.brightness, 1.0),
+        (colour.contrast_, config.contrast, 1.0),
+        (colour.saturation_, config.saturation, 1.0),
+        (colour.hue_, config.hue, 0.0),
+    )
+    order = sorted(range(_COLOURS), key=lambda index: draw[_COLOURS + index])
+    for index in order:
+        change, largest, neutral = changes[index]
+        if largest:
+            change(images, neutral + _signed(draw[index]) * largest)
+
+
+def _shift(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, int]:
+    """By how many pixels a window's images move to the right and down; a part of one is dropped, as released."""
+    right, down = (int(_signed(each) * config.centre * width) for each in draw[-2:])
+    return right, down
+
+
+def _place(canvas: Tensor, images: Tensor, right: int, down: int) -> None:
+    """Put images on a black canvas of their size, moved by (right, down) pixels."""
+    height, width = images.shape[-2:]
+    if abs(right) >= width or abs(down) >= height:
+        return
+    to = (slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0)))
+    come_from = (slice(max(-down, 0), height + min(-down, 0)), slice(max(-right, 0), width + min(-right, 0)))
+    canvas[..., to[0], to[1]] = images[..., come_from[0], come_from[1]]
+
+
+def _signed(draw: float) -> float:
+    """A draw from 0..1 as one from -1..1."""
+    return 2 * draw - 1

@@ -1,0 +1,146 @@
+"""The jobs a worker does: train a configuration, or evaluate a trained model. Without Ray: ``worker`` adds it.
+
+Every road leads here with the same configuration, so a worker that is alone and one of several give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from htt.batch import Batch, Prediction
+from htt.config import Config
+from htt.data.loading import splits
+from htt.data.loading.clips import Clips
+from htt.data.loading.splits import Splits
+from htt.data.location import cache_folder
+from htt.data.prepare import prepare
+from htt.data.shards import manifest
+from htt.evaluation.metric_table import EVALUATED
+from htt.evaluation.metrics import Evaluation
+from htt.group import Group, best_device
+from htt.hand import HANDS, hand_names
+from htt.info import UNKNOWN
+from htt.losses import TERMS
+from htt.model.htt import HTT
+from htt.neighbours import Neighbours
+from htt.training.loading import open_trained
+from htt.training.loop import Report, evaluate, fit
+
+OF_HANDS = ("loss_joints_px", "loss_depth_m")
+"""Terms of the loss that take annotated hands."""
+
+
+def train(config: Config, folder: Path, report: Report, resume: Path | None = None) -> None:
+    """Train alone in this process.
+
+    Args:
+        config: the training, completely.
+        folder: where checkpoints and TensorBoard files go.
+        report: takes each epoch's metrics and the folder of its checkpoint.
+        resume: a checkpoint's folder to go on from.
+    """
+    splits = open_splits(config)
+    with Neighbours(cache_folder(config)) as neighbours:
+        group = Group(device=best_device(), neighbours=neighbours)
+        fit(config, splits, report, folder=folder, group=group, resume=resume)
+
+
+def open_splits(config: Config) -> Splits:
+    """The training and validation clips of a configuration, rendered or checked first."""
+    return splits.open_splits(prepare(config), config.data)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a search or study must know of its data before a trial starts."""
+
+    incomplete: Sequence[str] = ()
+    """A sentence for the training and the validation split, where clips are missing."""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """{metric: why the validation clips cannot give it}."""
+
+
+def prepare_search(config: Config) -> Facts:
+    """Make a configuration's data ready for trials, which are selected by validation clips.
+
+    Raises:
+        DataError: the data are not there, or have no clips to select by.
+    """
+    root = prepare(config)
+    splits.check_validation(root, config.data)
+    lacking = splits.incomplete(root, config.data, manifest.TRAIN, manifest.VAL)
+    return Facts(lacking, unknown(splits.open_named(root, manifest.VAL, config.data)))
+
+
+def unknown(clips: Clips) -> dict[str, str]:
+    """Return the metrics that clips cannot give, each with the reason; reads as few clips as it takes."""
+    why: dict[str, str] = {}
+    known, labels = hand_names(clips.info.hands), {"action": clips.action, "object": clips.object}
+    seen = np.zeros(len(known), bool)
+    for clip in range(len(clips)):
+        if seen.all():
+            break
+        seen |= clips.hand_valid(clip).any(axis=0)
+    for hand in HANDS:
+        if hand not in known:
+            reason = f"the data have the {' and the '.join(known)} hand alone"
+        elif not seen[known.index(hand)]:
+            reason = f"no frame of these clips has its {hand} hand annotated"
+        else:
+            continue
+        why |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
+    if not seen.any():
+        reason = "no frame of these clips has a hand annotated"
+        why |= {name: reason for name in EVALUATED if name.startswith("hand_") or name in OF_HANDS}
+    for what, found in labels.items():
+        if (found == UNKNOWN).all():
+            reason = f"the {what}s of these clips are not known"
+            why |= {name: reason for name in EVALUATED if name.startswith(f"{what}_") or name == f"loss_{what}"}
+    if all(f"loss_{term}" in why for term in TERMS):
+        why["loss"] = "these clips have no label at all"
+    return why
+
+
+def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
+    """The metrics of the test split, as ``test_...``; nothing if the data have none, or none of its clips is there."""
+    root = prepare(config)
+    if not manifest.read(root).splits.get(manifest.TEST):
+        return {}
+    found = evaluate(model, splits.open_named(root, manifest.TEST, config.data), config, group=group).result()
+    return {f"{manifest.TEST}_{name}": value for name, value in found.items()}
+
+
+def incomplete(config: Config) -> list[str]:
+    """Return a sentence for each split of a training's data that is not there as a whole."""
+    return splits.incomplete(prepare(config), config.data, manifest.TRAIN, manifest.VAL, manifest.TEST)
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What is to be evaluated."""
+
+    checkpoint: Path
+    config: Config
+    """Of the evaluation: the checkpoint's, on other data perhaps."""
+    split: str
+    official: bool = False
+    """Whether the checkpoint is a file of HTT's authors."""
+
+    def __call__(self, group: Group, done: Callable[[int], object]) -> Evaluation:
+        """Evaluate: the same on every worker, to the last bit whatever their number.
+
+        Args:
+            group: this worker and the others.
+            done: told how many windows of a batch are done.
+        """
+        clips = splits.open_named(prepare(self.config), self.split, self.config.data)
+        model, _ = open_trained(self.checkpoint, clips.info, official=self.official)
+
+        def on_batch(batch: Batch, prediction: Prediction) -> None:  # noqa: ARG001 - as the loop calls it
+            done(len(batch.valid))
+
+        return evaluate(model.to(group.device), clips, self.config, group=group, on_batch=on_batch)

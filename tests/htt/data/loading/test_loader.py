@@ -1,0 +1,230 @@
+"""Batches: right in every field, the same from any number of workers and processes, resumable at any step."""
+
+import dataclasses
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from htt import camera
+from htt.batch import Batch, gather, scatter, window_of_frame
+from htt.config import Config, override
+from htt.data.loading import loader as loading
+from htt.data.loading.clips import Clips, open_split
+from htt.data.loading.loader import Assembler, Decoder, evaluation_loader, training_loader
+from htt.data.loading.order import order
+from htt.data.loading.windows import training_windows
+from htt.data.sources import ClipRecord
+from htt.errors import ClusterError, ConfigError, DataError
+
+COUNTS = [7, 12, 1, 9, 30, 4]
+CONFIG = override(
+    Config(),
+    {"model.pose.window": 2, "model.action.length": 4, "data.spacing": 2, "train.batch_size": 3, "train.seed": 7},
+)
+
+
+@pytest.fixture(scope="module")
+def clips(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_record: Callable[..., ClipRecord],
+    write_shards: Callable[..., Path],
+) -> Clips:
+    records = [make_record(index, count) for index, count in enumerate(COUNTS)]
+    return open_split(write_shards(tmp_path_factory.mktemp("shards"), {"train": records}), "train")
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    for field in dataclasses.fields(Batch):
+        left, right = getattr(one, field.name), getattr(other, field.name)
+        assert left.dtype == right.dtype
+        assert torch.equal(left, right), field.name
+
+
+def pairs(batch: Batch) -> list[tuple[int, int]]:
+    """(clip, frame) of every frame of a batch."""
+    return list(zip(batch.clip[window_of_frame(batch.valid)].tolist(), batch.frame.tolist(), strict=True))
+
+
+def test_every_field(clips: Clips) -> None:
+    windows = training_windows(clips.frame_counts, CONFIG)
+    chosen = [0, len(windows) - 1, 6]
+    batch = Assembler(clips, windows)(chosen)
+    picked = [windows[index] for index in chosen]
+    frames = [(window.clip, int(frame)) for window in picked for frame in window.frames]
+    assert batch.valid.sum(1).tolist() == [len(window.frames) for window in picked]
+    assert batch.valid.shape[1] == max(len(window.frames) for window in picked)
+    assert batch.clip.tolist() == [window.clip for window in picked]
+    assert batch.frame.tolist() == [frame for _, frame in frames]
+    assert batch.action.tolist() == [window.clip % 5 - 1 for window in picked]
+    assert batch.object.tolist() == [clip % 4 for clip, _ in frames]
+    assert batch.frames.dtype == torch.uint8
+    assert batch.frames.is_contiguous(memory_format=torch.channels_last)
+    assert batch.intrinsics.dtype == torch.float32
+    for row, (clip, frame) in enumerate(frames):
+        assert torch.equal(batch.frames[row], clips.decode(clip, [frame])[0])
+        valid = np.repeat(clips.hand_valid(clip)[frame], 21)
+        assert batch.joint_valid[row].numpy().tolist() == valid.tolist()
+        expected = camera.project(clips.joints(clip)[frame], clips.intrinsics[clip])
+        np.testing.assert_allclose(batch.joints_px[row][valid], expected[valid], rtol=1e-6)
+        np.testing.assert_array_equal(batch.joints_m[row][valid], clips.joints(clip)[frame][valid])
+        assert not batch.joints_m[row][~valid].any()
+        assert not batch.joints_px[row][~valid].any()
+
+
+def test_a_batch_gives_what_its_windows_give(clips: Clips) -> None:
+    assembler = Assembler(clips, training_windows(clips.frame_counts, CONFIG))
+    chosen = [3, 11, 5]
+    batch, singles = assembler(chosen), [assembler([index]) for index in chosen]
+    for name in ("frames", "joints_m", "joints_px", "joint_valid", "object", "frame", "action", "clip", "intrinsics"):
+        assert torch.equal(getattr(batch, name), torch.cat([getattr(single, name) for single in singles])), name
+    assert torch.equal(gather(scatter(batch.object, batch.valid), batch.valid), batch.object)
+
+
+def test_joints_behind_the_camera_or_not_finite_take_no_part(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
+) -> None:
+    record = make_record(0, 2)
+    record.joints_m[0, 3, 2], record.joints_m[1, 30] = -0.2, np.nan
+    record.hand_valid[:] = True
+    clips = open_split(write_shards(tmp_path, {"train": [record]}), "train")
+    batch = next(iter(evaluation_loader(clips, override(CONFIG, {"data.spacing": 1}))))
+    assert (~batch.joint_valid).nonzero().tolist() == [[0, 3], [1, 30]]
+    assert batch.joints_px.isfinite().all()
+    assert batch.joints_m.isfinite().all()
+
+
+def test_steps_and_resumption(clips: Clips) -> None:
+    loader = training_loader(clips, CONFIG)
+    whole = list(loader.epoch(2))
+    assert len(whole) == loader.steps_per_epoch > 3
+    for one, other in zip(loader.epoch(2, start=2 * loader.step_windows), whole[2:], strict=True):
+        assert_same(one, other)
+    assert list(loader.epoch(2, start=len(whole) * loader.step_windows)) == []
+
+
+def test_workers_have_the_global_batch_between_them(clips: Clips) -> None:
+    whole = training_loader(clips, CONFIG)
+    shares = [training_loader(clips, CONFIG, rank, 2) for rank in range(2)]
+    assert {share.steps_per_epoch for share in shares} == {whole.steps_per_epoch}
+    for batch, *parts in zip(whole.epoch(0), *(share.epoch(0) for share in shares), strict=True):
+        assert sorted(pair for part in parts for pair in pairs(part)) == sorted(pairs(batch))
+
+
+def test_windows_per_epoch(clips: Clips) -> None:
+    loader = training_loader(clips, override(CONFIG, {"train.windows_per_epoch": 7}))
+    assert loader.steps_per_epoch == 2
+    assert len(list(loader.epoch(0))) == 2
+
+
+def test_more_workers_than_a_batch_has_windows(clips: Clips) -> None:
+    with pytest.raises(ConfigError, match="at most 3 workers"):
+        training_loader(clips, CONFIG, 0, 4)
+
+
+@pytest.mark.parametrize("world", [1, 3, 40])
+def test_evaluation_has_every_frame_once(clips: Clips, world: int) -> None:
+    loaders = [evaluation_loader(clips, CONFIG, rank, world) for rank in range(world)]
+    seen = []
+    for loader in loaders:
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        for batch in batches:
+            seen += pairs(batch)
+    assert sorted(seen) == [(clip, frame) for clip, count in enumerate(COUNTS) for frame in range(count)]
+
+
+def test_evaluation_batches_are_bounded(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "EVALUATION_PIXELS", 10 * 32 * 24)
+    for batch in evaluation_loader(clips, CONFIG):
+        assert len(batch.frames) <= 10
+
+
+def test_an_epoch_may_be_left_early(clips: Clips) -> None:
+    loader = training_loader(clips, CONFIG)
+    first = next(loader.epoch(0))
+    assert_same(first, next(loader.epoch(0)))
+
+
+def test_a_thread_gives_the_same_batches(clips: Clips) -> None:
+    loader = training_loader(clips, CONFIG)
+    steps = order(len(loader.windows), seed=0, epoch=0, batch_size=2)
+    for one, other in zip(
+        Decoder(loader.assembler, ahead=True).batches(steps),
+        Decoder(loader.assembler, ahead=False).batches(steps),
+        strict=True,
+    ):
+        assert_same(one, other)
+    assert list(Decoder(loader.assembler, ahead=True).batches([])) == []
+
+
+def test_processes_give_the_same_batches_and_draw_nothing(clips: Clips) -> None:
+    plain = training_loader(clips, CONFIG)
+    loader = training_loader(clips, override(CONFIG, {"runtime.loader_workers": 1}))
+    state = torch.get_rng_state()
+    next(loader.epoch(1))
+    for epoch, start in ((0, 0), (1, 2)):
+        for one, other in zip(loader.epoch(epoch, start), plain.epoch(epoch, start), strict=True):
+            assert_same(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_broken_frame_stops_with_its_name(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path], processes: int
+) -> None:
+    record = make_record(0, 3)
+    record.jpegs[1] = record.jpegs[1][:-99]
+    clips = open_split(write_shards(tmp_path, {"train": [record]}), "train")
+    config = override(CONFIG, {"runtime.loader_workers": processes})
+    with pytest.raises(DataError, match=r"^Every frame must be a whole JPEG; frame 13 of clip clip-0"):
+        list(evaluation_loader(clips, config))
+
+
+def test_processes_without_room_for_their_batches_are_refused_before_they_start(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
+    few = training_loader(clips, override(CONFIG, {"runtime.loader_workers": 2}))
+    with pytest.raises(ClusterError, match=r"2 processes .* has 0 MB free\. .*--shm-size=8g.*loader_workers=0"):
+        list(few.epoch(0))
+    list(training_loader(clips, CONFIG).epoch(0))  # none of its own
+
+
+SMALL = """
+import sys
+from htt.config import override
+from htt.data import loader
+from htt.errors import ClusterError
+from htt.testing import tiny_config
+from htt.training.tasks import open_splits
+
+if __name__ == "__main__":
+    loader.Decoder._check_room = lambda *_: None  # others took the room since
+    config = override(tiny_config(), {"runtime.loader_workers": 1, "train.batch_size": 8})
+    try:
+        list(loader.training_loader(open_splits(config).train, config).epoch(0))
+    except ClusterError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir() or os.geteuid() != 0, reason="only root makes shared memory small")
+def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_splits: object) -> None:
+    """In a container's shared memory, a small one: it was waited for, for ever."""
+    (tmp_path / "small.py").write_text(SMALL)
+    script = f"mount -t tmpfs -o size=96k tmpfs /dev/shm && exec {shlex.quote(sys.executable)} {tmp_path}/small.py"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    command = ["unshare", "--mount", "bash", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this machine mounts nothing")
+    assert "A batch must fit into shared memory (/dev/shm); unable to allocate" in done.stdout, done.stderr
+    assert "--shm-size=8g" in done.stdout

@@ -1,0 +1,119 @@
+"""Validation where a data set brings none: held out in proportion, always the same clips, never seen in training."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from htt.config import DataConfig
+from htt.data.loading import splits
+from htt.data.shards import manifest
+from htt.data.sources import ClipRecord
+from htt.errors import DataError
+
+
+def opened(root: Path, held_out: float) -> splits.Splits:
+    return splits.open_splits(root, DataConfig(held_out=held_out))
+
+
+@pytest.fixture
+def without_val(tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]) -> Path:
+    """Ten training clips in several shards, two test clips."""
+    return write_shards(
+        tmp_path,
+        {"train": [make_record(index, 3) for index in range(10)], "test": [make_record(90, 2), make_record(91, 2)]},
+    )
+
+
+def test_a_tenth_of_each_action_is_held_out() -> None:
+    actions = [action for action in range(45) for _ in range(20)]
+    ids = [f"Subject_1/a{action}/{place}" for place, action in enumerate(actions)]
+    kept, held = splits.hold_out(ids, actions, 0.1)
+    assert len(held) == 90
+    assert set(Counter(actions[clip] for clip in held).values()) == {2}
+    assert sorted(kept + held) == list(range(900))
+
+
+@given(
+    actions=st.lists(st.integers(-1, 5), min_size=2, max_size=40),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 99),
+)
+def test_the_same_clips_whatever_their_order(actions: list[int], share: float, seed: int) -> None:
+    ids = [f"clip-{place}" for place in range(len(actions))]
+    kept, held = splits.hold_out(ids, actions, share)
+    assert kept
+    assert held
+    assert sorted(kept + held) == list(range(len(ids)))
+    order = np.random.default_rng(seed).permutation(len(ids)).tolist()
+    _, other = splits.hold_out([ids[clip] for clip in order], [actions[clip] for clip in order], share)
+    assert {ids[order[clip]] for clip in other} == {ids[clip] for clip in held}
+
+
+def test_held_out_clips_validate_and_do_not_train(without_val: Path) -> None:
+    found = opened(without_val, 0.3)
+    assert found.val is not None
+    assert (len(found.train), len(found.val)) == (7, 3)
+    assert not set(found.train.ids) & set(found.val.ids)
+    assert set(found.train.ids) | set(found.val.ids) == {f"clip-{index}" for index in range(10)}
+
+
+def test_held_out_clips_keep_their_frames_and_labels(without_val: Path, make_record: Callable[..., ClipRecord]) -> None:
+    val = splits.open_named(without_val, "val", DataConfig(held_out=0.3))
+    for place, record in enumerate(val):
+        whole = make_record(int(record.id.removeprefix("clip-")), 3)
+        assert (record.action, record.object, record.jpegs) == (whole.action, whole.object, whole.jpegs)
+        np.testing.assert_array_equal(record.joints_m, whole.joints_m)
+        np.testing.assert_array_equal(val.intrinsics[place], whole.intrinsics)
+
+
+def test_all_clips_train_where_nothing_is_held_out(without_val: Path) -> None:
+    found = opened(without_val, 0.0)
+    assert len(found.train) == 10
+    assert found.val is None
+    with pytest.raises(DataError, match=r"got 'val'\. There are: train, test"):
+        splits.open_named(without_val, "val", DataConfig(held_out=0.0))
+
+
+def test_a_validation_split_is_used_as_it_is(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
+) -> None:
+    root = write_shards(tmp_path, {"train": [make_record(0, 2), make_record(1, 2)], "val": [make_record(2, 2)]})
+    found = opened(root, 0.5)
+    assert found.val is not None
+    assert (found.train.ids, found.val.ids) == (["clip-0", "clip-1"], ["clip-2"])
+    splits.check_validation(root, DataConfig(held_out=0.0))
+
+
+def test_incomplete_splits_are_named_with_what_is_missing(without_val: Path) -> None:
+    """Two test clips of three; the training clips, which validation is taken from, are all there."""
+    found, of = manifest.read(without_val), manifest.Wanted
+    listed = {
+        "train": [of(id=f"c{i}", first=0, frames=3) for i in range(10)],
+        "test": [of(id="c", first=0, frames=2)] * 2,
+    }
+    manifest.write(without_val, found.model_copy(update={"wanted": listed}))
+    assert splits.incomplete(without_val, DataConfig(held_out=0.3), "train", "val", "test") == []
+    wanted = {**listed, "test": [*listed["test"], of(id="gone", first=0, frames=7)]}
+    manifest.write(without_val, found.model_copy(update={"wanted": wanted}))
+    (said,) = splits.incomplete(without_val, DataConfig(held_out=0.3), "train", "val", "test")
+    assert said.startswith("Incomplete data: split 'test' has 2 of 3 clips and 4 of 11 frames, so")
+    lost = {**listed, "train": [*listed["train"], of(id="gone", first=0, frames=7)]}
+    manifest.write(without_val, found.model_copy(update={"wanted": lost}))
+    there = splits.coverage(without_val, "val", DataConfig(held_out=0.3))
+    assert (there.split, there.clips, there.wanted_clips, there.complete) == ("train", 10, 11, False)
+
+
+def test_a_search_needs_something_to_select_by(without_val: Path) -> None:
+    splits.check_validation(without_val, DataConfig(held_out=0.1))
+    with pytest.raises(DataError, match=r"no split 'val' and data\.held_out is 0.*--set data\.held_out=0\.1"):
+        splits.check_validation(without_val, DataConfig(held_out=0.0))
+
+
+def test_one_clip_cannot_be_parted() -> None:
+    with pytest.raises(DataError, match=r"there is 1\. Set data\.held_out=0"):
+        splits.hold_out(["a"], [0], 0.5)

@@ -1,0 +1,107 @@
+"""Windows: the released code's, digest for digest, and what must hold for any clips."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from htt.config import Config, override
+from htt.data.loading.windows import Windows, cut, evaluation_windows, padded, training_windows
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CASES = json.loads((GOLDEN / "windows_h2o.json").read_text())
+
+
+def _clips(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """First frame number and number of frames of each clip of a label file."""
+    lines = (GOLDEN / "h2o_labels" / f"action_{split}.txt").read_text().split("\n")[1:]
+    ends = np.array([[int(word) for word in line.split()[-4:-2]] for line in lines if line.strip()])
+    return ends[:, 0], ends[:, 1] - ends[:, 0] + 1
+
+
+def _windows(case: dict, counts: np.ndarray) -> Windows:
+    config = override(
+        Config(),
+        {
+            "model.pose.window": case["pose_window"],
+            "model.action.length": case["action_length"],
+            "data.spacing": case["spacing"],
+        },
+    )
+    return (training_windows if case["mode"] == "train" else evaluation_windows)(counts, config)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['split']}-{case['mode']}-{case['pose_window']}")
+def test_agrees_with_the_released_code(case: dict) -> None:
+    first, counts = _clips(case["split"])
+    windows = _windows(case, counts)
+    assert len(counts) == case["clips"]
+    assert len(windows) == case["windows"]
+    assert int(windows.frame_count.sum()) == case["valid_frames"]
+    assert len(windows) * case["action_length"] == case["slots"]
+    digest = hashlib.sha256()
+    for window in windows:
+        frames, valid = padded(window, case["action_length"])
+        numbers = ",".join(str(number) for number in frames + first[window.clip])
+        digest.update(f"{window.clip}:{numbers}:{''.join('1' if real else '0' for real in valid)}\n".encode())
+    assert digest.hexdigest() == case["sha256"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['split']}-{case['mode']}-{case['pose_window']}")
+def test_has_the_examples(case: dict) -> None:
+    first, counts = _clips(case["split"])
+    windows = _windows(case, counts)
+    known = {
+        (window.clip, *(padded(window, case["action_length"])[0] + first[window.clip]).tolist()) for window in windows
+    }
+    for example in case["examples"]:
+        assert (example["clip"], *example["frames"]) in known
+
+
+def test_by_hand() -> None:
+    windows = cut([7, 0, 2], length=2, spacing=2, starts=2)
+    assert [(window.clip, window.frames.tolist()) for window in windows] == [
+        (0, [0, 2]),
+        (0, [1, 3]),
+        (0, [4, 6]),
+        (0, [5]),
+        (2, [0]),
+        (2, [1]),
+    ]
+
+
+def test_starts_shift_only_when_asked() -> None:
+    shifted = training_windows([40], Config())
+    plain = training_windows([40], override(Config(), {"data.shifted_starts": False}))
+    assert shifted.start.tolist() == list(range(32))
+    assert plain.start.tolist() == [0, 1]
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), max_size=6),
+    length=st.integers(1, 9),
+    spacing=st.integers(1, 4),
+)
+def test_evaluation_sees_every_frame_once(counts: list[int], length: int, spacing: int) -> None:
+    seen = [(window.clip, frame) for window in cut(counts, length=length, spacing=spacing, starts=spacing)
+            for frame in window.frames.tolist()]  # fmt: skip
+    assert sorted(seen) == [(clip, frame) for clip, count in enumerate(counts) for frame in range(count)]
+
+
+@given(
+    counts=st.lists(st.integers(0, 60), max_size=6),
+    length=st.integers(1, 9),
+    spacing=st.integers(1, 4),
+    starts=st.integers(1, 12),
+)
+def test_windows_are_real_frames_in_order(counts: list[int], length: int, spacing: int, starts: int) -> None:
+    for window in cut(counts, length=length, spacing=spacing, starts=starts):
+        frames = window.frames
+        assert 1 <= len(frames) <= length
+        assert set(np.diff(frames)) <= {spacing}
+        assert frames[-1] < counts[window.clip]
+        assert len(frames) == length or frames[-1] + spacing >= counts[window.clip]

@@ -1,0 +1,55 @@
+"""The labels of all clips, beside the shards."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from htt import files
+from htt.data.loading.clips import open_split
+from htt.data.shards import labels, manifest
+from htt.data.sources import ClipRecord
+from htt.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def root(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_record: Callable[..., ClipRecord],
+    write_shards: Callable[..., Path],
+) -> Path:
+    records = [make_record(index, 3 + index) for index in range(5)]
+    return write_shards(tmp_path_factory.mktemp("shards"), {"train": records[:3], "val": records[3:]})
+
+
+def test_what_is_in_them(root: Path, make_record: Callable[..., ClipRecord]) -> None:
+    table = labels.read(root / labels.NAME, "val")
+    records = [make_record(index, 3 + index) for index in (3, 4)]
+    assert table["id"].to_pylist() == ["clip-3", "clip-4"]
+    assert table["frames"].to_pylist() == [6, 7]
+    for name in ("subject", "action", "object"):
+        assert table[name].to_pylist() == [getattr(record, name) for record in records]
+    np.testing.assert_array_equal(
+        np.array(table["intrinsics"].to_pylist()).reshape(-1, 3, 3), [record.intrinsics for record in records]
+    )
+    assert len(labels.read(root / labels.NAME, "none")) == 0
+
+
+def test_they_are_those_of_the_shards(root: Path) -> None:
+    made = manifest.read(root)
+    assert made.labels == labels.write(root, made.splits)
+    assert made.labels.sha256 == files.sha256(root / labels.NAME)
+
+
+def test_a_file_that_holds_something_else(root: Path, tmp_path: Path) -> None:
+    for path in root.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / labels.NAME).write_bytes(b"x" * (tmp_path / labels.NAME).stat().st_size)
+    with pytest.raises(
+        DataError, match=r"labels\.arrow must hold the labels of clips; it does not: .*Convert the data"
+    ):
+        open_split(tmp_path, "train")
+    (tmp_path / labels.NAME).unlink()
+    with pytest.raises(DataError, match=r"labels\.arrow is missing"):
+        open_split(tmp_path, "train")

@@ -1,0 +1,185 @@
+"""The loss: its numbers, what takes no part in it, and that parts of a batch join to the whole."""
+
+import dataclasses
+
+import pytest
+import torch
+from beartype import beartype
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import jaxtyped
+
+from htt import losses as module
+from htt.batch import Batch
+from htt.config import LossConfig
+from htt.losses import TERMS, Mean, counts_of, losses, merge, share, total
+from htt.model.htt import HTT
+from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
+
+losses = jaxtyped(typechecker=beartype)(losses)
+
+
+def part(batch: Batch, windows: slice) -> Batch:
+    chosen = torch.zeros(len(batch.valid), dtype=torch.bool)
+    chosen[windows] = True
+    here = chosen[batch.valid.nonzero()[:, 0]]
+    per_window = ("valid", "intrinsics", "action", "clip")
+    values = {
+        field.name: getattr(batch, field.name)[chosen if field.name in per_window else here]
+        for field in dataclasses.fields(batch)
+    }
+    return Batch(**values)
+
+
+def test_the_terms_are_what_they_say():
+    info = tiny_info(1)
+    batch = random_batch(info, [2, 3])
+    prediction = random_prediction(info, batch)
+    means = losses(prediction, batch)
+    expected = {
+        "joints_px": (prediction.joints_px - batch.joints_px).abs().mean(),
+        "depth_m": (prediction.depth_m - batch.joints_m[..., 2]).abs().mean(),
+        "object": torch.nn.functional.cross_entropy(prediction.object_logits, batch.object),
+        "action": torch.nn.functional.cross_entropy(prediction.action_logits, batch.action),
+    }
+    assert tuple(means) == TERMS
+    for term, mean in means.items():
+        torch.testing.assert_close(mean.value, expected[term])
+    weights = LossConfig(joints_px=2.0, depth_m=3.0, object=5.0, action=7.0)
+    weighted = 2 * expected["joints_px"] + 3 * expected["depth_m"] + 5 * expected["object"] + 7 * expected["action"]
+    torch.testing.assert_close(total(means, weights), weighted)
+
+
+def test_the_terms_are_the_fields_of_their_weights():
+    assert set(TERMS) == set(LossConfig.model_fields)
+
+
+def test_targets_in_the_image_may_be_given():
+    batch = random_batch(tiny_info())
+    prediction = random_prediction(tiny_info(), batch)
+    assert losses(prediction, batch, joints_px=prediction.joints_px)["joints_px"].value == 0
+
+
+def test_absent_hands_take_no_part_whatever_their_joints_hold():
+    info = tiny_info()
+    batch = random_batch(info)
+    batch.joint_valid[:, 21:] = False
+    prediction = random_prediction(info, batch)
+    before = losses(prediction, batch)
+    batch.joints_m[:, 21:] = torch.nan
+    batch.joints_px[:, 21:] = torch.nan
+    after = losses(prediction, batch)
+    for term in TERMS:
+        torch.testing.assert_close(after[term].value, before[term].value)
+    expected = (prediction.joints_px - batch.joints_px)[:, :21].abs().mean()
+    torch.testing.assert_close(after["joints_px"].value, expected)
+
+
+def test_nothing_known_is_a_loss_of_0_with_a_gradient_of_0():
+    info = tiny_info()
+    batch = random_batch(info)
+    unknown = dataclasses.replace(
+        batch,
+        joint_valid=torch.zeros_like(batch.joint_valid),
+        joints_m=torch.full_like(batch.joints_m, torch.nan),
+        joints_px=torch.full_like(batch.joints_px, torch.nan),
+        object=torch.full_like(batch.object, -1),
+        action=torch.full_like(batch.action, -1),
+    )
+    model = HTT(tiny_config().model, info)
+    loss = total(losses(model(batch.frames, batch.valid, batch.intrinsics), unknown), LossConfig())
+    loss.backward()
+    assert loss.item() == 0
+    assert all(parameter.grad.abs().max() == 0 for parameter in model.parameters())
+
+
+def test_an_unknown_label_takes_no_part():
+    batch = random_batch(tiny_info(), [3, 4])
+    batch.action[0] = -1
+    batch.object[:2] = -1
+    means = losses(random_prediction(tiny_info(), batch), batch)
+    assert means["action"].count == 1
+    assert means["object"].count == 5
+
+
+@settings(deadline=None, max_examples=25)
+@given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=4), cut=st.integers(1, 3), absent=st.integers(0, 2**12))
+def test_two_parts_join_to_the_whole(lengths, cut, absent):
+    cut = min(cut, len(lengths) - 1)
+    info = tiny_info(1)
+    batch = random_batch(info, lengths)
+    batch.joint_valid[:] = torch.rand(batch.joint_valid.shape, generator=torch.Generator().manual_seed(absent)) < 0.5
+    model = HTT(tiny_config().model, info).eval()
+
+    def means(of: Batch):
+        return losses(model(of.frames, of.valid, of.intrinsics), of)
+
+    with torch.no_grad():
+        joined = merge(means(part(batch, slice(cut))), means(part(batch, slice(cut, None))))
+        whole = means(batch)
+    for term in TERMS:
+        torch.testing.assert_close(joined[term].value, whole[term].value, rtol=1e-4, atol=1e-5)
+        assert joined[term].count == whole[term].count
+
+
+def gradients(model: HTT) -> list[torch.Tensor]:
+    found = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    return found
+
+
+def test_averaged_gradients_of_workers_are_those_of_the_whole_batch():
+    info, config = tiny_info(), LossConfig()
+    batch = random_batch(info, [2, 7, 4])
+    batch.joint_valid[:3, :21] = False
+    batch.action[0] = -1
+    torch.manual_seed(0)
+    model = HTT(tiny_config().model, info)
+
+    def means(of: Batch):
+        return losses(model(of.frames, of.valid, of.intrinsics), of)
+
+    total(means(batch), config).backward()
+    whole = gradients(model)
+    parts = [part(batch, slice(1)), part(batch, slice(1, None))]
+    counts = sum(counts_of(means(one)) for one in parts)
+    averaged = [torch.zeros_like(gradient) for gradient in whole]
+    for one in parts:
+        total(share(means(one), counts, len(parts)), config).backward()
+        averaged = [mean + gradient / len(parts) for mean, gradient in zip(averaged, gradients(model), strict=True)]
+    for found, expected in zip(averaged, whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+
+
+def test_a_mean_of_nothing_is_0():
+    assert Mean(torch.tensor(0.0), torch.tensor(0.0)).value == 0
+    assert Mean(torch.tensor(3.0), torch.tensor(2.0)).merge(Mean(torch.tensor(3.0), torch.tensor(1.0))).value == 2
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_that_is_not_finite_is_seen_in_its_total(term):
+    batch = random_batch(tiny_info())
+    prediction = random_prediction(tiny_info(), batch)
+    field = {"object": "object_logits", "action": "action_logits"}.get(term, term)
+    getattr(prediction, field)[0] = torch.nan
+    assert not module.losses(prediction, batch)[term].total.isfinite()
+
+
+def test_losses_frame_far_outside_the_image_pulls_no_more_than_any_other():
+    """Its distance is seen in the value alone: an L1 loss has the same gradient at 10 px and at 17,210 px."""
+    info = tiny_info(1)
+    batch = random_batch(info, [4, 4])
+    near = random_prediction(info, batch).joints_px
+    far = batch.joints_px.clone()
+    far[2] = 17_210.0
+    values, gradients = [], []
+    for target in (batch.joints_px, far):
+        predicted = near.clone().requires_grad_()
+        prediction = dataclasses.replace(random_prediction(info, batch), joints_px=predicted)
+        value = losses(prediction, batch, joints_px=target)["joints_px"].value
+        value.backward()
+        values.append(value.item())
+        gradients.append(predicted.grad.abs().flatten(1).sum(dim=1))
+    assert values[1] > values[0] + 17_210 / 8 * 0.9
+    torch.testing.assert_close(gradients[0], torch.full((8,), 1 / 8))
+    torch.testing.assert_close(gradients[1], gradients[0])

@@ -1,0 +1,116 @@
+"""Jobs: what a data set lacks is left out, and what a search cannot do without is asked for."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from htt.data.prepare import prepare
+from htt.data.shards import labels, manifest
+from htt.errors import DataError
+from htt.evaluation.metric_table import EVALUATED
+from htt.evaluation.metrics import Evaluation
+from htt.group import Group
+from htt.model.htt import HTT
+from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
+from htt.training.tasks import incomplete, metrics_of_test, open_splits, prepare_search, unknown
+
+
+def test_the_test_split_is_evaluated_if_there_is_one(tmp_path, tiny_splits):
+    config = tiny_config()
+    model = HTT(config.model, tiny_splits.info)
+    found = metrics_of_test(model, config, Group())
+    assert found["test_hand_error_mm"] > 0
+    assert all(name.startswith("test_") for name in found)
+
+
+def test_data_without_a_test_split_give_nothing_after_a_whole_training(tmp_path, tiny_splits):
+    without = without_splits(tmp_path, "test")
+    config = tiny_config(**{"data.root": str(without)})
+    assert metrics_of_test(HTT(config.model, tiny_splits.info), config, Group()) == {}
+
+
+def test_test_split_without_clips_gives_nothing_after_a_whole_training(tmp_path, tiny_splits):
+    """No clip of the test split could be read: the training keeps its result, and the gap is said."""
+    folder = without_splits(tmp_path)
+    made = manifest.read(folder)
+    manifest.write(folder, made.model_copy(update={"splits": {**made.splits, "test": []}}))
+    config = tiny_config(**{"data.root": str(folder)})
+    assert metrics_of_test(HTT(config.model, tiny_splits.info), config, Group()) == {}
+    (said,) = incomplete(config)
+    clips = len(made.wanted["test"])
+    assert said.startswith(f"Incomplete data: split 'test' has 0 of {clips} clips")
+    assert incomplete(tiny_config()) == []
+
+
+def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_path):
+    config = tiny_config(**{"data.root": str(without_splits(tmp_path, "val")), "data.held_out": 0.0})
+    with pytest.raises(DataError, match=r"--set data\.held_out=0\.1"):
+        prepare_search(config)
+    held = tiny_config(**{"data.root": config.data.root, "data.held_out": 0.25})
+    prepare_search(held)
+    splits = open_splits(held)
+    assert (len(splits.train), len(splits.val)) == (3, 1)
+
+
+def without_splits(folder, *names):
+    """The tiny benchmark as a data set that lacks some splits."""
+    root = prepare(tiny_config())
+    made = manifest.read(root)
+    for file in (labels.NAME, *(shard.file for shards in made.splits.values() for shard in shards)):
+        (folder / file).hardlink_to(root / file)
+    kept = {name: shards for name, shards in made.splits.items() if name not in names}
+    manifest.write(folder, made.model_copy(update={"splits": kept}))
+    return folder
+
+
+class Labelled(list):
+    """Clips of two frames, of which only labels are known."""
+
+    def __init__(self, hands, valid, action=0):
+        super().__init__(valid)
+        self.info = tiny_info(hands)
+        self.action, self.object = np.full(len(valid), action), np.zeros(len(valid), int)
+
+    def hand_valid(self, clip):
+        return np.array([self[clip]] * 2)
+
+
+def test_metrics_that_clips_cannot_give_are_named_with_the_reason():
+    whole = unknown(Labelled(2, [(True, False), (False, True)]))
+    assert whole == {}
+    one = unknown(Labelled(1, [(True,)]))
+    assert one["hand_error_left_mm"] == "the data have the right hand alone"
+    assert not [name for name in one if "left" not in name]
+    left = unknown(Labelled(2, [(False, True)]))
+    assert left["hand_auc_ra_left"] == "no frame of these clips has its left hand annotated"
+    assert "hand_error_mm" not in left
+    none = unknown(Labelled(2, [(False, False)], action=-1))
+    assert none["hand_error_mm"] == none["loss_depth_m"] == "no frame of these clips has a hand annotated"
+    assert none["action_accuracy"] == none["loss_action"] == "the actions of these clips are not known"
+    assert "object_accuracy" not in none
+    assert "loss" not in none
+    assert unknown(Labelled(2, [], action=-1))["loss"] == "these clips have no label at all"
+
+
+def test_unknown_metrics_are_those_an_evaluation_leaves_out():
+    """What is refused beforehand is what the evaluation of such clips lacks, and nothing else."""
+    info = tiny_info()
+    batch = random_batch(info, [3, 3])
+    blind = dataclasses.replace(
+        batch, joint_valid=torch.zeros_like(batch.joint_valid), action=torch.full_like(batch.action, -1)
+    )
+    evaluation = Evaluation(info)
+    evaluation.update(random_prediction(info, blind), blind)
+    missing = set(EVALUATED) - set(evaluation.result())
+    assert missing == set(unknown(Labelled(2, [(False, False)] * 2, action=-1)))
+
+
+def test_batches_do_not_depend_on_torchs_random_state(tiny_splits):
+    config = tiny_config()
+    torch.manual_seed(0)
+    model = HTT(config.model, tiny_splits.info).eval()
+    first = metrics_of_test(model, config, Group())
+    torch.manual_seed(1)
+    assert metrics_of_test(model, config, Group()) == first
