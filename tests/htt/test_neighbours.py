@@ -14,7 +14,7 @@ from htt.neighbours import Neighbours
 from htt.testing import tiny_config
 from htt.training import tasks
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 BUSY = """
 import sys, time
 from pathlib import Path

@@ -22,7 +22,7 @@ from htt.config import BackboneConfig, override
 from htt.errors import CheckpointError, ClusterError, ConfigError
 from htt.testing import tiny_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ALONE = Node("f1", "laptop", "127.0.0.1", 0.0)
 RACK = [Node("f1", "a", "10.0.0.1", 0.0), Node("f2", "b", "10.0.0.2", 2.0)]
 

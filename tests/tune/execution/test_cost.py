@@ -5,13 +5,13 @@ import itertools
 from functools import partial
 
 import pytest
-from test_plan import STUDY, ablation, finished
 
 from htt.config import override
 from htt.data.loading.loader import evaluation_loader, training_loader
 from htt.errors import ConfigError
 from htt.testing import tiny_config
 from htt.training.tasks import open_splits
+from planned_study import STUDY, ablation, finished
 from tune import ablate
 from tune.execution import cost, plan, study_progress
 from tune.experiments.machines import Machines

@@ -7,30 +7,19 @@ import sys
 import pytest
 import tyro
 
-from cluster import revision
 from htt import console
-from htt.config import Config, override
-from htt.data.location import data_key
+from htt.config import override
 from htt.data.prepare import facts
 from htt.errors import ConfigError, DataError, RunError
 from htt.model.htt import HTT
-from htt.testing import TINY
+from planned_study import STUDY, ablation, finished
 from project import environment
 from report_folders import study_folder, windows
 from tune import ablate
 from tune.execution import plan
-from tune.execution.plan import Ablation, parse_seeds, with_seeds
-from tune.experiments import spec, study
+from tune.execution.plan import parse_seeds, with_seeds
+from tune.experiments import study
 from tune.experiments.study import Study
-from tune.results import run_record
-from tune.results.run_folder import Asked, RunFolder, Trial
-
-STUDY = Study("Which?", {"a": {}, "b": {"model.pose.window": 1}}, "a", seeds=(0, 1), base={"optim.lr": 0.01})
-
-
-def ablation(tmp_path, study=STUDY, values=None, **options):
-    base = override(Config(), {**TINY, **(values or {})})
-    return Ablation(study_name="which", study=study, base=base, runs=tmp_path, **options)
 
 
 def test_all_variants_of_a_seed_come_before_the_next_seed():
@@ -105,23 +94,6 @@ def test_what_reaches_no_variant_is_refused_and_of_an_older_run_said(tmp_path):
     ]
     assert caught.value.faults == faults
     assert plan.plan(ablation(tmp_path, study, assignments=useless, resume=True)).warnings[1:] == faults
-
-
-def finished(tmp_path, config, **changes):
-    """A run in which this configuration has been trained, with its clips."""
-    run = spec.Run()
-    rest = {"space": "", "domains": {}, "metric": "hand_error_mm", "seed": 0, "trials": 1, "time_budget_s": None}
-    asked = Asked(**run_record.record_of(run, config, "old"), **rest, algorithm="", scheduler="", assignments={})
-    metrics = {"action_accuracy": 0.5, "hand_error_mm": 9.0}
-    trial = Trial("t1", 1, config.fingerprint(), "complete", 2, 30.0, 0.0, {}, metrics, data=data_key(config))
-    changes = {"code": revision.identity(), **changes}
-    folder = RunFolder(tmp_path / "old")
-    folder.path.mkdir()
-    folder.write_asked(asked)
-    folder.write_trials([dataclasses.replace(trial, **changes)])
-    folder.clips.mkdir()
-    (folder.clips / "t1.parquet").write_bytes(b"clips")
-    return folder
 
 
 def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):

@@ -7,8 +7,8 @@ import json
 import math
 
 import pytest
-from test_figures import assert_readable
 
+from readable import assert_readable
 from retrained_folders import FINALS, asked, end, ended
 from tune.execution import retrain_progress
 from tune.reports import retrain as retrain_report

@@ -221,7 +221,7 @@ def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_spl
     """In a container's shared memory, a small one: it was waited for, for ever."""
     (tmp_path / "small.py").write_text(SMALL)
     script = f"mount -t tmpfs -o size=96k tmpfs /dev/shm && exec {shlex.quote(sys.executable)} {tmp_path}/small.py"
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[4])}
     command = ["unshare", "--mount", "bash", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:

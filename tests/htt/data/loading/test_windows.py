@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from htt.config import Config, override
 from htt.data.loading.windows import Windows, cut, evaluation_windows, padded, training_windows
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 CASES = json.loads((GOLDEN / "windows_h2o.json").read_text())
 
 
