@@ -1,4 +1,4 @@
-"""A space's domains in Optuna's words."""
+"""Conversion of a space's domains to Optuna distributions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tune.experiments.space import Choice, Domain, Integer, LogUniform
 
 
 class Code:
-    """A domain in Optuna's words: its distribution, and its values as Optuna can keep them."""
+    """A domain as an Optuna distribution, with the conversion of its values."""
 
     def __init__(self, domain: Domain) -> None:
         self.plain = {self.encode(value): value for value in domain.values} if isinstance(domain, Choice) else None
@@ -21,7 +21,7 @@ class Code:
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """All values, as ``encode`` gives them; none where there is no end of them."""
+        """All values, encoded, or None if the domain is continuous."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         if isinstance(self.distribution, IntDistribution):
@@ -29,11 +29,11 @@ class Code:
         return None
 
     def encode(self, value: Value) -> Any:
-        """A list as JSON text; all else as it is."""
+        """Return the value as Optuna can store it: a list becomes JSON text, any other value is unchanged."""
         return json.dumps(list(value)) if isinstance(value, list | tuple) else value
 
     def decode(self, value: Any) -> Value:
-        """The value of the domain that ``encode`` made this of."""
+        """Return the value of the domain for an encoded value."""
         if self.plain is None:
             return value
         kept = self.plain[value]

@@ -1,4 +1,4 @@
-"""How much of a finite space a study has tried, and what is left of it."""
+"""Coverage of a finite space: the configurations that were tried, and those that are left."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from optuna.trial import FrozenTrial, TrialState
 from tune.searchers.distributions import Code
 
 LISTED = 20_000
-"""Configurations of a space that are listed to find one that is left; in a larger one it is drawn."""
+"""Number of configurations up to which all are listed to find an untried one; a larger space is sampled."""
 DRAWS = 200
 
 
 class Coverage:
-    """The configurations of a space, where they are finite."""
+    """The configurations of a space, countable if the space is finite."""
 
     def __init__(self, codes: Mapping[str, Code], interrupted: str) -> None:
-        """Count them.
+        """Count the configurations.
 
         Args:
-            codes: of the space.
-            interrupted: the note of a trial that was cut short from outside; it does not count as tried.
+            codes: {path: its domain, converted for Optuna} of the space.
+            interrupted: user attribute of a trial that was interrupted; such a trial does not count as tried.
         """
         self.paths, self.interrupted = list(codes), interrupted
         values = [code.values for code in codes.values()]
@@ -37,7 +37,7 @@ class Coverage:
         self.size = math.prod(map(len, self.values)) if self.values is not None else None
 
     def tried(self, trials: Iterable[FrozenTrial]) -> set[tuple[Any, ...]]:
-        """What was asked for and is not to be asked for again, whatever came of it."""
+        """Return the keys of all trials that must not be asked for again, whatever their result."""
         return {
             self._key_of(trial)
             for trial in trials
@@ -45,18 +45,18 @@ class Coverage:
         }
 
     def _key_of(self, trial: FrozenTrial) -> tuple[Any, ...]:
-        """``key`` of a trial, kept once the trial ended."""
+        """Return ``key`` of a trial; it is cached once the trial has ended."""
         found = self._keys.get(trial.number) or self.key(trial.params)
         if trial.state.is_finished():
             self._keys[trial.number] = found
         return found
 
     def key(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Of a trial's parameters."""
+        """Return the values of a trial's parameters, in the order of the space."""
         return tuple(params.get(path) for path in self.paths)
 
     def untried(self, tried: set[tuple[Any, ...]], seed: int) -> dict[str, Any] | None:
-        """One of those left, at random; none where none is left, or none is found in a large space."""
+        """Return a random untried configuration, or None if none is left or, in a large space, none was found."""
         if self.values is None or self.size is None:
             return None
         random = np.random.default_rng(seed)
@@ -71,9 +71,9 @@ class Coverage:
 
 
 class Fresh(BaseSampler):
-    """Another sampler, with a configuration that is left in place of one that was tried or is under way.
+    """Wrapper of a sampler that replaces a configuration already tried or running by an untried one.
 
-    A training is deterministic: a second one of the same configuration would tell nothing.
+    Training is deterministic, so a repeated configuration would give no new information.
     """
 
     def __init__(
@@ -84,24 +84,24 @@ class Fresh(BaseSampler):
         tried: set[tuple[Any, ...]],
         seed: int,
     ) -> None:
-        """Draw one trial.
+        """Wrap the sampler of one trial.
 
         Args:
             inner: the sampler.
-            coverage: of a finite space.
-            distributions: of the space.
-            tried: what is not to be drawn again.
-            seed: determines what is drawn instead.
+            coverage: coverage of the finite space.
+            distributions: distributions of the space.
+            tried: keys of the configurations that must not be sampled again.
+            seed: seed of the replacement.
         """
         self.inner, self.coverage, self.distributions = inner, coverage, dict(distributions)
         self.tried, self.seed = tried, seed
 
     def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
-        """Called by Optuna: all parameters are drawn together."""
+        """Return all distributions, so that Optuna samples all parameters together."""
         return self.distributions
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, _: Any) -> dict[str, Any]:
-        """Called by Optuna."""
+        """Sample all parameters of a trial, and replace them if they were tried before."""
         joint = self.inner.infer_relative_search_space(study, trial)
         drawn = self.inner.sample_relative(study, trial, joint)
         for name, distribution in self.distributions.items():
@@ -114,15 +114,15 @@ class Fresh(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Called by Optuna."""
+        """Sample one parameter with the inner sampler."""
         return self.inner.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Called by Optuna."""
+        """Forward Optuna's call to the inner sampler."""
         self.inner.before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Called by Optuna."""
+        """Forward Optuna's call to the inner sampler."""
         self.inner.after_trial(study, trial, state, values)

@@ -1,4 +1,4 @@
-"""The stream of trials, and what it and the recorder ask of whoever chooses them: Optuna, or a list."""
+"""The generator of trials, and the interface that it and the recorder expect of a searcher (Optuna or a list)."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from ray.tune.experiment import Trial
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 EPOCH = "epoch"
-"""A result's word for how many epochs were trained."""
+"""Key of a result that holds the number of epochs trained so far."""
 
 
 class Chooser(Protocol):
-    """Who says what is tried; a ``ray.tune.search.Searcher`` with a memory of its own."""
+    """Interface of a searcher beyond ``ray.tune.search.Searcher``: names, numbers and reconciliation of trials."""
 
     def next_name(self) -> str:
-        """The name of the trial that is asked for next: of its folders, and of its run in TensorBoard."""
+        """Return the name of the next trial, used for its folders and its run in TensorBoard."""
 
     def number(self, trial_id: str) -> int:
-        """1 for the first trial that was asked for."""
+        """Return the trial's number; the first trial that was asked for is 1."""
 
     def keep_only(self, trials: Mapping[str, Mapping[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
-        """Square what it remembers with what a restored run goes on with.
+        """Reconcile the searcher's state with the trials of a restored run.
 
         Args:
-            trials: {trial: its settings} of what the run goes on with.
-            ended: {trial: last result} of those that ended.
+            trials: {trial: its settings} of the trials that the run resumes.
+            ended: {trial: last result} of the trials that ended.
         """
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Mark every trial that is still running as ended."""
 
 
 class Samples(SearchGenerator):
-    """The stream of trials; unlike its parent, a restored one may be asked for more than the first time.
+    """Generator of trials that can ask for more trials after a restore than before, unlike its parent.
 
-    A trial that needs no training is settled here, and never seen by Tune.
+    A trial that needs no training is settled here and never reaches Tune.
     """
 
     def __init__(self, searcher: Searcher, *, concurrent: int, trials: int) -> None:
@@ -45,12 +45,12 @@ class Samples(SearchGenerator):
         self._chooser: Any = searcher
         self.trials = trials
         self.settle: Callable[[str, Mapping[str, Any]], dict[str, Any] | None] = _trained
-        """Writes down a trial that needs no training and gives its result; none: it must be trained."""
+        """Records a trial that needs no training and returns its result, or returns None if it must be trained."""
         self.crowded = False
-        """Whether trials are running, that must not wait while others are settled."""
+        """True if trials are running, which must not wait while others are settled."""
 
     def next_trial(self) -> Any:
-        """The next trial that must be trained; none: there is none, for now or at all."""
+        """Return the next trial that must be trained, or None if there is none now or none at all."""
         while (trial := super().next_trial()) is not None:  # type: ignore[no-untyped-call]
             result = self.settle(trial.trial_id, trial.config["values"])
             if result is None:
@@ -61,28 +61,28 @@ class Samples(SearchGenerator):
         return None
 
     def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Any:
-        """The next trial, with the name that its chooser gives it; Ray would draw one."""
+        """Return the next trial, named by the searcher instead of by Ray's random id."""
         name = self._chooser.next_name()
         with mock.patch.object(Trial, "generate_id", return_value=name):
             return super().create_trial_if_possible(experiment_spec)
 
     @property
     def used_up(self) -> bool:
-        """Whether nothing is left to be tried."""
+        """True if no configuration is left to try."""
         return bool(getattr(self._chooser, "used_up", False))
 
     def end(self) -> None:
-        """Ask for no further trial, until the run is resumed."""
+        """Ask for no further trial until the run is resumed."""
         self._finished = True
 
     def go_on_from(self, count: int) -> None:
-        """Count ``count`` trials as asked for: a killed driver saved its state some trials ago."""
+        """Set the number of trials asked for to ``count``; the state of a killed driver may lack the newest ones."""
         self._counter = count
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take up the state of a run that ended, was stopped, or was killed."""
+        """Restore the state of an earlier run, with the current number of trials and not finished."""
         super().set_state({**state, "total_samples": self.trials, "finished": False})
 
 
 def _trained(_: str, __: Mapping[str, Any]) -> None:
-    """Every trial must be trained."""
+    """Return None: every trial must be trained."""

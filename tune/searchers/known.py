@@ -1,9 +1,9 @@
-"""What needs no training: a configuration that was trained before, and one that cannot keep the constraints.
+"""Trials that need no training: the configuration was trained before, or it cannot meet the constraints.
 
-A configuration is the same where its fingerprint is; a training is deterministic, so its result is too. Results are
-taken from this run and from the runs a search was told to begin with, of complete trials alone: what the scheduler
-stopped might today go on, and what is still under way has none to give. How many numbers a model learns is known before
-it is trained (it is built on torch's meta device), so a model that is too large is never trained.
+Configurations are equal if their fingerprints are equal. Training is deterministic, so equal configurations have equal
+results. Results are taken from complete trials of this run and of the runs given by --warm-start. Pruned trials are not
+reused, because today's scheduler might not stop them. The number of trainable parameters is known before training (the
+model is built on torch's meta device), so a model that is too large is never trained.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ SIZE = "parameters"
 
 
 class Known:
-    """The finished trials a search can take results from, by fingerprint."""
+    """The finished trials whose results a search can reuse, by fingerprint."""
 
     def __init__(
         self, base: Config, constraints: Sequence[Constraint], metrics: Sequence[str], trials: Iterable[Trial]
     ) -> None:
-        """Take up what is known.
+        """Add the known trials.
 
         Args:
-            base: what trials start from.
-            constraints: that a trial must keep.
-            metrics: without which a result is of no use: the objectives.
-            trials: those of earlier runs and of this one.
+            base: configuration that trials start from.
+            constraints: constraints that a trial must meet.
+            metrics: metrics that a reusable result must have (the objectives).
+            trials: trials of earlier runs and of this one.
         """
         self.base, self.metrics, self.constraints = base, metrics, constraints
         self.of_size = [each for each in constraints if each.metric == SIZE]
@@ -45,24 +45,24 @@ class Known:
             self.learn(trial)
 
     def learn(self, trial: Trial) -> None:
-        """Take up a trial that ended."""
+        """Add a trial that ended, if its result can be reused."""
         needed = {*self.metrics, *(each.metric for each in self.constraints)}
         whole = all(math.isfinite(trial.metrics.get(name, math.nan)) for name in needed)
         if trial.state == "complete" and whole and self._same_data(trial):
             self._trials.setdefault(trial.fingerprint, trial)
 
     def _same_data(self, trial: Trial) -> bool:
-        """True where a trial was trained on what its configuration names now."""
+        """Return True if the trial's data are those that its configuration names now, or are unknown."""
         searched = any(path.startswith("data.") for path in trial.values)
         now = data_key(override(self.base, trial.values)) if searched else self._data
         return trial.data in (None, now)
 
     def answer(self, values: Mapping[str, Value], run: str) -> Trial | None:
-        """A row for a sample that needs no training, without number and time; none: it must be trained.
+        """Return a row for a sample that needs no training, without number and time, or None if it must be trained.
 
         Args:
             values: the sample.
-            run: this run's name.
+            run: name of this run.
         """
         config = override(self.base, values)
         found = self._trials.get(config.fingerprint())
@@ -80,14 +80,14 @@ class Known:
         )  # fmt: skip
 
     def breaks(self, trial: Trial) -> str | None:
-        """How a trial breaks the constraints."""
+        """Return a description of the constraints that a trial violates, or None if it meets all."""
         return broken(self.constraints, trial.metrics)
 
     def _size(self, config: Config) -> int | None:
-        """Numbers the model learns; none where it cannot be built, which its training will say."""
+        """Return the number of trainable parameters, or None if the model cannot be built (training reports why)."""
         key = config.model.model_dump_json()
         if key not in self._sizes:
-            from htt.model import size  # torch, where a constraint needs it
+            from htt.model import size  # imported here: only constraints on the size need torch
 
             try:
                 self._sizes[key] = size.parameters(config.model, facts(config))

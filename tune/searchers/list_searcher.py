@@ -1,4 +1,4 @@
-"""Trials from a list: every variant of a study with every seed, one seed after the other, each to its last epoch."""
+"""Searcher over a list: each variant of a study with each seed, one seed after the other, without early stopping."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tune.results.run_folder import Trial as Row
 
 
 class Listed(Searcher):
-    """Hands out the trainings of a list that are not complete yet, in its order.
+    """Searcher that returns the pairs of a list that are not complete yet, in order.
 
-    Nothing of it is saved: what is done is in ``trials.parquet``, what is under way in Tune's own state. A training
-    that failed before the run was resumed is handed out again.
+    It saves no state: complete trials are in ``trials.parquet``, running ones in Tune's own state. A pair whose trial
+    failed before the run was resumed is returned again.
     """
 
     def __init__(self, pairs: Sequence[Pair], written: Iterable[Row], *, metric: str, mode: str) -> None:
-        """Look which are left.
+        """Find the pairs that are left.
 
         Args:
-            pairs: all trainings.
-            written: the trials that ended so far.
-            metric: as Tune wants it.
+            pairs: all pairs of variant and seed.
+            written: the trials that have ended so far.
+            metric: metric that Tune's base class requires.
             mode: "min" or "max".
         """
         super().__init__(metric, mode)
@@ -37,7 +37,7 @@ class Listed(Searcher):
         self._left = [pair for pair in pairs if pair.key not in done]
 
     def suggest(self, trial_id: str) -> Any:
-        """The next training's part of a trial's Tune configuration; "FINISHED" after the last."""
+        """Return the next pair as part of a trial's Tune configuration, or "FINISHED" after the last."""
         if not self._left:
             return str(Searcher.FINISHED)
         pair = self._left.pop(0)
@@ -45,23 +45,23 @@ class Listed(Searcher):
         return {"values": dict(pair.values), "variant": pair.variant, "seed": pair.seed}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is learned from a trial."""
+        """Ignore the result: the list does not depend on it."""
 
     def next_name(self) -> str:
-        """Any name that no run has: studies take over one another's trainings with their names."""
+        """Return a random name, unique among all runs, because studies reuse one another's trials under their names."""
         return str(Trial.generate_id())  # type: ignore[no-untyped-call]
 
     def number(self, trial_id: str) -> int:
-        """The place in the list, from 1."""
+        """Return the position in the list, starting from 1, or 0 for an unknown trial."""
         key = self._of_trial.get(trial_id)
         return self._number.get(key, 0) if key else 0
 
     def keep_only(
         self,
         trials: Mapping[str, Mapping[str, Any]],
-        ended: Mapping[str, Mapping[str, Any]],  # noqa: ARG002 - written, and so known
+        ended: Mapping[str, Mapping[str, Any]],  # noqa: ARG002 - known from ``written``
     ) -> None:
-        """Hand out nothing that the restored run goes on with."""
+        """Remove the pairs that the restored run resumes."""
         under_way = set()
         for trial_id, settings in trials.items():
             key = (settings["variant"], settings["seed"])
@@ -71,12 +71,12 @@ class Listed(Searcher):
         self._left = [pair for pair in self._left if pair.key not in under_way]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there are no resources to release."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Write next to nothing."""
+        """Write an empty state, as the searcher has none."""
         with open(checkpoint_path, "w", encoding="utf-8") as file:
             file.write("{}")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Read nothing."""
+        """Read nothing, as the searcher has no state."""

@@ -1,18 +1,18 @@
-"""Who decides what is tried next: Optuna, told the truth.
+"""Ray Tune searcher backed by an Optuna study with correct trial states.
 
-Ray's own ``OptunaSearch`` marks a trial that the scheduler stopped as complete with a value of few epochs, leaves one
-that ended with NaN running for ever, and forgets on a restore what it knew. Here
+Ray's own ``OptunaSearch`` marks a trial that the scheduler stopped as complete, with the value of its last epoch. It
+leaves a trial that ended with NaN running, and forgets its trials on a restore. In contrast, here:
 
-- a stopped trial is PRUNED at its last epoch, a crash or a value that is not finite is FAIL;
-- the study is a journal on disk under the run's name, written before anything else, so ``optuna-dashboard`` shows it
-  live and a killed search finds in it all it knew; nothing else is saved or restored;
-- what is asked next depends on the seed and the study alone, so a restored search goes on as if undisturbed;
-- a trial that was asked for but lost with a killed driver is handed out again, and none stays running for ever;
-- Optuna knows every objective and by how much a constraint is broken. With several objectives it neither takes the
-  values of single epochs (``Trial.report`` refuses) nor ranks what was stopped: such a trial is PRUNED without values,
-  counts as a bad one, and keeps the first objective's epochs as a note for the scheduler;
-- a configuration that breaks a constraint before it is trained is PRUNED without values, and infeasible;
-- of a finite space, what is left is drawn instead of what was tried or is under way, until nothing is left.
+- A stopped trial is PRUNED at its last epoch. A trial that crashed or has a value that is not finite is FAIL.
+- The study is a journal on disk under the run's name, written first, so that ``optuna-dashboard`` shows it live and a
+  restored search reads everything from it. No other state is saved or restored.
+- The next sample depends only on the seed and the study, so a restored search continues as if never interrupted.
+- A trial that was asked for but lost with a killed driver is returned again, and no trial stays running forever.
+- Optuna knows all objectives and constraint violations. With several objectives it accepts no values of single epochs
+  (``Trial.report`` raises) and cannot rank a stopped trial. Such a trial is PRUNED without values, counts as a bad one,
+  and keeps the first objective's epochs in a user attribute for the scheduler.
+- A configuration that violates a constraint before training is PRUNED without values, and infeasible.
+- In a finite space, a sample that was tried or is running is replaced by an untried one, until none is left.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ from tune.searchers.optuna_study import (
 from tune.searchers.recent_tpe import Recent
 
 NOTED = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss", *(cost.name for cost in COSTS))
-"""Metrics the study keeps beside the objectives, for the dashboard alone; each one is a line on disk."""
+"""Metrics stored in the study beside the objectives, for the dashboard only; each is one more line in the journal."""
 
 
 class Searcher(OptunaSearch):
-    """Optuna behind a space, with its study in a journal."""
+    """Searcher over a space, with its Optuna study in a journal."""
 
     def __init__(
         self,
@@ -76,19 +76,19 @@ class Searcher(OptunaSearch):
         first: Sequence[Mapping[str, Value]] = (),
         earlier: Sequence[Row] = (),
     ) -> None:
-        """Open the study, or go on with it.
+        """Open the study, or create it.
 
         Args:
-            space: what to sample from.
-            journal: the study's file.
-            study: its name; unique to the run.
-            objectives: metrics to make good; the first is what Tune and its scheduler watch.
-            epochs: of a trial that nobody stops, unless the space searches them; one with fewer was pruned.
-            constraints: that a trial must keep.
+            space: space to sample from.
+            journal: file of the study.
+            study: name of the study, unique to the run.
+            objectives: metrics to optimize; Tune and its scheduler watch the first.
+            epochs: epochs of a trial that is not stopped, unless the space searches them; a trial with fewer is pruned.
+            constraints: constraints that a trial must meet.
             algorithm: "tpe" or "random".
-            seed: determines what is asked, given the study.
+            seed: seed of the samples, given the study.
             first: samples to try first, once.
-            earlier: finished trials of other runs, with values of this space, that a new study begins with.
+            earlier: finished trials of other runs, with values of this space, that are added to a new study.
         """
         self.codes = {path: Code(domain) for path, domain in space.domains.items()}
         self.objectives, self.watched, self.constraints = objectives, objectives[0], constraints
@@ -118,11 +118,11 @@ class Searcher(OptunaSearch):
 
     @property
     def study(self) -> optuna.Study:
-        """The study itself."""
+        """The Optuna study."""
         return cast("optuna.Study", self._ot_study)
 
-    def _setup_study(self, mode: Any) -> None:  # noqa: ARG002 - Tune knows of one objective
-        """Called by Ray when it sets up its searcher."""
+    def _setup_study(self, mode: Any) -> None:  # noqa: ARG002 - Tune passes one mode, while the study may have several objectives
+        """Create or load the study; Ray calls this when it sets up its searcher."""
         self._ot_study: Any = optuna.create_study(
             storage=self._storage,
             sampler=self._sampler,
@@ -133,11 +133,11 @@ class Searcher(OptunaSearch):
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if self._ot_study.metric_names != list(self.objectives):  # what the dashboard calls "Objective 0" otherwise
+            if self._ot_study.metric_names != list(self.objectives):  # otherwise the dashboard shows "Objective 0"
                 self._ot_study.set_metric_names(list(self.objectives))
 
     def suggest(self, trial_id: str) -> Any:
-        """The next sample, as the part of a trial's Tune configuration called ``values``; "FINISHED" where none is."""
+        """Return the next sample under ``values`` of a trial's Tune configuration, or "FINISHED" if there is none."""
         trial = self._ot_trials.get(trial_id) or self._ask()
         if trial is None:
             self.used_up = True
@@ -147,13 +147,13 @@ class Searcher(OptunaSearch):
         return {"values": {path: self.codes[path].decode(value) for path, value in trial.params.items()}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note an epoch's value."""
+        """Store the value of an epoch in the study."""
         value = result.get(self.watched)
         if trial_id in self._ot_trials and trial_id not in self._completed_trials and _finite(value):
             self._note(self._ot_trials[trial_id], float(value), int(result.get(EPOCH, 0)))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna what became of a trial."""
+        """Set the final state of a trial in the study."""
         if trial_id not in self._ot_trials or trial_id in self._completed_trials:
             return
         trial, found = self._ot_trials[trial_id], result or {}
@@ -178,14 +178,14 @@ class Searcher(OptunaSearch):
             self._tell(trial, TrialState.COMPLETE, [float(found[name]) for name in self.objectives])
 
     def keep_only(self, trials: Mapping[str, Mapping[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
-        """Square the study with the trials that a restored run still knows, and goes on with.
+        """Reconcile the study with the trials that a restored run still knows and resumes.
 
-        What the study holds as running and the run forgot is handed out again; what was marked as interrupted and the
-        run goes on with runs again in the study too.
+        A trial that is running in the study but unknown to the run is returned again. A trial that is marked as
+        interrupted and resumed by the run is set to running again.
 
         Args:
-            trials: {trial: its settings} of what the run goes on with.
-            ended: {trial: last result} of those that ended, whether the run or the study noticed it or not.
+            trials: {trial: its settings} of the trials that the run resumes.
+            ended: {trial: last result} of the trials that ended, even if the run or the study did not record it.
         """
         for trial_id, result in ended.items():
             self.on_trial_complete(trial_id, dict(result))
@@ -199,14 +199,14 @@ class Searcher(OptunaSearch):
                 self._reopen(trial_id, frozen)
 
     def close(self) -> None:
-        """Leave nothing running: a trial cut short from outside is pruned at its last epoch, or failed without one."""
+        """Mark running trials as interrupted: PRUNED at their last epoch, or FAIL without one."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = Trial(self.study, frozen._trial_id)
             trial.set_user_attr(INTERRUPTED, True)
             self._tell(trial, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
 
     def next_name(self) -> str:
-        """The number of the trial that is asked for next; "13-2" of one that was lost with a driver as "13"."""
+        """Return the next trial's name: its number, or "13-2" for example if a killed driver lost it as "13"."""
         known = self.study.get_trials(deepcopy=False)
         if self.orphans:
             before = self.orphans[0].user_attrs.get(TUNE_ID)
@@ -216,7 +216,7 @@ class Searcher(OptunaSearch):
         return str(place - bisect_left(self._again, place) + 1 - self._earlier)
 
     def number(self, trial_id: str) -> int:
-        """1 for the first trial that was asked for; those of earlier runs do not count."""
+        """Return the trial's number: 1 for the first that was asked for, not counting trials of earlier runs."""
         if trial_id not in self._ot_trials:
             return 0
         if trial_id not in self._numbers:
@@ -224,14 +224,14 @@ class Searcher(OptunaSearch):
         return self._numbers[trial_id]
 
     def save(self, checkpoint_path: str) -> None:
-        """Write next to nothing: the journal has it all."""
+        """Write an empty state, as the journal holds everything."""
         Path(checkpoint_path).write_text("{}", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Read nothing: the journal has it all, and was read when the searcher was made."""
+        """Read nothing, as the journal was read when the searcher was made."""
 
     def _ask(self) -> Trial | None:
-        """The next trial; none where the space is used up."""
+        """Return the next trial, or None if all configurations were tried."""
         if self.orphans:
             return Trial(self.study, self.orphans.pop(0)._trial_id)
         known = self.study.get_trials(deepcopy=False)
@@ -251,7 +251,7 @@ class Searcher(OptunaSearch):
         return {path: self.codes[path].encode(sample[path]) for path in sample}
 
     def _finished(self, row: Row) -> FrozenTrial:
-        """A finished trial of another run, as the study would have it of this one."""
+        """Return a finished trial of another run as a trial of this study."""
         return optuna_study.finished(
             row,
             params=self._encoded(row.values),
@@ -262,11 +262,11 @@ class Searcher(OptunaSearch):
         )
 
     def _whole(self, params: Mapping[str, Any]) -> int:
-        """Epochs of a trial that nobody stops: its own, where the space searches them."""
+        """Return the epochs of a trial that is not stopped: its own if the space searches them."""
         return int(self.codes[LENGTH].decode(params[LENGTH])) if LENGTH in self.codes else self.epochs
 
     def _at(self, number: int) -> BaseSampler:
-        """The sampler of the trial with this number: a stream of its own, whatever happened before."""
+        """Return the sampler of the trial with this number, whose random stream is independent of earlier trials."""
         return sampler(self.algorithm, self._seed_of(number), self._recent)
 
     def _seed_of(self, number: int) -> int:
@@ -299,7 +299,7 @@ class Searcher(OptunaSearch):
         return self.study._storage.get_trial(trial._trial_id)
 
     def _number_of(self, frozen: FrozenTrial) -> int:
-        """``number``; one that is gone on with has that of the first part."""
+        """Return ``number`` of a trial; a resumed trial has the number of the interrupted one."""
         first = int(frozen.user_attrs.get(GOES_ON, frozen.number))
         return first - bisect_left(self._again, first) + 1 - self._earlier
 

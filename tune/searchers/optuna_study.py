@@ -1,4 +1,4 @@
-"""What a search's Optuna study keeps: its journal, its samplers, and the notes that make sense of its trials."""
+"""The Optuna study of a search: its journal, its samplers, and the user attributes of its trials."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from tune.results.run_folder import Trial, value
 from tune.searchers.recent_tpe import Recent, RecentTPE
 
 LOCK_S = 2.0
-"""So long a journal's lock is somebody's: it is held while a line is written."""
+"""Time to wait for a journal's lock before it counts as stale, s; a lock is held only while a line is written."""
 STARTUP_TRIALS = 8
-"""Trials drawn at random before TPE has something to learn from."""
+"""Number of random trials before TPE starts to model."""
 TUNE_ID = "trial"
-"""The study's note of which of the run's trials an Optuna trial is."""
+"""User attribute: id of the run's trial that the Optuna trial belongs to."""
 INTERRUPTED = "interrupted"
-"""The study's note that a trial was cut short from outside, and may be gone on with."""
+"""User attribute: True if the trial was interrupted and may be resumed."""
 GOES_ON = "goes_on"
-"""The study's note that a trial is an interrupted one, gone on with: the number it was asked for with."""
+"""User attribute: number of the interrupted trial that this trial resumes."""
 EARLIER = "taken_from"
-"""The study's note of which earlier run a trial is from."""
+"""User attribute: the earlier run that the trial comes from."""
 EPOCHS = "epochs"
-"""The study's note of the first objective's value at each epoch, where Optuna itself takes none."""
+"""User attribute: the first objective's value at each epoch, if Optuna itself stores none."""
 
 
 def epochs_of(trial: FrozenTrial) -> dict[int, float]:
-    """{epoch: value of the first objective} that a study knows of a trial."""
+    """Return {epoch: value of the first objective} of a trial in the study."""
     return trial.intermediate_values or {int(epoch): value for epoch, value in trial.user_attrs.get(EPOCHS, {}).items()}
 
 
 def plain_epochs(epochs: Mapping[int, float]) -> dict[str, float]:
-    """As a note can keep them."""
+    """Return the epochs with string keys, as a user attribute stores them."""
     return {str(epoch): value for epoch, value in epochs.items()}
 
 
 def running_again(interrupted: FrozenTrial) -> FrozenTrial:
-    """A trial for the study that goes on with an interrupted one."""
+    """Return a new running trial that resumes an interrupted one."""
     kept = {name: note for name, note in interrupted.user_attrs.items() if name in (TUNE_ID, EPOCHS, GOES_ON)}
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
@@ -61,7 +61,7 @@ def running_again(interrupted: FrozenTrial) -> FrozenTrial:
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """The storage in a journal file.
+    """Return the storage in a journal file.
 
     Raises:
         StorageError: the file cannot be written, or is damaged.
@@ -75,9 +75,9 @@ def open_journal(path: Path) -> JournalStorage:
 
 
 def drop_stale_lock(path: Path) -> None:
-    """Remove the lock that a killed process left on a journal: Optuna would wait for it for 30 s, and say nothing.
+    """Remove a journal lock left by a killed process, which would make Optuna wait silently for 30 s.
 
-    Only who alone writes the run may do so. A dashboard may hold it too, for a moment.
+    Call this only as the single writer of the run. A dashboard may also hold the lock, for a moment.
     """
     lock, ends = Path(f"{path}{LOCK_FILE_SUFFIX}"), time.monotonic() + LOCK_S
     while os.path.lexists(lock):
@@ -90,12 +90,12 @@ def drop_stale_lock(path: Path) -> None:
 
 
 def sampler(algorithm: str, seed: int, recent: Recent | None = None) -> BaseSampler:
-    """Who draws a trial: "tpe" or "random"; samplers of one study share ``recent``."""
+    """Return the "tpe" or "random" sampler of a trial; samplers of one study share ``recent``."""
     if algorithm == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Running trials count as bad ones, so that trials side by side are not all the same.
+        # constant_liar counts running trials as bad ones, so that concurrent trials differ.
         settings: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True}
         return RecentTPE(recent or Recent(), seed=seed, **settings)
 
@@ -109,15 +109,15 @@ def finished(
     epochs: int,
     constraints: Mapping[str, float],
 ) -> FrozenTrial:
-    """A trial that ended in another run, as a study would have it of its own.
+    """Return a trial that ended in another run as a trial of this study.
 
     Args:
         row: the trial.
-        params: what it tried, as the study has it.
-        distributions: of the space.
-        objectives: of the study, the first one watched.
-        epochs: of a trial that nobody stops.
-        constraints: {constraint: how far it is broken}.
+        params: its parameters, encoded for the study.
+        distributions: distributions of the space.
+        objectives: objectives of the study; the first is watched.
+        epochs: epochs of a trial that is not stopped.
+        constraints: {constraint: amount by which it is violated}.
     """
     last = {row.epochs: value(row, objectives[0])}
     known = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last

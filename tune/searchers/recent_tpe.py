@@ -1,9 +1,9 @@
-"""TPE at a cost that does not grow with the study: it looks at the newest trials, and at the best of the older ones.
+"""TPE whose cost per trial is bounded: it uses the newest trials and the best of the older ones.
 
-Optuna's TPE looks at every trial whenever it draws one. It tells good trials, 25 at the most, from all others, among
-which the newest 25 weigh most and the oldest next to nothing. Here a study of up to ``2 * BLOCK`` trials is seen whole.
-Of a larger one, whole blocks are replaced by the best ``BEST`` of all they hold, until fewer than ``2 * BLOCK`` trials
-are left beside them: the good ones stay the same, and among the others are only newer ones.
+Optuna's TPE reads all trials for every sample. It separates at most 25 good trials from all others; among those, the
+newest 25 have the largest weight and the oldest almost none. Here a study of up to ``2 * BLOCK`` trials is used whole.
+In a larger study, the oldest blocks are replaced by the ``BEST`` best of all trials in them, until fewer than
+``2 * BLOCK`` trials remain beside these. The good trials are unchanged, and the other trials are only newer ones.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 BLOCK = 500
-"""Trials that are replaced by their best ones at a time."""
+"""Number of trials that are replaced by their best ones at a time."""
 BEST = 25
-"""Trials that TPE calls good, at the most."""
+"""Maximum number of trials that TPE treats as good."""
 
 
 class Recent:
-    """What TPE has seen of a study; samplers of one study share it."""
+    """The reduced view of a study for TPE, shared by all samplers of the study."""
 
     def __init__(self) -> None:
         self.space = IntersectionSearchSpace(include_pruned=True)
@@ -34,7 +34,7 @@ class Recent:
         self._best: list[FrozenTrial] = []
 
     def of(self, study: optuna.Study) -> optuna.Study:
-        """Return the study as TPE is to see it."""
+        """Return the study with the reduced list of trials."""
         known = study._get_trials(deepcopy=False, use_cache=True)
         while self._blocks < len(known) // BLOCK - 1:
             block = known[self._blocks * BLOCK : (self._blocks + 1) * BLOCK]
@@ -46,7 +46,7 @@ class Recent:
         kept = [*self._best, *known[self._blocks * BLOCK :]]
 
         def trials(
-            deepcopy: bool = False,  # noqa: ARG001 - as Optuna calls it
+            deepcopy: bool = False,  # noqa: ARG001 - Optuna's signature
             states: Container[TrialState] | None = None,
             use_cache: bool = False,  # noqa: ARG001
         ) -> list[FrozenTrial]:
@@ -58,21 +58,21 @@ class Recent:
 
 
 class RecentTPE(TPESampler):
-    """TPE over what ``Recent`` shows of a study."""
+    """TPE sampler over the trials that ``Recent`` selects."""
 
     def __init__(self, recent: Recent, **settings: Any) -> None:
         super().__init__(**settings)
         self._recent = recent
-        self._search_space = recent.space  # or each sampler would look through all trials for it
+        self._search_space = recent.space  # shared: otherwise each sampler would read all trials to find it
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draw all values together."""
+        """Sample all parameters together."""
         return super().sample_relative(self._recent.of(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw one value by itself."""
+        """Sample one parameter independently."""
         return super().sample_independent(self._recent.of(study), trial, param_name, param_distribution)

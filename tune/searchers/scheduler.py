@@ -1,4 +1,4 @@
-"""Who stops trials early: ASHA over epochs, which a restored search is told the past of, or nobody."""
+"""Early stopping of trials: ASHA over epochs, which can restore its rungs from the study, or none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tune.searchers.optuna_study import TUNE_ID, epochs_of
 
 
 class Asha(ASHAScheduler):
-    """Successive halving that a restored search can be told the past of."""
+    """ASHA scheduler whose rungs can be restored from the study."""
 
     def recall(self, trials: Iterable[FrozenTrial], sign: float) -> None:
-        """Fill the rungs from the epochs the study knows."""
+        """Fill the rungs with the epochs stored in the study."""
         for frozen in trials:
             past = _Past(frozen.user_attrs.get(TUNE_ID, f"optuna-{frozen.number}"))
             for epoch, value in sorted(epochs_of(frozen).items()):
@@ -25,20 +25,20 @@ class Asha(ASHAScheduler):
 
 
 class _Past:
-    """As much of a trial as a rung looks at."""
+    """Stand-in for a Tune trial, with the only attribute that a rung reads."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
 
 
 def scheduler(name: str, *, mode: str, epochs: int, searcher: Searcher | None = None) -> TrialScheduler:
-    """ASHA over epochs, or nobody; Tune tells it the metric: where there are several objectives, the first.
+    """Return an ASHA scheduler over epochs, or one without early stopping; Tune sets its metric, the first objective.
 
     Args:
         name: "asha" or "none".
         mode: "min" or "max".
-        epochs: of the longest trial that nobody stops; a shorter one ends by itself.
-        searcher: whose study knows the past.
+        epochs: epochs of the longest trial that is not stopped; a shorter one ends by itself.
+        searcher: searcher whose study holds the past epochs, or None for a new scheduler.
     """
     if name == "none" or epochs < 2:
         return FIFOScheduler()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What a search begins with: finished trials of earlier runs whose values fit its space, and points to try first."""
+"""Warm start of a search: finished trials of earlier runs that fit its space, and points to try first."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ FINISHED = ("complete", "pruned", "reused")
 
 @dataclass(frozen=True)
 class Question:
-    """As much of a search as another run's trials must fit."""
+    """The part of a search's definition that trials of another run must fit."""
 
     space: Space
     base: Config
     objectives: Sequence[str]
     constraints: Sequence[Constraint]
     share_any: bool = False
-    """Whether trials of other code fit too."""
+    """True if trials that other code trained fit too."""
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What one run gives."""
+    """The trials that one earlier run contributes."""
 
     run: str
     trials: Sequence[Trial]
-    """Those that fit, as rows of the new search."""
+    """The trials that fit, as rows of the new search."""
     misfits: Mapping[str, int]
-    """{reason: trials that do not fit}."""
+    """{reason: number of trials that do not fit}."""
 
     def __str__(self) -> str:
-        """For the screen: ``Begins with 12 of the 20 trials of NAME; 5 lie outside the space (optim.lr), ...``."""
+        """Return the text for the screen: ``Begins with 12 of the 20 trials of NAME; not with: 8 of other data.``."""
         everything = len(self.trials) + sum(self.misfits.values())
         said = f"Begins with {len(self.trials)} of the {plural(everything, 'trial')} of {self.run}"
         rest = ", ".join(f"{count} {reason}" for reason, count in self.misfits.items())
@@ -53,11 +53,11 @@ class Earlier:
 
 
 def earlier(folder: RunFolder, question: Question) -> Earlier:
-    """The trials of a run that fit a search.
+    """Return the trials of a run that fit a search.
 
     Args:
-        folder: of the run.
-        question: of the search.
+        folder: folder of the run.
+        question: definition of the search.
 
     Raises:
         RunError: the run cannot be read.
@@ -74,7 +74,7 @@ def earlier(folder: RunFolder, question: Question) -> Earlier:
 
 
 def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) -> Trial | str:
-    """The trial as a row of the search, or why it is none."""
+    """Return the trial as a row of the search, or the reason why it does not fit."""
     if trial.state not in FINISHED:
         return trial.state
     needed = dict.fromkeys((*question.objectives, *(each.metric for each in question.constraints)))
@@ -107,16 +107,17 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
 
 
 def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, Value]]:
-    """The samples to try first.
+    """Return the samples to try first.
 
     Args:
-        texts: each a YAML file (a ``best.yaml``, a configuration, or a mapping of dotted paths to values), of which the
-            searched paths count; or ``path=value`` words. A searched path that is not named has the base's value.
-        space: they must lie in.
-        base: what trials start from.
+        texts: each a YAML file (a ``best.yaml``, a configuration, or a mapping of dotted paths to values), of which
+            only the searched paths are used; or ``path=value`` words. A searched path that is missing has the base's
+            value.
+        space: space that the samples must lie in.
+        base: configuration that trials start from.
 
     Raises:
-        ConfigError: one error for all that cannot be read or lie outside.
+        ConfigError: one error for all texts that cannot be read or lie outside the space.
     """
     found, faults = [], []
     for text in texts:
@@ -138,9 +139,9 @@ def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, V
 
 
 def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
-    """Every searched path with its value, all of them such as a configuration takes."""
+    """Return {path: value} of all searched paths, validated as configuration values."""
     file = Path(text)
-    # not Path.exists, which raises for a name that is too long
+    # not Path.exists, which raises an error for a name that is too long
     if file.suffix in (".yaml", ".yml") or os.path.exists(os.path.expanduser(text)):
         named = _of_file(file, space, base)
     else:
