@@ -1,8 +1,8 @@
-"""How long a training will take, guessed from a few of its steps in this process: a look ahead, no measurement.
+"""Estimate of a training's duration from a few of its steps, timed in this process.
 
-What is timed is the training's own code on its own data: a first step and a first batch of the validation clips, which
-are slower than the rest and left out, and after them as many as are asked for. Not in it are the start of a process,
-checkpoints, a machine that other trainings share, and epochs that differ from the first steps.
+The timed code is the training's own, on its own data. The first step and the first batch of the validation clips are
+slower than the rest and left out; then as many as requested are timed. The estimate does not include the start of a
+process, checkpoints, the load of other trials on the same machine, or epochs that differ from the first steps.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 
 def check_steps(steps: int | None) -> None:
-    """Raise a ``ConfigError`` for a number of steps that tells nothing."""
+    """Raise a ``ConfigError`` if the number of steps is below 1."""
     if steps is not None and steps < 1:
         raise ConfigError(f"--time-steps must be 1 or more; got {steps}.")
 
 
 def training_seconds(config: Config, steps: int, threads: int = 1) -> float:
-    """About how long a training of this configuration takes on this machine, s.
+    """Return the estimated duration of training this configuration on this machine, s.
 
     Args:
-        config: the training, completely; its data are made ready.
-        steps: steps and batches of validation clips to time; fewer where there are fewer.
-        threads: of this process while it is timed, as many as a worker will have.
+        config: the complete configuration; its data must be prepared.
+        steps: number of training steps and of validation batches to time; fewer if the data have fewer.
+        threads: number of threads of this process while it is timed, as many as a worker has.
 
     Raises:
-        DataError: the data are not there.
+        DataError: the data are missing.
     """
-    import torch  # here: a plan without --time-steps builds models on the meta device alone
+    import torch  # imported here: a plan without --time-steps needs torch only to build models on the meta device
 
     from htt.group import Group, best_device
     from htt.model.htt import HTT
@@ -62,7 +62,7 @@ def training_seconds(config: Config, steps: int, threads: int = 1) -> float:
 
 
 class _First:
-    """The first steps of a training's loader, with the time at which each was asked for."""
+    """The first steps of a training loader, with the time at which each was requested."""
 
     def __init__(self, loader: Epochs, count: int) -> None:
         self.step_windows, self.steps_per_epoch = loader.step_windows, loader.steps_per_epoch
@@ -70,15 +70,15 @@ class _First:
         self._loader, self._count = loader, count
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, as the whole loader has them."""
+        """Yield the first batches of an epoch, in the order of the full loader."""
         self.times.append(monotonic())
         for batch in islice(self._loader.epoch(epoch, start), self._count):
             yield batch
             self.times.append(monotonic())
 
 
-class _Enough(Exception):  # noqa: N818 - no error
-    """So many batches were evaluated."""
+class _Enough(Exception):  # noqa: N818 - not an error
+    """Signal that enough batches were evaluated."""
 
 
 def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
@@ -109,6 +109,6 @@ def _validation_seconds(model: HTT, config: Config, splits: Splits, group: Group
 
 
 def _each(times: Sequence[float]) -> float:
-    """How long one takes after the first, where there are more."""
+    """Return the median duration of one step, s, without the first if there are more."""
     spans = [after - before for before, after in pairwise(times)]
     return median(spans[1:] or spans)

@@ -1,8 +1,8 @@
-"""The road of every run, from a question to trials that are written down: check, connect, prepare the data, try.
+"""Run an experiment end to end: validate, connect to Ray, prepare the data, run the trials.
 
-A search and a study take it alike; ``Work`` says what differs. Everything a user can get wrong is found before a
-machine is asked for anything. What is finished is on disk before the next trial starts, so a killed driver, a Ctrl-C or
-an ended budget is followed by ``--resume`` and loses nothing.
+Searches and studies share this code; ``Work`` defines the differences. All user errors are found before resources are
+requested. A finished trial is on disk before the next one starts, so after a killed driver, Ctrl-C or an exhausted
+budget ``--resume`` continues without losing a finished trial.
 """
 
 from __future__ import annotations
@@ -45,140 +45,140 @@ from tune.searchers.generator import Samples
 from tune.searchers.known import Known
 
 UNLIMITED = 1_000_000
-"""Trials, where only a time budget ends a search."""
+"""Number of trials to request from Tune if only a time budget ends the search."""
 RETRIES = 1
-"""How often a crashed trial goes on from its checkpoint; a NaN or a wrong file is no crash and not retried."""
+"""Number of retries of a crashed trial, from its checkpoint; a NaN or an invalid file is no crash and not retried."""
 CUT = {"interrupted": console.INTERRUPTED, "lost": LostRayError.exit_code}
-"""Why a run was cut short, and its exit code."""
+"""{reason why a run was interrupted: exit code}."""
 STATE = "tune"
-"""The folder of Tune's own state, below the run's storage."""
+"""Folder of Tune's own state, below the run's storage."""
 
 
 @dataclass(frozen=True)
 class Work(ABC):
-    """What is to be run: a search or a study."""
+    """An experiment to run: a search or a study."""
 
     run: Run
     name: str
     base: Config
-    """What trials start from."""
+    """Configuration that trials start from."""
     metric: str
-    """What trials are selected by, or compared by first."""
+    """Metric that selects trials, or the first one that compares them."""
     trials: int | None
-    """In all; none: as many as the time allows."""
+    """Total number of trials, or None for as many as the time budget allows."""
     time_budget_s: float | None
     metrics: Sequence[str] = ()
-    """Of which all epochs are written down, beside ``metric``."""
+    """Metrics stored for every epoch, in addition to ``metric``."""
     ranks: bool = True
-    """Whether the best trial so far is of interest."""
+    """True if the best trial so far is of interest."""
     hopeless: int = 3
-    """Trials, or variants of a study, that fail before any gives a number: then it gives up."""
+    """Number of trials (of a study: variants) that may fail before any succeeds; then the run stops."""
 
     @property
     def needed(self) -> list[str]:
-        """Metrics that every epoch of a trial must give."""
+        """Metrics that every epoch of a trial must report."""
         return [self.metric]
 
     @property
     def named(self) -> list[str]:
-        """All metrics that the question names: the data must be able to give them."""
+        """All metrics that the experiment refers to; the data must support them."""
         return list(dict.fromkeys([*self.needed, *self.metrics]))
 
     @property
     def mode(self) -> str:
-        """The direction in Tune's words."""
+        """Direction of the metric for Tune: "max" or "min"."""
         return "max" if METRICS[self.metric].higher_is_better else "min"
 
     @property
     def data(self) -> Sequence[Config]:
-        """A configuration for each of the data that trials need."""
+        """One configuration for each data set that the trials need."""
         return [self.base]
 
     @property
     @abstractmethod
     def backbones(self) -> Sequence[BackboneConfig]:
-        """The image encoders that trials build."""
+        """Image encoders that the trials build."""
 
     @property
     def data_keys(self) -> list[str]:
-        """What the data are, for the record."""
+        """Keys of the data sets, as recorded in the run."""
         return [data_key(config) for config in self.data]
 
     @property
     def limit(self) -> int:
-        """Trials that may be asked for."""
+        """Maximum number of trials to request from the searcher."""
         return self.trials or UNLIMITED
 
     @abstractmethod
     def check_same(self, asked: Asked) -> None:
-        """Raise a ``RunError`` unless a run that is resumed asked the same."""
+        """Raise a ``RunError`` if the run to be resumed was started with another definition."""
 
     @abstractmethod
     def announce(self, concurrent: int) -> str:
-        """What is said when it begins."""
+        """Return the message shown when the trials start."""
 
     @abstractmethod
     def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
-        """Write down what is asked, and what is missing of the data."""
+        """Record the experiment's definition, and what its data lack."""
 
     @abstractmethod
     def searcher(self, folder: RunFolder) -> Searcher:
-        """Who says what is tried: a ``tune.searchers.generator.Chooser``."""
+        """Return the searcher, which also implements ``tune.searchers.generator.Chooser``."""
 
     @abstractmethod
     def scheduler(self, searcher: Any) -> TrialScheduler:
-        """Who stops trials early."""
+        """Return the early-stopping scheduler."""
 
-    def known(self, folder: RunFolder) -> Known | None:  # noqa: ARG002 - a study looks before it begins
-        """What needs no training; none: all is trained."""
+    def known(self, folder: RunFolder) -> Known | None:  # noqa: ARG002 - a study looks them up before it starts
+        """Return the index of trials that need no training, or None if all must be trained."""
         return None
 
     @abstractmethod
     def is_done(self, folder: RunFolder) -> bool:
-        """Whether nothing is left to train, so that no Ray is needed."""
+        """Return True if no trial is left to train, so that Ray is not needed."""
 
-    def keep(self, storage: Storage, trial_id: str) -> None:  # noqa: B027 - nothing more, of a search
-        """Keep more of a complete trial than its row."""
+    def keep(self, storage: Storage, trial_id: str) -> None:  # noqa: B027 - a search stores no more
+        """Store additional files of a complete trial."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves."""
+    """The result of a run."""
 
     folder: RunFolder
     trials: list[Trial]
     best: Trial | None
-    """Of a search."""
+    """The best trial of a search, or None."""
     stopped: str | None
-    """Why it ended early: interrupted, lost (Ray died), time budget, used up (the space), constraints, failures, or
-    nothing left (of a run that is resumed); or None."""
+    """Reason why the run ended early, or None: interrupted, lost (Ray died), time budget, used up (the space),
+    constraints, failures, or nothing left (of a resumed run)."""
 
     @property
     def exit_code(self) -> int:
-        """Of the command: not 0 where the run was cut short, and is to be gone on with."""
+        """Exit code of the command: not 0 if the run was interrupted and can be resumed."""
         return CUT.get(self.stopped or "", 0)
 
 
 @contextlib.contextmanager
 def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage, str | None]]:
-    """Run all trials; gives where they are, and why it ended early: see ``Outcome.stopped``.
+    """Run all trials, and yield the storage and the reason why the run ended early (see ``Outcome.stopped``).
 
-    In the block no other process works on the run: there it is brought to its end.
+    The run stays locked against other processes within the ``with`` block, where the caller completes it.
 
     Args:
-        work: what is to be run.
-        training: what a trial calls.
-        show: where progress is shown.
+        work: experiment to run.
+        training: training functions that a trial calls.
+        show: console for progress.
 
     Raises:
-        ConfigError, ClusterError, RunError, StorageError: something asked for cannot be; nothing was started.
+        ConfigError, ClusterError, RunError, StorageError: the request is invalid; nothing was started.
     """
     storage = Storage(work.name, work.run.runs, work.run.storage)
     run_record.check_name_is_free(work.run, storage)
     storage.check()
     with storage.lock():
         try:
-            run_record.check_name_is_free(work.run, storage)  # again: somebody may have been quicker
+            run_record.check_name_is_free(work.run, storage)  # again: another process may have been faster
             folder = RunFolder(storage.local)
             if work.run.resume:
                 storage.pull()
@@ -199,7 +199,7 @@ def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage,
 
 
 def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
-    """Write the report, and remove what nobody will read."""
+    """Write the report, and remove checkpoints that are no longer needed."""
     folder = RunFolder(storage.local)
     trials = folder.trials()
     if folder.newest.exists():
@@ -210,7 +210,7 @@ def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
 
 
 def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | None, folder: RunFolder) -> None:
-    """Raise what most trials failed for, where not one gave a value."""
+    """Raise the most common errors of the trials if none of them succeeded."""
     if stopped == "failures" or (not found and stopped not in CUT):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
             "no epoch ended in time; --resume gives it more"
@@ -222,17 +222,17 @@ def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | N
 
 
 def kind_of(names: Sequence[str | None]) -> type[HTTError]:
-    """A mistake the user can mend, where every trial failed for one; else a training that went wrong.
+    """Return ``UserError`` if every trial failed with an error that the user can correct, else ``TrainingError``.
 
     Args:
-        names: of the classes of what trials failed for; none: of another kind than the project's.
+        names: class names of the trials' errors, or None for an error that is not the project's own.
     """
     mended = names and all(issubclass(of_name(name), UserError) for name in names)
     return UserError if mended else TrainingError
 
 
 def _connected(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
-    """Connect to Ray and run all trials; a run that was cut short after it began says so instead of raising."""
+    """Connect to Ray and run all trials; return the reason if the run is interrupted after it was recorded."""
     try:
         with connect.connect(work.run.address):
             return _with_machines(work, storage, training, show)
@@ -258,7 +258,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)
     work.begin(storage, incomplete)
-    storage.push()  # from now on the files in the bucket are this machine's
+    storage.push()  # from now on this machine's files replace those in the bucket
     command = "ablate" if RunFolder(storage.local).asked().kind == "study" else "search"
     heartbeat.GO_ON[:] = [f"Stopped. Go on with: python tune/{command}.py --resume {storage.local}"]
     with driver_log.written(storage.local):
@@ -266,7 +266,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
 
 
 def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
-    """Run Tune to its end; gives why it ended early."""
+    """Run Tune to its end, and return the reason why it ended early."""
     folder = RunFolder(storage.local)
     searcher: Any = work.searcher(folder)
     samples = Samples(searcher, concurrent=concurrent, trials=work.limit)
@@ -291,7 +291,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
     )
 
     def forgot(trial_id: str) -> None:
-        if job.alone and trial_id in recorder.done:  # workers of a group may still be at it, until the run ends
+        if job.alone and trial_id in recorder.done:  # workers of Ray Train may still use theirs until the run ends
             _remove_checkpoints(storage, [recorder.done[trial_id]])
 
     with (
@@ -306,7 +306,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
             _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)
         except KeyboardInterrupt:
             if recorder.stop_reason is None:
-                raise  # else Tune was at its end, and only tidied up
+                raise  # otherwise Tune had ended and was only cleaning up
         finally:
             recorder.release()
             recorder.interrupted()
@@ -324,7 +324,7 @@ def _tune(
     scheduler: TrialScheduler,
     recorder: Recorder,
 ) -> None:
-    """``Tuner`` would restore the searcher and callbacks it pickled; ``run`` takes fresh ones, which know the study."""
+    """Call ``ray.tune.run``: ``Tuner`` would restore a pickled searcher and callbacks instead of fresh ones."""
     again = work.run.resume and _can_restore(storage)
     ray.tune.run(
         function,
@@ -337,7 +337,7 @@ def _tune(
         scheduler=scheduler,
         checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=KEPT),
         max_failures=RETRIES,
-        reuse_actors=work.run.workers_per_trial == 1,  # a stopped Ray Train trial must take its process with it
+        reuse_actors=work.run.workers_per_trial == 1,  # a stopped Ray Train trial must end its process
         raise_on_failed_trial=False,
         callbacks=[recorder],
         trial_dirname_creator=_trial_id,
@@ -361,7 +361,7 @@ def _job(work: Work, storage: Storage) -> Job:
 
 
 def _can_restore(storage: Storage) -> bool:
-    """Whether Tune saved at least one trial; before that there is nothing to restore, and the study knows the rest."""
+    """Return True if Tune saved at least one trial; otherwise the study alone holds the run's state."""
     states = [name for name in storage.files(STATE) if name.startswith("experiment_state-")]
     if not states or storage.remote:
         return bool(states)
@@ -380,7 +380,7 @@ def _resume_config() -> Any:
 
 
 def _remove_checkpoints(storage: Storage, trials: list[Trial]) -> None:
-    """Checkpoints of trials that were stopped or failed; a complete one keeps its newest, one cut short goes on."""
+    """Remove checkpoints of pruned and failed trials; a complete trial keeps its newest, a stopped one keeps all."""
     for trial in trials:
         if trial.state == "complete" and not trial.taken_from:
             inside = [name for name in storage.folders(f"{STATE}/{trial.id}") if name.startswith(PREFIX)]

@@ -1,4 +1,4 @@
-"""What Tune tells of a trial, as numbers by metric and as one sentence of what went wrong."""
+"""Conversion of Tune's results and errors: metrics as numbers, and an error as one sentence."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from htt.evaluation.metric_table import METRICS
 from htt.parallel import out_of_memory
 
 NAMED = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\w*: .")
-"""A line of a traceback that names an error."""
+"""Pattern of a traceback line that names an error."""
 
 
 def curve(epochs: Mapping[int, Mapping[str, float]], metric: str) -> tuple[float, ...]:
-    """A metric epoch by epoch; not a number where it is missing."""
+    """Return a metric's value at each epoch, NaN if it is missing."""
     return tuple(epochs[epoch].get(metric, math.nan) for epoch in sorted(epochs))
 
 
 def numbers(result: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a result."""
+    """Return the metrics of a result."""
     return {name: float(result[name]) for name in METRICS if isinstance(result.get(name), int | float)}
 
 
 def best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The best value of each metric over the epochs."""
+    """Return the best value of each metric over the epochs."""
     found: dict[str, float] = {}
     for name in dict.fromkeys(name for metrics in epochs for name in metrics):
         values = [metrics[name] for metrics in epochs if name in metrics and math.isfinite(metrics[name])]
@@ -40,7 +40,7 @@ def best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def sentence(trial: TuneTrial) -> str:
-    """What a crashed trial ended with: a lack of memory, the last line that names an error, or the last line."""
+    """Return a crashed trial's error: out of memory, else the last line that names an error, else the last line."""
     error = trial.get_pickled_error() or trial.get_error() or _not_stored_yet(trial)
     cause = getattr(error, "cause", None) or error
     if memory := out_of_memory(f"{type(cause).__name__}: {cause}"):
@@ -53,7 +53,7 @@ def sentence(trial: TuneTrial) -> str:
 
 
 def _not_stored_yet(trial: TuneTrial) -> str | None:
-    """The text of a trial's last error, of which Tune has put nothing into the run's storage yet."""
+    """Return the text of a trial's last error if Tune has not yet copied any to the run's storage."""
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
     except OSError:

@@ -1,6 +1,6 @@
-"""What a study will train, told before a machine is asked for: every training, what is there already, and how long.
+"""Plan of a study, made before resources are requested: all trials, those already finished, and the expected duration.
 
-Ray is not imported here, and torch only to build every variant's model on its meta device.
+This module does not import Ray. It imports torch only to build each variant's model on the meta device.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tune.results.run_folder import RunFolder, Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation(Run):
-    """What is asked of a study's run."""
+    """Options of a study's run."""
 
     study_name: str
-    """The module of tune/studies, for the record."""
+    """Module name in tune/experiments/studies, for the record."""
     study: Study
     base: Config
-    """What the study starts from, --set included."""
+    """Configuration that the study starts from, including --set."""
     assignments: Mapping[str, Value] = field(default_factory=dict)
-    """What --set gave; it goes before the study's own base."""
+    """Values given by --set; they override the study's own base."""
     share: bool = True
-    """Whether finished trainings of other runs are taken over."""
+    """True if finished trials of other runs are reused."""
 
 
 @dataclass(frozen=True)
@@ -43,49 +43,49 @@ class Plan:
 
     ablation: Ablation
     base: Config
-    """What the trainings start from: the study's base is in it."""
+    """Configuration that trials start from, including the study's base."""
     pairs: Sequence[Pair]
     parameters: Mapping[str, int]
-    """{variant: numbers its model learns}."""
+    """{variant: number of trainable parameters}."""
     warnings: Sequence[str]
     there: Mapping[tuple[str, int], Trial]
-    """The trainings the run has, complete or not."""
+    """Trials of this run by pair of variant and seed, complete or not."""
     shared: Mapping[tuple[str, int], Found]
-    """The trainings another run has, and this one not."""
+    """Finished trials of other runs to reuse, by pair of variant and seed."""
     seconds: Mapping[str, float]
-    """{variant: a training takes}, where one like it has ended."""
+    """{variant: duration of a trial, s}, for variants of which a similar trial has ended."""
     guessed: Mapping[str, float] = field(default_factory=dict)
-    """{variant: a training takes}, where none has ended, by a few timed steps; empty unless ``timed``."""
+    """{variant: duration of a trial, s} of other variants, estimated from a few timed steps; empty unless ``timed``."""
 
     @property
     def study(self) -> Study:
-        """The question."""
+        """The study."""
         return self.ablation.study
 
     @property
     def left(self) -> list[Pair]:
-        """What is to be trained."""
+        """Pairs of variant and seed that are left to train."""
         return [pair for pair in self.pairs if not self.has(pair) and pair.key not in self.shared]
 
     @property
     def unfinished(self) -> set[str]:
-        """The variants of which something is to be trained."""
+        """Variants with at least one trial left to train."""
         return {pair.variant for pair in self.left}
 
     def has(self, pair: Pair) -> bool:
-        """Whether the run has it, complete."""
+        """Return True if the run has a complete trial of the pair."""
         trial = self.there.get(pair.key)
         return trial is not None and trial.state == "complete"
 
     @property
     def at_once(self) -> int:
-        """How many trainings fit on the cores of this machine."""
+        """Number of trials that fit on this machine's cores."""
         fitting = int(cores() / (self.ablation.cpus_per_worker * self.ablation.workers_per_trial))
         return max(1, min(fitting, self.ablation.max_concurrent or fitting))
 
     @property
     def expected_s(self) -> float | None:
-        """How long the rest takes on this machine, s; none: no training like these has ended yet, or was timed."""
+        """Expected duration of the remaining trials here, s, or None if no similar trial has ended or was timed."""
         known = {**self.guessed, **self.seconds}
         if not known:
             return None
@@ -94,15 +94,15 @@ class Plan:
 
 
 def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
-    """Check a study, and look what of it is there.
+    """Check a study, and find its finished trials.
 
     Args:
-        ablation: what is asked for.
-        folder: of its run, if that was begun.
+        ablation: options of the study's run.
+        folder: folder of the run to resume, or None.
 
     Raises:
-        ConfigError: an option, a variant or a model that cannot be; all of them in one error.
-        DataError: the data are not there.
+        ConfigError: one error for all invalid options, variants and models.
+        DataError: the data are missing.
     """
     check_run(ablation)
     free = {path: value for path, value in ablation.study.base.items() if path not in ablation.assignments}
@@ -139,10 +139,10 @@ def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
 
 
 def _kept(ablation: Ablation) -> list[str]:
-    """What --set does not reach, as warnings.
+    """Return warnings about variants that --set does not affect.
 
     Raises:
-        ConfigError: an assignment reaches no variant at all; of a run that is resumed, it is said and stays.
+        ConfigError: an assignment affects no variant; for a resumed run this is a warning instead.
     """
     faults, warnings, variants = [], [], ablation.study.variants
     for path, value in ablation.assignments.items():
@@ -160,12 +160,12 @@ def _kept(ablation: Ablation) -> list[str]:
 
 
 def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
-    """The plan with a guess of how long the variants take of which no training has ended.
+    """Return the plan with estimated durations of the variants of which no similar trial has ended.
 
     Args:
-        plan: as it is.
-        steps: of each such variant, to time in this process; its data are made ready first.
-        tell: called with each variant before it is timed.
+        plan: plan without estimates.
+        steps: number of steps to time for each such variant in this process; its data are prepared first.
+        tell: called with each variant's name before it is timed.
     """
     from tune.execution.cost import training_seconds
 
@@ -179,17 +179,17 @@ def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
 
 
 def data(study: Study, base: Config) -> list[Config]:
-    """A configuration for each of the data that the variants need."""
+    """Return one configuration for each data set that the variants need."""
     configs = [study.config(base, name, study.seeds[0]) for name in study.variants]
     return list({data_key(config): config for config in configs}.values())
 
 
 def parameters(study: Study, base: Config) -> dict[str, int]:
-    """{variant: numbers its model learns}; every model is built, without memory.
+    """Return {variant: number of trainable parameters}; each model is built on the meta device, without memory.
 
     Raises:
-        ConfigError: one error with every variant whose model cannot be built.
-        DataError: the data are not there, so that nobody knows how many classes there are.
+        ConfigError: one error for all variants whose model cannot be built.
+        DataError: the data are missing, so the number of classes is unknown.
     """
     from htt.model import size
 
@@ -208,10 +208,10 @@ def parameters(study: Study, base: Config) -> dict[str, int]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """The seeds of "6" (0 to 5) or "0,1,7".
+    """Return the seeds of a count, such as "6" (0 to 5), or of a list, such as "0,1,7".
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text is neither.
     """
     words = [word.strip() for word in text.split(",")]
     if all(re.fullmatch(r"[0-9]{1,10}", word) for word in words):
@@ -226,7 +226,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def with_seeds(study: Study, text: str) -> Study:
-    """The study with further seeds after its own: as many as "8" in all, or those of "0,1,7". Its own stay.
+    """Return the study with more seeds after its own: up to a total of "8", or those of "0,1,7". Its own are kept.
 
     Raises:
         ConfigError: the text is neither.

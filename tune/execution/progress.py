@@ -1,6 +1,6 @@
-"""What a search shows while it runs: which trials run, how far each is, the best so far, and the time left.
+"""Progress display of a search: running trials, their epochs, the best so far, and the time left.
 
-On a terminal that is one picture kept up to date; elsewhere a line for each trial that ends, and one every so often.
+A terminal shows one live view. Otherwise a line is printed for each ended trial, and a status line at intervals.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ STOPPING = "Stopping: what runs is saved, then the report is written. Ctrl-C aga
 
 
 class Display:
-    """The display of one search."""
+    """Progress display of one search."""
 
     def __init__(self, console: Console, *, trials: int | None, epochs: int, metric: str, best: bool = True) -> None:
-        """Show nothing yet.
+        """Create the display; nothing is shown yet.
 
         Args:
-            console: to show on.
-            trials: asked for in all; none: as many as the time allows.
-            epochs: of a whole trial.
-            metric: selected by.
-            best: whether the best so far is of interest; of a study it is not.
+            console: console to show on.
+            trials: total number of trials, or None for as many as the time budget allows.
+            epochs: number of epochs of a full trial.
+            metric: metric that selects trials.
+            best: True to show the best trial so far; False for a study.
         """
         self.console, self.trials, self.metric = console, trials, metric
         self._epochs, self._best = epochs, best
@@ -60,7 +60,7 @@ class Display:
             self.live.stop()
 
     def tick(self, search: Recorder) -> None:
-        """Show where the search is, if it is time to."""
+        """Update the display if enough time has passed."""
         if search.stop_reason == "interrupted" and not self.stopping:
             self.stopping = True
             self.console.print(STOPPING)
@@ -74,7 +74,7 @@ class Display:
             self.console.print(Text("  ".join(self._lines(search))))
 
     def on_end(self, search: Recorder, trial: Trial) -> None:
-        """Show a trial that ended."""
+        """Show an ended trial."""
         reached = f"epoch {trial.epochs}/{self._whole(trial.values)}"
         best = search.best() if self._best else None
         found = f"{self._value(trial):>12}" + (
@@ -92,7 +92,7 @@ class Display:
             self.shown_at = time.monotonic()
 
     def _picture(self, search: Recorder) -> RenderableType:
-        """The best and the time left first: what does not fit on a small terminal is cut off at the end."""
+        """Return the live view; the best and the time left come first, as a small terminal cuts off the end."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column, justify in (("trial", "right"), ("epoch", "right"), (METRICS[self.metric].title, "right")):
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ class Display:
         return Group(_folded(first, "bold"), _folded(second), Text(""), table, *rest, *ended)
 
     def _lines(self, search: Recorder) -> tuple[str, str, str]:
-        """The best so far and the time left; how many trials have ended; which are running."""
+        """Return three lines: the best so far and the time left, the counts of ended trials, and the running trials."""
         best = search.best()
         found = f"best {self._title} {self._value(best)} (trial {best.number})" if best else "no value yet"
         counts = ", ".join(f"{count} {state}" for state, count in search.counts().items()) or "none ended"
@@ -128,7 +128,7 @@ class Display:
         return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process, or for room'}"
 
     def _left(self, search: Recorder) -> str:
-        """The time to the end: the budget's, or what the trials so far let expect, whichever is less."""
+        """Return the time left: by the budget or by the duration of the trials so far, whichever is less."""
         here = len(search.done) - search.done_before
         missing = self.trials - len(search.done) if self.trials else 0
         expected = search.elapsed_s / here * missing if here > 0 and self.trials else math.inf
@@ -136,12 +136,12 @@ class Display:
         return f"{clock(left)} left" if math.isfinite(left) else ""
 
     def _whole(self, values: Mapping[str, Value]) -> int:
-        """Epochs of a whole trial."""
+        """Return the number of epochs of a full trial."""
         return int(values.get(LENGTH, self._epochs))
 
     @property
     def _title(self) -> str:
-        """Of several objectives the first one alone is watched: the display names it."""
+        """Title of the metric; of several objectives, only the first is shown."""
         return METRICS[self.metric].title.lower()
 
     def _value(self, trial: Trial) -> str:
@@ -152,15 +152,15 @@ class Display:
 
 
 def show(number: float, metric: str) -> str:
-    """A metric's number with its unit."""
+    """Return a metric's number with its unit."""
     return METRICS[metric].number(number) if math.isfinite(number) else "-"
 
 
 def _folded(text: str, style: str = "") -> Text:
-    """Text that folds between words, though the console does not break lines."""
+    """Return text that wraps between words, although the console itself does not wrap lines."""
     return Text(text, style, no_wrap=False, overflow="fold")
 
 
 def pair_words(variant: str, seed: int | None) -> str:
-    """A study's training in few words."""
+    """Return a short description of a study's trial."""
     return f"{variant}, seed {seed}"

@@ -1,7 +1,7 @@
-"""Every fault of Ray that hits a trial fails that trial, and never the search.
+"""Conversion of Ray errors, so that an error of one trial fails that trial and not the whole search.
 
-Tune knows two of them, an actor's death and a task's error, and ends the search for all others: a worker that Ray kills
-since the machine runs out of memory, a lost object, a result that cannot be read.
+Tune handles only the death of an actor and the error of a task. It ends the search for any other error, such as a
+worker that Ray kills because the machine runs out of memory, a lost object, or a result that cannot be read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 @contextlib.contextmanager
 def as_failures_of_trials() -> Iterator[None]:
-    """Tell Tune of an error it does not know as of the death of the trial's process, for a ``with`` block."""
+    """Report errors that Tune does not handle as deaths of the trial's actor, within a ``with`` block."""
     manager: Any = RayActorManager
     usual = manager._actor_task_failed
 
@@ -33,7 +33,7 @@ def as_failures_of_trials() -> Iterator[None]:
 
 
 def lost(error: BaseException) -> RayActorError:
-    """An error as of an actor's death; it travels through a file."""
+    """Return the error as an actor's death, with its name in the message, because Tune passes errors through a file."""
     found = RayActorError(error_msg=f"{type(error).__name__}: {error}")
     found.__cause__ = error
     return found

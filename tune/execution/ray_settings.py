@@ -1,4 +1,4 @@
-"""Tune, told to leave the screen and the signals to us."""
+"""Settings that keep Ray Tune from printing and from handling signals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from htt import driver_log
 
 TUNE_SETTINGS = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.parquet is the log
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the recorder's is
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.parquet replaces the loggers
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the recorder installs its own
     "TUNE_GLOBAL_CHECKPOINT_S": "2",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -22,7 +22,7 @@ TUNE_SETTINGS = {
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Ray's tables, warnings and deprecations stay off the screen; the display says what there is to say."""
+    """Suppress Ray's tables, warnings and deprecation messages; the project's own display replaces them."""
     before = {name: os.environ.get(name) for name in TUNE_SETTINGS}
     os.environ.update(TUNE_SETTINGS)
     try:

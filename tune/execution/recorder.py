@@ -1,6 +1,6 @@
-"""Writes down every trial the moment it ends, and tells the display; Tune's callbacks are its ears.
+"""Tune callback that records each trial as soon as it ends and updates the display.
 
-A killed driver loses nothing that was finished: its row is on disk before the next trial starts.
+The row of a finished trial is on disk before the next trial starts, so a killed driver loses none.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tune.searchers.generator import EPOCH, Chooser, Samples
 from tune.searchers.known import Known
 
 STUBBORN = 100
-"""Configurations in a row that the constraints refuse, after which a search gives up."""
+"""Number of consecutive configurations refused by the constraints after which a search stops."""
 
 
 class Recorder(ray.tune.Callback):
-    """What is known of a search while it runs."""
+    """Tune callback that holds the state of a run's trials and records the ended ones."""
 
     def __init__(
         self,
@@ -58,21 +58,21 @@ class Recorder(ray.tune.Callback):
         tick: Callable[[Recorder], None],
         ended: Callable[[Recorder, Trial], None],
     ) -> None:
-        """Take up the trials that are already written.
+        """Read the trials that are already recorded.
 
         Args:
-            folder: of the run.
-            storage: of the run, for its mirror.
-            base: the configuration trials start from.
-            searcher: told of what a restored run forgot.
-            samples: the stream of trials, told how many there were.
-            metric: selected by.
-            metrics: of which all epochs are written down, beside that one.
-            needed: without which a trial that ended has failed, beside that one.
-            time_budget_s: after which the search ends; none: never.
-            hopeless: trials, or variants of a study, that fail before any has given a number, after which it gives up.
-            known: of what needs no training; none: all is trained.
-            keep: called with each trial that is complete, before it is written down, to keep more of it.
+            folder: folder of the run.
+            storage: storage of the run, for its mirror.
+            base: configuration that trials start from.
+            searcher: searcher to reconcile with a restored run.
+            samples: generator of trials, which is given the number of trials so far.
+            metric: metric that selects trials.
+            metrics: metrics stored for every epoch, in addition to ``metric``.
+            needed: metrics that an ended trial must have, in addition to ``metric``; otherwise it has failed.
+            time_budget_s: time after which the search ends, s, or None for no limit.
+            hopeless: number of trials (of a study: variants) that may fail before any succeeds; then the run stops.
+            known: index of trials that need no training, or None if all must be trained.
+            keep: called with the id of each complete trial before it is recorded, to store additional files.
             tick: called several times a second.
             ended: called with each trial that ends.
         """
@@ -98,33 +98,33 @@ class Recorder(ray.tune.Callback):
         self._old_handlers: dict[int, Any] = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         self._end_tune: Any = None
         self._keys: dict[str, str] = {}
-        with contextlib.suppress(HTTError):  # a study's base may be on data that no variant keeps
+        with contextlib.suppress(HTTError):  # a study's base may name data that no variant uses
             self._keys[base.data.model_dump_json()] = data_key(base)
 
     @property
     def elapsed_s(self) -> float:
-        """Since this part of the search began, s."""
+        """Time since this process started the run or resumed it, s."""
         return time.monotonic() - self.began
 
     @property
     def left_s(self) -> float:
-        """Of the time budget, s."""
+        """Time left in the budget, s; infinite without a budget."""
         return math.inf if self.time_budget_s is None else max(0.0, self.time_budget_s - self.elapsed_s)
 
     def best(self) -> Trial | None:
-        """The best trial that ended."""
+        """Return the best ended trial, or None if there is none."""
         return self._best
 
     def counts(self) -> dict[str, int]:
-        """Trials that ended, by state."""
+        """Return {state: number of ended trials}."""
         return dict(Counter(trial.state for trial in self.done.values()))
 
     def epoch(self, trial_id: str) -> int:
-        """The last epoch a trial reported."""
+        """Return the last epoch that a trial reported, or 0."""
         return max(self.history.of(trial_id), default=0)
 
     def stop(self, reason: str) -> None:
-        """End the search: Tune saves its state and leaves running trials to a later resume."""
+        """End the search: Tune saves its state, and running trials can be resumed later."""
         if self.stop_reason is None:
             self.stop_reason = reason
             self.tick(self)
@@ -133,7 +133,7 @@ class Recorder(ray.tune.Callback):
                 self._end_tune(signal.SIGUSR1, None)
 
     def settle(self, trial_id: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Write down a trial that needs no training; gives its result, or none where it must be trained."""
+        """Record a trial that needs no training and return its result, or return None if it must be trained."""
         answer = self.known.answer(values, self.folder.name) if self.known else None
         if answer is None:
             return None
@@ -150,10 +150,10 @@ class Recorder(ray.tune.Callback):
         self.samples.crowded = bool(self.live)
         return {**settled.metrics, EPOCH: settled.epochs}
 
-    # What Tune calls
+    # Callbacks from Tune
 
     def setup(self, *_: Any, **__: Any) -> None:
-        """Tune has its signal handlers in place; from here on ours end the search in good order, and say so."""
+        """Install the signal handlers that end the search in order, after Tune has installed its own."""
         self._end_tune = signal.getsignal(signal.SIGUSR1)
         for number in (signal.SIGINT, *console.INTERRUPTS):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
@@ -161,14 +161,14 @@ class Recorder(ray.tune.Callback):
                 signal.signal(number, self._on_signal)
 
     def release(self) -> None:
-        """Give the signals back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._old_handlers.clear()
         self._end_tune = None
 
     def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
-        """Watch the clock."""
+        """Check the lock and the time budget, and update the display."""
         self._square(trials)
         with self._faults():
             self.storage.check_mine()
@@ -177,17 +177,17 @@ class Recorder(ray.tune.Callback):
         self.tick(self)
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
-        """A restored run may have had nothing left to do."""
+        """Reconcile a restored run that had nothing left to do, since it takes no step."""
         self._square(trials)
 
     def on_trial_start(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
-        """A trial started or went on."""
+        """Add a trial that started or resumed to the running ones."""
         self.live[trial.trial_id] = trial
 
     def on_trial_result(  # type: ignore[override]
         self, *, trial: TuneTrial, result: dict[str, Any], **_: Any
     ) -> None:
-        """A trial finished an epoch."""
+        """Store the metrics of an epoch."""
         if NOTE in result:
             console.err.print(f"Trial {self.searcher.number(trial.trial_id)}: {result[NOTE]}", markup=False)
         if issubclass(of_name(result.get(ERROR_KIND)), StorageError):
@@ -197,28 +197,28 @@ class Recorder(ray.tune.Callback):
                 self.history.add(trial.trial_id, int(result["epoch"]), messages.numbers(result))
 
     def on_trial_complete(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
-        """A trial trained to its end, or was stopped by the scheduler."""
+        """Record a trial that finished training or was stopped by the scheduler."""
         self._end(trial, trial.last_result.get(ERROR))
 
     def on_trial_error(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
-        """A trial crashed for the last time."""
+        """Record a trial that crashed and has no retries left."""
         self._end(trial, messages.sentence(trial))
 
     def is_written(self, trial_id: str) -> bool:
-        """Whether the trial ended in this process, and its row is on disk."""
+        """Return True if the trial ended in this process and its row is on disk."""
         return trial_id in self._on_disk
 
     def interrupted(self) -> None:
-        """Write down what the trials reached that were cut short."""
+        """Record the trials that were interrupted, with the epochs that they reached."""
         for trial_id in list(self.live):
             self._end(self.live[trial_id], None, state="stopped", quiet=True)
 
     def _square(self, trials: list[TuneTrial]) -> None:
-        """Once: square what a restored run remembers with the study, and with what is written.
+        """Reconcile a restored run's state with the study and the recorded trials, once.
 
-        Tune saves its state every few seconds: of a killed driver's last trials it may know nothing, though they ended.
-        They are counted, or others would be tried in their place. And it remembers trainings that failed and were tried
-        again: of them nothing is wanted any more.
+        Tune saves its state every few seconds, so it may lack the last trials of a killed driver although they ended.
+        They are counted, as otherwise further trials would run in their place. The state may also hold failed trials of
+        a study that were tried again; these are ignored.
         """
         if self._squared:
             return
@@ -237,18 +237,18 @@ class Recorder(ray.tune.Callback):
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if not ended:
                 restore.mend(trial, self.epoch(trial.trial_id))
-            if ended and trial.trial_id not in self.done:  # a full disk kept it from being written
+            if ended and trial.trial_id not in self.done:  # a full disk prevented its recording
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, messages.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
 
     def _end(self, trial: TuneTrial, error: str | None, state: str | None = None, quiet: bool = False) -> None:
         self.live.pop(trial.trial_id, None)
         written = self.done.get(trial.trial_id)
-        if written is not None and written.state != "stopped":  # Tune had not saved that it ended
+        if written is not None and written.state != "stopped":  # Tune had not saved its end
             return
         ended = self._trial(trial, error, state)
         before = {one.pair: one for one in self.done.values()}.get(ended.pair) if ended.pair else None
-        if before is not None and before.state == "complete":  # taken over while this one was under way
+        if before is not None and before.state == "complete":  # reused from another run while this one was running
             return
         ended = ended.in_place_of(before)
         self._put(ended)
@@ -265,7 +265,7 @@ class Recorder(ray.tune.Callback):
                 self.stop("failures")
 
     def _put(self, ended: Trial) -> None:
-        """Count a trial; of a study's training that failed before and was tried again, only the new one."""
+        """Add an ended trial; it replaces an earlier failed trial of the same pair of a study."""
         replaced = [name for name in (*ended.instead_of, ended.id) if self.done.pop(name, None)]
         self.done[ended.id] = ended
         others = self.done.values() if replaced else [self._best, ended]
@@ -307,7 +307,7 @@ class Recorder(ray.tune.Callback):
         )
 
     def _data(self, config: Config) -> tuple[str | None, str | None]:
-        """The key of a trial's data, and what is wrong where they are gone or others than when this part began."""
+        """Return the key of a trial's data, and an error if the data are missing or have changed during the run."""
         try:
             now = data_key(config)
         except HTTError as error:
@@ -327,7 +327,7 @@ class Recorder(ray.tune.Callback):
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """A disk that refuses ends the search, not the trials that are finished: Tune and the study have them too."""
+        """End the search on a storage error; finished trials are also in Tune's state and the study."""
         try:
             yield
         except StorageError as error:
@@ -340,6 +340,6 @@ class Recorder(ray.tune.Callback):
     def _on_signal(self, number: int, _: Any) -> None:
         if self.stop_reason is None:
             self.stop("interrupted")
-            signal.signal(signal.SIGINT, self._on_signal)  # Tune gave it back
-        elif number == signal.SIGINT:  # of two, one is impatient; the others are sent by machines, and often twice
+            signal.signal(signal.SIGINT, self._on_signal)  # Tune restored its own handler
+        elif number == signal.SIGINT:  # second Ctrl-C: end at once; machines often send the others twice
             raise KeyboardInterrupt

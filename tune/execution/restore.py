@@ -1,8 +1,8 @@
-"""The checkpoint that a restored trial goes on from.
+"""Selection of the checkpoint that a restored trial resumes from.
 
-A trial keeps two, and Tune removes an older one as soon as the next is written. What it saves of the trials comes a
-moment later: after a kill it may name a checkpoint that is gone, and the trial would fail for it, or one before the
-newest, and epochs would be trained again.
+A trial keeps two checkpoints, and Tune removes an older one as soon as the next is written, but saves its state of the
+trials a moment later. After a kill the state may name a checkpoint that was removed, which would fail the trial, or one
+before the newest, which would train epochs again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ NAME = re.compile(r"checkpoint_(\d+)")
 
 
 def mend(trial: TuneTrial, epoch: int) -> None:
-    """Have a trial go on from its newest checkpoint that is whole, whatever it remembers; or from none.
+    """Make a trial resume from its newest whole checkpoint, or from the start if none is, whatever Tune's state says.
 
     Args:
-        trial: that is restored.
-        epoch: the last one that is written down of it.
+        trial: the restored trial.
+        epoch: the last epoch recorded for it.
     """
     storage: Any = trial.storage
     metadata: Any = trial.run_metadata
@@ -47,14 +47,14 @@ def mend(trial: TuneTrial, epoch: int) -> None:
 
 
 def _is_whole(number: int, places: Mapping[int, ray.tune.Checkpoint], remembered: int, epoch: int) -> bool:
-    """True for a checkpoint that Tune knew of, or had to know of before what is there, or whose epoch was noted."""
+    """Return True if Tune knew the checkpoint, other files imply that it is whole, or its epoch was recorded."""
     oldest, newest = min(places), max(places)
     known = number <= remembered or number < newest or number == oldest > 0  # an older one was removed for it
     return known or _epoch(places[number]) <= epoch
 
 
 def _epoch(checkpoint: ray.tune.Checkpoint) -> float:
-    """Return the epoch of a checkpoint that was copied to its end; infinite where that is not known."""
+    """Return the epoch of a checkpoint that was copied completely, or infinity if it is unknown."""
     try:
         return float(checkpoint.get_metadata()[REPORTED]["epoch"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,12 +1,12 @@
-"""Final trainings of one configuration with fresh seeds, several at once, each as ``cluster/launch.py`` trains it.
+"""Final trainings of one configuration with fresh seeds, several at once, as ``cluster/launch.py`` trains each.
 
-A retraining is no study: a study's trainings have no test split and keep no model, and its variants are compared. Here
-the end of the road is wanted, the final training, and how far it varies. So every seed takes the road of ``launch``,
-``cluster.training.run``, with its folder, checkpoint and test split; starting Ray Train for each costs about ten
-seconds.
+A retraining differs from a study: a study's trials use no test split and keep no model, and its variants are compared.
+A retraining measures how much the final training varies with the seed. Each seed therefore runs
+``cluster.training.run``, as ``launch`` does, with its folder, checkpoint and test split. Starting Ray Train takes about
+ten seconds for each.
 
-Each runs in a process of its own on this machine, which starts its workers wherever there is room. A seed that was
-finished is never trained again, and one that was cut short goes on from its last checkpoint.
+Each training runs in a process of its own on this machine, which starts its workers on any node with free resources. A
+finished seed is never trained again, and an interrupted one resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from tune.results.sync import Storage
 
 POLL_S = 1.0
 Train = Callable[..., Any]
-"""``cluster.training.run``, or a stand-in for it."""
+"""Type of ``cluster.training.run`` or of a stand-in for it."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a retraining calls: the project's final training, or a stand-in for it."""
+    """Functions that a retraining calls: the project's final training, or stand-ins for it."""
 
     train: Train = final.run
     prepare: Callable[[Config], Any] = prepare
@@ -61,19 +61,19 @@ def run(
     training: Training | None = None,
     show: Console = console.out,
 ) -> Retrained:
-    """Train the seeds that are left, write the report, and give what came of it, failed seeds included.
+    """Train the seeds that are left, write the report, and return the result, including failed seeds.
 
     Args:
-        asked: what is to be trained.
-        place: its folder, and its mirror in a bucket.
-        workers: of each training.
-        address: of a Ray cluster; none: this machine.
-        max_concurrent: trainings at once; none: as many as fit.
-        training: what trains one; none: the project's own.
-        show: where progress is shown.
+        asked: the retraining.
+        place: its folder, and the folder's mirror in a bucket.
+        workers: workers of each training.
+        address: address of a Ray cluster, or None for this machine.
+        max_concurrent: maximum number of trainings at once, or None for as many as fit.
+        training: training functions, or None for the project's own.
+        show: console for progress.
 
     Raises:
-        ClusterError, DataError, RunError, StorageError: something asked for cannot be; nothing was started.
+        ClusterError, DataError, RunError, StorageError: the request is invalid; nothing was started.
     """
     training = training or Training()
     place.check()
@@ -91,11 +91,11 @@ def run(
 
 
 def check_all(found: Retrained) -> None:
-    """Raise what seeds failed for, all of them at once.
+    """Raise one error for all failed seeds.
 
     Raises:
-        TrainingError: a training went wrong.
-        UserError: every seed that failed did so for what the user can mend.
+        TrainingError: a training failed for a reason that the user cannot correct.
+        UserError: every failed seed failed with an error that the user can correct.
     """
     if not found.failed:
         return
@@ -146,7 +146,7 @@ def _train_left(
 def _train_together(
     asked: Retrained, place: Storage, workers: final.Workers, train: Train, at_once: int, show: Console
 ) -> dict[int, HTTError]:
-    """{seed: what it failed for}; whatever ends one seed, the others go on."""
+    """Train all seeds, and return {seed: its error}; a failed seed does not stop the others."""
     epochs, waiting = asked.config.train.epochs, asked.left
     failed: dict[int, HTTError] = {}
     began = said = time.monotonic()
@@ -183,17 +183,17 @@ def _train_together(
 
 
 def _failure(reference: Any) -> HTTError | None:
-    """What a task ended with, if not well."""
+    """Return the error of a task, or None if it succeeded."""
     try:
         ray.get(reference)
-    except Exception as error:  # of any kind: it is this seed's, and told at the end
-        cause = getattr(error, "cause", error)  # Ray's own error is one of the cause's kind too, with a traceback in it
+    except Exception as error:  # any error concerns this seed only and is reported at the end
+        cause = getattr(error, "cause", error)  # Ray's error is also of the cause's class, with a traceback as text
         return our_error(cause) or TrainingError(f"The training stopped: {_last_line(cause)}")
     return None
 
 
 def _start(asked: Retrained, seed: int, place: Storage, workers: final.Workers, train: Train, queue: Any) -> Any:
-    """Begin a seed's training in a process of its own on this machine: its log of epochs is a file here."""
+    """Start a seed's training in its own process on this machine, as its log of epochs is a local file."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     task: Any = ray.remote(_train_seed)
     job = {
@@ -214,7 +214,7 @@ def _train_seed(train: Train, workers: final.Workers, job: Mapping[str, Any], qu
 
 @contextmanager
 def _cancelled_at_the_end() -> Iterator[dict[Any, int]]:
-    """{task: seed} of what is running; what still runs at the end is stopped with its workers, as after Ctrl-C."""
+    """Yield {task: seed} of running tasks; at the end, cancel those left with their workers, as after Ctrl-C."""
     running: dict[Any, int] = {}
     try:
         yield running

@@ -1,4 +1,4 @@
-"""What a retraining shows on a terminal in the end: fresh seeds beside the search's own number."""
+"""Terminal output at the end of a retraining: results of the fresh seeds beside the search's own number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tune.results.retrain import TEST, Retrained
 
 
 def show(found: Retrained) -> None:
-    """Print what the fresh seeds gave on both splits, which failed, and where the report is."""
+    """Print the results of the fresh seeds on both splits, the failed seeds, and the path of the report."""
     if found.done:
         title = f"Trial {found.found_by['trial']} with {plural(len(found.done), 'fresh seed')}"
         console.out.print(f"\n{title}", style="bold")

@@ -1,4 +1,4 @@
-"""A search from question to answer, on the road of every run: what is tried is chosen by Optuna, out of a space."""
+"""Search: an experiment whose trials Optuna samples from a space."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from tune.searchers.warm_start import Question
 
 
 def run(search: Search, space: Space, training: Training | None = None, show: Console = console.out) -> Outcome:
-    """Search, and leave the run's folder.
+    """Run a search, and write its results to the run's folder.
 
     Args:
-        search: what is asked for.
-        space: what to search.
-        training: what a trial calls; none: the project's own.
-        show: where progress is shown.
+        search: options of the search.
+        space: space to search.
+        training: training functions that a trial calls, or None for the project's own.
+        show: console for progress.
 
     Raises:
-        ConfigError, ClusterError, RunError, StorageError: something asked for cannot be; nothing was started.
-        TrainingError: not one trial gave a value.
+        ConfigError, ClusterError, RunError, StorageError: the request is invalid; nothing was started.
+        TrainingError: no trial gave a value.
     """
     spec.check_options(search)
     space = space.without(search.assignments)
@@ -78,7 +78,7 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
 
 
 def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
-    """What the runs of --warm-start give; each training once."""
+    """Return the fitting trials of the runs given by --warm-start, without duplicates."""
     asked = Question(space, base, search.goals, search.constraints, search.share_any)
     found = [warm_start.earlier(locate(name, search.storage, search.runs), asked) for name in search.warm_start]
     for one in found:
@@ -93,26 +93,26 @@ class Searching(Work):
     search: Search
     space: Space
     points: Sequence[Mapping[str, Value]] = ()
-    """To try first."""
+    """Samples to try first."""
     earlier: Sequence[Trial] = ()
-    """Finished trials of other runs to begin with; of a run that is resumed none: its study has them."""
+    """Finished trials of other runs for a warm start; empty for a resumed run, whose study has them."""
 
     @property
     def backbones(self) -> Sequence[BackboneConfig]:
-        """Those of the base and of the space."""
+        """Image encoders of the base and of the space."""
         return self.space.backbones(self.base)
 
     @property
     def data(self) -> Sequence[Config]:
-        """One configuration for each of the data that the space may choose."""
+        """One configuration for each data set that the space can select."""
         return list({data_key(config): config for config in self.space.of_data(self.base)}.values())
 
     def check_same(self, asked: Asked) -> None:
-        """The same space, base and metric."""
+        """Raise a ``RunError`` if the space, base or metric differs from that of the run to be resumed."""
         run_record.check_same_question(asked, self.search, self.space, self.base)
 
     def announce(self, concurrent: int) -> str:
-        """The space, and when it ends."""
+        """Return a message with the space and the limits of the search."""
         until = spec.limits(self.search)
         return f"Searching space {self.search.space} with {plural(concurrent, 'trial')} at once, until {until}."
 
@@ -123,18 +123,18 @@ class Searching(Work):
 
     @property
     def named(self) -> list[str]:
-        """The objectives, and what bounds are of."""
+        """The objectives, and the metrics of the bounds."""
         rule = self.search.pick if self.search.objectives else constraints.KNEE
         bounds = [*self.search.constraints, *constraints.bounds(rule)]
         return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
 
     def is_done(self, folder: RunFolder) -> bool:
-        """Whether a run that is resumed has all its trials; one that was stopped goes on."""
+        """Return True if a run to be resumed has all its trials; a stopped trial does not count."""
         ended = sum(trial.state != "stopped" for trial in folder.trials()) if self.search.resume else 0
         return bool(self.trials) and ended >= int(self.trials or 0)
 
     def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
-        """Fill the study with what is known, and then write down the question: before that, the run has not begun."""
+        """Fill the study with the warm-start trials, and then record the search; only then has the run started."""
         folder = RunFolder(storage.local)
         if self.search.resume:
             folder.write_asked(run_record.gone_on(folder.asked()))
@@ -148,10 +148,10 @@ class Searching(Work):
         folder.write_asked(replace(asked, data=self.data_keys, incomplete=list(incomplete)))
 
     def searcher(self, folder: RunFolder) -> Searcher:
-        """Optuna over the run's study.
+        """Return the Optuna searcher over the run's study.
 
-        Points are tried first; then the best of the earlier trials, whose results are taken over, so that the search
-        ends with nothing worse than it began with; then the base itself, where the space holds it.
+        The points are tried first, then the best of the warm-start trials, whose results are reused, so that the search
+        ends with nothing worse than it starts with. The base itself is tried last, if the space contains it.
         """
         complete = [trial for trial in self.earlier if trial.state == "complete"]
         known = [trial.values for trial in selection.front(complete, self.search.goals)]
@@ -171,12 +171,12 @@ class Searching(Work):
         )
 
     def known(self, folder: RunFolder) -> Known:
-        """What this run and those it began with have trained, and what cannot keep the constraints."""
+        """Return the index of trials that need no training, from this run and its warm-start runs."""
         trials = [*folder.earlier(), *folder.trials()]
         return Known(self.base, self.search.constraints, self.search.goals, trials)
 
     def scheduler(self, searcher: Any) -> TrialScheduler:
-        """The one asked for, told of the past."""
+        """Return the requested scheduler, with the past epochs of the study."""
         epochs = self.space.longest(self.base)
         return scheduler(self.search.scheduler, mode=self.mode, epochs=epochs, searcher=searcher)
 
@@ -197,7 +197,7 @@ def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | 
 
 
 def _check_kept(search: Search, asked: Asked, trials: Sequence[Trial], folder: RunFolder) -> None:
-    """Raise a ``RunError`` where trials have values, and bounds are why none of them is the best."""
+    """Raise a ``RunError`` if trials have values but violated bounds leave none of them as the best."""
     found = selection.front(trials, search.goals)
     broken = found or [trial for trial in trials if trial.breaks]
     bounds = constraints.parse([asked.pick]) if found else search.constraints

@@ -1,8 +1,8 @@
-"""A study from question to answer, on the road of every run: what is trained is listed, not searched.
+"""Study: an experiment whose trials are listed, not searched.
 
-All variants are trained with a seed before the next seed begins, each to its last epoch, on the same windows in the
-same order (a function of seed and epoch alone). What each training says of each validation clip is kept. A training
-that another run has finished is taken over; one that failed is tried again when the run is resumed.
+All variants are trained with one seed before the next seed, each to its last epoch, on the same windows in the same
+order (a function of seed and epoch only). Each trial's result for each validation clip is kept. Finished
+trials of other runs are reused. A failed trial is repeated when the run is resumed.
 """
 
 from __future__ import annotations
@@ -38,18 +38,17 @@ def run(
     training: Training | None = None,
     show: Console = console.out,
 ) -> Outcome:
-    """Train what a study lacks, and leave its folder with the report.
+    """Train the trials that a study lacks, and write the report to its folder.
 
     Args:
-        ablation: what is asked for.
-        plan: of it, if it was made.
-        training: what a trial calls; none: the project's own.
-        show: where progress is shown.
+        ablation: options of the study's run.
+        plan: plan of the study, or None to make one.
+        training: training functions that a trial calls, or None for the project's own.
+        show: console for progress.
 
     Raises:
-        ConfigError, ClusterError, DataError, RunError, StorageError: something asked for cannot be; nothing was
-            started.
-        TrainingError: not one training came to its end.
+        ConfigError, ClusterError, DataError, RunError, StorageError: the request is invalid; nothing was started.
+        TrainingError: no trial was completed.
     """
     with contextlib.ExitStack() as stack:
         stem = f"study-{ablation.study_name}"
@@ -57,7 +56,7 @@ def run(
         plan = plan or plans.plan(ablation, RunFolder(ablation.home / name) if ablation.resume else None)
         ablation, metrics = plan.ablation, plan.study.metrics
         limits = len(plan.pairs), None
-        hopeless = len(plan.study.variants)  # what one fails for says nothing of another
+        hopeless = len(plan.study.variants)  # failures of one variant say nothing about another
         work = Studying(
             ablation, name, plan.base, metrics[0], *limits, metrics, ranks=False, hopeless=hopeless, plan=plan
         )
@@ -73,26 +72,26 @@ class Studying(Work):
 
     @property
     def data(self) -> Sequence[Config]:
-        """Those that the variants need."""
+        """One configuration for each data set that the variants need."""
         return plans.data(self.plan.study, self.base)
 
     @property
     def limit(self) -> int:
-        """The list ends by itself; a training that is tried again counts twice."""
+        """Unlimited: the list ends by itself, and a repeated trial counts twice."""
         return UNLIMITED
 
     @property
     def backbones(self) -> Sequence[BackboneConfig]:
-        """Those of the variants that are left to train."""
+        """Image encoders of the variants that are left to train."""
         study, left = self.plan.study, {pair.variant for pair in self.plan.left}
         return [study.config(self.base, name, study.seeds[0]).model.backbone for name in study.variants if name in left]
 
     def check_same(self, asked: Asked) -> None:
-        """A study carries its question with it."""
+        """Raise a ``RunError`` if the run to be resumed is not a study; its definition is read from its record."""
         run_record.check_kind(asked, "study")
 
     def announce(self, concurrent: int) -> str:
-        """How many trainings there will be."""
+        """Return a message with the number of trials."""
         plan = self.plan
         return (
             f"Study {plan.ablation.study_name}: {len(plan.study.variants)} variants x "
@@ -101,12 +100,12 @@ class Studying(Work):
         )
 
     def is_done(self, folder: RunFolder) -> bool:
-        """Whether all is there, or can be taken over."""
+        """Return True if all trials are complete or can be reused from other runs."""
         done = {trial.pair for trial in folder.trials() if trial.state == "complete"} | set(self.plan.shared)
         return all(pair.key in done for pair in self.plan.pairs)
 
     def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
-        """Write down the question, with the seeds that were added, and take over what others have trained."""
+        """Record the study with its added seeds, and copy the trials reused from other runs."""
         folder = RunFolder(storage.local)
         asked = folder.asked() if self.run.resume else record(self.plan, self.name)
         if self.run.resume and not self.is_done(folder):
@@ -118,15 +117,15 @@ class Studying(Work):
         _take_over(self.plan, storage, self.metric)
 
     def searcher(self, folder: RunFolder) -> Listed:
-        """The list."""
+        """Return the searcher over the list of pairs."""
         return Listed(self.plan.pairs, folder.trials(), metric=self.metric, mode=self.mode)
 
-    def scheduler(self, searcher: Any) -> TrialScheduler:  # noqa: ARG002 - as a search has it
-        """Nobody stops a training of a study."""
+    def scheduler(self, searcher: Any) -> TrialScheduler:  # noqa: ARG002 - signature of ``Work``
+        """Return a scheduler without early stopping."""
         return FIFOScheduler()  # type: ignore[no-untyped-call]
 
     def keep(self, storage: Storage, trial_id: str) -> None:
-        """Keep what a training says of each clip: its newest checkpoint has it."""
+        """Store a trial's results for each clip, which are in its newest checkpoint."""
         for place in (f"{STATE}/{trial_id}", f"train/{train_name(trial_id)}"):
             kept = [name for name in storage.folders(place) if name.startswith("checkpoint_")]
             name = f"{CLIPS}/{trial_id}.parquet"
@@ -135,7 +134,7 @@ class Studying(Work):
 
 
 def record(plan: Plan, name: str) -> Asked:
-    """The question, complete enough to ask it again."""
+    """Return the record of the study, complete enough to repeat it."""
     ablation = plan.ablation
     return Asked(
         **run_record.record_of(ablation, plan.base, name),
@@ -157,7 +156,7 @@ def record(plan: Plan, name: str) -> Asked:
 
 
 def _take_over(plan: Plan, storage: Storage, metric: str) -> None:
-    """Copy the clips first: a row says that its training is there."""
+    """Copy the reused trials: clips first, since a row implies that its clips exist."""
     if not plan.shared:
         return
     folder = RunFolder(storage.local)

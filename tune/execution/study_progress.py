@@ -1,4 +1,4 @@
-"""What a study shows on a terminal: what it will train, and in the end what it found."""
+"""Terminal output of a study: its plan before training, and its results at the end."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tune.results.study_results import Finding
 
 
 def show_plan(plan: Plan, command: Callable[..., str]) -> None:
-    """Print each variant, what it changes, how large it is, how many trainings are where, and how long the rest takes.
+    """Print each variant with its changes, number of parameters and counts of trials, and the expected duration.
 
-    Warnings come last, on the error stream.
+    Warnings are printed last, to the error stream.
 
     Args:
-        plan: of the study.
-        command: gives the command line that asked for it, with the options changed that are its keywords.
+        plan: plan of the study.
+        command: returns the user's command line, with the options changed that are given as keywords.
     """
     study, count = plan.study, len(plan.study.seeds)
     console.out.print(f"\n{study.question}", style="bold")
@@ -41,7 +41,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
 
 
 def show_findings(folder: RunFolder) -> None:
-    """Print, for each metric, every variant's mean and difference with their intervals, and what to type next."""
+    """Print each variant's mean and difference with intervals for each metric, and the commands to run next."""
     done = study_results.read(folder)
     for finding in study_results.findings(done):
         console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")

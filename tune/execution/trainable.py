@@ -1,10 +1,10 @@
-"""One trial: a sample becomes a configuration here, and nowhere else, and is trained.
+"""Training of one trial: the worker makes a configuration from the sample, here only, and trains it.
 
-Two roads, chosen by the resources asked for, lead to the same training and the same numbers:
+The requested resources select one of two functions, with the same training and the same numbers:
 
-- ``alone``: one worker is the Tune trial itself. Its process serves trial after trial, so starting one costs little.
-- ``group``: several workers are a Ray Train run that the trial starts and listens to. The trial itself takes no CPU, or
-  it would keep its own workers from starting.
+- ``alone``: one worker, which is the Tune trial itself. Its process runs one trial after another, so starts are cheap.
+- ``group``: several workers in a Ray Train run that the trial starts and observes. The trial itself takes no CPU, as
+  otherwise it could keep its own workers from starting.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from htt.training.older import NOTE, older
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
 DRIVER = {"node:__internal_head__": 0.001}
-"""What a trial that only starts workers takes: a place on the head, no CPU."""
+"""Resources of a trial that only starts workers: a slot on the head node, no CPU."""
 ERROR = "error"
-"""A result's word for why its trial ended."""
+"""Key of a result that holds the error that ended the trial."""
 ERROR_KIND = "error_kind"
-"""The class of that error."""
+"""Key of a result that holds the error's class name."""
 REPORTS = 120
-"""So often a trial says that its storage refuses, once a second, before it fails for that."""
+"""Number of times that a trial reports a storage error, once a second, before it fails."""
 REPORTED = "metrics"
-"""A checkpoint's note of what was reported with it."""
+"""Key of a checkpoint's metadata that holds the metrics reported with it."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a trial calls: the project's training, or a stand-in for it."""
+    """Functions that a trial calls: the project's training, or stand-ins for it."""
 
     train: Callable[..., None]
     """``train(config, folder, report, resume)``, as in ``htt.training.tasks``."""
@@ -58,7 +58,7 @@ class Training:
 
 
 def project_training() -> Training:
-    """The project's own training."""
+    """Return the project's own training functions."""
     from cluster.trainer import trainer
     from htt.training.tasks import prepare_search, train
 
@@ -67,42 +67,42 @@ def project_training() -> Training:
 
 @dataclass(frozen=True)
 class Job:
-    """What all trials of a run share, as plain data."""
+    """Settings shared by all trials of a run, as plain data."""
 
     base: Mapping[str, Any]
-    """The configuration the trials start from."""
+    """Configuration that trials start from."""
     metric: str
     folder: str | None
-    """Where trials write TensorBoard files, a folder each; none: nowhere that lasts."""
+    """Folder for TensorBoard files, a subfolder for each trial, or None for the trial's temporary folder."""
     storage: str
-    """Where Ray Train runs keep their checkpoints."""
+    """Location of the checkpoints of Ray Train runs."""
     workers: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_trial: float = 0.0
     needed: Sequence[str] = ()
-    """Metrics that a trial must give; ``metric`` is one of them."""
+    """Metrics that a trial must report, including ``metric``."""
 
     @property
     def worker_resources(self) -> dict[str, float]:
-        """Of one worker."""
+        """Resources of one worker."""
         return {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_trial / max(1, self.workers)}
 
     @property
     def alone(self) -> bool:
-        """Whether a trial is one process."""
+        """True if a trial is a single process."""
         return self.workers == 1
 
 
 def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
-    """The function Tune runs for each trial, with the resources it takes."""
-    function = functools.partial(alone if job.alone else group, training, job)  # once, not in each trial's settings
+    """Return the function that Tune runs for each trial, with its resources."""
+    function = functools.partial(alone if job.alone else group, training, job)  # not in each trial's settings
     taken = {name: amount for name, amount in job.worker_resources.items() if amount}
     needs: Callable[[dict[str, Any]], None] = ray.tune.with_resources(function, taken if job.alone else DRIVER)
     return needs
 
 
 def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
-    """Train in this process, going on from the trial's checkpoint where it has one."""
+    """Train in this process, from the trial's checkpoint if it has one."""
     use_given()
     free()
     checkpoint = ray.tune.get_checkpoint()
@@ -126,9 +126,9 @@ def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
             checkpoint = _go_on(
                 lambda resume: training.train(config, folder, report, resume), checkpoint, folder, notes
             )
-            if checkpoint and not seen:  # killed between its last checkpoint and Tune's note of it
+            if checkpoint and not seen:  # killed between writing its last checkpoint and Tune's record of it
                 ray.tune.report(checkpoint.get_metadata()[REPORTED])
-        finally:  # also when the scheduler stops the trial, which ends this thread inside a report
+        finally:  # also when the scheduler stops the trial, which ends this thread within a report
             for saved in copied:
                 shutil.rmtree(saved, ignore_errors=True)
     free()
@@ -137,13 +137,13 @@ def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
 def _go_on(
     train: Callable[[Path | None], None], newest: ray.tune.Checkpoint | None, folder: Path, notes: list[str]
 ) -> ray.tune.Checkpoint | None:
-    """Train from the newest checkpoint that is whole, or anew where none is; gives the one it was.
+    """Train from the newest whole checkpoint, or from the start if there is none; return the checkpoint used.
 
     Args:
-        train: is given the folder of the checkpoint.
-        newest: checkpoint of the trial; None: it has none yet.
-        folder: of the trial.
-        notes: takes a sentence where another checkpoint than the newest was used.
+        train: training function, called with the folder of the checkpoint.
+        newest: newest checkpoint of the trial, or None if it has none yet.
+        folder: folder of the trial.
+        notes: receives a message if the newest checkpoint was not used.
     """
     system = newest.filesystem if newest else None
     before = [ray.tune.Checkpoint(place, system) for place in older(newest.path, system)] if newest else []
@@ -161,7 +161,7 @@ def _go_on(
 
 
 def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
-    """Start a Ray Train run and pass its reports on; the same name on a retry goes on from its own checkpoint."""
+    """Start a Ray Train run and forward its reports; a retry has the same name and resumes its checkpoint."""
     import ray.train
     from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
 
@@ -189,14 +189,14 @@ def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
                 raise ours from error
             raise
         done_before = result.checkpoint and Path(result.checkpoint.path).name in before
-        if done_before:  # and Tune was not told
+        if done_before:  # and Tune had not received it
             ray.tune.report({**result.metrics, CHECKPOINT_PATH_KEY: result.checkpoint.path})
 
 
 def complete_reports(job: Job) -> Any:
-    """Return Ray's callback from a Ray Train run to Tune, which marks an epoch that lacks a needed metric as failed.
+    """Return Ray's callback from a Ray Train run to Tune, which marks an epoch without a needed metric as failed.
 
-    Tune ends the whole run for a result without the metric it selects by.
+    Tune ends the whole run if a result lacks the metric that it selects by.
     """
     from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -206,7 +206,7 @@ def complete_reports(job: Job) -> Any:
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             first = metrics[0]
             self.lacking = self.lacking or (lacks(job, first) if first else None)
-            if self.lacking:  # and of every later epoch: the trial has failed
+            if self.lacking:  # also of every later epoch: the trial has failed
                 first = {**first, job.metric: math.nan, ERROR: f"{TrainingError.__name__}: {self.lacking}"}
             super().after_report(run_context, [first, *metrics[1:]], checkpoint)
 
@@ -214,7 +214,7 @@ def complete_reports(job: Job) -> Any:
 
 
 def lacks(job: Job, metrics: Mapping[str, float]) -> str | None:
-    """Return what is wrong with an epoch that lacks a metric the run needs; None if it has all."""
+    """Return a description of the needed metrics that an epoch lacks, or None if it has all."""
     missing = [name for name in job.needed if name in EVALUATED and name not in metrics]  # costs: once a training
     if not missing:
         return None
@@ -225,26 +225,26 @@ def lacks(job: Job, metrics: Mapping[str, float]) -> str | None:
 
 
 def train_name(trial_id: str) -> str:
-    """The name of a trial's Ray Train run: a finished name gives its old result, so it is the trial's own."""
+    """Return the name of a trial's Ray Train run; it is unique, since a finished name returns its old result."""
     return f"train-{trial_id}"
 
 
 def free() -> None:
-    """Give back the memory of the trial before: this process serves many."""
+    """Free the memory of the previous trial, since one process runs many trials."""
     gc.collect()
-    if gc.get_freeze_count() == 0:  # before the first trial: what is imported now stays, and is not looked at again
+    if gc.get_freeze_count() == 0:  # before the first trial: exclude imported objects from later collections
         gc.freeze()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library keeps its own counsel
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no malloc_trim
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @contextlib.contextmanager
 def _errors_as_results(job: Job) -> Any:
-    """A failure that would only repeat itself ends the trial with one last result that says so; crashes are retried."""
+    """Report an error that would only recur as the trial's last result, without a retry; other errors are retried."""
     seen: dict[str, float] = {}
     try:
         yield seen
@@ -259,9 +259,9 @@ def _errors_as_results(job: Job) -> Any:
 
 
 def _report_until_stopped(last: dict[str, Any]) -> None:
-    """Report again and again, for the driver ends the run for it and Tune ends this thread within a report.
+    """Repeat the report until the driver ends the run and Tune stops this thread within a report.
 
-    A resumed run goes on with this trial then. If neither happens, it has to fail.
+    A resumed run then resumes this trial. If the driver does not end the run, the trial must fail.
     """
     for _ in range(REPORTS):
         time.sleep(1.0)
@@ -269,7 +269,7 @@ def _report_until_stopped(last: dict[str, Any]) -> None:
 
 
 def _folder(job: Job) -> Path:
-    """Where a trial may write."""
+    """Return the folder that a trial may write to."""
     context = ray.tune.get_context()
     folder = Path(job.folder) / context.get_trial_id() if job.folder else Path(context.get_trial_dir())
     with storage_errors(folder):
