@@ -210,7 +210,7 @@ def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
 
 
 def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | None, folder: RunFolder) -> None:
-    """Raise the most common errors of the trials if none of them succeeded."""
+    """Raise the trials' first errors if none gave a value or the run stopped because of failures."""
     if stopped == "failures" or (not found and stopped not in CUT):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
             "no epoch ended in time; --resume gives it more"

@@ -121,7 +121,7 @@ class Searcher(OptunaSearch):
         """The Optuna study."""
         return cast("optuna.Study", self._ot_study)
 
-    def _setup_study(self, mode: Any) -> None:  # noqa: ARG002 - Tune passes one mode, while the study may have several objectives
+    def _setup_study(self, mode: Any) -> None:  # noqa: ARG002 - of the first objective only
         """Create or load the study; Ray calls this when it sets up its searcher."""
         self._ot_study: Any = optuna.create_study(
             storage=self._storage,
