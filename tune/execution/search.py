@@ -108,7 +108,7 @@ class Searching(Work):
         return list({data_key(config): config for config in self.space.of_data(self.base)}.values())
 
     def check_same(self, asked: Asked) -> None:
-        """Raise a ``RunError`` if the space, base or metric differs from that of the run to be resumed."""
+        """Raise a ``RunError`` if the run to be resumed has another space, base, metric, objectives or constraints."""
         run_record.check_same_question(asked, self.search, self.space, self.base)
 
     def announce(self, concurrent: int) -> str:

@@ -1,8 +1,8 @@
 """Study: an experiment whose trials are listed, not searched.
 
 All variants are trained with one seed before the next seed, each to its last epoch, on the same windows in the same
-order (a function of seed and epoch only). Each trial's result for each validation clip is kept. Finished
-trials of other runs are reused. A failed trial is repeated when the run is resumed.
+order (a function of seed and epoch only). Each trial's result for each validation clip is kept. Finished trials of
+other runs are reused. A failed trial is repeated when the run is resumed.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Job:
 
 def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial, with its resources."""
-    function = functools.partial(alone if job.alone else group, training, job)  # not in each trial's settings
+    function = functools.partial(alone if job.alone else group, training, job)  # bound once, not in every trial
     taken = {name: amount for name, amount in job.worker_resources.items() if amount}
     needs: Callable[[dict[str, Any]], None] = ray.tune.with_resources(function, taken if job.alone else DRIVER)
     return needs

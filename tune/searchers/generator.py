@@ -45,7 +45,7 @@ class Samples(SearchGenerator):
         self._chooser: Any = searcher
         self.trials = trials
         self.settle: Callable[[str, Mapping[str, Any]], dict[str, Any] | None] = _trained
-        """Records a trial that needs no training and returns its result, or returns None if it must be trained."""
+        """Callback: record a trial that needs no training and return its result, or None if it must be trained."""
         self.crowded = False
         """True if trials are running, which must not wait while others are settled."""
 
