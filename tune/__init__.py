@@ -1,1 +1,1 @@
-"""The questions: which configuration is best, and what does each part contribute."""
+"""Hyperparameter search, ablation studies and retraining of the best configuration."""

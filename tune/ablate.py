@@ -1,14 +1,14 @@
-"""Answer a question with a study: every variant with every seed, differences with intervals, a report.
+"""Command that trains every variant of a study with every seed and reports differences with intervals.
 
 ::
 
     python tune/ablate.py --study headline                              # on the rendered benchmark
-    python tune/ablate.py --study headline --dry-run                    # what it would train, and how long that takes
-    python tune/ablate.py --study headline --dry-run --time-steps 3     # guessed, where no such training has ended yet
+    python tune/ablate.py --study headline --dry-run                    # only show the plan and the expected duration
+    python tune/ablate.py --study headline --dry-run --time-steps 3     # time 3 steps of each variant first
     python tune/ablate.py --study cues --preset paper --set data.root=/data/h2o --set data.source=h2o
-    python tune/ablate.py --resume study-headline-20260101-120000 --seeds 8   # go on, with more seeds
+    python tune/ablate.py --resume study-headline-20260101-120000 --seeds 8   # resume with more seeds
 
-What was finished is never trained again: not by ``--resume``, and not by another study that has the same variant.
+Finished trainings are not repeated, neither by ``--resume`` nor by another study with the same variant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
+if __name__ == "__main__":  # top-level modules are in the project's root, not in tune/ or cluster/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import shlex
@@ -39,7 +39,7 @@ from tune.results.run_folder import RunFolder
 from tune.results.sync import Storage, locate
 
 DEFAULT_PRESETS = ("bench", "quick")
-"""The first of them that there is."""
+"""Default presets in order of preference; the first that exists is used."""
 
 
 @dataclass
@@ -49,31 +49,33 @@ class Options(console.Options):
     study: str | None = None
     """The question: a module of tune/studies."""
     preset: str | None = None
-    """What it starts from: a module of htt/presets; none: bench."""
+    """What it starts from: a module of htt/presets (default: bench)."""
     config: Path | None = None
     """Or a configuration's file, such as a best.yaml."""
     set: console.Assignments = field(default_factory=list)
     """Change a field for all variants, as in --set data.root=/data/h2o; repeat for more."""
     seeds: str | None = None
-    """How many (6), or which (0,1,2); none: the study's own. With --resume: how many in the end, or which as well."""
+    """How many (6), or which (0,1,2); default: the study's own. With --resume: how many in the end, or which as
+    well."""
     dry_run: bool = False
     """Only say what would be trained."""
     time_steps: int | None = None
-    """Guess how long it takes by timing so many steps of each variant first; none: only what has ended tells."""
+    """Guess how long it takes by timing so many steps of each variant first (default: only what has
+    ended tells)."""
     share: bool = True
     """Take over finished trainings of the same configuration, data and seed from other runs."""
     share_any: bool = False
     """Also take over trainings of other code or other libraries, and go on with a run of other code; the report says
     which these are."""
     name: str | None = None
-    """Name of the run; none: study-<study>-<date>-<time>."""
+    """Name of the run (default: study-<study>-<date>-<time>)."""
     resume: str | None = None
     """Go on with a run, by its name or folder; failed trainings are tried again."""
     machines: MachineOptions = field(default_factory=Machines)
 
 
 def main(options: Options) -> None:
-    """Say what is to be trained, train it, and say what was found."""
+    """Print the plan of the study, run it, and print the results."""
     ablation, folder = resume(options) if options.resume else (new(options), None)
     cost.check_steps(options.time_steps)
     if ablation.name:
@@ -87,7 +89,7 @@ def main(options: Options) -> None:
     if options.dry_run:
         return
     loading = console.say_later()
-    from tune.execution.study import run  # here: the rest needs no Ray
+    from tune.execution.study import run  # imported late: a dry run needs no Ray
 
     loading.cancel()
     outcome = run(ablation, asked)
@@ -100,12 +102,12 @@ def main(options: Options) -> None:
 
 
 def command(options: Options, **changes: Any) -> str:
-    """The same command with some options changed."""
+    """Return this command with some options changed."""
     return console.command("tune/ablate.py", replace(options, **changes))
 
 
 def new(options: Options) -> Ablation:
-    """The study the options ask for."""
+    """Return the study that the options describe."""
     known = registry.names(tune.experiments.studies)
     if options.study is None:
         raise ConfigError(f"--study names the question. There are: {', '.join(known)}.")
@@ -127,7 +129,7 @@ def new(options: Options) -> Ablation:
 
 
 def resume(options: Options) -> tuple[Ablation, RunFolder]:
-    """The study that goes on with a run, and its folder."""
+    """Return the study that resumes a run, and the folder of the run."""
     if options.study or options.preset or options.config or options.set or options.name:
         raise RunError(
             "A run is resumed with the question it was asked; leave --study, --preset, --config, --set and --name out."
@@ -153,7 +155,7 @@ def resume(options: Options) -> tuple[Ablation, RunFolder]:
 
 
 def start(options: Options) -> Config:
-    """The configuration that --preset or --config names."""
+    """Return the configuration named by ``--preset`` or ``--config``, or that of the default preset."""
     if options.preset and options.config:
         raise ConfigError("A study starts from --preset or from --config; got both.")
     if options.config:
@@ -163,7 +165,7 @@ def start(options: Options) -> Config:
 
 
 def machines(options: Options) -> dict[str, Any]:
-    """How and where it runs."""
+    """Return the keyword arguments of ``Ablation`` for machines, sharing and the command line."""
     shared = {"share": options.share, "share_any": options.share_any}
     return {**options.machines.options(), **shared, "command": shlex.join(["python", *sys.argv])}
 

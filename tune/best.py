@@ -1,14 +1,14 @@
-"""The best configuration of a finished run, as a table and as a file; and what it gives with fresh seeds.
+"""Command that shows and writes the best configuration of a finished run, and can retrain it with fresh seeds.
 
 ::
 
     python tune/best.py search-quick-20260101-120000
     python tune/best.py RUN --metric action_accuracy --top 5 --out action.yaml
-    python tune/best.py RUN --pick 'latency_ms<=30'        # of a search with several objectives: another of its front
+    python tune/best.py RUN --pick 'latency_ms<=30'        # several objectives: pick another trial of the front
     python tune/best.py RUN --retrain-seeds 5              # final trainings: mean and interval, on validation and test
     python tune/best.py RUN --retrain-seeds 5 --gpus-per-worker 1 --set train.epochs=45 --name longer
 
-Without ``--retrain-seeds`` it needs neither Ray nor a GPU. The same command goes on with what was stopped.
+Without ``--retrain-seeds`` it needs neither Ray nor a GPU. Repeat the same command to resume a stopped retraining.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
+if __name__ == "__main__":  # top-level modules are in the project's root, not in tune/ or cluster/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import re
@@ -49,13 +49,15 @@ class Options(console.Options):
     top: int = 10
     """Trials to show."""
     metric: str | None = None
-    """What to select by; none: as the search selected."""
+    """What to select by (default: as the search selected)."""
     pick: str | None = None
-    """Of a search with several objectives: which trial of its front, knee, first or a bound; none: as it was asked."""
+    """Of a search with several objectives: which trial of its front, knee, first or a bound (default: as it was
+    asked)."""
     out: Path | None = None
-    """Where to write the configuration; none: the run's best.yaml, or best-<metric>.yaml, best-<pick>.yaml."""
+    """Where to write the configuration (default: the run's best.yaml, or best-<metric>.yaml,
+    best-<pick>.yaml)."""
     retrain_seeds: int | None = None
-    """Train the best configuration to the end with so many seeds that the run has not used; none: do not train."""
+    """Train the best configuration to the end with so many seeds that the run has not used (default: do not train)."""
     set: console.Assignments = field(default_factory=list)
     """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
     workers: int = 1
@@ -63,17 +65,17 @@ class Options(console.Options):
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
     gpus_per_worker: float | None = None
-    """GPUs of each worker; none: one, where the machines have any."""
+    """GPUs of each worker (default: one, where the machines have any)."""
     max_concurrent: int | None = None
-    """Trainings at once; none: as many as fit on the machines."""
+    """Trainings at once (default: as many as fit on the machines)."""
     share_any: bool = False
     """Go on with these trainings also where other code or other libraries trained the first; the report says which."""
     name: str | None = None
-    """Name of the trainings' folder inside the run's; none: retrain, or retrain-<metric>, retrain-<pick>."""
+    """Name of the trainings' folder inside the run's (default: retrain, or retrain-<metric>, retrain-<pick>)."""
     storage: str | None = None
-    """Folder or URI (s3://, gs://) of the runs, as the search had it; none: runs."""
+    """Folder or URI (s3://, gs://) of the runs, as the search had it (default: runs)."""
     address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); none: this machine."""
+    """A Ray cluster to join ("auto" or host:port); default: this machine."""
 
 
 OF_RETRAINING = (
@@ -86,11 +88,11 @@ OF_RETRAINING = (
     "name",
     "address",
 )
-"""Options that say nothing without ``--retrain-seeds``."""
+"""Options that are valid only with ``--retrain-seeds``."""
 
 
 def main(options: Options) -> None:
-    """Show the table, write the file, and train again if that is asked for."""
+    """Print the table, write the configuration, and retrain it if ``--retrain-seeds`` is given."""
     check_options(options)
     folder = locate(options.run, options.storage)
     asked, trials = folder.asked(), folder.trials()
@@ -123,30 +125,30 @@ def main(options: Options) -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The trial whose configuration is the best, and what makes it that."""
+    """The selected trial, with the metric or rule that selected it."""
 
     trial: Trial
     metric: str
     pick: str | None
-    """By which it is picked from the front; none: it is the best by the metric alone."""
+    """Rule that picked the trial from the Pareto front, or None if it is the best by the metric alone."""
     differs: str | None
-    """The metric or the rule, where the search itself had another."""
+    """The metric or rule if it differs from that of the search, or None."""
 
     def rule(self, asked: Asked) -> str:
-        """Of a pick, in words."""
+        """Return the rule in words, or an empty string if the trial was not picked from a front."""
         return selection.words(self.pick, asked.objectives) if self.pick else ""
 
     def name(self, usual: str) -> str:
-        """Of a file or folder of this choice: ``usual``, where the search would have chosen so too."""
+        """Return the name of a file or folder: ``usual``, with the metric or rule appended if ``differs`` is set."""
         return f"{usual}-{re.sub(r'[^A-Za-z0-9_.]+', '-', self.differs)}" if self.differs else usual
 
 
 def choose(options: Options, folder: RunFolder) -> Chosen:
-    """The best trial, as the search would choose, or by another metric or rule.
+    """Return the best trial by the metric or rule of the search, or by that of the options.
 
     Raises:
-        ConfigError: no such metric or rule.
-        RunError: no trial has what it takes.
+        ConfigError: the metric or rule is invalid.
+        RunError: no trial has a value of the metric, or none on the front keeps the rule.
     """
     asked, trials = folder.asked(), folder.trials()
     if options.pick is not None:
@@ -173,7 +175,7 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
 
 
 def check_options(options: Options) -> None:
-    """Raise a ``ConfigError`` for an option that cannot be, or that would be ignored."""
+    """Raise a ``ConfigError`` for an invalid option, or for one that would be ignored."""
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more; got {options.top}.")
     usual = Options(run="")
@@ -185,7 +187,7 @@ def check_options(options: Options) -> None:
 
 
 def check_is_search(asked: Asked, folder: RunFolder) -> None:
-    """Raise a ``RunError`` for a study: its best trial would be its luckiest seed."""
+    """Raise a ``RunError`` for a study, because its best trial is only the one with the luckiest seed."""
     if asked.kind != "search":
         raise RunError(
             f"The best configuration is that of a search; {asked.name} is a {asked.kind}, whose variants are compared "
@@ -195,12 +197,12 @@ def check_is_search(asked: Asked, folder: RunFolder) -> None:
 
 
 def check_out(out: Path | None) -> None:
-    """Raise a ``ConfigError`` for a place where no file can be."""
+    """Raise a ``ConfigError`` if no file can be written to this path."""
     if out is None:
         return
     try:
         above, is_folder = next(path for path in out.absolute().parents if path.exists()), out.is_dir()
-    except OSError as error:  # a name too long for a file
+    except OSError as error:  # such as a file name that is too long
         raise ConfigError(f"--out takes a file in a folder, such as best.yaml; {error.strerror}.") from None
     if is_folder or not above.is_dir():
         what = out if is_folder else above
@@ -210,7 +212,7 @@ def check_out(out: Path | None) -> None:
 
 
 def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[Retrained, Storage]:
-    """What is to be trained again, and where it is kept."""
+    """Return the retraining to run, and the storage of its files."""
     asked = folder.asked()
     uri = options.storage or asked.storage
     name = options.name or chosen.name(NAME)
@@ -232,9 +234,9 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
 
 
 def retrain(options: Options, again: Retrained, place: Storage) -> None:
-    """Train with fresh seeds, and say what they gave."""
+    """Train with fresh seeds and print the results."""
     loading = console.say_later()
-    from cluster.training import Workers  # here: the rest needs neither Ray nor torch
+    from cluster.training import Workers  # imported late: only a retraining needs Ray and torch
     from htt.heartbeat import LostRayError
     from tune.execution import retrain_progress
     from tune.execution.retrain import check_all, run

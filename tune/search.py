@@ -1,4 +1,4 @@
-"""Search for the best configuration.
+"""Command that searches a space for the best configuration.
 
 ::
 
@@ -8,8 +8,9 @@
     python tune/search.py --warm-start search-quick-20260101-120000 --point 'optim.lr=1e-3 model.pose.window=8'
     python tune/search.py --resume search-quick-20260101-120000 --time-budget 30m
 
-With neither ``--trials`` nor ``--time-budget`` a search takes seven minutes from when the data are ready; one that is
-resumed has the limits it began with, its time once more. With one of them the other sets no limit.
+Without ``--trials`` and ``--time-budget``, a new search runs for seven minutes from when the data are ready, and a
+resumed search keeps its original limits, with its whole time budget again. If only one of the two is given, the other
+sets no limit.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
+if __name__ == "__main__":  # top-level modules are in the project's root, not in tune/ or cluster/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from htt import console  # before the imports that take long
+    from htt import console  # before the slow imports
 
     console.say_later()
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 DEFAULT_BUDGET = "7m"
 Several = Annotated[list[str], tyro.conf.UseAppendAction]
-"""An option that is repeated for more."""
+"""Type of an option that can be repeated."""
 
 
 @dataclass
@@ -54,24 +55,24 @@ class Options(console.Options):
     """Search for the best configuration of a space, and write it to runs/<name>/best.yaml."""
 
     space: str | None = None
-    """What to search: a module of tune/spaces; none: quick."""
+    """What to search: a module of tune/spaces (default: quick)."""
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
     trials: int | None = None
-    """Trials in all, those before --resume included; none: as many as the time allows."""
+    """Trials in all, those before --resume included (default: as many as the time allows)."""
     time_budget: str | None = None
-    """Time from when the data are ready: 90s, 8m, 1h30m; none: 7m, or no limit where --trials is given. With --resume
-    and neither of the two: both as the run began."""
+    """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit where --trials is given). With
+    --resume and neither of the two: both as the run began."""
     seed: int | None = None
-    """Determines what is tried; none: 0."""
+    """Determines what is tried (default: 0)."""
     metric: str | None = None
-    """What to select by, on the validation split; none: hand_error_mm."""
+    """What to select by, on the validation split (default: hand_error_mm)."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
     """Instead of --metric: make several metrics good at once; repeat it. The scheduler watches the first one, and may
     stop a trial that is good in another: --scheduler none stops none."""
     pick: str | None = None
     """Which trial of their Pareto front is the best: knee (nearest to the ideal point), first (best in the first
-    objective), or the best in the first with a bound, as in 'latency_ms<=30'; none: knee."""
+    objective), or the best in the first with a bound, as in 'latency_ms<=30' (default: knee)."""
     constraint: Annotated[Several, tyro.conf.arg(metavar="METRIC<=NUMBER")] = field(default_factory=list)
     """What the best trial must keep, as in 'parameters<=2e6'; repeat for more."""
     warm_start: Annotated[Several, tyro.conf.arg(metavar="RUN")] = field(default_factory=list)
@@ -83,23 +84,23 @@ class Options(console.Options):
     point: Annotated[Several, tyro.conf.arg(metavar="FILE|PATH=VALUE ...")] = field(default_factory=list)
     """Try this first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
     algorithm: str | None = None
-    """Who chooses the next trial: tpe or random; none: tpe."""
+    """Who chooses the next trial: tpe or random (default: tpe)."""
     scheduler: str | None = None
-    """Who stops hopeless trials early: asha, or the word none; not given: asha."""
+    """Who stops hopeless trials early: asha, or the word none (default: asha)."""
     name: str | None = None
-    """Name of the run; none: search-<space>-<date>-<time>."""
+    """Name of the run (default: search-<space>-<date>-<time>)."""
     resume: str | None = None
     """Go on with a run, by its name or folder: same question and machines of a trial, its own limits or others."""
     machines: MachineOptions = field(default_factory=Machines)
 
 
 RECORDED = ("space", "seed", "pick", "algorithm", "scheduler")
-"""Options of the question whose usual value ``tune.experiments.spec.Search`` knows."""
+"""Options whose defaults are those of ``tune.experiments.spec.Search``."""
 
 
 def main(options: Options) -> None:
-    """Search, and say what was found and what to type next."""
-    from tune.execution.search import run  # late: Ray takes seconds to import, and --help is wanted at once
+    """Run the search, then print the best trials and suggested next commands."""
+    from tune.execution.search import run  # imported late: Ray takes seconds to import, and --help must be fast
 
     search = resume(options) if options.resume else new(options)
     space = registry.value(tune.experiments.spaces, search.space, "SPACE", Space)
@@ -112,7 +113,7 @@ def main(options: Options) -> None:
 
 
 def new(options: Options) -> spec.Search:
-    """The search the options ask for."""
+    """Return the search that the options describe."""
     goals = options.objective
     if goals and options.metric not in (None, goals[0]):
         raise ConfigError(f"--metric is the first --objective; got {options.metric} and {goals[0]}. Leave one out.")
@@ -139,7 +140,7 @@ def new(options: Options) -> spec.Search:
 
 
 def resume(options: Options) -> spec.Search:
-    """The search that goes on with a run."""
+    """Return the search that resumes a run."""
     named = ("objective", "constraint", "warm_start", "point")
     given = [f"--{name.replace('_', '-')}, " for name in named if getattr(options, name)]
     if options.set or options.name or given:
@@ -153,21 +154,21 @@ def resume(options: Options) -> spec.Search:
 
 
 def again(options: Options, folder: RunFolder) -> str:
-    """The command that goes on within the same limits; those that a run began with are written in it."""
+    """Return the command that resumes the run within the same limits; its original limits are stored in its folder."""
     limits = {"--trials": options.trials, "--time-budget": options.time_budget} if options.resume else {}
     given = [str(word) for limit in limits.items() if limit[1] is not None for word in limit]
     return shlex.join(["python", "tune/search.py", "--resume", report.shown(folder.path), *given])
 
 
 def budget(options: Options) -> float | None:
-    """Seconds; none: no limit, or of a run that is resumed its own."""
+    """Return the time budget in seconds; None means no limit, or for a resumed run its original limits."""
     if options.time_budget is None and (options.resume or options.trials is not None):
         return None
     return spec.parse_budget(options.time_budget or DEFAULT_BUDGET)
 
 
 def finish(outcome: Outcome, search: spec.Search) -> None:
-    """Say what was found."""
+    """Print the best trials, the files written and the suggested next commands."""
     if outcome.best is None:
         return
     if search.objectives:

@@ -1,1 +1,1 @@
-"""Reports, tables and figures of a run, made without Ray and torch."""
+"""Reports, tables and figures of a run; needs neither Ray nor torch."""

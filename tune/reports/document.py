@@ -1,6 +1,6 @@
-"""A report is a list of parts, written once and read as Markdown (here) or as one page of HTML (``html.py``).
+"""Parts of a report, such as headings and tables, and their Markdown; ``html.py`` makes HTML of the same parts.
 
-Text is Markdown's inline part: ``**bold**``, and what ``code`` and ``escaped`` give, so that it means itself.
+Text is inline Markdown: ``**bold**``, and the output of ``code`` and ``escaped``, which is shown literally.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Code", "Heading", "Listing", "Part", "Picture", "Table", "Text", "code", "escaped", "markdown"]
 
 WIDTH = 79
-"""Columns of a terminal, less the line at the end of a table."""
+"""Characters of a terminal line, minus the border at the end of a table."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Text:
 
     text: str
     warns: bool = False
-    """Whether a reader must not miss it."""
+    """True for a warning that readers must not miss."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One line each."""
+    """A list with one line for each item."""
 
     items: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Code:
-    """What is typed, or stands in a file."""
+    """A code block: commands, or the content of a file."""
 
     text: str
     language: str = ""
@@ -54,25 +54,25 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Heads and rows of cells."""
+    """A table of column heads and rows of cells."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     folds: bool = False
-    """Whether Markdown sets it in aligned parts of at most 80 columns, each with the first column again."""
+    """True to split it in Markdown into aligned parts of at most 80 columns, each with the first column repeated."""
 
     def numeric(self) -> list[bool]:
-        """Of each column, whether it holds numbers: these stand to the right."""
+        """Return for each column whether it holds numbers, which are aligned to the right."""
         columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.heads)
         return list(map(console.numeric, map(list, columns)))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the words beneath it, and those for a reader who cannot see it."""
+    """A figure with its caption and its alternative text."""
 
     name: str
-    """Of its file, without the ending."""
+    """File name without extension."""
     figure: Figure
     caption: str
     alternative: str
@@ -82,7 +82,7 @@ Part: TypeAlias = Heading | Text | Listing | Code | Table | Picture
 
 
 def markdown(title: str, parts: Sequence[Part]) -> str:
-    """The report as Markdown; its pictures are PNG files beside it."""
+    """Return the report as Markdown; its pictures are PNG files in the same folder."""
     return "\n\n".join([f"# {title}", *(_markdown(part) for part in parts)]) + "\n"
 
 
@@ -104,7 +104,7 @@ def _markdown(part: Part) -> str:
 
 
 def _parts(table: Table) -> Iterator[Sequence[Sequence[str]]]:
-    """Yield the columns of a table in parts that fit on a terminal, each with the first column before it."""
+    """Yield the columns of a table in groups that fit on a terminal, each led by the first column."""
     first, *columns = zip(table.heads, *table.rows, strict=True)
     part: list[Sequence[str]] = [first]
     used = _width(first)

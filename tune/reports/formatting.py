@@ -1,4 +1,4 @@
-"""Numbers of a report as a reader wants them: rounded, with their unit, and never as the machine prints them."""
+"""Numbers of a report as text: rounded, and with their unit."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from htt.evaluation.metric_table import count as counted
 from htt.text import plural as plural
 
 NOTHING = "–"
-"""Where there is no number to give."""
+"""Placeholder for a missing number."""
 
 
 def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
-    """Say which numbers came from other code than a run began with; empty where none did.
+    """Return a warning that names the numbers of other code than the run started with; empty if there are none.
 
     Args:
-        began: the code it began with; None: not known.
-        codes: {what has numbers: the code that trained it, or None}.
+        began: code that the run started with, or None if unknown.
+        codes: {name of a result: code that produced it, or None if unknown}.
     """
     others: dict[str, list[str]] = {}
     for name, code in codes.items():
@@ -37,34 +37,34 @@ def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
 
 
 def scale(metric: Metric) -> tuple[float, str]:
-    """What a metric's values are multiplied with on an axis, and the unit they then have: (100, "%")."""
+    """Return the factor for a metric's values on an axis and the unit they then have, such as (100, "%")."""
     return (100.0, "%") if metric.is_fraction else (1.0, metric.unit)
 
 
 def axis(metric: Metric) -> str:
-    """The label of a metric's axis: ``Hand error [mm]``."""
+    """Return the label of a metric's axis, such as ``Hand error [mm]``."""
     unit = scale(metric)[1]
     return f"{metric.title} [{unit}]" if unit else metric.title
 
 
 def of_difference(metric: Metric) -> str:
-    """The label of an axis of differences to the reference: ``Hand error, difference to the reference [mm]``."""
+    """Return the label of an axis of differences, such as ``Hand error, difference to the reference [mm]``."""
     unit = "percentage points" if metric.is_fraction else metric.unit
     return f"{metric.title}, difference to the reference" + (f" [{unit}]" if unit else "")
 
 
 def number(metric: Metric, value: float) -> str:
-    """A value with its unit; a dash where there is none."""
+    """Return a value with its unit, or a dash if it is not finite."""
     return metric.number(value) if math.isfinite(value) else NOTHING
 
 
 def span(metric: Metric, low: float, high: float) -> str:
-    """An interval, ``31.2 to 40.1 %``; a dash where there is none."""
+    """Return an interval, such as ``31.2 to 40.1 %``, or a dash if an end is not finite."""
     return metric.span(low, high) if math.isfinite(low) and math.isfinite(high) else NOTHING
 
 
 def difference(metric: Metric, value: float) -> str:
-    """A difference with its sign and unit: ``+3.1 points``, ``−12.4 mm``."""
+    """Return a difference with its sign and unit, such as ``+3.1 points``, or a dash if it is not finite."""
     if not math.isfinite(value):
         return NOTHING
     unit = "points" if metric.is_fraction else metric.unit
@@ -72,14 +72,14 @@ def difference(metric: Metric, value: float) -> str:
 
 
 def difference_span(metric: Metric, low: float, high: float) -> str:
-    """The interval of a difference: ``−14.0 to −10.8 mm``."""
+    """Return the interval of a difference, such as ``−14.0 to −10.8 mm``, or a dash if an end is not finite."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
     return f"{signed(metric, low)} to {difference(metric, high)}"
 
 
 def signed(metric: Metric, value: float) -> str:
-    """A difference with its sign, without its unit; as many digits as the metric itself has."""
+    """Return a difference with its sign but without its unit, with as many digits as the metric itself."""
     scaled = scale(metric)[0] * value
     if metric.is_fraction:
         text = f"{scaled:+.1f}"
@@ -92,26 +92,26 @@ def signed(metric: Metric, value: float) -> str:
 
 
 def deviation(metric: Metric, value: float) -> str:
-    """A standard deviation with its unit, that of a difference: ``1.4 points``, ``0.82 mm``."""
+    """Return a standard deviation with the unit of a difference, such as ``1.4 points`` or ``0.82 mm``."""
     return difference(metric, value).removeprefix("+")
 
 
 def p_value(p: float) -> str:
-    """``0.031``, ``< 0.001``."""
+    """Return a p value, such as ``0.031`` or ``< 0.001``."""
     if not math.isfinite(p):
         return NOTHING
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def probability(share: float) -> str:
-    """``0.87``; of what was drawn never or always, ``< 0.01`` or ``> 0.99``."""
+    """Return a share of draws, such as ``0.87``; close to 0 or 1 it is ``< 0.01`` or ``> 0.99``."""
     if not math.isfinite(share):
         return NOTHING
     return "< 0.01" if share < 0.005 else "> 0.99" if share > 0.995 else f"{share:.2f}"
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``12.5 min``, ``3.2 h``."""
+    """Return a duration, such as ``45 s``, ``12.5 min`` or ``3.2 h``."""
     if not math.isfinite(seconds):
         return NOTHING
     for unit, length in (("h", 3600), ("min", 60)):
@@ -121,12 +121,12 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """``873``, ``1.2 k``, ``11.7 M``."""
+    """Return a count, such as ``873``, ``1.2 k`` or ``11.7 M``."""
     return counted(number) if math.isfinite(number) else NOTHING
 
 
 def measure(largest: float, kind: str) -> tuple[float, str]:
-    """By what an axis of "seconds" or "parameters" is divided, and the unit that gives: (60.0, "min")."""
+    """Return the divisor of an axis of "seconds" or "parameters" and the resulting unit, such as (60.0, "min")."""
     units = ((3600.0, "h"), (60.0, "min")) if kind == "seconds" else ((1e9, "G"), (1e6, "M"), (1e3, "k"))
     for size, unit in units:
         if largest >= 2 * size:
@@ -135,7 +135,7 @@ def measure(largest: float, kind: str) -> tuple[float, str]:
 
 
 def setting(value: object) -> str:
-    """A value of the configuration: three digits of a float, a list with plus signs."""
+    """Return a configuration value as text: a float with three digits, a list joined by plus signs."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
@@ -144,16 +144,16 @@ def setting(value: object) -> str:
 
 
 def changes(values: Mapping[str, Value]) -> str:
-    """What a variant changes: ``pose.window: 1, optim.lr: 0.001``; "nothing" for the base itself."""
+    """Return the changes of a variant, such as ``pose.window: 1, optim.lr: 0.001``; "nothing" for the base itself."""
     return ", ".join(f"{short(path)}: {setting(value)}" for path, value in values.items()) or "nothing"
 
 
 def sample(values: Mapping[str, Value]) -> str:
-    """Return a sample in few words that fold between two values: ``pose.window=8 action.cues=hands+object``."""
+    """Return a sample as text that wraps between two values, such as ``pose.window=8 action.cues=hands+object``."""
     chosen = {".".join(path.split(".")[-2:]): setting(value).replace(" + ", "+") for path, value in values.items()}
     return " ".join(f"{name}={value}" for name, value in chosen.items())
 
 
 def short(path: str) -> str:
-    """A dotted path without the part that goes without saying."""
+    """Return a dotted path without the prefix ``model.``."""
     return path.removeprefix("model.")

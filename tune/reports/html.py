@@ -1,4 +1,4 @@
-"""A report as one page of HTML that opens from disk: no other file, no script, light and dark, on paper too."""
+"""Report as one self-contained HTML page: no other files, no script, light and dark colours, print style."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top:
   figure, tr, pre { break-inside: avoid; } h2 { break-after: avoid; } }
 """
 _TOGETHER = re.compile(r"(?<=\d) (?=%|mm\b|points\b)|(?<=\w:) (?=\S{1,6}(?:,|$))")
-"""The space between a number and its unit, or a name and its short value, where no line is to break."""
+"""Space between a number and its unit, or a name and its short value, where a line must not break."""
 _INLINE = re.compile(
     r"\\(.)|(?P<fence>`+)(?!`)(?P<code>.+?)(?<!`)(?P=fence)(?!`)|\*\*(?P<bold>.+?)\*\*|(?P<rest>[^\\`*]+|.)", re.DOTALL
 )
 
 
 def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
-    """Write ``report.html``, and ``report.md`` with its pictures beside it; each whole or not at all.
+    """Write ``report.html``, ``report.md`` and the pictures of ``report.md``, each file atomically.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full or not writable.
     """
     for part in parts:
         if isinstance(part, Picture):
@@ -65,11 +65,11 @@ def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
 
 
 def text(title: str, parts: Sequence[Part]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     body = "\n".join(_part(part) for part in parts)
     head = f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>"
     view = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
-    icon = '<link rel="icon" href="data:,">'  # none is asked for
+    icon = '<link rel="icon" href="data:,">'  # an empty icon, so that browsers request none
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{view}\n{icon}\n{head}\n</head>\n'
         f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
@@ -77,7 +77,7 @@ def text(title: str, parts: Sequence[Part]) -> str:
 
 
 def inline(words: str) -> str:
-    """A paragraph's Markdown as HTML."""
+    """Return inline Markdown as HTML."""
     return "".join(_inline(found[1], found["code"], found["bold"], found["rest"]) for found in _INLINE.finditer(words))
 
 
@@ -109,13 +109,13 @@ def _table(table: Table) -> str:
 
     def row(cells: Sequence[str], tag: str) -> str:
         shown = [inline(cell) for cell in cells]
-        if tag == "th":  # a path breaks at its dots, or a table of many paths is wider than the page
+        if tag == "th":  # paths may break at dots, or many of them make a table too wide
             shown = [re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", cell) for cell in shown]
         return "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for cell, kind in zip(shown, kinds, strict=True))
 
     rows = "\n".join(row(cells, "td") + "</tr>" for cells in table.rows)
     heads = row(table.heads, "th") + "</tr>"
-    # A part that scrolls must be reachable by keyboard.
+    # tabindex makes a scrolling part reachable by keyboard
     return (
         f'<div class="wide" tabindex="0">\n<table>\n<thead>{heads}</thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>'
     )

@@ -1,4 +1,4 @@
-"""Which searched paths decide how good a trial is, by Optuna's PED-ANOVA, from the trials of a run alone."""
+"""Importance of the searched paths, by Optuna's PED-ANOVA, from the trials of a run alone."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FEWEST = 20
-"""Trials without which shares would be mostly chance."""
+"""Fewest trials that importance is computed for; with fewer the shares are mostly chance."""
 TOP_TRIALS = 5
-"""The best ones, that the rest is compared to, are so many at least (advice of Optuna's documentation)."""
+"""Smallest number of trials that count as the best (advice of Optuna's documentation)."""
 TOP_SHARE = 0.1
 
 
 def importance(trials: Sequence[Trial], axes: Sequence[Axis], metric: str) -> dict[str, float] | None:
-    """{path: share of 1}, the most important first; none for too few trials, or if none tried two values.
+    """Return {path: share of 1}, most important first, or None for too few trials or if no path was varied.
 
-    A path is important where the best trials took other values of it than the rest did. Trials that were stopped early
-    count with what they reached, as they do where trials are ranked.
+    A path is important if its values in the best trials differ from those in the rest. Trials that were stopped early
+    count with the value they reached, as in the ranking of trials.
 
     Source: Watanabe, Bansal and Hutter 2023, "PED-ANOVA".
 
     Args:
-        trials: that have a value of the metric.
-        axes: of the paths.
-        metric: what is good.
+        trials: trials that have a value of the metric.
+        axes: axes of the searched paths.
+        metric: metric that tells which trials are best.
     """
     varied = [axis for axis in axes if all(axis.path in trial.values for trial in trials) and _varies(axis, trials)]
     if len(trials) < FEWEST or not varied:
@@ -75,5 +75,5 @@ def _param(axis: Axis, trial: Trial) -> str | int | float | bool | None:
 
 
 def _plain(value: object) -> str | int | float | bool | None:
-    """Lists as text: Optuna's choices are plain."""
+    """Return a list as JSON text and any other value unchanged: Optuna's choices are scalars."""
     return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Text as LaTeX takes it, whatever letters a study's names have: no package is needed, and nothing is dropped."""
+"""Escaping of any Unicode text for LaTeX, without extra packages and without dropping a character."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _KNOWN = {
     **_LOWERED,
 }
 _LATIN = frozenset(chr(code) for code in range(0xC0, 0x180)) - frozenset("×÷ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ")
-"""Accented letters that pdflatex has in its usual fonts, as UTF-8."""
+"""Accented letters that pdflatex has in its default fonts and reads as UTF-8."""
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX takes as it stands; a letter it has no sign for is named by its number, as U+4E2D."""
+    """Return text escaped for LaTeX; a character that LaTeX lacks becomes its code point, such as U+4E2D."""
     line = " ".join(printable(text).split())
-    before = f" {line}"  # two dashes would become one long one
+    before = f" {line}"  # LaTeX would join two hyphens into a dash
     return "".join("{}-" if pair == ("-", "-") else _one(pair[1]) for pair in zip(before, line, strict=False))
 
 

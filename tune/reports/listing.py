@@ -1,4 +1,4 @@
-"""Trials as rows of a table, and what a reader types next: for the report and for the terminal."""
+"""Table rows of trials and suggested next commands, for the report and for the terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tune.reports import formatting
 from tune.results.run_folder import RunFolder, Trial, value
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
-"""Metrics a table shows beside the one selected by."""
+"""Metrics shown in a table beside the one selected by."""
 
 
 def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> tuple[list[str], list[list[str]]]:
-    """The heads and cells of a table of trials: state, epochs, metrics, and what was searched.
+    """Return the heads and cells of a table of trials: state, epochs, metrics and searched values.
 
     The metrics are the one selected by, and those of ``shown`` that were recorded.
     """
@@ -37,11 +37,11 @@ def rows(trials: Sequence[Trial], metric: str, shown: Sequence[str] = SHOWN) -> 
 
 
 def next_commands(folder: RunFolder, best: Trial | None) -> str:
-    """Return what to type next, one command a line: first what tells how far the best trial was luck.
+    """Return the suggested next commands, one per line, first the one that shows how lucky the best trial was.
 
     Args:
-        folder: of the search.
-        best: the trial picked; None if there is none.
+        folder: run folder of the search.
+        best: picked trial, or None if there is none.
     """
     run, commands = shown(folder.path), []
     if best:
@@ -56,18 +56,18 @@ def next_commands(folder: RunFolder, best: Trial | None) -> str:
 
 
 def checkpoint(folder: RunFolder, trial: Trial) -> Path | None:
-    """Return the newest checkpoint that a run on this machine keeps of a trial; None if it keeps none here."""
+    """Return the newest checkpoint of a trial in the run folder on this machine, or None if there is none."""
     places = [folder.path / "tune" / trial.id, folder.path / "train" / f"train-{trial.id}"]
     kept = [path for place in places for path in place.glob("checkpoint_*") if (path / "checkpoint.json").is_file()]
     return max(kept, key=lambda path: path.name, default=None)
 
 
 def typed(path: Path) -> str:
-    """The path as a word of a command that one types here."""
+    """Return the path relative to the current folder, if it is inside, quoted for the shell."""
     return shlex.quote(shown(path))
 
 
 def shown(path: Path) -> str:
-    """The path as one would type it here."""
+    """Return the path relative to the current folder, or unchanged if it is outside."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

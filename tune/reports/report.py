@@ -1,9 +1,9 @@
-"""The report of a run, search or study, from its folder alone.
+"""Report of a run, either a search or a study, from its folder alone.
 
 ::
 
-    python -m tune.reports search-quick-20260101-120000        # write it again: report.md and report.html
-    python -m tune.reports NAME --storage s3://bucket/runs     # of a run that only a bucket has
+    python -m tune.reports search-quick-20260101-120000        # write report.md and report.html again
+    python -m tune.reports NAME --storage s3://bucket/runs     # a run that is only in a bucket
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class Options(console.Options):
     run: Annotated[str, tyro.conf.Positional]
     """The run: its name in runs/, or its folder."""
     storage: str | None = None
-    """Folder or URI (s3://, gs://) of the runs, as the run had it; None: runs. The report is written here."""
+    """Folder or URI (s3://, gs://) of the runs, as the run had it (default: runs). The report is written here."""
 
 
 def write(folder: RunFolder) -> None:
     """Write the report of a run: ``report.md`` and ``report.html``, and for a study ``report.tex`` and ``report.csv``.
 
     Raises:
-        RunError: the folder holds no run that can be read.
-        StorageError: the disk is full, or may not be written to.
+        RunError: the folder holds no readable run.
+        StorageError: the disk is full or not writable.
     """
-    if folder.asked().kind == "study":  # imported here: drawing takes a second to load, and who reads needs none of it
+    if folder.asked().kind == "study":  # imported late: matplotlib loads slowly, and only writing needs it
         from tune.reports import study
 
         study.write(folder)
@@ -49,7 +49,7 @@ def write(folder: RunFolder) -> None:
 
 
 def main(options: Options) -> None:
-    """Write the report, and say where it is."""
+    """Write the report and print the paths of its files."""
     folder = locate(options.run, options.storage)
     write(folder)
     console.out.print(f"Report  {shown(folder.report)}", markup=False)

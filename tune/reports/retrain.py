@@ -1,4 +1,4 @@
-"""The report of a retraining from its folder alone: what fresh seeds gave, beside what the search had picked."""
+"""Report of a retraining from its folder alone: results of fresh seeds beside the result of the search."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tune.results.run_folder import RunFolder, write_text
 from tune.results.stats import Summary, summarise
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
-"""Metrics that are shown seed by seed, beside the one selected by."""
+"""Metrics shown seed by seed, beside the one selected by."""
 COLUMNS = ("split", "metric", "unit", "seeds", "mean", "deviation", "low", "high", "searched")
-"""Of ``retrain.csv``: numbers unrounded, in the metric's own unit; nothing where there is none."""
+"""Columns of ``retrain.csv``: unrounded numbers in the metric's own unit; empty where there is no number."""
 SEED_COLUMNS = ("seed", "split", "metric", "unit", "value")
 
 
 def write(found: Retrained) -> None:
-    """Write the report's files, each whole or not at all.
+    """Write the report's files, each file atomically.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full or not writable.
     """
     html.publish(RunFolder(found.path), f"{found.found_by['run']}: trained again", content(found))
     write_text(found.path / "retrain.csv", table_csv(found))
@@ -35,7 +35,7 @@ def write(found: Retrained) -> None:
 
 
 def summaries(found: Retrained, split: str) -> dict[str, Summary]:
-    """{metric: its mean, deviation and interval over the seeds that came to their end}."""
+    """Return {metric: its mean, deviation and interval over the finished seeds}."""
     return {metric: _summary(found, split, metric) for metric in found.metrics(split)}
 
 
@@ -44,7 +44,7 @@ def _summary(found: Retrained, split: str, metric: str) -> Summary:
 
 
 def content(found: Retrained) -> list[Part]:
-    """All parts of the report, in the order in which they are read."""
+    """Return all parts of the report in reading order."""
     parts: list[Part] = [Text(_asked(found)), *_missing(found), *_codes(found)]
     if not found.done:
         return parts
@@ -55,7 +55,7 @@ def content(found: Retrained) -> list[Part]:
 
 
 def in_short(found: Retrained) -> list[str]:
-    """What the fresh seeds say of the number the search was picked by, in sentences."""
+    """Return sentences that compare the results of fresh seeds with the number the trial was selected by."""
     about, number = METRICS[found.metric], formatting.number
     searched = float(found.found_by["value"])
     mean = _summary(found, VALIDATION, found.metric)
@@ -74,12 +74,12 @@ def in_short(found: Retrained) -> list[str]:
 
 
 def table(found: Retrained) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells for a terminal: the metrics a reader looks at first."""
+    """Return heads and cells of the terminal table, which shows the most important metrics."""
     return _rows(found, _shown(found))
 
 
 def table_csv(found: Retrained) -> str:
-    """A line for each split and metric."""
+    """Return the text of ``retrain.csv``: a line for each split and metric."""
     lines = []
     for split in SPLITS:
         for metric, mean in summaries(found, split).items():
@@ -90,7 +90,7 @@ def table_csv(found: Retrained) -> str:
 
 
 def seeds_csv(found: Retrained) -> str:
-    """A line for each seed, split and metric."""
+    """Return the text of ``seeds.csv``: a line for each seed, split and metric."""
     rows = found.rows()
     return csv(SEED_COLUMNS, ([seed, split, name, METRICS[name].unit, value] for seed, split, name, value in rows))
 
@@ -110,7 +110,7 @@ def _asked(found: Retrained) -> str:
 
 
 def _missing(found: Retrained) -> list[Part]:
-    """Clips and seeds that are missing, where a reader cannot miss it."""
+    """Return warnings about missing clips and seeds."""
     data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in found.incomplete]
     if not found.left:
         return data
@@ -122,7 +122,7 @@ def _missing(found: Retrained) -> list[Part]:
 
 
 def _codes(found: Retrained) -> list[Part]:
-    """Which numbers came from other code, where a reader cannot miss it."""
+    """Return a warning about numbers that came from other code, if there are any."""
     by = {f"the search's trial {found.found_by['trial']}": found.found_code} if found.codes else {}
     seeds = {f"seed {seed}": ", then ".join(found.codes_of(seed)) or None for seed in found.done if found.codes}
     said = formatting.other_code(next(iter(found.codes), None), {**by, **seeds})
@@ -145,7 +145,7 @@ def _shown(found: Retrained) -> list[str]:
 
 
 def _rows(found: Retrained, metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """A line for each metric: the search's number, then both splits; a split that nobody has takes no column."""
+    """Return heads and a row for each metric: the search's number, then each split that has values."""
     splits = [split for split in SPLITS if found.metrics(split)]
     heads = ["Metric", "Search (one seed)"]
     for split in splits:

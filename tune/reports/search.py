@@ -1,4 +1,4 @@
-"""The report of a search from its run folder alone: asked, found, what mattered, what to type next."""
+"""Report of a search from its run folder alone: settings, best trials, importance and next commands."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ROWS = 10
 
 
 def write(folder: RunFolder) -> None:
-    """Write ``report.md``, ``report.html`` and their pictures, each whole or not at all.
+    """Write ``report.md``, ``report.html`` and their pictures, each file atomically.
 
     Raises:
-        RunError: the folder holds no run that can be read.
-        StorageError: the disk is full, or may not be written to.
+        RunError: the folder holds no readable run.
+        StorageError: the disk is full or not writable.
     """
     asked = folder.asked()
     html.publish(folder, asked.name, content(folder, asked, folder.trials()))
 
 
 def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    """All parts of the report, in the order in which they are read."""
+    """Return all parts of the report in reading order."""
     order, best = ranked(trials, asked.metric), chosen(asked, trials)
     parts: list[Part] = _question(asked, trials)
     if order:
@@ -77,7 +77,7 @@ def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
 
 
 def _wishes(asked: Asked) -> list[Part]:
-    """What was asked for beside a good value."""
+    """Return a paragraph about objectives, constraints, warm start and initial points, if any are set."""
     said = []
     if asked.objectives:
         said.append(
@@ -94,7 +94,7 @@ def _wishes(asked: Asked) -> list[Part]:
 
 
 def _codes(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    """Which numbers came from other code, where a reader cannot miss it."""
+    """Return a warning about numbers that came from other code, if there are any."""
     codes = {f"trial {trial.number}": trial.code for trial in trials if trial.epochs}
     said = formatting.other_code(next(iter(asked.codes), None), codes)
     return [Text(said, warns=True)] if said else []
@@ -107,7 +107,7 @@ def _nothing(asked: Asked, trials: Sequence[Trial]) -> str:
 
 
 def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    """What breaks the constraints, the nearest first, and by how much; never the best."""
+    """Return the section on trials that break a constraint and so cannot be the best, smallest violation first."""
     broken = [trial for trial in trials if trial.breaks]
     if not broken:
         return []
@@ -150,7 +150,7 @@ def _table(trials: Sequence[Trial], asked: Asked) -> Table:
 
 
 def _picked(asked: Asked, trial: Trial | None) -> list[Part]:
-    """Which trial is in ``best.yaml``, and by which rule."""
+    """Return a sentence that names the trial in ``best.yaml`` and the rule that picked it."""
     if trial is None:
         return [Text(f"No trial on the front keeps the rule to pick one: {asked.pick}.", warns=True)]
     said = statement(trial, asked.metric, asked.pick if asked.objectives else None, asked.objectives)
@@ -158,7 +158,7 @@ def _picked(asked: Asked, trial: Trial | None) -> list[Part]:
 
 
 def _best(asked: Asked, trial: Trial | None) -> list[Part]:
-    """What the picked trial changes."""
+    """Return the changes of the picked trial to the base configuration."""
     if trial is None:
         return []
     base = asked.config()
@@ -184,7 +184,7 @@ def _progress(order: Sequence[Trial], metric: str) -> Picture:
 
 
 def _searched(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> list[Part]:
-    """What was tried, and what mattered."""
+    """Return the sections on the values tried and on the importance of the paths."""
     if not scales or len(order) < 2:
         return []
     about = METRICS[metric]
@@ -223,7 +223,7 @@ def _importance(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> 
 
 
 def _traded(asked: Asked, trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None) -> list[Part]:
-    """What is traded for what, where there are two metrics to trade."""
+    """Return the section on the Pareto front; empty if fewer than two trials have values of the objectives."""
     if len(judged(trials, metrics)) < 2 or not metrics:
         return []
     best = front(trials, metrics)

@@ -1,4 +1,4 @@
-"""The report of a study from its run folder alone: for people (Markdown, HTML), a paper (LaTeX) and programs (CSV)."""
+"""Report of a study from its run folder alone: Markdown and HTML to read, LaTeX for a paper, CSV for programs."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ COSTS = (
     ("seconds", "time", "the mean time of a training on the machines used"),
     ("parameters", "parameters", "the parameters of its model"),
 )
-"""What a variant costs, the picture of it, and how it is said."""
+"""Kinds of cost of a variant: (field of a row, name of the picture, words of the caption)."""
 
 
 def write(folder: RunFolder) -> None:
-    """Write the report's files and its pictures, each whole or not at all.
+    """Write the report's files and pictures, each file atomically.
 
     Raises:
-        RunError: the folder holds no study that can be read.
-        StorageError: the disk is full, or may not be written to.
+        RunError: the folder holds no readable study.
+        StorageError: the disk is full or not writable.
     """
     done = read(folder)
     found = findings(done)
@@ -47,7 +47,7 @@ def write(folder: RunFolder) -> None:
 
 
 def content(done: Done, found: Sequence[Finding], factors: Mapping[str, Sequence[Judged]]) -> list[Part]:
-    """All parts of the report, in the order in which they are read; ``factors``: {metric: its effects}."""
+    """Return all parts of the report in reading order; ``factors`` is {metric: its effects}."""
     parts: list[Part] = [Text(f"**{escaped(done.study.question)}**"), *_missing(done), _asked(done), *_codes(done)]
     parts += [Heading("In short"), Listing([line for finding in found for line in _in_short(finding)])]
     for finding in found:
@@ -63,7 +63,7 @@ def content(done: Done, found: Sequence[Finding], factors: Mapping[str, Sequence
 
 
 def _missing(done: Done) -> list[Part]:
-    """What is not there, where a reader cannot miss it."""
+    """Return warnings about missing clips and trainings."""
     data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in done.asked.incomplete]
     missing = done.missing()
     if not missing:
@@ -106,7 +106,7 @@ def _asked(done: Done) -> Text:
 
 
 def _codes(done: Done) -> list[Part]:
-    """Which numbers came from other code, where a reader cannot miss it."""
+    """Return a warning about numbers that came from other code, if there are any."""
     codes = {
         f"{escaped(variant)} with seed {seed}": trial.code
         for (variant, seed), trial in done.pairs.items()
@@ -122,7 +122,7 @@ def _direction(finding: Finding) -> str:
 
 
 def _in_short(finding: Finding) -> list[str]:
-    """What may be said by one metric: a line for each kind of claim."""
+    """Return the conclusions for one metric: a line for each claim, then one for each reason to claim nothing."""
     about, reference = METRICS[finding.metric], escaped(finding.reference.variant)
     said = []
     for claim in (BETTER, WORSE):
@@ -155,7 +155,7 @@ def _silence(found: Comparison) -> str:
 
 
 def _effects(finding: Finding, done: Done, found: Sequence[Judged]) -> list[Part]:
-    """What each factor does, of a study of factors."""
+    """Return the effects of the factors; empty for a study without factors."""
     if not found:
         return []
     given = {effect.factors for effect, _ in found}
@@ -174,7 +174,7 @@ def _effects(finding: Finding, done: Done, found: Sequence[Judged]) -> list[Part
 
 
 def _contrasts(finding: Finding, done: Done) -> list[Part]:
-    """This metric against others of the same trainings, where the study asks for that."""
+    """Return tables that compare this metric with others of the same trainings, if the study has contrasts."""
     parts: list[Part] = []
     for first, second in done.study.contrasts:
         if second == finding.metric:
@@ -184,7 +184,7 @@ def _contrasts(finding: Finding, done: Done) -> list[Part]:
 
 
 def _pictures(finding: Finding, done: Done) -> list[Part]:
-    """The figures of one metric, with captions."""
+    """Return the figures of one metric with their captions."""
     metric, reference = finding.metric, escaped(finding.reference.variant)
     title = METRICS[metric].title
     lower = METRICS[metric].title.lower()
@@ -226,7 +226,7 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
 
 
 def _claimed(finding: Finding) -> str:
-    """Which differences a picture of single seeds may be read as; lines that lean one way claim nothing."""
+    """Return a caption that names the claimed differences, because a picture of single seeds may suggest others."""
     names = [escaped(row.variant) for row, found in finding.others if found.claim in (BETTER, WORSE)]
     if not names:
         return "No difference is claimed, also where all lines lean one way."

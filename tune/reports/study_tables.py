@@ -1,4 +1,4 @@
-"""The table of a study: for the report, for a paper (LaTeX, booktabs) and for other programs (CSV)."""
+"""Tables of a study: for the report, for a paper (LaTeX, booktabs) and for other programs (CSV)."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ COLUMNS = (
     "difference_low", "difference_high", "paired_seeds", "p", "p_holm", "p_better", "claim", "parameters",
     "seconds_per_trial", "paper",
 )  # fmt: skip
-"""Of the CSV: numbers unrounded, in the metric's own unit (fractions, not percent); nothing where there is none."""
+"""Columns of the CSV: unrounded numbers in the metric's own unit (fractions, not percent); empty without a number."""
 EFFECT_COLUMNS = (
     "metric", "unit", "effect", "factors", "paired_seeds", "difference", "low", "high", "p", "p_holm", "p_better",
     "claim", "could_be",
 )  # fmt: skip
-"""Of the CSV of effects; ``could_be``: interactions that a fraction cannot tell it from."""
+"""Columns of the CSV of effects; ``could_be``: interactions aliased with the effect in a fractional design."""
 
 
 def table(finding: Finding) -> Table:
-    """The table of one metric, for the report."""
+    """Return the table of one metric for the report."""
     columns = [(head, cells) for head, cells in _columns(finding) if any(cell != NOTHING for cell in cells)]
     rows = list(zip(*(cells for _, cells in columns), strict=True))
     return Table([head for head, _ in columns], [[escaped(cell) for cell in row] for row in rows])
 
 
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table:
-    """The table of what factors do, by one metric."""
+    """Return the table of the effects of factors on one metric."""
     return _differences(
         metric, "Effect", [(effect.title, found, effect_claim(effect, found)) for effect, found in compared]
     )
 
 
 def contrasts(metric: str, compared: Mapping[str, Comparison]) -> Table:
-    """The table of one metric against another of the same trainings."""
+    """Return the table that compares one metric with another of the same trainings."""
     return _differences(metric, "Variant", [(name, found, _short(found)) for name, found in compared.items()])
 
 
@@ -63,13 +63,13 @@ def _differences(metric: str, what: str, compared: Sequence[tuple[str, Compariso
 
 
 def effect_claim(effect: Effect, found: Comparison) -> str:
-    """In a few words; of a product, whether both together are better than the sum of what each does."""
+    """Return the claim in a few words; for an interaction, it compares both together with the sum of each."""
     claim = _short(found)
     return f"together {claim} than added up" if len(effect.factors) > 1 and claim in (BETTER, WORSE) else claim
 
 
 def effects_csv(found: Mapping[str, Sequence[tuple[Effect, Comparison]]]) -> str:
-    """A line for each metric and effect; ``found`` is {metric: effects}."""
+    """Return CSV with a line for each metric and effect; ``found`` is {metric: effects}."""
     lines = []
     for metric, compared in found.items():
         for effect, one in compared:
@@ -81,17 +81,17 @@ def effects_csv(found: Mapping[str, Sequence[tuple[Effect, Comparison]]]) -> str
 
 
 def tex(title: str, found: Sequence[Finding]) -> str:
-    """A LaTeX table for each metric; its first line says which packages it needs."""
+    """Return LaTeX with a table for each metric; the first line names the packages needed."""
     return "% \\usepackage{booktabs,graphicx}\n\n" + "\n".join(_tex(title, one) for one in found)
 
 
 def csv(found: Sequence[Finding]) -> str:
-    """A line for each metric and variant."""
+    """Return CSV with a line for each metric and variant."""
     return text.csv(COLUMNS, (_line(METRICS[finding.metric], row) for finding in found for row in finding.rows))
 
 
 def _columns(finding: Finding) -> list[tuple[str, list[str]]]:
-    """Heads and cells, column by column; a column of dashes has nothing to say."""
+    """Return (head, cells) of every column, also of columns that hold only dashes."""
     about, rows = METRICS[finding.metric], finding.rows
 
     def each(write: Callable[[Row], str]) -> list[str]:
@@ -129,7 +129,7 @@ def _claim(row: Row) -> str:
 
 
 def _short(found: Comparison) -> str:
-    """The claim in a few words: how many seeds it would take is said once, above."""
+    """Return the claim without the number of seeds it needs, which the report gives once, above the table."""
     return found.claim.partition(" (")[0]
 
 
@@ -166,7 +166,7 @@ def _tex(title: str, finding: Finding) -> str:
 
 
 def _narrow(finding: Finding) -> tuple[list[str], list[list[str]]]:
-    """For a page of print: without what a variant changes, and what can be claimed at the end."""
+    """Return heads and rows for a printed page: without the changes, and with the claim as the last column."""
     columns = {head: cells for head, cells in _columns(finding) if any(cell != NOTHING for cell in cells)}
     columns.pop("Changes", None)
     columns["Claim"] = columns.pop("Claim")

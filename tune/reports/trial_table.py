@@ -1,4 +1,4 @@
-"""The table of the best trials on a terminal."""
+"""Terminal table of the best trials."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tune.results import selection
 from tune.results.run_folder import Trial, ranked
 
 SHOWN = ("hand_error_mm", "action_accuracy")
-"""Metrics beside the one selected by; the report has more."""
+"""Metrics shown beside the one selected by; the report shows more."""
 
 
 def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = ()) -> None:
     """Print the best trials by a metric, one line each.
 
     Args:
-        trials: of the run.
-        metric: to rank by.
-        top: how many to show.
-        shown: metrics of interest beside the usual ones.
+        trials: trials of the run.
+        metric: metric to rank by.
+        top: number of trials to show.
+        shown: further metrics to show, before the usual ones.
     """
     broken = sum(trial.breaks is not None for trial in trials)
     left_out = f"; {broken} broke the constraints" if broken else ""
@@ -33,7 +33,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
 
 
 def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
-    """Print the Pareto front, and which of its trials was picked, by which rule."""
+    """Print the Pareto front, the trial picked from it, and the rule that picked it."""
     found = selection.front(trials, metrics)
     console.out.print(f"\nOn the front of {plural(len(trials), 'trial')} by {', '.join(metrics)}", style="bold")
     _print(found, metrics[0], metrics[1:])
@@ -41,7 +41,7 @@ def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rul
 
 
 def _print(trials: Sequence[Trial], metric: str, shown: Sequence[str]) -> None:
-    """Print a row for each trial; where not all columns fit, the values that were searched share the last one."""
+    """Print a row for each trial; if the columns do not all fit, the searched values share the last one."""
     heads, cells = report.rows(trials, metric, shown)
     rows = [[".".join(head.split(".")[-2:]) for head in heads], *cells]
     room = console.width()

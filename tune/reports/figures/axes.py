@@ -1,4 +1,4 @@
-"""How the values of a searched path are laid out on an axis, from its domain and the values tried."""
+"""Axes of searched paths: positions and ticks of the values, from the domain and the values tried."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from tune.reports.formatting import setting
 from tune.results.run_folder import Asked, Trial
 
 FEW = 6
-"""Up to so many whole numbers, each has its tick."""
+"""Largest number of integers for which each gets a tick."""
 NEAR = 0.12
-"""Of the axis: ticks nearer to its ends than this are left out."""
+"""Share of the axis; inner ticks closer to an end than this are left out."""
 _RANGE = re.compile(r"(\S+) to ([^\s,]+)(, logarithmic|, every \d+)?")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One searched path: a range of numbers, or the values of a choice side by side."""
+    """The axis of one searched path: a range of numbers, or the values of a choice side by side."""
 
     path: str
     choices: Sequence[Value] | None
-    """Of a choice, the values tried; none for a range."""
+    """Values tried of a choice, or None for a range."""
     low: float = 0.0
     high: float = 1.0
     logarithmic: bool = False
     whole: bool = False
 
     def place(self, value: Value) -> float:
-        """Where a value lies: 0 at the low end, 1 at the high one."""
+        """Return the position of a value: 0 at the low end, 1 at the high end."""
         if self.choices is not None:
             return (list(self.choices).index(value) + 0.5) / len(self.choices)
         return self._share(float(value))
 
     def ticks(self) -> list[tuple[float, str]]:
-        """(place, label) of each tick."""
+        """Return (position, label) of each tick."""
         if self.choices is not None:
             return [(self.place(value), setting(value)) for value in self.choices]
         if self.whole and self.high - self.low < FEW:
@@ -54,7 +54,7 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def _round_numbers(self) -> list[float]:
-        """Round numbers on the axis, about three."""
+        """Return round numbers as candidates for ticks, about three on a linear axis."""
         if self.logarithmic:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = (1.0, 3.0) if self.high / self.low < 1000 else (1.0,)
@@ -66,7 +66,7 @@ class Axis:
 
 
 def axes(asked: Asked, trials: Sequence[Trial]) -> list[Axis]:
-    """One axis for each path that these trials searched, in the order of the space."""
+    """Return an axis for each path that these trials searched, in the order of the space."""
     found = []
     for path, words in asked.domains.items():
         values = [trial.values[path] for trial in trials if path in trial.values]

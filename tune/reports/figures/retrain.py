@@ -1,4 +1,4 @@
-"""The figure of a retraining: every fresh seed on both splits, and where the search's own number lies."""
+"""Figure of a retraining: every fresh seed on both splits, and the number of the search."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tune.results.retrain import SPLITS, VALIDATION, Retrained
 from tune.results.stats import summarise
 
 SPREAD_IN = 0.14
-"""How far from the middle of its row a seed is drawn at most, so that equal values are all seen."""
+"""Largest offset of a seed from the middle of its row, so that equal values all stay visible."""
 
 
 def seeds(found: Retrained, metrics: Sequence[str]) -> Figure:
-    """A panel for each metric, a row for each split: dots are seeds, a bar their mean and its interval."""
+    """Draw a panel for each metric and a row for each split: dots are seeds, a bar is their mean and interval."""
     figure = canvas(1.55 * max(1, len(metrics)) + 0.7)
     grid = figure.subplots(max(1, len(metrics)), 1, squeeze=False).ravel()
     for axes, metric in zip(grid, metrics, strict=False):

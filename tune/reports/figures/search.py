@@ -1,4 +1,4 @@
-"""The figures of a search: how it went, what was tried, what mattered, and what is traded for what."""
+"""Figures of a search: progress, parallel coordinates, importance and Pareto front."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"),
 FROM_BAD_TO_GOOD = LinearSegmentedColormap.from_list("from bad to good", [BAD, OPEN, GOOD])
 ROW_IN = 0.68
 BELOW = 0.36
-"""Of a row: the height of an axis's labels."""
+"""Height of an axis's labels, as a share of a row."""
 SHORT = 7
-"""Letters of a label that stands in the middle of any tick."""
+"""Longest label, in characters, that is centred on every tick."""
 JITTER = 0.012
-"""Of an axis: lines that meet in one value stay apart."""
+"""Largest shift of a line, as a share of the axis, so that lines through the same value stay apart."""
 FAR = 3.0
-"""Values this many times as far from the best as the median is are drawn at the end of the axis."""
+"""Values more than this many times as far from the best as the median are drawn at the end of the axis."""
 
 
 def progress(trials: Sequence[Trial], metric: str) -> Figure:
-    """Each trial's value and the best so far, over time.
+    """Draw each trial's value and the best so far over time.
 
     Args:
-        trials: that have a value, one at least.
-        metric: what they are selected by.
+        trials: trials that have a value, at least one.
+        metric: metric they are selected by.
     """
     about = METRICS[metric]
     factor, _ = formatting.scale(about)
@@ -62,12 +62,13 @@ def progress(trials: Sequence[Trial], metric: str) -> Figure:
 
 
 def parallel(trials: Sequence[Trial], scales: Sequence[Axis], metric: str) -> Figure:
-    """Parallel coordinates: a line for each trial through the values it took, coloured by what it reached.
+    """Draw parallel coordinates: a line for each trial through its values, coloured by its result.
 
     Args:
-        trials: that have a value, best first.
-        scales: of the searched paths; one row each, top down. The last row is the metric, its better side to the right.
-        metric: what they are selected by.
+        trials: trials that have a value, best first.
+        scales: axes of the searched paths, one row each from top to bottom; the last row is the metric, better to the
+            right.
+        metric: metric they are selected by.
     """
     shown = [trial for trial in trials if all(scale.path in trial.values for scale in scales)]
     good = _goodness(shown, metric)
@@ -97,7 +98,7 @@ def parallel(trials: Sequence[Trial], scales: Sequence[Axis], metric: str) -> Fi
 
 
 def bars(shares: Mapping[str, float]) -> Figure:
-    """How important each path was, as a bar."""
+    """Draw the importance of each path as a bar."""
     names = [wrapped(formatting.short(path)) for path in shares]
     figure = canvas(0.36 * len(shares) + 1.0)
     axes = figure.add_subplot()
@@ -115,12 +116,12 @@ def bars(shares: Mapping[str, float]) -> Figure:
 
 
 def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None = None) -> Figure:
-    """Trials by their first objective against each other one; those that none beats are joined.
+    """Draw the first objective against each other one; a line joins the trials on the Pareto front.
 
     Args:
-        trials: of the search.
-        metrics: its objectives.
-        picked: the one to ring.
+        trials: trials of the search.
+        metrics: objectives of the search.
+        picked: trial to mark with a ring, or None.
     """
     best = front(trials, metrics)
     outside = [
@@ -167,7 +168,7 @@ def _points(
 
 
 def _unit(trials: Sequence[Trial], name: str) -> tuple[float, str]:
-    """What a metric's values are multiplied with on an axis, and the axis's label."""
+    """Return the factor for a metric's values on an axis, and the label of the axis."""
     about = METRICS[name]
     if not about.is_count:
         return formatting.scale(about)[0], formatting.axis(about)
@@ -177,7 +178,7 @@ def _unit(trials: Sequence[Trial], name: str) -> tuple[float, str]:
 
 
 def _ends(trials: Sequence[Trial], metric: str) -> tuple[float, float]:
-    """The values at the left and the right end of a metric's axis: the right one is the best."""
+    """Return the values at the left and right end of a metric's axis; the right one is the best."""
     found = [value(trial, metric) for trial in trials]
     best, worst = (max, min) if METRICS[metric].higher_is_better else (min, max)
     right = best(found)
@@ -186,7 +187,7 @@ def _ends(trials: Sequence[Trial], metric: str) -> tuple[float, float]:
 
 
 def _goodness(trials: Sequence[Trial], metric: str) -> list[float]:
-    """1 for the best value, 0 for the worst that is told apart."""
+    """Return a score for each trial: 1 for the best value, 0 for values at or beyond the left end of the axis."""
     left, right = _ends(trials, metric)
     if left == right:
         return [1.0] * len(trials)
@@ -204,7 +205,7 @@ def _metric_ticks(trials: Sequence[Trial], metric: str) -> list[tuple[float, str
 
 
 def _broken(places: Sequence[float]) -> tuple[list[float], list[float]]:
-    """X and y of a line that goes from axis to axis and lets the labels below each be read."""
+    """Return x and y of a line from axis to axis, with gaps for the labels below each axis."""
     x, y = [], []
     for row, (start, end) in enumerate(itertools.pairwise(places)):
         x += [start, end, math.nan]
@@ -213,12 +214,12 @@ def _broken(places: Sequence[float]) -> tuple[list[float], list[float]]:
 
 
 def _gathers(scale: Axis) -> bool:
-    """Whether many trials share a value."""
+    """Return whether many trials can share a value."""
     return scale.choices is not None or scale.whole
 
 
 def _ruler(axes: Axes, row: float, ticks: Sequence[tuple[float, str]]) -> None:
-    """A horizontal axis of its own, with its ticks and their labels below."""
+    """Draw a horizontal axis with its ticks and their labels below."""
     axes.plot([0, 1], [row, row], color=INK, linewidth=0.8, zorder=4)
     width = max(8, int(84 / max(1, len(ticks))))
     for place, label in ticks:
@@ -228,7 +229,7 @@ def _ruler(axes: Axes, row: float, ticks: Sequence[tuple[float, str]]) -> None:
 
 
 def _towards_the_middle(place: float, label: str) -> Literal["left", "center", "right"]:
-    """How a label stands at its tick: a long one at an end must not leave the axis."""
+    """Return the alignment of a label at its tick, so that a long label at an end stays within the axis."""
     if len(label) <= SHORT or 0.01 < place < 0.99:
         return "center"
     return "left" if place < 0.5 else "right"

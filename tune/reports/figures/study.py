@@ -1,4 +1,4 @@
-"""The figures of a study: what differs, seed by seed, at what cost, and on which way there."""
+"""Figures of a study: differences, values of each seed, costs and learning curves."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from tune.results.stats import BETTER, WORSE, Comparison
 from tune.results.study_results import Finding, Row
 
 TOGETHER = 4
-"""Up to so many variants share the axes of the learning curves; more have a panel each, beside the reference."""
+"""Largest number of variants drawn in one panel of learning curves; more get a panel each, with the reference."""
 COLUMNS = 3
 BESIDE = 7
-"""So many seeds stand beside one another in a legend."""
+"""Largest number of seeds in one line of a legend."""
 SPREAD_IN = 0.11
-"""How far from the middle of its row a seed is drawn at most, so that equal values are all seen."""
+"""Largest offset of a seed from the middle of its row, in inches, so that equal values all stay visible."""
 TAKES_LOGARITHM = 8.0
-"""The ratio of the highest to the lowest cost from which on its axis is logarithmic."""
+"""Ratio of the highest to the lowest cost from which the axis is logarithmic."""
 CLAIMS = {BETTER: (GOOD, "better"), WORSE: (BAD, "worse"), "": (OPEN, "no claim")}
 
 
 def forest(finding: Finding) -> Figure:
-    """Each variant's difference to the reference with its interval; the better side of zero is marked."""
+    """Draw each variant's difference to the reference with its interval; the better side of zero is shaded."""
     about = METRICS[finding.metric]
     factor, _ = formatting.scale(about)
     labels = [wrapped(row.variant) for row, _ in finding.others]
@@ -68,7 +68,7 @@ def forest(finding: Finding) -> Figure:
 
 
 def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
-    """A dot for each seed of each variant; lines join a seed across the variants, a bar is their mean."""
+    """Draw a dot for each seed of each variant; lines join a seed across variants, bars are means."""
     factor, _ = formatting.scale(METRICS[finding.metric])
     labels = [wrapped(row.variant) for row in finding.rows]
     at, height = places(labels)
@@ -99,11 +99,14 @@ def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
 
 
 def cost(finding: Finding, by: str) -> Figure | None:
-    """What a variant costs against what it gains; none where fewer than two costs are known.
+    """Draw the cost of each variant against its difference to the reference.
 
     Args:
-        finding: of one metric.
-        by: "seconds" a trial, or "parameters" of the model.
+        finding: results of one metric.
+        by: kind of cost: "seconds" per trial, or "parameters" of the model.
+
+    Returns:
+        The figure, or None if fewer than two variants have a known cost and difference.
     """
     about = METRICS[finding.metric]
     factor, _ = formatting.scale(about)
@@ -139,7 +142,11 @@ def cost(finding: Finding, by: str) -> Figure | None:
 
 
 def curves(finding: Finding) -> Figure | None:
-    """The metric epoch by epoch: the mean over seeds, and the band from the lowest to the highest of them."""
+    """Draw the metric over epochs: the mean over seeds and the band from the lowest to the highest seed.
+
+    Returns:
+        The figure, or None if no variant has a curve of at least two epochs.
+    """
     known = {name: _padded(curves) for name, curves in finding.curves.items()}
     if not known or max(table.shape[1] for table in known.values()) < 2:
         return None
@@ -189,7 +196,7 @@ def _curves_on(
 
 
 def _padded(curves: Sequence[Sequence[float]]) -> np.ndarray:
-    """[s e] the epochs that all seeds have."""
+    """Return the curves as [s e], cut to the epochs that all seeds have."""
     length = min(len(curve) for curve in curves)
     return np.array([list(curve)[:length] for curve in curves], float)
 
@@ -239,7 +246,7 @@ def _legend_of_claims(figure: Figure, axes: Axes, found: Sequence[Comparison]) -
 
 
 def _look(number: int, reference: bool) -> tuple[str, str]:
-    """Colour and marker: no two of a study's variants have both in common."""
+    """Return the colour and marker of a variant; no two variants of a study share both."""
     if reference:
         return INK, "*"
     return COLOURS[(number - 1) % len(COLOURS)], MARKERS[(number - 1 + (number - 1) // len(COLOURS)) % len(MARKERS)]

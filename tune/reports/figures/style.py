@@ -1,4 +1,4 @@
-"""What all figures of the reports share: a canvas without a window, colours for light and dark paper, SVG and PNG."""
+"""Shared style of the figures: canvas without a window, colours for light and dark pages, SVG and PNG output."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from matplotlib.figure import Figure
 from htt import files
 
 INK = "#000000"
-"""Lines of the figure itself; on a page they take the colour of its text."""
+"""Colour of the figure's own lines; on an HTML page it becomes the colour of the text."""
 PAPER = "#ffffff"
-"""What hides the lines behind it: the colour of the page."""
+"""Colour of the page, for markers that hide the lines behind them."""
 GOOD, BAD, OPEN = "#2a7fd0", "#d9730d", "#8a9099"
-"""Better, worse, and nothing that could be said: told apart by those who see few colours, on white and on black."""
+"""Colours of better, worse and no claim; distinct for colour-blind readers, on white and on black."""
 COLOURS = ("#2a7fd0", "#d9730d", "#2e9e5b", "#c2479a", "#8c6bd1", "#b08d1c", "#17a2b0", "#d1495b", "#7a8794", "#8a5a3c")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 STEPS = [1, 2, 2.5, 5, 10]
-"""Between ticks, times a power of ten."""
+"""Allowed distances between ticks, times a power of ten."""
 LABEL_WIDTH = 30
-"""Letters of a label in one line."""
+"""Characters in one line of a label."""
 WIDTH_IN = 8.0
 _PROLOGUE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
 _NAMED = re.compile(r'(\bid="|href="#|url\(#)')
 
 
 def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
-    """An empty figure that keeps its labels apart."""
+    """Return an empty figure whose layout keeps labels apart."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.patch.set_alpha(0)
     FigureCanvasAgg(figure)
@@ -42,7 +42,7 @@ def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
 
 
 def plain_axes(axes: Axes, grid: str = "both") -> None:
-    """Axes without a frame, on transparent paper, with a faint grid along "x", "y" or "both"."""
+    """Remove the frame and background of the axes, and draw a faint grid along "x", "y" or "both"."""
     axes.patch.set_alpha(0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color=OPEN, alpha=0.3, linewidth=0.7)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def plain_axes(axes: Axes, grid: str = "both") -> None:
 
 
 def wrapped(text: str, width: int = LABEL_WIDTH, lines: int = 4) -> str:
-    """A label on as many lines as it takes, the last one cut where it takes more than ``lines``."""
+    """Return a label wrapped into at most ``lines`` lines; the last one is cut if the label is longer."""
     found = textwrap.wrap(_safe(text), width) or [""]
     if len(found) > lines:
         found = [*found[: lines - 1], found[lines - 1][: width - 1].rstrip() + "…"]
@@ -58,19 +58,19 @@ def wrapped(text: str, width: int = LABEL_WIDTH, lines: int = 4) -> str:
 
 
 def rows_in(labels: Sequence[str], least: float = 0.38) -> list[float]:
-    """The height of each row of wrapped labels, in."""
+    """Return the height of each row of wrapped labels, in inches."""
     return [max(least, 0.2 * (label.count("\n") + 1) + 0.12) for label in labels]
 
 
 def places(labels: Sequence[str]) -> tuple[list[float], float]:
-    """Where rows of wrapped labels stand, from 0 downwards, so that none touches the next; and their height, in."""
+    """Return the middle of each row of wrapped labels, from 0 downwards, and the height of all rows, in inches."""
     heights = rows_in(labels)
     middles = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
     return middles, sum(heights)
 
 
 def svg(figure: Figure, name: str, alternative: str) -> str:
-    """The figure as an SVG element for a page: text is text, names are its own, black is the page's ink."""
+    """Return the figure as an SVG element for a page: text stays text, ids are unique, black is the text colour."""
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg")
@@ -81,15 +81,15 @@ def svg(figure: Figure, name: str, alternative: str) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """The figure as a PNG on white paper, whole or not at all.
+    """Write the figure as a PNG on a white background, atomically.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full or not writable.
     """
     with files.replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=130, facecolor=PAPER)
 
 
 def _safe(text: str) -> str:
-    """Text that matplotlib takes as it stands: a dollar sign begins a formula."""
+    """Return text that matplotlib shows literally; an unescaped dollar sign starts a formula."""
     return " ".join(text.split()).replace("$", r"\$")
