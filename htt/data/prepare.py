@@ -35,7 +35,7 @@ def prepare(config: Config, workers: int | None = None) -> Path:
     """Return the folder of a configuration's shards; render the synthetic benchmark if it is not in the cache.
 
     Args:
-        config: Configuration; data.root, data.source, data.synthetic and runtime are used.
+        config: configuration; data.root, data.source, data.synthetic and runtime are used.
         workers: number of clips rendered at once, or None for one per core.
 
     Raises:
