@@ -32,8 +32,8 @@ class Prefetcher:
         Args:
             cache: cache for the shards.
             remote: folder in an object store that holds the shards.
-            most_bytes: limit of the bytes downloaded ahead, so that the cache keeps the shards needed first, or None for
-                no limit.
+            most_bytes: limit of the bytes downloaded ahead, so that the cache keeps the shards needed first, or None
+                for no limit.
         """
         self._cache, self._remote, self._most = cache, remote, most_bytes
         self._lock = threading.Lock()
