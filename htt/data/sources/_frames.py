@@ -83,7 +83,7 @@ class Names:
     """Function that returns the expected name of a missing image."""
 
     def look(self, folders: Sequence[Path], wanted: range, size: tuple[int, int], found: Findings) -> Images:
-        """Find the images of a clip, in the folder with the most wanted frames, or the nearest size if several have as many.
+        """Find the images of a clip: in the folder with the most wanted frames, or, of equal ones, the nearest size.
 
         Args:
             folders: candidate folders; the first is reported if no folder has images.
