@@ -33,7 +33,7 @@ _ENDING = ".arrow"
 def _file_name(name: str) -> str:
     """Check the name of a file in a folder of shards: it comes from a store and is used as a path on this machine.
 
-    A name is letters, digits, underscores and hyphens, then ".arrow". So it cannot be a folder, a drive, a hidden file,
+    A name has letters, digits, underscores and hyphens, then ".arrow". So it cannot be a folder, a drive, a hidden file,
     ".." or the manifest itself, and it holds no control characters.
     """
     _split_name(name.removesuffix(_ENDING) if name.endswith(_ENDING) else "")
@@ -147,7 +147,7 @@ class Manifest(_Entry):
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
     labels: Labels | None = None
-    """Labels file, or None if the folder is of an older version; labels are then read from the shards."""
+    """Labels file, or None if the folder was made before there was one; labels are then read from the shards."""
 
     @property
     def info(self) -> DataInfo:

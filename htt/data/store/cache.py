@@ -86,7 +86,7 @@ class Cache:
         return None
 
     def _check(self, held: int, shard: Shard) -> bool:
-        """Verify the checksum of a changed file; remove the file if the checksum is wrong."""
+        """Return True if a changed file still has the right checksum; remove it otherwise."""
         path = self._path(shard)
         if files.sha256(Path(f"/dev/fd/{held}")) == shard.sha256:
             _write_checked(held, self._checked(path))

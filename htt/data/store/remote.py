@@ -194,7 +194,7 @@ class Remote:
                 raise StoppedError(file)
             try:
                 return work()
-            except ValueError:  # an invalid URI; Arrow's subclass of ValueError is an ArrowException, too
+            except ValueError:  # an invalid URI; first, because ArrowInvalid is an ArrowException, too
                 raise
             except (OSError, pa.ArrowException) as error:
                 final = self._final(error, file)
