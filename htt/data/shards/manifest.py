@@ -33,8 +33,8 @@ _ENDING = ".arrow"
 def _file_name(name: str) -> str:
     """Check the name of a file in a folder of shards: it comes from a store and is used as a path on this machine.
 
-    A name has letters, digits, underscores and hyphens, then ".arrow". So it cannot be a folder, a drive, a hidden file,
-    ".." or the manifest itself, and it holds no control characters.
+    A name has letters, digits, underscores and hyphens, then ".arrow". So it cannot be a folder, a drive, a hidden
+    file, ".." or the manifest itself, and it holds no control characters.
     """
     _split_name(name.removesuffix(_ENDING) if name.endswith(_ENDING) else "")
     return name
