@@ -1,10 +1,10 @@
-"""Data: sources of clips, shards of clips, windows of frames, and batches of windows.
+"""Data sources, shards, windows of frames, and batches of windows.
 
 ::
 
-    sources/*  ->  convert  ->  shards  ->  windows, stream  ->  loader  ->  augment
-    a data set     once         Arrow       which frames, when   Batch       on the device
+    sources/*  ->  conversion  ->  shards  ->  windows, order     ->  loader  ->  augment
+    a data set     once            Arrow       which frames, when     Batch       on the device
 
-A source is read once, in parallel, and becomes shards: memory-mapped Arrow files with one clip a record. Training reads
-shards alone.
+A source is converted once, in parallel, into shards: memory-mapped Arrow files with one clip per record batch.
+Training reads only the shards.
 """

@@ -4,9 +4,8 @@
 
     python -m htt.data.convert --source h2o --root FOLDER --out SHARDS
 
-An interrupted conversion goes on where it stopped when the same command is given again: finished shards are kept. Files
-that are missing or cannot be read are left out and listed at the end. The shards are the same bytes whatever the number
-of workers.
+Repeat the command to resume an interrupted conversion: finished shards are kept. Files that are missing or cannot be
+read are left out and listed at the end. The bytes of the shards do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from htt.text import plural
 
 LEFT_OUT = state.LEFT_OUT
 MADE_HERE = "synthetic"
-"""The source that needs no folder: it is rendered."""
+"""The source that needs no folder, because its clips are rendered."""
 
 
 @dataclass
@@ -48,11 +47,11 @@ class Options(console.Options):
     quality: int = _images.JPEG_QUALITY
     """Of the frames' JPEGs, 1 to 100."""
     workers: int | None = None
-    """Clips converted at once; none: one a core."""
+    """Clips converted at once (default: one per core)."""
 
 
 def main(options: Options) -> None:
-    """Say what is there, convert it, and say what was made and what to do with it."""
+    """Print what the source contains, convert it, and print the result and the next commands."""
     _check(options)
     source = open_source(options.source, options.root)
     keys = keys_of(source)
@@ -65,7 +64,7 @@ def main(options: Options) -> None:
 
 
 def _check(options: Options) -> None:
-    """Raise one error that lists every option that cannot be."""
+    """Raise one error that lists every invalid option."""
     faults = "; ".join([*_wrong_numbers(options), *_wrong_folders(options)])
     told = [f"{faults}."] if faults else []
     try:
@@ -93,7 +92,7 @@ def _wrong_folders(options: Options) -> list[str]:
     elif root is not None and out.resolve().is_relative_to(root.resolve()):
         faults.append(f"--out must lie outside --root, or shards mix with what they are made of; got {out}")
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
-        uri = str(out).replace(":/", "://", 1)  # a path has one slash where a URI has two
+        uri = str(out).replace(":/", "://", 1)  # a Path keeps one of a URI's two slashes
         return [
             *faults,
             f"--out must be a folder of this machine; got {uri}. Convert into one, then copy: python -m "

@@ -1,4 +1,4 @@
-"""Where the data of a configuration are, and a key that is equal for equal data. Imports neither torch nor Ray."""
+"""Location of a configuration's data, and a key that identifies the data. Imports neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from htt.scene.version import VERSION
 
 SYNTHETIC = "synthetic"
 SHARD_BYTES = 4 * 2**20
-"""Size of rendered shards, B: small, so that an interrupted rendering has little to do again."""
+"""Size of rendered shards, bytes; small, so that little is lost when rendering is interrupted."""
 
 
 def data_key(config: Config) -> str:
-    """Equal for two configurations just when their data are: made of the shards' checksums, or of what is rendered.
+    """Return a key that is equal for two configurations if and only if their data are equal.
+
+    The key is made of the checksums of the shards, or of everything that affects the rendered shards.
 
     Raises:
-        DataError: there are no shards where they should be.
+        DataError: there are no shards in the configured folder.
     """
     if config.data.root is None:
         return f"{SYNTHETIC}-{synthetic_key(config)}"
@@ -34,10 +36,10 @@ def data_key(config: Config) -> str:
 
 
 def shards_at(config: Config, place: str) -> tuple[Path, Manifest]:
-    """Return the folder of shards at a place, and its manifest.
+    """Return the folder of shards at a path or URI, and its manifest.
 
     Raises:
-        DataError: there are no shards, or they were made of another source than ``data.source``.
+        DataError: there are no shards, or they were made from another source than ``data.source``.
     """
     root = located(place, config)
     found = manifest.read(root)
@@ -50,15 +52,15 @@ def shards_at(config: Config, place: str) -> tuple[Path, Manifest]:
 
 
 def located(place: str, config: Config | None = None, name: str = "data.root") -> Path:
-    """The folder of shards at a place: itself, or, for a URI, one in the cache that fills while it is read.
+    """Return the local folder of shards at a path or URI; for a URI, a cache folder that is filled while it is read.
 
     Args:
-        place: a folder or URI.
-        config: its runtime says where the cache is, and how large; none: the default's.
-        name: what messages call the place, as data.root or --data.
+        place: folder or URI.
+        config: configuration whose runtime gives the location and size of the cache, or None for the defaults.
+        name: name of ``place`` in error messages, such as data.root or --data.
 
     Raises:
-        ConfigError: it is a URI that nobody can read.
+        ConfigError: the URI cannot be read.
         DataError: there are no shards.
         StorageError: an object store does not answer.
     """
@@ -70,16 +72,16 @@ def located(place: str, config: Config | None = None, name: str = "data.root") -
 
 
 def absolute(place: str) -> str:
-    """A place that means the same from any folder; a URI does already."""
+    """Return a path or URI that is valid from any working directory."""
     return place if remote.is_remote(place) else str(Path(place.removeprefix("file://")).expanduser().resolve())
 
 
 def cache_folder(config: Config) -> Path:
-    """Where rendered data are kept: runtime.cache, or $HTT_CACHE, or ~/.cache/htt."""
+    """Return the folder of the data cache: runtime.cache, or $HTT_CACHE, or ~/.cache/htt."""
     return Path(config.runtime.cache or os.environ.get("HTT_CACHE") or "~/.cache/htt").expanduser()
 
 
 def synthetic_key(config: Config) -> str:
-    """12 hexadecimal digits that change with whatever changes the rendered shards."""
+    """Return 12 hexadecimal digits that change with everything that affects the rendered shards."""
     parts = [config.data.synthetic.model_dump(), VERSION, manifest.SCHEMA, _images.JPEG_QUALITY, SHARD_BYTES]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,13 +1,14 @@
-"""The data of a configuration, made ready: the folder of its shards.
+"""Preparation of a configuration's data: check, download or render its shards.
 
-Shards that ``data.root`` names are checked; the synthetic benchmark is rendered once and kept in the cache. Of shards
-in an object store only the manifest and the labels are fetched here; the rest comes while it is needed.
+Shards in ``data.root`` are checked; the synthetic benchmark is rendered once and kept in the cache. For shards in an
+object store, only the manifest and the labels are fetched here; the shards are downloaded when they are needed.
 
-What is checked, and when: a folder's files are hashed when they are first used on a machine, and what they say of every
-clip is compared with the manifest. Later a ``stat`` of each is compared with what was noted then (which file it is, its
-size, both its times), and what differs is hashed again: a shard spoilt between two trials is found for the price of a
-few microseconds a shard. A shard that changes while a training reads it is not watched: a frame that is no whole JPEG
-any more stops the training by name. Labels are compared with the manifest whenever a split is opened.
+Checks: when a folder is first used on a machine, its files are hashed, and the contents of every clip are compared
+with the manifest. Later, the ``stat`` of each file is compared with the recorded one (file identity, size and both
+times), and files that differ are hashed again. So a shard damaged between two trials is found at a cost of a few
+microseconds per shard. A shard that changes while a training reads it is not detected as such, but a frame that is no
+longer a complete JPEG stops the training with an error that names the frame. Labels are compared with the manifest
+whenever a split is opened.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from htt.info import DataInfo
 
 
 def prepare(config: Config, workers: int | None = None) -> Path:
-    """The folder of a configuration's shards; renders the synthetic benchmark if it is not in the cache.
+    """Return the folder of a configuration's shards; render the synthetic benchmark if it is not in the cache.
 
     Args:
-        config: its data.root, data.source, data.synthetic and runtime.cache are looked at.
-        workers: clips rendered at once; None: one a core.
+        config: configuration; data.root, data.source, data.synthetic and runtime are used.
+        workers: number of clips rendered at once, or None for one per core.
 
     Raises:
-        ConfigError: data.root is a URI that nobody can read.
-        DataError: there are no shards where they should be, or they are not what their manifest promises.
-        StorageError: the cache's disk is full, or may not be written to; or an object store does not answer.
+        ConfigError: data.root is a URI that cannot be read.
+        DataError: there are no shards, or they do not match their manifest.
+        StorageError: the disk of the cache is full or not writable, or an object store does not answer.
     """
     if config.data.root is None:
         _check_can_render(config)
@@ -54,7 +55,7 @@ def prepare(config: Config, workers: int | None = None) -> Path:
 
 
 def _say_if_too_large(total_gb: float, config: Config) -> None:
-    """That a cache is bounded to less than the data."""
+    """Warn if the size limit of the cache is smaller than the data."""
     cache_gb = config.runtime.cache_gb
     if cache_gb is not None and total_gb > cache_gb:
         console.err.print(
@@ -65,10 +66,10 @@ def _say_if_too_large(total_gb: float, config: Config) -> None:
 
 
 def facts(config: Config) -> DataInfo:
-    """The facts of a configuration's data, before they are made ready: nothing is rendered, no shard is read.
+    """Return the facts of a configuration's data without preparing them: renders nothing and reads no shard.
 
     Raises:
-        DataError: there are no shards where they should be.
+        DataError: there are no shards in the configured folder.
     """
     if config.data.root is not None:
         return shards_at(config, config.data.root)[1].info
@@ -102,13 +103,13 @@ def _rendered(config: Config, workers: int | None) -> Path:
 
 
 def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
-    """Compare the checksums of the files that were not compared since they were written; one process at a time."""
+    """Verify the checksums of files that changed since the last check; one process at a time."""
     manifest.check_sizes(root, found)
     stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     state = _state(root, found)
     if _noted(stamp) == state:
         return
-    from htt.data.loading.clips import open_split  # imports torch, which who asks for ``facts`` need not
+    from htt.data.loading.clips import open_split  # imports torch, which callers of ``facts`` do not need
 
     with files.locked(stamp.with_suffix(".lock")):
         noted, started = _noted(stamp), time.monotonic()
@@ -122,7 +123,7 @@ def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
 
 
 def _noted(stamp: Path) -> dict[str, list[int | str]]:
-    """What the files were when their checksums were compared; nothing, if nobody knows."""
+    """Return the recorded states of the verified files, or an empty dict if there is no valid record."""
     try:
         noted = json.loads(stamp.read_bytes())
     except (FileNotFoundError, ValueError):

@@ -4,8 +4,8 @@
 
     python -m htt.data.publish --shards FOLDER --to s3://bucket/h2o
 
-The manifest goes last, so a place with a manifest is complete. Files that are there already are read and compared:
-an interrupted copy goes on when the same command is given again, and a file that was spoilt there is mended.
+The manifest is copied last, so a remote folder with a manifest is complete. Existing remote files are read and
+compared: repeat the command to resume an interrupted copy or to replace damaged files.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Options(console.Options):
 
 
 def main(options: Options) -> None:
-    """Copy, and say what to do with it."""
+    """Copy the shards and print the next commands."""
     if not is_remote(options.to):
         raise ConfigError(f"--to must be a URI, such as s3://bucket/h2o; got {options.to}.")
-    manifest.read(options.shards, "--shards")  # before anybody is asked on a network
+    manifest.read(options.shards, "--shards")  # before any network access
     made = publish(options.shards, Remote(options.to, name="--to"))
     data = f"--set data.source={made.source} --set {shlex.quote(f'data.root={options.to}')}"
     commands = (f"python cluster/launch.py --preset paper {data}", f"python tune/search.py --space paper {data}")
@@ -47,8 +47,8 @@ def publish(root: Path, remote: Remote) -> manifest.Manifest:
     """Copy a folder of shards, the manifest last.
 
     Raises:
-        DataError: they are not what their manifest promises, or other data are there.
-        StorageError: the store refuses, or cannot be reached.
+        DataError: the shards do not match their manifest, or the destination holds other data.
+        StorageError: the store refuses access or cannot be reached.
     """
     made = manifest.verify(root)
     content = (root / manifest.NAME).read_bytes()
@@ -69,7 +69,7 @@ def publish(root: Path, remote: Remote) -> manifest.Manifest:
 
 
 def _is_there(remote: Remote, wanted: manifest.Shard | manifest.Labels) -> bool:
-    """Whether a file was copied earlier, as it should be."""
+    """Return True if the remote file exists and has the right size and checksum."""
     if remote.size(wanted.file) != wanted.bytes:
         return False
     digest = hashlib.sha256()

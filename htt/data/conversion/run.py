@@ -1,6 +1,6 @@
-"""A conversion: the clips of a source, read on all cores, written into shards in their order.
+"""Conversion of a source into shards: clips are read on all cores and written in order.
 
-The shards are the same bytes whatever the number of workers and however often it was interrupted.
+The bytes of the shards depend neither on the number of workers nor on interruptions.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from htt.data.sources import ClipKey, ClipRecord, Problem, Source, _text
 from htt.errors import DataError
 
 SHOWN = 10
-"""So many problems are listed in the error of a source of which nothing can be read."""
+"""Number of problems listed in an error message."""
 
 TRAINED = ("train", "val")
-"""Splits that are of no use without known hands; a test split may be had without them."""
+"""Splits that need frames with known hands; a test split may have none."""
 
 Item = tuple[str, ClipKey]
 """Split and clip."""
 Read = tuple[ClipRecord | None, list[Problem]]
-"""What reading a clip gives."""
+"""Record of a clip, or None if it cannot be read, and its problems."""
 
 
 def keys_of(source: Source) -> dict[str, list[ClipKey]]:
-    """All clips of a source, by split.
+    """Return all clips of a source, by split.
 
     Raises:
-        DataError: the source's files are not there, or a list of its clips cannot be read.
+        DataError: files of the source are missing, or a list of its clips cannot be read.
     """
     return {split: source.clips(split) for split in source.splits}
 
@@ -50,19 +50,22 @@ def convert(
     title: str = "Converting",
     keys: Mapping[str, Sequence[ClipKey]] | None = None,
 ) -> tuple[Manifest, list[Problem]]:
-    """Make shards of a source in the folder ``out``, or go on making them: their manifest, and what was wrong.
+    """Convert a source into shards in the folder ``out``, or resume the conversion.
 
     Args:
-        source: where the clips come from.
-        out: the folder; one process at a time writes there, others wait.
-        making: size and quality of the frames.
-        workers: clips read at once; None: one a core.
-        title: of the progress line.
-        keys: the source's clips; None: it is asked.
+        source: source of the clips.
+        out: output folder; one process at a time writes to it, others wait.
+        making: size and quality of the frames, and size of the shards.
+        workers: number of clips read at once, or None for one per core.
+        title: title of the progress line.
+        keys: clips of the source, or None to get them from ``source``.
+
+    Returns:
+        The manifest of the shards, and the problems of the source.
 
     Raises:
-        DataError: ``out`` holds shards made in another way, or no clip could be read.
-        StorageError: the disk is full, or may not be written to; what was finished is kept.
+        DataError: ``out`` holds shards made with other settings, or no clip could be read.
+        StorageError: the disk is full or not writable; finished shards are kept.
     """
     keys = keys_of(source) if keys is None else keys
     with files.alone(out / ".lock"):
@@ -89,7 +92,7 @@ def _read(source: Source, making: Making, item: Item) -> Read:
 
 
 def _printable(problem: Problem) -> Problem:
-    """A problem that can be written down: names of files may be bytes that are no text."""
+    """Return a problem whose text can be written as UTF-8: names of files may hold bytes that are not valid text."""
     what, detail = _text.printable(problem.what), _text.printable(problem.detail)
     return dataclasses.replace(problem, what=what, detail=detail)
 
@@ -104,7 +107,7 @@ def _read_all(
     workers: int | None,
     title: str,
 ) -> None:
-    """Read clips and write them, in order; ``state`` and its file follow every finished shard."""
+    """Read clips and write them in order; update ``state`` and its file after every finished shard."""
     todo = [(split, key) for split in keys for key in keys[split][state.splits[split].clips :]]
     results = parallel.map(
         read,
@@ -127,11 +130,11 @@ def _read_all(
 
 
 def _check_known(out: Path, state: State, split: str) -> None:
-    """Refuse a split to train on or to select by that has nothing to learn.
+    """Check that a split for training or validation has at least one frame with a known hand.
 
     Raises:
-        DataError: none of its clips could be read, or no hand is known in any frame of it. What was finished is
-            forgotten: what is missing changes everything.
+        DataError: no clip could be read, or no frame has a known hand. The state of the conversion is deleted, because
+            the missing files would change all shards.
     """
     done = state.splits[split]
     if any(arrow.knows_hands(out / shard.file) for shard in done.shards):
@@ -150,7 +153,7 @@ def _check_known(out: Path, state: State, split: str) -> None:
 
 
 class _Writer:
-    """Writes the clips of one split; the state knows of them when their shard is on the disk."""
+    """Writer of the clips of one split; updates the state when a shard is on disk."""
 
     def __init__(self, state: State, out: Path, split: str, shard_bytes: int) -> None:
         self._state, self._out, self._done = state, out, state.splits[split]
@@ -158,7 +161,7 @@ class _Writer:
         self._clips, self._problems = self._done.clips, list(self._done.problems)
 
     def take(self, record: ClipRecord | None, problems: Sequence[Problem], *, last: bool) -> None:
-        """Take what reading the next clip gave; ``last`` if it is the split's last one."""
+        """Add the result of reading the next clip; ``last`` is True for the last clip of the split."""
         self._clips += 1
         self._problems += problems
         complete: list[Shard | None] = [self._shards.add(record) if record else None]
@@ -172,7 +175,7 @@ class _Writer:
 
 
 def _frames(keys: Mapping[str, Sequence[ClipKey]], state: State) -> parallel.Amount:
-    """Frames are what takes time."""
+    """Return the amount of work in frames, because the time of a conversion depends on the number of frames."""
     return parallel.Amount(
         of="frames",
         expected=lambda item: item[1].frames,
@@ -201,7 +204,7 @@ def _manifest(
 
 
 def listed(problems: Sequence[Problem]) -> str:
-    """The first problems, one a line."""
+    """Return the first problems, one per line."""
     lines = [f"  - {problem}" for problem in problems[:SHOWN]]
     more = len(problems) - len(lines)
     return "\n".join([*lines, *([f"  - and {more:,} more"] if more else [])])

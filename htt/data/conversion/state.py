@@ -1,4 +1,4 @@
-"""What is finished of a conversion: enough to go on after a kill, and to see whether it is the one that was begun."""
+"""State of a conversion, saved so that it can be resumed after a kill and compared with the requested one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from htt.data.sources import ClipKey, Problem, Source, _images
 from htt.errors import DataError
 
 STATE = "converting.json"
-"""What is finished of a conversion that is not; gone when it is."""
+"""File with the state of an unfinished conversion; deleted when the conversion is complete."""
 LEFT_OUT = "left_out.txt"
-"""What was wrong with the source's files, if anything: a sentence for each."""
+"""Text file with the problems of the source, one sentence per line; absent if there are none."""
 PROBLEMS = "left_out.json"
-"""The same for programs: the problems of each split."""
+"""JSON file with the problems of each split, for programs."""
 
 _LISTS = TypeAdapter(dict[str, list[Problem]])
 
 
 @dataclass(frozen=True)
 class Making:
-    """How shards are made of a source."""
+    """Settings of a conversion."""
 
     width: int
     height: int
@@ -38,28 +38,28 @@ class Making:
 
 
 class Done(BaseModel):
-    """What is finished of one split."""
+    """Finished part of one split."""
 
     clips: int = 0
-    """Clips of the source that were read, with or without success."""
+    """Number of clips that were read, with or without success."""
     shards: list[Shard] = []
     problems: list[Problem] = []
 
     @property
     def frames(self) -> int:
-        """Frames in its shards."""
+        """Number of frames in the finished shards."""
         return sum(shard.frames for shard in self.shards)
 
 
 class State(BaseModel):
-    """What is finished of a conversion, and of which one."""
+    """Finished part of a conversion, and the settings it was started with."""
 
     asked: dict[str, str | int]
     splits: dict[str, Done]
 
 
 def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequence[Wanted]]) -> State:
-    """Where to go on: the state in ``out`` if there is one and its shards are there, or nothing done.
+    """Return the saved state in ``out`` if its shards exist, or an empty state.
 
     Raises:
         DataError: ``out`` holds a part of another conversion.
@@ -78,7 +78,7 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
     try:
         state = State.model_validate_json((out / STATE).read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, ValidationError):
-        return fresh  # nothing was finished, or nobody knows what
+        return fresh  # no finished part, or an unreadable state file
     differing = [name for name in asked if state.asked.get(name) != asked[name]]
     if differing:
         raise DataError(
@@ -91,13 +91,13 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
 
 
 def save(out: Path, state: State) -> None:
-    """Keep what is finished."""
+    """Save the state."""
     with files.replacing(out / STATE) as path:
         path.write_text(state.model_dump_json(), encoding="utf-8")
 
 
 def finish(out: Path, state: State, made: Manifest) -> None:
-    """Write what was wrong, then the manifest, which says that all is there."""
+    """Write the problems, then the manifest, which marks the folder as complete."""
     wrong = {split: done.problems for split, done in state.splits.items() if done.problems}
     if wrong:
         lines = [f"{split}: {problem}\n" for split, of_split in wrong.items() for problem in of_split]
@@ -105,7 +105,7 @@ def finish(out: Path, state: State, made: Manifest) -> None:
             path.write_text("".join(lines), encoding="utf-8")
         with files.replacing(out / PROBLEMS) as path:
             path.write_bytes(_LISTS.dump_json(wrong, indent=1))
-    else:  # what an earlier conversion left here would be taken for this one's
+    else:  # files of an earlier conversion would be taken for those of this one
         (out / LEFT_OUT).unlink(missing_ok=True)
         (out / PROBLEMS).unlink(missing_ok=True)
     manifest.write(out, made)
@@ -113,10 +113,10 @@ def finish(out: Path, state: State, made: Manifest) -> None:
 
 
 def finished(out: Path, asked: State) -> Manifest:
-    """The manifest of a folder that was finished earlier.
+    """Return the manifest of a folder that was completed earlier.
 
     Raises:
-        DataError: it is not what is asked for, or a shard is missing.
+        DataError: it was made with other settings, or a shard is missing.
     """
     found = manifest.read(out)
     manifest.check_sizes(out, found)
@@ -132,7 +132,7 @@ def finished(out: Path, asked: State) -> Manifest:
 
 
 def problems(out: Path) -> dict[str, list[Problem]]:
-    """What was wrong with the source's files, by split, of a folder that is finished.
+    """Return the problems of a completed conversion, by split.
 
     Raises:
         DataError: the list cannot be read.
@@ -147,7 +147,7 @@ def problems(out: Path) -> dict[str, list[Problem]]:
 
 
 def wanted(keys: Mapping[str, Sequence[ClipKey]]) -> dict[str, list[Wanted]]:
-    """The clips of a source, as a manifest lists them."""
+    """Return the clips of a source as manifest entries, by split."""
     return {
         split: [Wanted(id=key.id, first=key.first, frames=key.frames) for key in of_split]
         for split, of_split in keys.items()
@@ -155,7 +155,7 @@ def wanted(keys: Mapping[str, Sequence[ClipKey]]) -> dict[str, list[Wanted]]:
 
 
 def _digest(wanted: Mapping[str, Sequence[Wanted]]) -> str:
-    """12 hexadecimal digits that change with any clip of any split."""
+    """Return 12 hexadecimal digits that change with any clip of any split."""
     facts = {split: [(clip.id, clip.first, clip.frames) for clip in of_split] for split, of_split in wanted.items()}
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""What a conversion made, as a table, and what was wrong with its source, as a few lines."""
+"""Text summary of a conversion: a table of the splits and the problems of the source."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from htt.data.shards.manifest import Manifest
 from htt.data.sources import HANDS_NOT_KNOWN, Problem
 
 HEADS = ("split", "clips", "frames", "MB", "clips left out", "frames left out", "hands not known")
-"""The table's columns; hands not known: in so many of the frames."""
+"""Columns of the table; "hands not known" counts frames."""
 
 
 def lines(out: Path, made: Manifest) -> list[str]:
-    """A table of the splits; below it, what was wrong in how many places, and where all of it is listed.
+    """Return the lines of a table of the splits, followed by counts of the problems and the path of their full list.
 
     Raises:
-        DataError: the list of what was wrong cannot be read.
+        DataError: the list of problems cannot be read.
     """
     problems = state.problems(out)
     told = table(made, problems)
@@ -30,7 +30,7 @@ def lines(out: Path, made: Manifest) -> list[str]:
 
 
 def table(made: Manifest, problems: Mapping[str, Sequence[Problem]]) -> list[str]:
-    """A line for the heads, one for each split, and their sum."""
+    """Return the lines of the table: a header, one row per split, and the totals."""
     rows = [_counts(made, split, problems.get(split, ())) for split in made.splits]
     sums = [sum(column) for column in zip(*rows, strict=True)]
     cells = [
@@ -42,7 +42,7 @@ def table(made: Manifest, problems: Mapping[str, Sequence[Problem]]) -> list[str
 
 
 def grouped(problems: Iterable[Problem]) -> list[str]:
-    """A line for each effect and reason, the most frequent first, with the first such problem as an example."""
+    """Return one line per effect and reason, the most frequent first, with the first problem as an example."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.effect, problem.reason), []).append(problem)
@@ -51,7 +51,7 @@ def grouped(problems: Iterable[Problem]) -> list[str]:
 
 
 def _counts(made: Manifest, split: str, problems: Sequence[Problem]) -> list[int]:
-    """The numbers of a split, in the order of the table's columns; bytes for MB."""
+    """Return the numbers of a split in the order of the columns; the size is in bytes, not MB."""
     clips, frames = made.count(split)
     wanted = made.numbers(split).values()
     unknown = sum(problem.frames for problem in problems if problem.effect == HANDS_NOT_KNOWN)

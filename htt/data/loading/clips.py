@@ -1,4 +1,4 @@
-"""The clips of a split, read from its shards."""
+"""Clips of a split, read from shards."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from htt.errors import DataError
 
 @dataclass(frozen=True)
 class _View:
-    """The frames of one clip, in the mapped file."""
+    """Memory-mapped frames of one clip."""
 
     data: memoryview
-    """All its JPEGs, one after the other."""
+    """JPEGs of all frames, concatenated."""
     ends: list[int]
-    """[t + 1] where each begins, and where the last one ends."""
+    """[t + 1] start of each JPEG, and end of the last one, bytes."""
     numbers: np.ndarray
     joints_m: np.ndarray
     hand_valid: np.ndarray
@@ -42,17 +42,17 @@ class _View:
 
 
 def open_split(root: str | Path, split: str) -> Clips:
-    """The clips of a split of a folder of shards.
+    """Return the clips of a split of a folder of shards.
 
     Raises:
-        DataError: there are no shards or no such split, a shard is missing or cut short, or a clip has no frames.
+        DataError: there are no shards or no such split, a shard is missing or truncated, or a clip has no frames.
         StorageError: the shards are in an object store, and it does not answer.
     """
     return Clips(folders.open_folder(Path(root)), split)
 
 
 class Clips(Sequence[ClipRecord]):
-    """The clips of a split. It pickles, and a forked process may use it: files are opened where they are read."""
+    """Clips of a split. Can be pickled and used after a fork, because files are opened where they are read."""
 
     def __init__(self, folder: Folder, split: str) -> None:
         self._folder, self._shards = folder, folder.manifest.shards(split)
@@ -68,7 +68,7 @@ class Clips(Sequence[ClipRecord]):
         return len(self.ids)
 
     def __getitem__(self, clip: int) -> ClipRecord:  # type: ignore[override]
-        """A whole clip, as it was written."""
+        """Return a whole clip, as it was written."""
         if not -len(self) <= clip < len(self):
             raise IndexError(clip)
         clip %= len(self)
@@ -88,7 +88,7 @@ class Clips(Sequence[ClipRecord]):
         )
 
     def only(self, chosen: Sequence[int]) -> Clips:
-        """Some of the clips, as clips of their own."""
+        """Return a subset of the clips."""
         some = copy.copy(self)
         some._place = [self._place[clip] for clip in chosen]
         some.ids, some.subjects = [self.ids[clip] for clip in chosen], [self.subjects[clip] for clip in chosen]
@@ -101,15 +101,15 @@ class Clips(Sequence[ClipRecord]):
         return {**self.__dict__, "_readers": {}, "_views": {}, "_targets": {}}
 
     def frame_count(self, clip: int) -> int:
-        """How many frames a clip has."""
+        """Return the number of frames of a clip."""
         return int(self.frame_counts[clip])
 
     def joints(self, clip: int) -> np.ndarray:
-        """[t j 3] joints of all frames of a clip: camera space, metres; anything where the hand is not valid."""
+        """Return the joints [t j 3] of a clip: camera space, metres; undefined where the hand is not valid."""
         return self._view(clip).joints_m
 
     def targets(self, clip: int) -> Targets:
-        """What a model should say about the hands in all frames of a clip."""
+        """Return the hand targets of all frames of a clip."""
         found = self._targets.get(clip)
         if found is None:
             found = targets.make(self.joints(clip), self.hand_valid(clip), self.intrinsics[clip])
@@ -117,15 +117,15 @@ class Clips(Sequence[ClipRecord]):
         return found
 
     def hand_valid(self, clip: int) -> np.ndarray:
-        """[t hands] whether each hand is in the frame."""
+        """Return [t hands], True where the hand is in the frame."""
         return self._view(clip).hand_valid
 
     def frame_numbers(self, clip: int) -> np.ndarray:
-        """[t] what the source calls each frame."""
+        """Return [t] the frame numbers used by the source."""
         return self._view(clip).numbers
 
     def decode(self, clip: int, frames: Sequence[int] | np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
-        """The images of some frames of a clip, channels last in memory.
+        """Decode the images of some frames of a clip, channels last in memory.
 
         Raises:
             DataError: an image is broken; names clip and frame.
@@ -135,7 +135,7 @@ class Clips(Sequence[ClipRecord]):
         return as_frames(images)
 
     def blank(self, count: int) -> np.ndarray:
-        """Room for ``count`` images: [n h w 3] uint8, not filled."""
+        """Return an uninitialized array for ``count`` images: [n h w 3] uint8."""
         return np.empty((count, self.info.height, self.info.width, 3), np.uint8)
 
     def decode_into(self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray) -> None:
@@ -151,7 +151,7 @@ class Clips(Sequence[ClipRecord]):
                 raise self._broken(clip, frame, f"it is {found[1]}x{found[0]} px, not {shape[1]}x{shape[0]}")
 
     def expect(self, chosen: np.ndarray) -> None:
-        """Say which clips will be asked for, in this order: shards that are not there are fetched meanwhile."""
+        """Announce the clips to be read, in this order, so that missing shards are downloaded in the background."""
         if self._folder.streams:
             places = [self._place[clip][0] for clip in chosen.tolist()]
             self._folder.expect([self._shards[shard] for shard, _ in itertools.groupby(places)])
@@ -172,7 +172,7 @@ class Clips(Sequence[ClipRecord]):
         self.frame_counts: np.ndarray = table["frames"].to_numpy().astype(np.int64)
 
     def _label_table(self) -> pa.Table:
-        """The labels of all clips: from their file, or, in a folder without one, from every shard."""
+        """Return the labels of all clips, from the labels file or, in a folder without one, from every shard."""
         table = self._folder.labels(self.split)
         if table is not None:
             self._folder.expect_later(self._shards)
@@ -202,19 +202,19 @@ class Clips(Sequence[ClipRecord]):
         return view
 
     def check_frames(self) -> None:
-        """Look at what every shard says of its frames, without decoding one.
+        """Check the metadata of every frame, without decoding any image.
 
         Raises:
-            DataError: a clip is not what the manifest and the labels promise; names clip and file.
+            DataError: a clip does not match the manifest and the labels; names clip and file.
         """
         for clip in range(len(self)):
             self._view(clip)
 
     def _check_row(self, clip: int, batch: pa.RecordBatch) -> None:
-        """Compare what a shard says of a clip with the labels and the manifest.
+        """Compare the metadata of a clip in a shard with the labels and the manifest.
 
         Raises:
-            ValueError: says what differs.
+            ValueError: a value differs; names it.
         """
         expected = {
             "id": self.ids[clip],
@@ -230,10 +230,10 @@ class Clips(Sequence[ClipRecord]):
                 raise ValueError(f"its {name} is {found}, not {value}")
 
     def _check_view(self, clip: int, view: _View) -> None:
-        """Look whether the values of a clip's frames can be.
+        """Check the sizes and frame numbers of a clip.
 
         Raises:
-            ValueError: says which cannot.
+            ValueError: a value is invalid; names it.
         """
         frames, hands = self.frame_count(clip), self.info.hands
         found = (len(view.ends) - 1, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
@@ -247,7 +247,7 @@ class Clips(Sequence[ClipRecord]):
 
     def _reader(self, shard: int) -> pa.RecordBatchFileReader:
         if shard not in self._readers:
-            if not self._folder.holds_all:  # a shard that is mapped cannot make room for another
+            if not self._folder.holds_all:  # a mapped shard cannot be removed from the cache
                 self._readers, self._views = {}, {}
             self._readers[shard] = self._folder.open(self._shards[shard])
         return self._readers[shard]
@@ -262,7 +262,7 @@ class Clips(Sequence[ClipRecord]):
 
 
 def as_frames(images: np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
-    """[n h w 3] images as the tensor a batch holds, without copying: channels last in memory."""
+    """Return [n h w 3] images as the frames tensor of a batch, without copying: channels last in memory."""
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 

@@ -1,4 +1,4 @@
-"""A folder of shards, as clips see it: all there, or filled from an object store while they are read."""
+"""Access to a folder of shards, either local or filled from an object store while it is read."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from htt.data.store import mirror
 
 
 class Folder(Protocol):
-    """A folder of shards."""
+    """Interface of a folder of shards."""
 
     manifest: Manifest
     place: str
-    """What messages call it."""
+    """Name of the folder in messages."""
     streams: bool
-    """Whether shards come only when they are needed."""
+    """True if shards are downloaded when they are needed."""
     holds_all: bool
-    """Whether all shards of a split may be mapped at once."""
+    """True if all shards of a split may be mapped at once."""
 
     def open(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
-        """A shard, of which nothing is read but what is looked at."""
+        """Open a shard; data are read from disk only when they are accessed."""
 
     def file(self, shard: Shard) -> str:
-        """What messages call a shard."""
+        """Return the name of a shard in messages."""
 
     def labels(self, split: str) -> pa.Table | None:
-        """The labels of a split's clips; None: they must be read from its shards."""
+        """Return the labels of a split's clips, or None if they must be read from its shards."""
 
     def expect(self, needs: Sequence[Shard]) -> None:
-        """These shards are going to be opened, in this order."""
+        """Announce the shards that will be opened, in this order."""
 
     def expect_later(self, needs: Sequence[Shard]) -> None:
-        """These shards may be opened after those that are expected."""
+        """Announce shards that may be opened after the expected ones."""
 
 
 class LocalFolder:
-    """A folder whose files are all there."""
+    """Complete local folder of shards."""
 
     streams, holds_all = False, True
 
     def __init__(self, root: Path) -> None:
-        """Read the manifest, and look whether the files are there.
+        """Read the manifest, and check that the files exist at their full size.
 
         Raises:
-            DataError: there is no manifest, or a file is missing or cut short.
+            DataError: there is no manifest, or a file is missing or truncated.
         """
         self.manifest, self.place, self._root = manifest.read(root), str(root), root
         manifest.check_sizes(root, self.manifest)
 
     def open(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
-        """A shard; see ``shards.open_shard``."""
+        """Open a shard; see ``arrow.open_shard``."""
         return arrow.open_shard(self._root / shard.file, columns)
 
     def file(self, shard: Shard) -> str:
-        """Its path."""
+        """Return the path of a shard."""
         return str(self._root / shard.file)
 
     def labels(self, split: str) -> pa.Table | None:
-        """The labels of a split's clips, if the folder was made with them."""
+        """Return the labels of a split's clips, or None if the folder has no labels file."""
         return labels.of_folder(self._root, self.manifest, split)
 
     def expect(self, needs: Sequence[Shard]) -> None:
-        """Nothing to do: they are there."""
+        """Do nothing: all shards are local."""
 
     def expect_later(self, needs: Sequence[Shard]) -> None:
-        """Nothing to do: they are there."""
+        """Do nothing: all shards are local."""
 
 
 def open_folder(root: Path) -> Folder:
-    """A folder of shards, whichever it is.
+    """Open a folder of shards, local or mirrored from an object store.
 
     Raises:
-        DataError: there are no shards, or one is missing or cut short.
+        DataError: there are no shards, or one is missing or truncated.
     """
     return mirror.open_mirror(root) if mirror.is_mirror(root) else LocalFolder(root)

@@ -1,6 +1,6 @@
-"""Batches: the frames of some windows, decoded, with everything known about them.
+"""Batches: the decoded frames of some windows, with their targets and labels.
 
-Images are decoded straight to where the batch holds them and stay 8-bit; floats come late, on the device.
+Images are decoded directly into the batch and stay 8-bit; they become floats on the device.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from htt.data.loading.windows import Windows, evaluation_windows, training_windo
 from htt.errors import ClusterError, HTTError
 
 EVALUATION_BATCHES = 8
-"""An evaluation batch has up to that many times train.batch_size windows: no gradient has to be kept."""
+"""Largest size of an evaluation batch in units of train.batch_size: no gradients are kept, so memory allows more."""
 PREFETCHED = 2
-"""Batches that each process of runtime.loader_workers has ready."""
+"""Number of batches that each process of runtime.loader_workers prepares ahead."""
 SILENT_S = 600.0
-"""How long such a process may take for a batch, s: longer than a bucket is waited for."""
+"""Time limit for a batch from such a process, s; longer than the retries of an object store."""
 SHARED = Path("/dev/shm")
-"""The disk in memory through which processes hand their batches over."""
+"""Shared memory file system through which the processes pass batches."""
 EVALUATION_PIXELS = 2**24
-"""And up to that many pixels: about 128 frames of 480x270."""
+"""Largest size of an evaluation batch in pixels: about 128 frames of 480x270."""
 
 
 @dataclass(frozen=True)
 class Assembler:
-    """Makes batches of windows. It pickles, so that other processes can."""
+    """Builder of batches from windows. Can be pickled, so that other processes can use it."""
 
     clips: Clips
     windows: Windows
 
     def __call__(self, chosen: Sequence[int] | np.ndarray) -> Batch:
-        """The batch of the windows with the ``chosen`` indices, in that order.
+        """Return the batch of the windows with the ``chosen`` indices, in that order.
 
         Raises:
             DataError: an image is broken; names clip and frame.
@@ -75,10 +75,11 @@ REMEDY = "Give the container more (docker run --shm-size=8g), or let the trainin
 
 
 class Decoder:
-    """Runs an assembler for whoever uses its batches.
+    """Runner of an assembler, in other processes, in a thread, or in the calling thread.
 
-    In processes of their own, if asked for. Else in this one: in a thread, one batch ahead, where a device computes
-    meanwhile; in turn with the computing where both need the same cores, for there a thread only costs a tenth.
+    With ``processes``, batches are decoded in that many processes. Otherwise they are decoded in this process: in a
+    thread, one batch ahead, if a device computes meanwhile; else in the calling thread, because a thread that shares
+    the CPU cores with the computation costs about a tenth of the speed.
     """
 
     def __init__(self, assembler: Assembler, processes: int = 0, ahead: bool | None = None) -> None:
@@ -88,7 +89,7 @@ class Decoder:
         self._loader = self._processes(processes) if processes else None
 
     def batches(self, steps: order.Steps) -> Iterator[Batch]:
-        """The batches of some steps, in order. One iterator at a time."""
+        """Return an iterator over the batches of some steps, in order. Use one iterator at a time."""
         if steps:
             self.assembler.clips.expect(self.assembler.windows.clip[np.concatenate(steps)])
         if self._loader is not None:
@@ -104,14 +105,14 @@ class Decoder:
                     raise batch
                 yield batch
         except RuntimeError as error:
-            if "DataLoader" not in str(error):  # it is of who uses the batches
+            if "DataLoader" not in str(error):  # raised by the code that uses the batches
                 raise
             raise ClusterError(
                 f"The {loader.num_workers} processes of runtime.loader_workers must give batches; {error} {REMEDY}"
             ) from error
 
     def _check_room(self, steps: order.Steps) -> None:
-        """Raise a ``ClusterError`` where the batches under way have no room in shared memory."""
+        """Raise a ``ClusterError`` if shared memory has no room for the batches being prepared."""
         if self._loader is None or not steps or not SHARED.is_dir():
             return
         info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
@@ -124,7 +125,7 @@ class Decoder:
             )
 
     def _next_in_thread(self, steps: order.Steps) -> Iterator[Batch]:
-        """Decode the next batch while this one is used: the JPEG decoder does not hold Python up."""
+        """Yield batches, and decode the next one in a thread meanwhile: the JPEG decoder releases the GIL."""
         with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
             following = None
             for step in steps:
@@ -145,12 +146,12 @@ class Decoder:
             prefetch_factor=PREFETCHED,
             timeout=SILENT_S,
             multiprocessing_context="forkserver",  # a fork of a process with threads may hang
-            generator=torch.Generator(),  # the global one belongs to the training
+            generator=torch.Generator(),  # leave the global generator to the training
         )
 
 
 class _Assembled(torch.utils.data.Dataset[Batch]):
-    """What a loader process asks for its batches."""
+    """Dataset whose items are batches, for the processes of a DataLoader."""
 
     def __init__(self, assembler: Assembler) -> None:
         self._assembler = assembler
@@ -158,15 +159,17 @@ class _Assembled(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, step: Any) -> Any:
         try:
             return _shared(self._assembler(step))
-        except HTTError as error:  # raised at the other end, where it stays one sentence
+        except HTTError as error:  # returned and raised in the main process, so that its message stays one sentence
             return error
 
 
 def _shared(batch: Batch) -> Batch:
-    """A batch in shared memory: here, since where torch does it, in a thread, nobody would hear that there is no room.
+    """Move a batch to shared memory.
+
+    It is done here, because torch does it in a thread, where an error for lack of memory would be lost.
 
     Raises:
-        ClusterError: there is none.
+        ClusterError: shared memory is full.
     """
     try:
         for entry in fields(batch):
@@ -182,22 +185,22 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class Epochs(Protocol):
-    """What a training reads: the batches of its epochs; see ``TrainingLoader``."""
+    """Interface of the training data: the batches of each epoch; see ``TrainingLoader``."""
 
     @property
     def step_windows(self) -> int:
-        """Windows of a step, over all workers."""
+        """Number of windows in a step, over all workers."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of a whole epoch, the same for all workers."""
+        """Number of steps in a whole epoch, the same for all workers."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch after its first ``start`` windows."""
+        """Return an iterator over the batches of an epoch after its first ``start`` windows."""
 
 
 class TrainingLoader:
-    """The batches of each epoch, for one worker; see ``training_loader``."""
+    """Training batches of one worker, by epoch; see ``training_loader``."""
 
     def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
         self.windows = training_windows(clips.frame_counts, config)
@@ -209,11 +212,14 @@ class TrainingLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of a whole epoch, the same for all workers."""
+        """Number of steps in a whole epoch, the same for all workers."""
         return order.steps_per_epoch(len(self.windows), self.step_windows, self._train.windows_per_epoch)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch after its first ``start`` windows: those an uninterrupted epoch has there."""
+        """Return an iterator over the batches of an epoch after its first ``start`` windows.
+
+        They are the same as in an uninterrupted epoch.
+        """
         steps = order.order(
             len(self.windows),
             seed=self._train.seed,
@@ -228,7 +234,7 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """The batches one worker evaluates; see ``evaluation_loader``."""
+    """Evaluation batches of one worker; see ``evaluation_loader``."""
 
     def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
@@ -245,13 +251,15 @@ class EvaluationLoader:
 
 
 def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> TrainingLoader:
-    """Batches to train on. All workers have the same number of steps, whose union is the global batch.
+    """Return the training batches of a worker.
+
+    All workers have the same number of steps; their batches of a step together form the global batch.
 
     Args:
-        clips: of the training split.
-        config: runtime.loader_workers processes decode, 0: a thread.
-        rank: this worker.
-        world: how many workers there are.
+        clips: clips of the training split.
+        config: configuration; runtime.loader_workers processes decode, or this process if it is 0.
+        rank: index of this worker.
+        world: number of workers.
 
     Raises:
         ConfigError: a step has fewer windows than there are workers.
@@ -260,8 +268,9 @@ def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1)
 
 
 def evaluation_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> EvaluationLoader:
-    """Batches to evaluate: over all workers, every frame of every clip exactly once; a worker may have none.
+    """Return the evaluation batches of a worker, possibly none.
 
-    The batches are the same for any number of workers, each computed by one of them, so results are the same too.
+    Together, the workers evaluate every frame of every clip exactly once. The batches do not depend on the number of
+    workers, and each is computed by one of them, so the results do not depend on it either.
     """
     return EvaluationLoader(clips, config, rank, world)

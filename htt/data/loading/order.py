@@ -1,8 +1,8 @@
-"""The order of windows: a function of seed, epoch and nothing else, so that it can be entered anywhere.
+"""Order of windows as a function of seed and epoch only, so that training can resume at any step.
 
 An epoch of training is a list of steps; a step is the windows of one global batch. Workers split every step between
-them, so that any number of workers trains on the same global batches as one. Entering at a cursor, which counts
-windows, skips exactly what was trained on before it, whatever the batches were.
+them, so any number of workers trains on the same global batches as one. The cursor for resuming counts windows, so it
+skips exactly the windows that were trained on, for any batch size.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from htt.config import TrainConfig
 from htt.errors import ConfigError
 
 Steps = list[np.ndarray]
-"""For each step, the indices of its windows."""
+"""Indices of the windows of each step."""
 
 
 def times(train: TrainConfig, workers: int) -> int:
-    """How often batch size and learning rate are taken, see ``train.scaling``."""
+    """Return the factor by which batch size and learning rate are scaled; see ``train.scaling``."""
     return workers if train.scaling == "linear" else 1
 
 
 def steps_per_epoch(windows: int, batch_size: int, limit: int | None = None) -> int:
-    """How many steps an epoch has: all of ``batch_size`` windows, or one smaller step if there are not that many."""
+    """Return the number of steps in an epoch: full steps, or one smaller step if there is no full one."""
     count = min(windows, limit or windows)
     return max(count // batch_size, min(count, 1))
 
@@ -38,19 +38,19 @@ def order(
     limit: int | None = None,
     start: int = 0,
 ) -> Steps:
-    """The steps of an epoch of training, as one worker sees them.
+    """Return the steps of an epoch of training for one worker.
 
-    Windows are drawn without replacement, anew each epoch. What does not fill a last step waits.
+    Windows are drawn without replacement, in a new order each epoch. Windows that do not fill a last step are left out.
 
     Args:
-        windows: how many there are.
-        seed: of the training.
-        epoch: from 0.
-        batch_size: windows of a step, over all workers.
-        rank: this worker.
-        world: how many workers there are.
-        limit: windows of an epoch; None: all.
-        start: windows to skip, which the steps before had.
+        windows: number of windows.
+        seed: seed of the training.
+        epoch: index of the epoch, from 0.
+        batch_size: windows in a step, over all workers.
+        rank: index of this worker.
+        world: number of workers.
+        limit: windows in an epoch, or None for all.
+        start: number of windows to skip, those of earlier steps.
 
     Raises:
         ConfigError: a step has fewer windows than there are workers.
@@ -62,7 +62,7 @@ def order(
 
 
 def check_world(windows: int, batch_size: int, world: int, limit: int | None = None) -> None:
-    """Every worker must have a window in every step.
+    """Check that every worker has a window in every step.
 
     Raises:
         ConfigError: there are more workers than windows in a step.
@@ -77,17 +77,17 @@ def check_world(windows: int, batch_size: int, world: int, limit: int | None = N
 
 
 def share(batches: int, rank: int = 0, world: int = 1) -> np.ndarray:
-    """The batches one worker evaluates: contiguous shares that hold each batch exactly once, as even as can be."""
+    """Return the indices of the batches one worker evaluates: contiguous, disjoint shares of nearly equal size."""
     return np.array_split(np.arange(batches), world)[rank]
 
 
 def groups(sizes: np.ndarray, most: int, budget: int) -> Steps:
-    """Cut a list of windows into batches, in order.
+    """Group windows into batches, in order.
 
     Args:
-        sizes: [w] frames of each window.
-        most: windows of a batch at most.
-        budget: frames of a batch at most; a single window may have more.
+        sizes: [w] number of frames of each window.
+        most: largest number of windows in a batch.
+        budget: largest number of frames in a batch; a single window may have more.
     """
     batches: list[list[int]] = []
     frames = 0

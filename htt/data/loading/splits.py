@@ -1,8 +1,8 @@
-"""The clips a training sees, and those it is selected by.
+"""Selection of the training and validation clips.
 
-H2O and the rendered benchmark have a validation split. FPHA has none: ``data.held_out`` of its training clips are kept
-from training and validate instead, each action in proportion, always the same ones. With ``data.held_out`` 0, as in the
-paper, all clips train and nothing validates.
+H2O and the rendered benchmark have a validation split. FPHA has none: a fraction ``data.held_out`` of its training
+clips is kept from training and used for validation, each action in proportion, always the same clips. With
+``data.held_out`` 0, as in the paper, all clips are used for training and none for validation.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from htt.info import DataInfo
 
 @dataclass(frozen=True)
 class Splits:
-    """The clips a training may see. The test split is not among them."""
+    """Training and validation clips; the test split is not included."""
 
     train: Clips
     val: Clips | None
-    """None if the data have no validation split and nothing is held out."""
+    """Validation clips, or None if the data have no validation split and nothing is held out."""
 
     @property
     def info(self) -> DataInfo:
-        """The facts of the data set."""
+        """Facts of the data set."""
         return self.train.info
 
 
 def open_splits(root: Path, config: DataConfig) -> Splits:
-    """The training and validation clips of a folder of shards.
+    """Return the training and validation clips of a folder of shards.
 
     Raises:
         DataError: there are no such shards, or too few clips to hold any out.
@@ -50,7 +50,7 @@ def open_splits(root: Path, config: DataConfig) -> Splits:
 
 
 def open_named(root: Path, split: str, config: DataConfig) -> Clips:
-    """The clips of a split; of data without a validation split, ``val`` is what is held out of the training clips.
+    """Return the clips of a split; without a validation split, ``val`` is the held-out part of the training clips.
 
     Raises:
         DataError: there is no such split, and nothing is held out for it.
@@ -62,7 +62,7 @@ def open_named(root: Path, split: str, config: DataConfig) -> Clips:
 
 
 def coverage(root: Path, split: str, config: DataConfig) -> Coverage:
-    """Return how much of a split the shards hold; of clips held out, how much of the training split.
+    """Return how much of a split the shards hold; for held-out clips, how much of the training split.
 
     Raises:
         DataError: there is no such split.
@@ -72,12 +72,12 @@ def coverage(root: Path, split: str, config: DataConfig) -> Coverage:
 
 
 def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
-    """Return a sentence for each of the splits that the shards do not hold as a whole; splits that are not there: none.
+    """Return a sentence for each given split that is incomplete in the shards; splits that do not exist are skipped.
 
     Args:
-        root: of the shards.
-        config: says what is held out.
-        splits: to look at.
+        root: folder of the shards.
+        config: data configuration, with the fraction that is held out.
+        splits: names of the splits to check.
     """
     found = manifest.read(root)
     origins = dict.fromkeys(_origin(found, split, config) for split in splits)
@@ -85,15 +85,15 @@ def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
 
 
 def _origin(found: Manifest, split: str, config: DataConfig) -> str:
-    """The split of the shards that the clips of ``split`` come from."""
+    """Return the name of the split in the shards that holds the clips of ``split``."""
     return TRAIN if split == VAL and VAL not in found.splits and config.held_out else split
 
 
 def check_validation(root: Path, config: DataConfig) -> None:
-    """Check that there is something to select by.
+    """Check that there are validation clips, for selecting trials.
 
     Raises:
-        DataError: there are neither validation clips nor some held out.
+        DataError: there is no validation split, and no clips are held out.
     """
     if VAL not in manifest.read(root).splits and not config.held_out:
         raise DataError(
@@ -103,10 +103,11 @@ def check_validation(root: Path, config: DataConfig) -> None:
 
 
 def hold_out(ids: list[str], actions: list[int], share: float) -> tuple[list[int], list[int]]:
-    """Indices of the clips that train, and of those held out, each ascending.
+    """Return the indices of the training clips and of the held-out clips, each ascending.
 
-    Clips are ranked within their action by a digest of their id; those with the lowest rank for their action's size are
-    held out. So every action gives in proportion, and the same clips are held out whatever their order.
+    Clips are ranked within their action by a digest of their id, and those with the lowest rank relative to the size
+    of their action are held out. So each action gives clips in proportion to its size, and the choice does not depend
+    on the order of clips.
 
     Raises:
         DataError: there is only one clip.

@@ -1,4 +1,4 @@
-"""What a model should say about the hands of a clip's frames."""
+"""Hand targets of the frames of a clip."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from htt.hand import JOINTS_PER_HAND
 
 @dataclass(frozen=True)
 class Targets:
-    """The joints of some frames; zero where not valid, so that no sum meets a NaN."""
+    """Joints of some frames; zero where not valid, so that no sum contains a NaN."""
 
     joints_m: np.ndarray
     """[t j 3] float32, camera space, metres."""
     joints_px: np.ndarray
-    """[t j 2] float32, their projection."""
+    """[t j 2] float32, projection of the joints, px."""
     joint_valid: np.ndarray
-    """[t j] bool: its hand is in the frame, and the joint lies before the camera, within the image or outside."""
+    """[t j] bool: the hand is in the frame, and the joint is in front of the camera, inside the image or outside."""
 
     def of(self, frames: np.ndarray) -> Targets:
-        """Those of the frames with the given indices."""
+        """Return the targets of the frames with the given indices."""
         return Targets(self.joints_m[frames], self.joints_px[frames], self.joint_valid[frames])
 
 
 def make(joints_m: np.ndarray, hand_valid: np.ndarray, intrinsics: np.ndarray) -> Targets:
-    """The targets of a clip from its joints [t j 3], which hands are in the frame [t hands], and the camera [3 3]."""
+    """Return the targets of a clip from its joints [t j 3], hand validity [t hands] and camera intrinsics [3 3]."""
     valid = np.repeat(hand_valid, JOINTS_PER_HAND, axis=1) & (joints_m[..., 2] > 0) & np.isfinite(joints_m).all(axis=-1)
     before_camera = np.where(valid[..., None], joints_m, np.float32(1))
-    with np.errstate(over="ignore"):  # a joint in the plane of the lens has no place in an image
+    with np.errstate(over="ignore"):  # a joint in the plane of the lens has no projection
         pixels = camera.project(before_camera.astype(np.float64), intrinsics).astype(np.float32)
     valid &= np.isfinite(pixels).all(axis=-1)
     zero = np.float32(0)

@@ -1,12 +1,12 @@
-"""Windows: how a clip is cut into what the model sees at once.
+"""Windows: the parts of a clip that the model sees at once.
 
-A clip of L frames is cut into chunks of ``length * spacing`` frames. In every chunk windows start at offsets
-``0 .. spacing - 1`` when evaluating, so that each frame is seen exactly once, and at ``0 .. pose_window * spacing - 1``
-while training: the paper's shifting windows. From its start a window takes every ``spacing``-th frame until it has
-``length`` of them or the clip ends; it does not stop where its chunk does.
+A clip of L frames is cut into chunks of ``length * spacing`` frames. In every chunk, windows start at offsets
+``0 .. spacing - 1`` for evaluation, so that each frame is seen exactly once, and at ``0 .. pose_window * spacing - 1``
+for training: the paper's shifting windows. From its start, a window takes every ``spacing``-th frame until it has
+``length`` frames or the clip ends; it may continue beyond its chunk.
 
-A window holds real frames alone. The released code pads each one to ``length`` frames; on H2O 68.5 % of its frames are
-such padding. ``padded`` gives that form, to compare with it.
+A window holds real frames only. The released code pads each window to ``length`` frames; on H2O 68.5 % of its frames
+are such padding. ``padded`` returns that form for comparison.
 
 Source: Wen et al. 2023, section 3.4 and the released code.
 """
@@ -33,14 +33,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows(Sequence[Window]):
-    """All windows of some clips, in order of clip, chunk and offset."""
+    """Windows of some clips, in order of clip, chunk and offset."""
 
     clip: np.ndarray
     """[w] index of each window's clip."""
     start: np.ndarray
-    """[w] index of its first frame in the clip."""
+    """[w] index of the first frame in the clip."""
     frame_count: np.ndarray
-    """[w] how many frames it has."""
+    """[w] number of frames."""
     spacing: int
 
     def __len__(self) -> int:
@@ -58,18 +58,18 @@ def cut(frame_counts: Sequence[int] | np.ndarray, *, length: int, spacing: int, 
     """Cut clips into windows.
 
     Args:
-        frame_counts: frames of each clip.
-        length: most frames of a window (T in the paper).
-        spacing: every how many-th frame is taken.
+        frame_counts: number of frames of each clip.
+        length: largest number of frames in a window (T in the paper).
+        spacing: distance between two frames of a window, in frames of the clip.
         starts: windows start at offsets 0 .. starts - 1 of each chunk of ``length * spacing`` frames; starts beyond the
-            end of the clip do not exist.
+            end of the clip are dropped.
     """
     counts = np.asarray(frame_counts, dtype=np.int64)
     chunk = length * spacing
     chunks = -(-counts // chunk)
     clip = np.repeat(np.arange(len(counts)), chunks * starts)
     first = np.repeat(np.cumsum(chunks * starts) - chunks * starts, chunks * starts)
-    place = np.arange(len(clip)) - first  # within the clip: chunk by chunk, offset by offset
+    place = np.arange(len(clip)) - first  # index within the clip: chunk by chunk, offset by offset
     start = place // starts * chunk + place % starts
     exists = start < counts[clip]
     clip, start = clip[exists], start[exists]
@@ -78,25 +78,25 @@ def cut(frame_counts: Sequence[int] | np.ndarray, *, length: int, spacing: int, 
 
 
 def training_windows(frame_counts: Sequence[int] | np.ndarray, config: Config) -> Windows:
-    """The windows of an epoch of training."""
+    """Return the windows of a training epoch."""
     return cut(frame_counts, **cutting(config))
 
 
 def cutting(config: Config) -> dict[str, int]:
-    """How clips are cut for training; two configurations that cut alike see the same windows."""
+    """Return the arguments of ``cut`` for training; configurations with equal arguments have the same windows."""
     data = config.data
     starts = data.spacing * (config.model.pose.window if data.shifted_starts else 1)
     return {"length": config.model.action.length, "spacing": data.spacing, "starts": starts}
 
 
 def evaluation_windows(frame_counts: Sequence[int] | np.ndarray, config: Config) -> Windows:
-    """The windows of an evaluation, which together hold each frame exactly once."""
+    """Return the windows of an evaluation, which together hold each frame exactly once."""
     spacing = config.data.spacing
     return cut(frame_counts, length=config.model.action.length, spacing=spacing, starts=spacing)
 
 
 def padded(window: Window, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The released code's form of a window: frames [length], the last one repeated, and valid [length]."""
+    """Return a window as the released code pads it: frames [length], the last one repeated, and valid [length]."""
     missing = length - len(window.frames)
     frames = np.pad(window.frames, (0, missing), mode="edge")
     return frames, np.arange(length) < len(window.frames)

@@ -1,6 +1,6 @@
-"""Shards: Arrow IPC files of about 128 MB, one record batch a clip, read by memory map.
+"""Shards: Arrow IPC files of about 128 MB, one record batch per clip, read by memory map.
 
-Any frame of any clip costs microseconds to find: nothing is read but the pages it lies on, and all processes of a
+Any frame of any clip is found within microseconds: only the memory pages it lies on are read, and all processes of a
 machine share them. Frames stay JPEGs until a batch needs them.
 """
 
@@ -20,7 +20,7 @@ from htt.data.sources import ClipRecord
 from htt.errors import DataError
 
 SHARD_BYTES = 128 * 2**20
-"""A shard is closed when its frames reach this size."""
+"""Size of the frames at which a shard is closed, bytes."""
 
 SCHEMA = pa.schema(
     [
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
 
 
 def to_batch(record: ClipRecord) -> pa.RecordBatch:
-    """A clip as one row."""
+    """Return a clip as a record batch of one row."""
     row = {
         "id": record.id,
         "subject": record.subject,
@@ -60,10 +60,10 @@ def to_batch(record: ClipRecord) -> pa.RecordBatch:
 
 
 def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
-    """Map a shard; nothing but what is looked at will be read.
+    """Map a shard into memory; data are read from disk only when they are accessed.
 
     Raises:
-        DataError: it is no Arrow file.
+        DataError: it is not an Arrow file.
     """
     try:
         return _reader(pa.memory_map(str(path)), columns)
@@ -72,10 +72,10 @@ def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBat
 
 
 def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
-    """A shard that is mapped already; the map lives as long as anything that was read from it.
+    """Return a reader of a mapped shard; the map stays open as long as any data read from it are in use.
 
     Raises:
-        DataError: it is no Arrow file.
+        DataError: it is not an Arrow file.
     """
     try:
         return _reader(pa.BufferReader(pa.py_buffer(mapped)), columns)
@@ -84,15 +84,15 @@ def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) 
 
 
 def row(reader: pa.RecordBatchFileReader, index: int, place: str) -> pa.RecordBatch:
-    """Return one clip of a shard, checked: Arrow itself trusts what a file says and reads beyond its end.
+    """Return one clip of a shard, validated, because Arrow trusts the offsets in a file and would read beyond its end.
 
     Args:
-        reader: of the shard.
-        index: of the clip in it.
-        place: what messages call the shard.
+        reader: reader of the shard.
+        index: index of the clip in the shard.
+        place: name of the shard in messages.
 
     Raises:
-        DataError: its bytes are no clip.
+        DataError: the bytes do not form a clip.
     """
     try:
         batch = reader.get_batch(index)
@@ -105,10 +105,10 @@ def row(reader: pa.RecordBatchFileReader, index: int, place: str) -> pa.RecordBa
 
 
 def check_arrow(found: pa.RecordBatch, schema: pa.Schema) -> None:
-    """Check everything a reader relies on: types, offsets, text, and that nothing is null.
+    """Check all that readers rely on: types, offsets, text encoding, and the absence of nulls.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: a check failed.
     """
     if not found.schema.equals(schema):
         raise ValueError(f"it has the columns {found.schema.names}, not {schema.names}, or other types")
@@ -119,10 +119,10 @@ def check_arrow(found: pa.RecordBatch, schema: pa.Schema) -> None:
 
 
 def knows_hands(path: Path) -> bool:
-    """Whether a hand is known in any frame of a shard.
+    """Return True if any frame of a shard has a known hand.
 
     Raises:
-        DataError: it is no Arrow file.
+        DataError: it is not an Arrow file.
     """
     reader = open_shard(path, ("hand_valid",))
     rows = (row(reader, index, str(path)) for index in range(reader.num_record_batches))
@@ -145,7 +145,7 @@ def _no_arrow_file(place: str, error: Exception) -> DataError:
 
 
 class ShardWriter:
-    """Writes the clips of a split into shards, in the order they come: the same clips give the same bytes."""
+    """Writer of a split's shards, in the order of the clips; the same clips give the same bytes."""
 
     def __init__(self, root: Path, split: str, first: int = 0, limit_bytes: int = SHARD_BYTES) -> None:
         self._root, self._split, self._number, self._limit = root, split, first, limit_bytes
@@ -153,10 +153,10 @@ class ShardWriter:
         self._bytes = self._frames = 0
 
     def add(self, record: ClipRecord) -> Shard | None:
-        """Take a clip; the shard it completes, if it does.
+        """Add a clip; return the shard it completes, or None if the shard is not full yet.
 
         Raises:
-            StorageError: the disk is full, or may not be written to.
+            StorageError: the disk is full or not writable.
         """
         self._clips.append(to_batch(record))
         self._frames += len(record.jpegs)
@@ -164,7 +164,7 @@ class ShardWriter:
         return self.close() if self._bytes >= self._limit else None
 
     def close(self) -> Shard | None:
-        """Write what was taken since the last shard, if anything."""
+        """Write the clips added since the last shard; return the new shard, or None if there are no such clips."""
         if not self._clips:
             return None
         path = self._root / f"{self._split}-{self._number:05d}.arrow"

@@ -1,6 +1,7 @@
-"""The labels of all clips, beside the shards: what a training must know before it has seen a single frame.
+"""Labels of all clips, in a file beside the shards: what a training needs before it reads any frame.
 
-It is small, so a data set in an object store can be opened, and its windows ordered, before its shards are there.
+The file is small, so a data set in an object store can be opened, and its windows ordered, before its shards are
+downloaded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from htt.errors import DataError
 
 NAME = "labels.arrow"
 COLUMNS = ("id", "subject", "action", "object", "intrinsics")
-"""What is taken over from the shards; of the JPEGs, only how many there are."""
+"""Columns copied from the shards; of the JPEGs, only their number is kept."""
 SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -31,14 +32,14 @@ SCHEMA = pa.schema(
 
 
 SHOWN = 10
-"""So many wrong labels are listed in an error."""
+"""Number of wrong labels listed in an error message."""
 
 
 def of_reader(reader: pa.RecordBatchFileReader, place: str) -> pa.Table:
-    """The labels of a shard's clips, without their split.
+    """Return the labels of a shard's clips, without the split column.
 
     Raises:
-        DataError: it is no shard; ``place`` is what the message calls it.
+        DataError: it is not a shard; ``place`` is its name in the message.
     """
     rows = (arrow.row(reader, index, place) for index in range(reader.num_record_batches))
     table = pa.Table.from_batches(rows, reader.schema)
@@ -47,11 +48,11 @@ def of_reader(reader: pa.RecordBatchFileReader, place: str) -> pa.Table:
 
 
 def write(root: Path, splits: Mapping[str, Sequence[Shard]]) -> Labels:
-    """Gather the labels of all shards of a folder; the same shards give the same bytes.
+    """Write the labels of all shards of a folder; the same shards give the same bytes.
 
     Raises:
-        DataError: a shard is no Arrow file.
-        StorageError: the disk is full, or may not be written to.
+        DataError: a shard is not an Arrow file.
+        StorageError: the disk is full or not writable.
     """
     path = root / NAME
     with (
@@ -69,10 +70,10 @@ def write(root: Path, splits: Mapping[str, Sequence[Shard]]) -> Labels:
 
 
 def read(path: Path, split: str) -> pa.Table:
-    """The labels of a split.
+    """Return the labels of a split.
 
     Raises:
-        DataError: it is no file of labels.
+        DataError: it is not a labels file.
     """
     try:
         reader = pyarrow.ipc.open_file(pa.BufferReader(path.read_bytes()))
@@ -87,16 +88,16 @@ def read(path: Path, split: str) -> pa.Table:
 
 
 def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
-    """Compare the labels of a split with its manifest, so that a training does not meet a wrong one hours later.
+    """Compare the labels of a split with the manifest, so that a wrong label is found before the training starts.
 
     Args:
-        table: the labels.
-        made: the manifest of their folder.
-        split: whose labels they are.
-        place: the file they are from, for messages.
+        table: labels of the split.
+        made: manifest of the folder.
+        split: name of the split.
+        place: name of the labels file in messages.
 
     Raises:
-        DataError: lists the clips whose action, object, camera or number of frames cannot be.
+        DataError: a count differs, or a clip has an invalid action, object, camera, number of frames or id; lists them.
     """
     faults = [
         f"{what} are {found:,}, the manifest has {count:,}"
@@ -132,5 +133,5 @@ def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
 
 
 def of_folder(root: Path, made: Manifest, split: str) -> pa.Table | None:
-    """The labels of a split of a folder of shards; None if it was made without."""
+    """Return the labels of a split of a folder of shards, or None if the folder has no labels file."""
     return read(root / made.labels.file, split) if made.labels else None

@@ -1,4 +1,4 @@
-"""The manifest of a folder of shards: what is in it, how it was made, and the checksum of every file.
+"""Manifest of a folder of shards: its contents, how it was made, and the checksum of every file.
 
 It is written last, so a folder with a manifest is complete.
 """
@@ -22,9 +22,9 @@ from htt.info import DataInfo
 NAME = "manifest.json"
 TRAIN, VAL, TEST = "train", "val", "test"
 _SHOWN = 10
-"""So many faults of a manifest are listed."""
+"""Number of faults of a manifest listed in an error message."""
 SCHEMA = 2
-"""Version of the shards' layout; a change an older reader cannot read raises it."""
+"""Version of the shards' layout; incremented by changes that an older reader cannot read."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _ENDING = ".arrow"
@@ -33,15 +33,15 @@ _ENDING = ".arrow"
 def _file_name(name: str) -> str:
     """Check the name of a file in a folder of shards: it comes from a store and is used as a path on this machine.
 
-    Only one letter, digit, underscore or hyphen after another, then ".arrow": no folder, drive, control character,
-    hidden file or ".." can be written so, and neither can the manifest itself.
+    A name has letters, digits, underscores and hyphens, then ".arrow". So it cannot be a folder, a drive, a hidden
+    file, ".." or the manifest itself, and it holds no control characters.
     """
     _split_name(name.removesuffix(_ENDING) if name.endswith(_ENDING) else "")
     return name
 
 
 def _split_name(name: str) -> str:
-    """Check the name of a split, which names files too."""
+    """Check the name of a split, which is part of file names."""
     if not _NAME.fullmatch(name):
         raise ValueError("a name has 1 to 100 letters, digits, '_' and '-', a file's ends in .arrow")
     return name
@@ -50,13 +50,13 @@ def _split_name(name: str) -> str:
 FileName = Annotated[str, AfterValidator(_file_name)]
 SplitName = Annotated[str, AfterValidator(_split_name)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-"""A checksum, which names a file in the cache."""
+"""SHA-256 checksum; also used as a file name in the cache."""
 Count = Annotated[int, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=1, le=SIZE)]
 
 
 MOST_BYTES = 256_000_000
-"""Of a manifest; those of millions of clips are smaller."""
+"""Largest size of a manifest; those of millions of clips are smaller."""
 
 
 class _Entry(BaseModel):
@@ -64,10 +64,10 @@ class _Entry(BaseModel):
 
 
 class Shard(_Entry):
-    """One file of a split."""
+    """Shard file of a split."""
 
     file: FileName
-    """Its name in the folder."""
+    """Name of the file in the folder."""
     bytes: Count
     sha256: Sha256
     clips: Count
@@ -75,39 +75,39 @@ class Shard(_Entry):
 
 
 class Labels(_Entry):
-    """The file with the labels of all clips."""
+    """File with the labels of all clips."""
 
     file: FileName
-    """Its name in the folder."""
+    """Name of the file in the folder."""
     bytes: Count
     sha256: Sha256
 
 
 class Wanted(_Entry):
-    """A clip as its source lists it, whether or not it could be read."""
+    """Clip as listed by its source, whether it could be read or not."""
 
     id: str
-    """Unique in its split."""
+    """Identifier, unique in its split."""
     first: Count
-    """The number of its first frame."""
+    """Number of the first frame."""
     frames: Count
-    """How many frames it should have."""
+    """Number of frames the clip should have."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a split the shards hold."""
+    """Completeness of a split in the shards."""
 
     split: str
     clips: int
     frames: int
     wanted_clips: int
-    """Clips that the source lists for the split."""
+    """Number of clips that the source lists for the split."""
     wanted_frames: int
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the split is missing."""
+        """True if all clips and frames of the split are present."""
         return self.clips >= self.wanted_clips and self.frames >= self.wanted_frames
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ class Coverage:
 
     @property
     def warning(self) -> str:
-        """A sentence to stand beside numbers; empty where the split is complete."""
+        """Sentence to be shown beside numbers, or "" if the split is complete."""
         if self.complete:
             return ""
         return (
@@ -128,7 +128,7 @@ class Coverage:
 
 
 class Manifest(_Entry):
-    """What a folder of shards holds."""
+    """Contents of a folder of shards."""
 
     schema_version: int = SCHEMA
     source: str
@@ -136,26 +136,26 @@ class Manifest(_Entry):
     objects: list[str]
     hands: Annotated[int, Field(ge=1, le=2)]
     width: Pixels
-    """px."""
+    """Width of the frames, px."""
     height: Pixels
-    """px."""
+    """Height of the frames, px."""
     quality: int
-    """Of the frames' JPEGs."""
+    """Quality of the frames' JPEGs."""
     pixels: str
-    """How the frames were made."""
+    """Description of how the frames were made."""
     splits: dict[SplitName, list[Shard]]
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
     labels: Labels | None = None
-    """None: the folder was made before there were any; they are then read from the shards."""
+    """Labels file, or None if the folder was made before there was one; labels are then read from the shards."""
 
     @property
     def info(self) -> DataInfo:
-        """The facts of the data set."""
+        """Facts of the data set."""
         return DataInfo(self.source, tuple(self.actions), tuple(self.objects), self.hands, self.width, self.height)
 
     def shards(self, split: str) -> list[Shard]:
-        """The files of a split.
+        """Return the shards of a split.
 
         Raises:
             DataError: there is no such split.
@@ -164,7 +164,7 @@ class Manifest(_Entry):
         return self.splits[split]
 
     def numbers(self, split: str) -> dict[str, range]:
-        """The numbers of the frames each clip of a split should have, whether or not they could be read, by its id.
+        """Return the frame numbers that each clip of a split should have, by clip id, read or not.
 
         Raises:
             DataError: there is no such split.
@@ -173,19 +173,19 @@ class Manifest(_Entry):
         return {clip.id: range(clip.first, clip.first + clip.frames) for clip in self.wanted.get(split, [])}
 
     def count(self, split: str) -> tuple[int, int]:
-        """(clips, frames) of a split."""
+        """Return (clips, frames) of a split."""
         shards = self.shards(split)
         return sum(shard.clips for shard in shards), sum(shard.frames for shard in shards)
 
     def coverage(self, split: str) -> Coverage:
-        """Return how much of a split is here, compared with what the source lists.
+        """Return how much of a split is present, compared with what the source lists.
 
         Raises:
             DataError: there is no such split.
         """
         clips, frames = self.count(split)
         listed = self.wanted.get(split)
-        if not listed:  # a folder that does not say what its source lists
+        if not listed:  # the manifest does not list the clips of the source
             return Coverage(split, clips, frames, clips, frames)
         return Coverage(split, clips, frames, len(listed), sum(clip.frames for clip in listed))
 
@@ -198,10 +198,10 @@ class Manifest(_Entry):
 
 
 def read(root: Path, name: str = "data.root") -> Manifest:
-    """The manifest of a folder, which messages call by ``name``.
+    """Read the manifest of a folder; ``name`` is the folder's name in messages.
 
     Raises:
-        DataError: there is none, it cannot be read, or it is of another version.
+        DataError: there is no manifest, it cannot be read, or it has another version.
     """
     path = root / NAME
     if not path.is_file():
@@ -218,36 +218,36 @@ def read(root: Path, name: str = "data.root") -> Manifest:
 
 
 def parse(content: bytes, place: str) -> Manifest:
-    """The manifest in the bytes of a file.
+    """Parse the bytes of a manifest file.
 
     Args:
-        content: of the file.
-        place: where it was, for messages.
+        content: bytes of the file.
+        place: name of the file in messages.
 
     Raises:
-        DataError: it is none, or of another version.
+        DataError: it is not a manifest, or has another version.
     """
     try:
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
         text = content.decode("utf-8")
-        _check_version(place, json.loads(text))  # first: another version has other fields
+        _check_version(place, json.loads(text))  # first, because other versions have other fields
         return Manifest.model_validate_json(text)
-    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, nested without end, or other fields
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deeply, or other fields
         raise _no_manifest(place, error) from error
 
 
 def write(root: Path, manifest: Manifest) -> None:
-    """Write the manifest of a folder, whole or not at all."""
+    """Write the manifest of a folder atomically."""
     with files.replacing(root / NAME) as path:
         path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def check_sizes(root: Path, manifest: Manifest) -> None:
-    """Look whether every file is there, at its full size: costs nothing, and finds interrupted copies.
+    """Check that every file exists at its full size: fast, and finds interrupted copies.
 
     Raises:
-        DataError: lists every file that is missing, of another size, or a link to somewhere else.
+        DataError: lists every file that is missing, has another size, or is a link out of the folder.
     """
     faults = []
     for shard in listed(manifest):
@@ -262,10 +262,10 @@ def check_sizes(root: Path, manifest: Manifest) -> None:
 
 
 def verify(root: str | Path) -> Manifest:
-    """Read every file of a folder and compare its checksum with the manifest's.
+    """Read every file of a folder and compare its checksum with the manifest.
 
     Raises:
-        DataError: lists every file that is missing, of another size or with another checksum.
+        DataError: lists every file that is missing or has another size or checksum.
     """
     root = Path(root)
     manifest = read(root)
@@ -275,7 +275,7 @@ def verify(root: str | Path) -> Manifest:
 
 
 def check_sums(root: Path, chosen: Sequence[Shard | Labels]) -> None:
-    """Read some files of a folder and compare their checksums with the manifest's.
+    """Read some files of a folder and compare their checksums with the manifest.
 
     Raises:
         DataError: lists every file with another checksum.
@@ -289,7 +289,7 @@ def check_sums(root: Path, chosen: Sequence[Shard | Labels]) -> None:
 
 
 def listed(manifest: Manifest) -> list[Shard | Labels]:
-    """All files whose checksums a manifest knows."""
+    """Return all files that have a checksum in the manifest."""
     shards: list[Shard | Labels] = [shard for shards in manifest.splits.values() for shard in shards]
     return [*shards, *([manifest.labels] if manifest.labels else [])]
 
@@ -314,7 +314,7 @@ def _no_manifest(place: str, error: Exception) -> DataError:
 
 
 def _place(location: Sequence[int | str]) -> str:
-    """Where in the manifest a fault is, on one line that any terminal takes."""
+    """Return the location of a fault in the manifest as one printable line."""
     parts = (str(part)[:100] for part in location)
     return ".".join(part if part.isprintable() else ascii(part) for part in parts)
 

@@ -1,11 +1,11 @@
-"""A source: one data set, as clips. Every module of ``htt/data/sources`` is one, and its file name is its name.
+"""Data sources. Each public module of ``htt/data/sources`` is a source, named by its file name.
 
-Such a module has ``source(root, config)``, which gives an object with what ``Source`` lists. It is asked for its clips
-once, in parallel, while converting; training reads the shards that come out.
+Such a module has a function ``source(root, config)``, which returns an implementation of ``Source``. A source is read
+once, in parallel, by the conversion; training reads the resulting shards.
 
-An unreadable or missing file never stops a conversion: ``read`` leaves the frame out, or the clip if nothing is left,
-and says so, as a ``Problem`` that names the file. A frame whose image is whole but whose hands are not known is kept:
-its hands are not valid.
+An unreadable or missing file never stops a conversion: ``read`` leaves out the frame, or the clip if no frame is left,
+and reports a ``Problem`` that names the file. A frame with a complete image but without known hands is kept, and its
+hands are marked as not valid.
 """
 
 from __future__ import annotations
@@ -24,63 +24,63 @@ from htt.info import DataInfo
 
 @dataclass(frozen=True)
 class ClipKey:
-    """What it takes to read one clip later, perhaps in another process."""
+    """Key of a clip: all that is needed to read it later, perhaps in another process."""
 
     id: str
-    """Unique in its split."""
+    """Identifier, unique in its split."""
     frames: int
-    """How many frames it should have."""
+    """Number of frames the clip should have."""
     place: Any
-    """What the source alone understands; it pickles."""
+    """Data that only the source interprets; can be pickled."""
     first: int = 0
-    """The number of its first frame: ``first`` to ``first + frames - 1`` should be there."""
+    """Number of the first frame: the clip should have frames ``first`` to ``first + frames - 1``."""
 
     @property
     def numbers(self) -> range:
-        """The numbers of the frames it should have."""
+        """Numbers of the frames the clip should have."""
         return range(self.first, self.first + self.frames)
 
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """One clip, as a row of a shard."""
+    """Clip as stored in a row of a shard."""
 
     id: str
     subject: str
     action: int
-    """Index of the action; -1 where it is not known."""
+    """Index of the action, or -1 if unknown."""
     object: int
-    """Index of the object; -1 where it is not known."""
+    """Index of the object, or -1 if unknown."""
     intrinsics: np.ndarray
-    """[3 3] float64, px of the frames as they are here."""
+    """[3 3] float64, for frames of ``width`` x ``height``, px."""
     width: int
-    """px."""
+    """Width of the frames, px."""
     height: int
-    """px."""
+    """Height of the frames, px."""
     frame_numbers: list[int]
-    """What the source calls each frame."""
+    """Frame numbers used by the source."""
     jpegs: list[bytes]
-    """One JPEG a frame."""
+    """One JPEG per frame."""
     joints_m: np.ndarray
-    """[t j 3] float32, camera space, metres; anything where the hand is not valid."""
+    """[t j 3] float32, camera space, metres; undefined where the hand is not valid."""
     hand_valid: np.ndarray
-    """[t hands] bool: the hand is in the frame."""
+    """[t hands] bool, True where the hand is in the frame."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or clip that is not as it should be, and what became of it."""
+    """Faulty file or clip, and the consequence for the shards."""
 
     what: str
-    """The file, relative to the source's folder, or the clip."""
+    """Path of the file, relative to the source's folder, or name of the clip."""
     reason: str
-    """What is wrong with it, in a few words that many share: "is missing", "is no whole image"."""
+    """Kind of fault, in few words shared by many problems: "is missing", "is no whole image"."""
     effect: str
-    """What follows: "frame left out", "clip left out", "hands not known"."""
+    """Consequence: "frame left out", "clip left out", "hands not known"."""
     detail: str = ""
-    """What exactly is wrong, where the reason does not say it all."""
+    """Details of the fault, or ""."""
     frames: int = 0
-    """How many frames it concerns."""
+    """Number of affected frames."""
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
@@ -90,14 +90,14 @@ class Problem:
 FRAME_LEFT_OUT = "frame left out"
 CLIP_LEFT_OUT = "clip left out"
 HANDS_NOT_KNOWN = "hands not known"
-"""The effects a conversion counts; a source may name others."""
+"""Effects counted by a conversion; a source may use others."""
 
 
 class UnreadableError(Exception):
-    """A file of a source that is missing or broken. A source catches it, makes it a ``Problem`` and goes on."""
+    """Raised for a missing or broken file of a source. A source catches it, reports a ``Problem`` and continues."""
 
     def __init__(self, what: str | Path, reason: str, detail: str = "") -> None:
-        """``what`` is the file; ``reason`` and ``detail`` are those of a ``Problem``."""
+        """Create the error; ``what`` is the file, ``reason`` and ``detail`` are those of a ``Problem``."""
         super().__init__(str(what), reason, " ".join(detail.split()))
         self.what, self.reason, self.detail = self.args
 
@@ -106,46 +106,46 @@ class UnreadableError(Exception):
 
 
 class Source(Protocol):
-    """A data set, as clips. It pickles, so that clips can be read in other processes."""
+    """Interface of a data set as clips. Can be pickled, so that clips can be read in other processes."""
 
     @property
     def name(self) -> str:
-        """That of its module."""
+        """Name of the source's module."""
 
     @property
     def pixels(self) -> str:
-        """How ``read`` makes its frames: what is resized, and how."""
+        """Description of how ``read`` makes frames, such as the resizing."""
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The names of its splits."""
+        """Names of the splits."""
 
     def info(self, width: int, height: int) -> DataInfo:
-        """The facts of the data set when its frames are ``width`` x ``height`` px."""
+        """Return the facts of the data set for frames of ``width`` x ``height`` px."""
 
     def clips(self, split: str) -> list[ClipKey]:
-        """The clips of a split, always in the same order.
+        """Return the clips of a split, always in the same order.
 
         Raises:
-            DataError: the source's files are not there, or its list of clips cannot be read.
+            DataError: the source's files are missing, or its list of clips cannot be read.
         """
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        """One clip, or None if no frame of it is readable; and what was wrong with it."""
+        """Read a clip; return None if no frame is readable, and the problems."""
 
     def differences(self) -> list[str]:
-        """In what the data set here differs from what was published of it, a line each: clips, frames, classes.
+        """Return the differences from the published data set in clips, frames and classes, one per line.
 
-        Nothing where it agrees, or where nothing was published. Quick: no frame is read.
+        The list is empty if they agree or if nothing was published. Fast: reads no frame.
         """
 
 
 def open_source(name: str, root: str | Path | None = None, config: DataConfig | None = None) -> Source:
-    """The source ``name``, reading below ``root``.
+    """Open the source ``name`` with its files in ``root``.
 
     Raises:
         ConfigError: there is no such source.
-        DataError: its files are not there.
+        DataError: its files are missing.
     """
     opened: Source = registry.load(sys.modules[__name__], name).source(
         None if root is None else Path(root), config or DataConfig()

@@ -1,4 +1,4 @@
-"""What sources of image files share: the frames of a clip, and what is wrong with them, said briefly."""
+"""Shared code of sources with image files: finding and reading the frames of a clip, and reporting problems."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import numpy as np
 from htt.data.sources import FRAME_LEFT_OUT, Problem, UnreadableError, _images, _text
 
 NEAREST_M, FARTHEST_M = 0.03, 10.0
-"""A joint is no nearer to the camera and no farther: zeros were written for a hand, or its unit is another."""
+"""Valid range of the distance of a joint from the camera; values outside it are zeros or have another unit."""
 _SHAPE_TOLERANCE = 0.01
-"""By how much width:height of an image may differ from its camera's: 455x256 is meant to be 16:9."""
+"""Largest relative difference between the aspect ratios of an image and its camera: 455x256 counts as 16:9."""
 
 
 @dataclass
 class Findings:
-    """What is wrong with a clip; files of frames in a row that are wrong alike become one problem."""
+    """Collector of a clip's problems; the same fault in files of consecutive frames becomes one problem."""
 
     root: Path
-    """Of the data set; files are named relative to it."""
+    """Folder of the data set; files are named relative to it."""
     problems: list[Problem] = field(default_factory=list)
     _runs: dict[tuple[Path, str, str], _Run] = field(default_factory=dict)
 
     def add(self, error: UnreadableError, effect: str, frames: int = 0) -> None:
-        """A file that concerns some frames, or none."""
+        """Add a problem of a file that affects some frames, or none."""
         self.problems.append(Problem(self.name(error.what), error.reason, effect, error.detail, frames))
 
     def frame(self, number: int, error: UnreadableError, effect: str) -> None:
-        """A file of one frame; frames come in order."""
+        """Add a problem of one frame's file; call in the order of frames."""
         self.frames(range(number, number + 1), lambda _: Path(error.what), error.reason, effect, error.detail)
 
     def frames(self, run: range, name: Callable[[int], Path], reason: str, effect: str, detail: str = "") -> None:
-        """The files of frames in a row."""
+        """Add a problem of the files of consecutive frames."""
         first, last, place = name(run[0]), name(run[-1]), len(self.problems)
         key = (first.parent, reason, effect)
         before = self._runs.get(key)
@@ -48,14 +48,14 @@ class Findings:
         self._runs[key] = _Run(place, first, run, detail)
 
     def name(self, what: str | Path) -> str:
-        """A file as problems call it: relative to the data set's folder."""
+        """Return the name of a file in problems: its path relative to the data set's folder."""
         path = Path(what)
         return _text.printable(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The frames of one problem; ``place`` is the problem's."""
+    """Consecutive frames of one problem; ``place`` is the index of the problem."""
 
     place: int
     first: Path
@@ -65,31 +65,31 @@ class _Run:
 
 @dataclass(frozen=True)
 class Images:
-    """The image files of one clip or recording."""
+    """Image files of a clip or recording."""
 
     there: dict[int, Path]
-    """By the number of the frame."""
+    """Path of each existing image, by frame number."""
     name: Callable[[int], Path]
-    """Where the image of a frame is, or should be."""
+    """Function that returns the actual or expected path of a frame's image."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """How the images of a data set are called."""
+    """Naming scheme of the images of a data set."""
 
     pattern: re.Pattern[str]
     suffixes: Sequence[str]
     make: Callable[[int], str]
-    """The name of a frame's image, for one that is missing."""
+    """Function that returns the expected name of a missing image."""
 
     def look(self, folders: Sequence[Path], wanted: range, size: tuple[int, int], found: Findings) -> Images:
-        """The images in the folder that has most of the wanted frames; of equal ones, in that of the nearest size.
+        """Find the images of a clip: in the folder with the most wanted frames, or, of equal ones, the nearest size.
 
         Args:
-            folders: where images may be; the first is named where none has any.
-            wanted: the numbers of the frames.
-            size: (width, height) they are wanted in.
-            found: gets to know which was taken of several, and whether its images are too small.
+            folders: candidate folders; the first is reported if no folder has images.
+            wanted: numbers of the wanted frames.
+            size: wanted (width, height), px.
+            found: collector; records the chosen one of several folders, and images that are too small.
         """
         choices: list[_Choice] = []
         for folder in folders:
@@ -113,15 +113,15 @@ class Names:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A folder that has images of a clip."""
+    """Candidate folder with images of a clip."""
 
     folder: Path
     there: dict[int, Path]
     frames: int
-    """How many of the wanted ones."""
+    """Number of wanted frames in the folder."""
     wanted: int
     size: tuple[int, int] | None
-    """(width, height) of its images, px; None if that cannot be read."""
+    """(width, height) of its images, px, or None if unreadable."""
 
     @classmethod
     def of(cls, folder: Path, there: dict[int, Path], wanted: range) -> _Choice:
@@ -130,7 +130,7 @@ class _Choice:
         return cls(folder, there, len(numbers), len(wanted), size)
 
     def misfit(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Less for the asked size, then for larger images, then for smaller ones; the nearest of those first."""
+        """Return a sort key: the wanted size first, then larger images, then smaller ones, the nearest size first."""
         if self.size is None:
             return 3, 0
         area = self.size[0] * self.size[1]
@@ -140,7 +140,7 @@ class _Choice:
         return self.size is not None and (self.size[0] < size[0] or self.size[1] < size[1])
 
     def say(self, choices: Sequence[_Choice], size: tuple[int, int], found: Findings) -> None:
-        """Name the folder that was taken, where there were several, or where its images must be enlarged."""
+        """Record the chosen folder if there were several, and images that must be enlarged."""
         if len(choices) > 1:
             others = "; ".join(found.name(each.folder) + f" has {each.frames}" for each in choices if each != self)
             detail = f"{self.frames} of {self.wanted} frames; {others}"
@@ -151,7 +151,7 @@ class _Choice:
 
 
 def roots(root: Path) -> list[Path]:
-    """The folder of a data set, then the folders in it: an archive may be unpacked into one of its own."""
+    """Return the folder of a data set and its subfolders, because archives may be unpacked into subfolders."""
     try:
         return [root, *sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir())]
     except OSError:
@@ -159,13 +159,13 @@ def roots(root: Path) -> list[Path]:
 
 
 def find(root: Path, *names: str) -> Path:
-    """The first of some files or folders that is there, below the folder of a data set or a folder in it."""
+    """Return the first existing file or folder of some names, in the folder of a data set or one of its subfolders."""
     paths = [each / name for each in roots(root) for name in names]
     return next((path for path in paths if os.path.lexists(path)), paths[0])
 
 
 def distance_fault(joints_m: np.ndarray) -> str:
-    """What is wrong with the joints [21 3] of a hand, in words; "" if nothing is."""
+    """Return a description of the fault in a hand's joints [21 3], m, or "" if there is none."""
     distances_m = np.linalg.norm(joints_m, axis=-1)
     worst = distances_m.max() if distances_m.max() > FARTHEST_M else distances_m.min()
     return "" if NEAREST_M <= worst <= FARTHEST_M else f"a joint is {worst:.3g} m away"
@@ -174,14 +174,15 @@ def distance_fault(joints_m: np.ndarray) -> str:
 def read(
     images: Images, wanted: range, camera: tuple[float, float], size: tuple[int, int, int], found: Findings
 ) -> dict[int, bytes]:
-    """The frames of a clip that can be read, as JPEGs by their numbers, in order.
+    """Read the frames of a clip; return the readable ones as JPEGs by frame number, in order.
 
     Args:
-        images: the clip's.
-        wanted: the numbers of its frames.
-        camera: (width, height) of the images its intrinsics are for; images have that shape, in any size.
+        images: image files of the clip.
+        wanted: numbers of the clip's frames.
+        camera: (width, height) of the images the intrinsics are for, px; images may have any size of the same aspect
+            ratio.
         size: (width, height, quality) of the JPEGs.
-        found: gets to know what is missing or broken.
+        found: collector of missing and broken files.
     """
     width, height, quality = size
     for run in _text.gaps(wanted, images.there):
@@ -200,7 +201,7 @@ def read(
 
 
 def _check_shape(path: Path, seen: tuple[int, int], camera: tuple[float, float]) -> None:
-    """Intrinsics scaled to an image of another shape would be wrong without a word."""
+    """Raise an error if an image has another aspect ratio than its camera: scaled intrinsics would be wrong."""
     if abs(seen[0] * camera[1] / (seen[1] * camera[0]) - 1) > _SHAPE_TOLERANCE:
         raise UnreadableError(
             path, "has another shape than its camera", f"{seen[0]}x{seen[1]} px, {camera[0]:g}x{camera[1]:g} px"

@@ -1,4 +1,4 @@
-"""Images on their way into shards: read, resized, compressed."""
+"""Reading, resizing and compressing of images for shards."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from htt.data.sources import UnreadableError, _text
 JPEG_QUALITY = 92
 """Default quality of the frames' JPEGs."""
 JPEG = "JPEG with 4:2:0 colour"
-"""What ``encode`` makes, in words."""
+"""Description of the output of ``encode``."""
 RESIZED = "Pillow, JPEGs decoded at a half, quarter or eighth of at least twice the size, bilinear with antialiasing"
-"""How ``read`` makes an image of another size, in words."""
+"""Description of how ``read`` resizes images."""
 _MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
-"""Kinds of images that are taken, by Pillow's names: 16-bit ones are depth, or would become white."""
+"""Accepted image modes of Pillow: 16-bit images are depth maps, or would become white."""
 _DECIDES = 2
-"""How much larger than wanted an image must be when the resize begins, so that it decides what is seen."""
+"""Smallest ratio of the decoded to the wanted size, so that the resize determines the result and not the decoder."""
 
 
 def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """The image in a file, RGB [h w 3], resized with every pixel's share of the original (no aliasing).
+    """Read an image file as RGB [h w 3], resized with antialiasing.
 
-    Decoding is strict: an image that a decoder has to mend is none. A JPEG has no checksum, so a few bytes that are
-    spoilt and still decode cannot be found.
+    Decoding is strict: an image that a decoder would have to repair is rejected. JPEGs have no checksum, so a few
+    damaged bytes that still decode cannot be detected.
 
     Returns:
-        The image, and the (width, height) it has in the file, px.
+        The image, and the (width, height) of the image in the file, px.
 
     Raises:
-        UnreadableError: it is missing, no image of 8 bits a channel, cut short or spoilt.
+        UnreadableError: the file is missing, is not an image with 8 bits per channel, is truncated or damaged.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -58,26 +58,26 @@ def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, in
         raise UnreadableError(path, "is no whole image", "no known format") from None
     except (MemoryError, UnreadableError):
         raise
-    except Exception as error:  # a decoder given broken bytes may raise anything
+    except Exception as error:  # a decoder may raise any exception on broken bytes
         raise UnreadableError(path, "is no whole image", _text.printable(error)) from error
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Return (width, height) of the image in a file, or None if it is none. Reads only its first bytes."""
+    """Return (width, height) of the image in a file, or None if it is not an image. Reads only the first bytes."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             return image.size
-    except Exception:  # a decoder given broken bytes may raise anything
+    except Exception:  # a decoder may raise any exception on broken bytes
         return None
 
 
 def _decode_jpeg(content: bytes, size: tuple[int, int], wanted: tuple[int, int]) -> np.ndarray:
-    """Decode a JPEG at the least of an eighth, a quarter, a half and all of its size that is ``_DECIDES`` x ``wanted``.
+    """Decode a JPEG at the smallest of 1/8, 1/4, 1/2 and full size that is at least ``_DECIDES`` times ``wanted``.
 
     Raises:
-        ValueError: it is broken, however little: the decoder's warnings are errors.
+        ValueError: the JPEG is broken; warnings of the decoder are errors.
     """
     most = min(size[0] // (_DECIDES * wanted[0]), size[1] // (_DECIDES * wanted[1]))
     scale = next(scale for scale in (8, 4, 2, 1) if scale <= max(most, 1))
@@ -87,6 +87,6 @@ def _decode_jpeg(content: bytes, size: tuple[int, int], wanted: tuple[int, int])
 
 
 def encode(image: np.ndarray, quality: int = JPEG_QUALITY) -> bytes:
-    """An RGB image [h w 3] as JPEG."""
+    """Compress an RGB image [h w 3] as JPEG."""
     jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420")
     return jpeg

@@ -1,7 +1,7 @@
-"""Reading what others wrote: text, numbers in text, and numbered files in a folder.
+"""Readers of text files, numbers in text, and numbered files in a folder.
 
-Nothing here guesses. What cannot be read as it should be is an ``UnreadableError`` that names the file; a text that
-was cut in the middle of its last number is found out by the digits that number lacks.
+Values are never guessed: content that cannot be read as expected raises an ``UnreadableError`` that names the file. A
+text that was cut within its last number is detected by the missing digits of that number.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ CUT_SHORT = "is cut short"
 WRONG_NUMBERS = "has wrong numbers"
 
 SPARE = 3
-"""So many decimals fewer than the shortest of others a number may have, where numbers are of different lengths."""
+"""Number of decimals a number may have less than the shortest of the others, where the numbers vary in length."""
 LARGEST_NUMBER = 999_999
-"""Of a frame, for frames are files with six digits."""
+"""Largest frame number, because names of frame files have six digits."""
 
 
 def text(path: Path) -> str:
-    """The text in a file: UTF-8, with or without a byte order mark.
+    """Read a UTF-8 text file, with or without a byte order mark.
 
     Raises:
-        UnreadableError: it is missing, may not be read, or is no text.
+        UnreadableError: the file is missing, access is denied, or it is not text.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -39,7 +39,7 @@ def text(path: Path) -> str:
 
 
 def refused(path: Path, error: OSError) -> UnreadableError:
-    """What the operating system said when a file was opened, in our words."""
+    """Return the error for an ``OSError`` of opening a file."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return UnreadableError(path, MISSING)
     if isinstance(error, IsADirectoryError):
@@ -50,15 +50,15 @@ def refused(path: Path, error: OSError) -> UnreadableError:
 
 
 def numbers(path: Path, count: int, content: str | None = None) -> np.ndarray:
-    """The [count] float64 numbers in a text file.
+    """Read [count] float64 numbers from a text file.
 
     Args:
-        path: of the file.
-        count: how many there must be. Whether the last one lacks digits is for ``cut_short`` to say.
-        content: of the file, where it was read already.
+        path: path of the file.
+        count: required number of numbers. Missing digits of the last one are detected by ``cut_short``, not here.
+        content: content of the file, or None to read it.
 
     Raises:
-        UnreadableError: it cannot be read, is cut short, or holds something else.
+        UnreadableError: the file cannot be read, is truncated, or has other content.
     """
     words = (text(path) if content is None else content).split()
     if len(words) < count:
@@ -72,15 +72,15 @@ def numbers(path: Path, count: int, content: str | None = None) -> np.ndarray:
 
 
 def cut(path: Path, words: Sequence[str]) -> UnreadableError:
-    """The error of a file or line whose words end too early."""
+    """Return the error for a file or line with too few words."""
     return UnreadableError(path, CUT_SHORT, f"{len(words)} numbers, the last is '{words[-1]}'" if words else "empty")
 
 
 def floats(words: Sequence[str]) -> np.ndarray:
-    """Words as finite float64 numbers.
+    """Convert words to finite float64 numbers.
 
     Raises:
-        ValueError: one is no number, or not finite.
+        ValueError: a word is not a number, or not finite.
     """
     values = np.array([float(word) for word in words])
     wrong = np.flatnonzero(~np.isfinite(values))
@@ -90,10 +90,10 @@ def floats(words: Sequence[str]) -> np.ndarray:
 
 
 def whole(word: str) -> int:
-    """A word of digits as a number from 0 to ``LARGEST_NUMBER``.
+    """Convert a word of digits to an integer from 0 to ``LARGEST_NUMBER``.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the word is not such an integer.
     """
     if not (word.isascii() and word.isdigit()):
         raise ValueError(f"'{word}' is no whole number")
@@ -103,11 +103,11 @@ def whole(word: str) -> int:
 
 
 def cut_short(content: str) -> bool:
-    """Whether a text was cut in the middle of its last number.
+    """Return True if a text was cut within its last number.
 
-    It does not end in white space, and its last number lacks digits: any at all where the others have equally many
-    decimals, more than ``SPARE`` where they vary (a short number is then nothing special, and a cut that takes fewer
-    digits changes it by less than the others are exact), or those of its exponent.
+    That is the case if the text does not end in white space and its last number lacks digits: any decimals, if all
+    other numbers have equally many; more than ``SPARE`` decimals, if they vary (a short number is then normal, and
+    losing fewer digits changes it by less than the precision of the others); or digits of its exponent.
 
     >>> cut_short("0.125 0.250 0.3"), cut_short("0.125 0.250 0.300"), cut_short("0.125 0.250 0.3 ")
     (True, False, False)
@@ -131,20 +131,20 @@ def cut_short(content: str) -> bool:
 
 
 def _decimals(word: str) -> int:
-    """How many digits a number has behind its point."""
+    """Return the number of digits after the decimal point."""
     return len(word.partition("e")[0].partition(".")[2])
 
 
 def numbered(folder: Path, pattern: re.Pattern[str], suffixes: Sequence[str]) -> dict[int, Path]:
-    """The files of a folder by the number in their names; empty if there is no such folder.
+    """Return the files of a folder by the number in their names, or an empty dict if there is no such folder.
 
     Args:
-        folder: where to look.
-        pattern: of their names without the suffix; its first group is the number.
-        suffixes: with the dot, in small letters, the preferred one first; capital ones are taken, too.
+        folder: folder to search.
+        pattern: pattern of the names without suffix; the first group is the number.
+        suffixes: accepted suffixes with the dot, in lower case, the preferred one first; case is ignored in file names.
 
     Raises:
-        UnreadableError: it is no folder, or may not be read.
+        UnreadableError: it is not a folder, or access is denied.
     """
     try:
         paths = sorted(folder.iterdir())
@@ -166,7 +166,7 @@ def numbered(folder: Path, pattern: re.Pattern[str], suffixes: Sequence[str]) ->
 
 
 def gaps(wanted: range, there: Iterable[int]) -> list[range]:
-    """The numbers of ``wanted`` that are not there, as runs; costs what is there, however much is wanted.
+    """Return the missing numbers of ``wanted`` as ranges; the cost depends on ``there``, not on the size of ``wanted``.
 
     >>> gaps(range(2, 9), [3, 4, 7, 20])
     [range(2, 3), range(5, 7), range(8, 9)]
@@ -180,5 +180,5 @@ def gaps(wanted: range, there: Iterable[int]) -> list[range]:
 
 
 def printable(words: object) -> str:
-    """Text that any console takes: bytes of a path that are no characters are shown as such."""
+    """Return text that any console accepts: bytes of a path that are not valid UTF-8 are escaped."""
     return str(words).encode("utf-8", "backslashreplace").decode("utf-8")

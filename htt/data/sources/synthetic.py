@@ -1,4 +1,4 @@
-"""The rendered benchmark: clips of ``htt.scene``, determined by ``data.synthetic`` alone."""
+"""Rendered benchmark: clips of ``htt.scene``, determined only by ``data.synthetic``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from htt.scene.version import VERSION
 
 @dataclass(frozen=True)
 class SyntheticSource:
-    """Renders its clips when they are read; nothing can be missing."""
+    """Source of clips that are rendered when they are read; no file can be missing."""
 
     config: SyntheticConfig
     name: str = "synthetic"
@@ -22,15 +22,15 @@ class SyntheticSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """train, val, test."""
+        """Names of the splits: train, val, test."""
         return tuple(self._counts)
 
     def info(self, width: int, height: int) -> DataInfo:
-        """The facts of the benchmark; actions and objects are H2O's."""
+        """Return the facts of the benchmark; its actions and objects are those of H2O."""
         return DataInfo(self.name, scene.ACTIONS, scene.OBJECTS, 2, width, height)
 
     def clips(self, split: str) -> list[ClipKey]:
-        """The planned clips of a split."""
+        """Return the planned clips of a split."""
         plans = scene.plan({split: self._counts[split]}, self.config.frames, self.config.seed)
         return [ClipKey(plan.clip_id, plan.frames, plan) for plan in plans]
 
@@ -54,7 +54,7 @@ class SyntheticSource:
         return record, []
 
     def differences(self) -> list[str]:
-        """None: nothing was published that it could differ from."""
+        """Return an empty list: there is no published version to compare with."""
         return []
 
     @property
@@ -62,6 +62,6 @@ class SyntheticSource:
         return {"train": self.config.train_clips, "val": self.config.val_clips, "test": self.config.test_clips}
 
 
-def source(root: Path | None, config: DataConfig) -> SyntheticSource:  # noqa: ARG001 - nothing is read from a folder
-    """The benchmark of ``config.synthetic``."""
+def source(root: Path | None, config: DataConfig) -> SyntheticSource:  # noqa: ARG001 - no folder is read
+    """Return the benchmark of ``config.synthetic``."""
     return SyntheticSource(config.synthetic)

@@ -1,14 +1,14 @@
-"""The shards a machine has downloaded, each kept under its checksum and shared by all processes.
+"""Cache of downloaded shards, named by their checksums and shared by all processes of a machine.
 
 ::
 
-    <cache>/shards/<sha256>.arrow       a whole shard, or not there: a download is renamed when its checksum is right
-                   <sha256>.checked     what the file was when its checksum was; touched by every use
-                   .<sha256>.lock       held while one process downloads, so that the others wait for it
+    <cache>/shards/<sha256>.arrow       complete shard: a download is renamed when its checksum is verified
+                   <sha256>.checked     state of the file when it was verified; touched at every use
+                   .<sha256>.lock       held by the process that downloads the shard; the others wait for it
 
-A process that maps a shard holds a shared lock on it, for just as long as the map lives. Room is made by removing the
-shards that were not used for longest and that nobody holds: one that is mapped would stay readable, but its space
-would not come free, and it would be downloaded again beside itself. So what is in use may exceed the limit.
+A process that maps a shard holds a shared lock on it while the map exists. To make room, the least recently used
+shards without a lock are removed. Removing a mapped shard would free no space and cause a second download of it. So
+shards in use may exceed the size limit.
 """
 
 from __future__ import annotations
@@ -35,45 +35,45 @@ _SHARDS, _PARTS = "*.arrow", ".*.arrow.*.part"
 
 
 class Cache:
-    """The downloaded shards of a machine."""
+    """Cache of the downloaded shards of a machine."""
 
     def __init__(self, folder: Path, limit_bytes: int | None = None) -> None:
-        """Name the place.
+        """Set the folder and the size limit.
 
         Args:
-            folder: where the shards are.
-            limit_bytes: most they should take; None: all the disk has.
+            folder: folder of the shards.
+            limit_bytes: largest total size of the shards, or None for the whole disk.
         """
         self.folder, self.limit_bytes = folder, limit_bytes
 
     def has(self, shard: Shard) -> bool:
-        """Whether a shard is there; counts as a use."""
+        """Return True if a shard is in the cache; counts as a use."""
         with contextlib.suppress(FileNotFoundError):
             os.utime(self._checked(self._path(shard)))
         return self._path(shard).exists()
 
     def fetch(self, shard: Shard, remote: Remote) -> None:
-        """Download a shard, unless it is there; see ``mapped``."""
+        """Download a shard, unless it is in the cache; see ``mapped``."""
         if not self.has(shard):
             os.close(self._fetched(shard, remote))
 
     def mapped(self, shard: Shard, remote: Remote) -> mmap.mmap:
-        """A shard in memory, downloaded first if it must be; while the map lives, the shard is not removed.
+        """Return the memory map of a shard, downloading it first if needed; the shard is kept while the map exists.
 
         Raises:
-            DataError: it is not in the store, or came twice with another checksum.
-            StorageError: the store cannot be read, or the cache's disk is full or may not be written to.
+            DataError: the shard is not in the store, or was downloaded twice with a wrong checksum.
+            StorageError: the store cannot be read, or the disk of the cache is full or not writable.
         """
         held = self._open(shard)
         if held is None:
             held = self._fetched(shard, remote)
         try:
-            return mmap.mmap(held, 0, access=mmap.ACCESS_READ)  # keeps a duplicate of the file, and so its lock
+            return mmap.mmap(held, 0, access=mmap.ACCESS_READ)  # duplicates the descriptor, and so keeps the lock
         finally:
             os.close(held)
 
     def _open(self, shard: Shard) -> int | None:
-        """The file of a shard, with a shared lock; None if it is not there, or not what it should be."""
+        """Return the descriptor of a shard with a shared lock, or None if the shard is missing or damaged."""
         path = self._path(shard)
         try:
             held = os.open(path, os.O_RDONLY)
@@ -86,25 +86,25 @@ class Cache:
         return None
 
     def _check(self, held: int, shard: Shard) -> bool:
-        """Whether a file that changed is still the shard; if it is not, it is removed."""
+        """Return True if a changed file still has the right checksum; remove it otherwise."""
         path = self._path(shard)
         if files.sha256(Path(f"/dev/fd/{held}")) == shard.sha256:
             _write_checked(held, self._checked(path))
             return True
         console.err.print(f"{shard.file} changed in the cache ({path}); it is downloaded again.", markup=False)
         now = _stat(path)
-        if now and now.st_ino == os.fstat(held).st_ino:  # nobody has put a good one there meanwhile
+        if now and now.st_ino == os.fstat(held).st_ino:  # no other process has replaced it meanwhile
             path.unlink(missing_ok=True)
         return False
 
     def _fetched(self, shard: Shard, remote: Remote) -> int:
-        """Download a shard alone, or wait for who does; its file, with a shared lock."""
+        """Download a shard, or wait for the process that does; return its descriptor, with a shared lock."""
         since = time.monotonic()
         with files.locked(self.folder / f".{shard.sha256}.lock"):
             held, place = self._open(shard), remote.place(shard.file)
             if held is not None:
                 return held
-            for part in self.folder.glob(f".{shard.sha256}.arrow.*.part"):  # of a process that was killed
+            for part in self.folder.glob(f".{shard.sha256}.arrow.*.part"):  # left by a killed process
                 part.unlink()
             with contextlib.suppress(_SpoiltError):
                 return self._download(shard, remote, since)
@@ -117,7 +117,7 @@ class Cache:
         )
 
     def _download(self, shard: Shard, remote: Remote, since: float) -> int:
-        """Download a shard: its file, with a shared lock."""
+        """Download a shard; return its descriptor, with a shared lock."""
         path, digest = self._path(shard), hashlib.sha256()
         with contextlib.ExitStack() as failing:
             with files.replacing(path) as temporary:
@@ -131,19 +131,19 @@ class Cache:
                     raise _SpoiltError
                 held = os.open(temporary, os.O_RDONLY)
                 failing.callback(os.close, held)
-                fcntl.flock(held, fcntl.LOCK_SH)  # before it has its name, so that nobody can remove it
+                fcntl.flock(held, fcntl.LOCK_SH)  # before the rename, so that no process can remove it
             _write_checked(held, self._checked(path))
             failing.pop_all()
         return held
 
     def _reserve(self, file: BinaryIO, needed: int) -> None:
-        """Make room for a shard and take it, so that a full disk is known before the download."""
+        """Make room for a shard and allocate it, so that a full disk is detected before the download."""
         with files.locked(self.folder / ".lock"):
             self._make_room(needed)
             try:
                 os.posix_fallocate(file.fileno(), 0, max(needed, 1))
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of a disk that cannot reserve
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot allocate
                     raise
 
     def _make_room(self, needed: int) -> None:
@@ -159,16 +159,16 @@ class Cache:
             taken -= self._remove(path)
 
     def _remove_parts(self) -> None:
-        """Remove what killed processes left of other downloads: nobody holds the locks of those."""
+        """Remove partial downloads of killed processes, which hold no lock any more."""
         for part in self.folder.glob(_PARTS):
             with (self.folder / f".{part.name.split('.')[1]}.lock").open("w") as lock, contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink(missing_ok=True)
 
     def _remove(self, path: Path) -> int:
-        """Remove a shard, unless somebody holds it: the bytes that came free."""
+        """Remove a shard, unless a process holds its lock; return the number of freed bytes."""
         try:
-            with path.open("rb+") as file:  # over NFS a lock of one's own needs a file that may be written
+            with path.open("rb+") as file:  # over NFS, an exclusive lock needs a writable file
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 size = os.fstat(file.fileno()).st_size
                 path.unlink()
@@ -185,11 +185,11 @@ class Cache:
 
 
 class _SpoiltError(Exception):
-    """A download has another checksum."""
+    """Raised when a download has a wrong checksum."""
 
 
 def _is_checked(held: int, checked: Path) -> bool:
-    """Whether a file is what it was when its checksum was looked at; counts as a use."""
+    """Return True if a file is unchanged since its checksum was verified; counts as a use."""
     try:
         same: bool = json.loads(checked.read_bytes()) == files.state(os.fstat(held))
         os.utime(checked)

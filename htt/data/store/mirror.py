@@ -1,7 +1,7 @@
-"""A folder in the cache for shards in an object store: made of little, filled while it is read.
+"""Cache folders that mirror shards in an object store and are filled while they are read.
 
-``mirror`` fetches the manifest and the labels, and notes where the shards are. Whoever opens that folder gets shards as
-they are needed; all else is as with any folder.
+``mirror`` fetches the manifest and the labels, and records the URI of the shards. Opening such a folder downloads
+shards when they are needed; otherwise it behaves like a local folder.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from htt.data.store.remote import Remote
 from htt.errors import DataError
 
 ORIGIN = "origin.json"
-"""In a folder of the cache: where its shards are."""
+"""File in a cache folder that records the origin of its shards."""
 ROOTS = "roots"
 _AHEAD = 2
-"""A cache that cannot hold all is filled ahead to one part in so many; the rest is what is in use."""
+"""Divisor of the cache limit that gives the prefetch limit; the rest of the cache is for shards in use."""
 
 
 class Origin(BaseModel):
-    """Where the shards of a folder in the cache come from, and how much of the disk they may take."""
+    """Origin of the shards of a cache folder, and the disk space they may use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,15 +41,15 @@ class Origin(BaseModel):
 
 
 class MirroredFolder:
-    """A folder in the cache, whose shards are downloaded when they are needed. It pickles."""
+    """Cache folder whose shards are downloaded when they are needed. Can be pickled."""
 
     streams = True
 
     def __init__(self, root: Path, remote: Remote | None = None) -> None:
-        """Open a folder that ``mirror`` made; no shard is fetched yet.
+        """Open a folder made by ``mirror``; fetches no shard.
 
         Raises:
-            DataError: its note of where the shards are cannot be read.
+            DataError: the record of the origin cannot be read.
             StorageError: the store does not answer.
         """
         try:
@@ -69,53 +69,57 @@ class MirroredFolder:
         return open_mirror, (self._root,)
 
     def open(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
-        """A shard, downloaded first if it is not there; see ``Cache.mapped``."""
+        """Open a shard, downloading it first if needed; see ``Cache.mapped``."""
         reader = arrow.of_map(self._cache.mapped(shard, self._remote), self.file(shard), columns)
         self.prefetcher.reached(shard)
         return reader
 
     def file(self, shard: Shard) -> str:
-        """Its place in the store."""
+        """Return the URI of a shard."""
         return self._remote.place(shard.file)
 
     def labels(self, split: str) -> pa.Table | None:
-        """The labels of a split's clips, if the folder was made with them."""
+        """Return the labels of a split's clips, or None if the folder has no labels file."""
         return labels.of_folder(self._root, self.manifest, split)
 
     def expect(self, needs: Sequence[Shard]) -> None:
-        """Download them meanwhile, in this order."""
+        """Download these shards in the background, in this order."""
         self.prefetcher.expect(needs)
 
     def expect_later(self, needs: Sequence[Shard]) -> None:
-        """Download them when those expected are there."""
+        """Download these shards after the expected ones."""
         self.prefetcher.expect_later(needs)
 
 
 def open_mirror(root: Path) -> MirroredFolder:
-    """A folder that ``mirror`` made: one for each process, so that its splits share what is on its way."""
+    """Open a folder made by ``mirror``, once per process, so that all splits share its downloads."""
     return _opened(root, (root / ORIGIN).read_bytes())
 
 
 @functools.cache
-def _opened(root: Path, origin: bytes) -> MirroredFolder:  # noqa: ARG001 - with another limit it is another
+def _opened(root: Path, origin: bytes) -> MirroredFolder:  # noqa: ARG001 - part of the cache key
     return MirroredFolder(root)
 
 
 def is_mirror(root: Path) -> bool:
-    """Whether the shards of a folder come from an object store."""
+    """Return True if the shards of a folder come from an object store."""
     return (root / ORIGIN).is_file()
 
 
 @functools.cache
 def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None, name: str = "data.root") -> Path:
-    """A folder in the cache for shards in an object store: manifest and labels are fetched, once for each process.
+    """Return a cache folder for shards in an object store; fetches manifest and labels once per process.
 
-    Messages call it by ``name``.
+    Args:
+        uri: URI of the shards.
+        cache_folder: root folder of the cache.
+        limit_bytes: largest size of the cached shards, or None for no limit.
+        name: name of the URI in messages.
 
     Raises:
-        ConfigError: ``uri`` is none that can be read.
+        ConfigError: ``uri`` is not a valid URI.
         DataError: there are no shards.
-        StorageError: the store cannot be read, or the cache not be written.
+        StorageError: the store cannot be read, or the cache cannot be written.
     """
     remote = Remote(uri, name=name)
     if remote.size(manifest.NAME) is None:
@@ -132,7 +136,7 @@ def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None, name: s
 
 
 def _no_manifest(remote: Remote, name: str) -> DataError:
-    """The error of a place in an object store without a manifest."""
+    """Return the error for a remote folder without a manifest."""
     place = remote.place("").rstrip("/")
     return DataError(
         f"{name} must be a folder of shards, with a {manifest.NAME}; {place} has none. Make shards in a folder of "
@@ -141,7 +145,7 @@ def _no_manifest(remote: Remote, name: str) -> DataError:
 
 
 def _keep(path: Path, remote: Remote, wanted: manifest.Labels) -> None:
-    """Fetch a small file, unless it is there as it should be."""
+    """Fetch a small file, unless it is present with the right checksum."""
     if path.is_file() and files.sha256(path) == wanted.sha256:
         return
     content = remote.read(wanted.file)

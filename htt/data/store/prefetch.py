@@ -1,7 +1,7 @@
-"""Shards on their way before they are needed: a few threads that download them in the order of need.
+"""Background download of shards in the order in which they will be needed.
 
-The threads live while there is something to fetch, so a data set that is there has none. What goes wrong in them is
-left for whoever needs the shard: the loader asks for it itself, and says why it cannot be had.
+Threads exist only while there are shards to download. Errors in them are not reported: the loader requests the shard
+itself when it needs it, and then raises the error.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from htt.data.store.remote import Remote, StoppedError
 from htt.errors import HTTError
 
 THREADS = 4
-"""Shards downloaded at once: one connection does not fill a line."""
+"""Number of parallel downloads: one connection does not use the whole bandwidth."""
 SHUTDOWN_S = 10.0
-"""A process that ends waits so long for what cannot be interrupted."""
+"""Time a process waits at exit for downloads that cannot be interrupted, s."""
 
 
 class Prefetcher:
-    """Fetches the shards a process is going to need."""
+    """Downloader of the shards a process is going to need."""
 
     def __init__(self, cache: Cache, remote: Remote, most_bytes: int | None = None) -> None:
-        """Fetch nothing yet.
+        """Create the prefetcher; starts no download.
 
         Args:
-            cache: where the shards go.
-            remote: where they come from.
-            most_bytes: so much ahead at most, or the cache would lose what is needed first; None: all.
+            cache: cache for the shards.
+            remote: folder in an object store that holds the shards.
+            most_bytes: limit of the bytes downloaded ahead, so that the cache keeps the shards needed first, or None
+                for no limit.
         """
         self._cache, self._remote, self._most = cache, remote, most_bytes
         self._lock = threading.Lock()
@@ -45,7 +46,7 @@ class Prefetcher:
         _alive.add(self)
 
     def expect(self, needs: Sequence[Shard]) -> None:
-        """From now on fetch these, in order; what was expected before comes after them, where all of it fits."""
+        """Download these shards now, in order; without a limit, shards expected earlier follow."""
         with self._lock:
             if self._most is None:
                 self._later = list(_once([*self._needs, *self._later]))
@@ -54,12 +55,12 @@ class Prefetcher:
         self._go_on()
 
     def expect_later(self, needs: Sequence[Shard]) -> None:
-        """After all that is expected, these are needed; nothing is begun for them alone."""
+        """Queue behind the expected shards; starts no download."""
         with self._lock:
             self._later = list(_once([*self._later, *needs])) if self._most is None else []
 
     def reached(self, shard: Shard) -> None:
-        """The loader has come to this shard: what was to come before it is of no use any more."""
+        """Record that the loader has reached this shard; earlier ones are no longer downloaded."""
         if self._most is None:
             return
         with self._lock:
@@ -70,13 +71,13 @@ class Prefetcher:
         self._go_on()
 
     def stop(self) -> None:
-        """Stop fetching, for the process ends."""
+        """Stop all downloads, because the process ends."""
         self._remote.stopping.set()
         for thread in self._threads:
             thread.join(SHUTDOWN_S)
 
     def wait(self) -> None:
-        """Wait until all that can be fetched is fetched."""
+        """Wait until all possible downloads are complete."""
         for thread in list(self._threads):
             thread.join()
 
@@ -107,7 +108,7 @@ class Prefetcher:
                     self._busy.discard(shard.sha256)
 
     def _upcoming(self) -> Iterator[Shard]:
-        """What is to be fetched, the most urgent first; the lock is held."""
+        """Yield the shards to download, the most urgent first; the caller holds the lock."""
         ahead = 0
         for shard in _once(itertools.chain(itertools.islice(self._needs, self._place, None), self._later)):
             ahead += shard.bytes
@@ -122,7 +123,7 @@ class Prefetcher:
 
 
 def _once(shards: Iterable[Shard]) -> Iterator[Shard]:
-    """Each shard at its first place."""
+    """Yield each distinct shard once, at its first position."""
     seen = set()
     for shard in shards:
         if shard.sha256 not in seen:
@@ -135,6 +136,6 @@ _alive: weakref.WeakSet[Prefetcher] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Before Arrow closes its connections under a thread that reads from them; it has registered first."""
+    """Stop downloads before Arrow closes the connections in use; Arrow registered its exit handler earlier."""
     for prefetcher in list(_alive):
         prefetcher.stop()

@@ -1,7 +1,7 @@
-"""A folder of shards in an object store: read in blocks, with patience, and refused in one sentence.
+"""Access to a folder of shards in an object store: reads in blocks, with retries and clear errors.
 
-What may pass (a connection, a busy server) is tried again for ``PATIENCE_S``. What will not pass (no such bucket, no
-permission) is said at once. A store that answers nothing holds each try for seconds: Arrow tries a few times itself.
+Temporary errors (connection, busy server) are retried for ``PATIENCE_S``. Permanent errors (no such bucket, no
+permission) are raised at once. If a store does not answer, each try takes seconds, because Arrow itself retries.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pyarrow import fs
 from htt.errors import ConfigError, DataError, HTTError, StorageError
 
 PATIENCE_S = 60.0
-"""So long without a byte, then a store counts as unreachable."""
+"""Time without data after which a store counts as unreachable, s."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
-"""Between two tries; each pause is twice the one before."""
+"""First and longest pause between two tries, s; each pause is twice the one before."""
 BLOCK_BYTES = 8 * 2**20
-"""Read at once: each block is a request."""
+"""Number of bytes per request."""
 
 _REFUSED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY|INVALID_SIGNATURE|SIGNATURE_DOES_NOT_MATCH|PERMISSION_DENIED|UNAUTHENTICATED|"
@@ -33,14 +33,14 @@ _REFUSED = re.compile(
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NoSuchBucket|ContainerNotFound|Bucket '.*' not found")
 
 _WITHOUT_FOLDERS = ("s3", "gs", "gcs")
-"""Stores where making a folder needs a right that writing a file does not."""
+"""Stores where creating a folder needs a permission that writing a file does not."""
 
 _SECRET = re.compile(
     r"secret|token|passw|passphrase|signature|credential(?!_kind)|(access|account|api|private|storage)[-_]?key|"
     r"^(key|sig|sas|pwd)$|^sas[-_]",
     re.IGNORECASE,
 )
-"""What the name of an option says of its value."""
+"""Pattern for names of options that hold secrets."""
 _OF_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS (the path of a file)"
 _OF_AZURE = "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
 _INSTEAD = {"gs": _OF_GOOGLE, "gcs": _OF_GOOGLE, "abfs": _OF_AZURE, "abfss": _OF_AZURE}
@@ -49,28 +49,28 @@ Found = TypeVar("Found")
 
 
 class StoppedError(Exception):
-    """A download was given up, for its process ends."""
+    """Raised when a download is aborted because the process ends."""
 
 
 def is_remote(place: str) -> bool:
-    """Whether a place is a URI of an object store, rather than a folder of this machine."""
+    """Return True if ``place`` is the URI of an object store, not a local folder."""
     return "://" in place and not place.startswith("file://")
 
 
 def refuse_password(place: str, name: str) -> None:
-    """Refuse a place whose URI holds credentials, and never repeat them.
+    """Refuse a folder or URI that contains credentials, without repeating them in the message.
 
     Args:
-        place: a folder or URI.
-        name: what messages call it, as data.root or --storage.
+        place: folder or URI.
+        name: name of ``place`` in messages, such as data.root or --storage.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: the URI contains credentials.
     """
     where, _, options = place.partition("?")
     scheme, _, rest = where.partition("://")
     first, at, _ = rest.partition("@")
-    in_path = "/" in first and ":" not in first.partition("/")[0]  # a key may have a slash, too
+    in_path = "/" in first and ":" not in first.partition("/")[0]  # an access key may contain a slash, too
     user = ":" not in first and (scheme.startswith(("abfs", "hdfs", "viewfs")) or first == "anonymous")
     given = [(key, unquote(value)) for key, value in parse_qsl(options, keep_blank_values=True)]
     if (at and not in_path and not user) or any(_SECRET.search(key) or _has_user(key, value) for key, value in given):
@@ -82,26 +82,26 @@ def refuse_password(place: str, name: str) -> None:
 
 
 def _has_user(key: str, value: str) -> bool:
-    """Whether an option is the address of a server, with a user's name and perhaps a password in it."""
+    """Return True if an option is a server address that contains a user name, and perhaps a password."""
     address = "://" in value or re.search("endpoint|authority|host|proxy|url", key)
     return bool(address) and "@" in value.partition("://")[2 if "://" in value else 0].partition("/")[0]
 
 
 class Remote:
-    """A folder in an object store. Safe to use from several threads."""
+    """Folder in an object store. Safe to use from several threads."""
 
     def __init__(self, uri: str, system: fs.FileSystem | None = None, path: str = "", name: str = "data.root") -> None:
-        """Name the folder; nothing is read yet.
+        """Open the file system of the folder; reads no file.
 
         Args:
-            uri: such as s3://bucket/h2o or gs://bucket/h2o, with the options of ``pyarrow.fs`` behind a "?".
-            system: None: the one ``uri`` names.
-            path: of the folder in ``system``.
-            name: what messages call it, as data.root or --to.
+            uri: URI such as s3://bucket/h2o or gs://bucket/h2o, with the options of ``pyarrow.fs`` after a "?".
+            system: file system, or None for that of ``uri``.
+            path: path of the folder in ``system``.
+            name: name of the folder in messages, such as data.root or --to.
 
         Raises:
-            ConfigError: it is no URI that can be read, or holds a password.
-            StorageError: the store that knows where its bucket is does not answer.
+            ConfigError: the URI is invalid or contains a password.
+            StorageError: the store does not answer when asked for the location of the bucket.
         """
         self._system: Any
         self.uri, self._scheme, self.stopping = uri, urlsplit(uri).scheme, threading.Event()
@@ -110,29 +110,29 @@ class Remote:
             self._system, self._path = self._open(uri)
 
     def place(self, file: str) -> str:
-        """What messages call a file of the folder."""
+        """Return the URI of a file in the folder, for messages."""
         return f"{self._scheme}://{self._path}/{file}"
 
     def read(self, file: str) -> bytes:
-        """A small file, whole; see ``blocks`` for what it raises."""
+        """Read a whole small file; raises the errors of ``blocks``."""
         return b"".join(self.blocks(file))
 
     def size(self, file: str) -> int | None:
-        """How many bytes a file has; None: there is none. See ``blocks`` for what it raises."""
+        """Return the size of a file in bytes, or None if it does not exist; raises the errors of ``blocks``."""
         found = self._patiently(lambda: self._system.get_file_info(f"{self._path}/{file}"), file)
         size: int | None = found.size if found.type == fs.FileType.File else None
         return size
 
     def blocks(self, file: str, since: float | None = None) -> Iterator[bytes]:
-        """The bytes of a file, in order; a block that fails is asked for again.
+        """Yield the bytes of a file, in order; failed blocks are requested again.
 
         Args:
-            file: its name in the folder.
-            since: ``time.monotonic`` when the wait for it began; none: now.
+            file: name of the file in the folder.
+            since: ``time.monotonic()`` when the wait for the file started, or None for now.
 
         Raises:
             DataError: there is no such file or bucket.
-            StorageError: the store refuses, or cannot be reached for ``PATIENCE_S``.
+            StorageError: the store refuses access, or cannot be reached for ``PATIENCE_S``.
             StoppedError: ``stopping`` was set meanwhile.
         """
         opened: list[Any] = []
@@ -146,7 +146,7 @@ class Remote:
             try:
                 return bytes(handle().read_at(BLOCK_BYTES, offset))
             except (OSError, pa.ArrowException):
-                opened.clear()  # a connection that broke is not used again
+                opened.clear()  # do not reuse a broken connection
                 raise
 
         offset = 0
@@ -160,7 +160,7 @@ class Remote:
                 return
 
     def no_bucket(self) -> DataError | None:
-        """The error of a bucket that is not there; None if it is, or if it may not be asked about."""
+        """Return an error if the bucket does not exist, or None if it exists or access is denied."""
         bucket = self._path.partition("/")[0]
         with contextlib.suppress(OSError, pa.ArrowException):
             if self._system is None or self._system.get_file_info(bucket).type == fs.FileType.NotFound:
@@ -171,11 +171,11 @@ class Remote:
         return None
 
     def write(self, file: str, blocks: Iterator[bytes]) -> None:
-        """Write a file, whole or not at all.
+        """Write a file atomically.
 
         Raises:
             DataError: there is no such bucket.
-            StorageError: the store refuses, or cannot be reached.
+            StorageError: the store refuses access or cannot be reached.
         """
         try:
             if self._scheme not in _WITHOUT_FOLDERS:
@@ -187,14 +187,14 @@ class Remote:
             raise self._final(error, file) or self._unreachable(error) from error
 
     def _patiently(self, work: Callable[[], Found], file: str, since: float | None = None) -> Found:
-        """Do a thing, again and again if need be: once at least, and for ``PATIENCE_S`` since ``since``."""
+        """Call ``work`` until it succeeds: at least once, with retries for ``PATIENCE_S`` after ``since``."""
         since, pause = time.monotonic() if since is None else since, FIRST_PAUSE_S
         while True:
             if self.stopping.is_set():
                 raise StoppedError(file)
             try:
                 return work()
-            except ValueError:  # of a URI; Arrow's is one of its exceptions, too
+            except ValueError:  # an invalid URI; first, because ArrowInvalid is an ArrowException, too
                 raise
             except (OSError, pa.ArrowException) as error:
                 final = self._final(error, file)
@@ -206,7 +206,7 @@ class Remote:
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _final(self, error: Exception, file: str) -> HTTError | None:
-        """The error of what will not pass."""
+        """Return the error to raise if ``error`` is permanent, or None if it may be temporary."""
         if _is_missing(error):
             gone = DataError(f"{self.place(file)} must be there; it is missing. Copy it there again.")
             return self.no_bucket() or gone
@@ -239,7 +239,7 @@ class Remote:
 
 
 def lasts(error: Exception) -> bool:
-    """Whether a store's error will not pass by waiting: what it says itself, or what this machine says by a number."""
+    """Return True if an error is permanent: refused or missing in the store, or a local error with an errno."""
     numbered = isinstance(error, OSError) and error.errno is not None
     return numbered or not isinstance(error, OSError) or _is_missing(error) or _is_refused(error)
 
@@ -253,5 +253,5 @@ def _is_refused(error: Exception) -> bool:
 
 
 def _short(error: Exception) -> str:
-    """What an error says, on one line, without its details."""
+    """Return the message of an error as one line, without details."""
     return " ".join(str(error).split()).partition("; Details:")[0].rstrip(".")

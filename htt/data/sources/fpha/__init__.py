@@ -1,22 +1,23 @@
-"""FPHA: one hand, the right one, and what it does, from the shoulder.
+"""FPHA: the right hand and its actions, recorded by a camera on the shoulder.
 
-Read from the folder the data set unpacks to::
+Files, in the folder the data set was unpacked to::
 
-    data_split_action_recognition.txt               Training 600, then so many lines "Subject_1/open_juice_bottle/2 0";
-                                                    Test 575, and its lines
+    data_split_action_recognition.txt               "Training 600", then 600 lines "Subject_1/open_juice_bottle/2 0";
+                                                    "Test 575", then 575 such lines
     action_object_info.txt                          header, then: id action object object_pose scenario
     Subjects_info/Subject_1_info.txt                three lines, then: action instance frames
     Hand_pose_annotation_v1/Subject_1/open_juice_bottle/2/skeleton.txt
                                                     frame x1 y1 z1 ... x21 y21 z21; millimetres, world
     Video_files/Subject_1/open_juice_bottle/2/color/color_0000.jpeg
-                                                    frames, or in Video_files_480 as the released code shrinks them
+                                                    frames; or in Video_files_480, as resized by the released code
 
-Each of these may lie in a folder of its own, where an archive was unpacked to one. Of several folders of images that is
-used which has most of a clip's frames, then that of the asked size; of several skeleton files, that with most frames.
+Each of these may be in a subfolder, if an archive was unpacked into one. If there are several folders of images, the
+one with most of a clip's frames is used, then the one nearest to the requested size; of several skeleton files, the one
+with most frames.
 
-Actions and objects have the order of action_object_info.txt, which is that of the released weights, and must be that of
-the numbers in the split file. A clip without a skeleton is left out; a frame without a line in it is kept, its hand not
-valid, and so is one whose joints lie where no hand can be.
+Actions and objects have the order of action_object_info.txt, which is that of the released weights; the numbers in the
+split file must match it. A clip without a skeleton file is left out. A frame without a line in it, or with joints at an
+impossible distance, is kept, and its hand is not valid.
 
 Source: FPHA documentation (Garcia-Hernando et al. 2018).
 """
@@ -54,11 +55,11 @@ PUBLISHED = {"train": 600, "test": 575}
 """Clips of each split. Source: FPHA's split file."""
 PUBLISHED_FRAMES, PUBLISHED_ACTIONS, PUBLISHED_OBJECTS = 105_459, 45, 26
 INTRINSICS = camera.intrinsics(1395.749023, 1395.749268, 935.732544, 540.681030)
-"""Of the colour camera. Source: FPHA documentation."""
+"""Intrinsics of the colour camera, px. Source: FPHA documentation."""
 CAMERA_SIZE = (1920, 1080)
-"""(width, height) of the images they are for, px."""
+"""(width, height) of the images that ``INTRINSICS`` are for, px."""
 POSE_FOLDERS = ("Hand_pose_annotation_v1", "Hand_pose_annotation_v1_1")
-"""Names the poses' folder has had."""
+"""Names of the pose folder in the releases."""
 IMAGE_FOLDERS = ("Video_files", "Video_files_480")
 _NAMES = _frames.Names(re.compile(r"color_(\d{4}|[1-9]\d{4,5})"), (".jpeg", ".jpg", ".png"), "color_{:04d}.jpeg".format)
 
@@ -67,17 +68,17 @@ _NOT_KNOWN = np.zeros((JOINTS_PER_HAND, 3), np.float32)
 
 @dataclass(frozen=True)
 class Place:
-    """What the lists say about a clip."""
+    """Entries of a clip in the lists."""
 
     action: int
     object: int
     uncounted: str = ""
-    """Why its number of frames is not from the subject's info file."""
+    """Reason why the number of frames is not from the subject's info file, or ""."""
 
 
 @dataclass(frozen=True)
 class FPHASource:
-    """The data set below ``root``."""
+    """FPHA data set in the folder ``root``."""
 
     root: Path
     name: str = "fpha"
@@ -85,16 +86,16 @@ class FPHASource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The two of the split file."""
+        """Names of the splits in the split file."""
         return tuple(PUBLISHED)
 
     def info(self, width: int, height: int) -> DataInfo:
-        """The facts of FPHA; its classes are those of its table."""
+        """Return the facts of FPHA, with the classes of its table."""
         table = lists.table(self.root)
         return DataInfo(self.name, table.actions, table.objects, 1, width, height)
 
     def clips(self, split: str) -> list[ClipKey]:
-        """The clips of a split, in the order of the split file."""
+        """Return the clips of a split, in the order of the split file."""
         table = lists.table(self.root)
         ids = lists.clips(self.root, table)
         if split not in ids:
@@ -110,7 +111,7 @@ class FPHASource:
         return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        """Read a clip; a frame whose image is missing or broken is left out, one without a line of joints is kept."""
+        """Read a clip; frames with a missing or broken image are left out, frames without a line of joints are kept."""
         place: Place = key.place
         found = Findings(self.root)
         skeleton = self._skeleton(key.id, found)
@@ -145,7 +146,7 @@ class FPHASource:
         return record, found.problems
 
     def differences(self) -> list[str]:
-        """Clips, frames and classes that are not as many as were published."""
+        """Return differences from the published numbers of clips, frames and classes."""
         table = lists.table(self.root)
         keys = {split: self.clips(split) for split in self.splits}
         frames = sum(key.frames for of_split in keys.values() for key in of_split)
@@ -158,7 +159,7 @@ class FPHASource:
         return [f"{what.format(own)}; published are {count:,}" for what, own, count in compared if own != count]
 
     def _skeleton(self, clip: str, found: Findings) -> Path:
-        """Its skeleton file: of several, that with the most frames."""
+        """Return the skeleton file of a clip; if there are several, the one with the most frames."""
         folders = [root / name for root in _frames.roots(self.root) for name in POSE_FOLDERS]
         paths = [folder / clip / "skeleton.txt" for folder in folders if os.path.isdir(folder)]
         there = [path for path in paths if os.path.lexists(path)]
@@ -176,14 +177,14 @@ class FPHASource:
         return _NAMES.look(folders, wanted, size, found)
 
     def _frame_counts(self, subject: str) -> tuple[dict[str, int], str]:
-        """The frame counts of a subject's clips, and why there are none."""
+        """Return the frame counts of a subject's clips, and the reason if there are none, else ""."""
         try:
             return lists.frame_counts(self.root, subject), ""
         except UnreadableError as error:
             return {}, error.reason
 
     def _count(self, clip: str) -> int:
-        """How many frames a clip has that its subject's file does not count: as its skeleton, or else its images."""
+        """Return the number of frames of a clip from its skeleton file, or else from its images."""
         found = Findings(self.root)
         last = _fpha_skeleton.last_number(self._skeleton(clip, found))
         if last < 0:
@@ -200,7 +201,7 @@ class FPHASource:
     def _say_beyond(
         self, key: ClipKey, images: Images, skeleton: Path, joints: dict[int, np.ndarray], found: Findings
     ) -> None:
-        """Name the skeleton's lines and the images that are beyond the number of frames."""
+        """Report lines of the skeleton file and images beyond the clip's number of frames."""
         for where, numbers in ((skeleton, joints), (images.name(0).parent, images.there)):
             beyond = [number for number in numbers if number not in key.numbers]
             if beyond:
@@ -209,7 +210,7 @@ class FPHASource:
 
 
 def source(root: Path | None, config: DataConfig) -> FPHASource:  # noqa: ARG001 - FPHA has no options
-    """FPHA below ``root``.
+    """Open FPHA in the folder ``root``.
 
     Raises:
         DataError: there is no such folder.

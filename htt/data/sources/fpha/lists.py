@@ -1,4 +1,4 @@
-"""FPHA's lists: its actions and objects, which clips a split has, and how many frames each clip has."""
+"""FPHA's lists: actions and objects, clips of each split, and number of frames of each clip."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _CLIP = re.compile(r"Subject_\d+/[\w-]+/\d+")
 _INFO_HEADER_LINES = 3
 _MOST_FRAMES = 99_999
 _LEAST_COLUMNS = 4
-"""Number, action, object and its pose; a row that was cut in its object has fewer."""
+"""Number, action, object and its pose; a row that was cut within its object has fewer."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is done with what."""
+    """Actions and their objects."""
 
     objects_of: dict[str, str]
-    """The object of each action, in the order of the file."""
+    """Object of each action, in the order of the file."""
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """In the order of the file, which is that of the released weights."""
+        """Names of the actions in the order of the file, which is that of the released weights."""
         return tuple(self.objects_of)
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """In the order in which they first appear."""
+        """Names of the objects in the order of their first appearance."""
         return tuple(dict.fromkeys(self.objects_of.values()))
 
     def labels(self, action: str) -> tuple[int, int]:
-        """The indices of an action and of its object."""
+        """Return the indices of an action and its object."""
         return self.actions.index(action), self.objects.index(self.objects_of[action])
 
 
 def table(root: Path) -> Table:
-    """The actions and objects of the data set.
+    """Read the actions and objects of the data set.
 
     Raises:
         DataError: the file cannot be read, or its lines are not the actions 1, 2, 3 and so on.
@@ -70,10 +70,10 @@ def table(root: Path) -> Table:
 
 
 def clips(root: Path, known: Table) -> dict[str, list[str]]:
-    """The ids of the clips of each split, in the order of the file: "Subject_1/open_juice_bottle/2".
+    """Read the ids of the clips of each split, in the order of the file: "Subject_1/open_juice_bottle/2".
 
     Raises:
-        DataError: the file cannot be read, has not as many lines as it says, or lists what cannot be a clip.
+        DataError: the file cannot be read, has another number of lines than its headers say, or has an invalid line.
     """
     path = _frames.find(root, SPLIT)
     found: dict[str, list[str]] = {}
@@ -118,12 +118,12 @@ def _check_clip(words: list[str], split: str, seen: set[str], known: Table) -> N
 
 
 def info_file(root: Path, subject: str) -> Path:
-    """Where the frame counts of a subject's clips are."""
+    """Return the path of the file with the frame counts of a subject's clips."""
     return _frames.find(root, f"{INFOS}/{subject}_info.txt")
 
 
 def frame_counts(root: Path, subject: str) -> dict[str, int]:
-    """How many frames each clip of a subject has, by the clip's id; without those its file is of two minds about.
+    """Read the frame count of each clip of a subject, by clip id; clips with contradictory counts are left out.
 
     Raises:
         UnreadableError: the file cannot be read.
@@ -134,7 +134,7 @@ def frame_counts(root: Path, subject: str) -> dict[str, int]:
         try:
             action, instance, count = words[0], _text.whole(words[1]), _text.whole(words[2])
         except (IndexError, ValueError):
-            continue  # a clip without a row is said when it is read
+            continue  # a clip without a row is reported when it is read
         if len(words) == 3 and 0 < count <= _MOST_FRAMES:
             found.setdefault(f"{subject}/{action}/{instance}", set()).add(count)
     return {clip: min(counts) for clip, counts in found.items() if len(counts) == 1}

@@ -1,4 +1,4 @@
-"""FPHA's skeleton files: the right hand of a clip, from millimetres in the world to metres in the colour camera."""
+"""FPHA's skeleton files: the right hand of a clip, converted from world space in mm to the colour camera in metres."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ CAMERA_FROM_WORLD = np.array(
         [0.0, 0.0, 0.0, 1.0],
     ]
 )
-"""Millimetres. Source: FPHA documentation."""
+"""Transform [4 4] from world to colour camera, mm. Source: FPHA documentation."""
 CANONICAL = (0, 1, 6, 7, 8, 2, 9, 10, 11, 3, 12, 13, 14, 4, 15, 16, 17, 5, 18, 19, 20)
-"""FPHA's index of each joint of ``htt.hand``; FPHA has the wrist, the five MCP, then finger by finger PIP, DIP, tip."""
+"""Index in FPHA of each joint of ``htt.hand``; FPHA's order is wrist, five MCP, then PIP, DIP, tip of each finger."""
 LINE_LEFT_OUT = "line left out"
 _NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
 
 def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
-    """The joints [21 3] of each frame, camera space, metres, by its number; lines that are wrong are left out.
+    """Read the joints [21 3] of each frame, by frame number: camera space, metres; invalid lines are left out.
 
     Raises:
-        UnreadableError: it cannot be read, or no line of it can.
+        UnreadableError: the file cannot be read or has no valid line.
     """
     content = _text.text(path)
     if not content.strip():
@@ -56,12 +56,12 @@ def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
 
 
 def last_number(path: Path) -> int:
-    """The largest frame number in a file, or -1."""
+    """Return the largest frame number in a file, or -1 if there is none."""
     return max(_numbers(path), default=-1)
 
 
 def count(path: Path) -> int:
-    """How many frames of a file can be read."""
+    """Return the number of readable frames in a file."""
     return len(_numbers(path))
 
 
@@ -73,7 +73,7 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _line(path: Path, line: str, cut: bool) -> tuple[int, np.ndarray]:
-    """The number of a frame, and its joints."""
+    """Parse a line; return the frame number and the joints [21 3], camera space, metres."""
     words = line.split()
     if cut or len(words) < _NUMBERS:
         raise _text.cut(path, words)
@@ -93,7 +93,7 @@ def _line(path: Path, line: str, cut: bool) -> tuple[int, np.ndarray]:
 
 
 def in_camera(world_mm: np.ndarray) -> np.ndarray:
-    """FPHA's joints [... 21 3], world, mm, as ours: colour camera, metres, canonical order."""
+    """Convert FPHA's joints [... 21 3], world space, mm, to colour camera space, metres, canonical order."""
     rotation, translation = CAMERA_FROM_WORLD[:3, :3], CAMERA_FROM_WORLD[:3, 3]
     camera_mm: np.ndarray = camera.transform(world_mm, rotation, translation)
     return camera_mm[..., CANONICAL, :] / 1000

@@ -1,21 +1,21 @@
-"""H2O: two hands and an object, from the head camera.
+"""H2O: two hands and an object, recorded by the head camera.
 
-Read from the folder the data set unpacks to::
+Files, in the folder the data set was unpacked to::
 
     action_labels/action_{train,val,test}.txt       header, then: id path action start_act end_act start_frame end_frame
     subject1/h1/0/cam4/cam_intrinsics.txt           fx fy cx cy width height
-    label_split/pose_{train,val,test}.txt           a frame a line: those with a hand pose; used if it is there
+    label_split/pose_{train,val,test}.txt           optional; one line per frame that has a hand pose
     subject1/h1/0/cam4/{rgb,rgb256,rgb480_270}/000000.png
                                                     frames, of any size
     subject1/h1/0/cam4/hand_pose/000000.txt         flag and 63 numbers of the left hand, then of the right; metres
-    subject1/h1/0/cam4/obj_pose/000000.txt          number of the object, then its pose; used if no action is known
-    subject1/h1/0/cam4/action_label/000000.txt      number of the frame's action; compared, if it is there
+    subject1/h1/0/cam4/obj_pose/000000.txt          number and pose of the object; used if the action is unknown
+    subject1/h1/0/cam4/action_label/000000.txt      optional; number of the frame's action, used for comparison
 
-Each of these may lie in a folder of its own, where an archive was unpacked to one: subject1_v1_1/subject1/h1/... Of
-several folders of images that is used which has most of a clip's frames, then that of the asked size.
+Each of these may be in a subfolder, if an archive was unpacked into one: subject1_v1_1/subject1/h1/... If there are
+several folders of images, the one with most of a clip's frames is used, then the one nearest to the requested size.
 
-Ends of actions are inclusive. Test clips have no action. A hand whose flag is 0 is not valid in that frame, nor is one
-whose joints lie where no hand can be, nor any in a frame without a hand pose.
+The last frames of actions are inclusive. Test clips have no action. A hand is not valid in a frame if its flag is 0, if
+its joints are at an impossible distance, or if the frame has no hand pose.
 
 Source: H2O data set documentation (Kwon et al. 2021).
 """
@@ -74,9 +74,9 @@ PUBLISHED = {"train": (569, 55_747), "val": (122, 11_638), "test": (242, 23_391)
 """Clips and frames of each split. Source: H2O's label files."""
 SPLITS = tuple(PUBLISHED)
 IMAGE_FOLDERS = ("rgb", "rgb256", "rgb480_270")
-"""As recorded, small, and as the released code shrinks them."""
+"""Folders of the original images, small images, and images as resized by the released code."""
 _PAIRS_SHOWN = 5
-"""So many pairs of clips that share frames are named."""
+"""Number of reported pairs of clips that share frames."""
 
 _LABEL_FOLDERS = ("action_labels", "label_split")
 _NAMES = _frames.Names(re.compile(r"(\d{6})"), (".png", ".jpg", ".jpeg"), "{:06d}.png".format)
@@ -85,18 +85,18 @@ _HAND_NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
 @dataclass(frozen=True)
 class Place:
-    """Where a clip is, and what its lists say about it."""
+    """Recording of a clip, and its entries in the lists."""
 
     recording: str
     action: int
     unlisted: tuple[range, ...] = ()
-    """Frames that the pose list does not name."""
+    """Frames of the clip that are not in the pose list."""
     pose_list: str = ""
 
 
 @dataclass(frozen=True)
 class H2OSource:
-    """The data set below ``root``."""
+    """H2O data set in the folder ``root``."""
 
     root: Path
     name: str = "h2o"
@@ -104,7 +104,7 @@ class H2OSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those whose label file is there."""
+        """Names of the splits that have a label file."""
         found = tuple(split for split in SPLITS if self._label_file(split))
         if not found:
             wanted = _text.printable(self.root / _LABEL_FOLDERS[0] / "action_train.txt")
@@ -112,11 +112,11 @@ class H2OSource:
         return found
 
     def info(self, width: int, height: int) -> DataInfo:
-        """The facts of H2O."""
+        """Return the facts of H2O."""
         return DataInfo(self.name, ACTIONS, OBJECTS, len(HANDS), width, height)
 
     def clips(self, split: str) -> list[ClipKey]:
-        """The clips of a label file, in its order; a clip's id is the data set's."""
+        """Return the clips of a label file, in its order, with the ids of the data set."""
         path = self._label_file(split)
         if path is None:
             root = _text.printable(self.root)
@@ -138,7 +138,7 @@ class H2OSource:
         return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        """Read a clip; a frame whose image is missing or broken is left out, one without a hand pose is kept."""
+        """Read a clip; frames with a missing or broken image are left out, frames without a hand pose are kept."""
         place: Place = key.place
         folders, found = self._recordings(place.recording), Findings(self.root)
         try:
@@ -170,7 +170,7 @@ class H2OSource:
         return record, found.problems
 
     def differences(self) -> list[str]:
-        """Splits whose clips or frames are not as many as were published; clips that share frames."""
+        """Return differences from the published numbers of clips and frames, and pairs of clips that share frames."""
         lines, there = [], self.splits
         labels: dict[str, list[lists.Label]] = {}
         for split, (clips, frames) in PUBLISHED.items():
@@ -194,7 +194,7 @@ class H2OSource:
         return path if os.path.lexists(path) else None
 
     def _recordings(self, recording: str) -> list[Path]:
-        """Where its head camera's files are; the release with that camera alone has subject1_ego for subject1."""
+        """Return the head camera folders of a recording; the head-camera release has subject1_ego for subject1."""
         subject, _, rest = recording.partition("/")
         names = (f"{subject}_ego/{rest}", recording)
         folders = [root / name / "cam4" for root in _frames.roots(self.root) for name in names]
@@ -202,7 +202,7 @@ class H2OSource:
 
 
 def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 - H2O has no options
-    """H2O below ``root``.
+    """Open H2O in the folder ``root``.
 
     Raises:
         DataError: there is no such folder.
@@ -214,18 +214,18 @@ def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 
 
 
 def _first(folders: Sequence[Path], name: str) -> Path:
-    """The first of these folders' files of that name that is there."""
+    """Return the first existing file ``name`` in the folders, or its path in the first folder if there is none."""
     return next((folder / name for folder in folders if os.path.lexists(folder / name)), folders[0] / name)
 
 
 def _most(folders: Sequence[Path], name: str, wanted: range) -> Path:
-    """Of these folders' folders of that name, the one with a file for the most of the wanted frames."""
+    """Return the subfolder ``name`` that has files for the most wanted frames."""
     paths = [folder / name for folder in folders]
     return max(paths, key=lambda path: _files(path, wanted)) if len(paths) > 1 else paths[0]
 
 
 def _files(folder: Path, wanted: range) -> int:
-    """For how many of the wanted frames a folder has a text file."""
+    """Return the number of wanted frames that have a text file in a folder."""
     try:
         return sum(number in wanted for number in _text.numbered(folder, _NAMES.pattern, (".txt",)))
     except UnreadableError:
@@ -233,7 +233,7 @@ def _files(folder: Path, wanted: range) -> int:
 
 
 def _camera(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """The [3 3] intrinsics of a recording, and the (width, height) in pixels of the images they are for."""
+    """Return the [3 3] intrinsics of a recording, and the (width, height) of the images they are for, px."""
     values = _text.numbers(path, 6)
     if not (values > 0).all():
         raise UnreadableError(path, _text.WRONG_NUMBERS, f"{values.min():g} is not above 0")
@@ -241,7 +241,7 @@ def _camera(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def _all_hands(folder: Path, numbers: list[int], place: Place, found: Findings) -> tuple[np.ndarray, np.ndarray]:
-    """Which hands are in each frame [t 2], and their joints [t 42 3]; none and 0 where they are not known."""
+    """Return hand validity [t 2] and joints [t 42 3] in camera space, metres; False and 0 where unknown."""
     valid = np.zeros((len(numbers), len(HANDS)), bool)
     joints_m = np.zeros((len(numbers), len(HANDS) * JOINTS_PER_HAND, 3), np.float32)
     for frame, number in enumerate(numbers):
@@ -258,7 +258,7 @@ def _all_hands(folder: Path, numbers: list[int], place: Place, found: Findings) 
 
 
 def _hands(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Which hands are in a frame [2], their joints [42 3], 0 for a hand that is not, and what is wrong with one."""
+    """Return hand validity [2], joints [42 3] (0 where not valid), and a description of the first fault, or ""."""
     content = _text.text(path)
     hands = _text.numbers(path, len(HANDS) * _HAND_NUMBERS, content).reshape(len(HANDS), _HAND_NUMBERS)
     flags, joints_m = hands[:, 0], hands[:, 1:].reshape(len(HANDS), JOINTS_PER_HAND, 3)
@@ -277,7 +277,7 @@ def _hands(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def _compare_actions(folder: Path, place: Place, numbers: Sequence[int], found: Findings) -> None:
-    """Say where the files of the frames name another action than the list does, which is used."""
+    """Report frames whose action differs from the list; the action of the list is used."""
     if place.action == lists.UNKNOWN or not os.path.isdir(folder):
         return
     counts = Counter(each for number in numbers if (each := _first_number(folder, number)) is not None)
@@ -289,7 +289,7 @@ def _compare_actions(folder: Path, place: Place, numbers: Sequence[int], found: 
 
 
 def _first_number(folder: Path, number: int) -> float | None:
-    """The first number in the file of a frame; None if it has none."""
+    """Return the first number in the file of a frame, or None if there is none."""
     try:
         return float(_text.text(folder / f"{number:06d}.txt").split()[0])
     except (UnreadableError, ValueError, IndexError):
@@ -297,7 +297,7 @@ def _first_number(folder: Path, number: int) -> float | None:
 
 
 def _object(folder: Path, key: ClipKey, numbers: Sequence[int], found: Findings) -> int:
-    """The object of a clip: its action's, or else the one most frames show, or else -1."""
+    """Return the object of the clip's action, or, if unknown, the most frequent one in the frames, or -1."""
     place: Place = key.place
     seen = (_first_number(folder, number) for number in numbers)
     counts = Counter(int(each) - 1 for each in seen if each is not None and each in range(1, len(OBJECTS) + 1))

@@ -1,4 +1,4 @@
-"""H2O's lists: which clips a split has, and which of its frames have a hand pose."""
+"""H2O's lists: clips of each split, and frames that have a hand pose."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from htt.data.sources import UnreadableError, _text
 from htt.errors import DataError
 
 UNKNOWN = -1
-"""The action of a test clip."""
+"""Index of an unknown action, such as that of a test clip."""
 _HEADER = "id path action_label start_act end_act start_frame end_frame"
 _HEADERS = {_HEADER: True, _HEADER.replace(" action_label", ""): False}
-"""The first lines of label files, and whether their clips have an action."""
+"""First lines of label files; True if the clips have an action."""
 _RECORDING = re.compile(r"[\w-]+(/[\w-]+)+")
 _POSE = re.compile(r"(?:.*/)?(subject\d+)(?:_ego)?/([\w-]+)/([\w-]+)/cam(\d)/(?:.*\D)?(\d{6})\D*")
 _HEAD_CAMERA = "4"
 
 
 class Label(NamedTuple):
-    """One line of a label file; both ends are inclusive."""
+    """Line of a label file; ``first`` and ``last`` are inclusive."""
 
     id: str
     recording: str
@@ -31,20 +31,20 @@ class Label(NamedTuple):
 
     @property
     def numbers(self) -> range:
-        """Of its frames."""
+        """Numbers of the frames."""
         return range(self.first, self.last + 1)
 
 
 def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
-    """The clips of a label file, in its order.
+    """Read the clips of a label file, in its order.
 
     Args:
-        path: of the file.
-        actions: how many there are.
-        unlabelled: its clips may have no action, as those of the test split.
+        path: path of the file.
+        actions: number of actions.
+        unlabelled: True if clips may have no action, as in the test split.
 
     Raises:
-        DataError: it cannot be read; or lists every line that cannot be.
+        DataError: the file cannot be read or has invalid lines; lists them.
     """
     lines = _lines(path)
     header = " ".join(lines[0].split()) if lines else ""
@@ -74,7 +74,7 @@ def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
 
 
 def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
-    """What clips have in common and should not, a line each: frames of one recording, in one split or in two."""
+    """Return the pairs of clips that share frames of a recording, in one split or in two, one sentence per pair."""
     of_recording: dict[str, list[tuple[Label, str]]] = {}
     for split, of_split in of_splits.items():
         for label in of_split:
@@ -96,7 +96,7 @@ def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
 
 
 def _label(words: list[str], labelled: bool, actions: int) -> Label:
-    """A clip from the words of its line."""
+    """Parse the words of a line."""
     if len(words) != 6 + labelled:
         raise ValueError(f"{6 + labelled} words are expected, there are {len(words)}")
     if not _RECORDING.fullmatch(words[1]):
@@ -113,10 +113,10 @@ def _label(words: list[str], labelled: bool, actions: int) -> Label:
 
 
 def poses(path: Path) -> dict[str, set[int]] | None:
-    """The frames of each recording that a pose list names, of the head camera; None if it is no such list at all.
+    """Read the head camera frames of each recording in a pose list; return None if the form of the list is unknown.
 
     Raises:
-        DataError: it cannot be read; or lists every line that names no frame, where others do.
+        DataError: the file cannot be read, or some of its lines name no frame; lists them.
     """
     found: dict[str, set[int]] = {}
     faults = []
@@ -127,7 +127,7 @@ def poses(path: Path) -> dict[str, set[int]] | None:
         elif not match and line.strip():
             faults.append(f"line {number}: '{line.strip()[:80]}' is no frame such as subject1/h1/0/cam4/rgb/000000.png")
     if faults and not found:
-        return None  # of a form that is not known here; hand_pose itself says which frames have one
+        return None  # a list of unknown form is ignored: the files in hand_pose show which frames have a pose
     _refuse(path, "must list one frame a line", faults)
     return found
 
