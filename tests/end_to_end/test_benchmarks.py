@@ -38,7 +38,7 @@ def command(*words, cwd, code=0):
 
 def settings(**more):
     values = {**NOT_OF_DATA, "model.backbone.weights": None, "train.epochs": 1, **more}
-    return [word for path, value in values.items() for word in ("--set", f"{path}={json.dumps(value)}")]
+    return [word for path, value in values.items() for word in ("--set", f"{path}={value if isinstance(value, str) else json.dumps(value)}")]
 
 
 def shortest_rows(split: str, count: int) -> list[str]:

@@ -229,7 +229,7 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     for path in (root / name, Path(os.path.expanduser(name))):
         if os.path.isfile(path / "asked.yaml"):  # which a name too long for a file is not
             return RunFolder(path)
-    final = next((path for path in (root / name, Path(name)) if (path / "metrics.json").is_file()), None)
+    final = next((path for path in (root / name, Path(name)) if os.path.isfile(path / "metrics.json")), None)
     if final is not None:
         raise RunError(
             f"A search or a study has trials to choose from; {final} is a final training, whose results are in its "

@@ -25,7 +25,7 @@ def searching(**asked):
     ],
 )
 def test_check_latency_refuses_trials_that_measure_beside_one_another(asked):
-    judged = searching(**asked).judged_by
+    judged = searching(**asked).named
     with pytest.raises(ConfigError, match=r"latency_ms must be .* got 3 trials of 2 workers at once\. Add --max-con"):
         spec.check_latency(judged, 2, 3)
     spec.check_latency(judged, 1, 3)
@@ -33,4 +33,4 @@ def test_check_latency_refuses_trials_that_measure_beside_one_another(asked):
 
 
 def test_check_latency_lets_others_be():
-    spec.check_latency(searching(constraints=parse(["memory_mb<=5"])).judged_by, 2, 3)
+    spec.check_latency(searching(constraints=parse(["memory_mb<=5"])).named, 2, 3)

@@ -73,7 +73,7 @@ def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
 
 
 def test_reading_a_report_loads_no_drawing(tmp_path):
-    code = "import sys\nfrom tune import report, table\nassert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
+    code = "import sys\nfrom tune.reports import report, trial_table\nassert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
