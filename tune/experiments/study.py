@@ -96,7 +96,7 @@ class Study:
         return {name: levels_of(changes, self.factors) for name, changes in self.variants.items()}
 
     def cut_alike(self, base: Config) -> bool:
-        """Return whether all variants are trained on the same windows of any clips."""
+        """Return whether all variants cut every clip into the same training windows."""
         first, *others = (cutting(self.config(base, name, self.seeds[0])) for name in self.variants)
         return all(each == first for each in others)
 
