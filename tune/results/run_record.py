@@ -39,7 +39,7 @@ def check_name_is_free(run: Run, storage: Storage) -> None:
 
 
 def check_same_question(asked: Asked, search: Search, space: Space, base: Config) -> None:
-    """Raise a ``RunError`` if a resumed search changes its space, base configuration, metric, objectives or constraints.
+    """Raise a ``RunError`` if a resumed search has a different space, base configuration, metrics or constraints.
 
     Trials before and after such a change could not be compared.
     """

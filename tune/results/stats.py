@@ -11,9 +11,9 @@ a column of NaN a clip whose metric is unknown. Letters: ``s`` seeds, ``c`` clip
 The first tests whether the result holds for other seeds on these clips, the second whether it holds for other clips. A
 sign-flip p of n seeds is at least 2 / 2^n, and Holm's correction multiplies the smallest p by the number of
 comparisons. A claim therefore needs 6 seeds for one comparison, 7 for two or three, 8 for up to six and 9 for up to
-twelve (``seeds_needed``). A one-sided test would halve p, but could not claim the opposite direction. To claim more, use
-more seeds, or name the variants of interest before the run (``primary``): the correction is then over these, and the
-other variants get intervals only. Each metric is a separate family of tests.
+twelve (``seeds_needed``). A one-sided test would halve p, but could not claim the opposite direction. To claim more,
+use more seeds, or name the variants of interest before the run (``primary``): the correction is then over these, and
+the other variants get intervals only. Each metric is a separate family of tests.
 """
 
 from __future__ import annotations
