@@ -1,4 +1,4 @@
-"""What a trial must keep to be of use: bounds on metrics, as in ``parameters<=2e6`` or ``action_accuracy>=0.5``."""
+"""Constraints of a search: bounds on metrics, such as ``parameters<=2e6`` or ``action_accuracy>=0.5``."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ class Constraint:
 
     metric: str
     at_most: bool
-    """Whether the bound is the highest value that keeps it, or the lowest."""
+    """True for an upper bound (``<=``), False for a lower bound (``>=``)."""
     bound: float
 
     def excess(self, value: float) -> float:
-        """How far a value is beyond the bound, as a share of the bound; 0 or less keeps it.
+        """Return by how much a value violates the bound, relative to the bound; 0 or less if it is satisfied.
 
-        For a bound of 0 it is the distance itself. Shares of different metrics may be summed, as Optuna does.
+        For a bound of 0 the result is the absolute distance. Relative violations of different metrics can be summed,
+        as Optuna does.
         """
         beyond = value - self.bound if self.at_most else self.bound - value
         return beyond / abs(self.bound) if self.bound else beyond
 
     def broken(self, metrics: Mapping[str, float]) -> str | None:
-        """How these metrics break it, in words; none: they keep it. A metric that is not there breaks it."""
+        """Return a description of the violation, or None if satisfied. A missing or non-finite metric violates it."""
         value = metrics.get(self.metric, math.nan)
         about = METRICS[self.metric]
         if not math.isfinite(value):
@@ -40,7 +41,7 @@ class Constraint:
         if self.excess(value) <= 0:
             return None
         found, bound = about.number(value), about.number(self.bound)
-        if found == bound:  # rounded, they are one
+        if found == bound:  # both round to the same text
             found, bound = f"{value:,.10g}", f"{self.bound:,.10g}"
         return f"{self.metric} {found} {'>' if self.at_most else '<'} {bound}"
 
@@ -49,14 +50,14 @@ class Constraint:
 
 
 def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constraint, ...]:
-    """The constraints of a command line.
+    """Parse the constraints of a command line.
 
     Args:
         texts: each NAME<=NUMBER or NAME>=NUMBER.
-        option: that gave them, for the message.
+        option: name of the command line option, for the message.
 
     Raises:
-        ConfigError: one error for all that are none.
+        ConfigError: one error that lists all invalid texts.
     """
     found, faults = [], []
     for text in texts:
@@ -77,11 +78,11 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
 
 
 def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint") -> None:
-    """Raise a ``ConfigError`` for bounds that no trial can keep, or that every trial keeps.
+    """Raise a ``ConfigError`` for bounds outside the range of their metric, or that contradict each other.
 
     Args:
-        constraints: of a search.
-        option: that gave them, for the message.
+        constraints: the constraints of a search.
+        option: name of the command line option, for the message.
     """
     faults = []
     for each in constraints:
@@ -100,13 +101,13 @@ def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint"
 
 
 def broken(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
-    """How metrics break some of the constraints, in words; none: they keep all."""
+    """Return a description of all violated constraints, or None if all are satisfied."""
     said = [words for each in constraints if (words := each.broken(metrics))]
     return ", ".join(said) or None
 
 
 def excesses(constraints: Sequence[Constraint], metrics: Mapping[str, Any], missing: float = 0.0) -> dict[str, float]:
-    """{constraint: how far the metrics are beyond its bound}; for a metric that is not known, ``missing``."""
+    """Return {constraint: violation}, see ``Constraint.excess``; ``missing`` for an unknown or non-finite metric."""
     found = {}
     for each in constraints:
         value = metrics.get(each.metric)
@@ -128,12 +129,12 @@ KNEE, FIRST = "knee", "first"
 
 
 def bounds(rule: str) -> Sequence[Constraint]:
-    """Return the bound that a rule is; nothing where it is a word."""
+    """Return the bound of a selection rule; empty for the rules ``knee`` and ``first``."""
     return () if rule in (KNEE, FIRST) else parse([rule], "--pick")
 
 
 def check_rule(rule: str) -> None:
-    """Raise a ``ConfigError`` unless ``rule`` is one."""
+    """Raise a ``ConfigError`` unless ``rule`` is a valid selection rule."""
     if "=" in rule:
         check_bounds(parse([rule], "--pick"), "--pick")
     elif rule not in (KNEE, FIRST):
@@ -144,7 +145,7 @@ def check_rule(rule: str) -> None:
 
 
 def check_metric(name: str, known: Sequence[str] | None = None) -> None:
-    """Raise a ``ConfigError`` unless ``name`` is a metric, or one of those a run recorded."""
+    """Raise a ``ConfigError`` unless ``name`` is in ``known``, the metrics of a run, or by default any metric."""
     names = list(METRICS) if known is None else list(known)
     if name not in names:
         raise ConfigError(

@@ -1,6 +1,7 @@
-"""Variants made by rule: of factors and their levels, or of parts that can be left out. All give {name: {path: value}}.
+"""Designs: functions that create the variants of a study from factors and levels, or from removable parts.
 
-A *factor* is {level: {dotted path: value}}. A *part* is named by what leaving it out changes.
+All return {variant: {dotted path: value}}. A *factor* is {level: {dotted path: value}}. A *part* is a component of the
+model, given by the changes that remove it: {dotted path: value}.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ ALL, NONE = "all parts", "no part"
 
 
 def factorial(**factors: Mapping[str, Changes]) -> Variants:
-    """Every combination of every factor's levels; a variant is named by its levels, "1 frame, feature alone".
+    """Return all combinations of the factors' levels; variants are named by levels, as in "1 frame, feature alone".
 
     Raises:
-        ConfigError: fewer than two levels, or two factors that change the same path.
+        ConfigError: a factor has fewer than two levels, or two factors change the same path.
     """
     _check_factors(factors)
     return {
@@ -33,17 +34,18 @@ def factorial(**factors: Mapping[str, Changes]) -> Variants:
 
 
 def fractional(generators: Mapping[str, Sequence[str]], **factors: Mapping[str, Changes]) -> Variants:
-    """A regular fraction of the combinations of factors of two levels each: 2^(k - p) instead of 2^k.
+    """Return a regular fraction of the combinations of k two-level factors: 2^(k - p) variants instead of 2^k.
 
-    With a factor's first level as -1 and its second as +1, a factor named in ``generators`` is the product of those it
-    lists: ``fractional({"c": ("a", "b")}, a=..., b=..., c=...)`` is four variants, the half of eight. Its effect cannot
-    be told from their interaction; use it where that is believed to be small.
+    A factor's first level is coded as -1 and its second as +1. The level of each of the p factors in ``generators`` is
+    the product of the levels of the free factors listed for it: ``fractional({"c": ("a", "b")}, a=..., b=..., c=...)``
+    returns four variants, half of eight. The effect of "c" is then confounded with the interaction of "a" and "b"; use
+    this design only if that interaction is expected to be small.
 
     Source: Box, Hunter and Hunter 2005, chapter 6.
 
     Raises:
-        ConfigError: a factor without exactly two levels, factors that change the same path, or a generator that names
-            what is no free factor.
+        ConfigError: a factor does not have exactly two levels, two factors change the same path, or a generator lists
+            a name that is not a free factor.
     """
     _check_factors(factors, levels=2)
     free = [name for name in factors if name not in generators]
@@ -64,22 +66,22 @@ def fractional(generators: Mapping[str, Sequence[str]], **factors: Mapping[str, 
 
 
 def leave_one_out(parts: Mapping[str, Changes]) -> Variants:
-    """``ALL`` parts, and "without X" for each part.
+    """Return the variant ``ALL`` with all parts, and "without X" for each part X.
 
     Args:
-        parts: {part: what leaving it out changes}.
+        parts: {part: changes that remove it}.
     """
     return {ALL: {}, **{f"without {part}": dict(changes) for part, changes in parts.items()}}
 
 
 def add_one_in(parts: Mapping[str, Changes]) -> Variants:
-    """``NONE`` of the parts, and "X alone" for each part.
+    """Return the variant ``NONE`` without any part, and "X alone" for each part X.
 
     Args:
-        parts: {part: what leaving it out changes}.
+        parts: {part: changes that remove it}.
 
     Raises:
-        ConfigError: parts that change the same path, which then cannot all be left out; see ``subsets``.
+        ConfigError: two parts change the same path, so they cannot both be removed; see ``subsets``.
     """
     _check_paths(parts)
     alone = {f"{part} alone": _joined(changes for other, changes in parts.items() if other != part) for part in parts}
@@ -87,7 +89,7 @@ def add_one_in(parts: Mapping[str, Changes]) -> Variants:
 
 
 def subsets(path: str, parts: Sequence[str]) -> Variants:
-    """Each choice of some of the parts as the list at a path: "feature", ..., "feature + hands + object"."""
+    """Return a variant for each non-empty subset of ``parts``, set as the list at ``path``; named "feature + hands"."""
     chosen = itertools.chain.from_iterable(itertools.combinations(parts, size) for size in range(1, len(parts) + 1))
     return {" + ".join(some): {path: list(some)} for some in chosen}
 

@@ -1,4 +1,4 @@
-"""The options of every script that runs trials: how many at once, on what, and where their files go."""
+"""Options shared by all scripts that run trials: concurrency, resources of a trial, storage and Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Annotated, Any, TypeAlias
 import tyro
 
 OF_TRIAL = ("workers_per_trial", "cpus_per_worker", "gpus_per_trial")
-"""A trial's share of the machines."""
+"""Names of the options that set the resources of one trial."""
 
 
 @dataclass
 class Machines:
-    """How and where trials run."""
+    """Number, resources and location of trials."""
 
     max_concurrent: int | None = None
-    """Trials at once; none: as many as fit on the machines."""
+    """Trials at once (default: as many as fit on the machines)."""
     workers_per_trial: int | None = None
-    """Processes of a trial; several train it together by Ray Train; none: 1."""
+    """Processes of a trial; several train it together by Ray Train (default: 1)."""
     cpus_per_worker: float | None = None
-    """Cores of each process, and its threads; none: 1."""
+    """Cores of each process, and its threads (default: 1)."""
     gpus_per_trial: float | None = None
-    """GPUs of a trial, over all its processes; 0.5 puts two trials on one; none: one for each process, where the
-    machines have any."""
+    """GPUs of a trial, over all its processes; 0.5 puts two trials on one (default: one for each process, where the
+    machines have any)."""
     storage: str | None = None
-    """Folder or URI (s3://, gs://) all machines can write to; none: runs."""
+    """Folder or URI (s3://, gs://) all machines can write to (default: runs)."""
     address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); none: this machine."""
+    """A Ray cluster to join ("auto" or host:port) (default: this machine)."""
 
     def options(self) -> dict[str, Any]:
-        """As ``tune.experiments.spec.Run`` takes them, which knows what holds where nothing is given."""
+        """Return the options that were given, as arguments of ``tune.experiments.spec.Run``, which has the defaults."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def of_trial(self) -> dict[str, Any]:
-        """What is given of a trial's share of the machines: a run that is resumed keeps its own."""
+        """Return the given options in ``OF_TRIAL``; a resumed run accepts no other values for them."""
         return {name: value for name, value in self.options().items() if name in OF_TRIAL}
 
 
 MachineOptions: TypeAlias = Annotated[Machines, tyro.conf.arg(name="")]
-"""A group of its own in ``--help``, whose options have no prefix."""
+"""``Machines`` as a separate group in ``--help``, with option names without a prefix."""

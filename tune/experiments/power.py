@@ -6,7 +6,7 @@ import math
 
 
 def seeds_needed(comparisons: int) -> int:
-    """The fewest paired seeds with which any of so many comparisons could be claimed.
+    """Return the smallest number of paired seeds that can support a claim in ``comparisons`` comparisons.
 
     >>> [seeds_needed(comparisons) for comparisons in (1, 2, 3, 4, 6, 7)]
     [6, 7, 7, 8, 8, 9]
@@ -18,7 +18,7 @@ def seeds_needed(comparisons: int) -> int:
 
 
 def comparisons_possible(seeds: int) -> int:
-    """Over how many comparisons at most so many paired seeds could claim one.
+    """Return the largest number of comparisons in which ``seeds`` paired seeds can support a claim.
 
     >>> [comparisons_possible(seeds) for seeds in (5, 6, 7, 8, 9)]
     [0, 1, 3, 6, 12]
@@ -27,4 +27,4 @@ def comparisons_possible(seeds: int) -> int:
 
 
 LEVEL = 0.05
-"""Of a claim that is false; intervals leave out as much."""
+"""Significance level of claims; intervals have the coverage 1 - ``LEVEL``."""

@@ -1,4 +1,4 @@
-"""A search space is data: dotted path -> domain, over a base. It is checked before any machine is asked for.
+"""Search space: dotted path -> domain, over a base configuration. It is checked before any machine is requested.
 
 ::
 
@@ -11,8 +11,8 @@
         description="...",
     )
 
-``space.start(assignments)`` is the base configuration, ``space.check(base)`` proves that every value of every domain
-is a configuration, and ``space.draw(random)`` is one sample: {path: value}, which ``htt.config.override`` takes.
+``space.start(assignments)`` returns the base configuration, ``space.check(base)`` checks that the values of all domains
+give valid configurations, and ``space.draw(random)`` returns one sample: {path: value}, for ``htt.config.override``.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from htt.errors import ConfigError, shown
 from htt.registry import check_plugins
 
 LENGTH = "train.epochs"
-"""The path of how long a trial trains: searched, it differs from trial to trial."""
+"""Path of the number of epochs; if it is searched, the length differs between trials."""
 DATA = ("data.root", "data.source", "data.synthetic.")
-"""The paths that decide which shards are read."""
+"""Prefixes of the paths that determine the data set."""
 DATA_SETS = 16
-"""So many are made ready before a search begins."""
+"""Largest number of data sets that are prepared before a search starts."""
 FAR = 1e300
-"""No end of a range is farther from 0: the length of a range must be a number, too."""
+"""Largest absolute value of the ends of a range, so that the length of a range is finite."""
 JOINT_DRAWS = 64
-"""Samples of the whole space that ``check`` validates, when its combinations are too many to try all."""
+"""Samples of the whole space that ``check`` validates if there are too many combinations to try all."""
 
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of the listed values; a list is a value too."""
+    """Domain of listed values; a value may be a list."""
 
     values: tuple[Value, ...]
     why: str = ""
@@ -58,15 +58,15 @@ class Choice:
         object.__setattr__(self, "why", why)
 
     def probes(self) -> tuple[Value, ...]:
-        """The values that must be valid for every value of the domain to be."""
+        """Return the values to validate; if they are valid, the whole domain is."""
         return self.values
 
     def draw(self, source: random.Random) -> Value:
-        """One value."""
+        """Return a random value."""
         return self.values[source.randrange(len(self.values))]
 
     def holds(self, value: Value) -> bool:
-        """Whether the search could come upon this value."""
+        """Return whether the value is in the domain."""
         return any(_plain(value) == _plain(own) for own in self.values)
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Uniform:
-    """A number between two ends, all alike."""
+    """Domain of numbers between two ends, uniformly distributed."""
 
     low: float
     high: float
@@ -85,15 +85,15 @@ class Uniform:
         _check_ends(self)
 
     def probes(self) -> tuple[Value, ...]:
-        """The two ends."""
+        """Return the two ends."""
         return (float(self.low), float(self.high))
 
     def draw(self, source: random.Random) -> Value:
-        """One value."""
+        """Return a random value."""
         return source.uniform(self.low, self.high)
 
     def holds(self, value: Value) -> bool:
-        """Whether the search could come upon this value."""
+        """Return whether the value is in the domain."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A positive number between two ends, its logarithms all alike."""
+    """Domain of positive numbers between two ends, with uniformly distributed logarithms."""
 
     low: float
     high: float
@@ -114,15 +114,15 @@ class LogUniform:
             raise ConfigError(f"LogUniform must start above 0; got {self.low:g}. Use Uniform, or raise its low end.")
 
     def probes(self) -> tuple[Value, ...]:
-        """The two ends."""
+        """Return the two ends."""
         return (float(self.low), float(self.high))
 
     def draw(self, source: random.Random) -> Value:
-        """One value."""
+        """Return a random value."""
         return math.exp(source.uniform(math.log(self.low), math.log(self.high)))
 
     def holds(self, value: Value) -> bool:
-        """Whether the search could come upon this value."""
+        """Return whether the value is in the domain."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -131,7 +131,7 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Integer:
-    """A whole number: low, low + step, ... up to high."""
+    """Domain of whole numbers: low, low + step, ..., high."""
 
     low: int
     high: int
@@ -149,17 +149,17 @@ class Integer:
             raise ConfigError(f"Integer must reach its high end in whole steps; got {self}.")
 
     def probes(self) -> tuple[Value, ...]:
-        """Every value, or the two ends of a long range."""
+        """Return all values, or the two ends of a long range."""
         values = range(self.low, self.high + 1, self.step)
-        few = (self.high - self.low) // self.step < JOINT_DRAWS  # a range of more than 2^63 has no length
+        few = (self.high - self.low) // self.step < JOINT_DRAWS  # len() fails for ranges longer than 2^63
         return tuple(values) if few else (self.low, self.high)
 
     def draw(self, source: random.Random) -> Value:
-        """One value."""
+        """Return a random value."""
         return source.randrange(self.low, self.high + 1, self.step)
 
     def holds(self, value: Value) -> bool:
-        """Whether the search could come upon this value."""
+        """Return whether the value is in the domain."""
         return value in range(self.low, self.high + 1, self.step)
 
     def __str__(self) -> str:
@@ -171,45 +171,46 @@ Domain: TypeAlias = Choice | Uniform | LogUniform | Integer
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched (dotted path -> domain), over what (a base of dotted path -> value)."""
+    """Searched domains (dotted path -> domain) over a base (dotted path -> value)."""
 
     domains: Mapping[str, Domain]
     base: Mapping[str, Value] = field(default_factory=dict)
     description: str = ""
 
     def start(self, assignments: Mapping[str, Value] | None = None) -> Config:
-        """The configuration the search starts from: the defaults, the space's base, then ``--set``."""
+        """Return the base configuration of a search: the defaults, the space's base, then ``--set``."""
         return override(Config(), {**self.base, **(assignments or {})})
 
     def without(self, paths: Iterable[str]) -> Space:
-        """The space with some paths no longer searched, as those a command line fixes by ``--set``."""
+        """Return the space without the domains of these paths, such as those fixed by ``--set``."""
         fixed = set(paths)
         kept = {path: domain for path, domain in self.domains.items() if path not in fixed}
         return Space(kept, self.base, self.description)
 
     def draw(self, source: random.Random) -> dict[str, Value]:
-        """One sample: {dotted path: value}."""
+        """Return one sample: {dotted path: value}."""
         return {path: domain.draw(source) for path, domain in self.domains.items()}
 
     def of(self, config: Config) -> dict[str, Value] | None:
-        """The sample that a configuration is; none where one of its values lies outside the space."""
+        """Return the sample of a configuration, or None if one of its values is outside the space."""
         values = {path: value for path, value in flatten(config).items() if path in self.domains}
         return values if all(self.domains[path].holds(value) for path, value in values.items()) else None
 
     def backbones(self, base: Config) -> list[BackboneConfig]:
-        """Every image encoder that a sample may have."""
+        """Return the image encoders of the samples: all if they are few, otherwise those of seeded draws."""
         searched = {path: domain for path, domain in self.domains.items() if path.startswith("model.backbone.")}
         return [override(base, sample).model.backbone for sample in _samples(searched)]
 
     def longest(self, base: Config) -> int:
-        """Return the epochs of the longest trial there may be."""
+        """Return the number of epochs of the longest possible trial."""
         domain = self.domains.get(LENGTH)
         return max(int(str(value)) for value in domain.probes()) if domain else base.train.epochs
 
     def of_data(self, base: Config) -> list[Config]:
-        """Return the base with each combination of the searched paths that name data, where they are few choices.
+        """Return the base with each valid combination of the searched paths that determine the data set.
 
-        Where they are more than ``DATA_SETS``, or no choices, trials make their data ready themselves.
+        With more than ``DATA_SETS`` combinations, or a domain other than ``Choice``, return the base alone: each trial
+        then prepares its own data.
         """
         named = {path: domain for path, domain in self.domains.items() if path.startswith(DATA)}
         several = math.prod(len(domain.probes()) for domain in named.values())
@@ -218,10 +219,10 @@ class Space:
         return [override(base, sample) for sample in _samples(named) if not _faults(base, sample)] or [base]
 
     def check(self, base: Config) -> None:
-        """Prove that every value of every domain makes a configuration.
+        """Check that the values of all domains give valid configurations.
 
         Raises:
-            ConfigError: one error with every path that does not exist and every value or combination that cannot be.
+            ConfigError: one error with all unknown paths and all invalid values and combinations.
         """
         problems = list(self._problems(base))
         if len(problems) == 1:
@@ -248,7 +249,7 @@ class Space:
 
 
 def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, Domain]) -> list[str]:
-    """What is wrong with single values; one that is right beside other values of the space is not wrong alone."""
+    """Return the faults of single values; a value that is valid in some sample of the space has none."""
     found = []
     for value in domain.probes():
         faults = _faults(base, {path: value})
@@ -258,7 +259,7 @@ def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, 
 
 
 def _samples(domains: Mapping[str, Domain], draws: int = JOINT_DRAWS) -> Iterator[dict[str, Value]]:
-    """All combinations where they are few; seeded draws otherwise."""
+    """Yield all combinations if there are at most ``draws``, otherwise ``draws`` seeded samples."""
     probes = [domain.probes() for domain in domains.values()]
     if math.prod(len(values) for values in probes) <= draws:
         yield from (dict(zip(domains, values, strict=True)) for values in itertools.product(*probes))
@@ -276,7 +277,7 @@ def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
 
 
 def _check_ends(domain: Any) -> None:
-    """Make the ends of a range Python's own numbers; raise a ``ConfigError`` where they are no range."""
+    """Convert the ends of a range to plain Python numbers; raise a ``ConfigError`` if they are not a range."""
     low, high = plain_value(domain.low), plain_value(domain.high)
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high))
     if not (numbers and -FAR <= low < high <= FAR):

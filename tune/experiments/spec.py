@@ -1,4 +1,4 @@
-"""What is asked of a run: its options, checked before a machine is asked for, and their record in the run."""
+"""Options of a run and of a search, and their checks, which need no machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tune.experiments import constraints
 from tune.experiments.constraints import KNEE, Constraint, check_bounds, check_metric
 
 METRIC = "hand_error_mm"
-"""What trials are selected by. It says something after every epoch, changes smoothly, and means the same whatever the
-loss weights are, as the loss does not; accuracy over some dozens of validation clips comes in coarse steps with many
-ties. ``--metric action_accuracy`` selects by the other end of the model."""
+"""Default metric that trials are selected by. It is known after every epoch, changes smoothly and does not depend on
+the loss weights, as the loss does. Accuracy over a few dozen validation clips changes in coarse steps, with many ties.
+``--metric action_accuracy`` selects by the action head instead."""
 WEIGHTED = "loss"
-"""The metric that is made with the weights ``loss.*`` of a configuration; its terms, as loss_action, are not."""
+"""The metric that depends on the weights ``loss.*`` of a configuration; its terms, such as loss_action, do not."""
 LATENCY = "latency_ms"
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
@@ -32,20 +32,20 @@ SCHEDULERS = ("asha", "none")
 
 @dataclass(frozen=True)
 class Run:
-    """How and where trials are run, whoever says which."""
+    """Options common to searches and studies: resources, storage, name and resuming."""
 
     max_concurrent: int | None = None
     workers_per_trial: int = 1
     cpus_per_worker: float = 1.0
     gpus_per_trial: float | None = None
     storage: str | None = None
-    """Folder or URI all machines can write to; none: ``runs``."""
+    """Folder or URI all machines can write to, or None for ``runs``."""
     runs: Path = Path("runs")
     address: str | None = None
     name: str | None = None
     resume: bool = False
     share_any: bool = False
-    """Whether numbers that other code computed may stand beside this code's."""
+    """Allow results of other versions of the code beside results of this one."""
     command: str = ""
 
     @property
@@ -56,45 +56,45 @@ class Run:
 
 @dataclass(frozen=True)
 class Search(Run):
-    """What is asked for, beside the space."""
+    """Options of a search, except its space."""
 
     space: str = "quick"
-    """The space's name, for the record."""
+    """Name of the space, for the record."""
     assignments: Mapping[str, Value] = field(default_factory=dict)
-    """What --set fixes; a path that the space searches is searched no longer."""
+    """Values fixed by ``--set``: {dotted path: value}; these paths are no longer searched."""
     trials: int | None = None
     time_budget_s: float | None = None
-    """Of the search, from when the data are ready."""
+    """Time budget of the search, s, from the moment the data are ready; None for no limit."""
     seed: int = 0
     metric: str = METRIC
-    """Selected by, and watched by the scheduler."""
+    """Metric that selects trials and that the scheduler reads."""
     objectives: Sequence[str] = ()
-    """All that is to be made good, ``metric`` first, where there are several; else none."""
+    """All objectives, ``metric`` first, if there are several; otherwise empty."""
     constraints: Sequence[Constraint] = ()
     pick: str = KNEE
-    """The rule by which one trial is picked from the front of several objectives."""
+    """Rule that picks one trial from the Pareto front; see ``tune.results.selection``."""
     warm_start: Sequence[str] = ()
-    """Runs whose trials it begins with."""
+    """Runs whose trials the search starts with."""
     points: Sequence[str] = ()
-    """To try first, as ``tune.searchers.warm_start.points`` reads them."""
+    """Initial points, in the form that ``tune.searchers.warm_start.points`` reads."""
     algorithm: str = "tpe"
     scheduler: str = "asha"
 
     @property
     def goals(self) -> Sequence[str]:
-        """What Optuna is told: the objectives, or the metric alone."""
+        """The objectives of the Optuna study: ``objectives``, or ``metric`` alone."""
         return self.objectives or [self.metric]
 
 
 LONGEST_S = 366 * 24 * 3600.0
-"""The longest time budget."""
+"""Longest time budget, s."""
 
 
 def parse_budget(text: str) -> float:
-    """Seconds of "90", "8m", "1h30m" or "2h".
+    """Return the seconds of a duration such as "90", "8m", "1h30m" or "2h".
 
     Raises:
-        ConfigError: it is no such time, or none at all.
+        ConfigError: the text is not a duration, or the duration is 0 or longer than ``LONGEST_S``.
     """
     number = r"([0-9]+(?:\.[0-9]+)?)"
     match = re.fullmatch(rf"(?:{number}h)?(?:{number}m)?(?:{number}s?)?", text.strip())
@@ -108,7 +108,7 @@ def parse_budget(text: str) -> float:
 
 
 def check_options(search: Search) -> None:
-    """Raise a ``ConfigError`` for an option that cannot be."""
+    """Raise a ``ConfigError`` for the first invalid option of a search."""
     for name in search.goals:
         check_metric(name)
     check_objectives(search.objectives)
@@ -123,11 +123,11 @@ def check_options(search: Search) -> None:
 
 
 def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:
-    """Raise a ``ConfigError`` for a metric that each trial would compute by another rule.
+    """Raise a ``ConfigError`` if trials are judged by the loss while its weights differ between trials.
 
     Args:
-        metrics: that trials are selected, bounded or compared by.
-        searched: the paths in which trials differ.
+        metrics: the metrics that trials are selected, bounded or compared by.
+        searched: the dotted paths in which trials differ.
     """
     weights = [path for path in searched if path.startswith("loss.")]
     if WEIGHTED in metrics and weights:
@@ -139,7 +139,7 @@ def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:
 
 
 def check_objectives(names: Sequence[str]) -> None:
-    """Raise a ``ConfigError`` for an objective that is named twice."""
+    """Raise a ``ConfigError`` for an objective that is given twice."""
     twice = list(dict.fromkeys(name for name in names if list(names).count(name) > 1))
     if twice:
         raise ConfigError(f"--objective names each metric once; got {', '.join(twice)} twice.")
@@ -149,7 +149,7 @@ def check_known(named: Sequence[str], unknown: Mapping[str, str]) -> None:
     """Raise a ``ConfigError`` for metrics that the validation clips cannot give.
 
     Args:
-        named: the metrics of the question.
+        named: the metrics that the run uses.
         unknown: {metric: why the clips cannot give it}.
     """
     can = ", ".join(name for name in METRICS if name not in unknown)
@@ -160,7 +160,7 @@ def check_known(named: Sequence[str], unknown: Mapping[str, str]) -> None:
 
 
 def check_run(run: Run) -> None:
-    """Raise a ``ConfigError`` for an option that cannot be, of those every run has."""
+    """Raise a ``ConfigError`` for the first invalid option common to all runs."""
     _check_positive("--max-concurrent", run.max_concurrent)
     _check_positive("--workers-per-trial", run.workers_per_trial)
     if not 0 < run.cpus_per_worker < math.inf:
@@ -172,9 +172,10 @@ def check_run(run: Run) -> None:
 
 
 def check_latency(metrics: Sequence[str], workers: int, concurrent: int) -> None:
-    """Raise a ``ConfigError`` where trials are judged by a time that they would measure beside one another.
+    """Raise a ``ConfigError`` if latency is a metric and several trials with several workers run at once.
 
-    Trials of one worker wait for the one that measures (``htt.neighbours``); those of several cannot.
+    Latency must be measured while nothing else runs. Trials with one worker wait while another trial measures
+    (``htt.neighbours``); trials with several workers cannot.
     """
     if LATENCY in metrics and workers > 1 and concurrent > 1:
         raise ConfigError(
@@ -195,7 +196,7 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
 
 
 def limits(search: Search) -> str:
-    """When a search ends, in words."""
+    """Return the limits of a search as text, for example "8 trials are done or 10:00 min have passed"."""
     words = [f"{plural(search.trials, 'trial')} {'is' if search.trials == 1 else 'are'} done"] if search.trials else []
     if search.time_budget_s is not None:
         words.append(f"{clock(search.time_budget_s)} min have passed")
@@ -203,7 +204,7 @@ def limits(search: Search) -> str:
 
 
 def home(uri: str | None, runs: Path = Path("runs")) -> Path:
-    """The folder of all runs on this machine: ``runs``, unless the storage is a folder itself.
+    """Return the folder of all runs on this machine: the storage if it is a local folder, otherwise ``runs``.
 
     Raises:
         ConfigError: ``uri`` holds a password.

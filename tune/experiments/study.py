@@ -1,4 +1,4 @@
-"""A study is data: a question, variants, the one they are compared to, and seeds. It is checked before Ray starts.
+"""Study: a question, variants, a reference variant and seeds, as plain data. It is checked before Ray starts.
 
 ::
 
@@ -8,9 +8,9 @@
         reference="16 frames",
     )
 
-A variant is what it changes in the base, {dotted path: value}, as a sample of a search is; {} is the base itself. All
-variants are trained with the same seeds, so that differences are paired. ``designs.py`` makes variants of factors and
-parts, ``tune/results/stats.py`` says what may be claimed.
+A variant is given by its changes to the base, {dotted path: value}, like a sample of a search; {} is the base itself.
+All variants are trained with the same seeds, so that differences are paired. ``designs.py`` creates variants from
+factors and parts; ``tune/results/stats.py`` defines when a difference may be claimed.
 """
 
 from __future__ import annotations
@@ -30,41 +30,42 @@ from tune.experiments.power import comparisons_possible, seeds_needed
 
 SEED = "train.seed"
 MOST_SEEDS = 1000
-"""What a command may ask for by a count: more is a slip of the hand."""
+"""Largest number of seeds that a command accepts as a count; more is treated as a typing error."""
 PAPERS_SOURCE = "h2o"
-"""The data that the numbers in ``paper_value`` are of: H2O's validation split."""
+"""Source of the data that the numbers in ``paper_value`` belong to: H2O's validation split."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question, and the trainings that answer it.
+    """Question, variants and seeds of a study.
 
     Raises:
-        ConfigError: nothing to compare, no such reference, seeds or metrics that cannot be, names of no variant.
+        ConfigError: there is nothing to compare, the reference or another named variant does not exist, or seeds,
+            metrics, contrasts or factors are invalid.
     """
 
     question: str
     variants: Mapping[str, Mapping[str, Value]]
     """{name: {dotted path: value}}."""
     reference: str
-    """The variant the others are compared to."""
+    """Variant that the others are compared to."""
     base: Mapping[str, Value] = field(default_factory=dict)
-    """What all variants change in the configuration they start from."""
+    """Changes to the base configuration that all variants share: {dotted path: value}."""
     seeds: Sequence[int] = ()
-    """What each variant is trained with; none named: 0, 1, ... as many as it takes to claim a difference."""
+    """Seeds that each variant is trained with; if empty, 0, 1, ...: as many as a claim needs (``seeds_needed``)."""
     metrics: Sequence[str] = ("action_accuracy", "hand_error_mm")
     contrasts: Sequence[tuple[str, str]] = ()
-    """Pairs of ``metrics`` that are compared within each training: the second less the first."""
+    """Pairs of ``metrics`` that are compared within each trial: the second minus the first."""
     primary: Sequence[str] = ()
-    """The variants this study is about, named before it runs: claims are corrected over these, and made of these alone.
-    None named: all."""
+    """Variants that may be claimed to differ, named before the study runs: Holm's correction is over these alone. If
+    empty, all variants except the reference."""
     paper_value: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """{variant: {metric: value}} as published for H2O's validation split; only what a source gives."""
+    """{variant: {metric: value}} as published for H2O's validation split; only values with a source."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """{variant: what a reader of its numbers should know}."""
+    """{variant: note for readers of its numbers}."""
     factors: Mapping[str, Mapping[str, Mapping[str, Value]]] = field(default_factory=dict)
-    """{factor: {level: {dotted path: value}}} that ``designs.py`` made the variants of; none: effects of factors are
-    not asked for."""
+    """{factor: {level: {dotted path: value}}} from which ``designs.py`` created the variants; if empty, no effects of
+    factors are computed."""
 
     def __post_init__(self) -> None:
         seeds = self.seeds if len(self.seeds) else range(seeds_needed(max(1, len(self.compared))))
@@ -76,53 +77,55 @@ class Study:
 
     @property
     def others(self) -> list[str]:
-        """Every variant but the reference."""
+        """All variants except the reference."""
         return [name for name in self.variants if name != self.reference]
 
     @property
     def compared(self) -> list[str]:
-        """The variants of which a difference may be claimed."""
+        """Variants that may be claimed to differ from the reference."""
         return list(self.primary) or self.others
 
     def config(self, base: Config, variant: str, seed: int) -> Config:
-        """What is trained: the base, what all variants change, what this one changes, and the seed."""
+        """Return the configuration of a trial: base, shared changes, changes of the variant, and seed."""
         return override(base, {**self.base, **self.variants[variant], SEED: seed})
 
     def levels(self) -> dict[str, dict[str, str]]:
-        """{variant: {factor: level}} of a study of factors; empty of any other."""
+        """Return {variant: {factor: level}}; empty if the study has no factors."""
         if not self.factors:
             return {}
         return {name: levels_of(changes, self.factors) for name, changes in self.variants.items()}
 
     def cut_alike(self, base: Config) -> bool:
-        """Whether all variants are trained on the same windows, whatever the clips."""
+        """Return whether all variants cut every clip into the same training windows."""
         first, *others = (cutting(self.config(base, name, self.seeds[0])) for name in self.variants)
         return all(each == first for each in others)
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
-        """{metric: what the paper has for this variant}; empty on other data than the paper's."""
+        """Return {metric: published value} of a variant; empty for other data than ``PAPERS_SOURCE``."""
         return self.paper_value.get(variant, {}) if base.data.source == PAPERS_SOURCE else {}
 
     def check(self, base: Config) -> list[str]:
-        """Prove that every variant is a configuration of its own, and say what these variants and seeds cannot tell.
+        """Check that all variants are valid and distinct configurations.
+
+        Returns:
+            Warnings about variants that are equal on short clips and about too few seeds for a claim.
 
         Raises:
-            ConfigError: one error with every path that does not exist, every value that cannot be, and all variants
-                that are the same.
+            ConfigError: one error with all unknown paths, invalid values and equal variants.
         """
         _raise("The study cannot be run", list(self._faults(base)))
         return [*self._twins(base), *self._warnings()]
 
     def plain(self) -> dict[str, Any]:
-        """As plain data, for a run's record."""
+        """Return the study as plain data, for the record of a run."""
         return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Study:
-        """The study that ``plain`` wrote down.
+        """Return the study of the data that ``plain`` returned.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the data are not a study.
         """
         try:
             return Study(**plain)
@@ -190,7 +193,7 @@ class Study:
                     yield f"'{name}' must differ from '{twin}'; on this base both are the same configuration."
 
     def _attempt(self, base: Config, variant: str) -> list[str]:
-        """What is wrong with a variant's configuration."""
+        """Return the faults of a variant's configuration."""
         try:
             check_plugins(self.config(base, variant, min(self.seeds)))
         except ConfigError as error:
@@ -198,7 +201,7 @@ class Study:
         return []
 
     def _twins(self, base: Config) -> Iterator[str]:
-        """Variants that differ, but not on clips as short as these."""
+        """Yield a warning for each group of variants that are equal on clips as short as these."""
         alike: dict[str, list[str]] = {}
         for name in self.variants:
             config = self.config(base, name, self.seeds[0])
@@ -223,7 +226,7 @@ class Study:
 
 
 def within_clips(config: Config) -> Config:
-    """The same with no window longer than the longest clip, where that is known without the data."""
+    """Return the configuration with windows cut to the longest clip, if that is known without reading data."""
     if config.data.source != "synthetic" or config.data.root:
         return config
     longest = -(-config.data.synthetic.frames // config.data.spacing)
@@ -234,9 +237,10 @@ def within_clips(config: Config) -> Config:
 
 
 def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, Mapping[str, Value]]]) -> dict[str, str]:
-    """{factor: level} of a variant that changes so much.
+    """Return {factor: level} of a variant.
 
-    A factor of which it has no level is left out, and all of them where it changes more than they do.
+    A factor is omitted if the variant has none of its levels. The result is empty if the variant changes a path that
+    belongs to no factor.
     """
     found, known = {}, set()
     for factor, levels in factors.items():
@@ -264,23 +268,23 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Pair:
-    """One training of a study."""
+    """Variant and seed of one trial of a study."""
 
     number: int
-    """Its place in the study, from 1."""
+    """Position in the study, from 1."""
     variant: str
     seed: int
     values: Mapping[str, Value]
-    """What it changes in the run's base, the seed included."""
+    """Changes to the base of the run, including the seed: {dotted path: value}."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """What no other training of the study has."""
+        """Unique (variant, seed) within the study."""
         return self.variant, self.seed
 
 
 def pairs(study: Study) -> list[Pair]:
-    """All trainings: every variant of a seed before the next seed, so that a study that is stopped stays paired."""
+    """Return all trials, ordered by seed and then variant, so that a study stopped early has complete pairs."""
     keys = [(variant, seed) for seed in study.seeds for variant in study.variants]
     return [
         Pair(number, variant, seed, {**study.variants[variant], SEED: seed})

@@ -1,1 +1,1 @@
-"""Files and numbers of a run, readable without Ray and torch."""
+"""Files and results of a run, readable without Ray and torch."""

@@ -1,7 +1,7 @@
-"""The finished trainings of all runs beside one another: what was trained once need not be trained again.
+"""Cache of complete trials of all runs, so that a study does not train the same configuration twice.
 
-A training is the same where its configuration is (``fingerprint``, the seed included), its data are (``data_key``) and
-the code that trained it is (``cluster.revision.identity``). ``taken_from`` names the run, the trial and the commit.
+Two trials are equal if their configurations (``fingerprint``, including the seed), data (``data_key``) and code
+(``cluster.revision.identity``) are equal. ``taken_from`` names the run, the trial and the commit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tune.results.sync import CLIPS, Storage
 
 @dataclass(frozen=True)
 class Found:
-    """A finished training of another run."""
+    """Complete trial of another run."""
 
     folder: RunFolder
     asked: Asked
@@ -32,21 +32,21 @@ class Found:
 
     @property
     def clips(self) -> Path:
-        """What it says of each clip."""
+        """File of its results per clip."""
         return self.folder.clips / f"{self.trial.id}.parquet"
 
     @property
     def same_code(self) -> bool:
-        """Whether the code that runs now trained it."""
+        """True if the current code trained it."""
         return self.trial.code == revision.identity()
 
     @property
     def origin(self) -> str:
-        """Where it was trained, and by which code."""
+        """Run, trial and commit that trained it: "run/trial (commit)"."""
         return self.trial.taken_from or f"{self.folder.name}/{self.trial.id} ({self.asked.commit})"
 
     def row(self, number: int, variant: str, seed: int, values: dict[str, Value], metric: str) -> Trial:
-        """The row of a study that takes it over."""
+        """Return the row of a study that reuses this trial."""
         return replace(
             self.trial,
             number=number,
@@ -60,7 +60,7 @@ class Found:
         )
 
     def copy(self, storage: Storage) -> None:
-        """Copy what it says of each clip to another run."""
+        """Copy its results per clip to another run."""
         name = f"{CLIPS}/{self.trial.id}.parquet"
         (storage.local / CLIPS).mkdir(exist_ok=True)
         shutil.copyfile(self.clips, storage.local / name)
@@ -68,15 +68,16 @@ class Found:
 
 
 class Shelf:
-    """The complete trials of all runs below a folder."""
+    """Complete trials of all runs in a folder."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
 
     def find(self, config: Config, metrics: Sequence[str]) -> Found | None:
-        """A finished training of this configuration on the same data, with its clips and these metrics.
+        """Return a complete trial of this configuration on the same data, or None.
 
-        One that this code trained is preferred; see ``Found.same_code``.
+        The trial has results per clip and all ``metrics``. A trial of the current code is preferred; see
+        ``Found.same_code``.
         """
         fitting = []
         for found in self._finished.get(config.fingerprint(), []):
@@ -86,7 +87,7 @@ class Shelf:
         return min(fitting, key=lambda found: not found.same_code, default=None)
 
     def seconds(self, config: Config) -> float | None:
-        """What a training of this configuration takes, whatever its seed; none: none has ended yet."""
+        """Return the mean duration of this configuration's trials over all seeds, s, or None if there are none."""
         known = self._seconds.get(override(config, {SEED: 0}).fingerprint(), [])
         return sum(known) / len(known) if known else None
 
@@ -101,7 +102,7 @@ class Shelf:
     def _seconds(self) -> dict[str, list[float]]:
         seconds: dict[str, list[float]] = {}
         for found in (one for several in self._finished.values() for one in several):
-            with contextlib.suppress(HTTError):  # of an older version
+            with contextlib.suppress(HTTError):  # trials of older versions may be incompatible
                 config = override(found.asked.config(), {**found.trial.values, SEED: 0})
                 seconds.setdefault(config.fingerprint(), []).append(found.trial.seconds)
         return seconds
@@ -109,6 +110,6 @@ class Shelf:
     def _complete(self) -> Iterator[Found]:
         for path in sorted(self.runs.glob("*/trials.parquet")):
             folder = RunFolder(path.parent)
-            with contextlib.suppress(HTTError):  # a run that cannot be read has nothing to give
+            with contextlib.suppress(HTTError):  # skip unreadable runs
                 asked = folder.asked()
                 yield from (Found(folder, asked, trial) for trial in folder.trials() if trial.state == "complete")

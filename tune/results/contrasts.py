@@ -1,7 +1,7 @@
-"""Two metrics of the same trainings against each other: what another way to count gives, with nothing trained anew.
+"""Contrasts: comparison of two metrics of the same trials, such as two ways to count votes.
 
-Differences are made seed by seed and clip by clip, and judged as those of variants are (``stats.py``), with Holm's
-correction over the variants.
+Differences are computed per seed and clip, and tested like those of variants (``stats.py``), with Holm's correction
+over the variants.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tune.results.study_results import Done
 
 
 def contrast(done: Done, first: str, second: str) -> dict[str, Comparison]:
-    """{variant: its ``second`` metric less its ``first``}; "better" is that of the second."""
+    """Return {variant: ``second`` metric minus ``first``}; the direction of "better" is that of ``second``."""
     before, clips_before = study_results.tables(done, first)
     after, clips_after = study_results.tables(done, second)
-    if clips_before != clips_after:  # clips of one of them are not known: by seeds alone
+    if clips_before != clips_after:  # one metric has no values per clip: compare per seed
         before, after = ({name: _of_seeds(table) for name, table in each.items()} for each in (before, after))
     differences = {name: after[name] - before[name] for name in done.order}
     zero = np.zeros_like(differences[done.study.reference])
@@ -26,5 +26,5 @@ def contrast(done: Done, first: str, second: str) -> dict[str, Comparison]:
 
 
 def _of_seeds(table: np.ndarray) -> np.ndarray:
-    """[s] of [s c] or [s]."""
+    """Return the means [s] of a table [s c] or [s]."""
     return table.mean(axis=1) if table.ndim == 2 else table

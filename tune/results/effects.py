@@ -1,12 +1,12 @@
-"""What each factor of a study does, averaged over the others, and where two factors do more together than apart.
+"""Main effects and two-factor interactions of a study of factors.
 
-The *main effect* of a factor's level is the mean over all variants that have it, less the mean over those with the
-reference's level. The *interaction* of two factors is how much the effect of one changes with the other: the four means
-(both levels, either, none) with the signs +, -, -, +. Both are made seed by seed and clip by clip, and judged as the
-differences of variants are (``tune/results/stats.py``), with Holm's correction over all effects of a metric.
+The *main effect* of a factor's level is the mean over all variants with this level minus the mean over those with the
+reference's level. The *interaction* of two factors is the change of one factor's effect with the other factor: the four
+means (both levels, either, none) with the signs +, -, -, +. Both are computed per seed and clip, and tested like the
+differences of variants (``tune/results/stats.py``), with Holm's correction over all effects of a metric.
 
-A fraction of the combinations cannot tell everything apart: an interaction that could be another effect as well is not
-given, and a main effect that could be an interaction as well says which. Source: Box, Hunter and Hunter 2005.
+In a fractional design some effects are aliased. An interaction aliased with another effect is omitted; a main effect
+lists the interactions it is aliased with. Source: Box, Hunter and Hunter 2005.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from tune.results.stats import Comparison
 from tune.results.study_results import Done
 
 Part = tuple[str, ...]
-"""Of a model of the variants: one factor, or two."""
+"""Term of the linear model of the variants: the names of one or two factors."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A linear combination of the variants' values."""
+    """Linear combination of the variants' values."""
 
     title: str
-    """``window: 1 frame instead of 16 frames``, or two of these with a times sign."""
+    """Title such as ``window: 1 frame instead of 16 frames``, or two of these joined by a times sign."""
     factors: Part
     weights: Mapping[str, float]
-    """{variant: what its value is multiplied with}."""
+    """{variant: weight of its value}."""
     aliases: Sequence[Part]
-    """What this fraction cannot tell it from, if that is not zero."""
+    """Interactions that are confounded with this effect."""
 
 
 def effects(study: Study) -> list[Effect]:
-    """All main effects, and the interactions of two factors that the variants can tell from the rest."""
+    """Return all main effects, and the two-factor interactions that are not aliased with another effect."""
     levels = study.levels()
     if not levels:
         return []
@@ -60,7 +60,7 @@ def effects(study: Study) -> list[Effect]:
 
 
 def compared(done: Done, metric: str) -> list[tuple[Effect, Comparison]]:
-    """Each effect by one metric, with its interval; a seed counts where all variants of an effect have it."""
+    """Return each effect on a metric with its comparison to zero, over seeds that all variants of the effect have."""
     found = effects(done.study)
     if not found:
         return []
@@ -72,7 +72,7 @@ def compared(done: Done, metric: str) -> list[tuple[Effect, Comparison]]:
 
 
 def sum_of(weights: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The weighted sum of tables [s] or [s c]; NaN where one of them has no value."""
+    """Return the weighted sum of tables [s] or [s c]; NaN where a table with a weight other than 0 is NaN."""
     first = np.zeros_like(next(iter(tables.values())))
     return np.asarray(sum((weight * tables[name] for name, weight in weights.items() if weight), first))
 
@@ -80,7 +80,7 @@ def sum_of(weights: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> np
 def _contrasts(
     study: Study, levels: Mapping[str, Mapping[str, str]], part: Part
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """(title, weights) for each choice of levels that the reference does not have."""
+    """Yield (title, weights) for each combination of levels that differ from the reference's levels."""
     usual = levels[study.reference]
     for chosen in itertools.product(
         *([level for level in study.factors[name] if level != usual[name]] for name in part)
@@ -98,7 +98,7 @@ def _contrasts(
 
 
 def _columns(levels: Mapping[str, Mapping[str, str]], part: Part) -> np.ndarray:
-    """[v p] of the variants' levels as a model has them: each level against the last, adding up to zero."""
+    """Return the design matrix [v p] of a term: sum-to-zero coding of v variants, each level against the last."""
     made = np.ones((len(levels), 1))
     for factor in part:
         names = list(dict.fromkeys(has[factor] for has in levels.values()))
@@ -109,6 +109,6 @@ def _columns(levels: Mapping[str, Mapping[str, str]], part: Part) -> np.ndarray:
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether some of the one's columns are a combination of the other's."""
+    """Return whether some linear combination of the columns of ``one`` lies in the column space of ``other``."""
     rank = np.linalg.matrix_rank
     return bool(rank(np.hstack([one, other])) < rank(other) + one.shape[1])

@@ -1,4 +1,4 @@
-"""The epochs of trials under way, each on disk the moment it is reported; Tune saves its own state seconds later."""
+"""Log of reported epochs, written immediately, because Tune saves its own state only seconds later."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Epochs = dict[int, dict[str, float]]
 
 
 class History:
-    """``epochs.jsonl``: a line for each epoch of each trial."""
+    """The file ``epochs.jsonl``: a line for each epoch of each trial."""
 
     def __init__(self, file: Path) -> None:
-        """Take up what is there."""
+        """Read the existing lines, after dropping an unfinished last line."""
         self._file = file
         self._trials: dict[str, Epochs] = {}
         drop_unfinished_line(file)
@@ -27,7 +27,7 @@ class History:
                 self._trials.setdefault(entry["trial"], {})[entry["epoch"]] = entry["metrics"]
 
     def add(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Write down an epoch; one that is repeated replaces the first.
+        """Write an epoch; a repeated epoch replaces the earlier one.
 
         Raises:
             StorageError: the disk is full.
@@ -38,9 +38,9 @@ class History:
             out.write(line + "\n")
 
     def of(self, trial_id: str) -> Epochs:
-        """The epochs of a trial."""
+        """Return the epochs of a trial."""
         return self._trials.get(trial_id, {})
 
     def forget(self, trial_id: str) -> None:
-        """Let go of a trial that ended."""
+        """Drop a finished trial from memory."""
         self._trials.pop(trial_id, None)

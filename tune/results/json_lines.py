@@ -1,7 +1,8 @@
-"""Files to which lines of JSON are added: one is there whole or not at all, and one that is spoilt costs only itself.
+"""Append-only files of JSON lines that tolerate partial writes.
 
-A disk that is full takes a part of a line; the next line would be joined to it, and neither could be read. So a file is
-cut back to what it was where adding to it fails. What was spoilt all the same is left out and named.
+A full disk accepts only a part of a line; the next line would then be joined to it, and neither could be read. A file
+is therefore truncated to its previous size if an append fails. Lines that are damaged nevertheless are left out and
+reported.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from htt import console
 from htt.errors import StorageError
 
 CREATE_STUDY, CREATE_TRIAL = 0, 4
-"""Optuna's numbers of the operations that give names to what later lines speak of."""
+"""Optuna's codes of the operations that create studies and trials, which later lines refer to."""
 _CODE = re.compile(rb'\{"op_code":(\d+),"')
 SHOWN = 5
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, cut back where a line cannot be added whole."""
+    """Optuna journal file that is truncated to its previous size if an append fails."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Called by Optuna."""
+        """Append entries; called by Optuna."""
         with cut_back(Path(self._file_path)):
             super().append_logs(logs)
 
 
 @contextlib.contextmanager
 def cut_back(file: Path) -> Iterator[None]:
-    """Give a file its old size where what is done to it fails. Only one process may write it."""
+    """Truncate a file to its previous size if the block raises an ``OSError``. Only one process may write the file."""
     size = file.stat().st_size if file.exists() else 0
     try:
         yield
@@ -49,7 +50,7 @@ def cut_back(file: Path) -> Iterator[None]:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """Return the entries of a file, a line each; those that cannot be read are left out and named."""
+    """Return the entries of a file, one per line; damaged lines are left out and reported."""
     found, spoilt = [], []
     for number, line in enumerate(file.read_bytes().splitlines() if file.exists() else (), 1):
         entry = _entry(line)
@@ -62,12 +63,12 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def mend(file: Path) -> None:
-    """Write an Optuna journal without its spoilt lines, which are kept beside it and named.
+    """Rewrite an Optuna journal without its damaged lines, which are moved to a separate file and reported.
 
-    Later lines speak of trials by number, so a trial whose first line is spoilt stays there, as failed.
+    Later lines refer to trials by number, so a trial whose first line is damaged is replaced by a failed trial.
 
     Raises:
-        StorageError: the first line is spoilt, or nobody can tell which trials the later lines speak of.
+        StorageError: the first line of the file is damaged, or the trials of later lines cannot be determined.
     """
     lines = file.read_bytes().splitlines() if file.exists() else []
     entries = [_entry(line) for line in lines]
@@ -89,7 +90,11 @@ def mend(file: Path) -> None:
 
 
 def _lost_trials(file: Path, lines: Sequence[bytes], entries: Sequence[dict[str, Any] | None]) -> list[int]:
-    """The places of spoilt lines that began a trial."""
+    """Return the indices of damaged lines that created a trial.
+
+    Raises:
+        StorageError: it cannot be determined which of the damaged lines created a trial.
+    """
     codes = {place: _CODE.match(lines[place]) for place, entry in enumerate(entries) if entry is None}
     sure = [place for place, code in codes.items() if code and int(code[1]) == CREATE_TRIAL]
     open_ = [place for place, code in codes.items() if code is None]
@@ -103,14 +108,14 @@ def _lost_trials(file: Path, lines: Sequence[bytes], entries: Sequence[dict[str,
 
 
 def _failed() -> dict[str, Any]:
-    """A trial of which nothing is known."""
+    """Return the entry that creates a failed trial without further data."""
     now = datetime.now(tz=timezone.utc).isoformat(timespec="microseconds")
     times = {"datetime_start": now, "datetime_complete": now}
     return {"op_code": CREATE_TRIAL, "worker_id": "", "study_id": 0, **times, "state": TrialState.FAIL.value}
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """What a line says; of one that was joined to the rest of another, what comes last."""
+    """Return the entry of a line, or None; of a line joined to the rest of another, the last entry."""
     for begin in dict.fromkeys((0, _joined(line))):
         with contextlib.suppress(ValueError):
             entry = json.loads(line[begin:])
@@ -120,7 +125,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 def _joined(line: bytes) -> int:
-    """Where a second entry begins in a line whose first one was cut short; 0 where none does."""
+    """Return the offset of a second entry in a line whose first entry was cut short, or 0 if there is none."""
     start = line[: line.find(b":") + 1]  # such as {"op_code":
     return max(0, line.rfind(start)) if start.startswith(b"{") else 0
 
@@ -137,9 +142,9 @@ def _hopeless(file: Path, why: str) -> StorageError:
 
 
 def drop_unfinished_line(path: Path) -> None:
-    """Take from a file the line that a full disk or a kill cut short, before another is written behind it.
+    """Remove an incomplete last line, left by a full disk or a kill, before another line is appended.
 
-    Only who alone writes it may do so.
+    Only the single process that writes the file may call this.
     """
     if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)

@@ -1,7 +1,7 @@
-"""Rows of trials on disk the moment they end, at a cost that does not grow with their number.
+"""Append-only log of finished trials, whose cost per trial does not grow with the number of trials.
 
-Writing ``trials.parquet`` anew for every trial costs more with every trial. A row is therefore appended to
-``trials.jsonl``, and the table is written when a sixteenth of the rows is not in it yet, and at the end of a run.
+Rewriting ``trials.parquet`` for every trial costs more with every trial. A row is therefore appended to
+``trials.jsonl``, and the table is rewritten when one in ``SHARE`` rows is not in it yet, and at the end of a run.
 ``RunFolder.trials`` reads both.
 """
 
@@ -17,28 +17,32 @@ from tune.results.run_folder import RunFolder
 from tune.results.trials import Trial, line
 
 SHARE = 16
-"""The table is written when one of so many rows is not in it."""
+"""The table is rewritten when at least 1 / ``SHARE`` of the rows are not in it."""
 
 
 class Ledger:
-    """The rows of a run that goes on; one process writes them."""
+    """Writer of the rows of a run in progress; only one process may write them."""
 
     def __init__(self, folder: RunFolder, *, table_alone: bool = False) -> None:
-        """Take up what an earlier process has left.
+        """Continue the files that an earlier process left.
 
         Args:
-            folder: of the run.
-            table_alone: Write the table for every trial: a bucket takes whole files only.
+            folder: folder of the run.
+            table_alone: rewrite the table for every trial, since a bucket only takes whole files.
         """
         self._folder, self._table_alone = folder, table_alone
         drop_unfinished_line(folder.newest)
         self._waiting = folder.newest.read_bytes().count(b"\n") if folder.newest.exists() else 0
 
     def add(self, trial: Trial, trials: Collection[Trial]) -> None:
-        """Write down a trial; ``trials`` are all of the run, this one among them.
+        """Write a finished trial.
+
+        Args:
+            trial: the finished trial.
+            trials: all trials of the run, including ``trial``.
 
         Raises:
-            StorageError: the disk is full, or may not be written to; the rows on it are those of before.
+            StorageError: the disk is full or read-only; the files are unchanged.
         """
         if self._table_alone or (self._waiting + 1) * SHARE >= len(trials):
             self._folder.write_trials(sorted(trials, key=lambda each: each.number))

@@ -1,16 +1,16 @@
-"""A configuration that a run found, trained again with fresh seeds: what was asked, and what each seed gave.
+"""Retraining of a configuration found by a run, with fresh seeds: its record, and the results of each seed.
 
 ``runs/<run>/retrain/`` holds
 
 ===================  ==================================================================================================
-``retrain.yaml``     what is trained: ``config``, how it was ``found_by`` the run, the seeds, and those that failed
-``seed-<n>/``        the final training with that seed, as ``cluster/run_folder.py`` describes it
-``report.md``        what all seeds gave, beside what the search had; also ``report.html``
-``retrain.csv``      a line for each split and metric: mean, deviation, interval
-``seeds.csv``        a line for each seed, split and metric
+``retrain.yaml``     record: ``config``, how it was ``found_by`` the run, the seeds, and the seeds that failed
+``seed-<n>/``        final training with this seed, see ``cluster/run_folder.py``
+``report.md``        results of all seeds, beside those of the search; also ``report.html``
+``retrain.csv``      line per split and metric: mean, deviation, interval
+``seeds.csv``        line per seed, split and metric
 ===================  ==================================================================================================
 
-Neither Ray nor torch is needed to read it.
+It can be read without Ray and torch.
 """
 
 from __future__ import annotations
@@ -43,71 +43,71 @@ NAME = "retrain"
 RECORD_FILE = "retrain.yaml"
 VALIDATION, TEST = "validation", "test"
 SPLITS = {VALIDATION: "", TEST: "test_"}
-"""{split: what stands before its metrics in a final evaluation}."""
+"""{split: prefix of its metrics in a final evaluation}."""
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """Final trainings of one configuration that differ in their seed alone."""
+    """Final trainings of one configuration that differ only in their seeds."""
 
     path: Path
     config: Config
-    """Trained; its own seed is the search's."""
+    """Configuration to train; its own seed is that of the search."""
     found_by: Mapping[str, Any]
-    """As in the run's best.yaml: run, trial, metric, value, state, epoch, ..."""
+    """Origin of the configuration, as in the run's best.yaml: run, trial, metric, value, state, epoch, ..."""
     searched: Mapping[str, float]
-    """What the run's trial had, on the validation split at its last epoch."""
+    """Metrics of the run's trial on the validation split, at its last epoch."""
     seeds: Sequence[int]
     used_seeds: Sequence[int]
-    """Those the run trained with."""
+    """Seeds that the run trained with."""
     assignments: Mapping[str, Value] = field(default_factory=dict)
-    """What --set changed in the configuration that was found."""
+    """Changes by ``--set`` to the configuration that was found: {dotted path: value}."""
     failed: Mapping[int, str] = field(default_factory=dict)
-    """{seed: what it failed for}, until it is tried again."""
+    """{seed: error message}, until the seed is tried again."""
     failed_kinds: Mapping[int, str] = field(default_factory=dict)
-    """{seed: the class of its error}."""
+    """{seed: class name of its error}."""
     command: str = ""
     commit: str = ""
     started: str = ""
     data: str | None = None
-    """The key of its data; None: an older version did not note it."""
+    """Key of its data (``htt.data.location.data_key``), or None for records of older versions."""
     codes: Sequence[str] = field(default_factory=list)
-    """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
+    """Identities of the code that trained it (``cluster.revision.identity``): at the start first, then at resumes."""
     found_code: str | None = None
-    """What trained the run's trial."""
+    """Identity of the code that trained the run's trial, or None if unknown."""
 
     @property
     def metric(self) -> str:
-        """What the configuration was selected by."""
+        """Metric that the configuration was selected by."""
         return str(self.found_by["metric"])
 
     @property
     def left(self) -> list[int]:
-        """The seeds to train."""
+        """Seeds that remain to be trained."""
         return [seed for seed in self.seeds if not self.final(seed)]
 
     @property
     def done(self) -> list[int]:
-        """The seeds that came to their end."""
+        """Seeds whose training is finished."""
         return [seed for seed in self.seeds if self.final(seed)]
 
     def folder(self, seed: int) -> Path:
-        """Of the final training with a seed."""
+        """Return the folder of the final training with a seed."""
         return self.path / f"seed-{seed}"
 
     def codes_of(self, seed: int) -> Sequence[str]:
-        """What trained a seed; empty: not known."""
+        """Return the identities of the code that trained a seed; empty if unknown."""
         return list(began(self.folder(seed)).get("codes", ()))
 
     def config_of(self, seed: int) -> Config:
-        """What is trained with a seed."""
+        """Return the configuration with a seed."""
         return override(self.config, {SEED: seed})
 
     def final(self, seed: int) -> Mapping[str, float]:
-        """The final evaluation of a seed's training; empty until it came to its end.
+        """Return the final evaluation of a seed; empty until its training is finished.
 
         Raises:
-            RunError: its file cannot be read.
+            RunError: its metrics file cannot be read.
         """
         file = self.folder(seed) / METRICS_FILE
         try:
@@ -117,39 +117,39 @@ class Retrained:
 
     @property
     def incomplete(self) -> list[str]:
-        """A sentence for each split of the data whose clips were not all there."""
+        """Message for each split of the data with missing clips."""
         logs = [EpochLog(self.folder(seed) / METRICS_FILE) for seed in self.done]
         return list(dict.fromkeys(said for log in logs for said in log.incomplete))
 
     def values(self, split: str, metric: str) -> np.ndarray:
-        """[s] a metric of a split, of the seeds that came to their end; NaN where one has none."""
+        """Return a metric of a split for the finished seeds [s]; NaN for a seed without it."""
         name = f"{SPLITS[split]}{metric}"
         return np.array([self.final(seed).get(name, math.nan) for seed in self.done], float)
 
     def metrics(self, split: str) -> list[str]:
-        """The metrics that a split was judged by; the one selected by comes first."""
+        """Return the metrics evaluated on a split, the selection metric first."""
         known = {name for seed in self.done for name in self.final(seed)}
         names = [name for name in METRICS if f"{SPLITS[split]}{name}" in known]
         return sorted(names, key=lambda name: name != self.metric)
 
     def rows(self) -> Iterator[tuple[int, str, str, float]]:
-        """(seed, split, metric, value) of all there is."""
+        """Yield (seed, split, metric, value) for all finished seeds."""
         for split in SPLITS:
             for metric in self.metrics(split):
                 for seed, number in zip(self.done, self.values(split, metric), strict=True):
                     yield seed, split, metric, float(number)
 
     def write(self) -> None:
-        """Write the record, whole or not at all."""
+        """Write the record atomically."""
         plain = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
         write_text(self.path / RECORD_FILE, yaml_text.dump(plain))
 
 
 def read(path: Path) -> Retrained:
-    """What a folder of a retraining holds.
+    """Read the retraining in a folder.
 
     Raises:
-        RunError: it holds none that can be read.
+        RunError: its record is missing or invalid.
     """
     file = path / RECORD_FILE
     try:
@@ -171,23 +171,23 @@ def ask(
     command: str = "",
     share_any: bool = False,
 ) -> Retrained:
-    """What training a trial's configuration again with fresh seeds means; goes on with what its folder holds.
+    """Plan the retraining of a trial's configuration with fresh seeds, or continue the one in its folder.
 
     Args:
-        run: in which the trial was found.
-        trial: whose configuration is trained.
-        metric: it was selected by.
-        count: seeds to have in the end.
-        name: of the folder inside the run's.
-        rule: by which it was picked from a front, in words.
-        assignments: what is changed in the configuration, as {path: value}.
-        command: for the record.
-        share_any: whether seeds of other code may stand beside those of this code.
+        run: folder of the run that found the trial.
+        trial: trial whose configuration is trained.
+        metric: metric that selected the trial.
+        count: total number of seeds.
+        name: name of the folder inside the run's folder.
+        rule: rule of the pick from a Pareto front, in words.
+        assignments: changes to the configuration: {dotted path: value}.
+        command: command line, for the record.
+        share_any: allow seeds trained by other versions of the code.
 
     Raises:
-        ConfigError: so many seeds, such a name or such a configuration cannot be.
+        ConfigError: the number of seeds, the name or the configuration is invalid.
         DataError: there are no data.
-        RunError: the name is taken by something else, or the data or the code are others than before.
+        RunError: the folder holds something else, or the data or the code differ from those of earlier seeds.
     """
     asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
     _check_options(count, values, name)
@@ -222,7 +222,7 @@ def ask(
 
 
 def _check_options(count: int, values: Mapping[str, Value], name: str) -> None:
-    """Raise a ``ConfigError`` for a number of seeds, an assignment or a name that cannot be."""
+    """Raise a ``ConfigError`` for an invalid number of seeds, assignment or name."""
     if count < FEWEST:
         raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
     if count > MOST_SEEDS:
@@ -233,20 +233,20 @@ def _check_options(count: int, values: Mapping[str, Value], name: str) -> None:
 
 
 def _codes(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """What trained the seeds so far, and what does now."""
+    """Return the identities of the code of earlier seeds and of the current code, each once."""
     return list(dict.fromkeys((*(before or [revision.UNKNOWN]), *now)))
 
 
 def _same_data(wanted: Retrained, known: Mapping[str, str | None]) -> str:
-    """Return the key of the data, unless something was trained on others.
+    """Return the key of the data, after checking that earlier trainings used the same data.
 
     Args:
-        wanted: what is to be trained.
-        known: {what was trained, as "seeds were": the key of its data, or None}.
+        wanted: the retraining.
+        known: {earlier training, in words such as "seeds were": key of its data, or None if unknown}.
 
     Raises:
         DataError: there are no data.
-        RunError: they are others.
+        RunError: an earlier training used other data.
     """
     now = data_key(wanted.config)
     for what, before in known.items():
@@ -259,25 +259,25 @@ def _same_data(wanted: Retrained, known: Mapping[str, str | None]) -> str:
 
 
 def fetch(place: Storage) -> None:
-    """Bring what this machine has of a retraining to what its bucket has; see ``Storage.refresh``."""
+    """Update the local files of a retraining from its bucket; see ``Storage.refresh``."""
     if place.remote:
         place.refresh(*_names(place))
 
 
 def pull(place: Storage) -> None:
-    """The same for the process that works on it; see ``Storage.pull``."""
+    """Update the local files from the bucket, for the process that holds the lock; see ``Storage.pull``."""
     if place.remote:
         place.pull(*_names(place))
 
 
 def _names(place: Storage) -> list[str]:
-    """The small files of a retraining in a bucket."""
+    """Return the names of the small files of a retraining in a bucket."""
     seeds = [name for name in place.folders("") if re.fullmatch(r"seed-\d+", name)]
     return [RECORD_FILE, *(f"{seed}/{file}" for seed in seeds for file in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE))]
 
 
 def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -> list[int]:
-    """The seeds of ``before``, and after them the lowest that neither it nor ``used`` has, up to ``count`` in all.
+    """Return ``before`` and the lowest seeds that are neither in it nor in ``used``, at least ``count`` in total.
 
     >>> fresh_seeds(3, {0, 2})
     [1, 3, 4]
@@ -287,7 +287,7 @@ def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -
 
 
 def _gone_on(before: Retrained, wanted: Retrained, count: int) -> Retrained:
-    """What was begun, with as many seeds as are wanted now; those that came to their end stay."""
+    """Return the earlier retraining with ``count`` seeds; all finished seeds are kept."""
     kept = [seed for place, seed in enumerate(before.seeds) if place < count or before.final(seed)]
     seeds = fresh_seeds(count, wanted.used_seeds, kept)
     return replace(
@@ -296,7 +296,11 @@ def _gone_on(before: Retrained, wanted: Retrained, count: int) -> Retrained:
 
 
 def _check_place(wanted: Retrained) -> Retrained | None:
-    """The retraining of this configuration that was begun there, if there is one."""
+    """Return the earlier retraining of this configuration in the folder, or None.
+
+    Raises:
+        RunError: the folder holds something else, or the retraining of another configuration.
+    """
     path = wanted.path
     if not (path / RECORD_FILE).exists():
         if path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):

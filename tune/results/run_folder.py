@@ -1,20 +1,21 @@
-"""What a run leaves behind, readable on any laptop: neither Ray nor torch is needed here.
+"""Run folder: the files of a search or study, readable without Ray and torch.
 
 ``runs/<name>/`` holds
 
 =====================  ================================================================================================
-``asked.yaml``         what was asked: command, space, base configuration, metric, seed, budget, commit, versions
-``earlier.parquet``    of a search with ``--warm-start``: the trials of earlier runs it began with, as rows of its own
-``trials.parquet``     one row a trial: state, epochs, seconds, each metric (last epoch and best), each searched path
-``trials.jsonl``       while a run goes on: rows that are not in ``trials.parquet`` yet, one in sixteen at the most
-``epochs.jsonl``       every epoch of every trial, the moment it ended
-``best.yaml``          the best configuration: ``config``, ``changed`` (against the base) and ``found_by``
-``report.md``          the same for people, with a picture
-``optuna.journal``     a search's study, for ``optuna-dashboard``
-``clips/``             of a study: what each training says of each validation clip, at its last epoch
+``asked.yaml``         record of the run: command, space, base configuration, metric, seed, budget, commit, versions
+``earlier.parquet``    search with ``--warm-start``: the trials of earlier runs it started with, one row each
+``trials.parquet``     one row per trial: state, epochs, seconds, each metric (last epoch and best), each searched path
+``trials.jsonl``       during a run: rows that are not in ``trials.parquet`` yet, at most one in sixteen
+``epochs.jsonl``       every epoch of every trial, written when it ends
+``best.yaml``          the best configuration: ``config``, ``changed`` (relative to the base) and ``found_by``
+``report.md``          report with the results and a figure
+``optuna.journal``     search: its Optuna study, for ``optuna-dashboard``
+``clips/``             study: results of each trial on each validation clip, at its last epoch
 =====================  ================================================================================================
 
-Every file appears whole or not at all: it is written beside its place and moved there.
+The record, the tables of trials, ``best.yaml`` and the reports are replaced atomically: each is written to a temporary
+file and renamed.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Asked:
-    """The question of a run, complete enough to ask it again."""
+    """Record of a run, complete enough to repeat it."""
 
     name: str
     command: str
     space: str
     domains: Mapping[str, str]
     base: Mapping[str, Any]
-    """The configuration the trials start from, as nested plain data."""
+    """Base configuration of the trials, as nested plain data."""
     metric: str
     seed: int
     trials: int
@@ -70,99 +71,103 @@ class Asked:
     algorithm: str
     scheduler: str
     assignments: Mapping[str, Value]
-    """What ``--set`` gave."""
+    """Values fixed by ``--set``: {dotted path: value}."""
     workers_per_trial: int
     cpus_per_worker: float
     gpus_per_trial: float | None
-    """None: one for each process, where the machines had any."""
+    """GPUs of a trial, or None for one per process if the machines had any."""
     storage: str
     started: str
     commit: str
     versions: Mapping[str, str]
     objectives: Sequence[str] = field(default_factory=list)
-    """Of a search with several, ``metric`` first; else none."""
+    """Objectives, ``metric`` first, of a search with several; otherwise empty."""
     constraints: Sequence[str] = field(default_factory=list)
-    """As ``tune.experiments.constraints.parse`` takes them."""
+    """Constraints, in the form that ``tune.experiments.constraints.parse`` reads."""
     pick: str = "knee"
-    """The rule by which one trial is picked from a front: see ``tune.results.selection``."""
+    """Rule that picks one trial from the Pareto front; see ``tune.results.selection``."""
     warm_start: Sequence[str] = field(default_factory=list)
-    """The runs whose trials it began with."""
+    """Runs whose trials the search started with."""
     points: Sequence[Mapping[str, Value]] = field(default_factory=list)
-    """Samples that were tried first."""
+    """Initial points: samples that were tried first."""
     kind: str = "search"
-    """Or "study"; then space, domains, algorithm and scheduler say nothing."""
+    """"search" or "study"; a study does not use space, domains, algorithm and scheduler."""
     study_name: str = ""
-    """The module of tune/studies."""
+    """Name of the module in ``tune/experiments/studies``."""
     study: Mapping[str, Any] = field(default_factory=dict)
-    """The study as plain data: ``tune.experiments.study.Study.from_plain`` gives it back."""
+    """Study as plain data, for ``tune.experiments.study.Study.from_plain``."""
     parameters: Mapping[str, int] = field(default_factory=dict)
-    """{variant: numbers its model learns}."""
+    """{variant: number of trainable parameters}."""
     first_seeds: int = 0
-    """How many seeds a study began with; 0: not written down."""
+    """Number of seeds a study started with, or 0 if not recorded."""
     choices: Mapping[str, Sequence[Value]] = field(default_factory=dict)
-    """{path: the values of its domain, in their order}, of those that are a choice."""
+    """{path: values in order} of the domains of type ``Choice``."""
     later_commits: Sequence[str] = field(default_factory=list)
-    """Of the code it was gone on with, where that was another."""
+    """Commits that the run was resumed with, other than ``commit``."""
     incomplete: Sequence[str] = field(default_factory=list)
-    """A sentence for each split of the data whose clips were not all there."""
+    """Message for each split of the data with missing clips."""
     data: Sequence[str] = field(default_factory=list)
-    """The key of each of its data sets (``htt.data.location.data_key``); empty: an older version did not note it."""
+    """Key of each data set (``htt.data.location.data_key``); empty for runs of older versions."""
     codes: Sequence[str] = field(default_factory=list)
-    """What trained it, as ``cluster.revision.identity`` gives it: the code it began with, then others."""
+    """Identities of the code that trained it (``cluster.revision.identity``): at the start first, then at resumes."""
 
     def config(self) -> Config:
-        """The base configuration."""
+        """Return the base configuration."""
         return from_plain(self.base)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run."""
+    """Folder of a run."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """Name of the run."""
         return self.path.name
 
     @property
     def journal(self) -> Path:
-        """The Optuna study, for ``optuna-dashboard``."""
+        """File of the Optuna study, for ``optuna-dashboard``."""
         return self.path / "optuna.journal"
 
     @property
     def newest(self) -> Path:
-        """The rows of trials that ended since ``trials.parquet`` was written, as lines of JSON."""
+        """File of the trials that ended since ``trials.parquet`` was written, as lines of JSON."""
         return self.path / "trials.jsonl"
 
     @property
     def epochs(self) -> Path:
-        """What each epoch of each trial reported, as a line of JSON."""
+        """File of the metrics of each epoch of each trial, as lines of JSON."""
         return self.path / "epochs.jsonl"
 
     @property
     def clips(self) -> Path:
-        """Where a study keeps what each training says of each validation clip: ``<trial id>.parquet``."""
+        """Folder of a study's results per validation clip: ``<trial id>.parquet``."""
         return self.path / "clips"
 
     @property
     def best(self) -> Path:
-        """The best configuration."""
+        """File of the best configuration."""
         return self.path / "best.yaml"
 
     @property
     def report(self) -> Path:
-        """The report for people."""
+        """File of the report."""
         return self.path / "report.md"
 
     def write_asked(self, asked: Asked) -> None:
-        """Say what was asked."""
+        """Write the record of the run."""
         plain = {entry.name: _plain(getattr(asked, entry.name)) for entry in fields(asked)}
         write_text(self.path / "asked.yaml", yaml_text.dump(plain))
 
     def asked(self) -> Asked:
-        """What was asked."""
+        """Read the record of the run.
+
+        Raises:
+            RunError: the file is missing or invalid.
+        """
         path = self.path / "asked.yaml"
         try:
             return record_of(yaml_text.load(yaml_text.read(path, "it"), "it"), Asked)
@@ -170,14 +175,14 @@ class RunFolder:
             raise RunError(f"{path} must say what the run asked; {error}") from error
 
     def write_trials(self, trials: Sequence[Trial]) -> None:
-        """Write all trials so far, one row each."""
+        """Write all trials so far to ``trials.parquet``, and remove ``trials.jsonl``."""
         _write_trials(self.path / "trials.parquet", trials)
         with storage_errors(self.newest):
             self.newest.unlink(missing_ok=True)
 
     def trials(self) -> list[Trial]:
-        """All finished trials in the order they were asked for; none before the first one ended."""
-        newest = _read_lines(self.newest)  # before the table, which may be written with them meanwhile
+        """Return all finished trials in order of their numbers; empty before the first one ended."""
+        newest = _read_lines(self.newest)  # before the table, which may take them in meanwhile
         gone = {name for trial in newest for name in (trial.id, *trial.instead_of)}
         last = {trial.id: trial for trial in newest}
         replaced = {name for trial in newest for name in trial.instead_of}
@@ -186,11 +191,11 @@ class RunFolder:
         return sorted(kept, key=lambda trial: trial.number)
 
     def write_earlier(self, trials: Sequence[Trial]) -> None:
-        """Write the trials of earlier runs that a search begins with."""
+        """Write the trials of earlier runs that a search starts with."""
         _write_trials(self.path / "earlier.parquet", trials)
 
     def earlier(self) -> list[Trial]:
-        """The trials of earlier runs that a search began with."""
+        """Return the trials of earlier runs that the search started with."""
         return _read(self.path / "earlier.parquet")
 
 
@@ -198,13 +203,13 @@ RecordT = TypeVar("RecordT")
 
 
 def record_of(plain: Any, kind: type[RecordT]) -> RecordT:
-    """A record from the plain data of its file, every field of the type it has.
+    """Create a record of type ``kind`` from the plain data of its file, with all types checked.
 
     Raises:
-        ConfigError: they are those of something else.
+        ConfigError: fields are missing, unknown or of the wrong type.
     """
     try:
-        kind(**plain)  # refuses what is no mapping, and fields that are missing or unknown
+        kind(**plain)  # raises TypeError unless a mapping with exactly its fields
         record: RecordT = _adapter(kind).validate_python(plain)  # type: ignore[arg-type]  # a class is hashable
         return record
     except ValidationError as error:
@@ -216,18 +221,18 @@ def record_of(plain: Any, kind: type[RecordT]) -> RecordT:
 
 @functools.cache
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Made once: a report reads the records of many runs."""
+    """Return the type adapter of a class; cached, since a report reads the records of many runs."""
     return TypeAdapter(kind)
 
 
 def find(name: str, root: Path = Path("runs")) -> RunFolder:
-    """The folder of a run, by its name below ``root`` or by its path.
+    """Return the folder of a run, given its name in ``root`` or its path.
 
     Raises:
-        RunError: there is no such run; the message names the nearest and the newest.
+        RunError: no such run; the message lists similar names and the last five. Or it is a final training.
     """
     for path in (root / name, Path(os.path.expanduser(name))):
-        if os.path.isfile(path / "asked.yaml"):  # which a name too long for a file is not
+        if os.path.isfile(path / "asked.yaml"):  # False for a name that is too long for a file
             return RunFolder(path)
     final = next((path for path in (root / name, Path(name)) if os.path.isfile(path / "metrics.json")), None)
     if final is not None:
@@ -243,10 +248,11 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
 
 
 def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """The trials that have a finite value of ``metric``, best first; not those that failed or break a constraint.
+    """Return the usable trials that have a finite value of ``metric``, best first.
 
-    The value is that of the last epoch: it is the one the kept checkpoint has, the one Optuna was told, and no minimum
-    over many noisy epochs. A trial that was stopped early counts with what it reached.
+    Trials that failed or violate a constraint are left out. The value is that of the last epoch, which belongs to the
+    kept checkpoint and was reported to Optuna; the best of many noisy epochs would be too optimistic. A trial that was
+    stopped early counts with its last value.
     """
     sign = -1.0 if METRICS[metric].higher_is_better else 1.0
     usable = [trial for trial in trials if is_usable(trial) and math.isfinite(value(trial, metric))]
@@ -254,29 +260,29 @@ def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
 
 
 def is_usable(trial: Trial) -> bool:
-    """Whether a trial may be chosen: it did not fail, and keeps all constraints."""
+    """Return whether a trial may be selected: it did not fail and satisfies all constraints."""
     return trial.state != "failed" and trial.breaks is None
 
 
 def value(trial: Trial, metric: str) -> float:
-    """A metric of the trial's last epoch; not a number where it has none."""
+    """Return a metric of the trial's last epoch, or NaN if it has none."""
     return trial.metrics.get(metric, math.nan)
 
 
 def best_by(metric: str) -> str:
-    """Return the rule of a choice by one metric alone, in words: "the lowest hand_error_mm"."""
+    """Return the rule of a selection by one metric, in words: "the lowest hand_error_mm"."""
     return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
 
 
 def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
-    """``best.yaml``: the configuration of a trial, what it changes, and how it was found.
+    """Return the text of ``best.yaml``: configuration of a trial, its changes, and how it was found.
 
     Args:
-        asked: the question of its run.
-        trial: the chosen one.
-        metric: it was selected by, first.
-        trials: of the run.
-        rule: by which it was picked from a front, in words; empty where the metric alone decided.
+        asked: record of the run.
+        trial: selected trial.
+        metric: metric that selected it, or the first of several.
+        trials: number of trials of the run.
+        rule: rule of the pick from a Pareto front, in words; empty if the metric alone decided.
     """
     base = asked.config()
     config = override(base, trial.values)
@@ -302,13 +308,13 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a text file atomically."""
     _write_bytes(path, text.encode("utf-8"))
 
 
 def _write_trials(path: Path, trials: Sequence[Trial]) -> None:
     content = io.BytesIO()
-    frame(trials).write_parquet(content)  # not to the file: polars does not say that a disk is full
+    frame(trials).write_parquet(content)  # to memory first: polars does not report a full disk
     _write_bytes(path, content.getvalue())
 
 
@@ -318,7 +324,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 class _beside:  # noqa: N801 - used as a function
-    """A file beside its place, moved there when the block ends well and removed when it does not."""
+    """Context manager of a temporary file that replaces ``path`` on success and is removed on an error."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -339,13 +345,13 @@ def _read(path: Path) -> list[Trial]:
     if not path.exists():
         return []
     try:
-        return trials_of(pl.read_parquet(path.read_bytes()))  # polars opens a path twice: a run may be writing
+        return trials_of(pl.read_parquet(path.read_bytes()))  # polars opens a path twice; a run may write in between
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
 
 
 def _read_lines(path: Path) -> list[Trial]:
-    """Return the trials of a file of lines; its last line may be cut short by a kill."""
+    """Return the trials of a file of lines; ignore a last line that a kill cut short."""
     try:
         text = path.read_text(encoding="utf-8")
         return [of_line(each) for each in text[: text.rfind("\n") + 1].splitlines()]

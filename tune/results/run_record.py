@@ -1,4 +1,4 @@
-"""Record of what a run was asked: written when it starts, compared when it is resumed."""
+"""Record of a run: written when it starts, compared with the options when it is resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RunT = TypeVar("RunT", bound=Run)
 
 
 def check_name_is_free(run: Run, storage: Storage) -> None:
-    """Raise a ``RunError`` for a name that is taken, or that has nothing to resume."""
+    """Raise a ``RunError`` if the name of a new run is taken, or a run to resume does not exist."""
     exists = storage.exists()
     if not run.resume and (storage.local / CONFIG_FILE).exists():
         raise RunError(f"A run's name is used once; {storage.local} is a final training. Choose another --name.")
@@ -39,7 +39,10 @@ def check_name_is_free(run: Run, storage: Storage) -> None:
 
 
 def check_same_question(asked: Asked, search: Search, space: Space, base: Config) -> None:
-    """A run is gone on with as it was asked: numbers of two questions would not compare."""
+    """Raise a ``RunError`` if a resumed search has a different space, base configuration, metrics or constraints.
+
+    Trials before and after such a change could not be compared.
+    """
     check_kind(asked, "search")
     domains = {path: str(domain) for path, domain in space.domains.items()}
     differs = [
@@ -61,15 +64,15 @@ def check_same_question(asked: Asked, search: Search, space: Space, base: Config
 
 
 def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs: Sequence[Config]) -> None:
-    """Raise a ``RunError`` where the data of a resumed run are others than it was started with.
+    """Raise a ``RunError`` if the data of a resumed run differ from the data it was started with.
 
-    Places do not count, checksums do: a copy or a link of the same shards at ``data.root`` is the same data.
+    Data are compared by checksums, not by location: a copy or a link of the same shards at ``data.root`` is equal.
 
     Args:
-        asked: the run's record.
-        trials: its finished trials.
-        base: what they started from.
-        configs: one for each of its data sets.
+        asked: record of the run.
+        trials: finished trials of the run.
+        base: base configuration.
+        configs: a configuration for each data set of the run.
     """
     now = [data_key(config) for config in configs]
     pairs = list(zip(asked.data, now, strict=False))
@@ -90,19 +93,19 @@ def check_same_data(asked: Asked, trials: Sequence[Trial], base: Config, configs
 
 
 def gone_on(asked: Asked) -> Asked:
-    """Return the record of a run that is resumed, with this code in it."""
+    """Return the record of a resumed run, with the commit and identity of the current code added."""
     commits = [*asked.later_commits, *({revision.commit()} - {asked.commit, *asked.later_commits})]
-    before = asked.codes or [revision.UNKNOWN]  # of an older version
+    before = asked.codes or [revision.UNKNOWN]  # record of an older version
     codes = [*before, *({revision.identity()} - {*before})]
     return replace(asked, later_commits=commits, codes=codes)
 
 
 def check_same_options(asked: Asked, given: Mapping[str, Any]) -> None:
-    """Raise a ``RunError`` for options that a run which is resumed was begun with otherwise.
+    """Raise a ``RunError`` for options that differ from those the resumed run was started with.
 
     Args:
-        asked: the run's record.
-        given: {field of the record: its value now}; none: not given.
+        asked: record of the run.
+        given: {field of the record: current value, or None if not given}.
     """
     differs = {name: now for name, now in given.items() if now is not None and now != getattr(asked, name)}
     if differs:
@@ -118,7 +121,7 @@ def check_same_options(asked: Asked, given: Mapping[str, Any]) -> None:
 
 
 def check_kind(asked: Asked, kind: str) -> None:
-    """Raise a ``RunError`` for a run of another kind."""
+    """Raise a ``RunError`` unless the run is of this kind, "search" or "study"."""
     if asked.kind != kind:
         script = {"search": "search", "study": "ablate"}[asked.kind]
         raise RunError(
@@ -128,7 +131,7 @@ def check_kind(asked: Asked, kind: str) -> None:
 
 
 def resumed(asked: Asked, search: Search) -> Search:
-    """The search that goes on with a run: its own question, and its own limits unless others are given now."""
+    """Return the options of a resumed search: those of its record, with new limits if any are given."""
     check_kind(asked, "search")
     limited = search.trials is not None or search.time_budget_s is not None
     return replace(
@@ -153,14 +156,14 @@ def resumed(asked: Asked, search: Search) -> Search:
 
 
 def located(run: RunT, folder: RunFolder, asked: Asked) -> RunT:
-    """The same with the place where its run was found."""
+    """Return the options with the location where the run was found."""
     if is_remote(asked.storage):
         return replace(run, runs=folder.path.parent, storage=asked.storage)
     return replace(run, runs=folder.path.parent, storage=None, name=folder.name)
 
 
 def record(search: Search, space: Space, base: Config, name: str, points: Sequence[Mapping[str, Value]] = ()) -> Asked:
-    """The question, complete enough to ask it again."""
+    """Return the record of a search, complete enough to repeat it."""
     return Asked(
         **record_of(search, base, name),
         space=search.space,
@@ -182,7 +185,7 @@ def record(search: Search, space: Space, base: Config, name: str, points: Sequen
 
 
 def record_of(run: Run, base: Config, name: str) -> dict[str, Any]:
-    """What is written down of every run, whatever its question."""
+    """Return the fields of the record that searches and studies share."""
     return {
         "name": name,
         "command": run.command or " ".join(sys.argv),

@@ -1,10 +1,10 @@
-"""The Pareto front: the trials of which none is beaten in every objective by another; and how one is picked from it.
+"""Selection of the best trial: the Pareto front of the trials, and the rules that pick one trial from it.
 
 Rules
-    knee                  the nearest to the ideal point: each objective is measured from its best value on the front,
-                          in units of its range there, and distances are Euclidean
-    first                 the best in the first objective
-    NAME<=NUMBER, or >=   the best in the first objective of those on the front that keep this bound
+    knee                  trial nearest to the ideal point: each objective is measured from its best value on the
+                          front, in units of its range there, and distances are Euclidean
+    first                 trial with the best first objective
+    NAME<=NUMBER, or >=   trial with the best first objective of those on the front that satisfy this bound
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from tune.experiments.constraints import FIRST, KNEE, bounds
 from tune.results.run_folder import Asked, Trial, best_by, is_usable, ranked, value
 
 PAIR = ("hand_error_mm", "action_accuracy")
-"""The two ends of the model: shown against each other where a search had one objective."""
+"""Metrics of hand pose and action: plotted against each other for a search with one objective."""
 
 
 def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
-    """What the search was to make good; for a search with one objective, both ends of the model, where recorded."""
+    """Return the recorded objectives of a search, or ``PAIR`` if it had one objective; empty if fewer than two."""
     names = asked.objectives or PAIR
     known = [name for name in names if any(name in trial.metrics for trial in trials)]
     return known if len(known) > 1 else []
 
 
 def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
-    """The trials that no other one beats: as good in all metrics and better in one; the best in the first metric first.
+    """Return the Pareto-optimal trials, best in the first metric first.
 
-    Trials that failed, break a constraint or lack a metric are left out.
+    A trial dominates another if it is at least as good in all metrics and better in one. Trials that failed, violate a
+    constraint or lack a metric are left out.
     """
     usable = judged(trials, metrics)
     points = [_signed(trial, metrics) for trial in usable]
@@ -42,16 +43,16 @@ def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
 
 
 def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
-    """The trials that may be chosen and have all metrics."""
+    """Return the usable trials that have finite values of all metrics."""
     return [
         trial for trial in trials if is_usable(trial) and all(math.isfinite(value(trial, metric)) for metric in metrics)
     ]
 
 
 def chosen(asked: Asked, trials: Sequence[Trial]) -> Trial | None:
-    """The best trial of a search: picked from the front where it had several objectives, else the best by its metric.
+    """Return the best trial of a search, or None if no trial is usable.
 
-    None where no trial may be chosen.
+    With several objectives it is picked from the Pareto front, otherwise it is the best by the metric.
     """
     if asked.objectives:
         return pick(front(trials, asked.objectives), asked.objectives, asked.pick)
@@ -59,12 +60,12 @@ def chosen(asked: Asked, trials: Sequence[Trial]) -> Trial | None:
 
 
 def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | None:
-    """One trial of a front; none where it is empty, or nothing on it keeps the rule's bound.
+    """Return one trial of a Pareto front, or None if it is empty or no trial satisfies the rule's bound.
 
     Args:
-        best: the front.
+        best: the Pareto front.
         metrics: the objectives.
-        rule: see above.
+        rule: selection rule, see the module docstring.
     """
     if rule == KNEE:
         return min(best, key=lambda trial: (_distance(trial, best, metrics), trial.number), default=None)
@@ -73,7 +74,7 @@ def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | No
 
 
 def words(rule: str, metrics: Sequence[str]) -> str:
-    """A rule as a sentence's end: "the nearest to the ideal point ..."."""
+    """Return a rule in words: "the nearest to the ideal point ..."."""
     if rule == KNEE:
         return "the nearest to the ideal point, each objective in units of its range on the front (knee)"
     if rule == FIRST:
@@ -82,19 +83,19 @@ def words(rule: str, metrics: Sequence[str]) -> str:
 
 
 def statement(trial: Trial, metric: str, rule: str | None, metrics: Sequence[str]) -> str:
-    """Return which trial was picked and by which rule; the same sentence on the terminal and in every report.
+    """Return the sentence that names the picked trial and the rule, for the terminal and all reports.
 
     Args:
-        trial: the one picked.
-        metric: the one selected by, where there was one alone.
-        rule: of the pick from a front; None where one metric alone decided.
+        trial: the picked trial.
+        metric: the metric that selected it, used if ``rule`` is None.
+        rule: selection rule of a Pareto front, or None if one metric decided.
         metrics: the objectives.
     """
     return f"Picked: trial {trial.number}, {words(rule, metrics) if rule else best_by(metric)}."
 
 
 def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> float:
-    """To the ideal point."""
+    """Return the distance of a trial to the ideal point of the front, see the rule ``knee``."""
     total = 0.0
     for place in range(len(metrics)):
         column = [_signed(each, metrics)[place] for each in best]
@@ -104,7 +105,7 @@ def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> fl
 
 
 def _signed(trial: Trial, metrics: Sequence[str]) -> tuple[float, ...]:
-    """Lower is better in each."""
+    """Return the metrics of a trial with signs such that lower is better."""
     return tuple(-value(trial, name) if METRICS[name].higher_is_better else value(trial, name) for name in metrics)
 
 

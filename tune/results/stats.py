@@ -1,19 +1,19 @@
-"""What a study may claim: means with intervals, paired differences, and whether they are more than noise.
+"""Statistics of a study: means with intervals, paired differences, and the rule for claiming a difference.
 
-Arrays are [s] (one value a seed) or [s c] (one a seed and clip), float64; a row of NaN is a seed that is not there, a
-column of NaN a clip of which the metric is not known. Letters: ``s`` seeds, ``c`` clips.
+Arrays are [s] (a value per seed) or [s c] (a value per seed and clip), float64. A row of NaN is a missing seed, and
+a column of NaN a clip whose metric is unknown. Letters: ``s`` seeds, ``c`` clips.
 
-**The rule of a claim.** A variant differs from the reference if both hold at the 5 % level:
+**Rule of a claim.** A variant is claimed to differ from the reference if both hold at the 5 % level:
 
-1. over seeds: the exact two-sided sign-flip p, after Holm's correction over the variants compared, is 0.05 at most;
-2. over seeds and clips: the 95 % interval of the difference leaves out zero.
+1. over seeds: the exact two-sided sign-flip p, after Holm's correction over the compared variants, is at most 0.05;
+2. over seeds and clips: the 95 % interval of the difference excludes zero.
 
-The first asks whether other seeds would say the same of these clips, the second whether other clips would. A sign-flip
-p of n seeds is never below 2 / 2^n, and Holm multiplies the smallest by the number of comparisons, so a claim takes
-seeds: 6 for one comparison, 7 for two or three, 8 for up to six, 9 for up to twelve (``seeds_needed``). Testing one
-side only would halve that p, but the other side could then never be claimed; so the ways to claim more with few seeds
-are more seeds, or naming beforehand which variants the study is about (``primary``): the correction is then over those,
-and of the others only intervals are given. Each metric is a family of its own.
+The first tests whether the result holds for other seeds on these clips, the second whether it holds for other clips. A
+sign-flip p of n seeds is at least 2 / 2^n, and Holm's correction multiplies the smallest p by the number of
+comparisons. A claim therefore needs 6 seeds for one comparison, 7 for two or three, 8 for up to six and 9 for up to
+twelve (``seeds_needed``). A one-sided test would halve p, but could not claim the opposite direction. To claim more,
+use more seeds, or name the variants of interest before the run (``primary``): the correction is then over these, and
+the other variants get intervals only. Each metric is a separate family of tests.
 """
 
 from __future__ import annotations
@@ -29,65 +29,65 @@ from tune.results.resampling import draw_means, holm, sign_flip
 
 RESAMPLES = 4000
 FEWEST = 2
-"""Seeds without which nothing can be said of how seeds differ."""
+"""Smallest number of seeds with an interval."""
 
 BETTER, WORSE = "better", "worse"
 NO_CLAIM = "no difference can be claimed"
 NOT_ASKED = "not asked beforehand"
-"""Of a variant that the study did not name beforehand."""
+"""Claim of a variant that is not in ``primary``."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric of one variant over its seeds."""
+    """Summary of one metric of one variant over its seeds."""
 
     mean: float
     iqm: float
-    """Mean of the middle half of the seeds: less moved by one that went astray."""
+    """Interquartile mean: mean of the middle half of the seeds, robust to an outlier."""
     low: float
     high: float
-    """95 % interval of the mean over seeds; NaN for one seed."""
+    """``low`` and ``high``: ends of the 95 % interval of the mean over seeds; NaN for one seed."""
     n: int
-    """Seeds."""
+    """Number of seeds."""
     deviation: float = math.nan
-    """Standard deviation over seeds, of the population they are drawn from (n - 1); NaN for one seed."""
+    """Sample standard deviation over seeds (divisor n - 1); NaN for one seed."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant less the reference, in the metric's unit."""
+    """Difference of a variant minus the reference, in the metric's unit."""
 
     difference: float
-    """Mean over the seeds both have, and their clips; NaN if there is none."""
+    """Mean over the seeds and clips that both have; NaN if there are none."""
     low: float
     high: float
-    """95 % interval of the difference, for other seeds and other clips; NaN for fewer than two seeds."""
+    """``low`` and ``high``: ends of the 95 % interval over seeds and clips; NaN for fewer than two seeds."""
     p: float
     """Exact two-sided sign-flip p over seeds."""
     p_holm: float
-    """The same after Holm's correction over the variants compared; NaN for one not asked beforehand."""
+    """``p`` after Holm's correction over the compared variants; NaN for a variant not in ``primary``."""
     better: float
-    """P(better): the share of drawn differences on the better side, half of those at zero."""
+    """P(better): share of resampled differences on the better side, counting half of those at zero."""
     n: int
-    """Seeds that both have."""
+    """Number of seeds that both have."""
     claim: str
     """One of "better", "worse", "no difference can be claimed", "not enough seeds to claim (...)" and "not asked
     beforehand"."""
 
 
 def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
-    """Mean, interquartile mean, 95 % t interval and deviation over seeds; NaN stands for a seed that is not there.
+    """Return mean, interquartile mean, 95 % t interval and deviation over seeds; NaN is a missing seed.
 
     Args:
         values: [s]
-        within: the least and the most a value can be; the interval is cut there.
+        within: smallest and largest possible value; the interval is clipped to them.
     """
     known = np.asarray(values, float)
     known = known[~np.isnan(known)]
     count = len(known)
     if not count:
         return Summary(math.nan, math.nan, math.nan, math.nan, 0)
-    import scipy.stats  # late: a second, and not every command computes
+    import scipy.stats  # imported late: takes a second, and only some commands need it
 
     mean, iqm = float(known.mean()), float(scipy.stats.trim_mean(known, 0.25))
     if count < FEWEST:
@@ -107,18 +107,18 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Each variant less the reference: {name: comparison}; see the module for what may be claimed.
+    """Return {name: variant minus reference}; see the module docstring for the rule of a claim.
 
     Args:
         reference: [s] or [s c]
-        variants: arrays of the same shape: row by row the same seeds, column by column the same clips.
-        higher_is_better: which side of zero is the better one.
-        primary: the variants named beforehand; none: all of them.
-        resamples: drawings of the bootstrap.
-        seed: determines them.
+        variants: arrays of the same shape, with the same seeds in the rows and the same clips in the columns.
+        higher_is_better: True if a positive difference is better.
+        primary: variants named before the run; if empty, all.
+        resamples: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: arrays of several shapes, or a clip that is known for some seeds alone.
+        ValueError: the shapes differ, or a clip is known for some seeds only.
     """
     tables = {name: _paired(name, reference, values) for name, values in variants.items()}
     asked = [name for name in tables if not primary or name in primary]
@@ -135,7 +135,7 @@ def compare(
 
 
 def _paired(name: str, reference: np.ndarray, variant: np.ndarray) -> np.ndarray:
-    """The differences [s c] of the seeds and clips that both have."""
+    """Return the differences [s c] of the seeds and clips that both have."""
     if np.shape(reference) != np.shape(variant):
         raise ValueError(
             f"A variant and the reference must have the same seeds and clips; '{name}' has the shape "
@@ -155,7 +155,7 @@ def _mean(table: np.ndarray) -> float:
 
 
 def _interval(table: np.ndarray, sign: float, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Both ends of the 95 % interval, and P(better)."""
+    """Return both ends of the 95 % interval, and P(better)."""
     if len(table) < FEWEST:
         return math.nan, math.nan, math.nan
     drawn = draw_means(table, resamples, seed)

@@ -1,9 +1,9 @@
-"""What a study found, from its run folder alone: each variant's values seed by seed, and how it differs.
+"""Results of a study, read from its run folder: values of each variant per seed, and differences to the reference.
 
-Differences are judged by ``stats.py`` over seeds and clips. A metric of a whole split need not be the mean over
-its clips (a hand error is averaged over each joint first, so that a clip counts by its frames); each training's clips
-are therefore moved by one number, so that their mean is the metric itself, and a difference is that of the means a
-reader sees. How clips vary about their mean stays as it was.
+Differences are tested by ``stats.py`` over seeds and clips. A metric of a split may differ from the mean over its
+clips; a hand error is averaged over each joint first, so that a clip is weighted by its frames. The clip values of each
+trial are therefore shifted by a constant, so that their mean equals the metric, and a difference equals the difference
+of the reported means. The variation of clips about their mean is unchanged.
 """
 
 from __future__ import annotations
@@ -25,79 +25,79 @@ from tune.results.run_folder import Asked, RunFolder, Trial, value
 from tune.results.stats import Comparison, Summary
 
 _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard"}
-"""{metric: its column in a table of clips}, where they differ."""
+"""{metric: column in the table of clips}, if the names differ."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant, by one metric."""
+    """Result of one variant for one metric."""
 
     variant: str
     changes: Mapping[str, Value]
     values: np.ndarray
-    """[s] by the study's seeds; NaN where there is none."""
+    """[s] in the order of the study's seeds; NaN if missing."""
     summary: Summary
     comparison: Comparison | None
-    """To the reference; none of the reference itself."""
+    """Comparison to the reference, or None for the reference itself."""
     seconds: float
-    """A trial takes, on the average; NaN where none is known."""
+    """Mean duration of a trial, s; NaN if unknown."""
     parameters: float
-    """Of the model; NaN where the run does not say."""
+    """Number of trainable parameters of the model; NaN if not recorded."""
     paper: float
-    """As published; NaN where nothing is."""
+    """Published value; NaN if there is none."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """All variants by one metric, the reference first."""
+    """Results of all variants for one metric, the reference first."""
 
     metric: str
     rows: Sequence[Row]
     clips: int
-    """Clips that differences are judged by; 0: by seeds alone."""
+    """Number of clips in the comparisons; 0 if these are over seeds only."""
     curves: Mapping[str, Sequence[Sequence[float]]]
-    """{variant: the metric epoch by epoch, of each seed}; empty where it was not recorded."""
+    """{variant: values per epoch, for each seed}; empty if not recorded."""
 
     @property
     def reference(self) -> Row:
-        """What the others are compared to."""
+        """Row of the reference."""
         return self.rows[0]
 
     @property
     def others(self) -> list[tuple[Row, Comparison]]:
-        """The rest, with how they differ."""
+        """Rows of the other variants, with their comparisons."""
         return [(row, row.comparison) for row in self.rows if row.comparison is not None]
 
 
 @dataclass(frozen=True)
 class Done:
-    """A study's run folder, read."""
+    """Contents of a study's run folder."""
 
     asked: Asked
     study: Study
     base: Config
     pairs: Mapping[tuple[str, int], Trial]
-    """{(variant, seed): its training}, the complete one where there are several."""
+    """{(variant, seed): trial}; the complete trial if there are several."""
     clips: Mapping[str, pl.DataFrame]
-    """{trial id: its clips}, where they were kept."""
+    """{trial id: table of clips}, if stored."""
 
     @property
     def seeds(self) -> Sequence[int]:
-        """What each variant is to be trained with."""
+        """Seeds of the study."""
         return self.study.seeds
 
     @property
     def order(self) -> list[str]:
-        """The variants, the reference first."""
+        """Names of the variants, the reference first."""
         return [self.study.reference, *self.study.others]
 
     def complete(self, variant: str, seed: int) -> Trial | None:
-        """The training, if it came to its end."""
+        """Return the trial of a variant and seed if it is complete, or None."""
         trial = self.pairs.get((variant, seed))
         return trial if trial is not None and trial.state == "complete" else None
 
     def missing(self) -> dict[str, list[str]]:
-        """{variant: why which seeds are missing}, of those that are not complete."""
+        """Return {variant: reasons for missing seeds} of the variants with incomplete trials."""
         found: dict[str, list[str]] = {}
         for variant in self.order:
             absent = [seed for seed in self.seeds if (variant, seed) not in self.pairs]
@@ -110,10 +110,10 @@ class Done:
 
 
 def read(folder: RunFolder) -> Done:
-    """All there is of a study, finished or not.
+    """Read a study, finished or not.
 
     Raises:
-        RunError: a file is missing, cannot be read, or is of no study.
+        RunError: a file is missing, cannot be read, or does not belong to a study.
     """
     asked = folder.asked()
     try:
@@ -130,14 +130,14 @@ def read(folder: RunFolder) -> Done:
 
 
 def findings(done: Done) -> list[Finding]:
-    """What the study found, metric by metric."""
+    """Return the results of a study for each of its metrics."""
     return [_finding(done, metric) for metric in done.study.metrics]
 
 
 def tables(done: Done, metric: str) -> tuple[dict[str, np.ndarray], int]:
-    """{variant: [s c]}, and how many clips: those that all trainings know; [s] where clips are not known.
+    """Return {variant: [s c]} over the clips that all trials have, and their number; [s] and 0 if there are none.
 
-    A row of NaN is a training that is not complete.
+    A row of NaN is a trial that is not complete.
     """
     return _tables(done, {name: _values(done, name, metric) for name in done.order}, metric)
 
@@ -168,14 +168,14 @@ def _row(done: Done, name: str, metric: str, values: np.ndarray, comparison: Com
 
 
 def _values(done: Done, name: str, metric: str) -> np.ndarray:
-    """[s] the metric of each seed; NaN where the training is not complete, or knows no such thing."""
+    """Return the metric of each seed [s]; NaN if the trial is not complete or lacks the metric."""
     trials = [done.complete(name, seed) for seed in done.seeds]
     found = np.array([value(trial, metric) if trial else math.nan for trial in trials])
     return np.where(np.isfinite(found), found, math.nan)
 
 
 def _tables(done: Done, values: Mapping[str, np.ndarray], metric: str) -> tuple[dict[str, np.ndarray], int]:
-    """{variant: [s c]} of the clips that all trainings know, or [s] where clips are not known; and how many clips."""
+    """Return {variant: [s c]} over the clips that all trials have, and their number; ``values`` and 0 if none."""
     column = _OF_CLIPS.get(metric, metric)
     known = {}
     for name, of_seeds in values.items():
@@ -199,7 +199,7 @@ def _tables(done: Done, values: Mapping[str, np.ndarray], metric: str) -> tuple[
 
 
 def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
-    """{clip: value} of a table of clips, where the value is known."""
+    """Return {clip: value} of a table of clips, for finite values."""
     if clips is None or column not in clips.columns or "clip" not in clips.columns:
         return {}
     pairs = zip(clips["clip"].to_list(), clips[column].to_list(), strict=True)
@@ -207,7 +207,7 @@ def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
 
 
 def _curves(done: Done, metric: str) -> dict[str, list[Sequence[float]]]:
-    """{variant: the metric epoch by epoch, of each seed}, where the run recorded it."""
+    """Return {variant: values per epoch, for each seed}, for variants with recorded values."""
     found = {}
     for name in done.order:
         trials = [trial for seed in done.seeds if (trial := done.complete(name, seed)) is not None]
@@ -218,7 +218,7 @@ def _curves(done: Done, metric: str) -> dict[str, list[Sequence[float]]]:
 
 
 def _curve(done: Done, trial: Trial, metric: str) -> Sequence[float]:
-    """Of every metric of the study; a run of an older version recorded the first alone."""
+    """Return the values per epoch of a metric; runs of older versions recorded the first metric only."""
     return trial.curves.get(metric) or (trial.curve if metric == done.asked.metric else ())
 
 
@@ -237,7 +237,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _fate(trial: Trial) -> str:
-    """What became of a training that is not complete."""
+    """Return in words how an incomplete trial ended."""
     if trial.error:
         return f"failed ({trial.error})"
     word = "was stopped" if trial.state in ("stopped", "pruned") else trial.state

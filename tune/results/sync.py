@@ -1,8 +1,8 @@
-"""Where a run's files are: a folder of this machine, mirrored to a bucket where one is asked for, worked on by one.
+"""Storage of a run: a local folder, optionally mirrored to a bucket, and locked so that one process writes it.
 
-Small files (what was asked, the trials, the study, the reports) are always written to the local folder first, so an
-object store that fails costs nothing that was finished; one that does not answer is waited for. Checkpoints and Tune's
-own state go to the storage directly.
+Small files (record, trials, Optuna study, reports) are always written to the local folder first, so that no finished
+result is lost if the object store fails. If it does not answer, the run waits. Checkpoints and Tune's own state are
+written to the storage directly.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ MIRRORED = (
     "report.md", "progress.png",
 )  # fmt: skip
 DRAWN = ("best.yaml", "report.md", "progress.png")
-"""Of these, what is drawn from the others: none of them is a result that can be lost."""
+"""The mirrored files that can be created again from the others, so that losing them loses no result."""
 COPY = ".copy.json"
-"""{"generation": under which claim this machine wrote to the bucket last, empty where it only read, "files": {name:
-what each file was then}}."""
+"""Record of the last transfer: {"generation": lease under which this machine last wrote to the bucket, or "" if it only
+read, "files": {name: state of the file at that time}}."""
 CLIPS = "clips"
-"""The folder of what each training of a study says of each clip."""
+"""Folder of the per-clip results of each trial of a study."""
 WATCH_S = 10.0
-"""Between two looks at whether a bucket answers."""
+"""Interval of the checks that the bucket answers, s."""
 Found = TypeVar("Found")
 
 
 def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
-    """The folder of a run on this machine, by its name or path, as its bucket has it if it is kept in one.
+    """Return the local folder of a run, updated from its bucket if it has one.
 
     Args:
-        name: of the run, or its folder.
-        uri: where the run is kept; none: where it says itself.
-        runs: the folder of all runs on this machine.
+        name: name of the run, or path of its folder.
+        uri: storage of the run, or None for the storage in its record.
+        runs: folder of all runs on this machine.
 
     Raises:
-        RunError: there is no such run.
-        StorageError: the bucket that was named does not answer.
+        RunError: no such run, or a local run and a run in the bucket have the same name.
+        StorageError: the bucket does not answer, and was given by ``uri`` or there is no local copy.
     """
     place = home(uri, runs)
     here: RunFolder | None = None
@@ -82,15 +82,15 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
 
 
 class Storage:
-    """The place of one run: ``local`` for small files, ``uri`` for all that Tune keeps."""
+    """Storage of one run: the folder ``local`` for small files, ``uri`` for the files of Ray Tune."""
 
     def __init__(self, name: str, runs: Path, uri: str | None = None) -> None:
-        """Name the place; nothing is written yet.
+        """Set the paths; write nothing.
 
         Args:
-            name: of the run.
-            runs: the folder of all runs on this machine.
-            uri: a folder or pyarrow.fs URI (s3://bucket/path) that all machines can write to; none: ``runs``.
+            name: name of the run.
+            runs: folder of all runs on this machine.
+            uri: folder or pyarrow.fs URI (s3://bucket/path) that all machines can write to, or None for ``runs``.
 
         Raises:
             ConfigError: ``uri`` holds a password.
@@ -105,11 +105,11 @@ class Storage:
 
     @property
     def shown(self) -> str:
-        """What messages call it."""
+        """The URI without its query, for messages."""
         return self.uri.partition("?")[0]
 
     def check(self) -> None:
-        """Raise a ``StorageError`` unless both places take a file."""
+        """Raise a ``StorageError`` unless the local folder and the bucket are writable."""
         probe = self.local / ".probe"
         with storage_errors(self.local):
             try:
@@ -128,11 +128,11 @@ class Storage:
                 system.delete_file(f"{path}/.probe")
 
     def exists(self) -> bool:
-        """Whether the run was begun, here or in the bucket."""
+        """Return whether the run exists, in the local folder or in the bucket."""
         return (self.local / "asked.yaml").exists() or self.exists_there()
 
     def exists_there(self, mark: str = "asked.yaml") -> bool:
-        """Whether the bucket has the run; ``mark`` is the file that every run has."""
+        """Return whether the run exists in the bucket; ``mark`` is a file that every run has."""
         return self.remote and self._patiently(lambda: self._is_file(mark))
 
     def _is_file(self, name: str) -> bool:
@@ -140,10 +140,10 @@ class Storage:
         return bool(system.get_file_info(f"{path}/{name}").type == fs.FileType.File)
 
     def push(self, *names: str) -> None:
-        """Copy small files to the bucket: these, or else all that change while a run goes on.
+        """Copy small files to the bucket: ``names``, or by default ``MIRRORED``.
 
         Raises:
-            StorageError: the bucket refuses, or another process has taken the run over.
+            StorageError: the bucket refuses, or another process holds the lease of the run.
         """
         if self.remote:
             self._patiently(lambda: self._push(names or MIRRORED))
@@ -157,7 +157,7 @@ class Storage:
             known = noted if word == self._lease.word else {}
         for name in names:
             if not (self.local / name).exists():
-                if known.pop(name, None):  # it was joined to another, which is there by now
+                if known.pop(name, None):  # merged into a file that is already copied
                     with contextlib.suppress(FileNotFoundError):
                         system.delete_file(f"{path}/{name}")
             elif known.get(name) != (state := self._state(name)):
@@ -168,12 +168,12 @@ class Storage:
             self._note(self._lease.word, known)
 
     def check_mine(self) -> None:
-        """Raise a ``StorageError`` if another process was seen to have taken the run over; asks nobody."""
+        """Raise a ``StorageError`` if the lease of the run is known to be lost; send no request."""
         if self._lease:
             self._lease.check()
 
     def _noted(self) -> tuple[str, dict[str, list[int]]]:
-        """What ``COPY`` holds."""
+        """Return the generation and the file states in ``COPY``."""
         try:
             found = json.loads((self.local / COPY).read_text(encoding="utf-8"))
             return str(found["generation"]), dict(found["files"])
@@ -184,16 +184,16 @@ class Storage:
         write_text(self.local / COPY, json.dumps({"generation": word, "files": copied}))
 
     def push_reports(self) -> None:
-        """Copy all files of the run's folder itself to the bucket: a report may have any number of them."""
+        """Copy all files at the top level of the run's folder to the bucket; reports vary in their number of files."""
         self.push(*(path.name for path in self.local.iterdir() if path.is_file() and not path.name.startswith(".")))
 
     def pull(self, *names: str) -> None:
-        """Bring this machine's small files to what the bucket has, unless this machine was the last to write there.
+        """Update the small local files from the bucket, unless this machine was the last to write there.
 
-        A result that never reached the bucket is set aside, in a folder of its own.
+        Local results that never reached the bucket are moved to a separate folder, ``unsent-<time>``.
 
         Args:
-            names: the files; the first is one that every run has. None: those of a search or study.
+            names: the files, by default ``MIRRORED``; the first must be a file that every run has.
         """
         if not self.exists_there((names or MIRRORED)[0]):
             return
@@ -210,12 +210,12 @@ class Storage:
                     markup=False,
                 )
         for name in [] if names else self.files(CLIPS):
-            if not (self.local / CLIPS / name).exists():  # they never change
+            if not (self.local / CLIPS / name).exists():  # clip files never change
                 self.fetch(f"{CLIPS}/{name}", self.local / CLIPS / name)
         self._note("", {name: self._state(name) for name in names or MIRRORED if (self.local / name).exists()})
 
     def refresh(self, *names: str) -> None:
-        """``pull``, unless a process of this machine works on the run: then nothing is newer than its files."""
+        """Call ``pull``, unless a process of this machine works on the run: the local files are then the newest."""
         if self.exists_there((names or MIRRORED)[0]):
             with contextlib.suppress(RunError), one_process(self.local):
                 self.pull(*names)
@@ -224,7 +224,7 @@ class Storage:
         return files.state((self.local / name).stat())
 
     def _replace(self, name: str, aside: str | None) -> bool:
-        """Put the bucket's file, or none, in the place of this machine's; whether that was kept in ``aside``."""
+        """Replace the local file by that of the bucket, or remove it; return whether it was moved to ``aside``."""
         mine, fetched = self.local / name, self.local / f".{Path(name).name}.fetched"
         found = self.fetch(name, fetched)
         kept = aside is not None and not (found and fetched.read_bytes() == mine.read_bytes())
@@ -240,7 +240,7 @@ class Storage:
         return kept
 
     def fetch(self, name: str, to: Path) -> bool:
-        """Copy a file below the run's storage to this machine, whole or not at all; whether it is there."""
+        """Copy a file of the run's storage to this machine atomically; return False if it does not exist."""
         return self._patiently(lambda: self._fetch(name, to))
 
     def _fetch(self, name: str, to: Path) -> bool:
@@ -254,19 +254,19 @@ class Storage:
         return True
 
     def remove(self, *folders: str) -> None:
-        """Remove folders below the run's storage, where they exist."""
+        """Remove folders of the run's storage, if they exist."""
         self.check_mine()
         system, path = self._open()
         for folder in folders:
-            with contextlib.suppress(OSError):  # a leftover costs space, never a result
+            with contextlib.suppress(OSError):  # a leftover only costs space
                 system.delete_dir(f"{path}/{folder}")
 
     def folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder of the run's storage."""
+        """Return the names of the folders in a folder of the run's storage."""
         return self._names(folder, fs.FileType.Directory)
 
     def files(self, folder: str) -> list[str]:
-        """The names of the files in a folder of the run's storage."""
+        """Return the names of the files in a folder of the run's storage."""
         return self._names(folder, fs.FileType.File)
 
     def _names(self, folder: str, kind: fs.FileType) -> list[str]:
@@ -278,7 +278,7 @@ class Storage:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Work on the run alone; see ``cluster.run_folder.one_process``, and ``cluster.lock`` for a bucket."""
+        """Lock the run for this process; see ``cluster.run_folder.one_process``, and ``cluster.lock`` for a bucket."""
         with one_process(self.local):
             if not self.remote:
                 yield
@@ -290,24 +290,24 @@ class Storage:
                     self._lease = None
 
     def discard_if_empty(self) -> None:
-        """Remove the folder of a run that never began, and what was made to hold it."""
+        """Remove the folder of a run that never started, and the parent folders created for it."""
         if {path.name for path in self.local.iterdir()} <= {LOCK}:
             (self.local / LOCK).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # another run came to live beside it
+            with contextlib.suppress(OSError):  # a parent holds another run by now
                 for path in self._made:
                     path.rmdir()
 
     def _open(self) -> tuple[fs.FileSystem, str]:
         if not self.remote:
             return fs.LocalFileSystem(), self.uri
-        if self._opened is None:  # once: Arrow opens no other while a request waits for an answer
+        if self._opened is None:  # once: Arrow cannot open another while a request waits for an answer
             system, path = open_uri(self.uri)
             self._opened = system, path.rstrip("/")
         return self._opened
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Say it when a bucket does not answer, also while only the trials need it."""
+        """Report a bucket that does not answer, even while only the trials use it."""
         over = threading.Event()
 
         def watch() -> None:
@@ -324,7 +324,7 @@ class Storage:
 
     @contextlib.contextmanager
     def refusals_behind(self) -> Iterator[None]:
-        """Find out the refusal of this machine's disk behind whatever Tune and Optuna made of it."""
+        """Raise the ``StorageError`` of the local disk that caused an error of Tune or Optuna."""
         try:
             yield
         except Exception as error:
@@ -332,7 +332,7 @@ class Storage:
                 if isinstance(cause, StorageError):
                     if cause is error:
                         raise
-                    raise StorageError(str(cause)) from error  # not the cause itself: it would be its own cause
+                    raise StorageError(str(cause)) from error  # a copy, since an error cannot be its own cause
                 if isinstance(cause, OSError) and (refused := refusal(cause, self.local)):
                     raise refused from error
             if not self.local.is_dir():
@@ -343,14 +343,14 @@ class Storage:
             raise
 
     def _patiently(self, work: Callable[[], Found]) -> Found:
-        """Do a thing with the storage, waiting for one that does not answer."""
+        """Run an operation on the storage; wait while the storage does not answer."""
         with self._refusals():
             found = stores.patiently(work, self._say_it_is_away)
         self._away = False
         return found
 
     def _say_it_is_away(self) -> None:
-        """In one line, whoever of us meets it first."""
+        """Report once, until the next success, that the storage does not answer."""
         if not self._away:
             self._away = True
             stores.say_it_is_away(self.uri)

@@ -1,4 +1,4 @@
-"""One trial, and its row in ``trials.parquet``: a column for each metric, and one for each path that was changed."""
+"""Trial and its row in ``trials.parquet``, with a column for each metric and each changed path."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import polars as pl
 from htt.config import Value
 
 STATES = ("complete", "pruned", "failed", "stopped", "reused", "refused")
-"""All epochs trained; stopped by the scheduler; crashed or not finite; cut short by Ctrl-C or the time budget; not
-trained, because it had been before (``taken_from``), or because it could not keep the constraints (``breaks``)."""
+"""States of a trial: all epochs trained (complete); stopped by the scheduler (pruned); crashed or not finite (failed);
+ended by Ctrl-C or the time budget (stopped); not trained, because an equal trial exists (reused, see ``taken_from``) or
+because it cannot satisfy the constraints (refused, see ``breaks``)."""
 
 _FIXED: dict[str, Any] = {
     "id": pl.String,
@@ -40,56 +41,56 @@ _FIXED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration, trained, and what came of it."""
+    """Configuration of a trial and its results."""
 
     id: str
     number: int
-    """1 for the first trial that was asked for."""
+    """Number in the order of creation, from 1."""
     fingerprint: str
     """Equal for equal configurations; see ``htt.config.Config.fingerprint``."""
     state: str
     epochs: int
-    """Epochs that were trained."""
+    """Number of trained epochs."""
     seconds: float
-    """Time it took, s, on all its machines' clocks."""
+    """Duration, s, by the clocks of the machines that trained it."""
     finished_s: float
-    """When it ended, s after the search began."""
+    """End time, s after the start of the search."""
     values: Mapping[str, Value]
-    """What the search chose: {dotted path: value}."""
+    """Values chosen by the search: {dotted path: value}."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Of its last epoch."""
+    """Metrics of the last epoch."""
     best: Mapping[str, float] = field(default_factory=dict)
-    """The best of its epochs, for each metric alone."""
+    """Best value over the epochs, for each metric separately."""
     curve: Sequence[float] = ()
-    """The metric the search selects by, epoch by epoch."""
+    """Selection metric of the search, per epoch."""
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Of a study: {metric: its value epoch by epoch}."""
+    """{metric: values per epoch}, for a trial of a study."""
     error: str | None = None
-    """What it failed for, in words."""
+    """Error message, if it failed."""
     variant: str | None = None
-    """Of a study; none in a search."""
+    """Variant of a study, or None in a search."""
     seed: int | None = None
-    """Of a study's training; none in a search."""
+    """Seed of a study's trial, or None in a search."""
     data: str | None = None
-    """Equal for equal data; see ``htt.data.location.data_key``."""
+    """Key of the data, equal for equal data; see ``htt.data.location.data_key``."""
     taken_from: str | None = None
-    """The run that trained it, where this one found it done: "run/trial (commit)"."""
+    """Origin of a reused trial: "run/trial (commit)"."""
     breaks: str | None = None
-    """The constraints it breaks, in words; none: it keeps all. One that breaks some is never the best."""
+    """Violated constraints in words, or None. A trial that violates constraints is never the best."""
     error_kind: str | None = None
-    """The class of its error, if it is one of ``htt.errors``."""
+    """Class name of its error, if it is one of ``htt.errors``."""
     instead_of: Sequence[str] = ()
-    """The trials whose place it took: they were of the same variant and seed, failed, and were tried again."""
+    """Ids of the trials it replaces: failed trials of the same variant and seed."""
     code: str | None = None
-    """What trained it, as ``cluster.revision.identity`` gives it; None: an older version, which did not note it."""
+    """Identity of the code that trained it (``cluster.revision.identity``), or None for trials of older versions."""
 
     @property
     def pair(self) -> tuple[str, int] | None:
-        """(variant, seed) of a study's training."""
+        """(variant, seed) of a study's trial, or None in a search."""
         return None if self.variant is None or self.seed is None else (self.variant, self.seed)
 
     def in_place_of(self, before: Trial | None) -> Trial:
-        """The same, as it takes the place of another row; or of its own, where it was cut short and went on."""
+        """Return the trial as replacement of ``before``, which may be its own row from before it was resumed."""
         if before is None:
             return self
         names = dict.fromkeys((*before.instead_of, before.id))
@@ -97,7 +98,7 @@ class Trial:
 
 
 def frame(trials: Sequence[Trial]) -> pl.DataFrame:
-    """The trials as a table, one row each."""
+    """Return the trials as a table, one row each."""
     names = list(dict.fromkeys(name for trial in trials for name in (*trial.metrics, *trial.best)))
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
     columns = {name: pl.Series(name, [_fixed(trial, name) for trial in trials], kind) for name, kind in _FIXED.items()}
@@ -120,7 +121,7 @@ def _numbers(name: str, values: list[float | None]) -> pl.Series:
 
 
 def _column(name: str, values: list[Value]) -> pl.Series:
-    """A searched path as a column: of its own type where all values share one, else as JSON text."""
+    """Return a changed path as a column, in the type of its values if they share one, otherwise as JSON text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and float in kinds:
         return _numbers(name, values)
@@ -130,7 +131,7 @@ def _column(name: str, values: list[Value]) -> pl.Series:
 
 
 def trials_of(table: pl.DataFrame) -> list[Trial]:
-    """Undoes ``frame``."""
+    """Return the trials of a table made by ``frame``."""
     return [_trial(row) for row in table.to_dicts()]
 
 
@@ -152,7 +153,7 @@ def line(trial: Trial) -> str:
 
 
 def of_line(text: str) -> Trial:
-    """Return the trial of a line that ``line`` made."""
+    """Return the trial of a line made by ``line``."""
     plain = json.loads(text)
     for name in ("curve", "instead_of"):
         plain[name] = tuple(plain[name])

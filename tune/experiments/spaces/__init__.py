@@ -1,1 +1,1 @@
-"""One module a search space: its file name is its name, and ``SPACE`` is what it holds."""
+"""Search spaces, one module each: the file name is the space's name, and the module defines ``SPACE``."""

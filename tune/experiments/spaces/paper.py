@@ -1,4 +1,4 @@
-"""The paper's model around the paper's recipe: windows, depths, loss weights and learning rate, for GPUs."""
+"""Search space around the paper's recipe: windows, depths, dropout, loss weights and learning rate; for GPUs."""
 
 from htt.presets.paper import PRESET
 from tune.experiments.space import Choice, Integer, LogUniform, Space
@@ -19,6 +19,6 @@ SPACE = Space(
         "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
         "optim.lr": LogUniform(1e-5, 3e-4, why="paper: 3e-5; half a decade below, a decade above"),
     },
-    base={**PRESET, "data.held_out": 0.1},  # trials are selected by what is held out of FPHA
+    base={**PRESET, "data.held_out": 0.1},  # FPHA has no validation split to select by
     description="The paper's recipe for H2O, varied in what the paper says matters. Wants GPUs and --set data.root=...",
 )

@@ -1,4 +1,4 @@
-"""The default: a small HTT on the small rendered benchmark, searched on the cores of a laptop in minutes."""
+"""Default search space: a small HTT on the small rendered benchmark, for minutes on the cores of a laptop."""
 
 from htt.presets.quick import PRESET
 from tune.experiments.space import Choice, Integer, LogUniform, Space

@@ -1,1 +1,1 @@
-"""One module a study: its file name is its name, and ``STUDY`` is what it holds."""
+"""Studies, one module each: the file name is the study's name, and the module defines ``STUDY``."""

@@ -1,4 +1,4 @@
-"""How many frames of a clip block A should see at once. Source: Wen et al. 2023, who choose 128."""
+"""Study of the number of frames in a window of block A. Source: Wen et al. 2023, who choose 128."""
 
 from htt.evaluation.published import published
 from tune.experiments.study import Study

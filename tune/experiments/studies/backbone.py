@@ -1,6 +1,6 @@
-"""Which image encoder, from random weights: ResNet-18 as in the paper, or a small one for small images.
+"""Study of the image encoder, from random weights: ResNet-18 as in the paper, or a small ResNet for small images.
 
-Pretrained ones and models of the hub are variants of one line each, where their weights can be had:
+A pretrained model, such as one of the Hugging Face hub, is one more variant if its weights are available:
 ``"DINOv2": {"model.backbone.name": "facebook/dinov2-small", "model.backbone.weights": "facebook/dinov2-small"}``.
 """
 

@@ -1,4 +1,4 @@
-"""Whether batch norm should keep its stored statistics while training. Source: the released code keeps them."""
+"""Study of batch norm in training: stored or live statistics. Source: the released code keeps the stored ones."""
 
 from tune.experiments.study import Study
 

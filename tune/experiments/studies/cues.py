@@ -1,4 +1,4 @@
-"""What block A should be told of each frame: every choice among feature, hands and object. Source: Wen et al. 2023."""
+"""Study of the inputs of block A: all non-empty subsets of feature, hands and object. Source: Wen et al. 2023."""
 
 from htt.evaluation.published import published
 from tune.experiments.designs import subsets

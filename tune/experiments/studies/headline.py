@@ -1,4 +1,4 @@
-"""The three claims of the paper that the README shows: motion for hands, hands for actions, the clip for actions."""
+"""Study of three claims of the paper: motion helps hands; hands and object, and the whole clip, help actions."""
 
 from tune.experiments.study import Study
 
@@ -11,7 +11,7 @@ STUDY = Study(
         "per-frame vote": {"model.action.block": "identity"},
     },
     reference="HTT",
-    base={"data.shifted_starts": False},  # else a short window of block P would have fewer training windows
+    base={"data.shifted_starts": False},  # otherwise a short window of block P means fewer training windows
     notes={
         "1 frame": "Block P sees no motion; the claim is about the hand error.",
         "feature alone": "Hands and object are still learned, but block A is not told; the claim is about actions.",

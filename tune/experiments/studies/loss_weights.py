@@ -1,4 +1,4 @@
-"""Which terms of the loss matter for which metric, and how much the action's should weigh."""
+"""Study of the loss terms: the effect of each term on each metric, and the weight of the action term."""
 
 from tune.experiments.designs import ALL, leave_one_out
 from tune.experiments.study import Study

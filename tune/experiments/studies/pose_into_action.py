@@ -1,4 +1,4 @@
-"""How block A should be told of the hands: in the image, in space, or not at all."""
+"""Study of the hand pose as input of block A: 2D, 3D or none."""
 
 from tune.experiments.study import Study
 

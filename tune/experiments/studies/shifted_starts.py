@@ -1,4 +1,4 @@
-"""Whether training on windows from every start helps. Source: Wen et al. 2023, section 3.4."""
+"""Study of training on windows from every start offset. Source: Wen et al. 2023, section 3.4."""
 
 from htt.evaluation.published import published
 from tune.experiments.study import Study

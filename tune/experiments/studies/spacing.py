@@ -1,4 +1,4 @@
-"""Every how many-th frame is enough. Source: Wen et al. 2023 take every second of 30 frames/s."""
+"""Study of the frame spacing. Source: Wen et al. 2023 use every second frame of 30 frames/s."""
 
 from tune.experiments.study import Study
 

@@ -1,4 +1,4 @@
-"""A cascade, as in the paper, or one transformer, or heads side by side. Source: Wen et al. 2023."""
+"""Study of the model structure: the paper's cascade, one transformer, or parallel heads. Source: Wen et al. 2023."""
 
 from htt.evaluation.published import published
 from tune.experiments.study import Study
@@ -17,7 +17,7 @@ STUDY = Study(
     },
     reference="cascade",
     base={
-        "data.shifted_starts": False,  # else the number of steps would depend on block P's window
+        "data.shifted_starts": False,  # otherwise the number of steps depends on block P's window
         "model.pose.block": "transformer",
         "model.pose.window": 16,
         "model.pose.depth": 2,

@@ -1,4 +1,4 @@
-"""What should join frames: attention, a bidirectional LSTM, or a mean; in both blocks alike."""
+"""Study of the temporal layer of both blocks: attention, a bidirectional LSTM, or a mean."""
 
 from tune.experiments.study import Study
 

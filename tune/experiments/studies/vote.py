@@ -1,7 +1,7 @@
-"""How a clip's windows should vote: by their probabilities (soft, the paper's way) or by their answers (hard).
+"""Study of the vote over a clip's windows: by probabilities (soft, as in the paper) or by predicted classes (hard).
 
-Both are metrics of one and the same training, and compared within it. They differ only where a clip has several
-windows, so there is a variant whose windows are short.
+Both are metrics of the same trial and are compared within it. They differ only if a clip has several windows, so one
+variant has short windows.
 """
 
 from tune.experiments.study import Study
