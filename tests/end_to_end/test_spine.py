@@ -110,7 +110,9 @@ def test_one_worker_and_several_give_the_same_numbers(searched):
 
 def test_best_reads_a_run_and_writes_another_choice(searched):
     folder, _ = searched
-    said = command(ROOT / "tune/best.py", "tiny", "--top", 2, "--metric", "loss", "--out", "other.yaml", cwd=folder)
+    said = command(
+        ROOT / "tune/best.py", "tiny", "--top", 2, "--metric", "action_accuracy", "--out", "other.yaml", cwd=folder
+    )
     assert "other.yaml" in said
     assert read(folder / "other.yaml").model.width == TINY["model.width"]
 

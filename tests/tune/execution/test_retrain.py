@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def test_seeds_are_trained_together_once_and_more_are_added(local_ray, tmp_path,
     assert found.failed == {}
     assert "3 fresh seeds (1, 2, 3), 2 at once" in shown
     for seed in (1, 2, 3):
-        assert f"seed {seed}  epoch 4/4  hand error" in shown
+        assert re.search(rf"seed {seed}  epoch 4/4 +\d+:\d\d left  hand error", shown)
         assert found.final(seed)["test_hand_error_mm"] == found.final(seed)["hand_error_mm"] + 5
     begins, ends = ({one["seed"]: one[key] for one in events(tmp_path, key)} for key in ("at", "ended"))
     assert max(begins[1], begins[2]) < min(ends[1], ends[2]), "two at once"

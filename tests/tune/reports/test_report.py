@@ -73,18 +73,17 @@ def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
 
 
 def test_reading_a_report_loads_no_drawing(tmp_path):
-    code = "import sys\nfrom tune.reports import report, trial_table\nassert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
+    code = (
+        "import sys\nfrom tune.reports import report, trial_table\n"
+        "assert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_next_commands_are_words_of_a_shell_whatever_the_folders_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "runs/[a] b; rm -rf $HOME"
-    commands = report.next_commands(RunFolder(Path(name).absolute()), found=True).splitlines()
-    assert [shlex.split(command)[-1].removeprefix(name) for command in commands] == [
-        "/best.yaml",
-        "10",
-        "10m",
-        "/optuna.journal",
-    ]
+    folder = RunFolder(Path(name).absolute())
+    commands = report.next_commands(folder, None).splitlines()
+    assert [shlex.split(command)[-1].removeprefix(name) for command in commands] == ["10", "10m", "/optuna.journal"]
     assert all(len([word for word in shlex.split(command) if name in word]) == 1 for command in commands)
