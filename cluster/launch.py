@@ -88,7 +88,7 @@ class Options(console.Options):
     storage: str | None = None
     """Folder or URI (s3://, gs://) all machines can write checkpoints to (default: the run's folder)."""
     address: str | None = None
-    """Ray cluster to join, "auto" or host:port (default: this machine)."""
+    """A Ray cluster to join, "auto" or host:port (default: this machine)."""
     resume: bool = False
     """Go on with the run --name from its last checkpoint."""
     share_any: bool = False

@@ -145,7 +145,9 @@ def claimed(
     finally:
         over.set()
         renewing.join(timeout=LOOK_S)
-        with contextlib.suppress(OSError, ArrowException, StorageError):  # then it is considered dead, a minute later
+        with contextlib.suppress(
+            OSError, ArrowException, StorageError
+        ):  # then other processes consider it dead after DEAD_S
             lease.end()
 
 

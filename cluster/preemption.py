@@ -44,7 +44,7 @@ class Options(console.Options):
     """Wait for the cloud's notice that it takes this machine back, tell Ray, and exit."""
 
     cloud: Literal["aws", "gcp"] = "aws"
-    """Cloud of this machine."""
+    """Whose machine this is."""
 
 
 def main(options: Options) -> None:

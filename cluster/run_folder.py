@@ -334,7 +334,7 @@ def check_same(folder: Path, config: Config, *, storage: str | None = None, shar
 def _began(folder: Path, config: Config, storage: str | None) -> str:
     """Return the text of ``began.json``: data, first commit, and the codes with the current one added."""
     known = began(folder, storage)
-    old = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # a run of an older version
+    old = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
     before = known.get("codes") or old
     codes = [*before, *({revision.identity()} - {*before})]
     note = {"data": data_key(config), "commit": known.get("commit") or revision.commit(), "codes": codes}

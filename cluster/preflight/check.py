@@ -50,7 +50,7 @@ class Options(console.Options):
     """Check that every machine of a cluster is ready; exits with 2 if one is not."""
 
     config: Path | None = None
-    """Configuration to train, such as runs/<name>/best.yaml: its data are checked (default: no data are checked)."""
+    """What will be trained, such as runs/<name>/best.yaml: its data must be there (default: no data are checked)."""
     preset: str | None = None
     """Or one by its name, a module of htt/presets."""
     set: console.Assignments = field(default_factory=list)
@@ -58,9 +58,9 @@ class Options(console.Options):
     storage: str = "runs"
     """Folder or URI (s3://, gs://) that all machines must be able to write to."""
     address: str | None = None
-    """Ray cluster to join, "auto" or host:port (default: this machine)."""
+    """A Ray cluster to join, "auto" or host:port (default: this machine)."""
     json: bool = False
-    """Print the reports of all machines, as JSON."""
+    """Print all that the machines say, as JSON."""
 
 
 def main(options: Options) -> None:
