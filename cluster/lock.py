@@ -145,9 +145,7 @@ def claimed(
     finally:
         over.set()
         renewing.join(timeout=LOOK_S)
-        with contextlib.suppress(
-            OSError, ArrowException, StorageError
-        ):  # then other processes consider it dead after DEAD_S
+        with contextlib.suppress(OSError, ArrowException, StorageError):  # others wait DEAD_S then
             lease.end()
 
 
