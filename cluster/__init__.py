@@ -1,1 +1,1 @@
-"""The machines: connecting to them and knowing what they have. Nothing here knows of searches."""
+"""Machines, storage and final training. This package is independent of searches."""

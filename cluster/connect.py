@@ -1,10 +1,10 @@
-"""One way to a Ray: start a quiet one on this machine, or join the one at an address.
+"""Connection to Ray: start a local instance, or join a cluster at an address.
 
-Ray's Train workers clean up after a stopped trial through its State API, which lives in the dashboard. With two Rays on
-one host they would ask the wrong one, and remove a live trial's machines; so each Ray started here has a dashboard on a
-port of its own, bound to this machine alone, and every process of it is told that address.
+Ray Train cleans up after a stopped trial through Ray's State API, which is part of the dashboard. With two instances on
+one host it could query the wrong dashboard and remove resources of a live trial. So each instance started here has a
+dashboard on its own port, reachable from this machine only, and all its processes get that address.
 
-A Ray asks for the token of ``htt.token_file``: one started here always, one that is joined if it was started so.
+A local instance always requires the token of ``htt.token_file``; a cluster requires it if it was started that way.
 """
 
 from __future__ import annotations
@@ -30,35 +30,36 @@ from htt.errors import ClusterError
 from htt.parallel import LOOPBACK, free_port, in_job, restore
 
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Nothing large goes through Ray's object store: clips are memory-mapped files."""
+"""Size of Ray's object store. It is small because clips are memory-mapped files and do not go through it."""
 REACH_S = 12.0
-"""How long to wait for an answer from a cluster, s."""
+"""Time limit for an answer of a cluster, s."""
 
 SETTINGS = {**parallel.SETTINGS, "RAY_AIR_NEW_OUTPUT": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-"""Quiet, and workers stay in the folder the command was given in, so that relative paths mean the same there."""
+"""Environment variables of Ray: less output, and workers keep the driver's working folder for relative paths."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A Ray this process is connected to."""
+    """Ray instance to which this process is connected."""
 
     address: str
     dashboard: str | None
     started: bool
-    """Whether it was started here, and ends with this process."""
+    """True if the instance was started here and ends with the connection."""
 
 
 @contextlib.contextmanager
 def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[Connection]:
-    """Connect for the length of a ``with`` block; a Ray this process has already is used and left alone.
+    """Connect to Ray for the length of a ``with`` block; an existing connection of this process is reused and kept.
 
     Args:
-        address: "host:port" or "auto" of a cluster to join; none: start one on this machine (inside a Ray job: the
-            job's cluster).
-        cpus: cores of the one started here; none: all this process may use.
+        address: "host:port" or "auto" of a cluster to join, or None to start an instance on this machine (inside a
+            Ray job: to join the job's cluster).
+        cpus: cores of a local instance, or None for all that this process may use.
 
     Raises:
-        ClusterError: no Ray answers at the address, none can be started here, or it dies within the block.
+        ClusterError: no cluster answers at the address, or no instance can be started here.
+        LostRayError: Ray dies within the block.
     """
     asks = _asks_for_token(address) if address else True
     if ray.is_initialized():
@@ -79,14 +80,14 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
 
 
 def place(address: str | None) -> str:
-    """Where ``connect`` leads, in words for people."""
+    """Return a description of where ``connect`` connects to, for messages."""
     return address or ("the cluster of this job" if in_job() else "the cores of this machine")
 
 
 def _start(cpus: int | None, folder: str) -> Connection:
     port = free_port()
     path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers find the project, installed or not
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers find the project even if it is not installed
     os.environ.pop("RAY_ADDRESS", None)
     token_file.ensure()
     os.environ.setdefault(parallel.METRICS, "0")
@@ -102,13 +103,17 @@ def _start(cpus: int | None, folder: str) -> Connection:
     }
     try:
         parallel.init(options)
-    except Exception as error:  # Ray raises a bare one where it starts too slowly
+    except Exception as error:  # Ray raises a bare Exception if it starts too slowly
         raise parallel.cannot_start(error) from error
     return _connection(started=True)
 
 
 def _present(address: str | None) -> Connection:
-    """The Ray this process is connected to already."""
+    """Return the existing connection of this process.
+
+    Raises:
+        ClusterError: another cluster was asked for.
+    """
     connection = _connection(started=False)
     if address not in (None, "auto", connection.address):
         raise ClusterError(
@@ -123,20 +128,20 @@ def _join(address: str, *, asks: bool) -> Connection:
     if asks:
         _show_token()
     else:
-        os.environ.setdefault(token_file.MODE, "disabled")  # at the address "auto" Ray shows a token by itself
+        os.environ.setdefault(token_file.MODE, "disabled")  # at address "auto" Ray would send a token by itself
     if not in_job():
         options["runtime_env"] = {"env_vars": dict(SETTINGS)}
     try:
         parallel.init(options)
-    except Exception as error:  # Ray raises a bare one where it starts too slowly
+    except Exception as error:  # Ray raises a bare Exception if it starts too slowly
         raise _unreachable(address, parallel.first_line(error)) from error
     return _connection(started=False)
 
 
 def _show_token() -> None:
-    """Have this process show its token, if there is one: by itself Ray does so at the address "auto" only.
+    """Make Ray send the token, if there is one; by itself Ray does so only at address "auto".
 
-    It reads ``RAY_AUTH_MODE`` once, when it is imported, so that setting it here would come too late.
+    Ray reads ``RAY_AUTH_MODE`` once, at its import, so setting the variable here would be too late.
     """
     from ray._private.authentication import authentication_token_setup
 
@@ -150,13 +155,13 @@ def _connection(*, started: bool) -> Connection:
 
 
 def _asks_for_token(address: str) -> bool:
-    """Whether the cluster there answers to those alone who show its token, which this user has.
+    """Return True if the cluster requires the token of this user, False if it requires none.
 
-    Asked first, since Ray itself waits for minutes, and may end the process. A token must not be shown to a cluster
-    without one: its workers would not answer to who shows it.
+    This is checked before the connection, because Ray itself waits for minutes and may end the process. A token must
+    not be sent to a cluster without one: its workers would not answer.
 
     Raises:
-        ClusterError: none answers, or only to another token.
+        ClusterError: no cluster answers, or it requires another token.
     """
     if address.startswith("ray://"):
         raise ClusterError(
@@ -179,7 +184,7 @@ def _asks_for_token(address: str) -> bool:
 
 
 def _answer(address: str, mode: str) -> subprocess.CompletedProcess[str]:
-    """What a cluster says to who shows a token, or not."""
+    """Return the result of Ray's health check of a cluster, with the token (mode "token") or without ("disabled")."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     env = {**os.environ, token_file.MODE: mode}
     try:
@@ -194,7 +199,7 @@ def _knock(address: str) -> None:
         raise ClusterError(f"--address takes host:port or auto; got '{address}', as in 10.0.0.5:6379.")
     try:
         socket.create_connection((host, int(port)), timeout=5.0).close()
-    except (OSError, OverflowError, UnicodeError) as error:  # the last for a name that cannot be one, as a..b
+    except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: an invalid host name, such as a..b
         raise _unreachable(address, str(error)) from error
 
 

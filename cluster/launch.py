@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules: the project's root does
+if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules, the project's root does
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from htt import console  # before the imports that take long
+    from htt import console  # before the slow imports
 
     console.say_later()
 
@@ -53,7 +53,7 @@ from htt.heartbeat import LostRayError
 from htt.registry import check_plugins, preset
 from htt.training.messages import Start
 
-if TYPE_CHECKING:  # else late: Ray and torch take seconds to import, and --help is wanted at once
+if TYPE_CHECKING:  # imported late otherwise: Ray and torch take seconds to import, and --help must be fast
     from cluster import training
 
 WAIT_S = 20.0
@@ -61,7 +61,7 @@ WAITING = (
     "No worker has begun yet: it is starting, or waits for room on the cluster. Ray keeps the room of a training which "
     "was killed for three more minutes."
 )
-"""Said after ``WAIT_S``, and again each time twice as long has passed."""
+"""Message after ``WAIT_S`` without a worker; repeated after pauses that double each time."""
 
 
 @dataclass
@@ -80,15 +80,15 @@ class Options(console.Options):
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
     gpus_per_worker: float | None = None
-    """GPUs of each worker; none: one, where the machines have any."""
+    """GPUs of each worker (default: 1 if the machines have GPUs)."""
     name: str | None = None
-    """Name of the run; none: final-<date>-<time>."""
+    """Name of the run (default: final-<date>-<time>)."""
     runs: Path = Path("runs")
     """Folder of the runs."""
     storage: str | None = None
-    """Folder or URI (s3://, gs://) all machines can write checkpoints to; none: the run's folder."""
+    """Folder or URI (s3://, gs://) all machines can write checkpoints to (default: the run's folder)."""
     address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); none: this machine."""
+    """A Ray cluster to join, "auto" or host:port (default: this machine)."""
     resume: bool = False
     """Go on with the run --name from its last checkpoint."""
     share_any: bool = False
@@ -96,7 +96,7 @@ class Options(console.Options):
 
 
 def main(options: Options) -> None:
-    """Train, evaluate, and say where everything is."""
+    """Train, evaluate, and print where the files are."""
     config = override(_asked(options), parse_set(options.set))
     check_plugins(config)
     refuse_password(config.data.root or "", "data.root")
@@ -132,7 +132,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
         ready = check.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
         check.check([config], storage=place, workers=many, gpus=gpus)
         lease = stack.enter_context(alone(folder, storage))
-        check_name(folder, config, resume=options.resume, storage=storage)  # again: somebody may have been quicker
+        check_name(folder, config, resume=options.resume, storage=storage)  # again: the name may be taken by now
         claim_folder(folder, config, storage, lease)
         for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
             _warn(warning)
@@ -156,7 +156,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
 
 @contextlib.contextmanager
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
-    """Say how to go on with a training that is interrupted, or whose Ray dies, once it has its folder."""
+    """Print the command that resumes the training if it is interrupted or Ray dies, once the run folder exists."""
     again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
     heartbeat.GO_ON[:] = [f"Stopped. Go on with: {again}"]
     try:
@@ -171,17 +171,17 @@ def _resumable(options: Options, folder: Path) -> Iterator[None]:
 
 
 def _asked(options: Options) -> Config:
-    """The configuration the options name."""
+    """Return the configuration that the options name."""
     if (options.config is None) == (options.preset is None):
         raise ConfigError("One configuration is trained: name it with --config FILE or with --preset NAME.")
     return read(options.config) if options.config else preset(str(options.preset))
 
 
 def _workers(options: Options, config: Config) -> training.Workers:
-    """What --workers asks for: a number, or the fewest and the most.
+    """Return the workers that --workers asks for: a number, or minimum and maximum.
 
     Raises:
-        ConfigError: it is neither, or a step cannot be shared by so many.
+        ConfigError: the value is neither, or a step cannot be divided among so many workers.
     """
     found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
@@ -195,7 +195,7 @@ def _workers(options: Options, config: Config) -> training.Workers:
 
 
 def _show_starts() -> training.OnStart:
-    """Return what says where the training begins or goes on, and on how many workers."""
+    """Return a function that prints where the training starts or resumes, and on how many workers."""
     starts = 0
 
     def show(start: Start) -> None:
@@ -210,7 +210,7 @@ def _show_starts() -> training.OnStart:
 
 @contextlib.contextmanager
 def _patient(show: training.OnStart, after_s: float = WAIT_S) -> Iterator[training.OnStart]:
-    """Give ``show``, and say it now and then while no worker has begun."""
+    """Yield ``show``, and print ``WAITING`` from time to time until a worker has started."""
     begun = threading.Event()
 
     def wait() -> None:
@@ -231,7 +231,7 @@ def _patient(show: training.OnStart, after_s: float = WAIT_S) -> Iterator[traini
 
 
 def _show(outcome: training.Outcome, folder: Path, storage: str | None, config: Config) -> None:
-    """Print the final evaluation, what its numbers lack, and what to type next."""
+    """Print the final evaluation, warnings about incomplete splits, and the next commands."""
     console.out.print(_summary(outcome, folder, storage, config), markup=False)
     for warning in outcome.incomplete:
         _warn(warning)
@@ -250,7 +250,7 @@ def _summary(outcome: training.Outcome, folder: Path, storage: str | None, confi
 
 
 def _next(outcome: training.Outcome, config: Config) -> list[list[str]]:
-    """Return what to type next: an evaluation with intervals, and of H2O the files for its server."""
+    """Return the next commands: an evaluation with intervals, and for H2O the submission files for its server."""
     evaluate = ["python", "-m", "htt.evaluate", "--checkpoint", str(outcome.checkpoint), "--split"]
     tested = any(name.startswith("test_") for name in outcome.metrics)
     validated = any(name in EVALUATED for name in outcome.metrics)

@@ -1,14 +1,15 @@
-"""Who works on a run in a bucket: one process, on whatever machine.
+"""Exclusive access to a run in a bucket: one process at a time, on any machine.
 
-A lock of the file system guards a folder (``cluster.run_folder.one_process``), and not what machines share by a bucket.
-There an object says who works: it is written again and again while its owner lives, and says so when it ends. Whether
-an owner lives is seen by looking on for a while, so that no two clocks are compared.
+A file lock protects a folder (``cluster.run_folder.one_process``), but not a bucket that several machines share. There
+an object, the claim, names the owner. The owner renews it while it is alive and marks it as ended when it stops. A
+process checks whether the owner is alive by observing the claim for a while, so no clocks of two machines are compared.
 
-The object stays when its owner ends, for it also says whose files are there: a copy on another machine is older. So a
-process that was taken for dead, and was not, learns it however late it looks, and writes nothing more.
+The claim stays after its owner has ended, because it also records under which claim the files were written: a copy on
+another machine is older. So a process that was wrongly considered dead notices it whenever it reads the claim, and
+writes nothing more.
 
-Arrow cannot write an object only if there is none. Of two that write one at the same moment, the second has it, and
-both see so when they look again.
+Arrow has no conditional write ("only if the object does not exist"). If two processes write a claim at the same time,
+the second write wins, and both see the result when they read the claim again.
 """
 
 from __future__ import annotations
@@ -32,23 +33,24 @@ from htt.errors import RunError, StorageError
 
 NAME = "claimed-by.json"
 RENEW_S = 15.0
-"""So often an owner writes."""
+"""Interval at which an owner renews its claim, s."""
 DEAD_S = 60.0
-"""One that has not written for so long is taken for dead."""
+"""Time without a renewal after which an owner is considered dead, s."""
 SETTLE_S = 1.0
-"""Between a claim and the look at whose it is."""
+"""Time between writing a claim and reading back which claim won, s."""
 LOOK_S = 2.0
-"""Between two looks at whether an owner lives."""
+"""Interval between two checks of whether an owner is alive, s."""
 
 Claim = dict[str, Any]
-"""{"machine", "process", "began": when that did, "host": where its number means something, "word": of this claim alone,
-"renewed": how often, "ended", "generation": the word of the claim under which the files there were written}."""
+"""{"machine", "process": its PID, "began": start time of the process, "host": boot and PID namespace in which the PID
+is valid, "word": unique to this claim, "renewed": number of renewals, "ended", "generation": word of the claim under
+which the files were written}."""
 _NEEDED = ("machine", "process", "began", "word", "renewed")
 _USUAL: Claim = {"host": "", "ended": False, "generation": ""}
 
 
 class Lease:
-    """The right to write to a run in a bucket, for as long as nobody has taken it over."""
+    """Right to write to a run in a bucket, valid until another process takes the run over."""
 
     def __init__(self, place: str, system: fs.FileSystem, file: str, claim: Claim) -> None:
         self._place, self._system, self._file, self._claim = place, system, file, claim
@@ -57,11 +59,11 @@ class Lease:
 
     @property
     def word(self) -> str:
-        """What no other claim has."""
+        """Word that is unique to this claim."""
         return str(self._claim["word"])
 
     def check(self) -> None:
-        """Raise a ``StorageError`` if another process was seen to have taken the run over; asks nobody."""
+        """Raise a ``StorageError`` if another process is known to have taken the run over; reads nothing."""
         if self.taken_by is not None:
             raise StorageError(
                 f"A run in a bucket has one writer; {_owner(self.taken_by)} has taken {_shown(self._place)} over, "
@@ -70,9 +72,10 @@ class Lease:
             )
 
     def look(self) -> None:
-        """``check``, having looked whose the run is.
+        """Read the claim, then ``check``.
 
         Raises:
+            StorageError: another process has taken the run over.
             OSError, ArrowException: the store does not answer.
         """
         found = _read(self._system, self._file)
@@ -81,7 +84,7 @@ class Lease:
         self.check()
 
     def publish(self) -> None:
-        """Look whose the run is, and say that its files are written under this claim. Raises as ``look``."""
+        """Record in the claim that the run's files are written under it. Raises as ``look``."""
         with self._writing:
             self.look()
             if self._claim["generation"] != self.word:
@@ -89,14 +92,14 @@ class Lease:
                 self._claim["generation"] = self.word
 
     def renew(self) -> None:
-        """Say that its owner lives. Raises as ``look``."""
+        """Renew the claim to show that its owner is alive. Raises as ``look``."""
         with self._writing:
             self.look()
             self._claim["renewed"] += 1
             _write(self._system, self._file, self._claim)
 
     def end(self) -> None:
-        """Give it up; a run without files keeps nothing of it. Raises as ``look``."""
+        """Mark the claim as ended, or delete it if no files were written under any claim. Raises as ``look``."""
         with self._writing:
             self.look()
             if self._claim["generation"]:
@@ -109,17 +112,17 @@ class Lease:
 def claimed(
     place: str, system: fs.FileSystem, path: str, on_loss: Callable[[], object] = lambda: None
 ) -> Iterator[Lease]:
-    """Work on a run alone, for the length of a ``with`` block.
+    """Hold the claim on a run for the length of a ``with`` block.
 
     Args:
-        place: the URI of the run, for messages.
-        system: its file system.
-        path: of the run, there.
+        place: URI of the run, for messages.
+        system: file system of the run.
+        path: path of the run in that file system.
         on_loss: called in another thread when another process has taken the run over.
 
     Raises:
-        RunError: another process works on it.
-        StorageError: the storage refuses.
+        RunError: another process works on the run.
+        StorageError: the storage cannot be read or written.
     """
     file = f"{path}/{NAME}"
     me = {"machine": socket.gethostname(), "process": os.getpid(), "began": _began(os.getpid()), "host": _host()}
@@ -142,28 +145,28 @@ def claimed(
     finally:
         over.set()
         renewing.join(timeout=LOOK_S)
-        with contextlib.suppress(OSError, ArrowException, StorageError):  # it is taken for dead then, a minute later
+        with contextlib.suppress(OSError, ArrowException, StorageError):  # others wait DEAD_S then
             lease.end()
 
 
 def generation(system: fs.FileSystem, path: str) -> str:
-    """Under which claim the files of a run in a bucket were written; empty: none, or none that is known."""
+    """Return the word of the claim under which a run's files in a bucket were written, or "" if it is unknown."""
     found = _read(system, f"{path}/{NAME}")
     return str(found["generation"]) if found else ""
 
 
 def _renew(lease: Lease, over: threading.Event, on_loss: Callable[[], object]) -> None:
     while not over.wait(RENEW_S):
-        with contextlib.suppress(OSError, ArrowException):  # a store that is away takes the next one
+        with contextlib.suppress(OSError, ArrowException):  # if the store is away, the next renewal will do
             try:
                 lease.renew()
-            except StorageError:  # the owner hears of it where it writes next
+            except StorageError:  # the owner gets the error at its next write
                 on_loss()
                 return
 
 
 def _lives(system: fs.FileSystem, file: str, other: Claim) -> bool:
-    """Whether the owner of a claim still writes; a process that has its number here is looked for."""
+    """Return True if the owner of a claim is alive: by its PID on the same host, else by observing renewals."""
     if other["ended"]:
         return False
     runs = _runs(other) if other["host"] and other["host"] == _host() else None
@@ -184,9 +187,9 @@ def _lives(system: fs.FileSystem, file: str, other: Claim) -> bool:
 
 
 def _host() -> str:
-    """What is the same for processes that see one another by number: a boot of a kernel, and a namespace in it.
+    """Return boot ID and PID namespace, equal for processes that see each other's PIDs, or "" if unknown.
 
-    A name does not tell: containers may share that of their machine, and each has a process 1. Empty: not known.
+    A host name is not enough: containers may share the name of their machine, and each has its own PID 1.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -196,19 +199,19 @@ def _host() -> str:
 
 
 def _runs(owner: Claim) -> bool | None:
-    """Whether that process of this machine lives, and is no other that was given its number; none: nobody says."""
+    """Return True if the owner's process runs on this host, False if it ended or its PID is reused, None if unknown."""
     try:
         os.kill(owner["process"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # it belongs to another user
         pass
-    began = _began(owner["process"])  # nothing where users do not see the processes of others
+    began = _began(owner["process"])  # empty where users cannot see the processes of others
     return bool(owner["began"] == began) if began else None
 
 
 def _began(process: int) -> str:
-    """When a process began, in ticks of its machine; nothing where that is not told."""
+    """Return the start time of a process in clock ticks since boot, or "" if it cannot be read."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
@@ -231,7 +234,7 @@ def _refusal(place: str, other: Claim) -> RunError:
 
 
 def _read(system: fs.FileSystem, file: str) -> Claim | None:
-    """The claim that is there; one that cannot be read is none."""
+    """Return the stored claim, or None if there is none or it is invalid."""
     if system.get_file_info(file).type != fs.FileType.File:
         return None
     with system.open_input_stream(file) as stream:

@@ -1,4 +1,4 @@
-"""Make the token that lets you, and nobody else, talk to your clusters. Done once, before the first ``ray up``.
+"""Command that makes the token for access to your clusters. Run it once, before the first ``ray up``.
 
 ::
 
@@ -14,11 +14,11 @@ from htt import console, token_file
 
 @dataclass
 class Options(console.Options):
-    """Write a new token to ~/.ray/auth_token, which only you may read; one that is there stays."""
+    """Write a new token to ~/.ray/auth_token, readable only by you; an existing token is kept."""
 
 
-def main(options: Options) -> None:  # noqa: ARG001 - there are none of its own
-    """Make it, and say where it is and what to type; the token itself is never shown."""
+def main(options: Options) -> None:  # noqa: ARG001 - the command has no options of its own
+    """Write the token if there is none, and print where it is and what to type; the token itself is never printed."""
     file = token_file.path()
     if token_file.close_to_others():
         console.out.print(f"Others could read {file}; now only you can.")

@@ -1,11 +1,11 @@
-"""Tell Ray when the cloud takes this machine back, so that trainings save themselves while they can.
+"""Command that tells Ray when the cloud takes this machine back, so that trainings can save their state in time.
 
 ::
 
-    python -m cluster.preemption --cloud aws &   # on every spot machine, after its `ray start`: the cluster files do it
+    python -m cluster.preemption --cloud aws &   # on every spot machine, after `ray start`; the cluster files do this
 
-A spot machine learns from its cloud that it will be gone, two minutes before on AWS, half a minute on Google Cloud.
-From then on Ray places nothing new on it, and a final training saves where it stands (``htt.training.saving``).
+The cloud notifies a spot machine before it stops it: two minutes before on AWS, half a minute before on Google Cloud.
+From then on Ray places nothing new on the machine, and a final training saves a checkpoint (``htt.training.saving``).
 
 Sources: AWS EC2 user guide, "Spot Instance interruption notices"; Google Compute Engine, "Detect if a VM is preempted".
 """
@@ -26,39 +26,39 @@ from htt import console
 from htt.errors import ClusterError
 
 POLL_S = 5.0
-"""As AWS advises."""
+"""Interval between two queries of the metadata service, s, as AWS recommends."""
 SLOWER = 12
-"""So many times longer between questions to a cloud that refuses to answer."""
+"""Factor on this interval while the metadata service refuses to answer."""
 ANSWER_S = 2.0
-"""A cloud's metadata are answered by the machine's own host, at once."""
+"""Timeout of one query, s; the machine's host answers metadata queries immediately."""
 GOOGLE_S = 30.0
-"""What Google leaves a machine after its notice."""
+"""Time between Google's notice and the end of the machine, s."""
 MARGIN_S = 5.0
-"""Of the time that is left, kept for the machine's own end."""
+"""Part of the remaining time that is reserved for the shutdown of the machine, s."""
 AWS = "http://169.254.169.254"
 GOOGLE = "http://metadata.google.internal"
 
 
 @dataclass
 class Options(console.Options):
-    """Wait for the cloud's notice that this machine goes, and tell Ray; ends with it."""
+    """Wait for the cloud's notice that it takes this machine back, tell Ray, and exit."""
 
     cloud: Literal["aws", "gcp"] = "aws"
     """Whose machine this is."""
 
 
 def main(options: Options) -> None:
-    """Wait, and tell."""
+    """Wait for the notice, then drain the node."""
     left_s = wait(CLOUDS[options.cloud])
     console.out.print(f"This machine will be gone in {left_s:.0f} s; telling Ray.")
     drain(left_s)
 
 
 def wait(look: Callable[[], float | None], poll_s: float = POLL_S) -> float:
-    """Ask the cloud until it says that the machine goes; the seconds that are left are returned.
+    """Query the cloud until it announces the end of this machine; return the seconds left, less ``MARGIN_S``.
 
-    A cloud that does not answer is asked again. One that refuses to, or says what cannot be read, is named once, and
-    asked more seldom.
+    A metadata service that does not answer is queried again. One that refuses, or whose answer cannot be parsed, is
+    reported once and queried less often.
     """
     refused = False
     while True:
@@ -83,7 +83,7 @@ def wait(look: Callable[[], float | None], poll_s: float = POLL_S) -> float:
 
 
 def aws(base: str = AWS) -> float | None:
-    """Seconds until this EC2 machine goes; none, as long as nobody wants it back."""
+    """Return the seconds until this EC2 machine is stopped, or None if there is no notice."""
     token = _ask(f"{base}/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, method="PUT")
     said = _ask(f"{base}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token or ""})
     if said is None:
@@ -93,7 +93,7 @@ def aws(base: str = AWS) -> float | None:
 
 
 def gcp(base: str = GOOGLE) -> float | None:
-    """Seconds until this Google machine goes; none, as long as nobody wants it back."""
+    """Return the seconds until this Google machine is stopped, or None if there is no notice."""
     said = _ask(f"{base}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
     return GOOGLE_S if said == "TRUE" else None
 
@@ -102,10 +102,14 @@ CLOUDS: Mapping[str, Callable[[], float | None]] = {"aws": aws, "gcp": gcp}
 
 
 def drain(left_s: float, pause_s: float = POLL_S) -> None:
-    """Tell Ray that this machine goes, and when; a Ray that does not answer is told again, while there is time.
+    """Tell Ray to drain this node, with the time left; retry while there is time.
+
+    Args:
+        left_s: seconds until the machine is stopped.
+        pause_s: seconds between two tries.
 
     Raises:
-        ClusterError: it never took the notice.
+        ClusterError: Ray did not accept the notice in time.
     """
     words = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the cloud takes this machine back"]
     ends = time.monotonic() + left_s
@@ -123,7 +127,7 @@ def drain(left_s: float, pause_s: float = POLL_S) -> None:
 
 
 def _ask(url: str, headers: Mapping[str, str], method: str = "GET") -> str | None:
-    """What the metadata server says; none, where it knows nothing of that."""
+    """Return the answer of the metadata service, or None for status 404."""
     request = urllib.request.Request(url, headers=dict(headers), method=method)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:

@@ -1,4 +1,4 @@
-"""What a final training shows on a terminal: each epoch as it comes, and in the end what was found on both splits."""
+"""Terminal output of a final training: each epoch when it ends, and the final evaluation on both splits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
 
 
 class Training:
-    """Shows the epochs of a training: how far the one is that is trained, and its numbers when it has ended.
+    """Display of a training: a progress bar for the current epoch, and one line with its metrics when it has ended.
 
-    ``with screen.Training(45) as shown: ...``
+    ``with progress.Training(45) as shown: ...``
     """
 
     def __init__(self, epochs: int) -> None:
-        """Show nothing yet.
+        """Start without output.
 
         Args:
-            epochs: of the whole training.
+            epochs: epochs of the whole training.
         """
         self._epochs = epochs
         self._counting: console.Counting | None = None
@@ -34,7 +34,7 @@ class Training:
         self._close()
 
     def step(self, step: Step) -> None:
-        """An epoch is so far."""
+        """Advance the progress bar of the current epoch."""
         if self._at is None or step.epoch != self._at.epoch or step.done < self._at.done:
             self._close()
             title = f"epoch {step.epoch}/{self._epochs}"
@@ -45,7 +45,7 @@ class Training:
         self._at = step
 
     def epoch(self, metrics: Mapping[str, float]) -> None:
-        """An epoch has ended."""
+        """Print the metrics of an epoch that has ended."""
         self._close()
         console.print_folded(epoch_line(metrics, self._epochs))
 
@@ -56,11 +56,11 @@ class Training:
 
 
 def epoch_line(metrics: Mapping[str, float], epochs: int) -> str:
-    """An epoch in one line: its numbers, the time it took, and the time left.
+    """Return one line with an epoch's metrics, its duration, and the time left.
 
     Args:
-        metrics: of the epoch.
-        epochs: of the whole training.
+        metrics: metrics of the epoch.
+        epochs: epochs of the whole training.
     """
     left = console.clock((epochs - metrics["epoch"]) * metrics["seconds"])
     shown = "  ".join(_words(name, metrics[name]) for name in SHOWN if name in metrics)
@@ -68,7 +68,7 @@ def epoch_line(metrics: Mapping[str, float], epochs: int) -> str:
 
 
 def final_table(metrics: Mapping[str, float]) -> str:
-    """The final evaluation: a line for each metric, validation and test beside each other."""
+    """Return the final evaluation as a table: one row per metric, with validation and test columns."""
     rows = [["Final evaluation", "validation", "test"]]
     for name in SHOWN:
         values = [metrics.get(f"{split}{name}") for split in ("", "test_")]

@@ -1,7 +1,7 @@
-"""What the machines have, what is asked of them, and how often it fits: known before anything starts.
+"""Resources of the machines, and how many trials or trainings fit on them.
 
-Tune itself waits for ever, in silence, for resources that no machine has. Here that is one error that says what there
-is and what is missing. Machines that a cloud starts when trials wait for them count as there.
+Ray Tune waits forever, without a message, for resources that no machine has. Here the check is made before the start,
+and one error lists what is available and what is missing. Machines that a cloud starts on demand count as available.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from htt.errors import ClusterError
 from htt.parallel import in_job
 
 LAUNCHED = "ray_bootstrap_config.yaml"
-"""What ``ray up`` leaves in the home of the head's user, where a job's driver runs: Ray's API does not tell it."""
+"""Cluster configuration that ``ray up`` writes to the home folder of the head's user; Ray's API does not give it."""
 HEAD = "node:__internal_head__"
-"""A resource that the head has, and no other machine."""
+"""Resource that only the head has."""
 SHARES = 1e-9
 """Tolerance when fractions of a GPU are added up."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine of the cluster and what Ray may hand out of it."""
+    """Machine of the cluster with the resources that Ray may allocate on it."""
 
     name: str
     cpus: float
@@ -39,7 +39,7 @@ class Machine:
 
 
 def machines() -> list[Machine]:
-    """The living machines of the cluster this process is connected to, and those that come when they are needed."""
+    """Return the live machines of the connected cluster and those that the cloud may start on demand."""
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     living = [
         Machine(node["NodeManagerHostname"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
@@ -53,14 +53,14 @@ def machines() -> list[Machine]:
 
 
 def to_come(launched: Mapping[str, Any], workers: int) -> list[Machine]:
-    """The machines a cloud may still start: of each kind as many as there may be, and no more than of all together.
+    """Return the machines that a cloud may still start, up to the limit of each node type and of the cluster.
 
     Args:
-        launched: what ``ray up`` was told, completed by what Ray found out of the kinds of machines.
-        workers: those that live; they are taken for machines of the first kinds.
+        launched: configuration of ``ray up``, with the resources that Ray found for each node type.
+        workers: number of live workers; they are counted as machines of the first node types.
     """
     if launched["provider"]["type"] == "local":
-        return []  # the machines are what they are
+        return []  # a fixed set of machines
     kinds = launched["available_node_types"].items()
     allowed = [
         Machine(f"{name}, when needed", kind["resources"].get("CPU", 0.0), kind["resources"].get("GPU", 0.0))
@@ -72,15 +72,15 @@ def to_come(launched: Mapping[str, Any], workers: int) -> list[Machine]:
 
 
 def require(resources: Mapping[str, float], workers: int = 1, there: Sequence[Machine] | None = None) -> int:
-    """How many times ``workers`` workers of those resources fit on the machines at once; at least 1.
+    """Return how many groups of ``workers`` workers fit on the machines at the same time; at least 1.
 
     Args:
-        resources: of one worker: {"CPU": cores, "GPU": GPUs}; fractions of one GPU are allowed.
-        workers: of one trial or training; they may be spread over the machines.
-        there: the machines; none: those of the cluster this process is connected to.
+        resources: resources of one worker, {"CPU": cores, "GPU": GPUs}; fractions of one GPU are allowed.
+        workers: workers of one trial or training; they may be spread over the machines.
+        there: machines, or None for those of the connected cluster.
 
     Raises:
-        ClusterError: not even once, or a worker's resources cannot be; says what there is and what is missing.
+        ClusterError: not one group fits, or the resources are invalid; says what is available and what is missing.
     """
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     _check(cpus, gpus, workers)
@@ -97,12 +97,12 @@ def require(resources: Mapping[str, float], workers: int = 1, there: Sequence[Ma
 
 
 def gpus(asked: float | None, workers: int = 1) -> float:
-    """GPUs of so many workers together: what was asked for, or one each where the machines have any."""
+    """Return ``asked`` if it is given, else one GPU for each worker if any machine has a GPU, else 0."""
     return asked if asked is not None else float(workers * any(machine.gpus for machine in machines()))
 
 
 def _slots(machine: Machine, cpus: float, gpus: float) -> int:
-    """Workers that fit on one machine; a worker's fraction of a GPU comes from one GPU."""
+    """Return how many workers fit on one machine; a fraction of a GPU is always of a single GPU."""
     fits = [math.floor(machine.cpus / cpus + SHARES)] if cpus else []
     if gpus >= 1:
         fits.append(math.floor(machine.gpus / gpus + SHARES))

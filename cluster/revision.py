@@ -1,7 +1,7 @@
-"""Which code runs here, and on which libraries: what must be the same on every machine of a run.
+"""Identity of the code and the libraries, which must be the same on every machine of a run.
 
-A digest of each file tells more than a commit: a job's working folder has no ``.git``, a checkout may have been edited,
-and the files that differ can be named.
+Digests of all files are used instead of a commit, because a job's working folder has no ``.git`` and a checkout may
+have been edited. Digests also show which files differ.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ LIBRARIES = (
     "pydantic",
     "simplejpeg",
 )
-"""What a result, or a thing sent from machine to machine, depends on."""
+"""Libraries on which results, or objects that are sent between machines, depend."""
 NUMERIC = ("torch", "numpy", "transformers", "simplejpeg")
-"""The libraries that a trained number depends on."""
+"""Libraries on which the numbers of a training depend."""
 SCIENCE = "htt"
-"""The room whose code computes numbers; the others choose what is trained, and where."""
+"""Package whose code computes numbers; the others choose what is trained, and where."""
 UNKNOWN = "unknown"
 
 
 def commit(root: Path = ROOT) -> str:
-    """The commit of the code, with a mark where files differ from it; "unknown" outside a checkout."""
+    """Return the commit of the code, marked "-dirty" if files were edited, or "unknown" outside a checkout."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -50,32 +50,32 @@ def commit(root: Path = ROOT) -> str:
 
 
 def digests(root: Path = ROOT) -> dict[str, str]:
-    """{file, such as "htt/config.py": 12 hexadecimal digits of its bytes} of all code of the project."""
+    """Return {file: digest} of all code of the project; a file is a path such as "htt/config.py"."""
     files = sorted(path for room in ROOMS for path in (root / room).rglob("*.py"))
     return {path.relative_to(root).as_posix(): digest(path.read_bytes()) for path in files}
 
 
 def digest(content: bytes) -> str:
-    """12 hexadecimal digits that differ for other bytes."""
+    """Return the first 12 hexadecimal digits of the SHA-256 of the content."""
     return hashlib.sha256(content).hexdigest()[:12]
 
 
 @functools.cache
 def identity(root: Path = ROOT) -> str:
-    """Return a text that differs for code or libraries that may compute other numbers; a commit may differ freely."""
+    """Return a text that changes with every change of numeric code or libraries, but not with the commit alone."""
     files = {name: found for name, found in digests(root).items() if name.startswith(f"{SCIENCE}/")}
     libraries = ", ".join(f"{name} {version}" for name, version in versions(NUMERIC).items() if name != "python")
     return f"{digest(repr(sorted(files.items())).encode())} ({libraries})"
 
 
 def check_same(name: str, codes: Sequence[str], started: str, *, share_any: bool) -> None:
-    """Raise a ``RunError`` where other code would add its numbers to those of a run.
+    """Raise a ``RunError`` if a run was trained by other code than the current one.
 
     Args:
-        name: of the run.
-        codes: that trained it, as ``identity`` gives them; empty: not known.
-        started: the commit it was started at.
-        share_any: whether other code may go on with it.
+        name: name of the run.
+        codes: values of ``identity`` of the code that trained the run; empty if unknown.
+        started: commit at which the run was started.
+        share_any: True to accept other code.
     """
     now = identity()
     if codes and now not in codes and not share_any:
@@ -87,7 +87,7 @@ def check_same(name: str, codes: Sequence[str], started: str, *, share_any: bool
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """Of Python and of the libraries, without the kind of build: torch for CPUs and for CUDA may work together."""
+    """Return the versions of Python and of the libraries, without build tags: torch for CPU and CUDA may be mixed."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

@@ -1,11 +1,11 @@
-"""The folder of a final training, readable without Ray and torch.
+"""Run folder of a final training, readable without Ray and torch.
 
-It holds ``config.yaml`` (what is trained), ``metrics.json`` (every epoch, and the final evaluation on the validation
-and the test split), ``checkpoint/`` (read by ``htt.training.checkpoint.load``), ``tensorboard/`` and Ray Train's own
-files, from which a training goes on. A ``.lock`` says which process works on it.
+It contains ``config.yaml`` (the configuration), ``metrics.json`` (every epoch, and the final evaluation on the
+validation and the test split), ``checkpoint/`` (read by ``htt.training.checkpoint.load``), ``tensorboard/``, and Ray
+Train's own files, from which a training resumes. ``.lock`` contains the PID of the process that works on the run.
 
-With a ``--storage`` Ray Train's files are there, in ``<name>-train``; beside them ``<name>/config.yaml`` says what the
-name stands for, to whoever comes from another machine, and in a folder ``<name>/tensorboard/`` is.
+With ``--storage``, Ray Train's files are in ``<name>-train`` of the storage. Next to them, ``<name>/config.yaml`` shows
+other machines which training has this name, and if the storage is a folder, ``<name>/tensorboard/`` is there too.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ from htt.errors import ConfigError, RunError, shown, storage_errors
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
 ASKED_FILE = "asked.yaml"
-"""What a search or a study has in its folder, and a final training has not."""
+"""File that only the folder of a search or a study contains."""
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 LONGEST_NAME = 100
-"""Letters of a run's name: files have it in theirs, and a file's name has 255 at most."""
+"""Maximum length of a run's name: it is part of file names, which have at most 255 characters."""
 TRIES = 10
-"""So often a lock is taken that its owner is just removing."""
+"""Number of tries to lock a file that its owner may be removing."""
 STORAGE_FILE = ".storage"
-"""The ``--storage`` a run was begun with; empty: none."""
+"""File with the ``--storage`` of a run; empty without that option."""
 BEGAN_FILE = "began.json"
-"""What a run was started with: the key of its data, its commit, and the code, with that of later resumes."""
+"""File with the key of a run's data, its first commit, and the identities of the code that started and resumed it."""
 
 try:
     import fcntl
-except ImportError:  # another system: no lock, and no protection from two drivers
+except ImportError:  # not available on Windows: no lock, so no protection from two drivers
     fcntl = None  # type: ignore[assignment]
 
 
 class EpochLog:
-    """``metrics.json``: every epoch as it comes, then the final evaluation. A resumed run goes on with the old file."""
+    """Contents of ``metrics.json``: all epochs, then the final evaluation. A resumed run continues the same file."""
 
     def __init__(self, file: Path) -> None:
-        """Read the file, if there is one.
+        """Read the file, if it exists.
 
         Raises:
-            RunError: it is not what a training wrote.
+            RunError: the file is damaged.
         """
         self._file = file
         try:
@@ -75,14 +75,20 @@ class EpochLog:
             ) from None
 
     def add(self, metrics: dict[str, float]) -> None:
-        """Write down an epoch; one that was repeated after a failure replaces the first."""
+        """Write an epoch; an epoch that was repeated after a failure replaces the old entry."""
         self.epochs[int(metrics["epoch"])] = metrics
         self._write()
 
     def finish(
         self, epochs: Sequence[dict[str, float]], final: dict[str, float], incomplete: Sequence[str] = ()
     ) -> None:
-        """Write down the final evaluation, epochs that workers finished while nobody listened, and splits with gaps."""
+        """Write the final evaluation, with epochs that did not reach the driver, and the incomplete splits.
+
+        Args:
+            epochs: metrics of epochs, which replace the entries with the same number.
+            final: metrics of the final evaluation.
+            incomplete: one sentence for each split with missing clips.
+        """
         self.epochs |= {int(metrics["epoch"]): metrics for metrics in epochs}
         self.final, self.incomplete = final, list(incomplete)
         self._write()
@@ -98,10 +104,10 @@ class EpochLog:
 
 @contextlib.contextmanager
 def one_process(folder: Path) -> Iterator[None]:
-    """Work on a run alone; the lock dies with its owner.
+    """Lock a run's folder for the length of a ``with`` block; the lock also ends with its process.
 
     Raises:
-        RunError: another process works on it.
+        RunError: another process works on the run.
     """
     with _locked(folder / LOCK) as file:
         file.truncate(0)
@@ -111,7 +117,12 @@ def one_process(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> TextIO:
-    """Open a lock file and lock it; one that its last owner removed meanwhile locks nothing, and the next is taken."""
+    """Open and lock a file; retry if its last owner removed it in the meantime, as then the lock has no effect.
+
+    Raises:
+        RunError: another process holds the lock, or the file is removed again and again.
+        StorageError: the folder cannot be made or written.
+    """
     for _ in range(TRIES):
         with storage_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,19 +146,19 @@ def _lock(file: TextIO, folder: Path) -> None:
             "Wait for it, or stop it with Ctrl-C and resume."
         ) from None
     except OSError:
-        pass  # a file system without locks, as some clusters share: no protection there either
+        pass  # a file system without locks, as on some clusters: no protection there
 
 
 @contextlib.contextmanager
 def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
-    """Work on a run alone, also of all machines that share its ``--storage``.
+    """Lock a run for the length of a ``with`` block, also against other machines that share its ``--storage``.
 
-    Of a bucket, another process may take the run over from one that it hears nothing of. Then this one is interrupted,
-    as by Ctrl-C, and nothing is written any more.
+    Yield the lease if the run is in a bucket, else None. In a bucket, another process may take over the run if this one
+    does not renew its claim in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
 
     Raises:
-        RunError: another process works on it.
-        StorageError: the storage refuses, or another process has taken the run over.
+        RunError: another process works on the run.
+        StorageError: the storage cannot be read or written, or another process has taken the run over.
     """
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
@@ -167,12 +178,12 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
 
 
 def _interrupt() -> None:
-    """Interrupt the main thread, which may wait for workers."""
+    """Send SIGINT to the main thread, which may be waiting for workers."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def check_run_name(name: str, option: str = "--name") -> None:
-    """Raise a ``ConfigError`` for a name that is no name of a folder, here or in a bucket, on every system."""
+    """Raise a ``ConfigError`` if a name is not valid for folders on every system and in buckets."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"{option} takes letters, digits, dots, dashes and underscores; got '{name[:LONGEST_NAME]}'.")
     if len(name) > LONGEST_NAME:
@@ -181,19 +192,20 @@ def check_run_name(name: str, option: str = "--name") -> None:
 
 @contextlib.contextmanager
 def named(given: str | None, runs: Path, stem: str, storage: str | None) -> Iterator[str]:
-    """The name of a run: the one that is given, or one that no other run has, such as "final-20260101-120000".
+    """Yield the name of a run: the given one, or a new unique one such as "final-20260101-120000".
 
-    In the block the folder of such a name is there, so that nobody takes it; it goes if nothing was put there.
+    The folder of a new name is made at once, so that no other process takes the name. It is removed after the block if
+    it is still empty.
 
     Args:
-        given: by the user; none: find one.
-        runs: the folder of all runs on this machine.
-        stem: what it begins with; the time follows.
-        storage: where else the run is kept. In a bucket nobody sees what others are about to take: the name ends in
-            letters that no other is given.
+        given: name from the user, or None for a new one.
+        runs: folder of all runs on this machine.
+        stem: prefix of a new name; date and time follow.
+        storage: ``--storage`` of the run, or None. In a bucket a name cannot be reserved, so a new name ends with
+            random digits there.
 
     Raises:
-        ConfigError: what is given is no name.
+        ConfigError: the given name is invalid.
     """
     if given is not None:
         check_run_name(given)
@@ -214,7 +226,7 @@ def named(given: str | None, runs: Path, stem: str, storage: str | None) -> Iter
 
 
 def _is_new(folder: Path) -> bool:
-    """Make a folder; whether nobody else has."""
+    """Make a folder; return False if it exists already."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -223,16 +235,16 @@ def _is_new(folder: Path) -> bool:
 
 
 def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
-    """Check that a run's name is free, or that the same training is resumed, and that nobody works on it.
+    """Check that a run's name is free, or that the same training is resumed, and that no process works on the run.
 
     Args:
-        folder: of the run.
-        config: the training.
-        resume: whether it is to go on.
-        storage: where else the run keeps things, ``cluster.storage.settled``; none: nowhere.
+        folder: folder of the run.
+        config: configuration of the training.
+        resume: True if the run is resumed.
+        storage: ``--storage`` of the run after ``cluster.storage.settled``, or None.
 
     Raises:
-        RunError: the name is taken, what is to be resumed is another training or none, or a process works there.
+        RunError: the name is taken, the run to resume is missing or another training, or a process works on it.
         StorageError: the storage does not answer.
     """
     check_name(folder, config, resume=resume, storage=storage)
@@ -242,9 +254,14 @@ def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | N
 
 
 def check_name(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
-    """The same, for the process that works there. Ray Train itself would go on with whatever has the name it is given.
+    """Check the name as ``check_folder``, but without the lock, for the process that holds it.
 
-    A storage tells of trainings that were begun from other machines, which may be gone.
+    Ray Train itself would resume any run with the same name. The storage also shows runs that were started on other
+    machines, which may not exist any more. Arguments as for ``check_folder``.
+
+    Raises:
+        RunError: the name is taken, or the run to resume is missing or another training.
+        StorageError: the storage does not answer.
     """
     file = folder / CONFIG_FILE
     known = {str(file): read(file)} if file.exists() else {}
@@ -271,11 +288,11 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
 
 
 def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
-    """Return what a run was started with: ``data``, ``commit`` and ``codes``; empty where an older version did it.
+    """Return ``data``, ``commit`` and ``codes`` of a run, or an empty dict if they are missing (older versions).
 
     Args:
-        folder: of the run.
-        storage: where else to look, where this machine has nothing.
+        folder: folder of the run.
+        storage: ``--storage`` of the run, read if this machine has no such file, or None.
 
     Raises:
         StorageError: the storage does not answer.
@@ -286,22 +303,23 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
         text = stores.read_text(stores.below(storage, folder.name, BEGAN_FILE))
     try:
         return dict(json.loads(text or "{}"))
-    except ValueError:  # cut short by a full disk: as if nobody had noted it
+    except ValueError:  # truncated by a full disk: treated as missing
         return {}
 
 
 def check_same(folder: Path, config: Config, *, storage: str | None = None, share_any: bool = False) -> None:
-    """Check that a run which is resumed finds the data and the code that it was started with.
+    """Check that a resumed run has the same data and code as before.
 
     Args:
-        folder: of the run.
-        config: the training.
-        storage: where else the run keeps things; none: nowhere.
-        share_any: whether other code may go on with it.
+        folder: folder of the run.
+        config: configuration of the training.
+        storage: ``--storage`` of the run, or None.
+        share_any: True to accept other code.
 
     Raises:
-        RunError: the data or the code are others; the message says what there was and what there is.
+        RunError: the data or the code have changed; the message names the old and the new ones.
         DataError: there are no data.
+        StorageError: the storage does not answer.
     """
     known, now = began(folder, storage), data_key(config)
     if known.get("data") not in (None, now):
@@ -314,7 +332,7 @@ def check_same(folder: Path, config: Config, *, storage: str | None = None, shar
 
 
 def _began(folder: Path, config: Config, storage: str | None) -> str:
-    """Return the note of what a run is trained with, for the file that keeps it."""
+    """Return the text of ``began.json``: data, first commit, and the codes with the current one added."""
     known = began(folder, storage)
     old = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
     before = known.get("codes") or old
@@ -324,9 +342,9 @@ def _began(folder: Path, config: Config, storage: str | None) -> str:
 
 
 def _check_storage(folder: Path, storage: str | None) -> None:
-    """A run goes on from where its checkpoints are; from another place it would begin anew."""
+    """Raise a ``RunError`` if a resumed run is given another storage, where it would start from the first epoch."""
     file = folder / STORAGE_FILE
-    if not file.exists():  # it was begun on another machine
+    if not file.exists():  # the run was started on another machine
         return
     began = file.read_text(encoding="utf-8").strip() or None
     if began != storage:
@@ -338,7 +356,17 @@ def _check_storage(folder: Path, storage: str | None) -> None:
 
 
 def claim_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
-    """Make a run's folder, and write down what is trained in it and where else it keeps things; there too."""
+    """Write configuration, ``began.json`` and storage to a run's folder, and the first two also to the storage.
+
+    Args:
+        folder: folder of the run.
+        config: configuration of the training.
+        storage: ``--storage`` of the run, or None.
+        lease: lease of a run in a bucket, or None.
+
+    Raises:
+        StorageError: the folder or the storage cannot be written, or another process has taken the run over.
+    """
     note = _began(folder, config, storage)
     if lease:
         with stores.refusals(str(storage)):
@@ -346,7 +374,7 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
-            with files.replacing(folder / name) as path:  # whole or not there, or the run could not be resumed
+            with files.replacing(folder / name) as path:  # atomically: with a partial file the run could not be resumed
                 path.write_text(text, encoding="utf-8")
     if storage:
         stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
@@ -354,12 +382,12 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
 
 
 def shared_folder(folder: Path, storage: str | None) -> Path | None:
-    """Where the first worker, on whatever machine, writes TensorBoard files; none: a bucket takes none."""
+    """Return the folder for the first worker's TensorBoard files, or None for a bucket, which gets none."""
     if storage is None:
         return folder
     return None if is_remote(storage) else Path(storage) / folder.name
 
 
 def train_name(folder: Path) -> str:
-    """The name of a run's Ray Train run, and of the folder it has below the storage."""
+    """Return the name of a run's Ray Train run, which is also its folder below the storage."""
     return f"{folder.name}-train"

@@ -1,8 +1,8 @@
-"""Where results are kept, a folder or an object store: how places are joined, and opened with patience.
+"""Storage of results, a folder or an object store: joining locations, opening them, and retrying.
 
-Ray gives an upload up at the first error, and Arrow tries for seconds: a store that is away for half a minute would
-cost every trial that writes a checkpoint meanwhile. So Ray is given file systems that try for ``PATIENCE_S``. Google's
-does so for 15 minutes by itself.
+Ray gives up an upload at the first error, and Arrow retries for only a few seconds. So an object store that is
+unavailable for half a minute would end every trial that writes a checkpoint in that time. Therefore Ray gets file
+systems that retry for ``PATIENCE_S``. Google's file system retries for 15 minutes by itself.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from htt.data.store.remote import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_remote, las
 from htt.errors import StorageError
 
 PATIENCE_S = 100.0
-"""So long a store may be away."""
+"""How long an object store may be unavailable, s."""
 _S3_FIRST_PAUSE_S = 0.025
-"""Between the first two tries of Amazon's client; each pause is twice the one before."""
+"""Pause between the first two tries of Amazon's client, s; each pause is twice as long as the previous one."""
 
 Found = TypeVar("Found")
 
 
 class PatientS3(fs.S3FileSystem):  # type: ignore[misc] # pyarrow has no types
-    """S3 that tries for ``PATIENCE_S``, in every process that it is sent to."""
+    """S3 file system that retries for ``PATIENCE_S``, also after it is pickled to another process."""
 
     def __init__(self, **options: Any) -> None:
         tries = math.ceil(math.log2(PATIENCE_S / _S3_FIRST_PAUSE_S))
@@ -45,20 +45,20 @@ def _patient_s3(options: dict[str, Any]) -> PatientS3:
 
 
 def settled(place: str) -> str:
-    """A ``--storage`` as Ray, Arrow and every process take it: a URI, or the absolute path of a folder.
+    """Return a ``--storage`` in the form for Ray, Arrow and all processes: a URI, or the absolute path of a folder.
 
     Args:
-        place: as a user may type it: a folder, also ~/runs, or a URI, also file://.
+        place: input of a user: a folder, such as ~/runs, or a URI, also file://.
 
     Raises:
-        ConfigError: it holds a password.
+        ConfigError: the URI contains a password.
     """
     refuse_password(place, "--storage")
     return place if is_remote(place) else os.path.abspath(Path(place.removeprefix("file://")).expanduser())
 
 
 def below(place: str, *names: str) -> str:
-    """The place of something in a place; the options of a URI stay at its end.
+    """Return the location of ``names`` below a folder or URI; the options of a URI stay at its end.
 
     >>> below("s3://bucket/runs/?region=eu-west-1", "first", "train")
     's3://bucket/runs/first/train?region=eu-west-1'
@@ -68,7 +68,7 @@ def below(place: str, *names: str) -> str:
 
 
 def open_place(place: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a folder or URI, and the path there."""
+    """Return the file system of a folder or URI, and the path in it."""
     if "://" in place:
         system, path = fs.FileSystem.from_uri(place)
         return system, path.rstrip("/")
@@ -76,7 +76,7 @@ def open_place(place: str) -> tuple[fs.FileSystem, str]:
 
 
 def for_ray(place: str) -> dict[str, Any]:
-    """``storage_path`` and ``storage_filesystem``, as Ray Tune and Ray Train take them.
+    """Return ``storage_path`` and, for a URI, ``storage_filesystem`` for Ray Tune and Ray Train.
 
     Args:
         place: a folder or URI.
@@ -90,7 +90,7 @@ def for_ray(place: str) -> dict[str, Any]:
 
 
 def listed(place: str) -> list[str]:
-    """The names of what is in a place; none, where it does not exist.
+    """Return the names of the entries of a folder or URI, or an empty list if it does not exist.
 
     Args:
         place: a folder or URI.
@@ -105,26 +105,26 @@ def _names(system: fs.FileSystem, path: str) -> list[str]:
 
 
 def ask(place: str, work: Callable[[fs.FileSystem, str], Found]) -> Found:
-    """Do a thing with a place, which may be done twice; one that does not answer is waited for, and a line says so.
+    """Return the result of ``work`` on a folder or URI; retry with a message while the store does not answer.
 
     Args:
         place: a folder or URI.
-        work: is given the file system and the path there.
+        work: called with the file system and the path in it, perhaps several times.
 
     Raises:
-        StorageError: the place refuses, or did not answer for ``PATIENCE_S``.
+        StorageError: the store refused, or did not answer for ``PATIENCE_S``.
     """
     with refusals(place):
         return patiently(lambda: work(*open_place(place)), lambda: say_it_is_away(place))
 
 
 def is_empty(place: str) -> bool:
-    """Whether there is nothing in a place. Raises as ``ask`` does."""
+    """Return True if a folder or URI has no entries or does not exist. Raises as ``ask``."""
     return not ask(place, _names)
 
 
 def read_text(place: str) -> str | None:
-    """What a small file holds; none: there is no such file. Raises as ``ask`` does."""
+    """Return the text of a small file, or None if there is no such file. Raises as ``ask``."""
 
     def read(system: fs.FileSystem, path: str) -> str | None:
         if system.get_file_info(path).type != fs.FileType.File:
@@ -136,10 +136,10 @@ def read_text(place: str) -> str | None:
 
 
 def write_text(place: str, text: str) -> None:
-    """Write a small file. Raises as ``ask`` does."""
+    """Write a small file. Raises as ``ask``."""
 
     def write(system: fs.FileSystem, path: str) -> None:
-        if isinstance(system, fs.LocalFileSystem):  # in a bucket, making one needs a right that writing does not
+        if isinstance(system, fs.LocalFileSystem):  # in a bucket, making a folder needs one more permission
             system.create_dir(path.rpartition("/")[0], recursive=True)
         with system.open_output_stream(path) as stream:
             stream.write(text.encode("utf-8"))
@@ -149,11 +149,11 @@ def write_text(place: str, text: str) -> None:
 
 @contextlib.contextmanager
 def refusals(place: str, more: str = "") -> Iterator[None]:
-    """Turn what a store says that refuses, or stays away, into a ``StorageError``.
+    """Raise a ``StorageError`` in place of an ``OSError`` or ``ArrowException`` of a store.
 
     Args:
         place: a folder or URI.
-        more: a sentence to end with.
+        more: sentence at the end of the message.
     """
     try:
         yield
@@ -164,20 +164,20 @@ def refusals(place: str, more: str = "") -> Iterator[None]:
 
 
 def say_it_is_away(place: str) -> None:
-    """The line for whoever waits for a store."""
+    """Print that a store does not answer and is tried again."""
     limit = f"{PATIENCE_S:g} s"
     console.err.print(f"Storage {place.partition('?')[0]} does not answer; trying again for {limit}.", markup=False)
 
 
 def patiently(work: Callable[[], Found], waits: Callable[[], object]) -> Found:
-    """Do a thing with a store, again and again while it does not answer.
+    """Return the result of ``work``; retry while the store does not answer.
 
     Args:
-        work: may be done twice.
-        waits: called once, when it is going to be tried again.
+        work: may be called several times.
+        waits: called once, before the first retry.
 
     Raises:
-        OSError, ArrowException: the store refuses, or did not answer for ``PATIENCE_S``.
+        OSError, ArrowException: the store refused, or did not answer for ``PATIENCE_S``.
     """
     since, pause = time.monotonic(), FIRST_PAUSE_S
     while True:

@@ -1,7 +1,7 @@
-"""The Ray Train trainer of one configuration: what a search uses for trials of several workers, and ``launch`` for all.
+"""Ray Train trainer of one configuration, for trials with several workers and for all final trainings.
 
-The trainer's run is resumed by its name: the same name and storage go on from the last checkpoint, and a run that had
-finished gives its result again without training. So a name stands for one training, never for two.
+A run is resumed by its name: with the same name and storage it resumes from the last checkpoint, and a finished run
+returns its result without training. So each name must be used for one training only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from htt.training import older
 from htt.training.worker import GiveUp, torch_trainer, train_loop
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
-"""Ray Train's list of the checkpoints of a run. It is written in place, so a kill or a full disk may cut it short."""
+"""Ray Train's list of a run's checkpoints. It is not written atomically: a kill or a full disk may truncate it."""
 
 
 def trainer(
@@ -39,29 +39,32 @@ def trainer(
     queue: ray.util.queue.Queue | None = None,
     ready: Callable[[], None] | None = None,
 ) -> ray.train.torch.TorchTrainer:
-    """A trainer over ``workers`` processes; ``.fit()`` runs it. A damaged list of its checkpoints is mended first.
+    """Return a trainer with ``workers`` processes, to be run by ``.fit()``; repair a damaged checkpoint list first.
 
     Args:
-        config: the training, completely.
-        workers: processes, one at least.
+        config: complete configuration of the training.
+        workers: number of processes, at least 1.
         storage: folder or URI below which the run keeps its checkpoints.
-        name: of the run, unique below ``storage``.
+        name: name of the run, unique below ``storage``.
         cpus_per_worker: cores of each worker, and its threads.
-        gpus_per_worker: GPUs of each worker; fractions share one.
-        callbacks: told of every report, on the controller.
-        folder: where the first worker writes TensorBoard files; none: nowhere that lasts.
-        least: fewer workers will do, down to that many; none: all or nothing.
-        queue: of a final training, which tells it when it starts; none: of a trial.
-        ready: called by every worker that begins; raises where its machine is not ready.
+        gpus_per_worker: GPUs of each worker; workers with fractions share one GPU.
+        callbacks: Ray Train callbacks, run on the controller.
+        folder: folder for the first worker's TensorBoard files, or None if none are to be kept.
+        least: minimum number of workers, or None if exactly ``workers`` are needed.
+        queue: queue for the messages of a final training, or None for a trial.
+        ready: called by every worker when it starts; raises if its machine is not ready.
+
+    Raises:
+        StorageError: the storage refused, or did not answer.
     """
     mend_snapshot(stores.below(storage, name))
-    told: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations name the callbacks of its older version
+    told: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations are those of callbacks of its older version
     job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "queue": queue, "ready": ready}
     run = ray.train.RunConfig(
         name=name,
         **stores.for_ray(storage),
         callbacks=told,
-        failure_config=ray.train.FailureConfig(max_failures=-1),  # GiveUp counts those without progress between
+        failure_config=ray.train.FailureConfig(max_failures=-1),  # GiveUp limits failures without progress between them
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=max(older.KEPT, config.runtime.keep_checkpoints)),
     )
     return torch_trainer(
@@ -77,13 +80,13 @@ def trainer(
 
 
 def mend_snapshot(place: str) -> None:
-    """Write Ray Train's list of checkpoints again where it cannot be read or names one that is gone, and say so.
+    """Rewrite Ray Train's checkpoint list if it is invalid or names a missing checkpoint, and print a message.
 
     Args:
-        place: of the run, a folder or URI.
+        place: folder or URI of the run.
 
     Raises:
-        StorageError: the place refuses, or does not answer.
+        StorageError: the storage refused, or did not answer.
     """
     file, names = stores.below(place, SNAPSHOT), stores.ask(place, lambda system, path: older.listed(path, system))
     try:
@@ -110,16 +113,16 @@ def mend_snapshot(place: str) -> None:
 
 
 def _is_whole(text: str, names: Sequence[str]) -> bool:
-    """True for a list that Ray Train takes, of checkpoints that are there."""
+    """Return True if Ray Train can read the list and all its checkpoints exist."""
     try:
         state = _CheckpointManagerState.model_validate_json(text)
-    except ValueError:  # no JSON, or without some of its fields
+    except ValueError:  # invalid JSON, or fields are missing
         return False
     return {each.checkpoint_dir_name for each in state.checkpoint_results} <= set(names)
 
 
 def _metrics(checkpoint: str) -> dict[str, Any]:
-    """Return the metrics that were saved with a checkpoint; nothing where it cannot be read."""
+    """Return the metrics that were saved with a checkpoint, or an empty dict if they are missing or invalid."""
     try:
         return dict(
             json.loads(stores.read_text(stores.below(checkpoint, "checkpoint.json")) or "{}").get("metrics", {})

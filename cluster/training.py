@@ -1,4 +1,4 @@
-"""The final training of one configuration by Ray Train: what ``launch`` does once, and a retraining for every seed."""
+"""Final training of one configuration with Ray Train: ``launch`` runs one, a retraining runs one for each seed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,19 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class Workers:
-    """How many processes train, and what each is given."""
+    """Number of training processes, and the resources of each."""
 
     count: int = 1
-    """At most, if there may be fewer."""
+    """Number of workers; the maximum if ``least`` is given."""
     cpus: float = 1.0
+    """Cores of each worker."""
     gpus: float | None = None
-    """None: as the machines have them; ``settled`` says how many."""
+    """GPUs of each worker, or None for one if the machines have any (see ``settled``)."""
     least: int | None = None
-    """Fewer will do, down to that many; none: all or nothing."""
+    """Minimum number of workers, or None if exactly ``count`` are needed."""
 
     def check(self, config: Config) -> None:
-        """Raise a ``ConfigError`` where a step cannot be shared by so many."""
+        """Raise a ``ConfigError`` if the resources are invalid or a step has fewer windows than workers."""
         if not (0 < self.cpus < math.inf and 0 <= (self.gpus or 0.0) < math.inf):
             raise ConfigError(
                 "A worker needs a number of CPUs above 0, and of GPUs 0 or more; got "
@@ -57,12 +58,12 @@ class Workers:
             )
 
     def settled(self) -> Workers:
-        """The same with the GPUs that the machines of this process's cluster have for each."""
+        """Return a copy with ``gpus`` set: as given, or from the machines of the connected cluster."""
         return replace(self, gpus=capacity.gpus(self.gpus))
 
     @property
     def resources(self) -> dict[str, float]:
-        """What one worker asks of Ray."""
+        """Resources of one worker for Ray."""
         return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
     def __str__(self) -> str:
@@ -73,17 +74,18 @@ class Workers:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a final training leaves."""
+    """Result of a final training."""
 
     metrics: dict[str, float]
-    """Of the last epoch on the validation split, and of the test split under ``test_...``."""
+    """Metrics of the last epoch on the validation split, and on the test split under ``test_...``."""
     checkpoint: Path
+    """Folder of the last checkpoint."""
     incomplete: Sequence[str] = ()
-    """A sentence for each split whose clips are not all there."""
+    """One sentence for each split with missing clips."""
 
 
 class EpochQueue(ray.train.UserCallback):
-    """Sends each epoch's metrics from the controller, wherever it runs, to whoever started the training."""
+    """Ray Train callback that sends each epoch's metrics from the controller to the driver."""
 
     def __init__(self, queue: ray.util.queue.Queue) -> None:
         self._queue = queue
@@ -94,7 +96,7 @@ class EpochQueue(ray.train.UserCallback):
         metrics: list[dict[str, Any]],
         checkpoint: ray.train.Checkpoint | None,  # noqa: ARG002
     ) -> None:
-        """Called by Ray Train once every worker has reported: an epoch, or without metrics a checkpoint within one."""
+        """Send the metrics after all workers have reported; a checkpoint within an epoch has no metrics."""
         if metrics[0]:
             self._queue.put(metrics[0])
 
@@ -110,22 +112,22 @@ def run(
     storage: str | None = None,
     ready: Callable[[], None] | None = None,
 ) -> Outcome:
-    """Train, evaluate the validation and the test split, and leave the last checkpoint in ``folder``.
+    """Train, evaluate on the validation and the test split, and copy the last checkpoint to ``folder``.
 
-    A run that had finished gives its outcome again.
+    A finished run is not trained again; its outcome is returned.
 
     Args:
-        config: the training, completely.
-        folder: a claimed run folder.
-        workers: how many, and what each is given.
+        config: complete configuration of the training.
+        folder: run folder, prepared by ``claim_folder``.
+        workers: number of workers, and the resources of each.
         on_epoch: called in this process with each epoch's metrics.
-        on_start: called in this process when workers begin, and whenever others go on after them.
+        on_start: called in this process when workers start, and each time new workers resume the training.
         on_step: called in this process every few seconds of a long epoch.
-        storage: folder or URI that every worker's machine can write; none: ``folder``, which then must be shared.
-        ready: called by every worker that begins; raises where its machine is not ready.
+        storage: folder or URI that all machines can write to, or None for ``folder``, which must then be shared.
+        ready: called by every worker when it starts; raises if its machine is not ready.
 
     Raises:
-        HTTError: what went wrong on a worker, as it was raised there.
+        HTTError: error of a worker, as it was raised there.
     """
     if known := finished(folder):
         return known
@@ -158,7 +160,7 @@ def run(
 
 
 class _Take:
-    """Shows and writes down what the workers tell, in this process."""
+    """Handler of the workers' messages in this process: shows them and records the epochs."""
 
     def __init__(self, log: EpochLog, on_epoch: OnEpoch, on_start: OnStart | None, on_step: OnStep | None) -> None:
         self._log, self._on_epoch, self._on_start, self._on_step = log, on_epoch, on_start, on_step
@@ -179,23 +181,24 @@ class _Take:
         try:
             self._log.add(told)
             self._refused = False
-        except StorageError as error:  # every later write holds this epoch too, the last of all
+        except StorageError as error:  # every later write includes this epoch too
             if not self._refused:
                 console.err.print(f"An epoch is not written down yet: {error}", markup=False)
             self._refused = True
 
 
 def finished(folder: Path) -> Outcome | None:
-    """What a run left that had come to its end; none: it has not."""
+    """Return the outcome of a finished run, or None if the run is not finished."""
     log, kept = EpochLog(folder / METRICS_FILE), folder / CHECKPOINT_FOLDER
     return Outcome(log.final, kept, log.incomplete) if log.final and kept.exists() else None
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
-    """Copy the last checkpoint to the run's folder, whole or not at all.
+    """Copy the last checkpoint to the run's folder, completely or not at all; return its folder.
 
     Raises:
-        StorageError: the storage does not give it, or this disk does not take it.
+        ClusterError: Ray Train reported no checkpoint.
+        StorageError: the storage cannot be read, this disk cannot be written, or the checkpoint is damaged.
     """
     if result.checkpoint is None:
         raise ClusterError("A finished training must leave a checkpoint; Ray Train reported none.")

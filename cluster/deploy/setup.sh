@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes a machine ready for the cluster: the pinned packages in an environment of their own, and Ray asking for a token.
+# Prepare a machine for the cluster: install the pinned packages in a virtual environment and let Ray require a token.
 #
-#   bash cluster/deploy/setup.sh python3.12             a new environment in ~/.htt/venv, made with that Python
-#   bash cluster/deploy/setup.sh python3.12 /nfs/venv   an environment that others keep, used as it is
+#   bash cluster/deploy/setup.sh python3.12             a new environment in ~/.htt/venv, with that Python
+#   bash cluster/deploy/setup.sh python3.12 /nfs/venv   an existing environment, which is not changed
 #
-# Every cluster file runs it on every machine. What is done already is not done again: a second run takes a second.
+# Every cluster file runs this script on every machine. Steps that are done already are skipped, so that a second run
+# takes about a second.
 set -euo pipefail
 
 refuse() { echo "setup: $*" >&2; exit 2; }
@@ -33,14 +34,15 @@ else
     fi
 fi
 
-# A Ray that has no token where others have one never joins, and does not say why.
+# Without the token, Ray on this machine would never join the cluster, and would not report why.
 if [ -z "${RAY_AUTH_TOKEN:-}" ]; then
     [ -s "$token" ] || refuse "there is no token in $token; make one where you type ray up: python -m cluster.make_token"
     chmod 600 "$token"
 fi
 
-# Every shell that Ray's launcher or ssh opens reads the first lines of ~/.bashrc. So does, where bash takes it for one of
-# ssh's (Debian, Ubuntu), the shell that starts a worker: the code that came with its job must stay before this one.
+# Every shell of Ray's launcher or of ssh reads the first lines of ~/.bashrc. On Debian and Ubuntu the shell that starts
+# a worker does so too, because bash takes it for a shell of ssh. So the project comes last in PYTHONPATH: the code of
+# a job must stay before it.
 cat >"$HOME/.htt/environment" <<END
 export PATH="$venv/bin:\$PATH"
 export PYTHONPATH="\${PYTHONPATH:+\$PYTHONPATH:}$project"
@@ -51,8 +53,8 @@ END
 touch "$HOME/.bashrc"
 line='. "$HOME/.htt/environment"'
 if ! grep -qxF "$line" "$HOME/.bashrc"; then
-    file=$(readlink -f "$HOME/.bashrc") # it may be a link into a folder of settings: what it leads to is changed
-    cp -p "$file" "$file.new"           # the same owner and mode, and whole at every moment
+    file=$(readlink -f "$HOME/.bashrc") # it may be a symbolic link: change its target
+    cp -p "$file" "$file.new"           # keep owner and mode, and replace the file atomically
     printf '%s\n%s\n' "$line" "$(cat "$file")" >"$file.new"
     mv "$file.new" "$file"
 fi

@@ -7,8 +7,9 @@
     ray job submit --address http://127.0.0.1:8265 --working-dir . -- python -m cluster.preflight --storage /shared/runs
 
 Every machine must run the same code and libraries, read the data, write the results, compute on the GPUs that Ray
-promises, agree on the time, reach the others and have space on its disks. All that is amiss is told at once, with its
-remedy. Searches, studies and final trainings do the same before they begin; on a machine that is alone, in silence.
+promises, agree on the time, reach the other machines and have free disk space. All faults are reported together, each
+with its remedy. Searches, studies and final trainings make the same checks before they start; on a single machine they
+print nothing if all is well.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ from htt.errors import ClusterError, ConfigError, UserError
 from htt.registry import is_free, preset
 
 WIDTH = 160
-"""Of the table where the output is no terminal."""
+"""Width of the table of faults if the output is not a terminal."""
 
 
 @dataclass
 class Options(console.Options):
-    """Check that every machine of a cluster is ready; leaves with 2 where one is not."""
+    """Check that every machine of a cluster is ready; exits with 2 if one is not."""
 
     config: Path | None = None
-    """What will be trained, such as runs/<name>/best.yaml: its data must be there; none: no data are looked for."""
+    """What will be trained, such as runs/<name>/best.yaml: its data must be there (default: no data are checked)."""
     preset: str | None = None
     """Or one by its name, a module of htt/presets."""
     set: console.Assignments = field(default_factory=list)
@@ -57,13 +58,13 @@ class Options(console.Options):
     storage: str = "runs"
     """Folder or URI (s3://, gs://) that all machines must be able to write to."""
     address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); none: this machine."""
+    """A Ray cluster to join, "auto" or host:port (default: this machine)."""
     json: bool = False
     """Print all that the machines say, as JSON."""
 
 
 def main(options: Options) -> None:
-    """Look, and say what was found."""
+    """Check the machines and print the result."""
     if options.config and options.preset:
         raise ConfigError("One configuration is trained: name it with --config or with --preset, not with both.")
     start = read(options.config) if options.config else preset(options.preset) if options.preset else Config()
@@ -82,26 +83,26 @@ def main(options: Options) -> None:
 
 
 def plain(report: Report) -> dict[str, Any]:
-    """A report for JSON, with one digest of all code."""
+    """Return a report as plain data for JSON, with one digest of all code."""
     code = report.code and digest(json.dumps(dict(report.code), sort_keys=True).encode())
     return {**asdict(report), "code": code}
 
 
 def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float, show: Console = console.out) -> None:
-    """Check the machines that this process is connected to, for a search, a study or a training.
+    """Check the machines of the connected cluster for a search, a study or a training.
 
-    A machine that is alone is asked in this process, and nothing is said; it is compared with nobody, and its data are
-    looked at by whoever makes them ready next.
+    A single machine is checked in this process, without output: there is nothing to compare it with, and its data are
+    checked by the next step, which prepares them.
 
     Args:
-        configs: what will be trained: one for each of the data that are needed.
+        configs: configurations to train: one for each data set.
         storage: folder or URI of the results.
-        workers: of a trial or training.
-        gpus: that each is given.
-        show: where it is said that all is well.
+        workers: workers of one trial or training.
+        gpus: GPUs of each worker.
+        show: console for the message that all machines are ready.
 
     Raises:
-        ClusterError: lists every fault of every machine, with its remedy.
+        ClusterError: a machine is not ready; lists every fault of every machine, with its remedy.
     """
     there = nodes.nodes()
     need = need_of(configs, there, storage=storage, workers=workers, gpus=gpus)
@@ -115,21 +116,21 @@ def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float,
 
 
 def check_backbones(configs: Iterable[BackboneConfig], *, one_is_enough: bool = False) -> None:
-    """Build the encoders whose network or weights come from elsewhere, so that what cannot be had is known at once.
+    """Build the backbones whose network or weights come from elsewhere, to find errors before the start.
 
     Args:
-        configs: of all that is to be trained.
-        one_is_enough: raise only where none of them can be built, as for a search, which goes on without the others.
+        configs: backbones of all configurations to train.
+        one_is_enough: raise only if none can be built, as for a search, which continues without the others.
 
     Raises:
-        ConfigError, CheckpointError: of the first that cannot be built.
+        ConfigError, CheckpointError: error of the first backbone that cannot be built.
     """
     faults, built = [], 0
     for config in dict.fromkeys(configs):
         if config.weights is None and not is_free(config.name):
             built += 1
             continue
-        from htt.model.features import open_backbone  # late: most runs need no torch in this process
+        from htt.model.features import open_backbone  # imported late: most runs need no torch in this process
 
         try:
             open_backbone(config)
@@ -142,23 +143,23 @@ def check_backbones(configs: Iterable[BackboneConfig], *, one_is_enough: bool = 
 
 @dataclass(frozen=True)
 class Newcomers:
-    """Called by every worker of a training that begins: a machine that joined after the check is checked then."""
+    """Check that every worker of a training calls when it starts, for machines that joined after the first check."""
 
     known: frozenset[str]
-    """The machines that were there."""
+    """IDs of the machines that were checked before."""
     driver: Report
-    """What the others must be like."""
+    """Report of the driver, with which machines are compared."""
     need: Need
     mark: str
-    """A file that the run has in its storage."""
+    """Name of a file that the run has in its storage."""
 
     def __call__(self) -> None:
-        """Look at this machine, once for all its workers, if nobody has.
+        """Check this machine, once for all its workers, if it was not checked before.
 
         Raises:
-            ClusterError: it is not ready; lists its faults.
+            ClusterError: the machine is not ready; lists its faults.
         """
-        import ray.train  # late: no driver needs it
+        import ray.train  # imported late: the driver does not need it
 
         if nodes.here() in self.known or ray.train.get_context().get_local_rank():
             return
@@ -168,14 +169,14 @@ class Newcomers:
 
 
 def newcomers(config: Config, *, storage: str, mark: str, workers: int, gpus: float) -> Newcomers:
-    """For machines that a cloud starts when workers wait for them; the others are to be checked after this.
+    """Return the check for machines that a cloud starts on demand; call it before ``check``.
 
     Args:
-        config: what will be trained.
+        config: configuration to train.
         storage: folder or URI of the results.
-        mark: a file that is in the storage when workers begin.
-        workers: of the training.
-        gpus: that each is given.
+        mark: name of a file that is in the storage when workers start.
+        workers: workers of the training.
+        gpus: GPUs of each worker.
     """
     there = nodes.nodes()
     alike = {"code": revision.digests(), "commit": revision.commit(), "versions": revision.versions()}
@@ -191,10 +192,10 @@ def need_of(
     workers: int | None = None,
     gpus: float | None = None,
 ) -> Need:
-    """What a run of those configurations needs; with workers or GPUs unknown, it could be any number of them.
+    """Return what a run of these configurations needs; None for workers or GPUs means any number.
 
     Raises:
-        ConfigError: a URI holds a password.
+        ConfigError: a URI contains a password.
     """
     roots = tuple(dict.fromkeys(config.data.root for config in configs if config.data.root))
     for root in roots:
@@ -212,14 +213,14 @@ def need_of(
 
 
 def ask(there: Sequence[Node], need: Need) -> tuple[Report, list[Report]]:
-    """What this process and all machines say."""
+    """Return the report of the driver (this process) and the reports of all machines."""
     with marked(need.storage) as mark:
         driver = Report.of(DRIVER, probe.look({**_asked(need, mark), "gpus": 0, "peers": []}))
         return driver, nodes.gather(there, _asked(need, mark))
 
 
 def ask_here(node: Node, need: Need) -> Report:
-    """What this machine says, of what matters to one that is alone."""
+    """Return the report of this machine, limited to the checks of a single machine."""
     with marked(need.storage) as mark:
         said = probe.look({**_asked(need, mark), "compare": False, "roots": (), "gpus": 0, "peers": []})
     gpus = probe.count_gpus() if need.gpus and node.gpus else None
@@ -228,9 +229,9 @@ def ask_here(node: Node, need: Need) -> Report:
 
 @contextlib.contextmanager
 def marked(storage: str | None) -> Iterator[str | None]:
-    """The name of a file in the storage for the length of a ``with`` block; none, where it cannot be written.
+    """Yield the name of a file in the storage, or None if it cannot be written; remove the file after the block.
 
-    A folder is made for it, and removed again where it is empty.
+    A missing folder is made for it, and removed again if it is empty.
     """
     if storage is None:
         yield None
@@ -246,19 +247,19 @@ def marked(storage: str | None) -> Iterator[str | None]:
         with system.open_output_stream(f"{path}/{mark}") as out:
             out.write(b"ok")
     except (OSError, ValueError, ArrowException):
-        yield None  # the driver's own report says so
+        yield None  # the driver's own report has this fault
         return
     try:
         yield mark
     finally:
-        with contextlib.suppress(OSError, ArrowException):  # another run came to live there, or the storage is gone
+        with contextlib.suppress(OSError, ArrowException):  # another run uses the folder, or the storage is gone
             system.delete_file(f"{path}/{mark}")
             for folder in made:
                 folder.rmdir()
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
-    """Raise a ``ClusterError`` with all faults, as a sentence or a table, if there are any."""
+    """Raise a ``ClusterError`` if there are faults: one as a sentence, several as a table."""
     if len(faults) == 1:
         fault = faults[0]
         raise ClusterError(
@@ -270,7 +271,7 @@ def raise_faults(faults: Sequence[Fault]) -> None:
 
 
 def table(faults: Sequence[Fault], width: int | None = None) -> str:
-    """The faults as text; what is the same of several machines stands in one row."""
+    """Return the faults as a text table; equal faults of several machines share one row."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for fault in faults:
         same = rows.setdefault((fault.check, fault.found, fault.wanted, fault.remedy), [])
@@ -287,7 +288,7 @@ def table(faults: Sequence[Fault], width: int | None = None) -> str:
 
 
 def all_well(there: Sequence[Node], need: Need) -> str:
-    """The line that says so."""
+    """Return the line that says that all machines are ready."""
     gpus = sum(node.gpus for node in there)
     count = f"{len(there)} machine{'s' if len(there) != 1 else ''}, {gpus:g} GPU{'s' if gpus != 1 else ''}"
     return f"{count}: same code and versions, {'data and ' if need.roots else ''}storage reachable."

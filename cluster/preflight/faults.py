@@ -1,6 +1,6 @@
-"""What machines say of themselves, judged: every fault with what was found, what is wanted, and the remedy.
+"""Faults of machines: each with what was found, what is wanted, and the remedy.
 
-Pure: reports in, faults out. ``nodes`` asks the machines; ``probe`` is what they answer.
+Pure functions from reports to faults. ``nodes`` collects the reports; ``probe`` makes the checks on each machine.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from cluster.preflight.probe import is_loopback
 
 CLOCK_S = 2.0
-"""How far a clock may be off, s: files on shared storage are compared by their times."""
+"""Largest difference of a clock from the driver's, s: files on shared storage are compared by their times."""
 FREE_BYTES = 10**9
-"""What every disk that is written to needs, beside the data that are still to come."""
+"""Free bytes that every disk needs, in addition to the data still to be downloaded."""
 NAMED = 3
-"""How many of many are named."""
+"""Number of names that a long list shows."""
 DRIVER = "driver"
-"""The process that asks, in the place of a machine's name."""
+"""Machine name in the report of the process that runs the checks."""
 
 ALIKE = "Set every machine up alike (cluster/deploy/setup.sh) and start Ray on it again"
 REMEDIES = {
@@ -34,67 +34,67 @@ REMEDIES = {
     "ports": "Open all TCP ports above 1023 between the machines, in firewalls and security groups",
     "address": "Give its name its network address in /etc/hosts, or set GLOO_SOCKET_IFNAME there before Ray starts",
 }
-"""One sentence a check."""
+"""Remedy for each check, one sentence."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a run needs of machines."""
+    """Requirements of a run on the machines."""
 
     roots: tuple[str, ...] = ()
-    """Each data.root: folders or URIs of shards."""
+    """All values of data.root: folders or URIs of shards."""
     cache: str | None = None
-    """runtime.cache."""
+    """Value of runtime.cache."""
     cache_gb: float | None = None
-    """runtime.cache_gb."""
+    """Value of runtime.cache_gb."""
     storage: str | None = None
     """Folder or URI of results."""
     gpus: bool = True
-    """Whether GPUs are used."""
+    """True if GPUs are used."""
     gloo: bool = True
-    """Whether workers on CPUs of several machines train together: each must be found by its name."""
+    """True if CPU workers of several machines train together by gloo, which finds each machine by its name."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of one machine."""
+    """Results of the checks of one machine."""
 
     machine: str
     silence: str | None = None
-    """Why nothing else is known."""
+    """Reason why the machine did not answer, or None if it did."""
     commit: str = "unknown"
     code: Mapping[str, str] | None = None
-    """A digest of each file."""
+    """Digest of each code file."""
     versions: Mapping[str, str] | None = None
     data: Mapping[str, Sequence[Any] | None] = field(default_factory=dict)
     """(digest of the manifest, bytes still to be downloaded) of each data.root."""
     storage: bool = True
-    """Whether it sees in the storage what the driver has written there."""
+    """True if the machine sees the file that the driver wrote to the storage."""
     disks: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """{what for: (folder, bytes free, number of its disk)}."""
+    """{purpose: (folder, free bytes, device number)}."""
     promised_gpus: float = 0.0
-    """How many Ray has there to give."""
+    """Number of GPUs that Ray may allocate on the machine."""
     gpus: Mapping[str, Any] | None = None
-    """``{"torch": version, "count": how many it sees, "faults": [sentence]}``."""
+    """``{"torch": version, "count": number of GPUs it sees, "faults": [sentence]}``."""
     clock_s: tuple[float, float] = (0.0, 0.0)
-    """How far it is ahead of the driver's clock: at least, and at most."""
+    """Lower and upper bound of how far the clock is ahead of the driver's, s."""
     unreachable: Sequence[Sequence[str]] = ()
-    """(machine, why)."""
+    """(machine, reason) for each machine that cannot be reached."""
     heard_at: Sequence[str] = ("", "")
-    """Its own name, and the address that name stands for."""
+    """Host name of the machine, and the address that the name resolves to."""
     refusals: Sequence[Sequence[str]] = ()
-    """(check, what it says)."""
+    """(check, error) for each check that failed."""
 
     @classmethod
     def of(cls, machine: str, plain: Mapping[str, Any], **more: Any) -> Report:
-        """The report of a machine that answered; another version of the project may leave out or add things."""
+        """Return the report of a machine that answered; tolerates missing and unknown fields of other versions."""
         known = {each.name for each in fields(cls)} - {"machine", *more}
         return cls(machine, **{name: value for name, value in plain.items() if name in known}, **more)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What a machine lacks."""
+    """Failed check of a machine, with its remedy."""
 
     machine: str
     check: str
@@ -104,12 +104,12 @@ class Fault:
 
 
 def judge(reports: Sequence[Report], driver: Report, need: Need) -> list[Fault]:
-    """Every fault of every machine, and of the driver: none, if the run can begin.
+    """Return every fault of every machine and of the driver; the list is empty if the run can start.
 
     Args:
-        reports: of the machines.
-        driver: of the process that asks: machines must be as it is.
-        need: what they are needed for.
+        reports: reports of the machines.
+        driver: report of the driver; machines must have the same code, libraries and data.
+        need: requirements of the run.
     """
     faults = [fault for report in (driver, *reports) for fault in _refusals(report, need)]
     faults += [fault for report in (driver, *reports) for fault in _disks(report, need)]
@@ -172,7 +172,7 @@ def _storage(report: Report, need: Need) -> Iterator[Fault]:
 
 
 def _disks(report: Report, need: Need) -> Iterator[Fault]:
-    """One fault a disk, of whatever needs most of it: what is still to be downloaded goes to the cache."""
+    """Yield at most one fault for each disk, for the purpose that needs the most space; downloads go to the cache."""
     to_come = sum(seen[1] for seen in report.data.values() if seen)
     to_come = min(to_come, round(need.cache_gb * 1e9)) if need.cache_gb else to_come
     short: dict[Any, tuple[int, str]] = {}
@@ -222,7 +222,7 @@ def _fault(report: Report, check: str, found: str, wanted: str) -> Fault:
 
 
 def some(names: Sequence[str]) -> str:
-    """``a, b, c and 4 more``."""
+    """Return a list of names for a sentence, such as ``a, b, c and 4 more``."""
     if len(names) <= NAMED + 1:
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"

@@ -1,7 +1,7 @@
-"""One lookout on every machine of the cluster: it looks, listens for the others, and tells the time.
+"""Actors that check every machine of the cluster: each runs the probe, opens a port for the others and reads the clock.
 
-A lookout takes no CPU, so it starts on a busy machine and on a head that gives none away. It travels by value: a
-machine that lacks the project can still say so.
+An actor needs no CPU, so it starts on a busy machine and on a head without CPUs. Its class is pickled by value, so a
+machine without the project can still report that the project is missing.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from cluster.preflight.faults import Report
 from cluster.preflight.probe import said
 
 START_S = 120.0
-"""How long a machine may take to start a process and open a port, s."""
+"""Time limit for a machine to start a process and open a port, s."""
 LOOK_S = 120.0
-"""How long it may take to look; longer than any of its checks."""
+"""Time limit for all checks of a machine, s; longer than the limit of each check."""
 PINGS = 3
-"""The quickest of them says most about a clock."""
+"""Number of clock readings; the one with the shortest round trip is the most accurate."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A living machine of the cluster."""
+    """Live node of the cluster."""
 
     id: str
     name: str
-    """Unique."""
+    """Unique name, from ``names``."""
     address: str
     gpus: float
-    """That Ray has there to give."""
+    """Number of GPUs that Ray may allocate on the node."""
 
 
 def nodes() -> list[Node]:
-    """The living machines of the cluster this process is connected to."""
+    """Return the live nodes of the cluster that this process is connected to."""
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [
         Node(node["NodeID"], name, node["NodeManagerAddress"], node["Resources"].get("GPU", 0.0))
@@ -51,7 +51,7 @@ def nodes() -> list[Node]:
 
 
 def names(alive: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A unique name for each of Ray's nodes: its own where no other has it, or with its address, or with its id."""
+    """Return a unique name for each Ray node: its host name, followed by its address or its ID where needed."""
     own = [str(node["NodeManagerHostname"]) for node in alive]
     longer = [f"{name} ({node['NodeManagerAddress']})" for name, node in zip(own, alive, strict=True)]
     longest = [f"{name} ({node['NodeID'][:6]})" for name, node in zip(own, alive, strict=True)]
@@ -61,16 +61,16 @@ def names(alive: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def here() -> str:
-    """The id of the machine this process is on."""
+    """Return the ID of the node that runs this process."""
     return str(ray.get_runtime_context().get_node_id())
 
 
 def gather(there: Sequence[Node], asked: Mapping[str, Any]) -> list[Report]:
-    """What every machine says of itself, in order; one that does not answer is a report that says why.
+    """Return the report of every machine, in order; if a machine does not answer, its report says why.
 
     Args:
         there: the machines.
-        asked: as ``probe.look`` takes it, but for ``peers`` and ``gpus``: each machine is asked for its own.
+        asked: request for ``probe.look``; ``peers`` and ``gpus`` are set for each machine.
     """
     with _lookouts(there) as lookouts:
         ports, silent = _answers({node: lookouts[node].listen.remote() for node in there}, START_S)
@@ -88,9 +88,13 @@ def gather(there: Sequence[Node], asked: Mapping[str, Any]) -> list[Report]:
 
 
 def clock(read: Callable[[], float], pings: int = PINGS) -> tuple[float, float]:
-    """How many seconds another clock is ahead of this process's, at least and at most.
+    """Return the lower and upper bound of how far another clock is ahead of this one, s.
 
-    It is read between the question and the answer, nobody knows when: the round trip is how far the two lie apart.
+    The other clock is read at an unknown time between request and answer, so the bounds differ by the round trip.
+
+    Args:
+        read: reads the other clock, s.
+        pings: number of readings.
     """
     trips = [(time.time(), read(), time.time()) for _ in range(pings)]
     return max(there - back for _, there, back in trips), min(there - asked for asked, there, _ in trips)
@@ -99,7 +103,7 @@ def clock(read: Callable[[], float], pings: int = PINGS) -> tuple[float, float]:
 def _clock(lookout: Any) -> tuple[float, float]:
     try:
         return clock(lambda: float(ray.get(lookout.time.remote(), timeout=START_S)))
-    except ray.exceptions.RayError:  # it has answered all else: that it is silent now is no fault of its clock
+    except ray.exceptions.RayError:  # the machine answered before: no answer now is not a fault of its clock
         return 0.0, 0.0
 
 
@@ -109,7 +113,7 @@ def _own(asked: Mapping[str, Any], node: Node, known: Sequence[tuple[str, str, i
 
 
 def _answers(asked: Mapping[Node, Any], limit_s: float) -> tuple[dict[Node, Any], dict[Node, str]]:
-    """What came back in time, and why the rest did not."""
+    """Return the answers that came in time, and for each other node the reason."""
     ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_s) if asked else ([], [])
     found: dict[Node, Any] = {}
     silent: dict[Node, str] = {}
@@ -128,7 +132,7 @@ def _answers(asked: Mapping[Node, Any], limit_s: float) -> tuple[dict[Node, Any]
 
 @contextlib.contextmanager
 def _lookouts(there: Sequence[Node]) -> Iterator[dict[Node, Any]]:
-    """An actor on each machine, for the length of a ``with`` block."""
+    """Yield one actor for each machine, and kill the actors after the ``with`` block."""
     kind = _kind()
     pinned = {node: NodeAffinitySchedulingStrategy(node.id, soft=False) for node in there}
     started = {node: kind.options(num_cpus=0, scheduling_strategy=pinned[node]).remote() for node in there}
@@ -141,21 +145,21 @@ def _lookouts(there: Sequence[Node]) -> Iterator[dict[Node, Any]]:
 
 def _kind() -> Any:
     class Lookout:
-        """On one machine. Defined here, so that Ray sends it whole; what it imports, it imports there."""
+        """Actor on one machine, defined in a function so that Ray pickles it by value; its imports run there."""
 
         def listen(self) -> int:
-            """A port that is open for the others from now on; the system answers them."""
+            """Open a port and return its number; the operating system accepts connections to it."""
             self.door = socket.create_server(("", 0), backlog=1024)
             return int(self.door.getsockname()[1])
 
         def look(self, asked: dict[str, Any]) -> dict[str, Any]:
-            """What the machine says."""
+            """Return the results of the checks."""
             from cluster.preflight import probe
 
             return probe.look(asked)
 
         def time(self) -> float:
-            """The machine's clock, s."""
+            """Return the machine's clock, s."""
             import time
 
             return time.time()

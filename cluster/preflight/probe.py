@@ -1,7 +1,7 @@
-"""What one machine says of itself: its code and libraries, what it can read and write, its space, its GPUs, its ways.
+"""Checks on one machine: code and libraries, data, storage, disk space, GPUs and network.
 
-``look`` runs on every machine of a cluster and knows nothing of Ray. Each check runs in a thread of its own, so a
-storage that hangs is what the machine says of its storage, and nothing else is lost by it.
+``look`` runs on every machine of a cluster and is independent of Ray. Each check runs in its own thread, so a storage
+that hangs is reported as a fault of the storage, and the other checks still give their results.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from htt.data.store.remote import is_remote
 from htt.errors import DataError
 
 LIMIT_S = 60.0
-"""How long a check may take, s: torch takes half of it to start from a cold disk on a busy machine."""
+"""Time limit of a check, s: torch needs half of it to start from a cold disk on a busy machine."""
 CONNECT_S = 5.0
 MARK = ".preflight-"
-"""How the names of probes begin; each is removed at once."""
+"""Prefix of the names of probe files; each file is removed immediately."""
 PROBE = """
 import json, torch
 faults = []
@@ -53,26 +53,26 @@ for index in range(torch.cuda.device_count()):
         faults.append(f"GPU {index}: {str(error).splitlines()[0]}")
 print(json.dumps({"torch": torch.__version__, "count": torch.cuda.device_count(), "faults": faults}))
 """
-"""A process of its own uses the GPUs: what it takes of their memory ends with it."""
+"""Script that tests the GPUs in its own process, so that their memory is free again when it ends."""
 
 
 class Check(NamedTuple):
-    """One thing to find out."""
+    """Single check and the key of its result."""
 
     name: str
     subject: str
-    """Of several of a kind, which; where the answer is kept."""
+    """Key of the result; unique, unlike ``name``."""
     find: Callable[[], Any]
 
 
 def look(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What this machine says, as plain data.
+    """Run the checks on this machine and return the results as plain data.
 
     Args:
-        asked: ``compare``: whether its code and data are compared with those of others; ``roots``: folders or URIs of
-            shards; ``cache``: runtime.cache; ``storage``: folder or URI of results, or none;
-            ``mark``: the name of a file the driver has put there, or none; ``gpus``: how many to try; ``peers``:
-            (name, address, port) of machines to reach.
+        asked: ``compare``: True if code and data are compared with other machines; ``roots``: folders or URIs of
+            shards; ``cache``: runtime.cache; ``storage``: folder or URI of results, or None; ``mark``: name of a file
+            that the driver has written to the storage, or None; ``gpus``: number of GPUs, 0 to skip the check;
+            ``peers``: (name, address, port) of machines to reach.
     """
     cache = cache_folder(Config(runtime=RuntimeConfig(cache=asked["cache"])))
     checks = [Check("cache", "cache", lambda: use_cache(cache))]
@@ -93,14 +93,14 @@ def look(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answers(checks: Sequence[Check], limit_s: float = LIMIT_S) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """What the checks find, by subject; and (check, what it says) of those that fail or do not end in time."""
+    """Return the results by subject, and (check, error) for each check that fails or exceeds the time limit."""
     found: dict[str, Any] = {}
     refused: dict[str, str] = {}
 
     def run(check: Check) -> None:
         try:
             found[check.subject] = check.find()
-        except Exception as error:  # whatever a file system, a driver or a library raises is the machine's answer
+        except Exception as error:  # any error of a file system, a driver or a library is a result
             refused[check.subject] = said(error)
 
     threads = [threading.Thread(target=run, args=(check,), daemon=True) for check in checks]
@@ -115,14 +115,14 @@ def answers(checks: Sequence[Check], limit_s: float = LIMIT_S) -> tuple[dict[str
 
 
 def read_data(root: str, cache: Path) -> tuple[str, int]:
-    """(digest of the manifest, bytes still to be downloaded) of shards, of which one of each split is tried.
+    """Read the manifest and one shard of each split; return (digest of the manifest, bytes still to be downloaded).
 
     Args:
-        root: folder or URI.
-        cache: the folder for downloaded data.
+        root: folder or URI of shards.
+        cache: folder for downloaded data.
 
     Raises:
-        DataError: there is no manifest that this version reads, or a shard is empty.
+        DataError: there is no manifest that this version can read, or a shard is empty.
         OSError, ArrowException: the manifest or a shard cannot be read.
     """
     system, path = open_place(root)
@@ -141,10 +141,14 @@ def read_data(root: str, cache: Path) -> tuple[str, int]:
 
 
 def use_storage(place: str, mark: str | None) -> bool:
-    """Whether the file ``mark`` is seen there, if one is to be; a file was written, read and removed.
+    """Return False if the file ``mark`` is missing in the storage; else write, read and remove a file, return True.
+
+    Args:
+        place: folder or URI of results.
+        mark: name of a file that the driver has written there, or None to skip this test.
 
     Raises:
-        OSError, ArrowException: it cannot be written or read.
+        OSError, ArrowException: the storage cannot be written or read.
     """
     system, path = open_place(place)
     seen = mark is None or system.get_file_info(f"{path}/{mark}").type == fs.FileType.File
@@ -163,10 +167,10 @@ def use_storage(place: str, mark: str | None) -> bool:
 
 
 def use_cache(folder: Path) -> None:
-    """Make the folder for rendered and downloaded data, and write a file there.
+    """Make the folder for rendered and downloaded data, and write a temporary file there.
 
     Raises:
-        OSError: it cannot be.
+        OSError: the folder cannot be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=MARK) as file:
@@ -174,7 +178,7 @@ def use_cache(folder: Path) -> None:
 
 
 def disks(cache: Path, storage: str | None) -> dict[str, tuple[str, int, int]]:
-    """{what for: (folder, bytes free, number of its disk)}: the cache, temporary files, results in a folder."""
+    """Return {purpose: (folder, free bytes, device number)} for cache, temporary files and a local results folder."""
     places = {"cache": cache, "temporary files": Path(tempfile.gettempdir())}
     if storage and "://" not in storage:
         places["results"] = Path(storage).expanduser()
@@ -182,16 +186,17 @@ def disks(cache: Path, storage: str | None) -> dict[str, tuple[str, int, int]]:
 
 
 def _space(folder: Path) -> tuple[str, int, int]:
-    """Of the disk that a folder is on, or will be."""
+    """Return (folder, free bytes, device number) of the disk of a folder, which need not exist yet."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return str(folder), shutil.disk_usage(there).free, there.stat().st_dev
 
 
 def try_gpus() -> dict[str, Any]:
-    """``{"torch": its version, "count": GPUs it sees, "faults": [what went wrong on one]}``.
+    """Test all GPUs; return ``{"torch": version, "count": number of GPUs, "faults": [error of one GPU]}``.
 
     Raises:
         OSError: torch cannot be started.
+        subprocess.TimeoutExpired: the test took longer than ``LIMIT_S``.
     """
     answer = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False, timeout=LIMIT_S)
     if answer.returncode:
@@ -202,14 +207,14 @@ def try_gpus() -> dict[str, Any]:
 
 
 def count_gpus() -> dict[str, Any]:
-    """The same in this process, which takes nothing of their memory: they are counted, not used."""
-    import torch  # late: only where there are GPUs
+    """Count the GPUs in this process and return the same keys as ``try_gpus``; uses no GPU memory."""
+    import torch  # imported late: needed only where there are GPUs
 
     return {"torch": torch.__version__, "count": torch.cuda.device_count(), "faults": []}
 
 
 def unreachable(peers: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
-    """(name, why) of the machines whose port does not open."""
+    """Return (name, reason) for each machine whose port cannot be reached."""
 
     def knock(peer: tuple[str, str, int]) -> tuple[str, str] | None:
         name, address, port = peer
@@ -224,9 +229,9 @@ def unreachable(peers: Sequence[tuple[str, str, int]]) -> list[tuple[str, str]]:
 
 
 def heard_at() -> tuple[str, str]:
-    """(this machine's name, the address that gloo listens on): what the name stands for, or else this machine alone.
+    """Return (host name, address that gloo listens on): the address of the name, or 127.0.0.1 if it has none here.
 
-    With GLOO_SOCKET_IFNAME the address is that of the interface it names, and an empty word here.
+    With GLOO_SOCKET_IFNAME gloo uses the address of that interface; then the address is returned as "".
     """
     name = socket.gethostname()
     if os.environ.get("GLOO_SOCKET_IFNAME"):
@@ -239,7 +244,7 @@ def heard_at() -> tuple[str, str]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only the machine itself reaches an address."""
+    """Return True for an address that only the machine itself can reach."""
     return bool(address) and ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
@@ -253,6 +258,6 @@ def _is_here(family: int, where: Any) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """The first line of what an error says, without error numbers, probes and its last dot; or its kind."""
+    """Return an error's first line without error numbers, probe files and final dot, or the name of its class."""
     lines = re.sub(rf"(?i)\[errno \d+\] |/{re.escape(MARK)}[0-9a-f]+", "", str(error)).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
