@@ -59,7 +59,7 @@ def place(
 ) -> tuple[Float[Tensor, "n j 2"], Float[Tensor, "n j"], Float[Tensor, "n j 3"]]:
     """Convert the pose head's output to pixels, depth (m) and points in camera space (m).
 
-    Source: HTT (Wen et al. 2023), section 3.2, with the released code's constants and its focal length along y.
+    Source: HTT (Wen et al. 2023), section 3.2, with the constants and the focal length along y of the released code.
     """
     centre = raw.new_tensor([info.width / 2, info.height / 2])
     joints_px = config.pixel_scale * raw[..., :2] + centre

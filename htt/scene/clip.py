@@ -37,7 +37,7 @@ class ClipPlan:
         subject: Number of the person, see ``htt.scene.subject``.
         seed: Seed of everything else: room, object instance, motion, head path.
         action: Index into ACTIONS.
-        frames: Length of the clip.
+        frames: Number of frames of the clip.
     """
 
     split: str

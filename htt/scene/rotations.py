@@ -42,7 +42,7 @@ def about_axis(axis: ArrayLike, angle: ArrayLike) -> np.ndarray:
 
 
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
-    """Return axis times angle [... 3], the angle in [0, pi]; the inverse of ``about_axis``."""
+    """Return axis times angle [... 3], angle in [0, pi]; ``about_axis`` of its direction and length is the inverse."""
     sine_axis = 0.5 * np.stack(
         [
             rotation[..., 2, 1] - rotation[..., 1, 2],

@@ -109,7 +109,7 @@ class Hand:
         return rotation
 
     def on_skin(self, finger: int, bone: int, share: float) -> tuple[int, float]:
-        """Return the index of the bone's first joint and the flesh radius (m) at a ``share`` of the bone's length."""
+        """Return the index of a bone's first joint, and its flesh radius (m) at a ``share`` of the bone's length."""
         near, far = self.shape.radii_mm[finger, bone : bone + 2]
         return 1 + JOINTS_PER_HAND // 5 * finger + bone, float(near + share * (far - near)) * self._metres
 

@@ -210,7 +210,10 @@ def _cap(radius: float, height: float, colour: np.ndarray) -> Mesh:
 
 
 def _labelled(thing: Thing, accent: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """Return the body with a soft-edged label in a third colour, around it or on its broad sides; boxes get a stripe."""
+    """Return the body with a soft-edged label in a third colour, around it or on its broad sides.
+
+    A box also gets a stripe in the accent colour. An open book is returned unchanged.
+    """
     body, colour = thing.body, rng.uniform(0.1, 0.95, 3)
     if thing.noun == "book" and (body.normals[:, 2] > 0.5).sum() > 150:
         return body
