@@ -1,1 +1,1 @@
-"""The network, as data-free and device-free modules; ``htt.model.htt`` is the paper's figure."""
+"""The network, as modules independent of data sets and devices; ``htt.model.htt`` follows the paper's figure."""

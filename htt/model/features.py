@@ -1,4 +1,4 @@
-"""From pixels to one token a frame: normalise, encode, bring to the model's width."""
+"""Image features: frames are normalised, encoded and projected to one token per frame of the model's width."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ NORMALISE = {
     "centre": ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Mean and deviation taken from pixels in [0, 1]. Source: released code (centre); torchvision (imagenet)."""
+"""Mean and standard deviation for pixels in [0, 1]. Source: released code (centre); torchvision (imagenet)."""
 
 
 class FrameFeatures(nn.Module):
-    """The image encoder with all that surrounds it; batch norm stays frozen while training, if so configured.
+    """Image encoder with normalisation and projection; batch norm can be configured to stay frozen in training.
 
     Raises:
-        ConfigError: a backbone that does not exist.
-        CheckpointError: weights that cannot be had, or belong to another network.
+        ConfigError: If the backbone does not exist.
+        CheckpointError: If the weights cannot be loaded or belong to another network.
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class FrameFeatures(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> FrameFeatures:
-        """As every module; frozen batch norm stays in eval mode.
+        """Set the training mode, except that frozen batch norm stays in eval mode.
 
         Source: the released code trains in eval mode.
         """
@@ -49,7 +49,7 @@ class FrameFeatures(nn.Module):
         return self
 
     def forward(self, frames: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """One token a frame, from uint8 images or floats in [0, 1]."""
+        """Return one token per frame, from uint8 images or floats in [0, 1]."""
         frames = frames.contiguous(memory_format=torch.channels_last)
         pixels = frames.float() / 255 if frames.dtype == torch.uint8 else frames
         token: Tensor = self.to_width(self.backbone((pixels - self.mean) / self.deviation))
@@ -57,9 +57,10 @@ class FrameFeatures(nn.Module):
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The same network, its images' kernels laid out in memory as its images are: a tenth faster on a CPU.
+    """Convert the network's convolution kernels to channels-last memory format, in place; 10 % faster on a CPU.
 
-    Kernels of one pixel too, for which torch sees no difference, but several workers' gradients do.
+    Kernels of one pixel are converted too: torch treats both formats of them as equal, but training with several
+    workers depends on the strides of their gradients.
     """
     for parameter in network.parameters():
         if parameter.dim() == 4:
@@ -69,20 +70,20 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def to_width(backbone: nn.Module, width: int) -> nn.Module:
-    """A linear layer from a backbone's feature to the model's width; nothing where they are the same."""
+    """Return a linear layer from a backbone's feature width to the model's width, or the identity if they are equal."""
     own = int(backbone.width)  # type: ignore[arg-type]
     return nn.Identity() if own == width else nn.Linear(own, width)
 
 
 def open_backbone(config: BackboneConfig) -> nn.Module:
-    """The module ``config.name`` of htt/model/backbones; for a name with a "/" or of a folder, that vision model.
+    """Build the backbone ``config.name``: a module of htt/model/backbones, or a hub model or folder of transformers.
 
     Raises:
-        ConfigError: there is no such backbone.
-        CheckpointError: its weights cannot be had, or are of another shape.
+        ConfigError: If there is no such backbone.
+        CheckpointError: If the weights cannot be loaded or have another shape.
     """
     if config.name not in names(backbones) and is_free(config.name):
-        from htt.model.backbones import _hub  # here, since transformers' automatic classes are slow to import
+        from htt.model.backbones import _hub  # transformers' Auto classes are slow to import
 
         return _hub.build(config)
     backbone: nn.Module = load(backbones, config.name).build(config)

@@ -1,4 +1,4 @@
-"""What is read from a frame's token: the hands, the object, and the cues block A gets of them."""
+"""Heads on a frame's token: hands, object, and the input of block A."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from htt.config import ActionConfig, PoseConfig
 from htt.info import DataInfo
 
 LEAK = 0.01
-"""Slope of the pose head's activation below zero. Source: released code."""
+"""Negative slope of the pose head's activation. Source: released code."""
 
 
 class PoseHead(nn.Module):
-    """Three layers from a token to x, y and depth of every joint, in units of their own.
+    """Three layers from a token to x, y and depth of every joint, in the head's own units (see ``place``).
 
     Source: HTT (Wen et al. 2023), section 3.2.
     """
@@ -32,13 +32,13 @@ class PoseHead(nn.Module):
         )
 
     def forward(self, tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n j 3"]:
-        """Raw joints, float32: half precision would cost a pixel."""
+        """Return the raw joints as float32, because half precision would cost a pixel of accuracy."""
         raw: Tensor = rearrange(self.layers(tokens), "n (j three) -> n j three", three=3)
         return raw.float()
 
 
 class ObjectHead(nn.Module):
-    """Two linear layers from a token to the object's logits, with nothing between them.
+    """Two linear layers from a token to the object's logits, without an activation between them.
 
     Source: HTT (Wen et al. 2023), section 3.2, as released.
     """
@@ -49,7 +49,7 @@ class ObjectHead(nn.Module):
         self.classify = nn.Linear(width, objects)
 
     def forward(self, tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
-        """Logits, float32."""
+        """Return the logits as float32."""
         logits: Tensor = self.classify(self.embed(tokens))
         return logits.float()
 
@@ -57,9 +57,9 @@ class ObjectHead(nn.Module):
 def place(
     raw: Float[Tensor, "n j 3"], intrinsics: Float[Tensor, "n 3 3"], config: PoseConfig, info: DataInfo
 ) -> tuple[Float[Tensor, "n j 2"], Float[Tensor, "n j"], Float[Tensor, "n j 3"]]:
-    """The pose head's output as pixels, depth (m) and points in camera space (m).
+    """Convert the pose head's output to pixels, depth (m) and points in camera space (m).
 
-    Source: HTT (Wen et al. 2023), section 3.2, with the released code's constants and its focal length along y.
+    Source: HTT (Wen et al. 2023), section 3.2, with the constants and the focal length along y of the released code.
     """
     centre = raw.new_tensor([info.width / 2, info.height / 2])
     joints_px = config.pixel_scale * raw[..., :2] + centre
@@ -70,23 +70,23 @@ def place(
 
 
 def _both(intrinsics: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
-    """Each axis with its own focal length."""
+    """Return the intrinsics unchanged: each axis has its own focal length."""
     return intrinsics
 
 
 def _focal_x(intrinsics: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
-    """The focal length along x for both axes, as released."""
+    """Return the intrinsics with the focal length along x for both axes, as in the released code."""
     matrix = intrinsics.clone()
     matrix[:, 1, 1] = matrix[:, 0, 0]
     return matrix
 
 
 BACK_PROJECTIONS = {"focal_x": _focal_x, "both": _both}
-"""``model.pose.back_projection`` -> the intrinsics a point is taken back into space with."""
+"""``model.pose.back_projection`` -> function that returns the intrinsics for back-projection."""
 
 
 class HandsCue(nn.Module):
-    """The raw joints of a frame, embedded: x and y, or x, y and depth."""
+    """Linear embedding of a frame's raw joints: x and y, or x, y and depth."""
 
     def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
         super().__init__()
@@ -94,14 +94,14 @@ class HandsCue(nn.Module):
         self.embed = nn.Linear(self.coordinates * info.joints, width)
 
     def forward(self, tokens: Tensor, joints_raw: Float[Tensor, "n j 3"], object_logits: Tensor) -> Tensor:
-        """[n d]."""
+        """Return the embedded joints [n d]."""
         del tokens, object_logits
         cue: Tensor = self.embed(joints_raw[..., : self.coordinates].flatten(1))
         return cue
 
 
 class ObjectCue(nn.Module):
-    """The object's probabilities, embedded."""
+    """Linear embedding of the object's probabilities."""
 
     def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
         super().__init__()
@@ -109,31 +109,31 @@ class ObjectCue(nn.Module):
         self.embed = nn.Linear(len(info.objects), width)
 
     def forward(self, tokens: Tensor, joints_raw: Tensor, object_logits: Float[Tensor, "n o"]) -> Tensor:
-        """[n d]."""
+        """Return the embedded probabilities [n d]."""
         del tokens, joints_raw
         cue: Tensor = self.embed(object_logits.softmax(dim=-1))
         return cue
 
 
 class FeatureCue(nn.Module):
-    """Block P's output, as it is."""
+    """Block P's output, unchanged."""
 
     def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
         super().__init__()
         del width, config, info
 
     def forward(self, tokens: Float[Tensor, "n d"], joints_raw: Tensor, object_logits: Tensor) -> Tensor:
-        """[n d]."""
+        """Return the tokens [n d]."""
         del joints_raw, object_logits
         return tokens
 
 
 CUES: dict[str, type[nn.Module]] = {"feature": FeatureCue, "hands": HandsCue, "object": ObjectCue}
-"""Cues by name, in the order they are joined in, whatever order a configuration names them in."""
+"""Cues by name, in the order of concatenation, which does not depend on the order in a configuration."""
 
 
 class ActionInput(nn.Module):
-    """What block A is told of a frame: the chosen cues side by side, brought to the model's width.
+    """Input of block A for a frame: the configured cues, concatenated and projected to the model's width.
 
     Source: HTT (Wen et al. 2023), section 3.3.
     """
@@ -147,7 +147,7 @@ class ActionInput(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "n d"], joints_raw: Float[Tensor, "n j 3"], object_logits: Float[Tensor, "n o"]
     ) -> Float[Tensor, "n d"]:
-        """One token a frame."""
+        """Return one token per frame."""
         cues = [cue(tokens, joints_raw, object_logits) for cue in self.cues.values()]
         joined: Tensor = self.join(torch.cat(cues, dim=-1))
         return joined

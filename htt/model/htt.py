@@ -1,7 +1,7 @@
 """HTT, as in the paper's figure: frames -> block P over short windows -> hands and object -> block A -> action.
 
 Source: Wen et al., "Hierarchical Temporal Transformer for 3D Hand Pose Estimation and Action Recognition from
-Egocentric RGB Videos", CVPR 2023. Every part is a field of ``htt.config.ModelConfig``.
+Egocentric RGB Videos", CVPR 2023. Each part is configured by a field of ``htt.config.ModelConfig``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from htt.registry import load
 
 
 class HTT(nn.Module):
-    """Per-frame hands and object, and the action of each window of a clip.
+    """Network that predicts hands and object of each frame, and the action of each window of a clip.
 
-    Padding costs nothing and changes nothing: images exist for valid frames alone, both blocks ignore what is not
-    valid, and windows of block P without a valid frame are skipped.
+    Padding changes no result and costs no computation in the encoder: only valid frames have an image, both blocks
+    ignore frames that are not valid, and windows of block P without a valid frame are skipped.
 
     Raises:
-        ConfigError: a backbone or block that does not exist, or cannot have the configured size.
-        CheckpointError: weights of the backbone that cannot be had, or belong to another network.
+        ConfigError: If the backbone or a block does not exist or cannot have the configured size.
+        CheckpointError: If the weights of the backbone cannot be loaded or belong to another network.
     """
 
     def __init__(self, config: ModelConfig, info: DataInfo) -> None:
@@ -50,13 +50,13 @@ class HTT(nn.Module):
         intrinsics: Float[Tensor, "b 3 3"],
         attention: bool = False,
     ) -> Prediction:
-        """What the network says about the valid frames of a batch.
+        """Return the predictions for the valid frames of a batch.
 
         Args:
-            frames: the valid frames in order, as uint8 or as floats in [0, 1].
-            valid: where they belong.
-            intrinsics: the camera of each window, px.
-            attention: whether to keep the attention weights of both blocks.
+            frames: The valid frames in order, as uint8 or as floats in [0, 1].
+            valid: Frame slots of each window that have an image.
+            intrinsics: Camera matrix of each window, px.
+            attention: Whether to return the attention weights of both blocks.
         """
         seen: dict[str, list[Tensor]] = {"pose": [], "action": []} if attention else {}
 
@@ -76,7 +76,7 @@ class HTT(nn.Module):
     def _block_p(
         self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None
     ) -> Float[Tensor, "n d"]:
-        """Block P over windows of k frames; the last one of a clip may be shorter."""
+        """Apply block P to windows of k frames; the last window of a clip may be shorter."""
         k = min(self.config.pose.window, valid.shape[1])
         windows = rearrange(F.pad(valid, (0, -valid.shape[1] % k)), "b (w k) -> (b w) k", k=k)
         some = windows.any(dim=1)

@@ -1,4 +1,4 @@
-"""Where a token stands, as a vector: the sinusoids of the first transformer."""
+"""Sinusoidal position encoding of the original transformer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ BASE = 10_000.0
 
 
 def sinusoid(length: int, width: int, like: Tensor) -> Float[Tensor, "length width"]:
-    """One vector a position: sines in the even dimensions, cosines in the odd ones, at wavelengths 2 pi to 2 pi BASE.
+    """Return one vector per position: sines in even dimensions, cosines in odd ones, wavelengths 2 pi to 2 pi BASE.
 
-    The result has the device and type of ``like``; it is computed in float32, and for any length.
+    The result has the device and dtype of ``like``; it is computed in float32, for any length.
 
     Source: HTT (Wen et al. 2023), section 3.1; Vaswani et al. 2017, section 3.5.
     """

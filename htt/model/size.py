@@ -1,4 +1,4 @@
-"""How large a model is, told without computing or loading any of it."""
+"""Number of trainable parameters of a model, counted without allocating memory or loading weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from htt.model.htt import HTT
 
 
 def parameters(config: ModelConfig, info: DataInfo) -> int:
-    """How many numbers the model learns; it is built on torch's meta device, where tensors have no memory.
+    """Return the number of trainable parameters; the model is built on torch's meta device, which allocates no memory.
 
     Raises:
-        ConfigError: it cannot be built.
+        ConfigError: If the model cannot be built.
     """
     bare = config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})})
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Weights from files: read without pickle's dangers, put into a network strictly, every disagreement named."""
+"""Loading of weights: safe reading of files (no code is executed) and a strict match of keys and shapes."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ TORCHVISION = (
     (r"^layer(\d)\.(\d+)\.downsample\.0\.", r"encoder.stages.\1.layers.\2.shortcut.convolution."),
     (r"^layer(\d)\.(\d+)\.downsample\.1\.", r"encoder.stages.\1.layers.\2.shortcut.normalization."),
 )
-"""A ResNet's names in torchvision and timm -> in transformers, where stages and convolutions count from 0 instead."""
+"""ResNet keys of torchvision and timm -> keys of transformers, where stages and convolutions are numbered from 0."""
 
 CLASSIFIER = ("fc.", "classifier.")
-"""Names of the 1000-way classifier, which is not wanted."""
+"""Key prefixes of the 1000-way classifier, which is dropped."""
 
 RECORD = "checkpoint.json"
-"""The file of a checkpoint that has the checksums of the others, under ``sha256``."""
+"""File of a checkpoint that holds the checksums of its other files, under ``sha256``."""
 SHOWN = 5
-"""Keys listed of each kind of disagreement; the rest are counted."""
+"""Number of keys that an error message lists of each kind; the rest are counted."""
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file or of a torch file (``{"state_dict": ...}`` or bare), on the CPU.
+    """Return the tensors of a ``.safetensors`` file or of a torch file (``{"state_dict": ...}`` or bare), on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds anything but tensors by name.
+        CheckpointError: If the file is missing or holds anything but tensors by name.
+        DamagedCheckpointError: If the file cannot be read, or its checksum differs from the checkpoint's record.
     """
     path = Path(path)
     check_sums(path.parent, [path.name])
@@ -59,14 +60,14 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def check_sums(folder: Path, names: Collection[str] | None = None) -> None:
-    """Compare files of a checkpoint with the checksums in its record; an older version wrote none.
+    """Compare files of a checkpoint with the checksums in its record; do nothing without a record, as in old versions.
 
     Args:
-        folder: of the checkpoint.
-        names: of the files; None: all that have a checksum.
+        folder: Folder of the checkpoint.
+        names: Names of the files to check, or None for all files that have a checksum.
 
     Raises:
-        DamagedCheckpointError: a file is missing or has other bytes.
+        DamagedCheckpointError: If a file is missing or its checksum differs.
     """
     try:
         sums = dict(json.loads((folder / RECORD).read_bytes())["sha256"])
@@ -94,15 +95,15 @@ def sha256(path: Path) -> str:
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Put ``state`` into ``network``, key for key; counters of batch norm may be absent.
+    """Load ``state`` into ``network``; all keys must match, except that counters of batch norm may be absent.
 
     Args:
-        network: what takes the weights.
-        state: its tensors by name.
-        name: where they come from, for the message.
+        network: Network that receives the weights.
+        state: Tensors by name.
+        name: Source of the weights, for the error message.
 
     Raises:
-        CheckpointError: keys are missing, not expected, or of another shape; the message lists them.
+        CheckpointError: If keys are missing, not expected, or of another shape; the message lists them.
     """
     own = network.state_dict()
     wanted = {key for key in own if not key.endswith("num_batches_tracked")}
@@ -131,7 +132,10 @@ def _some(keys: Collection[str]) -> str:
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors by transformers' names, without the classifier; its own names stay, less their ``resnet.``."""
+    """Return the tensors under transformers' names, without the classifier.
+
+    Names that are transformers' already are kept; their prefix ``resnet.`` is removed.
+    """
     kept = {key.removeprefix("resnet."): value for key, value in state.items() if not key.startswith(CLASSIFIER)}
     return {_rename(key): value for key, value in kept.items()}
 

@@ -1,1 +1,1 @@
-"""Named configurations: each module holds ``PRESET``, what it changes in ``Config()``; its file name is its name."""
+"""Named configurations: each module defines ``PRESET``, its changes to ``Config()``, and is named by its file name."""

@@ -1,8 +1,8 @@
-"""What taught the encoder that the benchmark starts from (``model.backbone.weights: rendered``): single frames.
+"""Training of the encoder from which the benchmark starts (``model.backbone.weights: rendered``), on single frames.
 
-Short clips of another rendered world than the benchmark's (seed 1: other motions, objects, rooms and head paths, of the
-same training subjects), a window of one frame, no loss for the action. An encoder that never saw two frames together
-owes nothing to what a study compares: how frames are joined. To teach it again::
+It uses other clips than the benchmark: short ones of seed 1, with other motions, objects, rooms and head paths but the
+same training subjects. The window has one frame and the action has no loss. The encoder never sees two frames together,
+so it favours none of the ways to combine frames that a study compares. To train it again::
 
     python cluster/launch.py --preset encoder --name encoder
     python cluster/launch.py --preset bench --set model.backbone.weights=runs/encoder/checkpoint
@@ -14,7 +14,7 @@ from htt.presets import bench
 PRESET: dict[str, Value] = {
     **bench.PRESET,
     "data.synthetic.seed": 1,
-    # Frames of one clip resemble one another: many short clips teach more than few long ones.
+    # Frames of one clip are similar, so many short clips are more useful than few long ones.
     "data.synthetic.train_clips": 4320,
     "data.synthetic.frames": 12,
     "model.backbone.weights": None,
@@ -25,4 +25,4 @@ PRESET: dict[str, Value] = {
     "train.batch_size": 8,
     "train.epochs": 12,
 }
-"""What the encoder's training changes in ``Config()``."""
+"""Changes of the encoder's training to ``Config()``."""

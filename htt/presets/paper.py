@@ -1,6 +1,6 @@
-"""The recipe of the paper, as its authors released it: the defaults, from ImageNet's weights, on all training clips.
+"""The training of the paper, as released: the defaults, with ImageNet weights, on all training clips.
 
-Source: Wen et al. 2023, section 4, and the released configuration (its weights are named there as torchvision's).
+Source: Wen et al. 2023, section 4, and the released configuration (which names torchvision's weights).
 """
 
 PRESET = {

@@ -1,4 +1,4 @@
-"""A small HTT for small images: a ResNet of widths 16 to 128 and two narrow blocks, minutes on two cores at 96x54."""
+"""A small HTT for small images: a ResNet of widths 16 to 128 and two narrow blocks; minutes on two cores at 96x54."""
 
 PRESET = {
     "data.spacing": 1,

@@ -1,4 +1,4 @@
-"""Draw a contact sheet of rendered clips, a row a clip, with the joints overlaid.
+"""Draw a contact sheet of rendered clips, one row per clip, with the joints overlaid.
 
 python -m htt.scene --sheet out.png
 python -m htt.scene --sheet out.png --actions 0 16 22 --columns 8 --width 256 --plain
@@ -20,7 +20,7 @@ from htt.hand import BONES, FINGER_OF_BONE, HANDS, JOINTS_PER_HAND
 from htt.scene import ACTIONS, ClipPlan, RenderedClip, plan, render
 from htt.text import plural
 
-if TYPE_CHECKING:  # else late: --help is wanted at once
+if TYPE_CHECKING:  # imported late, so that --help answers at once
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -40,12 +40,12 @@ SHOWN = (
     "squeeze lotion",
     "grab book",
 )
-"""The actions shown by default: every verb once, and how a book is held."""
+"""Actions shown by default: every verb once, and "grab book" for the grip of a book."""
 _FRAMES = 48
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, render, draw."""
+    """Parse the options, render the clips and write the contact sheet."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _choose(actions: Sequence[int] | None, seed: int) -> list[ClipPlan]:
-    """One clip an action, splits taking turns."""
+    """Return one clip plan per action; the splits alternate."""
     if not actions:
         actions = [ACTIONS.index(name) for name in SHOWN]
     pool = plan({split: len(ACTIONS) for split in ("train", "val", "test")}, _FRAMES, seed)
@@ -92,7 +92,7 @@ def _choose(actions: Sequence[int] | None, seed: int) -> list[ClipPlan]:
 
 
 def _rendered(plans: Sequence[ClipPlan], width: int, height: int) -> Iterator[tuple[ClipPlan, RenderedClip]]:
-    """Yield each plan with its clip, and show how far it is: a sheet of all verbs takes a minute."""
+    """Yield each plan with its rendered clip, and show progress, because a sheet of all verbs takes a minute."""
     with console.Counting("Rendering", len(plans), "clips") as counting:
         for each in plans:
             yield each, render(each, width, height)
@@ -100,7 +100,7 @@ def _rendered(plans: Sequence[ClipPlan], width: int, height: int) -> Iterator[tu
 
 
 def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int, joints: bool) -> Figure:
-    """A matplotlib figure with a row of ``columns`` frames for each plan."""
+    """Return a matplotlib figure with a row of ``columns`` frames for each plan."""
     from matplotlib.figure import Figure
 
     inches = (columns * width / 100, len(plans) * (height + 18) / 100)
@@ -121,7 +121,7 @@ def draw_sheet(plans: Sequence[ClipPlan], columns: int, width: int, height: int,
 
 
 def _overlay(axis: Axes, clip: RenderedClip, frame: int) -> None:
-    """Bones coloured by finger, a dot on every joint; absent hands are left out."""
+    """Draw bones coloured by finger and a dot on every joint; hands out of view are left out."""
     thin = clip.frames.shape[2] / 480
     for hand in range(len(HANDS)):
         if not clip.hand_valid[frame, hand]:

@@ -1,4 +1,4 @@
-"""Clips: which ones there are, and the frames and labels of each."""
+"""Plans of clips, and rendering of their frames and labels."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ SPLITS = tuple(SUBJECTS)
 SMALLEST_IMAGE_PX = 16
 _SEEDS_PER_SPLIT = 1 << 40
 _SHORTEST = 0.6
-"""A clip lasts between this share of the asked length and all of it."""
+"""Shortest length of a clip, as a share of the requested length."""
 _SAMPLES = 2
-"""Points of surface across a pixel, which smooths the outlines."""
+"""Samples per pixel in each direction, for smooth outlines."""
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What determines one clip.
+    """Complete description of one clip.
 
     Attributes:
         split: "train", "val" or "test".
-        index: Of the clip within its split.
+        index: Index of the clip within its split.
         subject: Number of the person, see ``htt.scene.subject``.
-        seed: Of everything else: room, object instance, motion, head path.
+        seed: Seed of everything else: room, object instance, motion, head path.
         action: Index into ACTIONS.
-        frames: Length of the clip.
+        frames: Number of frames of the clip.
     """
 
     split: str
@@ -49,24 +49,24 @@ class ClipPlan:
 
     @property
     def object(self) -> int:
-        """Index into OBJECTS of what is handled."""
+        """Index into OBJECTS of the handled object."""
         return OBJECTS.index(VERB_AND_NOUN[self.action][1])
 
     @property
     def clip_id(self) -> str:
-        """The clip's name, such as "train-00012"."""
+        """Name of the clip, such as "train-00012"."""
         return f"{self.split}-{self.index:05d}"
 
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A clip's frames and labels.
+    """Frames and labels of a clip.
 
     Attributes:
         frames: uint8 [t height width 3] RGB.
         joints_m: float32 [t 42 3], camera space, metres; left hand 0-20, right hand 21-41.
         intrinsics: float64 [3 3], pixels.
-        hand_valid: bool [t 2], whether any joint of the left and the right hand is in the image.
+        hand_valid: bool [t 2], left and right hand: true if at least one joint of the hand is in the image.
     """
 
     frames: np.ndarray
@@ -76,19 +76,19 @@ class RenderedClip:
 
 
 def plan(clips: Mapping[str, int], frames: int, seed: int) -> list[ClipPlan]:
-    """The clips of a benchmark.
+    """Return the plans of a benchmark's clips.
 
-    Actions take turns in a seeded order; "grab milk" and "place milk" of one round are one motion, once as it is and
-    once backwards, so that nothing but the order of their frames tells them apart. Subjects and seeds (hence rooms,
-    objects, head paths) of splits never meet.
+    Actions alternate in a seeded order. In one round "grab milk" and "place milk" are the same motion, played forwards
+    and backwards, so that they differ only in the order of their frames. No two splits share subjects or seeds (hence
+    rooms, objects and head paths).
 
     Args:
-        clips: Number of clips of each split, by its name.
-        frames: The longest clip; each lasts between 0.6 of it and all of it.
-        seed: Any whole number from 0.
+        clips: Number of clips of each split, by split name.
+        frames: Largest number of frames of a clip; each clip has between 0.6 times this number and all of it.
+        seed: Seed of the plans, an integer from 0.
 
     Raises:
-        ConfigError: For an unknown split, a negative number of clips or fewer than one frame.
+        ConfigError: If a split is unknown, a number of clips or the seed is negative, or frames is below one.
     """
     _check_plan(clips, frames, seed)
     return [each for split, count in clips.items() for each in _plan_split(split, count, frames, seed)]
@@ -102,10 +102,10 @@ def _plan_split(split: str, count: int, frames: int, seed: int) -> list[ClipPlan
 
 
 def _draw(split: str, index: int, action: int, frames: int, seed: int) -> ClipPlan:
-    """One clip. Two actions that undo each other share subject, seed and length in each round of all actions."""
+    """Return one plan; two actions that undo each other share subject, seed and length in each round of actions."""
     motion, round_, number, subjects = MOTIONS[action], index // len(ACTIONS), SPLITS.index(split), SUBJECTS[split]
     rng = np.random.default_rng([seed, number, round_, motion])
-    # A step to the next subject after each round: no action always meets the same one.
+    # The subject advances after each round, so that no action always has the same subject.
     person = subjects[(motion + round_) % len(subjects)]
     length = max(1, round(frames * rng.uniform(_SHORTEST, 1.0)))
     clip_seed = number * _SEEDS_PER_SPLIT + int(rng.integers(_SEEDS_PER_SPLIT))
@@ -113,10 +113,10 @@ def _draw(split: str, index: int, action: int, frames: int, seed: int) -> ClipPl
 
 
 def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
-    """Draw a clip: the same plan and size give the same bytes in every process.
+    """Render a clip; the same plan and size give the same bytes in every process.
 
     Raises:
-        ConfigError: For an image too small or a plan that cannot be.
+        ConfigError: If the image is too small or the plan is invalid.
     """
     _check_size(width, height)
     _check_clip(plan)
@@ -133,7 +133,7 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
 
 
 def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:
-    """One frame of a stage as an image [h*w 3] in 0..1, with ``samples`` x ``samples`` points of surface a pixel."""
+    """Return one frame of a stage as an image [h*w 3] in 0..1, from ``samples`` x ``samples`` samples per pixel."""
     camera = stage.cameras[frame]
     rays = camera.rays()
     shadow = stage.caster.shadow(stage.vertices_m[frame], stage.room.light)
@@ -151,7 +151,7 @@ def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:
 
 
 def visible(stage: Stage, frame: int, samples: int = 1) -> Fragments:
-    """What is visible where in one frame, on a grid ``samples`` times finer than the image."""
+    """Return the visible fragments of one frame, on a grid ``samples`` times finer than the image."""
     camera = stage.cameras[frame]
     matrix = resized(camera.matrix, samples, samples)
     points = camera.view(stage.vertices_m[frame])
@@ -159,7 +159,7 @@ def visible(stage: Stage, frame: int, samples: int = 1) -> Fragments:
 
 
 def hands_in_view(joints_m: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Whether any joint of each hand projects into the image: bool [t 2] for joints [t 42 3] in camera space."""
+    """Return for joints [t 42 3] in camera space whether any joint of each hand projects into the image, bool [t 2]."""
     ahead = joints_m[..., 2] > NEAR_M
     pixels = project(np.where(ahead[..., None], joints_m, 1.0), matrix)
     inside = ahead & ((pixels >= 0) & (pixels < [width, height])).all(axis=-1)

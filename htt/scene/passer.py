@@ -1,7 +1,7 @@
-"""Somebody beside who reaches across: an arm that hides the work for a moment.
+"""Occlusion by another person, whose arm reaches across the scene for a moment.
 
-Every first-person recording of shared work has such arms. They come between the camera and the hands, so a single frame
-does not show where the hands are, while the frames before and after do. Labels are of the wearer's hands alone.
+First-person recordings of shared work contain such arms. They come between the camera and the hands, so a single frame
+does not show where the hands are, but the frames before and after do. Labels are of the camera wearer's hands only.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from htt.scene.hand.posed import Hand, HandPose, finger_angles
 from htt.scene.rotations import minimum_jerk
 
 _OFTEN = 0.8
-"""Share of the clips in which somebody reaches across."""
+"""Share of the clips in which another person reaches across."""
 _MOST = 2
-"""Most times in a clip."""
+"""Largest number of times in a clip."""
 _STAYS_S = (0.2, 0.4)
-"""Half the time from the arm's appearing to its being gone, s."""
+"""Range of half the time (s) for which the arm is in view."""
 _OUTSIDE_M, _ABOVE_M = 0.62, (0.24, 0.32)
 _RELAXED = (0.2, 0.25, 0.3, 0.32, 0.35)
 
 
 def reach_across(hands: tuple[Hand, Hand], frames: int, rng: np.random.Generator) -> tuple[Hand, HandPose] | None:
-    """The hand of somebody beside and its pose through the clip; None where nobody comes.
+    """Return the other person's hand and its pose in each frame, or None if nobody reaches across in this clip.
 
-    It comes at the height of the line from the eyes to the work, from the left with the right hand or from the right
-    with the left one.
+    The hand moves at the height of the line from the eyes to the work: a right hand from the left, a left hand from
+    the right.
 
     Args:
-        hands: A left and a right hand to do it with.
-        frames: Length of the clip.
-        rng: Draws whether, when and where.
+        hands: Left and right hand, of which one is used.
+        frames: Number of frames of the clip.
+        rng: Generator for whether, when and where the arm appears.
     """
     if rng.random() >= _OFTEN:
         return None
@@ -48,7 +48,7 @@ def reach_across(hands: tuple[Hand, Hand], frames: int, rng: np.random.Generator
 
 
 def _presence(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """0 out of view, 1 reached furthest, [t]."""
+    """Return how far the arm reaches into the scene in each frame, [t]: 0 is out of view, 1 is furthest."""
     time = np.arange(frames) / FRAME_RATE
     here = np.zeros(frames)
     for _ in range(rng.integers(1, _MOST + 1)):

@@ -1,4 +1,4 @@
-"""Setting the scene: from a plan's seed to every vertex, camera and joint of the clip, ready to be drawn."""
+"""Assembly of a clip's scene: all vertices, cameras and joints, from the seed of its plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from htt.scene.things import objects
 from htt.scene.things.mesh import Mesh, merged
 
 PARTS = (*HANDS, "arms", "thing", "clutter", "passer")
-"""What a vertex belongs to; index into this is ``Stage.part``."""
+"""Parts of the scene to which vertices belong; ``Stage.part`` holds indices into this tuple."""
 
 _STREAMS = ("room", "object", "motion", "head", "clutter", "clothes", "passer")
 _CLUTTER_APART_M = 0.13
@@ -30,18 +30,18 @@ _CLUTTER_APART_M = 0.13
 
 @dataclass(frozen=True)
 class Stage:
-    """A clip before it is drawn.
+    """Geometry of a clip, ready for rendering.
 
     Attributes:
         vertices_m: [t v 3] float32, world.
         normals: [t v 3] float32, world, of any length.
-        faces: [3 f].
-        colours: [v 4] float32, with gloss.
+        faces: [3 f] vertex indices.
+        colours: [v 4] float32, RGB and gloss.
         part: [v] index into PARTS.
-        caster: What throws shadows on the table.
-        cameras: One a frame.
+        caster: Points that cast shadows on the table.
+        cameras: One camera per frame.
         joints_m: [t 42 3] camera space.
-        room: What is behind.
+        room: Surroundings and light.
     """
 
     vertices_m: np.ndarray
@@ -57,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class _Actor:
-    """A mesh through the clip: vertices and normals [t v 3], faces [f 3], colours [v 4], and which part it is."""
+    """A mesh in all frames: vertices and normals [t v 3], faces [f 3], colours [v 4], and its part (one of PARTS)."""
 
     vertices: np.ndarray
     normals: np.ndarray
@@ -67,16 +67,16 @@ class _Actor:
 
 
 def set_stage(action: int, subject_number: int, seed: int, frames: int, width: int, height: int) -> Stage:
-    """Everything a clip shows; the arguments determine it fully.
+    """Return the stage of a clip, fully determined by the arguments.
 
     Args:
         action: Index into ACTIONS.
-        subject_number: See ``htt.scene.subject.SUBJECTS``.
-        seed: Determines room, object instance, motion, head path, clutter, clothes and who else reaches across, each by
-            a stream of its own.
-        frames: Length of the clip.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        subject_number: Number of the person, see ``htt.scene.subject.SUBJECTS``.
+        seed: Seed of room, object instance, motion, head path, clutter, clothes and the other person's arm, each with
+            its own random stream.
+        frames: Number of frames of the clip.
+        width: Width of the image, px.
+        height: Height of the image, px.
     """
     streams = {name: np.random.default_rng([seed, number]) for number, name in enumerate(_STREAMS)}
     person, room = subject(subject_number), make_room(streams["room"])
@@ -99,7 +99,7 @@ def set_stage(action: int, subject_number: int, seed: int, frames: int, width: i
 
 
 def _coarseness(width: int) -> float:
-    """How coarse the hands' meshes may be: triangles about as large as two pixels."""
+    """Return the coarseness of the hand meshes at which triangles are about as large as two pixels."""
     return 1.35 if width <= 160 else 1.0
 
 
@@ -110,7 +110,7 @@ def _people(
     clothes: Clothes,
     rng: np.random.Generator,
 ) -> tuple[list[_Actor], np.ndarray]:
-    """Hands and arms, and the joints [t 42 3] in the world."""
+    """Return the hands and arms, and the joints [t 42 3] in the world frame."""
     actors, joints = [], []
     for hand, path in zip(hands, (performance.left, performance.right), strict=True):
         pose = _posed(hand, path)
@@ -123,7 +123,7 @@ def _people(
 
 
 def _passer(hands: tuple[Hand, Hand], backwards: bool, frames: int, rng: np.random.Generator) -> list[_Actor]:
-    """Hand and arm of somebody who reaches across, of another skin and clothes than the wearer's."""
+    """Return hand and arm of another person who reaches across, with own skin colour and clothes, if there is one."""
     coming = reach_across(hands, frames, rng)
     if coming is None:
         return []
@@ -148,7 +148,7 @@ def _things(script: Program, thing: objects.Thing, performance: Performance) -> 
 
 
 def _carried(mesh: Mesh, path: Path, part: str) -> _Actor:
-    """A rigid mesh moved along a path."""
+    """Return a rigid mesh moved along a path."""
     turn = np.swapaxes(path.rotation, -1, -2)
     vertices, normals = mesh.vertices @ turn + path.place_m[:, None], mesh.normals @ turn
     return _Actor(vertices.astype(np.float32), normals.astype(np.float32), mesh.faces, mesh.colours, part)
@@ -162,7 +162,7 @@ def _still(mesh: Mesh | None, frames: int) -> _Actor:
 
 
 def _clutter(noun: str, script: Program, performance: Performance, rng: np.random.Generator) -> Mesh | None:
-    """What else stands on the table: other objects out of the way, and the cup if one is needed."""
+    """Return the other objects on the table, placed apart, and the cup if needed; None if there are none."""
     meshes, taken = [], [performance.thing.place_m[0, :2], performance.thing.place_m[-1, :2]]
     if script.cup:
         meshes.append(objects.cup(rng).moved(np.eye(3), performance.cup_m))
@@ -178,14 +178,14 @@ def _clutter(noun: str, script: Program, performance: Performance, rng: np.rando
 
 
 def _dressed_body(thing: objects.Thing) -> Mesh:
-    """A closed thing at rest: body with its lid on."""
+    """Return the mesh of a closed thing: the body with its lid, if it has one."""
     if thing.lid is None:
         return thing.body
     return merged([thing.body, thing.lid.moved(np.eye(3), (0, 0, thing.height_m))])
 
 
 def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Camera], room: Room, first: int) -> Stage:
-    """The stage; points that cast shadows are spread over its surfaces as they are in the frame ``first``."""
+    """Return the stage; points that cast shadows are distributed over the surfaces in the frame ``first``."""
     counts = [actor.vertices.shape[1] for actor in actors]
     offsets = np.cumsum([0, *counts[:-1]])
     vertices = np.concatenate([actor.vertices for actor in actors], axis=1)

@@ -1,6 +1,6 @@
-"""People: the shape of their hands, their skin, which hand leads, and where their head is.
+"""People: shape of the hands, skin colour, leading hand and position of the head.
 
-A hand's mesh takes a tenth of a second to build, so there are some dozens of people; clothes change from clip to clip.
+The number of people is limited because a hand mesh takes a tenth of a second to build; clothes differ in each clip.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _SKIN_GLOSS, _CLOTH_GLOSS = 0.09, 0.0
 
 @dataclass(frozen=True)
 class Subject:
-    """One person; ``number`` fixes all the rest.
+    """One person; ``number`` determines all other attributes.
 
     Attributes:
-        number: Which person.
-        shape: Of the hands.
-        size: Of the hands, 1 for the adult mean.
+        number: Number of the person.
+        shape: Shape of the hands.
+        size: Scale of the hands, 1 for the adult mean.
         tone: [3] skin colour.
-        eye_m: [3] where the camera on the head is, on average (world).
-        left_handed: Whether the left hand leads.
+        eye_m: [3] mean position of the head camera (world).
+        left_handed: Whether the left hand is the leading hand.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Subject:
     left_handed: bool
 
     def hands(self, coarseness: float) -> tuple[Hand, Hand]:
-        """The left and the right hand."""
+        """Return the left and the right hand."""
         return (
             Hand("left", self.shape, self.size, coarseness),
             Hand("right", self.shape, self.size, coarseness),
@@ -51,7 +51,7 @@ class Subject:
 
 
 def subject(number: int) -> Subject:
-    """The person with this number."""
+    """Return the person with this number."""
     rng = np.random.default_rng([7, number])
     lengths = rng.uniform(0.92, 1.08) * rng.uniform(0.97, 1.03, 5)
     shape = HandShape(tuple(lengths.tolist()), girth=rng.uniform(0.9, 1.1), palm=rng.uniform(0.94, 1.06))
@@ -62,27 +62,27 @@ def subject(number: int) -> Subject:
 
 
 def tone(rng: np.random.Generator) -> np.ndarray:
-    """A skin colour [3]."""
+    """Return a skin colour [3] drawn from ``rng``."""
     colour: np.ndarray = np.clip(np.array(_TONES[rng.integers(len(_TONES))]) * rng.uniform(0.95, 1.05), 0, 1)
     return colour
 
 
 @dataclass(frozen=True)
 class Clothes:
-    """What covers the forearms in one clip; ``sleeve`` [3] is a colour, None for bare arms."""
+    """Clothes on the forearms in one clip; ``sleeve`` [3] is a colour, or None for bare arms."""
 
     sleeve: np.ndarray | None
 
 
 def dress(rng: np.random.Generator) -> Clothes:
-    """Clothes drawn from ``rng``."""
+    """Return clothes drawn from ``rng``."""
     colour = rng.uniform(0.08, 0.8, 3)
     colour += (colour.mean() - colour) * rng.uniform(0.2, 0.8)
     return Clothes(None if rng.random() < 0.3 else colour)
 
 
 def arm(hand: Hand, tone: np.ndarray, clothes: Clothes, rng: np.random.Generator) -> Mesh:
-    """A tube along the forearm's frame (origin at the wrist, towards -y): a sleeve, or the bare arm's upper part."""
+    """Return a tube along the forearm (origin at the wrist, towards -y): a sleeve, or the upper part of a bare arm."""
     bare = clothes.sleeve is None
     begins = (0.075, 0.085, 0.10, 0.14) if bare else (0.060, 0.060, 0.064, 0.10)
     along = np.array([*begins, 0.18, 0.23, 0.29, 0.36, 0.45, 0.60, 0.80])
@@ -109,5 +109,5 @@ def arm(hand: Hand, tone: np.ndarray, clothes: Clothes, rng: np.random.Generator
 
 
 def skin(colours: np.ndarray) -> np.ndarray:
-    """Skin colours [v 3] with skin's gloss, [v 4]."""
+    """Return skin colours [v 3] with the gloss of skin appended, [v 4]."""
     return np.concatenate([colours, np.full((len(colours), 1), _SKIN_GLOSS)], axis=1)

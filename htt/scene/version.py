@@ -1,4 +1,4 @@
-"""Version of what is rendered."""
+"""Version of the renderer's output."""
 
 VERSION = 4
-"""Raised whenever the pixels or labels of a plan change; caches of rendered clips depend on it."""
+"""Version to increase whenever pixels or labels of a plan change; caches of rendered clips depend on it."""

@@ -1,4 +1,4 @@
-"""Any vision model of the ``transformers`` library, by its name on the hub or its folder on this machine."""
+"""Backbone for any vision model of the ``transformers`` library, given by its hub name or a local folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from htt.errors import CheckpointError, ConfigError, UserError, shown
 
 T = TypeVar("T")
 PROBE = 224
-"""Side of the image whose feature tells a network's width, px."""
+"""Side (px) of the image from which a network's feature width is determined."""
 ANSWER_S = 10.0
-"""So long the hub may take to answer at all."""
+"""Timeout (s) of the request that checks that the hub is reachable."""
 
 
 class HubBackbone(nn.Module):
-    """The pooled output of a vision model; or its class token; or the mean of its tokens: the first that it has.
+    """One feature per frame: the model's pooled output, else its class token, else the mean of its tokens.
 
-    Parameters that have no part in this feature (a mask token, say) do not learn: several workers would wait in vain
-    for their gradients.
+    Parameters without influence on this feature (for example a mask token) are frozen, because training with several
+    workers would wait for gradients that never come.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -39,7 +39,7 @@ class HubBackbone(nn.Module):
         self.width: int = self._probe()
 
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n width"]:
-        """One feature a frame."""
+        """Return one feature per frame."""
         output = self.network(frames, **self.options)
         pooled = getattr(output, "pooler_output", None)
         if pooled is not None:
@@ -59,11 +59,11 @@ class HubBackbone(nn.Module):
 
 
 def build(config: BackboneConfig) -> nn.Module:
-    """The model ``config.name``, with the weights of ``config.weights`` (a hub name or a folder) or random ones.
+    """Return the model ``config.name`` with the weights ``config.weights``: a hub name, a folder, or None for random.
 
     Raises:
-        ConfigError: no such model can be had, or it is no vision model.
-        CheckpointError: its weights cannot be had.
+        ConfigError: If the model cannot be loaded or is not a vision model.
+        CheckpointError: If the weights cannot be loaded.
     """
     settings = _pretrained(AutoConfig, config.name, ConfigError, "model.backbone.name")
     settings = getattr(settings, "vision_config", settings)
@@ -81,10 +81,10 @@ def build(config: BackboneConfig) -> nn.Module:
 
 
 def hub_file(name: str, file: str) -> Path:
-    """The local path of a file of a hub repository: from the cache if it is there, else downloaded.
+    """Return the local path of a file of a hub repository: from the cache if it is there, else downloaded.
 
     Raises:
-        CheckpointError: it is not in the cache and the hub does not give it.
+        CheckpointError: If the file is not in the cache and cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
 
@@ -95,18 +95,18 @@ def hub_file(name: str, file: str) -> Path:
 
 
 def hub_answers() -> bool:
-    """Whether the hub can be reached: asked once, where its own client would try for minutes."""
+    """Return whether the hub is reachable, by a single request; the hub's own client would retry for minutes."""
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=ANSWER_S)
-    except Exception:  # of any kind: they are those of whichever client of HTTP the library has
+    except Exception:  # the types depend on the HTTP client of the installed library
         return False
     return True
 
 
 def _pretrained(kind: Any, name: str, error_kind: type[UserError], field: str, **options: Any) -> Any:
-    """``kind.from_pretrained``, from the cache if it can; code that comes with a model is never run."""
+    """Call ``kind.from_pretrained``, from the cache if possible; code shipped with a model is never executed."""
 
     def get(here: bool) -> Any:
         place = os.path.expanduser(name)
@@ -116,7 +116,11 @@ def _pretrained(kind: Any, name: str, error_kind: type[UserError], field: str, *
 
 
 def _fetched(get: Callable[[bool], T], field: str, name: str, error_kind: type[UserError]) -> T:
-    """What ``get`` gives, asked for what is on this machine first, and then the hub."""
+    """Return the result of ``get``: from local files if possible, else from the hub if ``name`` is no local path.
+
+    Raises:
+        UserError: Of the type ``error_kind``, if it cannot be loaded.
+    """
     local = os.path.exists(os.path.expanduser(name))
     try:
         return get(True)

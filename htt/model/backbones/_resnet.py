@@ -1,4 +1,4 @@
-"""What the ResNets share: transformers' network, and weights in torchvision's names or transformers' own."""
+"""Shared code of the ResNets: transformers' network, and weights with torchvision's or transformers' names."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from htt.model.backbones._hub import hub_file
 from htt.model.weights import from_torchvision, load_strictly, read_state
 
 FILES = (".pth", ".pt", ".bin", ".tar", ".safetensors")
-"""How the name of a file of weights ends; any other name that is not here is one of the hub's."""
+"""Suffixes of weight files; a name with another suffix that is no local path is a hub name."""
 ENCODER = "features.backbone.network."
-"""How the names of an encoder's weights begin in a checkpoint of a whole model."""
+"""Prefix of the encoder's weights in a checkpoint of a whole model."""
 
 
 def resnet(embedding: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> ResNetModel:
-    """A ResNet of basic blocks with random weights (He et al. 2016); its strides are torchvision's."""
+    """Return a ResNet of basic blocks with random weights (He et al. 2016) and the strides of torchvision."""
     config = ResNetConfig(embedding_size=embedding, hidden_sizes=list(widths), depths=list(depths), layer_type="basic")
     return ResNetModel(config)
 
 
 def load_weights(network: nn.Module, weights: str | None) -> None:
-    """Put the weights of a file, of a folder or of a hub name into a ResNet; none: leave them random.
+    """Load weights from a file, a folder or a hub name into a ResNet; None keeps the random weights.
 
-    A folder is one of the hub's, or a checkpoint of ours, of which the encoder is taken.
+    A folder is a copy of a hub repository, or a checkpoint of this project, of which the encoder is used.
 
     Raises:
-        CheckpointError: they cannot be had, or are of another shape.
+        CheckpointError: If the weights cannot be loaded or have another shape.
     """
     if weights is None:
         return
@@ -42,6 +42,6 @@ def load_weights(network: nn.Module, weights: str | None) -> None:
 
 
 def encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's part of a checkpoint's weights; of anything else, all of it."""
+    """Return the encoder's part of a model checkpoint; any other state is returned whole."""
     encoder = {key.removeprefix(ENCODER): value for key, value in state.items() if key.startswith(ENCODER)}
     return encoder or state

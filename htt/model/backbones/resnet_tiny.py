@@ -1,10 +1,10 @@
-"""A small ResNet for small images and no GPU: 16-32-64-128 channels, one basic block a stage.
+"""A small ResNet for small images and training on CPUs: 16-32-64-128 channels, one basic block per stage.
 
-An image of 96 x 54 px leaves a last map of 3 x 2. Its global average would forget where a hand is; the map is kept as a
-grid instead, side by side, which costs nothing. Departs from the paper, which has ResNet-18.
+For an image of 96 x 54 px the last feature map is 3 x 2. A global average would lose the position of the hands, so the
+cells of the map are concatenated instead, at no extra cost. This departs from the paper, which uses ResNet-18.
 
-The paper starts from weights learned on ImageNet. The weights named ``rendered`` are of that kind for the rendered
-world: they come with the package, and were learned on single frames of other clips (``htt/presets/encoder.py``).
+The paper starts from weights trained on ImageNet. The weights named ``rendered`` are the counterpart for rendered
+images: they ship with the package and were trained on single frames of other clips (``htt/presets/encoder.py``).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from htt.model.backbones._resnet import load_weights, resnet
 
 CHANNELS = (16, 32, 64, 128)
 GRID = (2, 3)
-"""Rows and columns the last map is averaged to."""
+"""Rows and columns to which the last feature map is averaged."""
 RENDERED = "rendered"
 RENDERED_FILE = Path(__file__).with_suffix(".safetensors")
-"""The weights of that name: tensors by transformers' names, 1.2 MB."""
+"""File of the weights named ``rendered``: tensors under transformers' names, 1.2 MB."""
 
 
 class ResNetTiny(nn.Module):
-    """A frame -> 128 numbers for each cell of a 2 x 3 grid."""
+    """Encoder of a frame to 128 features for each cell of a 2 x 3 grid."""
 
     width = CHANNELS[-1] * GRID[0] * GRID[1]
 
@@ -36,16 +36,19 @@ class ResNetTiny(nn.Module):
         self.grid = nn.AdaptiveAvgPool2d(GRID)
 
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 768"]:
-        """The last map's cells."""
+        """Return the cells of the last feature map, concatenated."""
         cells: Tensor = self.grid(self.network(frames).last_hidden_state)
         return cells.flatten(1)
 
 
 def build(config: BackboneConfig) -> nn.Module:
-    """The network; ``config.weights`` may be "rendered", or a file or folder with its own or torchvision's names.
+    """Return the network with its weights.
+
+    ``config.weights`` is "rendered", or a file or folder whose tensors have transformers' or torchvision's names, or
+    None for random weights.
 
     Raises:
-        CheckpointError: the weights cannot be had, or are of another shape.
+        CheckpointError: If the weights cannot be loaded or have another shape.
     """
     backbone = ResNetTiny()
     load_weights(backbone.network, str(RENDERED_FILE) if config.weights == RENDERED else config.weights)

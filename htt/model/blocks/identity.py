@@ -1,4 +1,4 @@
-"""No exchange between frames: each is judged alone, and a clip by vote; departs from the paper: for ablations."""
+"""No exchange between frames, and the action by a vote of the frames; departs from the paper, for ablations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from htt.config import BlockConfig
 
 
 class Identity(nn.Module):
-    """Leaves every token as it is."""
+    """Block P that returns its input."""
 
     def forward(
         self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """The tokens. It has no attention to tell of."""
+        """Return the tokens unchanged. No attention weights are recorded."""
         del valid, attention
         return tokens
 
 
 class VoteReadout(nn.Module):
-    """Every frame is classified; the window's logits are the logarithm of its frames' mean probabilities."""
+    """Readout that classifies each frame; a window's logits are the logarithm of its frames' mean probabilities."""
 
     def forward(
         self,
@@ -31,7 +31,7 @@ class VoteReadout(nn.Module):
         head: Callable[[Tensor], Tensor],
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "b a"]:
-        """Logits of each window. It has no attention to tell of."""
+        """Return the logits of each window. No attention weights are recorded."""
         del attention
         votes = head(tokens).float().log_softmax(dim=-1)
         frames = valid.sum(dim=1, keepdim=True)
@@ -39,12 +39,12 @@ class VoteReadout(nn.Module):
 
 
 def build(width: int, config: BlockConfig) -> nn.Module:
-    """Nothing, for block P; it has no size."""
+    """Return the identity, for block P; ``width`` and ``config`` are not used."""
     del width, config
     return Identity()
 
 
 def readout(width: int, config: BlockConfig) -> nn.Module:
-    """The vote, for block A; it has no size."""
+    """Return the vote, for block A; ``width`` and ``config`` are not used."""
     del width, config
     return VoteReadout()

@@ -1,4 +1,4 @@
-"""A bidirectional LSTM, half the width each way, in place of a transformer; departs from the paper: for ablations."""
+"""A bidirectional LSTM with half the width per direction; departs from the paper, for ablations."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from htt.errors import ConfigError
 
 
 class Lstm(nn.Module):
-    """Reads the valid tokens of a window in both directions; ``depth`` layers, dropout between them."""
+    """Bidirectional LSTM over the valid tokens of a window: ``depth`` layers with dropout between them."""
 
     def __init__(self, width: int, config: BlockConfig) -> None:
         super().__init__()
         if width % 2:
             raise ConfigError(f"model.width must be even for an lstm block; got {width}. Choose {width + 1}.")
-        dropout = config.dropout if config.depth > 1 else 0.0  # torch: there is no between in a single layer
+        dropout = config.dropout if config.depth > 1 else 0.0  # torch warns about dropout with one layer
         self.lstm = nn.LSTM(width, width // 2, config.depth, batch_first=True, bidirectional=True, dropout=dropout)
 
     def forward(
         self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """Both directions' states at each token; zero where not valid. It has no attention to tell of."""
+        """Return both directions' states at each token, zero where not valid. No attention weights are recorded."""
         del attention
         states, _, first = self.read(tokens, valid)
         return scatter(gather(states, first), valid)
@@ -36,7 +36,12 @@ class Lstm(nn.Module):
     def read(
         self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"]
     ) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b d"], Bool[Tensor, "b t"]]:
-        """States of the valid tokens, moved to the front of their window; the two last states; where the front is."""
+        """Run the LSTM over the valid tokens, moved to the front of their window.
+
+        Returns:
+            States of the moved tokens [b t d], the last states of both directions [b d], and a mask of the slots that
+            hold moved tokens [b t].
+        """
         counts = valid.sum(dim=1)
         first = torch.arange(valid.shape[1], device=valid.device) < counts[:, None]
         front = scatter(gather(tokens, valid), first)
@@ -47,7 +52,7 @@ class Lstm(nn.Module):
 
 
 class LastReadout(nn.Module):
-    """The last forward and the last backward state, side by side, are classified: each has read the whole window."""
+    """Readout that classifies the concatenated last states of both directions; each depends on the whole window."""
 
     def __init__(self, width: int, config: BlockConfig) -> None:
         super().__init__()
@@ -60,25 +65,25 @@ class LastReadout(nn.Module):
         head: Callable[[Tensor], Tensor],
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "b a"]:
-        """Logits of each window. It has no attention to tell of."""
+        """Return the logits of each window. No attention weights are recorded."""
         del attention
         _, last, _ = self.reader.read(tokens, valid)
         return head(last)
 
 
 def build(width: int, config: BlockConfig) -> nn.Module:
-    """The LSTM, for block P.
+    """Return the LSTM, for block P.
 
     Raises:
-        ConfigError: the width is odd.
+        ConfigError: If the width is odd.
     """
     return Lstm(width, config)
 
 
 def readout(width: int, config: BlockConfig) -> nn.Module:
-    """The LSTM and its last states, for block A.
+    """Return the LSTM with the readout of its last states, for block A.
 
     Raises:
-        ConfigError: the width is odd.
+        ConfigError: If the width is odd.
     """
     return LastReadout(width, config)

@@ -1,4 +1,4 @@
-"""The plainest pooling: every token becomes the mean of its window; departs from the paper: for ablations."""
+"""Mean pooling: every token becomes the mean of its window; departs from the paper, for ablations."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from htt.config import BlockConfig
 
 
 def masked_mean(tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
-    """The mean of each window's valid tokens; zero for a window that has none."""
+    """Return the mean of each window's valid tokens, zero for a window without valid tokens."""
     total = tokens.masked_fill(~valid[..., None], 0).sum(dim=1)
     return total / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class Mean(nn.Module):
-    """Tells every frame the mean of its window; nothing is learned."""
+    """Block P that replaces every token by the mean of its window; it has no parameters."""
 
     def forward(
         self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """The window's mean, at each token. It has no attention to tell of."""
+        """Return the window's mean at each token. No attention weights are recorded."""
         del attention
         return masked_mean(tokens, valid)[:, None].expand_as(tokens)
 
 
 class MeanReadout(nn.Module):
-    """The mean of the window's frames is classified."""
+    """Readout that classifies the mean of the window's frames."""
 
     def forward(
         self,
@@ -37,18 +37,18 @@ class MeanReadout(nn.Module):
         head: Callable[[Tensor], Tensor],
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "b a"]:
-        """Logits of each window. It has no attention to tell of."""
+        """Return the logits of each window. No attention weights are recorded."""
         del attention
         return head(masked_mean(tokens, valid))
 
 
 def build(width: int, config: BlockConfig) -> nn.Module:
-    """The mean, for block P; it has no size."""
+    """Return the mean, for block P; ``width`` and ``config`` are not used."""
     del width, config
     return Mean()
 
 
 def readout(width: int, config: BlockConfig) -> nn.Module:
-    """The mean, for block A; it has no size."""
+    """Return the readout of the mean, for block A; ``width`` and ``config`` are not used."""
     del width, config
     return MeanReadout()

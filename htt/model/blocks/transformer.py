@@ -1,4 +1,4 @@
-"""The paper's block: a pre-norm transformer encoder; for the action, a learned token is put before the frames."""
+"""The paper's block: a pre-norm transformer encoder; block A prepends a learned token to the frames."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from htt.model.positions import sinusoid
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention in which positions tell queries and keys where they are, and values nothing.
+    """Multi-head self-attention; positions are added to the inputs of queries and keys, not of values.
 
-    Source: HTT (Wen et al. 2023), section 3.1, in the form of its released code.
+    Source: HTT (Wen et al. 2023), section 3.1, as in the released code.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         valid: Bool[Tensor, "b t"],
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "b t d"]:
-        """Each token, informed by the valid ones of its window."""
+        """Return the output at each token, which attends to the valid tokens of its window."""
         query, key, value = self._project(tokens, positions)
         attended = F.scaled_dot_product_attention(
             query, key, value, attn_mask=valid[:, None, None], dropout_p=self.dropout if self.training else 0.0
@@ -55,13 +55,13 @@ class Attention(nn.Module):
 
 
 def _weights(query: Tensor, key: Tensor, valid: Tensor) -> Float[Tensor, "b head t t"]:
-    """The weights the fused attention used but does not give: one row a query, zero where a key is not valid."""
+    """Return the weights, which the fused attention does not give: one row per query, zero where a key is not valid."""
     scores: Tensor = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     return scores.masked_fill(~valid[:, None, None], float("-inf")).softmax(dim=-1)
 
 
 class Layer(nn.Module):
-    """Attention, then a feed-forward network; each adds to what it was given, after a LayerNorm of it."""
+    """Pre-norm encoder layer: attention, then a feed-forward network, each with a LayerNorm before and a residual."""
 
     def __init__(self, width: int, config: BlockConfig) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Layer(nn.Module):
     def forward(
         self, tokens: Tensor, positions: Tensor, valid: Tensor, attention: list[Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """The tokens after one layer."""
+        """Return the tokens after one layer."""
         attended = self.attention(self.attention_norm(tokens), positions, valid, attention)
         tokens = tokens + self.dropout(attended)
         hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(tokens))))
@@ -84,7 +84,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """``depth`` layers and a LayerNorm at the end; every matrix starts Xavier-uniform."""
+    """Encoder of ``depth`` layers and a final LayerNorm; all matrices are initialised Xavier-uniform."""
 
     def __init__(self, width: int, config: BlockConfig) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Transformer(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
     ) -> Float[Tensor, "b t d"]:
-        """The tokens of each window, informed by each other."""
+        """Return the encoded tokens of each window."""
         positions = sinusoid(tokens.shape[1], tokens.shape[2], like=tokens)
         for layer in self.layers:
             tokens = layer(tokens, positions, valid, attention)
@@ -106,7 +106,7 @@ class Transformer(nn.Module):
 
 
 class TokenReadout(nn.Module):
-    """A learned token at position 0, the frames after it; what becomes of the token is classified.
+    """Readout that classifies the output of a learned token at position 0, before the frames.
 
     Source: HTT (Wen et al. 2023), section 3.3.
     """
@@ -123,7 +123,7 @@ class TokenReadout(nn.Module):
         head: Callable[[Tensor], Tensor],
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "b a"]:
-        """Logits of each window."""
+        """Return the logits of each window."""
         token = self.token.to(tokens.dtype).expand(len(tokens), 1, -1)
         tokens = torch.cat([token, tokens], dim=1)
         valid = F.pad(valid, (1, 0), value=True)
@@ -131,10 +131,10 @@ class TokenReadout(nn.Module):
 
 
 def build(width: int, config: BlockConfig) -> nn.Module:
-    """The encoder, for block P."""
+    """Return the encoder, for block P."""
     return Transformer(width, config)
 
 
 def readout(width: int, config: BlockConfig) -> nn.Module:
-    """The encoder with its action token, for block A."""
+    """Return the encoder with its action token, for block A."""
     return TokenReadout(width, config)

@@ -1,1 +1,1 @@
-"""The head camera: path and exposure."""
+"""Head camera: path and exposure."""

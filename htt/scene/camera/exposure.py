@@ -1,8 +1,8 @@
-"""From light to bytes, as a small head camera does it: blur of the moving head, an exposure that hunts, and noise.
+"""Conversion of light to bytes as in a small head camera: motion blur, varying exposure, and noise.
 
-All three are the same in kind for every clip and differ in strength, as recordings in bright and in dim rooms do. Now
-and then the exposure is lost altogether, as when a lamp or a window comes into view or goes: for a frame or a few the
-picture is black or white, and only the frames around it tell where the hands are.
+The three effects occur in every clip and differ in strength, as in recordings of bright and dim rooms. Sometimes the
+exposure fails, as when a lamp or a window enters or leaves the view: for one to three frames the image is almost black
+or white, and only the neighbouring frames show where the hands are.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import numpy as np
 from htt.scene.render.shading import Camera
 
 _NOISE = (0.008, 0.03)
-"""Deviation of a pixel's noise in the brightest and in the dimmest room."""
+"""Standard deviation of the pixel noise in the brightest and in the dimmest room."""
 _NOISE_FIELDS = 8
 _HUNTING = 0.15
-"""Deviation of a frame's exposure from the clip's, in the dimmest room."""
+"""Standard deviation of the logarithm of a frame's exposure, relative to the clip's, in the dimmest room."""
 _BLIND_EVERY = 9.0
-"""Frames between two losses of the exposure, on average."""
+"""Mean number of frames between two exposure failures."""
 _BLIND_FRAMES = (1, 3)
-"""Fewest and most frames of one."""
+"""Smallest and largest number of frames of a failure."""
 _DARK, _BRIGHT = (0.02, 0.06), (15.0, 40.0)
-"""Factor of the exposure while it is lost."""
+"""Ranges of the exposure factor during a failure."""
 _SHUTTER = (0.2, 0.7)
-"""How much of the time between two frames the shutter is open, from the brightest to the dimmest room."""
+"""Share of the time between two frames for which the shutter is open, in the brightest and in the dimmest room."""
 _BLUR_STEPS = 3
 
 
 @dataclass(frozen=True)
 class Film:
-    """What becomes of a clip's images.
+    """Camera effects applied to the images of one clip.
 
     Attributes:
-        gain: [t] factor of each frame's exposure.
-        noise: [fields h*w 3] float32.
-        field: [t] which field each frame gets.
-        smear_px: [t 2] how far the picture moves, right and down, while the shutter is open.
-        size: width and height, px.
+        gain: [t] exposure factor of each frame.
+        noise: [fields h*w 3] float32 noise fields.
+        field: [t] index of each frame's noise field.
+        smear_px: [t 2] movement of the image, right and down, while the shutter is open.
+        size: Width and height of the image, px.
     """
 
     gain: np.ndarray
@@ -48,7 +48,7 @@ class Film:
     size: tuple[int, int]
 
     def develop(self, image: np.ndarray, frame: int) -> np.ndarray:
-        """The bytes uint8 [h w 3] of an image [h*w 3] of light in 0..1."""
+        """Convert an image [h*w 3] of light in 0..1 to bytes, uint8 [h w 3]."""
         width, height = self.size
         seen = smeared(image.reshape(height, width, 3), self.smear_px[frame]).reshape(-1, 3)
         exposed = seen * self.gain[frame] + self.noise[self.field[frame]]
@@ -57,7 +57,7 @@ class Film:
 
 
 def load(cameras: list[Camera], rng: np.random.Generator) -> Film:
-    """The film for a clip seen by these cameras, one a frame."""
+    """Return the film for a clip with the given cameras, one per frame."""
     frames, width, height = len(cameras), cameras[0].width, cameras[0].height
     dimness = rng.random() ** 1.5
     noise = (_NOISE[0] * (_NOISE[1] / _NOISE[0]) ** dimness) * rng.standard_normal((_NOISE_FIELDS, height * width, 3))
@@ -73,7 +73,7 @@ def load(cameras: list[Camera], rng: np.random.Generator) -> Film:
 
 
 def blindness(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Factor [t] of the exposure: 1, and far below or above it for a frame or a few at a time."""
+    """Return the exposure factor [t]: 1, and far below or above 1 during failures of one to three frames."""
     factor = np.ones(frames)
     for _ in range(rng.poisson(frames / _BLIND_EVERY)):
         first, length = rng.integers(frames), rng.integers(_BLIND_FRAMES[0], _BLIND_FRAMES[1] + 1)
@@ -82,7 +82,7 @@ def blindness(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def drift_px(cameras: list[Camera]) -> np.ndarray:
-    """How far [t 2] (px) the middle of the picture moves from each frame to the next, by the head's turning."""
+    """Return the movement [t 2] (px) of the image centre from each frame to the next, due to the head's rotation."""
     forward = np.stack([camera.camera_from_world[2] for camera in cameras])
     following = np.concatenate([forward[1:], forward[-1:]])
     turned = np.stack([camera.camera_from_world @ ahead for camera, ahead in zip(cameras, following, strict=True)])
@@ -92,7 +92,7 @@ def drift_px(cameras: list[Camera]) -> np.ndarray:
 
 
 def smeared(image: np.ndarray, smear_px: np.ndarray) -> np.ndarray:
-    """The mean of the image [h w 3] at places along a movement [2] (px, right and down) around where it is."""
+    """Return the mean of the image [h w 3] over shifts along a movement [2] (px, right and down), centred on zero."""
     offsets = np.round(np.outer(np.linspace(-0.5, 0.5, _BLUR_STEPS), smear_px)).astype(int)
     if not offsets.any():
         return image

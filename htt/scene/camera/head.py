@@ -1,4 +1,4 @@
-"""Where the camera on the head is and looks: it drifts with the body, follows the work, and now and then looks away."""
+"""Path of the head camera: it drifts with the body, looks at the work, and sometimes glances aside."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from htt.scene.render.shading import Camera
 from htt.scene.rotations import looking
 
 _FOCAL = 0.80
-"""Focal length in image widths: 64 degrees across. A head camera's, and hands that work at the side leave the view."""
+"""Focal length in image widths: 64 degrees horizontally, as of head cameras; hands at the side leave the view."""
 _GAZE_M = np.array([0.0, 0.04, 0.06])
 _GLANCES = 2
-"""Most glances of a clip."""
+"""Largest number of glances in a clip."""
 _GLANCE_M = (0.10, 0.25)
-"""How far aside on the table the head looks then: 9 to 21 degrees, so that one hand or both are half out of view."""
+"""Range of the gaze shift on the table in a glance: 9 to 21 degrees, so that one or both hands are half out of view."""
 _GLANCE_S = (0.12, 0.3)
-"""Half the length of a glance, s."""
+"""Range of half the duration of a glance, s."""
 FRAME_RATE = 15.0
 """Frames per second of every clip."""
 
 
 def cameras(eye_m: np.ndarray, frames: int, width: int, height: int, rng: np.random.Generator) -> list[Camera]:
-    """The camera of each frame.
+    """Return the camera of each frame.
 
     Args:
-        eye_m: [3] where the person's camera is on average, world.
-        frames: Length of the clip.
-        width: Of the image, px.
-        height: Of the image, px.
-        rng: Draws the path.
+        eye_m: [3] mean position of the person's camera (world).
+        frames: Number of frames of the clip.
+        width: Width of the image, px.
+        height: Height of the image, px.
+        rng: Generator for the path.
     """
     matrix = intrinsics(_FOCAL * width, _FOCAL * width, width / 2, height / 2)
     eye = eye_m + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.018, rng, cycles=2.0)
@@ -41,7 +41,7 @@ def cameras(eye_m: np.ndarray, frames: int, width: int, height: int, rng: np.ran
 
 
 def _glances(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """How far [t 3] (m) the point looked at moves away, for a fraction of a second at a time."""
+    """Return the shifts [t 3] (m) of the point of gaze; each glance lasts a fraction of a second."""
     away = np.zeros((frames, 3))
     time = np.arange(frames) / FRAME_RATE
     for _ in range(rng.integers(_GLANCES + 1)):

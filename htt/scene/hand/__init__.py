@@ -1,1 +1,1 @@
-"""The hand: skeleton, surface, skin and pose."""
+"""Hand model: skeleton, surface, skin and pose."""

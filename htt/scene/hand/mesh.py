@@ -1,6 +1,6 @@
-"""The mesh of a relaxed hand with all that moves and colours it; built once per shape and kept for the process.
+"""Mesh of a relaxed hand with skinning weights and colour masks, built once per shape and cached in the process.
 
-A coarse surface-nets mesh is pulled onto the implicit skin and evened out; normals are the skin's gradient.
+A coarse surface-nets mesh is projected onto the implicit skin and smoothed; normals are the gradient of the skin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from htt.scene.hand.surface_nets import surface_nets
 from htt.scene.rotations import unit
 
 _STEP_MM = np.array([5.6, 7.2, 5.2])
-"""Grid steps across, along and through the fingers: a finger is about ten vertices around."""
+"""Grid steps across, along and through the fingers; they give about ten vertices around a finger."""
 _SETTLING_ROUNDS = 4
 
 
@@ -29,10 +29,10 @@ class HandMesh:
         vertices: [v 3] mm.
         normals: [v 3], unit, outward.
         faces: [f 3] vertex indices, counter-clockwise seen from outside.
-        weights: [v 17] share of each segment in a vertex's motion; rows sum to one.
+        weights: [v 17] share of each segment in the motion of a vertex; rows sum to one.
         joints: [21 3] mm.
         frames: [5 3 3 3] bone frames at rest.
-        tints: masks [v] in 0..1 by name, see ``hand_skin.tints``.
+        tints: Masks [v] in 0..1 by name, see ``htt.scene.hand.skin.tints``.
     """
 
     vertices: np.ndarray
@@ -46,7 +46,7 @@ class HandMesh:
 
 @lru_cache(maxsize=64)
 def hand_mesh(shape: HandShape, coarseness: float = 1.0) -> HandMesh:
-    """The mesh of a hand; ``coarseness`` scales the distance between vertices (0.2-0.5 s the first time)."""
+    """Return the mesh of a hand; ``coarseness`` scales the distance between vertices (0.2-0.5 s on the first call)."""
     surface = HandSurface(shape)
     axes = _grid(surface, coarseness)
     vertices, quads = surface_nets(_sample(surface, axes), axes)
@@ -60,7 +60,7 @@ def hand_mesh(shape: HandShape, coarseness: float = 1.0) -> HandMesh:
 
 
 def _grid(surface: HandSurface, coarseness: float) -> list[np.ndarray]:
-    """Sample places along each axis: fine at the fingers, coarser at the palm, coarsest at the forearm."""
+    """Return the grid points along each axis: fine at the fingers, coarser at the palm, coarsest at the forearm."""
     step, shape = _STEP_MM * coarseness, surface.shape
     low, high = surface.joints.min(axis=0) - 18, surface.joints.max(axis=0) + 16
     width, thickness = 48 * shape.palm * shape.girth, 36 * shape.girth
@@ -84,7 +84,7 @@ def _sample(surface: HandSurface, axes: list[np.ndarray]) -> np.ndarray:
 
 
 def _split_quads(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
-    """Two triangles [f 3] per quad, cut along its shorter diagonal."""
+    """Return two triangles [f 3] per quad, split along its shorter diagonal."""
     corner = vertices[quads]
     first = np.sum((corner[:, 0] - corner[:, 2]) ** 2, axis=1)
     second = np.sum((corner[:, 1] - corner[:, 3]) ** 2, axis=1)
@@ -95,7 +95,7 @@ def _split_quads(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
 
 
 def _settle(surface: HandSurface, vertices: np.ndarray, neighbours: skin.Neighbours) -> np.ndarray:
-    """Newton steps onto the skin, each but the last followed by sliding towards the neighbours' mean."""
+    """Move the vertices onto the skin by Newton steps; after each but the last, slide them to the neighbours' mean."""
     for remaining in reversed(range(_SETTLING_ROUNDS)):
         value, gradient = surface.gradient(vertices)
         squared = np.sum(gradient**2, axis=1, keepdims=True)

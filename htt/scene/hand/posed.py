@@ -1,7 +1,7 @@
-"""A hand that can be posed: joints by forward kinematics, skin by linear blending of its segments.
+"""Poses of a hand: joints by forward kinematics, skin by linear blending of the segments.
 
-A pose is where the palm point is, how the hand is turned, and the angles of the fingers. Angles have the same sign on
-both sides; the left hand is the right one mirrored in x of its own frame.
+A pose consists of the position of the palm point, the rotation of the hand and the angles of the fingers. Angles have
+the same sign for both hands; the left hand is the right hand mirrored in x of its own frame.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from htt.scene.rotations import about_axis, unit
 PALM_NORMAL, FINGER_DIRECTION = np.array([0.0, 0.0, -1.0]), np.array([0.0, 1.0, 0.0])
 _SPREAD = np.array([0.0, -0.12, -0.01, 0.08, 0.17])
 _WRIST_RANGE = 1.35
-"""How far (rad) the forearm may turn against the hand."""
+"""Largest angle (rad) between forearm and hand."""
 _SEGMENT_ORIGINS = [WRIST, *(1 + 4 * finger + bone for finger in range(len(FINGERS)) for bone in range(3)), WRIST]
 
 
 @dataclass(frozen=True)
 class HandPose:
-    """Segments [t 17 3 3] turned to the world, their origins [t 17 3] and the joints [t 21 3] (world, m)."""
+    """Rotations of the segments to the world [t 17 3 3], their origins [t 17 3] and the joints [t 21 3] (world, m)."""
 
     rotations: np.ndarray
     origins_m: np.ndarray
     joints_m: np.ndarray
 
     def reversed(self) -> HandPose:
-        """The same from its end to its start."""
+        """Return the pose with its frames in reverse order."""
         return HandPose(self.rotations[::-1], self.origins_m[::-1], self.joints_m[::-1])
 
 
@@ -44,12 +44,12 @@ class Hand:
         side: "left" or "right".
         size: Scale of the whole hand, 1 for the adult mean.
         faces: [f 3] counter-clockwise seen from outside.
-        tints: Masks for ``hand_skin.colours``.
-        palm_m: [3] the palm point in the hand's frame: between the wrist and the knuckles, on the palm's skin.
+        tints: Masks for ``htt.scene.hand.skin.colours``.
+        palm_m: [3] palm point in the hand's frame: between the wrist and the knuckles, on the skin of the palm.
     """
 
     def __init__(self, side: str, shape: HandShape, size: float, coarseness: float = 1.0) -> None:
-        """Scale and mirror the shape's mesh (built on first use)."""
+        """Scale and mirror the mesh of the shape (built on first use)."""
         mesh = hand_mesh(shape, coarseness)
         self.side, self.shape, self.size = side, shape, size
         self._metres = size / 1000.0
@@ -71,10 +71,10 @@ class Hand:
         """Pose the hand for ``t`` frames.
 
         Args:
-            rotation: [t 3 3] from the hand's frame to the world's.
-            palm_m: [t 3] where the palm point is, world, metres.
+            rotation: [t 3 3] from the hand's frame to the world frame.
+            palm_m: [t 3] position of the palm point (world, m).
             angles: [t 5 4] finger angles, see ``htt.scene.hand.skeleton.bend``.
-            elbow_m: [3] where the forearm points to; without it the forearm stays in line with the hand.
+            elbow_m: [3] point towards which the forearm points, or None to keep the forearm in line with the hand.
         """
         frames, joints_mm = bend(self.shape, angles)
         wrist = palm_m - rotation @ self.palm_m
@@ -89,7 +89,7 @@ class Hand:
         return HandPose(rotations, joints[:, _SEGMENT_ORIGINS], joints)
 
     def skin(self, pose: HandPose) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices (world, m) and normals (not of unit length) of the posed skin, both float32 [t v 3]."""
+        """Return vertices (world, m) and normals (not of unit length) of the posed skin, both float32 [t v 3]."""
         rest = self._rest_m[_SEGMENT_ORIGINS]
         shift = pose.origins_m - (pose.rotations @ rest[:, :, None])[..., 0]
         segments = np.concatenate([pose.rotations, shift[..., None]], axis=-1).astype(np.float32)
@@ -100,7 +100,7 @@ class Hand:
         return vertices, normals
 
     def orientation(self, palm_normal: ArrayLike, finger_direction: ArrayLike) -> np.ndarray:
-        """Rotation [3 3] that turns the palm towards ``palm_normal`` and points the fingers (roughly) as told."""
+        """Return the rotation [3 3] for a palm that faces ``palm_normal`` and fingers near ``finger_direction``."""
         normal, fingers = unit(palm_normal), np.asarray(finger_direction, float)
         fingers = unit(fingers - (fingers @ normal) * normal)
         across, own_across = np.cross(fingers, normal), np.cross(FINGER_DIRECTION, PALM_NORMAL)
@@ -109,15 +109,15 @@ class Hand:
         return rotation
 
     def on_skin(self, finger: int, bone: int, share: float) -> tuple[int, float]:
-        """Index of the bone's first joint and its flesh radius (m) a ``share`` along bone ``bone`` of ``finger``."""
+        """Return the index of a bone's first joint, and its flesh radius (m) at a ``share`` of the bone's length."""
         near, far = self.shape.radii_mm[finger, bone : bone + 2]
         return 1 + JOINTS_PER_HAND // 5 * finger + bone, float(near + share * (far - near)) * self._metres
 
 
 def finger_angles(closure: np.ndarray, spread: float, opposition: float) -> np.ndarray:
-    """Angles [... 5 4] of fingers closed by ``closure`` [... 5], 0 straight and 1 a fist.
+    """Return the angles [... 5 4] of fingers closed by ``closure`` [... 5], where 0 is straight and 1 is a fist.
 
-    ``spread`` fans the fingers (fading as they close), ``opposition`` turns the thumb in front of the palm.
+    ``spread`` fans the fingers (less as they close); ``opposition`` turns the thumb in front of the palm.
     """
     closure = np.asarray(closure, float)
     angles = np.zeros((*closure.shape, 4))
@@ -129,7 +129,7 @@ def finger_angles(closure: np.ndarray, spread: float, opposition: float) -> np.n
 
 
 def _towards(elbow: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Forearm rotations [t 3 3]: the hand's, turned so that its arm points along ``elbow`` [t 3] where it can."""
+    """Return forearm rotations [t 3 3]: the hand's, turned towards ``elbow`` [t 3] within the range of the wrist."""
     back, wanted = -rotation[:, :, 1], unit(elbow)
     axis = np.cross(back, wanted)
     angle = np.arctan2(np.linalg.norm(axis, axis=1), np.sum(back * wanted, axis=1))

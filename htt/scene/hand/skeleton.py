@@ -1,4 +1,4 @@
-"""The hand's skeleton: bone lengths, rest frames and forward kinematics of the five fingers.
+"""Skeleton of the hand: bone lengths, rest frames and forward kinematics of the five fingers.
 
 Frame of a hand: right hand, origin at the wrist, x towards the little finger, y towards the finger tips, z out of the
 back of the hand; millimetres, for an adult hand of size 1. The left hand is its mirror image in x.
@@ -19,9 +19,9 @@ from htt.scene.rotations import about, about_axis, unit
 
 BONES_PER_FINGER = 3
 BASE_MM = np.array([(-23, 21, -11), (-25, 90, -1), (-3.5, 94, 2), (16.5, 88.5, 0), (34, 79, -5)], float)
-"""Where each finger begins: the thumb's CMC joint, then the MCP joints of the other four."""
+"""Base of each finger: the CMC joint of the thumb, the MCP joints of the other four."""
 LENGTHS_MM = np.array([(43, 32, 27), (43, 25, 24), (47, 29, 25), (43, 27, 24.5), (34, 20, 22)], float)
-"""Bone lengths of each finger from the palm outward, the last one to the tip of the flesh."""
+"""Bone lengths of each finger from the palm outward; the last one ends at the tip of the flesh."""
 RADII_MM = np.array(
     [
         (13.0, 11.4, 10.6, 8.8),
@@ -31,7 +31,7 @@ RADII_MM = np.array(
         (9.1, 8.2, 7.3, 6.3),
     ]
 )
-"""Flesh radius at each of a finger's four joints."""
+"""Flesh radius at the four joints of each finger."""
 REST_ANGLES = np.array(
     [
         (0.22, 0.05, 0.16, 0.12),
@@ -41,7 +41,7 @@ REST_ANGLES = np.array(
         (0.15, 0.17, 0.22, 0.12),
     ]
 )
-"""Angles the mesh is built in, a relaxed hand: (abduction, or opposition of the thumb; flexion of the three bones)."""
+"""Angles of the relaxed hand in which the mesh is built: (abduction, or thumb opposition; flexion of three bones)."""
 
 _FAN = np.radians([0, -2, 0, 3, 8])
 _KNUCKLE_ARCH = np.radians([0, -7, -1, 6, 14])
@@ -51,7 +51,7 @@ _OPPOSITION_AXIS, _OPPOSITION_RANGE = (0.18, 0.96, 0.20), 1.25
 
 @dataclass(frozen=True)
 class HandShape:
-    """What tells one hand from another, each relative to 1: finger lengths, thickness and palm width."""
+    """Shape of a hand relative to the mean (1): finger lengths, thickness and palm width."""
 
     lengths: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
     girth: float = 1.0
@@ -75,7 +75,7 @@ class HandShape:
 
 
 def _straight_frames() -> np.ndarray:
-    """Bone frames [5 3 3] of the fingers at zero angles."""
+    """Return the bone frames [5 3 3] of the fingers at zero angles."""
     frames = []
     for finger in range(len(FINGERS)):
         if finger == 0:
@@ -92,7 +92,7 @@ _FRAMES = _straight_frames()
 
 
 def bend(shape: HandShape, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bone frames [t 5 3 3 3] and joints [t 21 3] (mm, hand frame) of fingers bent by ``angles`` [t 5 4] (rad)."""
+    """Return bone frames [t 5 3 3 3] and joints [t 21 3] (mm, hand frame) for finger ``angles`` [t 5 4] (rad)."""
     frames = np.zeros((len(angles), len(FINGERS), BONES_PER_FINGER, 3, 3))
     joints = np.zeros((len(angles), JOINTS_PER_HAND, 3))
     for finger in range(len(FINGERS)):

@@ -1,4 +1,4 @@
-"""What the skin knows: which bones move each vertex, and where it is pale, red, creased or nail.
+"""Skinning weights and colours of the hand's vertices.
 
 Segments: 0 the palm, 1 + 3 f + k bone k of finger f, 16 the forearm.
 """
@@ -21,7 +21,7 @@ _CARPUS_MM = np.array([0.0, 25.0, 0.0])
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The edges of a mesh, both ways: vertex ``source[e]`` has the neighbour ``target[e]``."""
+    """Edges of a mesh, in both directions: vertex ``source[e]`` has the neighbour ``target[e]``."""
 
     source: np.ndarray
     target: np.ndarray
@@ -29,14 +29,14 @@ class Neighbours:
 
     @classmethod
     def of(cls, faces: np.ndarray, vertices: int) -> Neighbours:
-        """Gather the edges of ``faces`` [f 3]."""
+        """Collect the edges of ``faces`` [f 3]."""
         edges = np.concatenate([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0], [1, 0], [2, 1], [0, 2])])
         keys = np.unique(edges[:, 0] * vertices + edges[:, 1])
         source, target = keys // vertices, keys % vertices
         return cls(source, target, np.bincount(source, minlength=vertices))
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """The mean [v c] of each vertex's neighbours' ``values`` [v c]."""
+        """Return the mean [v c] of ``values`` [v c] over the neighbours of each vertex."""
         count = len(self.degree)
         sums = [np.bincount(self.source, column[self.target], count) for column in values.T]
         means: np.ndarray = np.stack(sums, axis=1) / self.degree[:, None]
@@ -44,7 +44,7 @@ class Neighbours:
 
 
 def weights(surface: HandSurface, vertices: np.ndarray, neighbours: Neighbours) -> np.ndarray:
-    """Skinning weights [v 17]: at most four segments a vertex, rows sum to one."""
+    """Return skinning weights [v 17]: at most four segments per vertex, rows sum to one."""
     groups = surface.group_distances(vertices)
     membership = np.exp(-(groups[:, 1:] - groups[:, 1:].min(axis=1, keepdims=True)) / 2.5)
     membership /= membership.sum(axis=1, keepdims=True)
@@ -66,7 +66,7 @@ def weights(surface: HandSurface, vertices: np.ndarray, neighbours: Neighbours) 
 
 
 def _past_joints(surface: HandSurface, vertices: np.ndarray, finger: int) -> np.ndarray:
-    """How far [v 3] each vertex lies past the finger's three bending joints, 0..1 in a soft step."""
+    """Return how far [v 3] each vertex lies past the finger's three flexion joints, 0..1 in a soft step."""
     past = np.zeros((len(vertices), 3))
     frames, joints = surface.frames[finger], surface.joints[1 + 4 * finger :]
     radii = surface.shape.radii_mm[finger]
@@ -75,7 +75,7 @@ def _past_joints(surface: HandSurface, vertices: np.ndarray, finger: int) -> np.
         before = -frames[bone - 1, :, 2] if bone else (unit(joints[0] - _CARPUS_MM) if finger else along)
         offset = vertices - joints[bone]
         dorsal = np.clip(offset @ frames[bone, :, 1] / radii[bone], -1.0, 1.0)
-        # The back of a joint follows the outer bone later than the palm side, which folds.
+        # The dorsal side of a joint follows the outer bone later than the palm side, which folds.
         shift: ArrayLike
         if bone:
             shift, width = np.where(dorsal > 0, 2.0 * dorsal, 0.0), 0.62 * radii[bone]
@@ -90,7 +90,7 @@ def _past_joints(surface: HandSurface, vertices: np.ndarray, finger: int) -> np.
 
 
 def _nearer_thumb(surface: HandSurface, vertices: np.ndarray) -> np.ndarray:
-    """1 at the thumb's metacarpal, 0 at the index and middle metacarpals, soft between."""
+    """Return 1 at the thumb's metacarpal, 0 at the index and middle metacarpals, and a soft step between them."""
     joints = surface.joints
 
     def bone(start: ArrayLike, end: ArrayLike) -> np.ndarray:
@@ -101,7 +101,7 @@ def _nearer_thumb(surface: HandSurface, vertices: np.ndarray) -> np.ndarray:
 
 
 def tints(surface: HandSurface, vertices: np.ndarray, normals: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks [v] in 0..1: fingertip, knuckle, nail, crease, palmar side, and how open to light the place is."""
+    """Return masks [v] in 0..1: fingertip, knuckle, nail, crease, palmar side, and openness to ambient light."""
     fingertip, knuckle, nail, crease = np.zeros((4, len(vertices)))
 
     def ball(centre: np.ndarray, radius: float) -> np.ndarray:
@@ -136,7 +136,7 @@ def tints(surface: HandSurface, vertices: np.ndarray, normals: np.ndarray) -> di
 
 
 def colours(tints: dict[str, np.ndarray], tone: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Skin colours [v 3] in 0..1 for a skin ``tone`` [3]: pale palms, reddish knuckles, light nails, dark creases."""
+    """Return skin colours [v 3] in 0..1 for a ``tone`` [3]: pale palms, reddish knuckles, light nails, dark creases."""
     count, darkness = len(tints["nail"]), 1.0 - float(np.mean(tone))
     result = np.tile(np.asarray(tone, float), (count, 1))
 

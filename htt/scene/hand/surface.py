@@ -1,8 +1,8 @@
-"""The hand's skin as an implicit surface: tapered capsules along the skeleton, melted into each other.
+"""Skin of the hand as an implicit surface: tapered capsules along the skeleton, blended into each other.
 
-``HandSurface.distance`` is negative inside the flesh and roughly a distance in millimetres near the skin. Six groups
-of capsules (palm with forearm, then five fingers) melt within themselves; fingers melt with the palm but hardly with
-each other, so that neighbouring fingers stay apart.
+``HandSurface.distance`` is negative inside the flesh and approximately a distance in millimetres near the skin. There
+are six groups of capsules (palm with forearm, then five fingers). Capsules blend within their group; fingers blend with
+the palm but hardly with each other, so that neighbouring fingers stay separate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DORSAL = np.array([0.0, 0.0, 1.0])
 
 
 def smooth_minimum(first: np.ndarray, second: np.ndarray, radius: float) -> np.ndarray:
-    """The smaller of two distances, rounded where they differ by less than ``radius``."""
+    """Return the smaller of two distances, rounded where they differ by less than ``radius``."""
     overlap = np.maximum(radius - np.abs(first - second), 0.0) / radius
     rounded: np.ndarray = np.minimum(first, second) - 0.25 * radius * overlap * overlap
     return rounded
@@ -30,7 +30,7 @@ def smooth_minimum(first: np.ndarray, second: np.ndarray, radius: float) -> np.n
 
 @dataclass(frozen=True)
 class Capsule:
-    """A cone with round ends; ``flatness`` < 1 squashes it along the unit direction ``flat``."""
+    """A cone with round ends; ``flatness`` < 1 flattens it along the unit direction ``flat``."""
 
     start: np.ndarray
     end: np.ndarray
@@ -40,7 +40,7 @@ class Capsule:
     flatness: float = 1.0
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance [p] of points [p 3]."""
+        """Return the signed distance [p] of points [p 3]."""
         axis = self.end - self.start
         share = np.clip((points - self.start) @ axis / max(float(axis @ axis), 1e-9), 0.0, 1.0)
         offset = points - self.start - share[:, None] * axis
@@ -52,17 +52,17 @@ class Capsule:
 
 
 class HandSurface:
-    """The skin of a relaxed right hand of the given shape, in the hand's frame (mm)."""
+    """Skin of a relaxed right hand of the given shape, in the hand's frame (mm)."""
 
     def __init__(self, shape: HandShape) -> None:
-        """Lay the capsules along the skeleton at rest."""
+        """Build the capsules along the skeleton at rest."""
         frames, joints = bend(shape, REST_ANGLES[None])
         self.shape, self.frames, self.joints = shape, frames[0], joints[0]
         self.capsules: list[list[Capsule]] = [self._palm()]
         self.capsules += [self._finger(finger) for finger in range(len(FINGERS))]
 
     def distance(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance [p] (mm) of points [p 3]."""
+        """Return the signed distance [p] (mm) of points [p 3]."""
         groups = self.group_distances(points)
         rooted = [smooth_minimum(groups[:, 0], groups[:, finger], _ROOT_MELT) for finger in range(1, groups.shape[1])]
         nearest: np.ndarray = np.minimum(rooted[0], rooted[1])
@@ -71,7 +71,7 @@ class HandSurface:
         return nearest
 
     def group_distances(self, points: np.ndarray) -> np.ndarray:
-        """Signed distances [p 6] to the palm with forearm and to each finger."""
+        """Return the signed distances [p 6] (mm) to the palm with forearm and to each finger."""
         columns = []
         for group, capsules in enumerate(self.capsules):
             nearest = capsules[0].distance(points)
@@ -81,7 +81,7 @@ class HandSurface:
         return np.stack(columns, axis=1)
 
     def gradient(self, points: np.ndarray, step: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
-        """Distance [p] and its gradient [p 3] from the four corners of a small tetrahedron."""
+        """Return the distance [p] and its gradient [p 3], from the four corners of a small tetrahedron."""
         corners = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)], float)
         values = self.distance((points[:, None] + step * corners).reshape(-1, 3)).reshape(-1, 4)
         return values.mean(axis=1), (values @ corners) / (4 * step)
@@ -97,7 +97,7 @@ class HandSurface:
         return Capsule(np.asarray(start, float), np.asarray(end, float), start_radius * girth, end_radius * girth)
 
     def _carpals(self) -> list[np.ndarray]:
-        """Where the four metacarpal bones leave the carpus."""
+        """Return the points at which the four metacarpal bones leave the carpus."""
         return [self._across(*place) for place in ((-13, 26, 0), (-3, 27, 2), (7, 26, 1), (16, 24, -2))]
 
     def _metacarpals(self) -> list[Capsule]:
@@ -106,7 +106,7 @@ class HandSurface:
         return [self._capsule(*each[:2], 12.5, each[2]) for each in zip(self._carpals(), ends, radii, strict=True)]
 
     def _pads(self) -> list[Capsule]:
-        """The flesh of the palm: below the knuckles, the ball of the thumb, the ulnar edge, the thumb's web."""
+        """Return the flesh of the palm: below the knuckles, the ball of the thumb, the ulnar edge, the thumb's web."""
         across, joints = self._across, self.joints
         pads = [
             self._capsule(across(-21, 84, -7), across(10, 84, -6), 8, 8),
@@ -149,13 +149,13 @@ class HandSurface:
         return caps
 
     def _finger(self, finger: int) -> list[Capsule]:
-        """Shafts with flesh pads on the palm side, and thickened knuckles."""
+        """Return the capsules of a finger: shafts, flesh pads on the palm side and thickened knuckles."""
         joints, radii = self.joints[1 + 4 * finger : 5 + 4 * finger], self.shape.radii_mm[finger]
         capsules = []
         for bone in range(3):
             along, dorsal = -self.frames[finger, bone, :, 2], self.frames[finger, bone, :, 1]
             start, last = joints[bone], bone == 2
-            # The last capsule's round end has its pole at the tip joint.
+            # The round end of the last capsule should end at the tip joint.
             end = joints[3] - along * (radii[3] - 0.8) if last else joints[bone + 1]
             narrow = radii[bone + 1] * (1.0 if last else 0.95)
             capsules.append(Capsule(start, end, radii[bone] * 0.97, narrow, dorsal, 0.94))

@@ -1,7 +1,7 @@
-"""Meshes from distance fields: surface nets.
+"""Meshes from distance fields by surface nets.
 
-One vertex for every grid cell the surface passes through, at the mean of the crossings of the cell's edges; one quad
-for every grid edge it crosses.
+Each grid cell that the surface passes through gives one vertex, at the mean of the crossings on the cell's edges. Each
+grid edge that the surface crosses gives one quad.
 
 Source: Gibson 1998, "Constrained elastic surface nets".
 """
@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 
 _AROUND_AN_EDGE = ((1, 1), (0, 1), (0, 0), (1, 0))
-"""Steps back to the four cells that share an edge, in order around it."""
+"""Backward steps to the four cells that share an edge, in order around it."""
 
 
 def surface_nets(values: np.ndarray, axes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [v 3] and outward quads [q 4] of the zero level of ``values`` [x y z] sampled on a grid.
+    """Return vertices [v 3] and outward quads [q 4] of the zero level of ``values`` [x y z] sampled on a grid.
 
     Args:
         values: Distances at the grid points, negative inside.
-        axes: The coordinates of the grid along each axis, not necessarily even.
+        axes: Coordinates of the grid along each axis; the spacing may vary.
     """
     total, count = np.zeros((values.size, 3)), np.zeros(values.size)
     quads = []
@@ -38,7 +38,7 @@ def surface_nets(values: np.ndarray, axes: Sequence[np.ndarray]) -> tuple[np.nda
 def _crossed_edges(
     values: np.ndarray, axes: Sequence[np.ndarray], axis: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crossing points [e 3] of the grid edges along ``axis``, their four cells [e 4], and whether they start inside."""
+    """Return the crossings [e 3] of grid edges along ``axis``, their four cells [e 4], and if they start inside [e]."""
     ahead = np.roll(np.eye(3, dtype=int)[0], axis)
     shape, stride = np.array(values.shape), np.array([values.shape[1] * values.shape[2], values.shape[2], 1])
     inside = values < 0

@@ -1,1 +1,1 @@
-"""Motions: programs, grasps and timing."""
+"""Motions of hands and objects: programs, grasps and timing."""

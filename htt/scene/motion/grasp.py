@@ -1,7 +1,7 @@
-"""Grips: how a hand meets a thing. Fingers close by themselves until they touch.
+"""Grips of hands on things; the fingers close automatically until they touch the surface.
 
-A style says, for a right hand and in the thing's frame, where the palm faces and the fingers point; the left hand takes
-the mirror image. The palm then moves back until it is free, and each finger bends until its flesh meets the surface.
+A style gives, for a right hand and in the thing's frame, the directions of the palm and the fingers; a left hand uses
+the mirror image. The palm then moves back until it is free, and each finger bends until its flesh touches the surface.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from htt.scene.things.objects import Thing
 
 _CLOSURES = np.linspace(0.0, 1.0, 33)
 _LOOSE = 0.62
-"""Closure of a finger that meets nothing."""
+"""Closure of a finger that touches nothing."""
 _ALONG_BONE = (0.3, 0.65, 1.0)
 _SPREAD = 0.6
 
 
 @dataclass(frozen=True)
 class Style:
-    """A way to hold.
+    """A way to hold a thing.
 
     Attributes:
-        palm: Where the palm faces.
-        fingers: Where the fingers point.
-        place: The palm point as shares of half the thing's width, depth and full height.
-        offset_m: Added to that point.
-        opposition: How far the thumb is turned in front of the palm.
-        closure: Fixed closures of the five fingers; None to close on the thing.
-        elbow_m: Where the right elbow is, in the world, for something right before the body.
+        palm: Direction that the palm faces.
+        fingers: Direction of the fingers.
+        place: Palm point, as shares of half the thing's width, half its depth and its full height.
+        offset_m: Offset added to that point.
+        opposition: Rotation of the thumb in front of the palm, as a share of its range.
+        closure: Fixed closures of the five fingers, or None to close them on the thing.
+        elbow_m: Position of the right elbow (world), for a thing directly in front of the body.
     """
 
     palm: tuple[float, float, float]
@@ -46,17 +46,17 @@ class Style:
 
 
 STYLES = {
-    # Around a bottle or box from its right side.
+    # Grip around a bottle or box from its right side.
     "side": Style((-1, 0.25, -0.05), (-0.25, 1, 0.12), (1, -0.25, 0.55), (0.012, 0, 0), 0.55),
-    # The same, high enough for the index finger to reach a trigger.
+    # As "side", but high enough for the index finger to reach a trigger.
     "trigger": Style((-1, 0.25, -0.05), (-0.25, 1, 0.2), (1, -0.25, 0.80), (0.012, 0, 0), 0.55),
-    # From above with the finger tips, arm to the right so that it does not hide the work.
+    # Grip from above with the finger tips; the arm is to the right so that it does not hide the work.
     "top": Style(
         (-0.30, 0.25, -0.85), (-0.80, 0.55, -0.45), (0, 0, 1), (0.030, -0.030, 0.045), 0.8, elbow_m=(0.45, -0.22, 0.03)
     ),
-    # Over the edge of something flat: finger tips on top, thumb at the near side.
+    # Grip over the edge of a flat thing: finger tips on top, thumb at the near side.
     "edge": Style((-0.55, 0.20, -0.80), (-0.80, 0.60, -0.35), (1, -0.15, 1), (0.022, 0, 0.022), 0.45),
-    # Under the edge of an open book, thumb on the page.
+    # Grip under the edge of an open book, with the thumb on the page.
     "under": Style((-0.45, 0.25, 0.85), (-0.85, 0.60, 0.0), (1, -0.25, 0), (0.030, 0, -0.008), 0.25),
     "receive": Style((-0.35, 0.1, 1), (-0.5, 1, 0.1), opposition=0.3, closure=(0.2, 0.22, 0.25, 0.28, 0.3)),
     "rub over": Style(
@@ -69,7 +69,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Grip:
-    """A hand on a thing, in the thing's frame: rotation [3 3], palm point [3] (m), closures [5], thumb opposition."""
+    """Grip of a hand, in the thing's frame: rotation [3 3], palm point [3] (m), closures [5], thumb opposition."""
 
     rotation: np.ndarray
     palm_m: np.ndarray
@@ -77,12 +77,12 @@ class Grip:
     opposition: float
 
     def angles(self, closure: np.ndarray) -> np.ndarray:
-        """Finger angles [t 5 4] for closures [t 5]."""
+        """Return finger angles [t 5 4] for closures [t 5]."""
         return finger_angles(closure, _SPREAD, self.opposition)
 
 
 def take(hand: Hand, thing: Thing, style_name: str, turn: float = 0.0) -> Grip:
-    """The grip of ``hand`` on ``thing`` in a style, walked ``turn`` radians around the thing's axis."""
+    """Return the grip of ``hand`` on ``thing`` in a style, rotated by ``turn`` (rad) about the thing's axis."""
     style, mirror = STYLES[style_name], np.array([-1.0 if hand.side == "left" else 1.0, 1.0, 1.0])
     around = about("z", turn)
     normal = around @ (unit(style.palm) * mirror)
@@ -101,7 +101,7 @@ def take(hand: Hand, thing: Thing, style_name: str, turn: float = 0.0) -> Grip:
 
 
 def _close_on(hand: Hand, thing: Thing, rotation: np.ndarray, palm_m: np.ndarray, opposition: float) -> np.ndarray:
-    """The largest closure [5] at which no point of a finger's flesh is inside the thing."""
+    """Return the closures [5] just before the flesh of each finger enters the thing."""
     tried = len(_CLOSURES)
     angles = finger_angles(np.tile(_CLOSURES[:, None], (1, len(FINGERS))), _SPREAD, opposition)
     pose = hand.pose(np.tile(rotation, (tried, 1, 1)), np.tile(palm_m, (tried, 1)), angles)
@@ -112,7 +112,7 @@ def _close_on(hand: Hand, thing: Thing, rotation: np.ndarray, palm_m: np.ndarray
             for share in _ALONG_BONE:
                 joint, radius = hand.on_skin(finger, bone, share)
                 start, end = pose.joints_m[:, joint], pose.joints_m[:, joint + 1]
-                # The last joint is the skin itself, so the probe stays a little inside the tip.
+                # The last joint lies on the skin, so the probe point stays inside the tip.
                 point = start + (0.75 if bone == 2 and share == 1.0 else share) * (end - start)
                 gaps.append(thing.distance(point) - 0.95 * radius)
         touching = np.flatnonzero(np.min(gaps, axis=0) < -0.0005)

@@ -1,4 +1,4 @@
-"""Playing a program: from key frames to the path of the thing, its part and both hands.
+"""Playback of programs: paths of the thing, its part and both hands from key frames.
 
 World frame: metres, x to the right, y away from the body, z up, the table at z = 0, the body at negative y.
 """
@@ -21,50 +21,50 @@ from htt.scene.things.objects import Thing, knob
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _OPEN_CLOSURE = 0.12
 _APPROACH_M = 0.085
-"""How far a hand stands off its grip while it is still on its way."""
+"""Distance between the grip and the point a hand aims at when it starts to approach; it falls to zero at the grip."""
 
 
 @dataclass(frozen=True)
 class Path:
-    """A rigid movement: rotations [t 3 3] and places [t 3] (m) in the world."""
+    """A rigid movement: rotations [t 3 3] and positions [t 3] (m) in the world frame."""
 
     rotation: np.ndarray
     place_m: np.ndarray
 
     def of(self, points_m: np.ndarray) -> np.ndarray:
-        """Where a point [3] of the moving frame is, [t 3]."""
+        """Return the world positions [t 3] of a point [3] of the moving frame."""
         places: np.ndarray = self.place_m + self.rotation @ points_m
         return places
 
     def mirrored(self) -> Path:
-        """The movement seen in the mirror x -> -x."""
+        """Return the movement mirrored in x."""
         return Path(_MIRROR @ self.rotation @ _MIRROR, self.place_m @ _MIRROR)
 
     def reversed(self) -> Path:
-        """The movement from its end to its start."""
+        """Return the movement with its frames in reverse order."""
         return Path(self.rotation[::-1], self.place_m[::-1])
 
 
 @dataclass(frozen=True)
 class HandPath:
-    """What one hand does: the path of its palm point, finger angles [t 5 4] (rad) and its elbow [3] (m)."""
+    """Movement of one hand: path of the palm point, finger angles [t 5 4] (rad) and elbow position [3] (m)."""
 
     palm: Path
     angles: np.ndarray
     elbow_m: np.ndarray
 
     def mirrored(self) -> HandPath:
-        """The same movement by the other hand, in the mirror."""
+        """Return the movement mirrored in x, for the other hand."""
         return HandPath(self.palm.mirrored(), self.angles, self.elbow_m @ _MIRROR)
 
     def reversed(self) -> HandPath:
-        """The same movement from its end to its start."""
+        """Return the movement with its frames in reverse order."""
         return HandPath(self.palm.reversed(), self.angles[::-1], self.elbow_m)
 
 
 @dataclass(frozen=True)
 class Performance:
-    """A program played once: paths of the thing, of its part and of both hands; where the cup stands [3] (m)."""
+    """One playback of a program: paths of the thing, its part and both hands, and the position of the cup [3] (m)."""
 
     thing: Path
     part: Path
@@ -73,7 +73,7 @@ class Performance:
     cup_m: np.ndarray
 
     def mirrored(self) -> Performance:
-        """The same done by a left-hander."""
+        """Return the performance mirrored in x, as by a left-handed person."""
         return Performance(
             self.thing.mirrored(),
             self.part.mirrored(),
@@ -83,7 +83,7 @@ class Performance:
         )
 
     def reversed(self) -> Performance:
-        """The same from its end to its start: exactly the same moments in the other order."""
+        """Return the performance with exactly the same frames in reverse order."""
         return Performance(
             self.thing.reversed(), self.part.reversed(), self.left.reversed(), self.right.reversed(), self.cup_m
         )
@@ -92,15 +92,15 @@ class Performance:
 def play(
     program: Program, backwards: bool, thing: Thing, hands: Sequence[Hand], frames: int, rng: np.random.Generator
 ) -> Performance:
-    """Play a program for a right-hander.
+    """Play a program for a right-handed person.
 
     Args:
-        program: What happens.
+        program: Program to play.
         backwards: Whether time runs from the program's end to its start.
-        thing: What is handled.
-        hands: The left and the right hand.
-        frames: Length of the clip.
-        rng: Draws places, timing and small variations.
+        thing: Thing that is handled.
+        hands: Left and right hand.
+        frames: Number of frames of the clip.
+        rng: Generator for positions, timing and small variations.
     """
     moment = timing(frames, rng)
     places = layout(rng)
@@ -124,7 +124,7 @@ def play(
 
 
 def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Coordinates [3] (m) of the places that programs name."""
+    """Return coordinates [3] (m) of the places to which programs refer by name."""
     hold = np.array([rng.uniform(-0.06, 0.05), rng.uniform(-0.04, 0.07), rng.uniform(0.05, 0.11)])
     spout = hold + np.array([0.04, 0.02, 0.09])
     raised = rng.choice([0.0, rng.uniform(0.02, 0.06)])
@@ -141,7 +141,7 @@ def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def track(keys: Sequence[tuple[float, object]], moment: np.ndarray) -> np.ndarray:
-    """Values [t ...] of a track's keys at phases [t], minimum-jerk between neighbouring keys."""
+    """Return the values [t ...] of a track at phases [t], with minimum-jerk movement between its keys."""
     times = np.array([key[0] for key in keys], float)
     values = np.array([key[1] for key in keys], float)
     before = np.clip(np.searchsorted(times, moment, side="right") - 1, 0, len(times) - 2)
@@ -152,7 +152,7 @@ def track(keys: Sequence[tuple[float, object]], moment: np.ndarray) -> np.ndarra
 
 
 def wander(frames: int, scale: float, rng: np.random.Generator, cycles: float = 3.0) -> np.ndarray:
-    """A smooth drift [t 3] around zero of about the given scale."""
+    """Return a smooth drift [t 3] around zero, of about the given scale."""
     time = (np.arange(frames) + 0.5) / frames
     frequency = rng.uniform(0.3, cycles, (4, 3))
     offset = rng.uniform(0, 2 * np.pi, (4, 3))
@@ -165,12 +165,12 @@ def _still(place_m: np.ndarray, frames: int) -> Path:
 
 
 def _below_mouth(thing: Thing, places: dict[str, np.ndarray]) -> np.ndarray:
-    """Where a palm catches what comes out of the thing tipped over at the spout."""
+    """Return the position [3] (m) of a palm that receives the contents of a thing tilted at the spout."""
     return places["spout"] + [-0.9 * thing.height_m, 0.0, -0.11]
 
 
 def _feel_of_part(program: Program, thing: Thing) -> Thing:
-    """What the fingers close on at the top of the thing."""
+    """Return the cylinder on which the fingers close at the top of the thing."""
     wide = program.part == "lid" and thing.noun == "chips"
     return knob(0.036, 0.02) if wide else knob(0.018, 0.03)
 
@@ -178,7 +178,7 @@ def _feel_of_part(program: Program, thing: Thing) -> Thing:
 def _thing_paths(
     program: Program, thing: Thing, moment: np.ndarray, places: dict[str, np.ndarray], rng: np.random.Generator
 ) -> tuple[Path, Path]:
-    """Paths of the thing and of its part."""
+    """Return the paths of the thing and of its part."""
     frames = len(moment)
     tilt = track(program.tilt, moment)
     strength = rng.uniform(0.9, 1.1)
@@ -197,7 +197,7 @@ def _thing_paths(
 
 
 def _held_part(program: Program, thing: Path, part: Path, moment: np.ndarray) -> Path:
-    """The part's path as the hand on it sees it: the wrist follows a turn only so far, starting from before it."""
+    """Return the part's path as the hand follows it: the wrist starts from an opposite turn and has a limited range."""
     reach = program.lead.twist
     turned = np.minimum(track(program.turn, moment), reach) - 0.6 * reach
     return replace(part, rotation=thing.rotation @ about("z", turned))
@@ -206,7 +206,7 @@ def _held_part(program: Program, thing: Path, part: Path, moment: np.ndarray) ->
 def _hand_path(
     role: Role, hand: Hand, target: Path, felt: Thing, moment: np.ndarray, rng: np.random.Generator
 ) -> HandPath:
-    """The path of one hand between its rest and its grip on the target."""
+    """Return the path of one hand between its rest and its grip on the target."""
     frames = len(moment)
     mirror = np.array([-1.0 if hand.side == "left" else 1.0, 1.0, 1.0])
     grip = take(hand, felt, role.grip, rng.uniform(-0.3, 0.3) if felt.round else rng.uniform(-0.12, 0.12))
@@ -227,7 +227,7 @@ def _hand_path(
 
 
 def _rest(hand: Hand, role: Role, rng: np.random.Generator, mirror: np.ndarray) -> tuple[Grip, np.ndarray]:
-    """How and where [3] (m) a hand rests; an idle one is out of sight now and then."""
+    """Return pose and position [3] (m) of a hand at rest; an idle hand is sometimes out of view."""
     style = STYLES["rest"]
     rotation = hand.orientation(np.array(style.palm) * mirror, np.array(style.fingers) * mirror)
     rest = Grip(rotation, np.zeros(3), rng.uniform(0.1, 0.35, len(FINGERS)), style.opposition)
@@ -241,12 +241,12 @@ def _rest(hand: Hand, role: Role, rng: np.random.Generator, mirror: np.ndarray) 
 def _oscillating(
     lead: HandPath, program: Program, moment: np.ndarray, frames: int, rng: np.random.Generator
 ) -> HandPath:
-    """The leading hand with the program's oscillation added while it is at work."""
+    """Return the leading hand's path with the program's oscillation added while the hand is at its grip."""
     repeat = program.oscillation
     assert repeat is not None
     cycle = 2 * np.pi * (rng.uniform(*repeat.cycles) * (np.arange(frames) + 0.5) / frames + rng.random())
     at_work = track(program.lead.reach, moment)[:, None]
-    # A quarter of a cycle between x and y makes a circle of a rub along both.
+    # A quarter of a cycle between x and y turns a rub along both axes into a circle.
     wave = np.stack([np.cos(cycle), np.sin(cycle), np.sin(cycle)], axis=1)
     place = lead.palm.place_m + at_work * wave * repeat.shift_m
     angles = lead.angles.copy()

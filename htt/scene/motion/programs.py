@@ -1,8 +1,8 @@
-"""What each verb does, as data: key frames over the phase of a motion, which runs from 0 to 1.
+"""Programs of the verbs as data: key frames over the phase of a motion, which runs from 0 to 1.
 
-Every program is written for a leading right hand; ``htt.scene.motion.play`` plays it, mirrors it for left-handers, and
-plays it backwards for the verbs that undo another. A track is a row of (phase, value) keys with minimum-jerk movement
-between.
+All programs are written for a leading right hand. ``htt.scene.motion.play`` plays them, mirrors them for left-handed
+people, and plays them backwards for verbs that undo another verb. A track is a sequence of (phase, value) keys with
+minimum-jerk movement between them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STAY = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Oscillation:
-    """What repeats while the leading hand is at work: cycles per clip (range), shift (m) and finger closure."""
+    """Repeated movement of the leading hand at its grip: cycles per clip (range), shift (m) and finger closure."""
 
     cycles: tuple[float, float]
     shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -31,15 +31,16 @@ class Oscillation:
 
 @dataclass(frozen=True)
 class Role:
-    """What one hand does: its grip (a style of ``htt.scene.motion.grasp``), on what, and when.
+    """Task of one hand.
 
     Attributes:
-        grip: Name of a style.
-        on: "thing", "part" (lid or item), "front" (a place before the body) or "below" (under the thing's mouth).
-        reach: 0 at rest, 1 at the grip.
-        close: 0 open, 1 closed on what is held.
-        twist: The largest angle (rad) the hand follows a part that turns.
-        elbow_m: Where the elbow is, if not where the grip has it.
+        grip: Name of a style of ``htt.scene.motion.grasp``.
+        on: Target: "thing", "part" (lid or item), "front" (in front of the body), "below" (under the thing's mouth) or
+            "cup".
+        reach: Track from 0 (at rest) to 1 (at the grip).
+        close: Track from 0 (open) to 1 (closed on the target).
+        twist: Largest angle (rad) to which the hand follows a turning part.
+        elbow_m: Position of the elbow, or None for that of the grip's style.
     """
 
     grip: str = "rest"
@@ -52,20 +53,20 @@ class Role:
 
 @dataclass(frozen=True)
 class Program:
-    """One verb.
+    """Key frames of one verb.
 
     Attributes:
-        lead: The hand that does it.
-        support: The other hand.
-        place: Where the thing is, by name; ``htt.scene.motion.play.layout`` gives the coordinates.
-        tilt: Turn of the thing about x, y and z (rad, in the world, applied in that order).
-        slide: How far (m) the part is above its seat.
-        turn: How far (rad) the part is turned on its seat.
-        carry: How far (m, world) the part is carried away after that.
-        part: "lid", "item" or nothing.
+        lead: Role of the leading hand.
+        support: Role of the other hand.
+        place: Positions of the thing by name; ``htt.scene.motion.play.layout`` gives the coordinates.
+        tilt: Rotation of the thing about x, y and z (rad, world axes, applied in that order).
+        slide: Distance (m) of the part above its seat.
+        turn: Angle (rad) of the part on its seat.
+        carry: Displacement (m, world) of the part, added to its position above the seat.
+        part: "lid", "item", or "" for no part.
         opened: Whether the thing is shown open.
         cup: Whether there is a cup to pour into.
-        oscillation: What repeats.
+        oscillation: Repeated movement of the leading hand, or None.
     """
 
     lead: Role
@@ -165,7 +166,7 @@ SQUEEZE = Program(
 )
 
 BACKWARDS = {"place": "grab", "close": "open", "put in": "take out"}
-"""Verbs that are another one played backwards."""
+"""Verbs whose motion is that of another verb, played backwards."""
 
 _BY_VERB = {
     "grab": GRAB,
@@ -203,11 +204,11 @@ Source: H2O data set documentation (Kwon et al. 2021).
 """
 
 MOTIONS = tuple(VERB_AND_NOUN.index((BACKWARDS.get(verb, verb), noun)) for verb, noun in VERB_AND_NOUN)
-"""For each action, the action whose motion it is, forwards or backwards: itself, or what it undoes."""
+"""Index of the action whose motion each action uses: its own, or that of the action it undoes, played backwards."""
 
 
 def program(verb: str, noun: str) -> tuple[Program, bool]:
-    """The program of an action, and whether it is played backwards."""
+    """Return the program of an action, and whether it is played backwards."""
     forward = BACKWARDS.get(verb, verb)
     chosen = _BY_VERB_AND_NOUN.get((forward, noun)) or _BY_VERB[forward]
     return chosen, forward != verb

@@ -1,9 +1,9 @@
-"""When a motion is where: people hesitate, stop, give up half way and begin again, and a clip rarely shows all of it.
+"""Timing of a motion: its phase in each frame, with aborted attempts, pauses and cropped starts and ends.
 
-A motion's phase runs from 0 to 1. An aborted attempt takes it back on its way: who only sees a part of such a clip
-cannot tell a hand that gives up from one that undoes, "grab" from "place". What happened in the end is what the whole
-clip tells, and what its label says. Real recordings have all of this: H2O's clips begin and end within a movement, and
-hands pause and correct themselves.
+The phase of a motion runs from 0 to 1 and goes back during an aborted attempt. In a part of such a clip, an aborted
+"grab" cannot be distinguished from "place"; only the whole clip shows the result, which is what its label describes.
+Real recordings have the same properties: H2O's clips start and end within a movement, and hands pause and correct
+themselves.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 from htt.scene.rotations import smooth_step
 
 ABORTED = 0.3
-"""Share of the clips in which a first attempt is given up."""
+"""Share of the clips with an aborted first attempt."""
 PAUSED = 0.4
-"""Share of the clips in which everything stops for a while."""
+"""Share of the clips with a pause."""
 _GIVEN_UP, _LEAST_RETREAT = (0.4, 0.95), 0.3
-"""The phase at which an attempt may be given up, and how far back the hand goes at least."""
+"""Range of phases at which an attempt may be aborted, and the smallest phase by which the motion goes back."""
 _SLOWNESS = (0.7, 1.6)
-"""Time a movement takes for its length, against the others of the clip."""
+"""Range of the time per length of a movement, relative to the other movements of the clip."""
 _PAUSE = (0.15, 0.4)
-"""Length of a pause, as a share of the movements together."""
+"""Range of a pause's duration, relative to the summed lengths of the movements."""
 _CROPPED = 0.25
-"""The largest share of the first and of the last movement that lies outside the clip."""
+"""Largest share of the first and of the last movement that lies outside the clip."""
 
 Turns = list[float]
 
 
 def timing(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """The phase [t] of each frame, 0..1; it ends later than it began, by half a motion at least."""
+    """Return the phase [t] of each frame, 0..1; the last phase is at least half a motion after the first."""
     turns = _pause(_attempts(rng), rng)
     steps = np.abs(np.diff(turns))
     duration = np.where(steps > 0, steps * rng.uniform(*_SLOWNESS, len(steps)), rng.uniform(*_PAUSE) * steps.sum())
@@ -40,7 +40,7 @@ def timing(frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _attempts(rng: np.random.Generator) -> Turns:
-    """The phases at which the motion begins, turns and ends."""
+    """Return the phases at which the motion starts, reverses and ends."""
     if rng.random() >= ABORTED:
         return [0.0, 1.0]
     given_up = rng.uniform(*_GIVEN_UP)
@@ -48,7 +48,7 @@ def _attempts(rng: np.random.Generator) -> Turns:
 
 
 def _pause(turns: Turns, rng: np.random.Generator) -> Turns:
-    """Sometimes stop within one of the movements: the same phase twice."""
+    """Insert a pause within one of the movements in some clips: the same phase twice."""
     if rng.random() >= PAUSED:
         return turns
     before = int(rng.integers(len(turns) - 1))
@@ -57,7 +57,7 @@ def _pause(turns: Turns, rng: np.random.Generator) -> Turns:
 
 
 def _between(knots: np.ndarray, turns: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """The phases at some times: half way between even speed and coming to rest at each turn."""
+    """Return the phases at the given times: the mean of constant speed and of an ease that stops at each turn."""
     before = np.clip(np.searchsorted(knots, time, side="right") - 1, 0, len(knots) - 2)
     share = (time - knots[before]) / np.maximum(knots[before + 1] - knots[before], 1e-9)
     phases: np.ndarray = turns[before] + (turns[before + 1] - turns[before]) * 0.5 * (share + smooth_step(share))

@@ -1,1 +1,1 @@
-"""Rendering: rasteriser, light and shadow."""
+"""Rendering: rasteriser, room, shading and shadows."""

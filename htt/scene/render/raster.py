@@ -1,7 +1,7 @@
-"""Triangles to pixels: an exact z-buffer with perspective-correct weights, in numpy.
+"""Rasteriser of triangles: an exact z-buffer with perspective-correct weights, in numpy.
 
-Every triangle that faces the camera is spread over the pixel centres of its bounding box; the centres inside it are
-sorted by depth and written far to near, so the nearest stays.
+Each triangle that faces the camera is tested at the pixel centres of its bounding box. The fragments inside are sorted
+by depth and written from far to near, so that the nearest remains.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 NEAR_M = 0.05
-"""Triangles with a corner nearer than this are not drawn."""
+"""Smallest depth (m); triangles with a nearer corner are not drawn."""
 _SMALLEST_AREA = 1e-6
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """What is visible, one entry per covered pixel.
+    """Visible surface, one entry per covered pixel.
 
     Attributes:
         pixel: [n] index into the row-major image.
         face: [n] index of the nearest face.
-        weights: [n 3] perspective-correct share of the face's corners, sums to one.
+        weights: [n 3] perspective-correct weights of the face's corners; rows sum to one.
     """
 
     pixel: np.ndarray
@@ -31,20 +31,20 @@ class Fragments:
 
 
 def rasterise(vertices_m: np.ndarray, faces: np.ndarray, matrix: np.ndarray, width: int, height: int) -> Fragments:
-    """The visible surface of a mesh in an image of ``width`` x ``height`` pixels.
+    """Return the visible surface of a mesh in an image.
 
     Args:
         vertices_m: [v 3] in camera space (x right, y down, z forward).
-        faces: [3 f], one row a corner; counter-clockwise seen from outside, others are culled.
+        faces: [3 f] vertex indices, one row per corner; counter-clockwise seen from outside, back faces are culled.
         matrix: [3 3] intrinsics (px).
-        width: Of the image.
-        height: Of the image.
+        width: Width of the image, px.
+        height: Height of the image, px.
     """
     depth = vertices_m[:, 2]
     inverse = (1.0 / np.maximum(depth, NEAR_M)).astype(np.float32)
     across = (matrix[0, 0] * vertices_m[:, 0] * inverse + matrix[0, 2]).astype(np.float32)
     down = (matrix[1, 1] * vertices_m[:, 1] * inverse + matrix[1, 2]).astype(np.float32)
-    # Behind the camera is "not a number": every comparison below fails for such a triangle.
+    # NaN behind the camera, so that every comparison below is false for such a triangle.
     across[depth <= NEAR_M] = np.nan
     x, y = across[faces], down[faces]
     area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
@@ -64,7 +64,7 @@ def rasterise(vertices_m: np.ndarray, faces: np.ndarray, matrix: np.ndarray, wid
 
 
 def _centres(corner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel whose centre lies in the range of three corners [3 f], and how many there are."""
+    """Return the first pixel whose centre lies in the range of three corners [3 f], and the number of such pixels."""
     low = np.minimum(np.minimum(corner[0], corner[1]), corner[2])
     high = np.maximum(np.maximum(corner[0], corner[1]), corner[2])
     first = np.clip(np.ceil(low - 0.5), 0, size).astype(np.int32)
@@ -75,7 +75,7 @@ def _centres(corner: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _spread(
     left: np.ndarray, top: np.ndarray, columns: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pixel of every bounding box: triangle number, column and row."""
+    """Return all pixels of all bounding boxes: triangle index, column and row."""
     count = columns * rows
     triangle = np.repeat(np.arange(len(count), dtype=np.int32), count)
     local = np.arange(len(triangle), dtype=np.int32) - (np.cumsum(count, dtype=np.int32) - count)[triangle]
@@ -92,10 +92,10 @@ def _inside(
     column: np.ndarray,
     row: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The pixels whose centre lies inside their triangle, with their image-space weights [3 n]."""
+    """Return the pixels whose centre lies inside their triangle, with their image-space weights [3 n]."""
     scale = 1.0 / area
     weights = []
-    # The weight of a corner is an affine function of the pixel, relative to the first corner for precision.
+    # The weight of a corner is affine in the pixel's position, taken relative to the first corner for precision.
     offset_x, offset_y = column + np.float32(0.5) - x[0][triangle], row + np.float32(0.5) - y[0][triangle]
     for other, sign in ((2, 1), (1, -1)):
         slope_x = sign * (y[other] - y[0]) * scale
@@ -108,7 +108,7 @@ def _inside(
 
 
 def _nearest(pixel: np.ndarray, inverse_depth: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The covered pixels and, for each, the fragment of largest inverse depth (the later of equals)."""
+    """Return the covered pixels and, for each, the fragment of largest inverse depth (the last one of equals)."""
     order = np.argsort(inverse_depth, kind="stable")
     winner = np.full(pixels, -1, np.int64)
     winner[pixel[order]] = order

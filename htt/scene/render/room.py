@@ -1,4 +1,4 @@
-"""The surroundings: a table and a wall with procedural textures, a lamp, and how the camera renders light."""
+"""Surroundings: a table and a wall with procedural textures, a lamp, and the camera's brightness and white balance."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TABLES = (
 
 @dataclass(frozen=True)
 class Room:
-    """One room.
+    """Surroundings of one clip.
 
     Attributes:
         table: Texture [n n 3] in 0..1, repeated over the table at z = 0.
         wall: Texture [n n 3] of the wall.
-        wall_m: The wall's y.
-        mat_m: Centre x, y and half sizes of a mat on the table; no mat where the sizes are zero.
-        mat_colour: [3].
+        wall_m: Position of the wall along y.
+        mat_m: Centre x, y and half sizes of a mat on the table; sizes of zero mean no mat.
+        mat_colour: [3] colour of the mat.
         light: Unit vector [3] towards the lamp.
         gain: [3] brightness and white balance of the camera.
     """
@@ -44,7 +44,7 @@ class Room:
 
 
 def make_room(rng: np.random.Generator) -> Room:
-    """A room drawn from ``rng``."""
+    """Return a room drawn from ``rng``."""
     base = np.clip(np.array(_TABLES[rng.integers(len(_TABLES))]) * rng.uniform(0.8, 1.15), 0, 1)
     base = np.clip(base + rng.uniform(-0.05, 0.05, 3), 0, 1)
     pattern = _clouds(rng)
@@ -66,7 +66,7 @@ def make_room(rng: np.random.Generator) -> Room:
 
 
 def _clouds(rng: np.random.Generator, octaves: tuple[int, ...] = (4, 16, 64)) -> np.ndarray:
-    """Smooth periodic noise [n n] in 0..1: lattices of growing fineness and shrinking strength."""
+    """Return smooth periodic noise [n n] in 0..1, the sum of ever finer and weaker lattices."""
     place = np.linspace(0.0, 1.0, _TEXELS, endpoint=False)
     total = np.zeros((_TEXELS, _TEXELS))
     for octave, lattice in enumerate(octaves):
@@ -82,6 +82,6 @@ def _clouds(rng: np.random.Generator, octaves: tuple[int, ...] = (4, 16, 64)) ->
 
 
 def _grain(clouds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Wood: stripes along one direction, bent by the clouds; periodic like them."""
+    """Return a wood texture [n n] in 0..1: stripes along one direction, distorted by the noise, periodic like it."""
     stripes = 2 * np.pi * rng.integers(6, 14) * np.linspace(0, 1, _TEXELS, endpoint=False)
     return 0.5 + 0.5 * np.sin(clouds * rng.uniform(4, 9) + stripes[:, None])

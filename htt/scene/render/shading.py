@@ -1,6 +1,6 @@
-"""Light: the room behind, and the surface seen in each pixel.
+"""Shading of the background and of the visible surfaces.
 
-World frame as in ``htt.scene.motion.play``; colours are linear RGB in 0..1 until the frame is stored.
+The world frame is that of ``htt.scene.motion.play``; colours are linear RGB in 0..1 until the frame is stored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AMBIENT, _SKY, _DIRECT, _SHARPNESS = 0.40, 0.16, 0.52, 24
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera in one frame: intrinsics [3 3] (px), image size, and its pose in the world (m)."""
+    """A camera in one frame: intrinsics [3 3] (px), image size, and pose in the world (m)."""
 
     matrix: np.ndarray
     width: int
@@ -30,14 +30,14 @@ class Camera:
     eye_m: np.ndarray
 
     def view(self, points_m: np.ndarray) -> np.ndarray:
-        """World points [... 3] in camera space."""
+        """Return world points [... 3] in camera space."""
         rotation = self.camera_from_world.astype(points_m.dtype)
         shift = (-self.camera_from_world @ self.eye_m).astype(points_m.dtype)
         seen: np.ndarray = points_m @ rotation.T + shift
         return seen
 
     def rays(self) -> np.ndarray:
-        """World directions [h*w 3] through the pixel centres, at depth one."""
+        """Return the world directions [h*w 3] through the pixel centres, at depth one."""
         key = (self.width, self.height, *self.matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist())
         return _pixel_rays(*key) @ self.camera_from_world.astype(np.float32)
 
@@ -52,13 +52,13 @@ def _pixel_rays(
 
 
 def background(camera: Camera, rays: np.ndarray, room: Room, shadow: np.ndarray) -> np.ndarray:
-    """The empty room [h*w 3] seen along the rays [h*w 3], with the table darkened by ``shadow`` [cells cells]."""
+    """Return the empty room [h*w 3] along the rays [h*w 3], with the table darkened by ``shadow`` [cells cells]."""
     eye = camera.eye_m.astype(np.float32)
     share = _share_of_wall(camera, rays, room)
     image = np.zeros_like(rays)
     table = np.flatnonzero(share < 1)
     to_table = -eye[2] / np.minimum(rays[table, 2], -1e-3)
-    # The footprint of a pixel on the table, for soft edges.
+    # Footprint of a pixel on the table, for soft edges.
     blur = 1.3 * to_table / np.float32(camera.matrix[0, 0])
     image[table] = _table(eye + rays[table] * to_table[:, None], blur, room, shadow)
     if len(table) < len(rays) or share.any():
@@ -70,8 +70,8 @@ def background(camera: Camera, rays: np.ndarray, room: Room, shadow: np.ndarray)
 
 
 def _share_of_wall(camera: Camera, rays: np.ndarray, room: Room) -> np.ndarray:
-    """How much of each pixel [h*w] is above the line where the wall meets the table, 0..1."""
-    # The plane through the eye and that line: its normal tells the sides, its slope in the image the distance in px.
+    """Return the share (0..1) of each pixel [h*w] above the line where the wall meets the table."""
+    # Plane through the eye and this line: its normal gives the side, its slope in the image the distance in px.
     normal = np.array([0.0, camera.eye_m[2], room.wall_m - camera.eye_m[1]])
     slope = camera.camera_from_world[:2] @ normal / camera.matrix[[0, 1], [0, 1]]
     share: np.ndarray = np.clip(rays @ (normal / np.hypot(*slope)).astype(np.float32) + np.float32(0.5), 0, 1)
@@ -89,7 +89,7 @@ def _table(place: np.ndarray, blur: np.ndarray, room: Room, shadow: np.ndarray) 
 
 
 def _texel(texture: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """The nearest texel [n 3] of a periodic texture at places in metres."""
+    """Return the nearest texel [n 3] of a periodic texture at positions in metres."""
     size = len(texture)
     column = (across * TEXELS_PER_M).astype(np.int32) & (size - 1)
     row = (along * TEXELS_PER_M).astype(np.int32) & (size - 1)
@@ -99,15 +99,15 @@ def _texel(texture: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.nda
 def surface(
     fragments: Fragments, faces: np.ndarray, normals: np.ndarray, colours: np.ndarray, rays: np.ndarray, room: Room
 ) -> np.ndarray:
-    """The colour [n 3] of each fragment: ambient light, light from above, the lamp and its highlight.
+    """Return the colour [n 3] of each fragment: ambient light, light from above, the lamp and its highlight.
 
     Args:
-        fragments: What is visible.
-        faces: [3 f].
-        normals: [v 3] in the world, of any length.
-        colours: [v 4] with gloss.
+        fragments: Visible surface.
+        faces: [3 f] vertex indices.
+        normals: [v 3] in the world frame, of any length.
+        colours: [v 4] RGB and gloss.
         rays: [n 3] world direction of each fragment's pixel.
-        room: For the lamp.
+        room: Room with the direction of the lamp.
     """
     weights = fragments.weights[..., None]
     corners = faces[:, fragments.face]

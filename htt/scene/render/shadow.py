@@ -1,4 +1,4 @@
-"""Soft shadows on the table: a map from above, filled by points of the surfaces that stand in the light."""
+"""Soft shadows on the table: a map seen from above, filled by points on the surfaces that block the light."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CELL_M, CELLS = 0.012, 96
-"""The map is a square of the table around the origin; its first axis is y, its second x."""
+"""Cell size (m) and cells per side of the map, a square of the table around the origin; axis 0 is y, axis 1 is x."""
 _POINT_AREA_M2 = 7e-5
 _MARGIN = 3
 _GOLDEN_STEPS = (0.7548776662466927, 0.5698402909980532)
@@ -16,35 +16,35 @@ _GOLDEN_STEPS = (0.7548776662466927, 0.5698402909980532)
 
 @dataclass(frozen=True)
 class Caster:
-    """Points that each stand for the same area: their faces' ``corners`` [3 p] (vertices) and ``shares`` [3 p]."""
+    """Surface points of equal area: vertices of their faces (``corners`` [3 p]) and weights (``shares`` [3 p])."""
 
     corners: np.ndarray
     shares: np.ndarray
 
     @classmethod
     def over(cls, vertices_m: np.ndarray, faces: np.ndarray) -> Caster:
-        """Points spread evenly over the faces [3 f] of vertices [v 3] (m)."""
+        """Return points distributed evenly over the faces [3 f] of vertices [v 3] (m)."""
         corner = vertices_m[faces]
         area = np.linalg.norm(np.cross(corner[1] - corner[0], corner[2] - corner[0]), axis=1) / 2
         upto = np.cumsum(area, dtype=float)
         face = np.searchsorted(upto, np.arange(0.5 * _POINT_AREA_M2, upto[-1], _POINT_AREA_M2))
-        # A low-discrepancy sequence, folded into the triangle: no random numbers, no clumps.
+        # A low-discrepancy sequence, folded into the triangle, avoids clusters and needs no random numbers.
         first, second = np.outer(_GOLDEN_STEPS, np.arange(len(face))) % 1.0
         outside = first + second > 1.0
         first, second = np.where(outside, 1 - first, first), np.where(outside, 1 - second, second)
         return cls(faces[:, face], np.stack([1 - first - second, first, second]).astype(np.float32))
 
     def shadow(self, vertices_m: np.ndarray, light: np.ndarray) -> np.ndarray:
-        """How dark the table is [cells cells], 0..1, under vertices [v 3] (world) in light from direction [3].
+        """Return the darkness of the table [cells cells], 0..1, for vertices [v 3] (world) and a light direction [3].
 
-        Points drop their area onto the table, away from the lamp; a soft filter joins them.
+        The area of each point is projected onto the table, away from the lamp; a soft filter joins the points.
         """
         points = sum(vertices_m[self.corners[k]] * self.shares[k][:, None] for k in range(3))
         height = np.maximum(points[:, 2], 0.0)
         lean = light[:2] / light[2]
         cell = ((points[:, :2] - height[:, None] * lean) / np.float32(CELL_M) + np.float32(CELLS / 2)).astype(np.int32)
         kept = ((cell >= _MARGIN) & (cell < CELLS - _MARGIN)).all(axis=1)
-        # A convex surface covers a quarter of its area on average; high things cast thinner shadows.
+        # The mean projection of a convex surface is a quarter of its area; shadows of high objects are weaker.
         weight = 0.25 / CELL_M**2 * _POINT_AREA_M2 * np.exp(-2.0 * height[kept])
         total = np.bincount(cell[kept, 1] * CELLS + cell[kept, 0], weight, CELLS * CELLS)
         soft = np.minimum(total, 2.0).astype(np.float32).reshape(CELLS, CELLS)
@@ -55,7 +55,7 @@ class Caster:
 
 
 def shadow_at(shadow: np.ndarray, place_m: np.ndarray) -> np.ndarray:
-    """The map [cells cells] between its cells at table places [n 2+] (world), [n]; none beyond its border."""
+    """Return the map [cells cells] interpolated at table positions [n 2+] (world), [n]; zero outside the map."""
     spot = np.clip(place_m[:, :2] * np.float32(1 / CELL_M) + np.float32(CELLS / 2 - 0.5), 0, CELLS - 1.01)
     cell = spot.astype(np.int32)
     share = spot - cell

@@ -1,1 +1,1 @@
-"""The objects that hands handle."""
+"""Objects that the hands handle, and their meshes."""

@@ -1,6 +1,6 @@
-"""Triangle meshes and the two shapes objects are made of: boxes and lathes.
+"""Triangle meshes, and the two shapes of which objects are made: boxes and surfaces of revolution.
 
-Faces run counter-clockwise seen from outside. A colour has four channels: red, green and blue in 0..1, and gloss.
+Faces are counter-clockwise seen from outside. A colour has four channels: red, green and blue in 0..1, and gloss.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from htt.scene.rotations import unit
 
 @dataclass(frozen=True)
 class Mesh:
-    """Vertices [v 3] (m), unit normals [v 3], faces [f 3] and colours [v 4] of a rigid thing in its own frame."""
+    """Mesh of a rigid thing in its own frame: vertices [v 3] (m), unit normals [v 3], faces [f 3], colours [v 4]."""
 
     vertices: np.ndarray
     normals: np.ndarray
@@ -24,13 +24,13 @@ class Mesh:
     colours: np.ndarray
 
     def moved(self, rotation: np.ndarray, shift: ArrayLike) -> Mesh:
-        """The mesh turned by ``rotation`` [3 3], then shifted by ``shift`` [3]."""
+        """Return the mesh rotated by ``rotation`` [3 3], then shifted by ``shift`` [3]."""
         vertices = self.vertices @ rotation.T + np.asarray(shift, float)
         return replace(self, vertices=vertices, normals=self.normals @ rotation.T)
 
 
 def merged(meshes: Sequence[Mesh]) -> Mesh:
-    """All meshes as one."""
+    """Return one mesh that contains all given meshes."""
     offsets = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     faces = [mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=True)]
     return Mesh(
@@ -42,7 +42,7 @@ def merged(meshes: Sequence[Mesh]) -> Mesh:
 
 
 def grid_faces(rows: int, columns: int) -> np.ndarray:
-    """Triangles [f 3] between neighbouring points of a grid numbered row by row."""
+    """Return the triangles [f 3] between neighbouring points of a grid numbered row by row."""
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     upper = np.stack([corner, corner + 1, corner + columns], axis=1)
     lower = np.stack([corner + 1, corner + columns + 1, corner + columns], axis=1)
@@ -50,7 +50,7 @@ def grid_faces(rows: int, columns: int) -> np.ndarray:
 
 
 def box(size_m: ArrayLike, colour: ArrayLike, points: int = 2) -> Mesh:
-    """A box that stands on z = 0 around the z axis; each side is a grid of ``points`` by ``points`` vertices."""
+    """Return a box that stands on z = 0 around the z axis; each side is a grid of ``points`` x ``points`` vertices."""
     half = np.asarray(size_m, float) / 2
     sides: list[np.ndarray] = []
     normals: list[np.ndarray] = []
@@ -72,12 +72,12 @@ def box(size_m: ArrayLike, colour: ArrayLike, points: int = 2) -> Mesh:
 
 
 def lathe(profile_m: ArrayLike, colours: ArrayLike, around: int = 16) -> Mesh:
-    """A surface of revolution about z.
+    """Return a surface of revolution about z.
 
     Args:
-        profile_m: [p 2] radius and height from the bottom up; two points at one place make a sharp edge.
-        colours: [p 4] one colour a ring.
-        around: Vertices of a ring.
+        profile_m: [p 2] radius and height from the bottom up; two equal points in a row make a sharp edge.
+        colours: [p 4] one colour per ring.
+        around: Number of segments of a ring.
     """
     profile = np.asarray(profile_m, float)
     angle = np.arange(around + 1) * 2 * np.pi / around
@@ -95,7 +95,7 @@ def lathe(profile_m: ArrayLike, colours: ArrayLike, around: int = 16) -> Mesh:
 
 
 def _profile_normals(profile: np.ndarray) -> np.ndarray:
-    """Outward normals [p 2] (radius, height), the mean over the two neighbouring edges."""
+    """Return outward normals [p 2] (radius, height), the mean over the two neighbouring edges."""
     edges = np.diff(profile, axis=0)
     across = unit(np.stack([edges[:, 1], -edges[:, 0]], axis=1))
     before, after = np.vstack([across[:1], across]), np.vstack([across, across[-1:]])
