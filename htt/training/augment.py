@@ -120,7 +120,7 @@ def _colours_(images: Tensor, draw: list[float], config: AugmentConfig) -> None:
 
 
 def _shift(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, int]:
-    """Return the shift of a window's images to the right and down, in whole pixels, truncated as in the released code."""
+    """Return the shift of a window's images to the right and down, in whole px, truncated as in the released code."""
     right, down = (int(_signed(each) * config.centre * width) for each in draw[-2:])
     return right, down
 

@@ -103,7 +103,7 @@ def _px(joints: torch.Tensor) -> np.ndarray:
 
 
 def _tag(name: str) -> str:
-    """Return a metric's tag, as ``loss_object`` -> ``loss/loss_object``: TensorBoard groups tags by their first part."""
+    """Return a metric's tag, as ``loss_object`` -> ``loss/loss_object``: TensorBoard groups by the first part."""
     return f"{name.partition('_')[0]}/{name}"
 
 

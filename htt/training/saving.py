@@ -107,7 +107,7 @@ class Saver:
         """Save after a step, if a checkpoint is due.
 
         Args:
-            epoch: Epoch, from 0.
+            epoch: epoch, from 0.
             cursor: completed windows of the epoch.
             windows: all windows of the epoch.
             terms: this worker's loss sums so far.
