@@ -246,10 +246,9 @@ class TrainConfig(Section):
     batch_size: Positive = 2
     """Windows per step, over all workers; with scaling linear, per worker. Source: paper."""
     scaling: Literal["none", "linear"] = "none"
-    """Effect of the number of workers. none: they share the step of one worker (each draws its own augmentation and
-    dropout). linear: batch and learning rate are multiplied by the number of workers (linear scaling rule, Goyal et al.
-    2017, section 2.1).
-    """
+    """Effect of the number of workers. "none": they share the step of one worker (each draws its own augmentation and
+    dropout). "linear": batch and learning rate are multiplied by the number of workers (linear scaling rule, Goyal et
+    al. 2017, section 2.1)."""
     seed: Seed = 0
     """Random seed of weights, order and augmentation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

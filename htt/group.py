@@ -35,7 +35,7 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Whether this worker writes the files."""
+        """True on the worker that writes the files."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:

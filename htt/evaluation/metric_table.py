@@ -50,17 +50,17 @@ class Metric:
 
     @property
     def is_area(self) -> bool:
-        """Whether it is the area under a curve, between 0 and 1."""
+        """True for the area under a curve, between 0 and 1."""
         return "_auc" in self.name
 
     @property
     def is_count(self) -> bool:
-        """Whether it is a number of things."""
+        """True for a number of things."""
         return self.name == "parameters"
 
     @property
     def is_fraction(self) -> bool:
-        """Whether it lies between 0 and 1 and is shown as percent."""
+        """True for a value between 0 and 1 that is shown as percent."""
         return self.name.endswith(("accuracy", "accuracy_hard"))
 
     @property

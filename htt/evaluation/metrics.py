@@ -44,7 +44,7 @@ class ClipResult:
 
     @property
     def correct(self) -> bool | None:
-        """Whether the action is right, or None if the true action is unknown."""
+        """True if the action is right, or None if the true action is unknown."""
         return None if self.label == UNKNOWN else self.action == self.label
 
 
@@ -61,7 +61,7 @@ class _Window:
     objects: tuple[int, int]
     """Frames with a correct object, and frames with a known object."""
     spaces: tuple[Joints, ...]
-    """In the order of ``SPACES``; [hands joints ...]."""
+    """Joint errors [hands joints ...], in the order of ``SPACES``."""
 
 
 @dataclass(frozen=True)

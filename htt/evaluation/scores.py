@@ -63,7 +63,7 @@ class Scores:
 
     @property
     def comparable(self) -> bool:
-        """Whether the evaluated clips are those of the published numbers."""
+        """True if the evaluated clips are those of the published numbers."""
         counts = published_counts(self.source, self.split)
         whole = self.coverage is None or self.coverage.complete
         labelled = int((self.tally.label != UNKNOWN).sum())  # H2O's test clips have no label, but comparable poses

@@ -90,7 +90,7 @@ class Tally:
     objects: np.ndarray
     """[c 2] frames with a correct object, and frames with a known object."""
     spaces: Mapping[str, Joints]
-    """For each of ``SPACES``, [c hands joints ...]."""
+    """{space: joint errors [c hands joints ...]} for each of ``SPACES``."""
 
     def actions(self, vote: str = "soft") -> np.ndarray:
         """Return the [c] predicted action of each clip, by summed probabilities or (``hard``) by one vote per window.

@@ -45,7 +45,7 @@ class Lost:
     hands: list[int]
     """Frames that were read with hands that are not valid but should be."""
     object: bool
-    """Whether the object is unknown."""
+    """True if the object is unknown."""
 
 
 def check_clip(record: ClipRecord, true: TrueClip) -> Lost:

@@ -128,7 +128,7 @@ class EvaluationJob:
     """Configuration of the evaluation: the checkpoint's, possibly with other data."""
     split: str
     official: bool = False
-    """Whether the checkpoint is a file of HTT's authors."""
+    """True if the checkpoint is a file of HTT's authors."""
 
     def __call__(self, group: Group, done: Callable[[int], object]) -> Evaluation:
         """Return the evaluation: the same on every worker, to the last bit for any number of workers.
