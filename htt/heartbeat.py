@@ -1,7 +1,7 @@
 """Watch on the Ray of this process: without it, the process would wait forever and silently for a dead Ray.
 
 For a Ray started here, the end of its two main processes is noticed at once. For a joined cluster, the head is asked
-regularly; Ray itself would end this process, without a message, a minute after the head is gone.
+regularly; Ray itself ends this process, without a message, a minute after the head is gone.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def watched(*, started: bool) -> Iterator[None]:
     def usual(number: int, frame: Any) -> None:
         if callable(before):
             before(number, frame)
-        elif before == signal.SIG_DFL:  # a foreign signal: treated as Ctrl-C
+        elif before == signal.SIG_DFL:  # not our signal: treated as Ctrl-C
             raise KeyboardInterrupt
 
     before = signal.signal(SIGNAL, die)
