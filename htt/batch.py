@@ -1,4 +1,4 @@
-"""What passes between the data and the model, and the legend of every axis in the project.
+"""Batches and predictions, and the names of all tensor axes of the project.
 
 Axes
     b  windows of clips in a batch        t  frames of a window, longest of the batch (at most model.action.length)
@@ -7,8 +7,8 @@ Axes
     d  width of the model                 a  actions
     o  objects                            h w  height and width of an image, as the last two axes of frames
 
-Padding never exists as an image: ``frames`` holds the valid frames alone, in order, and ``valid`` [b t] says where each
-belongs. Everything per frame is [n ...]; ``scatter`` and ``gather`` lead from one form to the other.
+Padding is never stored as an image: ``frames`` holds only the valid frames, in order, and ``valid`` [b t] gives their
+positions. Per-frame values are [n ...]; ``scatter`` and ``gather`` convert between [n ...] and [b t ...].
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Some windows of clips, with everything known about them."""
+    """Some windows of clips, with their labels."""
 
     frames: UInt8[Tensor, "n 3 h w"]
     valid: Bool[Tensor, "b t"]
     intrinsics: Float[Tensor, "b 3 3"]
     joints_m: Float[Tensor, "n j 3"]
-    """Camera space, metres; anything where not ``joint_valid``."""
+    """Camera space, metres; arbitrary where not ``joint_valid``."""
     joints_px: Float[Tensor, "n j 2"]
-    """Where the joints are in ``frames``: their projection, moved along with an augmented image."""
+    """Positions of the joints in ``frames``: their projection, moved along with an augmented image."""
     joint_valid: Bool[Tensor, "n j"]
     object: Int[Tensor, " n"]
     action: Int[Tensor, " b"]
@@ -40,14 +40,14 @@ class Batch:
     """Index of the frame in its clip."""
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
         return replace(self, **moved)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about a batch; per-frame values for its valid frames alone."""
+    """Output of the model for a batch; per-frame values only for valid frames."""
 
     joints_raw: Float[Tensor, "n j 3"]
     """Output of the pose head: x, y, depth, in its own units."""
@@ -58,21 +58,21 @@ class Prediction:
     object_logits: Float[Tensor, "n o"]
     action_logits: Float[Tensor, "b a"]
     attention: dict[str, list[Tensor]] | None = None
-    """On request: {"pose": one [b*w heads k k] a layer, "action": one [b heads 1+t 1+t] a layer}, token first."""
+    """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
 
 
 def scatter(values: Tensor, valid: Bool[Tensor, "b t"]) -> Tensor:
-    """[n ...] per-frame values into [b t ...], zero where not valid."""
+    """Return [n ...] per-frame values as [b t ...], zero where not valid."""
     out = values.new_zeros((*valid.shape, *values.shape[1:]))
     out[valid] = values
     return out
 
 
 def gather(values: Tensor, valid: Bool[Tensor, "b t"]) -> Tensor:
-    """[b t ...] values of the valid frames, as [n ...]; undoes ``scatter``."""
+    """Return the valid frames' values of [b t ...] as [n ...]; the inverse of ``scatter``."""
     return values[valid]
 
 
 def window_of_frame(valid: Bool[Tensor, "b t"]) -> Int[Tensor, " n"]:
-    """For each valid frame, the index into b of the window it belongs to."""
+    """Return the index into b of each valid frame's window."""
     return valid.nonzero()[:, 0]

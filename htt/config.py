@@ -1,12 +1,13 @@
-"""Every knob on one page. The defaults are the paper's recipe for H2O, as its authors released it.
+"""Configuration of a training. The defaults are the paper's recipe for H2O, as its authors released it.
 
-A configuration is a frozen tree of plain values. It is never edited: ``override(config, {"optim.lr": 1e-4})`` gives a
-new one, validated whole, with ONE error that lists every offender and the nearest right name. The same function serves
-``--set`` on a command line, a sample of a search and a variant of an ablation, so a value means the same everywhere.
+A configuration is a frozen tree of plain values. It is never edited: ``override(config, {"optim.lr": 1e-4})`` returns a
+new, completely validated one, or raises one error that lists every invalid entry and the nearest valid name. The same
+function serves ``--set`` on a command line, a sample of a search and a variant of a study, so a value has the same
+meaning in all of them.
 
-``runtime`` holds what cannot change a result (paths, processes, logging). ``fingerprint`` hashes all the rest: it names
-trials, finds duplicates and guards a resume. Facts of a data set (classes, hands, image size, camera) are no
-configuration: they come with the data, as ``htt.batch.DataInfo``.
+``runtime`` holds fields that cannot change a result (paths, processes, logging). ``fingerprint`` hashes all other
+fields: it names trials, finds duplicates and protects a resume. Facts of a data set (classes, hands, image size) are
+not configuration: they come with the data, as ``htt.info.DataInfo``.
 
 Sources: "paper" is Wen et al., CVPR 2023 (arXiv 2209.09484) with the authors' released configuration for H2O.
 """
@@ -28,7 +29,7 @@ from htt import yaml_text
 from htt.errors import ConfigError, did_you_mean, shown
 
 Value = Any
-"""A plain value a field can take: bool, int, float, str, None, or a list of them."""
+"""Plain value of a field: bool, int, float, str, None, or a list of them."""
 
 
 def _is_readable(text: str) -> str:
@@ -38,9 +39,9 @@ def _is_readable(text: str) -> str:
 
 
 MOST = 1e6
-"""The largest of the numbers that nothing else bounds: far beyond use, and small enough to compute with."""
+"""Largest value of numbers without another bound: far beyond practical use, and small enough to compute with."""
 SIZE = 2**16
-"""The largest width, depth or length of a network's parts, image sides and frames included."""
+"""Largest width, depth or length of a network's parts, including image sides and frames."""
 
 Text = Annotated[str, AfterValidator(_is_readable)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -55,7 +56,7 @@ PLUGIN = r"^[a-z][a-z0-9_]*$"
 
 
 class Section(BaseModel):
-    """A frozen group of fields; an unknown field is an error, and a number is never read from a word."""
+    """Frozen group of fields; unknown fields are errors, and a number is never parsed from a string."""
 
     model_config = ConfigDict(
         strict=True, frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True
@@ -63,14 +64,14 @@ class Section(BaseModel):
 
 
 class SyntheticConfig(Section):
-    """The rendered benchmark, used when ``data.source`` is synthetic and no ``data.root`` is given."""
+    """Rendered benchmark, used when ``data.source`` is synthetic and ``data.root`` is not given."""
 
     train_clips: Positive = 324
-    """Clips to train on; a multiple of 36 gives every action alike."""
+    """Training clips; a multiple of 36 gives every action equally often."""
     val_clips: Positive = 72
-    """Clips to select by: other subjects, rooms, objects and head paths than the training clips."""
+    """Validation clips, with other subjects, rooms, objects and head paths than the training clips."""
     test_clips: Positive = 72
-    """Clips looked at once, by the final evaluation."""
+    """Test clips, used once, by the final evaluation."""
     frames: Annotated[int, Field(ge=4, le=SIZE)] = 32
     """Frames of the longest clip, at 15 frames/s; clips have 0.6 to 1.0 of them."""
     width: Annotated[int, Field(ge=32, le=SIZE)] = 96
@@ -78,71 +79,72 @@ class SyntheticConfig(Section):
     height: Annotated[int, Field(ge=32, le=SIZE)] = 54
     """Image height, px."""
     seed: Seed = 0
-    """Determines every pixel."""
+    """Random seed of the rendering."""
 
 
 class AugmentConfig(Section):
-    """What training images go through; colours and crops are shared by the frames of a window. Source: paper."""
+    """Augmentation of training images; the frames of a window share colours and crops. Source: paper."""
 
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.15
     """Largest turn of the hue, in turns of the colour circle."""
     saturation: Fraction = 0.5
-    """Largest relative change."""
+    """Largest relative change of the saturation."""
     contrast: Fraction = 0.5
-    """Largest relative change."""
+    """Largest relative change of the contrast."""
     brightness: Fraction = 0.5
-    """Largest relative change."""
+    """Largest relative change of the brightness."""
     centre: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Largest shift of the image, along each axis, as a fraction of its width; 2D targets move along."""
+    """Largest shift of the image along each axis, as a fraction of its width; 2D targets move along."""
     blur_px: Annotated[float, Field(ge=0, le=10)] = 0.5
-    """Largest radius (standard deviation) of the Gaussian blur, px, drawn anew for every frame."""
+    """Largest radius (standard deviation) of the Gaussian blur, px, drawn for every frame."""
 
 
 class DataConfig(Section):
-    """Which clips, and how they are cut into windows of frames."""
+    """Choice of clips, and how they are cut into windows of frames."""
 
     source: Annotated[str, Field(pattern=PLUGIN)] = "synthetic"
-    """The kind of data: a module of htt/data/sources."""
+    """Kind of data: a module of htt/data/sources."""
     root: Text | None = None
-    """Folder or URI of converted shards; none: the synthetic benchmark, rendered once and cached."""
+    """Folder or URI of converted shards, or None for the synthetic benchmark, which is rendered once and cached."""
     spacing: Size = 2
-    """Every how many-th frame of a clip is taken (2: H2O's 30 frames/s become 15). Source: paper."""
+    """Spacing of the frames taken from a clip; with 2, H2O's 30 frames/s become 15. Source: paper."""
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the training clips that validate, where the data have no validation split (FPHA); the paper trains on
+    """Share of the training clips used for validation, if the data have no validation split (FPHA). The paper trains on
     all of them: 0."""
     shifted_starts: bool = True
-    """Train on windows from every start offset, not only from those evaluation uses. Source: paper."""
+    """Train on windows from every start offset, not only on those of an evaluation. Source: paper."""
     augment: AugmentConfig = AugmentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
 
 
 class BackboneConfig(Section):
-    """The image encoder: one frame -> one feature."""
+    """Image encoder: one frame -> one feature."""
 
     name: Text = "resnet18"
-    """A module of htt/model/backbones, or a vision model of the hub ("facebook/dinov2-small") or a local folder."""
+    """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small") or a local folder."""
     weights: Text | None = None
-    """Where its weights come from: a local file or folder, or a hub name; none: random, and then ``batch_norm`` should
-    be live. The paper's are ImageNet's, as in "timm/resnet18.tv_in1k"."""
+    """Source of the weights: a local file or folder, a hub name, or None for random weights, which need ``batch_norm``
+    live. The paper's are ImageNet's, as in "timm/resnet18.tv_in1k"."""
     batch_norm: Literal["frozen", "live"] = "frozen"
-    """Frozen: stored statistics are used and kept while training. Source: the released code trains in eval mode."""
+    """Frozen: use and keep the stored statistics in training. Source: the released code trains in eval mode."""
     normalise: Literal["centre", "imagenet"] = "centre"
-    """Pixels become value/255 - 0.5 (centre, as released) or ImageNet's mean and deviation (most hub models)."""
+    """Normalisation of pixels: value/255 - 0.5 (centre, as released) or ImageNet's mean and deviation (most hub
+    models)."""
 
 
 class BlockConfig(Section):
-    """A temporal block: tokens in, tokens out."""
+    """Temporal block: tokens in, tokens out."""
 
     block: Annotated[str, Field(pattern=PLUGIN)] = "transformer"
     """A module of htt/model/blocks: transformer, lstm, mean or identity."""
     depth: Size = 2
-    """Layers. Source: paper."""
+    """Number of layers. Source: paper."""
     heads: Size = 8
-    """Attention heads; divide model.width. Source: paper."""
+    """Number of attention heads; must divide model.width. Source: paper."""
     feedforward: Size = 2048
     """Width of the feed-forward layers. Source: paper."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability of dropping a value while training. Source: released configuration."""
+    """Dropout probability in training. Source: released configuration."""
 
 
 class PoseConfig(BlockConfig):
@@ -155,24 +157,24 @@ class PoseConfig(BlockConfig):
     depth_scale_m: Above0 = 1e-4
     """Metres per unit of the pose head's depth and per px of focal length. Source: released code."""
     depth_offset_m: Annotated[float, Field(ge=-MOST, le=MOST)] = 0.4
-    """Depth of a joint where the pose head says 0, m. Source: released code."""
+    """Depth of a joint for an output of 0 of the pose head, m. Source: released code."""
     back_projection: Literal["focal_x", "both"] = "focal_x"
-    """Focal length used along y: f_x for both axes (as released), or each its own."""
+    """Focal lengths of the back-projection: f_x for both axes (as released), or f_x and f_y."""
 
 
 class ActionConfig(BlockConfig):
     """Block A: the whole window of a clip -> its action."""
 
     length: Size = 128
-    """Frames block A sees at most (T in the paper)."""
+    """Largest number of frames block A sees (T in the paper)."""
     cues: Annotated[tuple[Literal["feature", "hands", "object"], ...], Field(strict=False)] = (
         "feature",
         "hands",
         "object",
     )
-    """What block A is told of each frame. Source: paper, section 3.3."""
+    """Inputs of block A for each frame. Source: paper, section 3.3."""
     hands: Literal["2d", "3d"] = "2d"
-    """The pose head's output block A sees: x and y, or x, y and depth."""
+    """Part of the pose head's output that block A sees: x and y, or x, y and depth."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -182,7 +184,7 @@ class ActionConfig(BlockConfig):
 
 
 class ModelConfig(Section):
-    """The network."""
+    """Network."""
 
     width: Size = 512
     """Width of every token (d in the paper)."""
@@ -203,81 +205,82 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the terms of the loss. Source: paper, section 3.4, in the released code's units."""
+    """Weights of the loss terms. Source: paper, section 3.4, in the released code's units."""
 
     joints_px: Weight = 1.0
-    """Mean absolute 2D error of a joint, per px."""
+    """Weight of the mean absolute 2D error of a joint, per px."""
     depth_m: Weight = 100.0
-    """Mean absolute depth error of a joint, per m."""
+    """Weight of the mean absolute depth error of a joint, per m."""
     object: Weight = 1.0
-    """Cross entropy of each frame's object."""
+    """Weight of the cross entropy of each frame's object."""
     action: Weight = 1.0
-    """Cross entropy of the clip's action."""
+    """Weight of the cross entropy of the clip's action."""
 
 
 class OptimConfig(Section):
-    """How the weights move. Source of the defaults: paper, section 4."""
+    """Optimiser and learning-rate schedule. Source of the defaults: paper, section 4."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Above0 = 3e-5
     """Learning rate."""
     weight_decay: Weight = 0.0
-    """Decoupled with adamw, added to the gradient otherwise."""
+    """Weight decay: decoupled with adamw, added to the gradient otherwise."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """For sgd alone."""
+    """Momentum, used by sgd only."""
     schedule: Literal["constant", "step", "cosine"] = "step"
     step_epochs: Positive = 15
     """Epochs between two steps of the step schedule."""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """The learning rate's factor at each step; a related paper uses 0.1."""
+    """Factor of the learning rate at each step; a related paper uses 0.1."""
     warmup_epochs: Weight = 0.0
-    """Epochs over which the rate rises linearly from 0; fractions allowed."""
+    """Epochs over which the learning rate rises linearly from 0; may be a fraction."""
     clip_norm: Above0 | None = None
-    """Largest norm of the gradient; none: no limit."""
+    """Largest norm of the gradient, or None for no limit."""
 
 
 class TrainConfig(Section):
-    """How long, how much at once, how exact."""
+    """Length, batch size, seed and precision of the training."""
 
     epochs: Positive = 45
     """Passes over the training windows. Source: paper."""
     batch_size: Positive = 2
-    """Windows in a step, over all workers; with scaling linear, of each worker. Source: paper."""
+    """Windows per step, over all workers; with scaling linear, per worker. Source: paper."""
     scaling: Literal["none", "linear"] = "none"
-    """What several workers change. none: nothing, they share the step that one would take (each draws its own
-    augmentation and dropout). linear: batch and learning rate are multiplied by the number of workers (linear scaling
-    rule, Goyal et al. 2017, section 2.1)."""
+    """Effect of the number of workers. "none": they share the step of one worker (each draws its own augmentation and
+    dropout). "linear": batch and learning rate are multiplied by the number of workers (linear scaling rule, Goyal et
+    al. 2017, section 2.1)."""
     seed: Seed = 0
-    """Determines weights, order and augmentation."""
+    """Random seed of weights, order and augmentation."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; a device without it says so."""
+    """Arithmetic of the forward pass; an error if the device does not support it."""
     windows_per_epoch: Positive | None = None
-    """Train on that many windows an epoch, drawn anew each time; none: on all of them."""
+    """Training windows per epoch, drawn anew for each epoch, or None for all windows."""
 
 
 class RuntimeConfig(Section):
-    """What cannot change a result."""
+    """Fields that cannot change a result."""
 
     cache: Text | None = None
-    """Folder for rendered and downloaded data; none: $HTT_CACHE, or ~/.cache/htt."""
+    """Folder for rendered and downloaded data, or None for $HTT_CACHE, else ~/.cache/htt."""
     cache_gb: Above0 | None = None
-    """Most GB (10^9 bytes) of each machine's disk for downloaded shards; none: all it has. Shards in use stay."""
+    """Largest size of downloaded shards on each machine's disk, GB (10^9 bytes), or None for no limit. Shards in use
+    are kept."""
     loader_workers: Count = 0
-    """Processes that decode images, for each training worker; 0: the training process itself."""
+    """Processes per training worker that decode images; 0 decodes in the training process itself."""
     tensorboard: bool = True
     """Write scalars, the configuration and a few drawn predictions of each epoch."""
     overlays: Count = 4
-    """Drawn predictions an epoch, in TensorBoard."""
+    """Drawn predictions per epoch, in TensorBoard."""
     keep_checkpoints: Positive = 1
-    """Newest checkpoints kept; two at least, since one may be damaged."""
+    """Newest checkpoints to keep; at least two are kept, since one may be damaged."""
     resize_minutes: Above0 = 1.0
-    """A final training with fewest and most workers looks that often for room for more of them."""
+    """Minutes between checks whether a final training with a range of workers can get more of them."""
     save_minutes: Above0 | None = 10.0
-    """A final training also saves itself within an epoch, that often; none: only where a machine says it will go."""
+    """Minutes between checkpoints within an epoch of a final training, or None to save only before a preemption."""
 
 
 class Config(Section):
-    """One training, completely."""
+    """Complete configuration of one training."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -287,7 +290,7 @@ class Config(Section):
     runtime: RuntimeConfig = RuntimeConfig()
 
     def fingerprint(self) -> str:
-        """12 hexadecimal digits that are equal for two configurations just when their results must be."""
+        """Return 12 hexadecimal digits that are equal exactly for configurations that must have equal results."""
         plain = self.model_dump(mode="json", exclude={"runtime"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -296,28 +299,28 @@ ConfigT = TypeVar("ConfigT", bound=Section)
 
 
 def flatten(config: Section) -> dict[str, Value]:
-    """{dotted path: plain value} of every field, in the page's order."""
+    """Return {dotted path: plain value} of every field, in the order of this page."""
     return dict(_leaves(config.model_dump(mode="json"), type(config), ""))
 
 
 def changed(config: Section, base: Section) -> dict[str, Value]:
-    """The fields in which ``config`` differs from ``base``: {dotted path: value in config}."""
+    """Return the fields in which ``config`` differs from ``base``: {dotted path: value in config}."""
     before = flatten(base)
     return {path: value for path, value in flatten(config).items() if value != before[path]}
 
 
 def plain_value(value: Any) -> Value:
-    """A value of numpy, or a list of such, as Python's own: a space may be written with ``np.logspace``."""
+    """Return a NumPy value, or a list of them, as Python values: a space may contain ``np.logspace``."""
     if isinstance(value, list | tuple):
         return type(value)([plain_value(each) for each in value])
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def override(config: ConfigT, values: Mapping[str, Value]) -> ConfigT:
-    """A new configuration with some fields changed: {dotted path: value}.
+    """Return a new configuration with some fields changed: {dotted path: value}.
 
     Raises:
-        ConfigError: one error for all unknown paths and all values of a wrong type or out of range.
+        ConfigError: some paths are unknown, or values have a wrong type or are out of range; one error lists all.
     """
     known = flatten(config)
     problems = [unknown(path, known) for path in values if path not in known]
@@ -333,7 +336,7 @@ def override(config: ConfigT, values: Mapping[str, Value]) -> ConfigT:
 
 
 def from_plain(plain: Mapping[str, Any], kind: type[ConfigT] = Config) -> ConfigT:  # type: ignore[assignment]
-    """A configuration from nested plain data, as ``model_dump`` or a YAML file gives it."""
+    """Return a configuration from nested plain data, as from ``model_dump`` or a YAML file."""
     valid, problems = _validate(kind, plain)
     if problems or valid is None:
         raise ConfigError.of(problems)
@@ -341,15 +344,15 @@ def from_plain(plain: Mapping[str, Any], kind: type[ConfigT] = Config) -> Config
 
 
 def to_yaml(config: Section) -> str:
-    """The configuration as YAML text; ``from_yaml`` gives it back."""
+    """Return the configuration as YAML text; the inverse of ``from_yaml``."""
     return yaml_text.dump(config.model_dump(mode="json"))
 
 
 def from_yaml(text: str, name: str = "the YAML text") -> Config:
-    """A configuration from YAML text: a whole one, or a ``best.yaml`` with a ``config`` key.
+    """Return the configuration of a YAML text: a whole one, or a ``best.yaml`` with a ``config`` key.
 
     Raises:
-        ConfigError: no YAML, no mapping, unknown fields or wrong values.
+        ConfigError: invalid YAML, no mapping, unknown fields or wrong values.
     """
     plain = yaml_text.load_words(text, name)
     if isinstance(plain, dict) and "config" in plain:
@@ -360,12 +363,12 @@ def from_yaml(text: str, name: str = "the YAML text") -> Config:
 
 
 def read(path: str | Path) -> Config:
-    """The configuration in a YAML file; see ``from_yaml``."""
+    """Return the configuration in a YAML file; see ``from_yaml``."""
     return from_yaml(yaml_text.read(path), str(path))
 
 
 def parse_set(assignments: list[str], option: str = "--set") -> dict[str, Value]:
-    """{path: value} from the ``path=value`` words of a command line; the field's type says what a text means.
+    """Return {path: value} from ``path=value`` arguments; the type of a field says how its text is parsed.
 
     >>> parse_set(["optim.lr=1e-4", "model.action.cues=[feature, hands]", "optim.clip_norm=none"])
     {'optim.lr': 0.0001, 'model.action.cues': ['feature', 'hands'], 'optim.clip_norm': None}
@@ -386,11 +389,11 @@ def parse_set(assignments: list[str], option: str = "--set") -> dict[str, Value]
 
 
 def read_value(path: str, written: Any) -> Value:
-    """What a text means in the field at a path; a text that the field cannot take stays a text.
+    """Return the value of a text in the field at a path; a text that the field cannot parse is returned as it is.
 
     Args:
-        path: dotted; of one that is no field, the text stays as it is.
-        written: a ``Word`` (without quotation marks), a text with them, a list of them, or a value that is none.
+        path: dotted path; for an unknown path the text is returned as it is.
+        written: a ``Word`` (without quotation marks), a text with them, a list of these, or another value.
     """
     *sections, name = path.split(".")
     kind: Any = Config
@@ -402,7 +405,7 @@ def read_value(path: str, written: Any) -> Value:
 
 
 def unknown(path: str, known: Mapping[str, Value] | list[str]) -> str:
-    """The sentence for a path that is no field."""
+    """Return the error sentence for an unknown path."""
     return f"{shown(path, quoted=False)}: there is no such field.{did_you_mean(path, list(known))}"
 
 
@@ -432,7 +435,7 @@ def _read_value(written: Any, annotation: Any) -> Value:
 
 
 def _kind(annotation: Any) -> tuple[Any, bool]:
-    """The plain type of a field, and whether it may have no value."""
+    """Return the plain type of a field, and whether it may be None."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _kind(inner[0])
@@ -446,7 +449,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _read_sections(plain: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """The sections of a file, each text read by its field."""
+    """Return the sections of a file, each text parsed by its field."""
     read: dict[str, Any] = {}
     for name, written in plain.items():
         field = kind.model_fields.get(name)

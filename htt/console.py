@@ -1,4 +1,4 @@
-"""How every command of the project speaks: options by tyro, progress by rich, and errors as one sentence.
+"""Command-line interface of all commands: options by tyro, progress by rich, errors in one sentence.
 
 A script is a dataclass of options and a function of them::
 
@@ -12,11 +12,11 @@ A script is a dataclass of options and a function of them::
     if __name__ == "__main__":
         console.run(Options, main)
 
-``console.run`` leaves with 0, with 2 for what the user can mend, with 1 for the rest, and with 130 when the command was
+``console.run`` exits with 0, with 2 for a ``UserError``, with 1 for other errors, and with 130 when the command was
 interrupted: by Ctrl-C, or by SIGTERM, SIGHUP or SIGUSR1, which batch systems and closing terminals send.
 
-Nothing that prints ends the work: a pipe that was closed, a terminal that is gone or a text that cannot be shown costs
-what would have been shown.
+An error while printing never ends the work: with a closed pipe, a lost terminal or an unprintable text, only the output
+is lost.
 """
 
 from __future__ import annotations
@@ -54,59 +54,59 @@ Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(meta
 """``--set path=value``, any number of times."""
 
 LINE_EVERY_S = 10.0
-"""Shortest time between two lines of progress where the output is no terminal."""
+"""Shortest time between two lines of progress if the output is not a terminal, s."""
 LONGEST_PAUSE_S = 300.0
-"""Longest time between two lines of progress."""
+"""Longest time between two lines of progress, s."""
 LOADING_S = 8.0
 LOADING = "Loading Ray and torch; from a cold or busy disk that takes a minute ..."
-"""Said after ``LOADING_S`` by commands that have to load them before anything else."""
+"""Message printed after ``LOADING_S`` by commands that must load these modules first."""
 _waiting: list[threading.Timer] = []
 BAR_FROM = 100
-"""Columns of a terminal from which on a progress bar is drawn; a narrower one shows its numbers alone."""
+"""Smallest terminal width, in columns, that gets a progress bar; a narrower one gets only the numbers."""
 NUMBER = re.compile(
     r"\\?[<>] ?{0}|{0}( to {0})?( ?(%|points|mm|px|m|nats|ms|MB|s|min|h|k|M|G))?|[-–]|nan".format(
         r"[−+-]?\d[\d.,]*(?:e[+-]?\d+)?"
     )
 )
-"""A cell of a table that is a number, perhaps with its unit, or that says that there is none."""
+"""Cell of a table that is a number, possibly with its unit, or a sign for a missing number."""
 _WITH_UNIT = re.compile(r"(?<=\d) (?=(?:%|mm|px|m|nats|ms|MB|s|min|h|k|M|G)$)")
 _NO_BREAK = "\ue000"
-"""Stands for a space at which a table must not break a line."""
+"""Placeholder of a space at which a table must not break a line."""
 
 INTERRUPTED = 130
-"""The exit code of a command that was interrupted."""
+"""Exit code of an interrupted command."""
 INTERRUPTS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
-"""Signals that end a command as Ctrl-C does: SLURM sends SIGUSR1 and SIGTERM, a closing terminal SIGHUP."""
+"""Signals treated as Ctrl-C: SLURM sends SIGUSR1 and SIGTERM, a closing terminal SIGHUP."""
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
-"""What writing gives once nobody can read it any more."""
+"""Error numbers of writing to an output that was closed."""
 
 
 class Screen(Console):
-    """A console that shows text as it is and never ends the work which prints on it.
+    """Console that prints text literally, and whose write errors never end the work.
 
-    Brackets and colons mean nothing, and control characters are left out.
+    Brackets and colons have no special meaning, and control characters are removed.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Leave out control characters; rich's own commands to the terminal are kept."""
+        """Remove control characters from text; rich's own terminal control codes are kept."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print, and log it."""
+        """Print and log."""
         if all(isinstance(one, str | Text) for one in objects):
             OURS.log(logging.WARNING if self.stderr else logging.INFO, " ".join(map(str, objects)).strip())
         super().print(*objects, **options)
 
     def _write_buffer(self) -> None:
-        """Write what was rendered; called by rich from every thread that shows something."""
+        """Write the rendered text; called by rich from every thread that prints."""
         file = self.file
         try:
             super()._write_buffer()
-        except (OSError, ValueError) as error:  # the latter of a closed file
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
             del self._buffer[:]
             if isinstance(error, ValueError) or error.errno in GONE:
                 _to_nowhere(file)
@@ -120,7 +120,7 @@ class Screen(Console):
 
 
 def _to_nowhere(file: Any) -> None:
-    """Have whatever else writes to a file that is gone write to nowhere, Python's last flush too."""
+    """Redirect later writes to a closed file to the null device, including Python's flush at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, file.fileno())
@@ -128,7 +128,7 @@ def _to_nowhere(file: Any) -> None:
 
 
 def harmless(show: Callable[..., object]) -> Callable[..., None]:
-    """``show``, without what it raises: a display's fault costs what it would have shown, and the first is logged."""
+    """Return ``show`` without its exceptions: an error of a display loses only output, and the first one is logged."""
     failed = False
 
     @functools.wraps(show)
@@ -136,7 +136,7 @@ def harmless(show: Callable[..., object]) -> Callable[..., None]:
         nonlocal failed
         try:
             show(*arguments, **options)
-        except Exception as error:  # of any kind: the work is worth more than its display
+        except Exception as error:  # of any type: the work is more important than its display
             if not failed:
                 OURS.warning("The display failed; the work goes on.", exc_info=error)
             failed = True
@@ -150,7 +150,7 @@ err = Screen(stderr=True, soft_wrap=True)
 
 @dataclass
 class Options:
-    """What every command takes."""
+    """Options of every command."""
 
     debug: bool = field(default=False, kw_only=True)
     """Show the traceback of an error."""
@@ -160,7 +160,7 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def say_later(text: str = LOADING, after_s: float = LOADING_S) -> threading.Timer:
-    """Say that something takes long, unless the timer is cancelled before; ``run`` cancels what a script began."""
+    """Print a message after a delay unless the timer is cancelled; ``run`` cancels the timers of a script."""
     timer = threading.Timer(after_s, err.print, [text], {"markup": False})
     timer.daemon = True
     timer.start()
@@ -188,9 +188,9 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
 
 
 def _open_outputs() -> None:
-    """Give a process whose outputs were closed (``>&-``) some: else the next files it opens would take their place.
+    """Open the null device for closed standard streams (``>&-``), or the next opened files would take their place.
 
-    A character that the terminal lacks is shown by its number.
+    Characters that the terminal cannot show are printed as escapes.
     """
     for descriptor in range(3):
         try:
@@ -205,7 +205,7 @@ def _open_outputs() -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat the signals that ask a command to end as Ctrl-C; those its parent has it ignore (nohup) stay ignored."""
+    """Treat signals that end a command as Ctrl-C; signals that the parent process ignores (nohup) stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -224,7 +224,7 @@ def _as_ctrl_c(number: int, frame: Any) -> None:  # noqa: ARG001 - as Python cal
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)
-    else:  # started in the background, where a shell has Ctrl-C ignored
+    else:  # started in the background, where a shell ignores Ctrl-C
         raise KeyboardInterrupt
 
 
@@ -234,7 +234,7 @@ def say_error(head: str, text: str, style: str = "bold yellow") -> None:
 
 
 def program() -> str:
-    """How this process was started, as one types it here: ``python -m htt.evaluate``, ``python tune/search.py``."""
+    """Return the command that started this process: ``python -m htt.evaluate``, ``python tune/search.py``."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None:
         return f"python -m {spec.name.removesuffix('.__main__')}"
@@ -243,10 +243,10 @@ def program() -> str:
 
 
 def _settled(options: OptionsT) -> OptionsT:
-    """The options with every ``~`` of a path written out.
+    """Return the options with every ``~`` in a path expanded.
 
     Raises:
-        ConfigError: an option is empty, as a variable of the shell that is not set leaves it, or nobody's home.
+        ConfigError: an option is empty, as from an unset shell variable, or ``~`` has no home folder.
     """
     for entry in fields(options):
         given = getattr(options, entry.name)
@@ -266,11 +266,11 @@ def _settled(options: OptionsT) -> OptionsT:
 
 
 def command(script: str, options: Options) -> str:
-    """The command line of a script with these options; those that are as usual are left out.
+    """Return the command line of a script with these options, without those that have their default.
 
     Args:
         script: such as "tune/ablate.py".
-        options: all of which have a default.
+        options: options that all have a default.
     """
     return shlex.join(["python", script, *_words(options, type(options)())])
 
@@ -290,7 +290,7 @@ def _words(options: Any, usual: Any) -> Iterator[str]:
 
 
 def is_tty(console: Console) -> bool:
-    """Return whether a console writes to a terminal: FORCE_COLOR does not make one of a file."""
+    """Return whether a console writes to a terminal; FORCE_COLOR does not count."""
     try:
         return console.is_terminal and console.file.isatty()
     except ValueError:  # the file is closed
@@ -298,21 +298,21 @@ def is_tty(console: Console) -> bool:
 
 
 def is_live(console: Console) -> bool:
-    """Return whether what is shown can be drawn again in place: on a terminal with a cursor, so not with TERM=dumb."""
+    """Return whether output can be redrawn in place: on a terminal with a cursor, so not with TERM=dumb."""
     return console.is_interactive and is_tty(console)
 
 
 def pause(elapsed_s: float) -> float:
-    """Return the seconds between two lines of progress of a work that has run so long: a log of a day stays short."""
+    """Return the seconds between two lines of progress, growing with the elapsed time: a log of a day stays short."""
     return max(LINE_EVERY_S, min(LONGEST_PAUSE_S, elapsed_s / 10))
 
 
 def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Return rows of cells as aligned lines: numbers to the right, and cells folded between words if they do not fit.
+    """Return rows of cells as aligned lines: numbers right-aligned, and cells wrapped between words if too wide.
 
     Args:
         rows: the heads, then the rows.
-        width: columns of the terminal, or None to fold nothing.
+        width: columns of the terminal, or None to wrap nothing.
     """
     columns = [[_WITH_UNIT.sub(_NO_BREAK, cell) for cell in column] for column in zip(*rows, strict=True)]
     natural = [max(map(cell_len, column)) for column in columns]
@@ -334,7 +334,7 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
 
 
 def numeric(cells: Sequence[str]) -> bool:
-    """Return whether cells are numbers, which stand to the right."""
+    """Return whether cells are numbers, which are right-aligned."""
     return bool(cells) and all(NUMBER.fullmatch(cell.replace(_NO_BREAK, " ")) for cell in cells)
 
 
@@ -344,12 +344,12 @@ def width() -> int | None:
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print the heads and rows of a table, folded on a terminal and whole elsewhere."""
+    """Print the heads and rows of a table, wrapped on a terminal and whole elsewhere."""
     out.print(table(rows, width()), markup=False)
 
 
 def print_folded(text: str) -> None:
-    """Print a sentence that a terminal breaks between words; a command must not be broken and is not for this."""
+    """Print a sentence wrapped between words on a terminal; not for commands, which must not be broken."""
     out.print(text, markup=False, soft_wrap=not is_tty(out))
 
 
@@ -357,8 +357,8 @@ def progress(unit: str, *, passing: bool = False) -> Progress:
     """Return a progress bar: title, bar, count with its unit, rate, time left. It is drawn on a terminal only.
 
     Args:
-        unit: what is counted.
-        passing: whether nothing of it stays when it ends.
+        unit: unit of the count.
+        passing: whether the bar is removed when it ends.
     """
     whole = Column(no_wrap=True)
     return Progress(
@@ -375,7 +375,7 @@ def progress(unit: str, *, passing: bool = False) -> Progress:
 
 
 class Counting:
-    """Says how far a long work is: a bar on a terminal, and a line now and then elsewhere.
+    """Progress of a long task: a bar on a terminal, and a line at intervals elsewhere.
 
     ``with console.Counting("Evaluating", 254, "windows") as counting: ... counting.advance(2)``
     """
@@ -383,15 +383,15 @@ class Counting:
     def __init__(
         self, title: str, total: int, unit: str, *, done: int = 0, found: int = 0, passing: bool = False
     ) -> None:
-        """Show nothing yet.
+        """Store the settings; output starts when the context is entered.
 
         Args:
             title: such as "Evaluating h2o val".
-            total: how much there is to do.
-            unit: what is counted, such as "frames".
-            done: how much was done earlier; it counts as done, not as speed.
-            found: how much came out of that.
-            passing: whether nothing of it stays on a terminal.
+            total: total amount of work.
+            unit: unit of the count, such as "frames".
+            done: amount done earlier; it counts as done, but not in the rate.
+            found: results of the amount done earlier.
+            passing: whether the bar is removed from a terminal when it ends.
         """
         self._title, self._total, self._unit = title, total, unit
         self._done = self._done_before = done
@@ -410,12 +410,12 @@ class Counting:
             self._say(self._far(""), *filter(None, [self._note]), clock(time.monotonic() - self._started))
 
     def advance(self, count: int, found: int | None = None, note: str = "") -> None:
-        """Count some more.
+        """Advance the count.
 
         Args:
-            count: how much is done, of the total.
-            found: how much came out of it; none: as much.
-            note: of something else that is counted beside it, such as "3/40 clips".
+            count: amount done, of the total.
+            found: number of results, or None if equal to ``count``.
+            note: note on something else that is counted, such as "3/40 clips".
         """
         self._done += count
         self._found += count if found is None else found
@@ -436,7 +436,7 @@ class Counting:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Return seconds as 1:02:03 or 2:03."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -1,7 +1,7 @@
-"""How many cores this process may use: what all other places ask, so that none takes more than there are.
+"""Number of CPU cores this process may use; all other modules ask here, so that none uses too many.
 
-A machine shows all its cores to a process that was given some: by an affinity (``taskset``), a container's limit of
-time (cgroup), or a share of a SLURM node. The least of them counts.
+A machine shows all its cores even to a process that was given only some: by an affinity (``taskset``), a container's
+CPU quota (cgroup), or a share of a SLURM node. The smallest of these limits applies.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path, PurePosixPath
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
-"""A task's share; where it has none of its own, the job's on this node."""
+"""A task's share; without one, the job's share of this node."""
 
 
 def cores(environment: Mapping[str, str] = os.environ, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
-    """Cores this process may use; at least 1.
+    """Return the number of cores this process may use; at least 1.
 
     Args:
-        environment: where SLURM says what a job was given.
-        cgroups: the file system of the limits.
-        membership: the file that names the groups this process is in.
+        environment: environment variables, which hold SLURM's limits.
+        cgroups: file system of the cgroup limits.
+        membership: file that names the cgroups of this process.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([there, *_slurm(environment), *map(math.floor, _quotas(cgroups, membership))]))
@@ -35,7 +35,7 @@ def _slurm(environment: Mapping[str, str]) -> list[int]:
 
 
 def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
-    """Each limit of the groups this process is in, and of those around them, in cores."""
+    """Yield the limits, in cores, of the cgroups of this process and of their parents."""
     for line in _read(membership).splitlines():
         _, controllers, group = line.split(":", 2)
         if not controllers:  # version 2
@@ -51,7 +51,7 @@ def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
 
 
 def _upwards(root: Path, group: str) -> Iterator[Path]:
-    """The folder of a group and those above it; inside a container the root is the container's own group."""
+    """Yield the folder of a cgroup and its parents; inside a container the root is the container's own cgroup."""
     inside = PurePosixPath(group.lstrip("/"))
     for part in (inside, *inside.parents):
         yield root / part

@@ -1,7 +1,7 @@
-"""The log file of a run: what Ray and the project say while it goes on, with times, whatever the terminal shows.
+"""Log file of a run: messages of Ray and of the project, with times, independent of the terminal.
 
-Ray's loggers print on the terminal by themselves, in the middle of a display. ``off_screen`` takes them from there;
-``written`` sends them to ``driver.log`` in the run's folder, beside all that ``htt.console`` prints.
+Ray's loggers print on the terminal by themselves, in the middle of a display. ``off_screen`` removes them from the
+terminal; ``written`` sends them to ``driver.log`` in the run's folder, together with the output of ``htt.console``.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pathlib import Path
 
 FILE = "driver.log"
 OURS = logging.getLogger("htt")
-"""What ``htt.console`` prints, and faults that end nothing."""
+"""Logger of the output of ``htt.console``, and of faults that do not end the run."""
 OURS.setLevel(logging.INFO)
 OURS.propagate = False
 OURS.addHandler(logging.NullHandler())  # without any handler, Python prints warnings on the terminal
 
 
 class _File(logging.FileHandler):
-    """A log that cannot be written costs its lines, never the work."""
+    """File handler whose write errors lose lines but never end the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name is Python's
-        """Called by Python where a line could not be written."""
+        """Ignore a line that could not be written; called by Python."""
 
     def close(self) -> None:
-        """Close the file, if the disk lets it."""
+        """Close the file, and ignore errors of the disk."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 @contextlib.contextmanager
 def off_screen() -> Iterator[None]:
-    """Take Ray's log from the terminal for the length of a ``with`` block."""
+    """Keep Ray's log off the terminal within a ``with`` block."""
     logger = logging.getLogger("ray")
     level, propagate = logger.level, logger.propagate
     screens = [one for one in logger.handlers if not isinstance(one, logging.FileHandler | logging.NullHandler)]
@@ -55,10 +55,10 @@ def off_screen() -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(folder: Path) -> Iterator[None]:
-    """Append what Ray and the project log to ``driver.log`` in a folder, for the length of a ``with`` block."""
+    """Append the logs of Ray and the project to ``driver.log`` in a folder within a ``with`` block."""
     try:
         handler: logging.Handler = _File(folder / FILE, encoding="utf-8")
-    except OSError:  # a disk that refuses is told by what needs it
+    except OSError:  # a disk that cannot be written is reported by the code that needs it
         handler = logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("ray"), OURS]

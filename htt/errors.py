@@ -1,20 +1,20 @@
-"""Every error a user can meet, in one tree.
+"""Error classes of the project, in one tree.
 
 ::
 
     HTTError
-    ├── UserError                the user can mend it: exit code 2, one sentence, no traceback
-    │   ├── ConfigError          a field, value, space or override that cannot be
-    │   ├── DataError            data missing, broken, or not what its manifest promises
-    │   ├── CheckpointError      a checkpoint that is missing, damaged or of another shape
+    ├── UserError                the user can fix it: exit code 2, one sentence, no traceback
+    │   ├── ConfigError          an invalid field, value, space or override
+    │   ├── DataError            data missing, broken, or not as their manifest says
+    │   ├── CheckpointError      a checkpoint that is missing, damaged or does not fit
     │   │   └── DamagedCheckpointError  its bytes are not those that were written
-    │   ├── ClusterError         machines that cannot be reached or lack what was asked for
-    │   ├── RunError             a run folder that is missing, busy or of another question
+    │   ├── ClusterError         machines that are unreachable or lack a requested resource
+    │   ├── RunError             a run folder that is missing, in use or of another experiment
     │   └── StorageError         a disk or object store that refuses (full, read-only, gone)
-    └── TrainingError            training went wrong: exit code 1
+    └── TrainingError            a failed training: exit code 1
         └── NonFiniteLossError   a loss term became NaN or infinite; names epoch, step and term
 
-A message says the rule, the value that broke it and the remedy, and lists every offender at once.
+A message states the rule, the value that breaks it and the remedy, and lists all faults at once.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SHOWN = 200
-"""Most characters of a value in a message."""
+"""Largest number of characters of a value in a message."""
 LISTED = 50
-"""Most faults that one message lists; the rest are counted."""
+"""Largest number of faults listed in one message; the others are counted."""
 LITTLE_BYTES = 2**20
-"""A disk with less free is full."""
+"""Free space, bytes, below which a disk counts as full."""
 
 
 class HTTError(Exception):
-    """Root of the tree. ``exit_code`` is what a script that meets it leaves with."""
+    """Base class of all errors of the project. ``exit_code`` is the exit code of a script that ends with it."""
 
     exit_code = 1
 
 
 class UserError(HTTError):
-    """Something the user can mend."""
+    """Error that the user can fix."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A configuration, space or override breaks a rule."""
+    """Violation of a rule by a configuration, space or override."""
 
     @classmethod
     def of(cls, faults: Sequence[str]) -> ConfigError:
-        """One error for all faults, each a sentence."""
+        """Return one error for all faults, each a sentence."""
         if len(faults) == 1:
             return cls(faults[0])
         lines = [f"  - {fault}" for fault in faults[:LISTED]]
@@ -70,35 +70,35 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data are missing, broken, or not what their manifest promises."""
+    """Data that are missing, broken, or not as their manifest says."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing, damaged or of another shape."""
+    """Checkpoint that is missing, damaged or does not fit."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """The bytes of a checkpoint are not those that were written."""
+    """Checkpoint whose bytes are not those that were written."""
 
 
 class ClusterError(UserError):
-    """Machines cannot be reached or lack what was asked for."""
+    """Machines that are unreachable or lack a requested resource."""
 
 
 class RunError(UserError):
-    """A run folder is missing, in use, or holds another question."""
+    """Run folder that is missing, in use, or of another experiment."""
 
 
 class StorageError(UserError):
-    """A disk or object store refuses to take or give a file."""
+    """Disk or object store that refuses to read or write a file."""
 
 
 class TrainingError(HTTError):
-    """Training went wrong."""
+    """Failed training."""
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss term became NaN or infinite."""
+    """Loss term that became NaN or infinite."""
 
     def __init__(self, epoch: int, step: int, terms: Sequence[str]) -> None:
         super().__init__(epoch, step, tuple(terms))
@@ -112,18 +112,18 @@ class NonFiniteLossError(TrainingError):
 
 
 def of_name(name: str | None) -> type[HTTError]:
-    """The class of that name, as a trial's row has it; of any other name, and of none, ``TrainingError``."""
+    """Return the class of that name, as in a trial's row; ``TrainingError`` for any other name and for None."""
     kind = globals().get(name or "")
     return kind if isinstance(kind, type) and issubclass(kind, HTTError) else TrainingError
 
 
 def _and(words: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Return words as ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _full_place(path: Path, error: OSError) -> str:
-    """Where there is no room: what the system names, or the temporary folder if that is full and ``path`` is not."""
+    """Return the full folder: that of the error's file, or the temporary folder if ``path`` has space, or ``path``."""
     if isinstance(error.filename, str) and not Path(error.filename).absolute().is_relative_to(path.absolute()):
         return str(Path(error.filename).parent)
     temporary = Path(tempfile.gettempdir())
@@ -133,13 +133,13 @@ def _full_place(path: Path, error: OSError) -> str:
 
 
 def _free_bytes(path: Path) -> int:
-    """Of the disk that a path is on, or will be."""
+    """Return the free bytes on the disk of a path, which need not exist yet."""
     there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """`` Did you mean 'depth'?`` for the nearest known name, or an empty string.
+    """Return `` Did you mean 'depth'?`` for the nearest known name, or an empty string.
 
     >>> did_you_mean("resnet19", ["resnet18", "lstm"])
     " Did you mean 'resnet18'?"
@@ -151,7 +151,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 class _Repr(reprlib.Repr):
-    """Python's own notation of a value, without its parts beyond a limit."""
+    """``repr`` with limits on the length of values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,16 +159,16 @@ class _Repr(reprlib.Repr):
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 10
 
     def repr_int(self, x: int, level: int) -> str:
-        """A number; Python refuses to write one of more than 4,300 digits."""
+        """Return a number as text; Python raises for a number of more than 4,300 digits."""
         return super().repr_int(x, level) if x.bit_length() < 4000 else f"a number of {x.bit_length():,} bits"
 
 
 def shown(value: object, *, quoted: bool = True) -> str:
-    """A value as messages show it, of at most ``SHOWN`` characters.
+    """Return a value as text for a message, of at most ``SHOWN`` characters.
 
     Args:
-        value: whatever was given.
-        quoted: in Python's notation, with quotation marks around a text; else a text as it is.
+        value: any value.
+        quoted: whether to write it as ``repr`` does, with quotation marks around a string; else a string is unchanged.
 
     >>> shown("a" * 300, quoted=False)[-3:]
     'aa…'
@@ -179,7 +179,7 @@ def shown(value: object, *, quoted: bool = True) -> str:
 
 @contextlib.contextmanager
 def storage_errors(path: str | Path) -> Iterator[None]:
-    """Turn the operating system's refusals while writing below ``path`` into a ``StorageError``."""
+    """Convert the operating system's errors while writing below ``path`` to ``StorageError``."""
     try:
         yield
     except OSError as error:
@@ -189,7 +189,7 @@ def storage_errors(path: str | Path) -> Iterator[None]:
 
 
 def refusal(error: OSError, path: str | Path) -> StorageError | None:
-    """The operating system's refusal to read or write below ``path``, in a sentence; none: the error is another."""
+    """Return a ``StorageError`` if the system refused to read or write below ``path``, or None for other errors."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"Writing below {_full_place(Path(path), error)} needs free space; the disk is full. Free some space or "
@@ -211,11 +211,11 @@ def refusal(error: OSError, path: str | Path) -> StorageError | None:
 
 
 def chain(error: BaseException, *names: str) -> Iterator[BaseException]:
-    """Yield an error and all that caused it, each once: a chain of causes may be a circle.
+    """Yield an error and all its causes, each once, because a chain of causes may be a circle.
 
     Args:
-        error: the last one.
-        names: of further attributes that hold an error, such as __context__, or a mapping whose values are errors.
+        error: the last error.
+        names: further attributes that hold an error, such as __context__, or a mapping whose values are errors.
     """
     waiting, seen = [error], set()
     while waiting:

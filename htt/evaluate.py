@@ -25,7 +25,7 @@ from htt.data.shards.manifest import TEST, VAL
 from htt.errors import ConfigError
 from htt.text import plural
 
-if TYPE_CHECKING:  # else late: what computes takes seconds to import, and --help is wanted at once
+if TYPE_CHECKING:  # else imported late: these modules take seconds to import, and --help should be fast
     from htt.data.loading.clips import Clips
     from htt.evaluation.metrics import Evaluation
     from htt.evaluation.scores import Scores
@@ -41,7 +41,7 @@ class Options(console.Options):
     split: str
     """Which clips: train, val or test."""
     data: str | None = None
-    """Folder or URI (s3://, gs://) of converted shards; none: the data of the training."""
+    """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
     """The checkpoint is the authors' file."""
     set: console.Assignments = field(default_factory=list)
@@ -49,13 +49,13 @@ class Options(console.Options):
     workers: int = 1
     """Processes, over all GPUs or cores."""
     gpus_per_worker: float | None = None
-    """GPUs of each of several workers; none: one, where there are any. One worker alone takes the GPU there is."""
+    """GPUs of each of several workers (default: one, where there are any). One worker alone takes the GPU there is."""
     out: Path | None = None
-    """Folder of the results; none: evaluation-<split> beside the checkpoint."""
+    """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
 
 def main(options: Options) -> None:
-    """Evaluate, write, and show the numbers."""
+    """Evaluate, write the files, and print the numbers."""
     if options.workers < 1 or (options.gpus_per_worker or 0) < 0:
         raise ConfigError(
             f"--workers must be 1 or more and --gpus-per-worker 0 or more; got {options.workers} and "
@@ -90,7 +90,7 @@ def main(options: Options) -> None:
 
 
 def next_commands(options: Options, config: Config, root: Path) -> list[list[str]]:
-    """Return what to type next: the other splits with clips, and H2O's submission files."""
+    """Return the next commands: the other splits with clips, and H2O's submission files."""
     found = manifest.read(root)
     model = ["--checkpoint", str(options.checkpoint), *(["--official"] if options.official else [])]
     data = ["--data", options.data] if options.data else []
@@ -102,7 +102,7 @@ def next_commands(options: Options, config: Config, root: Path) -> list[list[str
 
 
 def evaluation_config(options: Options) -> Config:
-    """The checkpoint's configuration, with the data and the fields the options ask for."""
+    """Return the checkpoint's configuration with the data and fields of the options."""
     from htt.data.location import absolute, located
     from htt.training.loading import trained_config
 
@@ -119,7 +119,7 @@ def evaluation_config(options: Options) -> Config:
 
 
 def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> Evaluation:
-    """The evaluation, in this process or on several workers, with its progress on the screen."""
+    """Return the evaluation, computed in this process or on several workers, and show its progress."""
     from htt.data.loading.windows import evaluation_windows
     from htt.group import Group, best_device
 
@@ -136,7 +136,7 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
 
 
 def show(result: Scores, out: Path) -> None:
-    """Print the numbers, and where the files are."""
+    """Print the numbers and the location of the files."""
     from htt.evaluation import report
     from htt.evaluation.intervals import people
 

@@ -1,4 +1,4 @@
-"""Files that are either complete or not there, and folders that one process writes at a time."""
+"""Atomic file writes, and locks for folders that one process writes at a time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PART = ".part"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; what was written there takes its place, whole, when the block ends well.
+    """Yield a temporary path beside ``path``; a file written there replaces ``path`` when the block ends without error.
 
     Raises:
-        StorageError: the disk is full, or may not be written to. ``path`` is then what it was before.
+        StorageError: the disk is full or not writable; ``path`` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_PART}")
     with storage_errors(path.parent):
@@ -35,14 +35,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed processes left of files they were writing; nobody may be writing there now."""
+    """Remove partial files of killed processes; no process may be writing in the folder."""
     for part in folder.glob(f".*{_PART}"):
         part.unlink()
 
 
 @contextlib.contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock, waiting for whoever holds it; the system gives it up when its owner ends, however it ends."""
+    """Hold a lock for a ``with`` block, after waiting for its owner; the system releases it when a process ends."""
     with storage_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("w")
@@ -57,10 +57,10 @@ def alone(lock: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(lock: Path) -> Iterator[None]:
-    """Hold a lock for a moment, as ``alone``, but wait without a word.
+    """Hold a lock as ``alone`` does, but wait without a message.
 
     Raises:
-        StorageError: the folder may not be written to.
+        StorageError: the folder is not writable.
     """
     with storage_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,12 @@ def locked(lock: Path) -> Iterator[None]:
 
 
 def state(found: os.stat_result) -> list[int]:
-    """What changes whenever a file does, however its times were set: to know whether it must be read again."""
+    """Return numbers that change with every change of a file, even if its times were set."""
     return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file, as 64 hexadecimal digits."""
+    """Return the checksum of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,7 +1,7 @@
-"""The workers of one training: who I am, how many we are, and how we add things up.
+"""Group of the workers of one training: rank, size and sums.
 
-Alone, every function is the identity. With several workers they go through ``torch.distributed`` (gloo on CPUs, nccl
-on GPUs), which the caller has started. Nothing here knows who started it.
+With one worker, every function is the identity. With several workers they use ``torch.distributed`` (gloo on CPUs, nccl
+on GPUs), which the caller has started. Nothing here depends on the launcher.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group:
-    """One worker's view of all workers of a training."""
+    """One worker and its connection to all workers of a training."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     neighbours: Neighbours | None = None
-    """Trainings of this machine that wait while one measures; None if this one takes no part."""
+    """Trainings of this machine that wait while one measures, or None if this training takes no part."""
 
     def between_steps(self) -> None:
         """Wait while another training of this machine measures."""
@@ -35,11 +35,11 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Whether this worker is the one that writes."""
+        """True on the worker that writes the files."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of a small tensor over all workers."""
+        """Return the sum of a small tensor over all workers."""
         if self.size == 1:
             return values
         total = values.detach().clone().to(self.device)
@@ -47,7 +47,7 @@ class Group:
         return total.to(values.device)
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, in the order of ranks, on every worker."""
+        """Return the values of all workers, in the order of ranks, on every worker."""
         if self.size == 1:
             return [value]
         everybody: list[T | None] = [None] * self.size
@@ -55,7 +55,7 @@ class Group:
         return everybody  # type: ignore[return-value]
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model with its gradients averaged over the workers."""
+        """Return the model with its gradients averaged over the workers."""
         if self.size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
@@ -63,5 +63,5 @@ class Group:
 
 
 def best_device() -> torch.device:
-    """The GPU this process may use, or the CPU."""
+    """Return the GPU this process may use, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

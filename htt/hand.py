@@ -1,7 +1,7 @@
-"""The hand: its 21 joints, their one order, and the bones between them.
+"""The hand: its 21 joints in canonical order, and the bones between them.
 
 Every array of joints in this project has the same order: the wrist, then thumb, index, middle, ring and little finger,
-each from the palm outward. It is H2O's order; a source that has another one reorders while converting. With two hands,
+each from the palm outward. It is H2O's order; a source with another order reorders in the conversion. With two hands,
 the left one comes first: joints 0-20 left, 21-41 right.
 
 Source: H2O data set documentation; Wen et al. 2023, section 4.1.
@@ -13,7 +13,7 @@ import itertools
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 PARTS = ("MCP", "PIP", "DIP", "tip")
-"""The joints of one finger, from the palm outward. For the thumb they are anatomically CMC, MCP, IP and tip."""
+"""Joints of one finger, from the palm outward. For the thumb they are anatomically CMC, MCP, IP and tip."""
 
 JOINTS = ("wrist", *(f"{finger} {part}" for finger in FINGERS for part in PARTS))
 """Names of a hand's joints in canonical order."""
@@ -26,7 +26,7 @@ HANDS = ("left", "right")
 
 
 def hand_names(hands: int) -> tuple[str, ...]:
-    """The names of the hands a source shows: both, or the right one alone.
+    """Return the names of the hands of a source: both, or only the right one.
 
     >>> hand_names(1)
     ('right',)

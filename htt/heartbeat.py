@@ -1,7 +1,7 @@
-"""Whether the Ray of this process lives: without a look, a dead one is waited for, for ever and in silence.
+"""Watch on the Ray of this process: without it, the process would wait forever and silently for a dead Ray.
 
-A Ray that was started here is two processes whose end is seen at once. Of a cluster that was joined the head is asked;
-Ray itself ends this process, without a word, a minute after its head has gone.
+For a Ray started here, the end of its two main processes is noticed at once. For a joined cluster, the head is asked
+regularly; Ray itself ends this process, without a message, a minute after the head is gone.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from htt.errors import ClusterError, HTTError
 LOOK_S = 2.0
 ANSWER_S = 5.0
 SILENT_S = 30.0
-"""How long a head may not answer, s: half of what Ray waits."""
+"""Time without an answer after which a head counts as dead, s: half of the time Ray waits."""
 AGAIN_S = 10.0
-"""How long what is under way may take to end, before it is told once more."""
+"""Time for the interrupted code to end before it is interrupted again, s."""
 TOLD = 3
-"""So often; then the process is ended."""
+"""Number of interrupts before the process is ended."""
 GO_ON: list[str] = []
-"""What a command says then of how to go on; it puts it here."""
+"""Lines on how to resume, added by commands and printed when the process is ended."""
 SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 CORE = {"raylet": "raylet", "gcs_server": "head (GCS)"}
-"""Ray's processes that nothing goes on without."""
+"""Processes that a Ray cannot work without."""
 
 
 class LostRayError(ClusterError):
-    """The Ray of this process died while it was used."""
+    """Death of the Ray of this process while it was used."""
 
 
 @contextlib.contextmanager
 def watched(*, started: bool) -> Iterator[None]:
-    """Raise a ``LostRayError`` when the Ray of this process dies within a ``with`` block of the main thread.
+    """Raise ``LostRayError`` when the Ray of this process dies within a ``with`` block of the main thread.
 
     Args:
-        started: whether it was started by this process.
+        started: whether this process started the Ray.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -63,13 +63,13 @@ def watched(*, started: bool) -> Iterator[None]:
 
     def die(*_: Any) -> None:
         if found:
-            raise KeyboardInterrupt  # no ``except Exception`` keeps it; Ray makes it of whatever a handler raises
+            raise KeyboardInterrupt  # not caught by ``except Exception``; Ray raises it for any error of a handler
         usual(*_)
 
     def usual(number: int, frame: Any) -> None:
         if callable(before):
             before(number, frame)
-        elif before == signal.SIG_DFL:  # somebody else's: as Ctrl-C
+        elif before == signal.SIG_DFL:  # not our signal: treated as Ctrl-C
             raise KeyboardInterrupt
 
     before = signal.signal(SIGNAL, die)
@@ -79,7 +79,7 @@ def watched(*, started: bool) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         ours = isinstance(error, HTTError | KeyboardInterrupt)
-        why = found[0] if found else None if ours else what()  # Ray's errors may come before the look
+        why = found[0] if found else None if ours else what()  # an error of Ray may come before the check
         if why is None:
             raise
         raise LostRayError(_sentence(why)) from (None if ours else error)
@@ -90,7 +90,7 @@ def watched(*, started: bool) -> Iterator[None]:
 
 
 def _end(why: str) -> None:
-    """End this process from another thread: the main one waits inside Ray, where no signal reaches it."""
+    """End this process from another thread, because the main thread waits inside Ray, where signals do not reach it."""
     for words in (f"error: {_sentence(why)}", *GO_ON):
         with contextlib.suppress(OSError):
             os.write(2, f"{words}\n".encode())
@@ -103,7 +103,7 @@ def _sentence(why: str) -> str:
 
 
 def _dead_process() -> str | None:
-    """Which of Ray's processes that this one started has ended."""
+    """Return a sentence on the dead process of the Ray started here, or None if all are alive."""
     node: Any = sys.modules["ray"]._private.worker._global_node
     for kind, process in node.dead_processes() if node else []:
         if kind in CORE:
@@ -112,13 +112,13 @@ def _dead_process() -> str | None:
 
 
 class _Silence:
-    """Whether the head of a cluster has not answered for long."""
+    """Check for a cluster's head that has not answered for ``SILENT_S``."""
 
     def __init__(self) -> None:
         self._heard = time.monotonic()
 
     def __call__(self) -> str | None:
-        with contextlib.suppress(Exception):  # of any kind: it did not answer
+        with contextlib.suppress(Exception):  # any error means that it did not answer
             sys.modules["ray"]._private.worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)
             self._heard = time.monotonic()
         silent = time.monotonic() - self._heard

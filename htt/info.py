@@ -1,4 +1,4 @@
-"""The facts of a data set, which come with the data and are no configuration. Imports no torch."""
+"""Facts of a data set, which come with the data and are not configuration. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from htt.hand import JOINTS_PER_HAND
 
 UNKNOWN = -1
-"""A label that is not known (H2O's test clips have no action); it takes part in no loss and no metric."""
+"""Unknown label (H2O's test clips have no action); it is left out of every loss and metric."""
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What the data show: classes, hands and the size of images."""
+    """Facts of a data set: classes, hands and image size."""
 
     source: str
     actions: tuple[str, ...]
     objects: tuple[str, ...]
     hands: int
-    """1 or 2; with one hand it is the right one."""
+    """Number of hands, 1 or 2; with one hand it is the right one."""
     width: int
     """Image width, px."""
     height: int
@@ -26,5 +26,5 @@ class DataInfo:
 
     @property
     def joints(self) -> int:
-        """Joints of a frame, over all hands."""
+        """Number of joints of a frame, over all hands."""
         return self.hands * JOINTS_PER_HAND

@@ -1,6 +1,6 @@
-"""The terms of the loss, as sums and counts, so that parts of a batch can be joined without changing a number.
+"""Loss terms, as sums and counts, so that parts of a batch can be merged without changing a number.
 
-``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over what is known (valid
+``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over known targets (valid
 frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``.
 
 Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
@@ -34,28 +34,28 @@ TERMS = ("joints_px", "depth_m", "object", "action")
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean that can still be joined with others: a sum, and over how many."""
+    """Mergeable mean: a sum and its count."""
 
     total: Float[Tensor, ""]
     count: Float[Tensor, ""]
 
     def merge(self, other: Mean) -> Mean:
-        """The mean over both parts."""
+        """Return the mean over both parts."""
         return Mean(self.total + other.total, self.count + other.count)
 
     @property
     def value(self) -> Float[Tensor, ""]:
-        """The mean; 0, with a gradient of 0, where there is nothing to average."""
+        """The mean; 0, with a gradient of 0, if the count is 0."""
         return self.total / torch.where(self.count > 0, self.count, 1.0)
 
 
 def losses(prediction: Prediction, batch: Batch, joints_px: Float[Tensor, "n j 2"] | None = None) -> dict[str, Mean]:
-    """Every term of the loss, without its weight: px, m, and nats.
+    """Return every loss term, without its weight: px, m, and nats.
 
     Args:
-        prediction: what the model says of the batch.
-        batch: what is known of it.
-        joints_px: where the joints are in the image, if not where the batch says.
+        prediction: predictions for the batch.
+        batch: batch with the targets.
+        joints_px: target positions of the joints in the image, or None for the batch's.
     """
     target_px = batch.joints_px if joints_px is None else joints_px
     return {
@@ -67,33 +67,33 @@ def losses(prediction: Prediction, batch: Batch, joints_px: Float[Tensor, "n j 2
 
 
 def merge(first: Mapping[str, Mean], second: Mapping[str, Mean]) -> dict[str, Mean]:
-    """The terms of two parts of a batch, joined."""
+    """Return the merged terms of two parts of a batch."""
     return {term: mean.merge(second[term]) for term, mean in first.items()}
 
 
 def total(means: Mapping[str, Mean], config: LossConfig) -> Float[Tensor, ""]:
-    """The weighted sum of all terms; a term of weight 0 still takes part, with a gradient of 0."""
+    """Return the weighted sum of all terms; a term of weight 0 still takes part, with a gradient of 0."""
     return torch.stack([getattr(config, term) * means[term].value for term in TERMS]).sum()
 
 
 def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
-    """Over how many each term is, in the order of ``TERMS``: what workers sum among them."""
+    """Return the count of each term, in the order of ``TERMS``, for the sum over workers."""
     return torch.stack([means[term].count for term in TERMS])
 
 
 def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:
-    """This worker's part of the whole batch's means.
+    """Return this worker's share of the means of the whole batch.
 
     Args:
-        means: of this worker's part of the batch.
+        means: means of this worker's part of the batch.
         counts: ``counts_of`` every worker's means, summed.
-        workers: over how many workers gradients are averaged.
+        workers: number of workers over which gradients are averaged.
     """
     return {term: Mean(means[term].total, counts[place] / workers) for place, term in enumerate(TERMS)}
 
 
 def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:
-    """Absolute differences where valid. Elsewhere a target may be anything, even NaN: it is replaced, not scaled."""
+    """Return absolute differences where valid. Invalid targets may even be NaN: they are replaced, not scaled."""
     difference = torch.where(valid, predicted.float(), 0.0) - torch.where(valid, target.float(), 0.0)
     return Mean(difference.abs().sum(), valid.sum().float())
 

@@ -1,11 +1,11 @@
-"""The other trainings of this machine, which wait between two of their steps while one measures its latency.
+"""Coordination of trainings on one machine: all others wait between two steps while one measures its latency.
 
-Trials side by side share cores, caches and memory: what one measures beside the others says more of them than of its
-model. Every training therefore holds a lock that all of them can share, and lets go of it between two steps. A training
-that measures takes it alone. A second lock, taken first, keeps the next steps from passing the one that waits for it.
+Trials side by side share cores, caches and memory, so a latency measured beside others depends more on them than on the
+model. Every training therefore holds a shared lock and releases it between two steps. A training that measures takes
+the lock exclusively. A second lock, taken first, keeps the next steps of others from passing a waiting measurement.
 
-The system releases the locks of a process that ends, however it ends. Trainings of several workers take no part: one of
-their workers, waiting here, would keep the others waiting inside a step.
+The system releases the locks of a process when it ends. Trainings of several workers take no part: one worker that
+waits here would keep the others waiting inside a step.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from pathlib import Path
 from typing import IO
 
 WAIT_S = 120.0
-"""After so long it is measured anyway: a neighbour that takes no step for minutes is stopped or hangs."""
+"""Longest wait before measuring anyway, s: a neighbour without a step for minutes is stopped or hangs."""
 LOOK_S = 0.005
 
 
 class Neighbours:
-    """This training among the others of the same user on this machine; enter it to take part."""
+    """This training among the others of the same user on this machine; enter the context to take part."""
 
     def __init__(self, folder: Path) -> None:
-        """Take no part yet.
+        """Store the folder of the locks.
 
         Args:
-            folder: Of this machine, the same for all its trainings; where it cannot be written to, each is by itself.
+            folder: folder shared by all trainings of this machine; if it is not writable, each measures without
+                waiting.
         """
         self._folder = folder
         self._turn: IO[bytes] | None = None
@@ -46,7 +47,7 @@ class Neighbours:
     def __exit__(self, *_: object) -> None:
         for file in (self._turn, self._room):
             if file:
-                fcntl.flock(file, fcntl.LOCK_UN)  # processes that were forked meanwhile have the same lock
+                fcntl.flock(file, fcntl.LOCK_UN)  # forked processes share the lock
                 file.close()
         self._turn = self._room = None
 
@@ -58,7 +59,7 @@ class Neighbours:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Have all others wait, each before its next step."""
+        """Make all others wait, each before its next step."""
         if not (self._turn and self._room):
             yield
             return
@@ -75,7 +76,7 @@ class Neighbours:
             self._work()
 
     def _work(self) -> None:
-        """Share the lock, after whoever waits to measure."""
+        """Take the shared lock, after any training that waits to measure."""
         if self._turn and self._room:
             fcntl.flock(self._turn, fcntl.LOCK_SH)
             fcntl.flock(self._room, fcntl.LOCK_SH)

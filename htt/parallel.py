@@ -1,9 +1,8 @@
-"""One ``map`` over independent items, on all cores or all machines, with progress on the screen.
+"""Parallel ``map`` over independent items, on all cores or all machines, with progress on the screen.
 
-Rendering and converting are such maps. Results come in the order of their items whatever the number of workers, and
-only so many are under way that memory stays small. The tasks run on Ray: the one that is running, that of the job this
-process was submitted as, or a quiet local one for the time of the call. A single worker needs no Ray at all. This file
-is one of the two in ``htt`` that know Ray.
+It is used to render and convert data. Results come in the order of their items for any number of workers, and the
+number of tasks under way is limited to keep memory small. The tasks run on Ray: on the running one, on that of the job
+this process was submitted as, or on a local one for the time of the call. A single worker needs no Ray.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 3
-"""Tasks under way for each worker: enough that none waits, few enough that results stay small."""
+"""Tasks under way per worker: enough that none waits, few enough that results stay small."""
 
 LOW_MEMORY = ("OutOfMemoryError", "running low on memory", "out-of-memory")
-"""What Ray says where it killed a worker for memory."""
+"""Parts of Ray's messages about a worker killed for lack of memory."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -44,26 +43,25 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
-"""Of a Ray started here: quiet, and a Train run in it ends when its workers do, not two seconds later."""
+"""Settings of a Ray started here: no output, and a Train run ends with its workers, not two seconds later."""
 METRICS = "RAY_enable_metrics_collection"
-"""Ray's own metrics, which it offers on a port of every address of the machine: not of ours, unless that is asked for
-with 1."""
+"""Environment variable of Ray's metrics, which Ray serves on all addresses of the machine; off unless set to 1."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """What work is counted in, where items differ in size: it gives the rate and the time left."""
+    """Unit of work for items that differ in size, for the rate and the time left."""
 
     of: str
-    """What is counted, such as "frames"."""
+    """Unit, such as "frames"."""
     expected: Callable[[Any], int]
-    """How much an item will be."""
+    """Expected amount of an item."""
     found: Callable[[Any], int]
-    """How much a result was: less, where something is missing."""
+    """Actual amount of a result; less than expected if something is missing."""
     expected_before: int = 0
-    """How much the items finished earlier were to be."""
+    """Expected amount of the items finished earlier."""
     found_before: int = 0
-    """How much they were."""
+    """Actual amount of the items finished earlier."""
 
 
 def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
@@ -76,20 +74,20 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
     amount: Amount | None = None,
     done: int = 0,
 ) -> Generator[Result, None, None]:
-    """``function(item)`` of each item, in order.
+    """Yield ``function(item)`` for each item, in order.
 
     Args:
-        function: pickles, and uses one thread.
-        items: pickle.
-        title: of the progress line, such as "Rendering the benchmark".
-        unit: what the items are, such as "clips".
-        workers: how many tasks run at once; None: as many as there are cores, on all machines of a job, or one
-            inside a Ray task. 1: in this process, without Ray.
-        amount: what counts as work; None: items.
-        done: items that were finished earlier; they count in what is done, not in the rate.
+        function: picklable function that uses one thread.
+        items: picklable items.
+        title: title of the progress line, such as "Rendering the benchmark".
+        unit: unit of the items, such as "clips".
+        workers: number of tasks at once, or None for one per core, on all machines of a job; inside a Ray task, None
+            means one. With 1, items run in this process, without Ray.
+        amount: unit of work, or None to count items.
+        done: number of items finished earlier; they count as done, but not in the rate.
 
     Raises:
-        Exception: what ``function`` raised, as it raised it.
+        Exception: the error of ``function``, unchanged.
     """
     with contextlib.ExitStack() as stack:
         if len(items) > 1 and workers != 1 and (in_job() or (workers or _cores()) > 1):
@@ -140,7 +138,7 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: 
             yield ray.get(waiting.popleft())
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
-    except ray.exceptions.RayError as error:  # it has tried again
+    except ray.exceptions.RayError as error:  # Ray has already retried
         said = f"{type(error).__name__}: {error}"
         raise ClusterError(
             out_of_memory(said) or f"Ray must not lose a worker; it says: {first_line(error)}"
@@ -151,23 +149,23 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: 
 
 
 def in_job() -> bool:
-    """Whether this process was submitted as a Ray job: its cluster is the one to use."""
+    """Return whether this process was submitted as a Ray job, whose cluster is then used."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 @contextlib.contextmanager
 def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[None]:
-    """A Ray for the length of a ``with`` block: the one that runs, that of this job, or a quiet local one.
+    """Yield within a Ray: the running one, that of this job, or a local one for the ``with`` block.
 
-    One that was running before is left running; a local one ends with the block.
+    A Ray that ran before is left running; a local one ends with the block.
 
     Args:
-        workers: CPUs of a local one; None: one a core.
-        train: whether Ray Train will run in it. Its workers look after one another through Ray's dashboard; without one
-            they could ask that of another Ray on this machine, and take themselves for lost.
+        workers: CPUs of a local Ray, or None for one per core.
+        train: whether Ray Train will run in it. Its workers check one another through Ray's dashboard; without a
+            dashboard they could ask that of another Ray on this machine, and count as lost.
 
     Raises:
-        ClusterError: none can be started here.
+        ClusterError: no Ray can be started here.
     """
     import ray
 
@@ -180,7 +178,7 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
         try:
             try:
                 init(options)
-            except Exception as error:  # Ray raises a bare one where it starts too slowly
+            except Exception as error:  # Ray raises a bare Exception if it starts too slowly
                 raise cannot_start(error) from error
             with heartbeat.watched(started=not in_job()):
                 yield
@@ -190,7 +188,7 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
 
 
 def _local(cpus: int, train: bool) -> dict[str, Any]:
-    """Options of ``ray.init`` for a Ray of this process alone; its settings go to the environment."""
+    """Return the options of ``ray.init`` for a local Ray; its settings go to the environment."""
     token_file.ensure()
     os.environ.update(SETTINGS)
     os.environ.setdefault(METRICS, "0")
@@ -198,18 +196,18 @@ def _local(cpus: int, train: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": train}
     if train:
         port = free_port()
-        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # all its processes inherit it
+        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # inherited by all its processes
         options |= {"dashboard_host": LOOPBACK, "dashboard_port": port}
     return options
 
 
 def init(options: Mapping[str, Any]) -> None:
-    """``ray.init`` with some options, without a word from Ray; what a signal does stays as it was."""
+    """Call ``ray.init`` with options, without output of Ray; signal handlers are restored."""
     import ray
 
     hush()
     ends = signal.getsignal(signal.SIGTERM)
-    # Its processes inherit what is held back: of what SLURM or a closing terminal sends to all, they must not end.
+    # Ray's processes inherit the mask: they must survive signals that SLURM or a closing terminal sends to all.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
     try:
         with warnings.catch_warnings():
@@ -222,20 +220,20 @@ def init(options: Mapping[str, Any]) -> None:
 
 
 def cannot_start(error: Exception) -> ClusterError:
-    """What a user is told whose machine starts no Ray."""
+    """Return the error for a machine on which no Ray can start."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = f" {ray_folder.FULL}" if full else ""
     return ClusterError(f"Ray must start on this machine; it says: {first_line(error)}{remedy}")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first."""
+    """Return the first line of an error, or its class name."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def out_of_memory(said: str) -> str | None:
-    """What Ray says of a worker that it killed for memory, in a sentence; none, where it says something else."""
+    """Return a sentence if Ray's message is about a worker killed for lack of memory, or None."""
     if not any(mark in said for mark in LOW_MEMORY):
         return None
     amount = re.search(r"(\S+) used / (\S+) limit", said)
@@ -247,14 +245,14 @@ def out_of_memory(said: str) -> str | None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return a port of this machine that is not in use."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
 
 
 def hush() -> None:
-    """Ray prints what its machines complain of on this process's output, whatever its log settings; not here."""
+    """Stop Ray from printing its machines' messages on this process's output, independent of its log settings."""
     with contextlib.suppress(ImportError):
         from ray._private import ray_logging
 
@@ -263,7 +261,7 @@ def hush() -> None:
 
 
 def restore(before: Mapping[str, str], settings: Iterable[str]) -> None:
-    """Give the environment back what a Ray of this process was told by it: ``settings``, addresses, tokens, code."""
+    """Undo the changes to the environment made for a Ray: ``settings``, addresses, tokens, code."""
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "PYTHONPATH", METRICS, token_file.MODE, token_file.TOKEN)
     for name in (*settings, *names):
         os.environ.pop(name, None)
@@ -272,7 +270,7 @@ def restore(before: Mapping[str, str], settings: Iterable[str]) -> None:
 
 
 def _cores() -> int:
-    """How many tasks can run at once: on the running Ray, or on the cores this process may use."""
+    """Return the number of tasks that can run at once: on the running Ray, or on the cores of this process."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         context = ray.get_runtime_context()
@@ -283,7 +281,7 @@ def _cores() -> int:
 
 
 def gpus_there() -> float:
-    """GPUs for each worker of the running Ray: one, if it has any."""
+    """Return the GPUs for each worker of the running Ray: one, if it has any."""
     import ray
 
     resources: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -291,10 +289,10 @@ def gpus_there() -> float:
 
 
 def use_given() -> int:
-    """Compute with as many threads as CPUs Ray gave this worker, and on no GPU if it gave none; says how many threads.
+    """Set the threads and GPUs of this worker to what Ray gave it, and return the number of threads.
 
-    Idle OpenMP threads spin: two on one busy core cost most of its speed. And Ray hides no GPU from who was given none:
-    all of them would meet on the first.
+    Idle OpenMP threads spin: two on one busy core cost most of its speed. Ray hides no GPU from workers without one;
+    without this, all of them would use the first GPU.
     """
     import ray
 

@@ -1,8 +1,8 @@
-"""The folder of a Ray that is started here: nobody else may enter it, and it is gone when the Ray is.
+"""Private folder of a Ray started here, which is removed when the Ray ends.
 
-Ray lets every user of the machine write where it keeps its sockets and logs. So each Ray of ours gets a folder of its
-own, inside one of mode 0700. What its processes put into the temporary folder goes there too, so that nothing of a
-worker that is killed stays. A folder whose process was killed is removed by the next one.
+Ray makes the folder of its sockets and logs writable by every user of the machine. So each Ray of ours gets its own
+folder, inside one of mode 0700. Its processes' temporary files also go there, so that a killed worker leaves no files
+elsewhere. The folder of a killed process is removed by the next one.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from htt.errors import ClusterError
 
 try:
     import fcntl
-except ImportError:  # another system: what a killed process leaves stays
+except ImportError:  # another system: folders of killed processes stay
     fcntl = None  # type: ignore[assignment]
 
 PREFIX, LOCK = "htt-ray-", "lock"
 SOCKET_BYTES = 107 if sys.platform.startswith("linux") else 103
-"""Of a socket's path, at most."""
+"""Largest length of a socket's path, bytes."""
 BELOW = "/htt-ray-12345678/r/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store"
-"""The longest path of a socket, below the temporary folder."""
+"""Longest path of a socket, below the temporary folder."""
 FULL = "The temporary folder is full: free some space, or name another with TMPDIR."
 LEAVE_S = 5.0
-"""How long Ray's processes may still write after they were told to end, s."""
+"""Time for Ray's processes to finish writing after they were told to end, s."""
 
 
 @contextlib.contextmanager
 def own() -> Iterator[str]:
-    """A folder for a Ray, for the length of a ``with`` block; meanwhile it is the temporary folder of what is started.
+    """Yield a folder for a Ray within a ``with`` block; it is also the temporary folder of new processes.
 
     Raises:
-        ClusterError: the temporary folder's path is too long for sockets, or takes no folder.
+        ClusterError: the path of the temporary folder is too long for sockets, or no folder can be created in it.
     """
     place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
     length = len(os.fsencode(place)) + len(BELOW)
@@ -66,20 +66,20 @@ def own() -> Iterator[str]:
 
 
 def remove_left(place: Path) -> None:
-    """Remove the folders in a temporary folder whose processes were killed."""
+    """Remove the folders of killed processes in a temporary folder."""
     for folder in place.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if fcntl and folder.stat().st_uid == os.geteuid():
                 held = os.open(folder / LOCK, os.O_RDWR)
                 try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused, while its process lives
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
                     shutil.rmtree(folder, ignore_errors=True)
                 finally:
                     os.close(held)
 
 
 def _hold(folder: Path) -> int:
-    """Lock a folder, before others can see that it may be."""
+    """Lock a folder before the lock file gets its final name, so that others never see it unlocked."""
     beside = folder / f".{LOCK}"
     held = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
     if fcntl:

@@ -1,7 +1,7 @@
-"""A folder is a registry: every module of a package is a plug-in, and its file name is its name.
+"""Registry of plug-ins: every module of a package is a plug-in, named by its file.
 
-``names(htt.model.blocks)`` lists what there is, ``load(htt.model.blocks, "transformer")`` imports one. A new backbone,
-block, source, space or study is a new file; nothing is registered anywhere else.
+``names(htt.model.blocks)`` lists the plug-ins, ``load(htt.model.blocks, "transformer")`` imports one. A new backbone,
+block, source, space or study is a new file; no other registration is needed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ PLUGINS = {
 }
 """Fields that name a plug-in, and the package it is in."""
 FREE = "model.backbone.name"
-"""The field that may also name what is no plug-in: a model of the hub ("owner/name") or a local folder."""
+"""Field that may also name a model of the hub ("owner/name") or a local folder."""
 
 
 def names(package: ModuleType) -> list[str]:
-    """The plug-ins of a package, sorted; modules that start with an underscore are helpers, not plug-ins."""
+    """Return the plug-ins of a package, sorted; modules that start with an underscore are helpers."""
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
@@ -40,7 +40,7 @@ def load(package: ModuleType, name: str) -> ModuleType:
     """Import the plug-in ``name`` of a package.
 
     Raises:
-        ConfigError: there is no such plug-in; the message lists those there are.
+        ConfigError: there is no such plug-in; the message lists the existing ones.
     """
     known = names(package)
     if name not in known:
@@ -51,13 +51,13 @@ def load(package: ModuleType, name: str) -> ModuleType:
         )
     try:
         return importlib.import_module(f"{package.__name__}.{name}")
-    except Exception as error:  # of any kind: a plug-in is code that a user writes
+    except Exception as error:  # of any type, because a plug-in is code of a user
         file = Path(package.__path__[0]) / f"{name}.py"
         raise ConfigError(f"{file} must be Python that can be imported; {_of_plugin(error, file)}") from error
 
 
 def _of_plugin(error: Exception, file: Path) -> str:
-    """What went wrong in a plug-in, with the last of its lines that had a part in it."""
+    """Return the error of a plug-in as text, with the last of its lines in the traceback."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     lines = [entry.lineno for entry in traceback.extract_tb(error.__traceback__) if entry.filename == str(file)]
@@ -66,10 +66,10 @@ def _of_plugin(error: Exception, file: Path) -> str:
 
 
 def value(package: ModuleType, name: str, constant: str, kind: type[ValueT]) -> ValueT:
-    """What the plug-in ``name`` of a package holds under the name of a constant, such as SPACE.
+    """Return the value of a constant, such as SPACE, in the plug-in ``name`` of a package.
 
     Raises:
-        ConfigError: there is no such plug-in, it cannot be imported, or it holds nothing of that kind.
+        ConfigError: there is no such plug-in, it cannot be imported, or it has no such constant of that type.
     """
     found = getattr(load(package, name), constant, None)
     if not isinstance(found, kind):
@@ -79,7 +79,7 @@ def value(package: ModuleType, name: str, constant: str, kind: type[ValueT]) -> 
 
 
 def preset(name: str) -> Config:
-    """The configuration of that name: what the module of htt/presets changes in the defaults.
+    """Return the preset of that name: the defaults with the changes of a module of htt/presets.
 
     Raises:
         ConfigError: there is no such preset.
@@ -88,10 +88,10 @@ def preset(name: str) -> Config:
 
 
 def check_plugins(config: Config) -> None:
-    """Check every name in a configuration without importing what it names, so that a search can ask before it starts.
+    """Check every plug-in name of a configuration without importing the plug-ins, before a search starts.
 
     Raises:
-        ConfigError: one error for all names that do not exist.
+        ConfigError: some names do not exist; one error lists all.
     """
     values = flatten(config)
     problems = []
@@ -106,5 +106,5 @@ def check_plugins(config: Config) -> None:
 
 
 def is_free(name: str) -> bool:
-    """Whether a backbone's name is that of a hub model or a local folder."""
+    """Return whether a backbone's name is that of a hub model or a local folder."""
     return "/" in name or os.path.isdir(os.path.expanduser(name))

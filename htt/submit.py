@@ -52,7 +52,7 @@ class Options(console.Options):
 
 
 def main(options: Options) -> None:
-    """Predict and write, or check."""
+    """Predict and write the files, or check a file."""
     if options.check is not None:
         if options.checkpoint is not None or options.official:
             raise ConfigError("--check looks at a file that is there; leave out --checkpoint and --official.")
@@ -65,13 +65,13 @@ def main(options: Options) -> None:
 
 
 def _located(data: str) -> Path:
-    from htt.data.location import located  # reading a file that is checked needs no torch
+    from htt.data.location import located  # a check of a file needs no torch
 
     return located(data, name="--data")
 
 
 def _submit(options: Options, checkpoint: Path, data: Path) -> None:
-    from htt.submission.make import write  # needs torch, which takes a second; checking does not
+    from htt.submission.make import write  # needs torch, which takes a second to import; a check does not
 
     wanted = expected(data, options.split)
     predicted = _predicted(options, checkpoint, data, wanted)
@@ -91,7 +91,7 @@ def _submit(options: Options, checkpoint: Path, data: Path) -> None:
 
 
 def _short_of_h2o(wanted: Expected) -> str:
-    """Return how these clips and frames differ from those of H2O's test split, one line each; empty if they do not."""
+    """Return a line for each difference from the clips and frames of H2O's test split; empty if there is none."""
     faults = Faults()
     compare({clip: numbers or () for clip, numbers in wanted.frames.items()}, H2O_TEST, faults)
     return listed(faults.lines())
@@ -117,7 +117,7 @@ def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected)
 
 
 def _make_folder(out: Path) -> None:
-    """A folder that cannot be is said before hours of predicting."""
+    """Create the output folder, so that an impossible one is reported before hours of predicting."""
     with storage_errors(out):
         try:
             out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-r"""Text that somebody else wrote, made safe for the place where it is shown.
+r"""Safe output of foreign text: terminal, Markdown and CSV.
 
-A label, a path or a command may hold anything: bytes that move a terminal's cursor, signs that Markdown or a
-spreadsheet take for something else. ``printable`` is for all places, ``escaped``, ``code`` and ``block`` for Markdown,
-``csv`` for spreadsheets.
+A label, a path or a command may contain anything: bytes that move a terminal's cursor, or characters with a meaning in
+Markdown or a spreadsheet. ``printable`` is for all outputs, ``escaped``, ``code`` and ``block`` for Markdown, ``csv``
+for spreadsheets.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters but tab and newline, those that turn the direction of writing."""
+"""Control characters except tab and newline, and characters that change the direction of writing."""
 _SPECIAL = re.compile(r"[\\`*<>|$\[\]]|(?<!\w)_|_(?!\w)|&(?=#?\w)|~(?=~)|(?<=~)~|^[-+](?=[-\s]|$)|^[#=]")
 _ORDERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
 _FORMULA = ("=", "+", "-", "@")
-"""What a cell begins with that a spreadsheet computes."""
+"""First characters of a cell that a spreadsheet evaluates as a formula."""
 
 
 def printable(text: str) -> str:
-    """The text without what commands a terminal; bytes of a path that are no characters are shown as such."""
+    """Return the text without terminal control characters; bytes of a path that are not UTF-8 are escaped."""
     return _CONTROL.sub("", text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def escaped(text: str) -> str:
-    r"""Text that means itself in Markdown: ``a\*b``, whatever the characters are."""
+    r"""Return text escaped for Markdown, on one line: ``a\*b``."""
     line = " ".join(printable(text).split())
     return _ORDERED.sub(r"\1\\\2", _SPECIAL.sub(lambda found: f"\\{found.group()}", line))
 
 
 def code(text: str) -> str:
-    """Text as Markdown's code, whatever backticks are in it."""
+    """Return text as Markdown code, even if it contains backticks."""
     line = " ".join(printable(text).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") else ""
@@ -41,13 +41,13 @@ def code(text: str) -> str:
 
 
 def block(text: str, language: str = "") -> str:
-    """Lines as a block of Markdown's code, whatever backticks are in them."""
+    """Return lines as a Markdown code block, even if they contain backticks."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{printable(text)}\n{fence}"
 
 
 def csv(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """Lines of cells as CSV: no number is an empty cell, and a text that begins like a formula has a ' before it."""
+    """Return lines of cells as CSV: NaN is an empty cell, and a text that starts like a formula gets a leading '."""
     import csv as comma
 
     text = io.StringIO()
@@ -75,5 +75,5 @@ def _is_number(text: str) -> bool:
 
 
 def plural(number: int, word: str) -> str:
-    """``1 seed``, ``6 seeds``, ``1,175 clips``."""
+    """Return a number with its noun: ``1 seed``, ``6 seeds``, ``1,175 clips``."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

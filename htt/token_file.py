@@ -1,8 +1,8 @@
-"""The token without which no Ray of ours answers: where it is, and how it is made.
+"""Authentication token of the user's Rays: its location and creation.
 
-A Ray listens on every address of its machine, also one that was started for a single command, and whoever may talk to
-it may run code as its user. So every Ray here asks for a token: one line of ``~/.ray/auth_token``, which only its owner
-may read. Ray would make that file itself, readable by all.
+A Ray listens on every address of its machine, even if it was started for a single command, and anyone who can connect
+can run code as its user. So every Ray here requires a token: one line of ``~/.ray/auth_token``, which only its owner
+may read. Ray would create that file readable by all.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from pathlib import Path
 from htt.errors import ClusterError
 
 MODE, TOKEN, PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-"""Names in the environment by which Ray is told whether to ask for a token, which, and in which file it is."""
+"""Environment variables of Ray: whether it requires a token, the token itself, and the path of the token file."""
 TOKEN_BYTES = 32
 OWNER_ONLY = 0o600
 
 
 def path() -> Path:
-    """The file the token of this user is in, there or not."""
+    """Return the path of this user's token file, which need not exist."""
     named = os.environ.get(PATH)
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
 def there_is_one() -> bool:
-    """Whether Ray would find a token for this user."""
+    """Return whether Ray would find a token for this user."""
     return bool(os.environ.get(TOKEN)) or path().is_file()
 
 
 def make() -> bool:
-    """See to it that there is a token in its file, which only this user may read; whether it was made now.
+    """Create the token file, readable by this user only, and return whether it was created now.
 
-    One that is there stays: clusters may use it.
+    An existing token is kept, because clusters may use it.
 
     Raises:
-        ClusterError: the file cannot be written.
+        ClusterError: the file is not writable.
     """
     file = path()
     try:
@@ -53,23 +53,23 @@ def make() -> bool:
 
 
 def _write(file: Path) -> None:
-    """Whole or not at all, and readable by nobody else at any moment: it appears under its name when it is written."""
+    """Write a token atomically, never readable by others: the file gets its name only when it is complete."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
             stream.write(secrets.token_hex(TOKEN_BYTES))
-        os.link(beside, file)  # fails if there is one, which a rename would not
+        os.link(beside, file)  # fails if the file exists, unlike a rename
     finally:
         beside.unlink()
 
 
 def close_to_others() -> bool:
-    """Take from all but the owner what rights they have on the file; whether they had any.
+    """Remove the rights of other users on the token file, and return whether they had any.
 
     Raises:
-        ClusterError: the file is another user's.
+        ClusterError: the file belongs to another user.
     """
     try:
         return _close()
@@ -89,10 +89,10 @@ def _close() -> bool:
 
 
 def ensure() -> None:
-    """See to it that a Ray started by this process asks for a token, unless ``RAY_AUTH_MODE`` says it must not.
+    """Make every Ray started by this process require a token, unless ``RAY_AUTH_MODE`` disables it.
 
-    The token is the user's, made if there is none, so that other commands of the same user can join; where no file can
-    be written, it is one of this process alone, in its environment.
+    The token is the user's, created if missing, so that other commands of the same user can join. If no file can be
+    written, the token exists only in this process's environment.
     """
     if os.environ.get(MODE, "token").lower() != "token" or os.environ.get(TOKEN):
         return

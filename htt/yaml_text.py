@@ -1,8 +1,8 @@
-"""YAML text as plain data, within bounds: no tags, no aliases, no key twice, no endless file.
+"""YAML text as plain data, with limits: no tags, no aliases, no duplicate keys, bounded size and depth.
 
-``load`` reads what ``dump`` wrote, each value with its type. ``load_words`` leaves every scalar as the text that stands
-there, so that ``htt.config`` can read it by the type of its field: YAML 1.1 alone would make 8 of ``010``, 90 of
-``1:30`` and a text of ``1e-4``.
+``load`` reads the output of ``dump``, each value with its type. ``load_words`` leaves every scalar as text, so that
+``htt.config`` can parse it by the type of its field: YAML 1.1 alone would read ``010`` as 8, ``1:30`` as 90 and
+``1e-4`` as text.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import yaml
 from htt.errors import ConfigError, shown
 
 MOST_BYTES = 4_000_000
-"""Of a file; the largest that the platform writes has some 100 kB."""
+"""Largest size of a file, bytes; the largest file the platform writes has about 100 kB."""
 MOST_DEPTH = 40
-"""Of mappings and lists within one another."""
+"""Largest nesting depth of mappings and lists."""
 
 
 class Word(str):
-    """A scalar that stands in a file without quotation marks: what it means is for its field to say."""
+    """Scalar without quotation marks in a file; its field decides on its type."""
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses what makes a small text endless or ambiguous."""
+    """Safe loader that rejects constructs that make a small text endless or ambiguous."""
 
     depth = 0
 
@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _WordLoader(_Loader):
-    """The same with every scalar as its text."""
+    """Loader as ``_Loader``, but with every scalar as text."""
 
 
 def _word(_: _WordLoader, node: yaml.ScalarNode) -> str:
@@ -67,7 +67,7 @@ for _tag in ("bool", "int", "float", "null", "timestamp", "str"):
 
 
 class _Dumper(yaml.SafeDumper):
-    """A safe dumper that never writes anchors, and quotes the texts that a field may read as something else."""
+    """Safe dumper that never writes anchors, and quotes texts that a field may read as another type."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True
@@ -81,37 +81,37 @@ _Dumper.add_representer(str, _text)
 
 
 def dump(plain: Any) -> str:
-    """Plain data as YAML text; ``load`` gives them back."""
+    """Return plain data as YAML text; the inverse of ``load``."""
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load(text: str, name: str) -> Any:
-    """The plain data of a YAML text.
+    """Return the plain data of a YAML text.
 
     Args:
         text: YAML, as ``dump`` writes it.
-        name: of its file, for the message.
+        name: name of its file, for the message.
 
     Raises:
-        ConfigError: it is no YAML, or none that is taken here.
+        ConfigError: the text is not valid YAML, or uses a construct that is not accepted.
     """
     return _load(text, name, _Loader)
 
 
 def load_words(text: str, name: str) -> Any:
-    """The same with each scalar as text: a ``Word``, or a ``str`` where quotation marks are around it."""
+    """Return the data as ``load`` does, but with each scalar as text: a ``Word``, or a ``str`` if it was quoted."""
     return _load(text, name, _WordLoader)
 
 
 def read(path: str | Path, name: str = "") -> str:
-    """The text of a file that a user hands in.
+    """Return the text of a file given by the user.
 
     Args:
-        path: of the file; a ``~`` is the user's home.
-        name: of the file in the message; empty: its path.
+        path: path of the file; a leading ``~`` is the user's home.
+        name: name of the file in the message; its path if empty.
 
     Raises:
-        ConfigError: it cannot be read, is no text in UTF-8, or is too large to be what is wanted.
+        ConfigError: the file is unreadable, not UTF-8 text, or larger than ``MOST_BYTES``.
     """
     name = name or shown(str(path), quoted=False)
     try:

@@ -1,4 +1,4 @@
-"""What is made of an evaluation: intervals, the published numbers beside them, figures, a report, files for a server.
+"""Evaluation of predictions: metrics, intervals, published numbers, figures and the report.
 
 ::
 

@@ -1,6 +1,7 @@
-"""What an evaluation says of each clip, as a table: what it is, what it was taken for, its errors. Imports no torch.
+"""Table of an evaluation's clips: label, prediction and errors of each. Imports no torch.
 
-A checkpoint keeps that of the validation clips (``clips.parquet``), so that two trainings can be compared clip by clip.
+A checkpoint keeps the table of the validation clips (``clips.parquet``), so that two trainings can be compared clip by
+clip.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def of_split(tally: Tally, clips: Clips) -> pl.DataFrame:
-    """The table of an evaluation of these clips; see ``table``."""
+    """Return the table of an evaluation of these clips; see ``table``."""
     objects = [clips.info.objects[each] if each != UNKNOWN else "" for each in clips.object.tolist()]
     return table(tally, clips.info.actions, clips.ids, clips.subjects, objects)
 
@@ -27,14 +28,14 @@ def of_split(tally: Tally, clips: Clips) -> pl.DataFrame:
 def table(
     tally: Tally, actions: Sequence[str], ids: Sequence[str], subjects: Sequence[str], objects: Sequence[str]
 ) -> pl.DataFrame:
-    """A row a clip.
+    """Return a table with one row per clip.
 
     Args:
-        tally: of the evaluation.
-        actions: the names of all actions.
-        ids: of all clips of the split.
-        subjects: of all clips of the split.
-        objects: of each clip: what it is about, or "".
+        tally: sums of the evaluation.
+        actions: names of all actions.
+        ids: ids of all clips of the split.
+        subjects: subjects of all clips of the split.
+        objects: object of each clip, or "" if it has none.
     """
     each = tally.hand_metrics(np.eye(len(tally.clip)))
     chosen, known = {vote: tally.actions(vote) for vote in ("soft", "hard")}, tally.label != UNKNOWN

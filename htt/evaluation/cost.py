@@ -1,8 +1,8 @@
-"""What a model costs to use: its size, and the time and memory of one clip's prediction.
+"""Cost of a model: its number of parameters, and the time and memory of one clip's prediction.
 
-The clip is the validation clip of median length, cut into windows and batched as an evaluation does, its images decoded
-before anything is measured. Size and memory are the same wherever they are measured; the time is the device's, and
-other trials of the machine wait meanwhile (``htt.neighbours``).
+The clip is the validation clip of median length, cut into windows and batched as in an evaluation, with its images
+decoded before the measurement. Parameters and memory do not depend on the machine; the time depends on the device, and
+other trials of the machine wait during its measurement (``htt.neighbours``).
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ from htt.evaluation.metric_table import COSTS
 from htt.group import Group
 
 FEWEST, MOST, ENOUGH_S = 3, 9, 0.1
-"""Predictions that are timed: at least, at most, and no further one after that much time."""
+"""Number of timed predictions: at least, at most, and the total time, s, after which no further one starts."""
 
 Autocast = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def cost(model: nn.Module, clips: Clips, config: Config, *, group: Group, autocast: Autocast) -> dict[str, float]:
-    """``parameters``, ``latency_ms`` and ``memory_mb``, measured by the first worker, the same on each.
+    """Return ``parameters``, ``latency_ms`` and ``memory_mb``: measured by the first worker, returned on all.
 
     The model is in eval mode afterwards.
 
     Args:
-        model: to be measured, on the group's device.
-        clips: of the validation split, one at least.
-        config: how clips are cut and batched.
+        model: model to measure, on the group's device.
+        clips: validation clips, at least one.
+        config: configuration that says how clips are cut and batched.
         group: this worker and the others.
-        autocast: the context of a forward pass.
+        autocast: factory of the context of a forward pass.
     """
     found = {}
     if group.first:
         model.eval()
         batches = [batch.to(group.device) for batch in _median_clip(clips, config)]
         with group.neighbours.waiting() if group.neighbours else contextlib.nullcontext():
-            memory = memory_mb(model, batches, autocast)  # first: it warms up
+            memory = memory_mb(model, batches, autocast)  # first, because it warms up
             latency = latency_ms(model, batches, autocast, group.device)
         found = {"parameters": float(parameters(model)), "latency_ms": latency, "memory_mb": memory}
     return group.gather(found)[0]
 
 
 def known_cost(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What a training that is resumed has measured before its interruption; nothing if it had not."""
+    """Return the cost that a resumed training measured before its interruption; empty if it measured none."""
     return {each.name: epochs[-1][each.name] for each in COSTS if epochs and each.name in epochs[-1]}
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers the model learns."""
+    """Return the number of learned values of a model."""
     return sum(each.numel() for each in model.parameters() if each.requires_grad)
 
 
 @torch.inference_mode()
 def latency_ms(model: nn.Module, batches: Sequence[Batch], autocast: Autocast, device: torch.device) -> float:
-    """Median time of the predictions of all batches, ms."""
+    """Return the median time of the predictions of all batches, ms."""
     taken: list[float] = []
     while len(taken) < FEWEST or (len(taken) < MOST and sum(taken) < ENOUGH_S):
         _wait_for(device)
@@ -80,7 +80,7 @@ def latency_ms(model: nn.Module, batches: Sequence[Batch], autocast: Autocast, d
 
 
 def memory_mb(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) -> float:
-    """Most memory of tensors at once during the predictions, in millions of bytes; what they give is kept."""
+    """Return the peak memory of tensors during the predictions, in 10^6 bytes; predictions are kept until the end."""
     there = [*model.parameters(), *model.buffers(), *(batch.frames for batch in batches)]
     with torch.no_grad(), _Alive(there) as alive:  # inference_mode would hide the parts of composed operations
         _predict(model, batches, autocast)
@@ -104,7 +104,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every tensor that is made while it is entered, and counts the bytes of those that are alive."""
+    """Torch dispatch mode that counts the bytes of all tensors alive while it is active."""
 
     def __init__(self, there: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The two pictures of an evaluation: within which distance joints are found, and which actions are taken for which."""
+"""Figures of an evaluation: joints found within a distance (PCK), and confusion of actions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 PANELS = (("", "camera space"), ("_ra", "relative to the wrist"))
 LINES = {"": ("all hands", "black"), "_left": ("left hand", "tab:blue"), "_right": ("right hand", "tab:orange")}
 SHOWN_COUNTS = 50
-"""Up to so many actions, the cells of the confusion matrix have numbers."""
+"""Largest number of actions for which the cells of the confusion matrix show counts."""
 
 
 def draw_pck(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> None:
     """Draw the share of joints within a distance, with 95 % bands, in camera space and relative to the wrist.
 
     Args:
-        curves: as in ``Scores.curves``; of a data set with one hand, its line alone is drawn.
-        title: above both panels.
-        path: of the PNG.
+        curves: curves as in ``Scores.curves``; for a data set with one hand, only its line is drawn.
+        title: title above both panels.
+        path: path of the PNG.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     figure.suptitle(title)
@@ -41,13 +41,13 @@ def draw_pck(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str, pa
 
 
 def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
-    """Draw how many clips of each action (rows) were given each action (columns); colours are shares of a row.
+    """Draw the number of clips of each true action (rows) per predicted action (columns), coloured by share of a row.
 
     Args:
-        counts: [a a]
-        names: of the actions.
-        title: above it.
-        path: of the PNG.
+        counts: clips, [a a].
+        names: names of the actions.
+        title: title of the figure.
+        path: path of the PNG.
     """
     side = 3.0 + 0.24 * len(names)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")

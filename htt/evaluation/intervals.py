@@ -1,8 +1,8 @@
-"""How sure a number is: 95 % intervals for what a split of some hundred clips can say.
+"""95 % intervals of metrics, for splits of some hundred clips.
 
-Clips are what is drawn from the world: the frames of a clip resemble one another, so errors and the accuracy of frames
-are drawn clip by clip (percentile bootstrap). The accuracy of clips is a fraction of independent trials: Wilson's score
-interval, which is right for few clips and for fractions near 1 too.
+Clips are the sampled units: the frames of a clip resemble one another, so errors and the accuracy of frames are
+resampled clip by clip (percentile bootstrap). The accuracy of clips is a fraction of independent trials: it gets
+Wilson's score interval, which is also right for few clips and for fractions near 1.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ LEVEL = 0.95
 RESAMPLES = 2000
 SEED = 0
 _FEWEST = 2
-"""Clips without which nothing can be said of how clips differ."""
+"""Smallest number of clips for which the variation between clips can be estimated."""
 
 Interval = tuple[float, float]
 
 
 def wilson(right: int, total: int) -> Interval:
-    """Wilson's 95 % score interval of ``right`` out of ``total`` independent trials.
+    """Return Wilson's 95 % score interval of ``right`` out of ``total`` independent trials.
 
     Source: Wilson 1927; computed by SciPy.
     """
-    import scipy.stats  # late: a second, and not every command computes
+    import scipy.stats  # imported here: it takes a second, and not every command needs it
 
     found = scipy.stats.binomtest(int(right), int(total)).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
@@ -36,7 +36,7 @@ def wilson(right: int, total: int) -> Interval:
 def difference(right: int, total: int, other_right: int, other_total: int) -> Interval:
     """Return the 95 % interval of the difference of two proportions of independent samples, first less second.
 
-    Made of both Wilson intervals. Source: Newcombe 1998 (Statistics in Medicine 17), method 10.
+    Computed from both Wilson intervals. Source: Newcombe 1998 (Statistics in Medicine 17), method 10.
     """
     first, second = right / total, other_right / other_total
     low, high = wilson(right, total)
@@ -49,7 +49,7 @@ def difference(right: int, total: int, other_right: int, other_total: int) -> In
 
 
 def people(count: int) -> str:
-    """Return whose clips an interval over clips speaks of, as a sentence; empty where their number is not known."""
+    """Return a sentence on which people an interval over clips is valid for; empty if their number is unknown."""
     if not count:
         return ""
     of, who = ("one person", "that person") if count == 1 else (f"{count} people", "these people")
@@ -60,17 +60,17 @@ def people(count: int) -> str:
 
 
 def draws(tally: Tally, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """[r c] how often each clip is taken in each drawing of as many clips, with replacement."""
+    """Return [r c]: how often each clip occurs in each resample of as many clips, drawn with replacement."""
     clips = len(tally.clip)
     return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples).astype(float)
 
 
 def bootstrap(tally: Tally, weights: np.ndarray) -> dict[str, Interval]:
-    """95 % intervals of the metrics of hands and objects over drawn clips; none for what is not known.
+    """Return the 95 % intervals of hand and object metrics over resampled clips, where values are known.
 
     Args:
-        tally: of the split.
-        weights: the ``draws``.
+        tally: sums of the split.
+        weights: resamples from ``draws``.
     """
     if len(tally.clip) < _FEWEST:
         return {}
@@ -81,7 +81,7 @@ def bootstrap(tally: Tally, weights: np.ndarray) -> dict[str, Interval]:
 
 
 def bands(tally: Tally, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """{name of the area: [2 thresholds] lower and upper edge of its curve's 95 % band} over drawn clips."""
+    """Return {name of the area: [2 thresholds] lower and upper edge of its curve's 95 % band} over resampled clips."""
     if len(tally.clip) < _FEWEST:
         return {}
     edges = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -92,6 +92,6 @@ def bands(tally: Tally, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _edge(values: np.ndarray, upper: int) -> float:
-    """The lower (0) or upper (1) edge of the middle 95 % of the known values; NaN if there are none."""
+    """Return the lower (0) or upper (1) edge of the middle 95 % of the known values; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(np.quantile(known, (1 + (LEVEL if upper else -LEVEL)) / 2)) if len(known) else np.nan

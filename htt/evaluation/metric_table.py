@@ -1,8 +1,8 @@
-"""Every metric of the project, known once: its unit, its direction and what it says. Imports no torch.
+"""Table of every metric of the project: unit, direction and description. Imports no torch.
 
-``EVALUATED`` say how good predictions are, ``COSTS`` what they cost; ``METRICS`` are both.
+``EVALUATED`` are measures of predictions, ``COSTS`` costs of the model; ``METRICS`` are both.
 
-Nobody types "min" or "mm" beside a metric's name: searches, reports and checkpoints read them here.
+Searches, reports and checkpoints take units and directions from here.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from htt.hand import HANDS
 
 @dataclass(frozen=True)
 class Metric:
-    """One number an evaluation gives."""
+    """Description of one metric."""
 
     name: str
     unit: str
     """mm, px, m, nats, ms, MB, or "" for a fraction of 1, for a count and for the loss."""
     higher_is_better: bool
     title: str
-    """For a table's head or a plot's axis."""
+    """Title for a table head or the axis of a plot."""
     sentence: str
-    """What it says, for a reader who meets it the first time."""
+    """Description for a reader who does not know the metric."""
 
     def number(self, value: float) -> str:
-        """The value for a reader, with its unit: ``31.2 %``, ``84.6 mm``.
+        """Return a value as text with its unit: ``31.2 %``, ``84.6 mm``.
 
         >>> METRICS["action_accuracy"].number(0.3125)
         '31.2 %'
@@ -43,34 +43,34 @@ class Metric:
         return f"{100 * value:.1f} %" if self.is_fraction else f"{value:.4g}"
 
     def span(self, low: float, high: float) -> str:
-        """Two values for a reader, with their unit once: ``31.2 to 40.1 %``."""
+        """Return two values as text with one unit: ``31.2 to 40.1 %``."""
         first, last = self.number(low), self.number(high)
         unit = last.partition(" ")[2]
         return f"{first.removesuffix(unit).strip()} to {last}"
 
     @property
     def is_area(self) -> bool:
-        """Whether it is the area under a curve, between 0 and 1."""
+        """True for the area under a curve, between 0 and 1."""
         return "_auc" in self.name
 
     @property
     def is_count(self) -> bool:
-        """Whether it is a number of things."""
+        """True for a number of things."""
         return self.name == "parameters"
 
     @property
     def is_fraction(self) -> bool:
-        """Whether it lies between 0 and 1, and is best shown as percent."""
+        """True for a value between 0 and 1 that is shown as percent."""
         return self.name.endswith(("accuracy", "accuracy_hard"))
 
     @property
     def range(self) -> tuple[float, float]:
-        """The least and the most it can be."""
+        """Smallest and largest possible value."""
         return 0.0, 1.0 if self.is_fraction or self.is_area else math.inf
 
     @property
     def mode(self) -> str:
-        """The direction as searches name it: "max" or "min"."""
+        """Direction in a search: "max" or "min"."""
         return "max" if self.higher_is_better else "min"
 
 
@@ -103,7 +103,7 @@ ACCURACIES = (
 
 
 def _of_hands() -> Iterator[Metric]:
-    """Error and area under the curve; in camera space and relative to the wrist; of all hands and of each."""
+    """Yield error and area under the curve: in camera space and relative to the wrist, of all hands and of each."""
     for aligned, space, words in (
         ("", "", "in camera space"),
         ("_ra", " (wrist-aligned)", "relative to the wrist, without it"),
@@ -150,13 +150,13 @@ COSTS = (
 )
 
 EVALUATED = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES)}
-"""What an evaluation gives, by name."""
+"""Metrics of an evaluation, by name."""
 METRICS = {**EVALUATED, **{metric.name: metric for metric in COSTS}}
-"""Every metric by its name."""
+"""All metrics, by name."""
 
 
 def count(number: float) -> str:
-    """A number of things for a reader: ``873``, ``1.2 k``, ``11.7 M``."""
+    """Return a number of things as text: ``873``, ``1.2 k``, ``11.7 M``."""
     for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= 0.9995 * size:
             return f"{number / size:.1f} {letter}" if number < 99.95 * size else f"{number / size:.0f} {letter}"
@@ -164,10 +164,10 @@ def count(number: float) -> str:
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name.
+    """Return the metric of that name.
 
     Raises:
-        ConfigError: there is no such metric; the message lists those there are.
+        ConfigError: there is no such metric; the message lists the existing ones.
     """
     if name not in METRICS:
         known = list(METRICS)

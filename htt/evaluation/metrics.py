@@ -1,11 +1,11 @@
-"""How good predictions are, as parts that can be joined: over batches, over workers, in any order.
+"""Evaluation of predictions as mergeable parts: over batches, over workers, in any order.
 
-An ``Evaluation`` is fed batch by batch and keeps one small part for every window: summed errors of the joints, hits
-within each distance, probabilities. Joining evaluations joins their lists, and nothing is added up before a result is
-asked for, in the order of clips and frames: so a result is the same to the last bit however the windows were shared
-among workers.
+An ``Evaluation`` is updated batch by batch and keeps one small part per window: summed errors of the joints, hits
+within each distance, probabilities. Merging evaluations joins their lists. Values are added up only for a result, in
+the order of clips and frames, so a result is the same to the last bit for any distribution of the windows over workers.
 
-What is made of the sums is in ``htt.evaluation.sums``, names, units and directions in ``htt.evaluation.metric_table``.
+The metrics are computed from the sums in ``htt.evaluation.sums``; names, units and directions are in
+``htt.evaluation.metric_table``.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ __all__ = ["METRICS", "ClipResult", "Curve", "Evaluation", "Metric"]
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What an evaluation says about one clip."""
+    """Result of one clip."""
 
     clip: int
     """Index of the clip in its split."""
     hand_error_mm: float | None
-    """Mean over all its joints and frames; none if no hand is known."""
+    """Mean over all its joints and frames, or None if no hand is known."""
     action: int
-    """The action its windows vote for, by summed probabilities."""
+    """Predicted action, by the summed probabilities of its windows."""
     probability: float
-    """Of that action, averaged over the windows."""
+    """Probability of that action, averaged over the windows."""
     label: int
-    """The true action, or ``UNKNOWN``."""
+    """True action, or ``UNKNOWN``."""
 
     @property
     def correct(self) -> bool | None:
-        """Whether the action is right; none if it is not known."""
+        """True if the action is right, or None if the true action is unknown."""
         return None if self.label == UNKNOWN else self.action == self.label
 
 
 @dataclass(frozen=True)
 class _Window:
-    """What is counted in one window."""
+    """Counts of one window."""
 
     clip: int
     first: int
     """Index of its first frame in the clip."""
     label: int
     probabilities: np.ndarray
-    """[a]"""
+    """[a] action probabilities."""
     objects: tuple[int, int]
-    """Frames whose object is named rightly, frames whose object is known."""
+    """Frames with a correct object, and frames with a known object."""
     spaces: tuple[Joints, ...]
-    """In the order of ``SPACES``; [hands joints ...]."""
+    """Joint errors [hands joints ...], in the order of ``SPACES``."""
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """The loss terms of one batch: totals and counts, [2 terms]; known by its first window."""
+    """Loss terms of one batch: totals and counts, [2 terms]; identified by its first window."""
 
     clip: int
     first: int
@@ -75,11 +75,11 @@ class _Terms:
 
 @dataclass
 class Evaluation:
-    """The parts behind every metric of a split, or of some of its windows.
+    """Parts of every metric of a split, or of some of its windows.
 
     Args:
-        info: of the data that are evaluated.
-        loss: the weights the total loss is reported with.
+        info: facts of the evaluated data.
+        loss: weights of the total loss.
     """
 
     info: DataInfo
@@ -88,7 +88,7 @@ class Evaluation:
     _terms: list[_Terms] = field(default_factory=list)
 
     def update(self, prediction: Prediction, batch: Batch) -> None:
-        """Take in what the model says about a batch."""
+        """Add the predictions of a batch."""
         spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
@@ -107,11 +107,11 @@ class Evaluation:
         self._terms.append(_Terms(clips[0], frames[0], sums))
 
     def merge(self, other: Evaluation) -> Evaluation:
-        """The evaluation of both parts; neither changes."""
+        """Return the evaluation of both parts; neither is changed."""
         return Evaluation(self.info, self.loss, self._windows + other._windows, self._terms + other._terms)
 
     def result(self) -> dict[str, float]:
-        """Every metric there is something to say about, by its name in ``METRICS``; nothing is ever NaN."""
+        """Return every metric that has known values, by its name in ``METRICS``; no value is NaN."""
         found = self._losses()
         if self._windows:
             tally = self.tally()
@@ -122,13 +122,13 @@ class Evaluation:
         return {name: found[name] for name in METRICS if not math.isnan(found.get(name, math.nan))}
 
     def curves(self) -> dict[str, Curve]:
-        """The curve behind each area: ``{"hand_auc": ..., "hand_auc_ra_left": ...}``."""
+        """Return the curve of each area: ``{"hand_auc": ..., "hand_auc_ra_left": ...}``."""
         tally = self.tally()
         curves = {name: Curve(each.distance_mm, each.fraction[0]) for name, each in tally.curves(_all(tally)).items()}
         return {name: curve for name, curve in curves.items() if not np.isnan(curve.fraction).any()}
 
     def clips(self) -> list[ClipResult]:
-        """The result of every clip, in the order of the split."""
+        """Return the result of every clip, in the order of the split."""
         if not self._windows:
             return []
         tally = self.tally()
@@ -146,7 +146,7 @@ class Evaluation:
         ]
 
     def tally(self) -> Tally:
-        """The sums of each clip, in the order of the split; there must be one."""
+        """Return the sums of each clip, in the order of the split; there must be at least one clip."""
         windows = sorted(self._windows, key=lambda window: (window.clip, window.first))
         clip = np.array([window.clip for window in windows])
         starts = np.flatnonzero(np.diff(clip, prepend=-1))
@@ -187,7 +187,7 @@ class Evaluation:
 
 
 def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """In camera space and relative to the wrist: errors [n hands joints], and where they are known."""
+    """Return errors [n hands joints], mm, and their validity: in camera space, then relative to the wrist."""
     shape = (-1, hands, JOINTS_PER_HAND)
     valid = batch.joint_valid.cpu().numpy().reshape(shape)
     target = np.nan_to_num(batch.joints_m.double().cpu().numpy().reshape(*shape, 3))
@@ -202,7 +202,7 @@ def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[n
 
 @dataclass(frozen=True)
 class _Frames:
-    """Errors of every frame of a batch in one space, with the number of thresholds each one is above."""
+    """Errors of every frame of a batch in one space, each with the number of thresholds below it."""
 
     error_mm: np.ndarray
     valid: np.ndarray
@@ -210,7 +210,7 @@ class _Frames:
     thresholds: int
 
     def within(self, frames: slice) -> Joints:
-        """The sums over some frames."""
+        """Return the sums over some frames."""
         valid, above = self.valid[frames], self.above[frames]
         first_hits = (above[..., None] == np.arange(self.thresholds)) & valid[..., None]
         hits = first_hits.sum(axis=0, dtype=np.int32).cumsum(axis=-1, dtype=np.int32)
@@ -223,5 +223,5 @@ def _per_frame(error_mm: np.ndarray, valid: np.ndarray, distance_mm: np.ndarray)
 
 
 def _all(tally: Tally) -> np.ndarray:
-    """Every clip once: weights [1 c]."""
+    """Return weights [1 c] that take every clip once."""
     return np.ones((1, len(tally.clip)))

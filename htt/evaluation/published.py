@@ -1,6 +1,6 @@
-"""The numbers HTT's authors published, for the splits they are of. What they did not publish is not here.
+"""Numbers that HTT's authors published, and the splits they belong to.
 
-Source: Wen et al., CVPR 2023 (arXiv 2209.09484): the tables of H2O and FPHA. Fractions are of 1; the counts behind the
+Source: Wen et al., CVPR 2023 (arXiv 2209.09484): the tables of H2O and FPHA. Fractions are of 1; the counts of the
 accuracies follow from the sizes of the splits.
 """
 
@@ -33,14 +33,14 @@ COUNTS: Mapping[tuple[str, str], tuple[int, int]] = {
     ("h2o", "test"): (209, 242),
     ("fpha", "test"): (541, 575),
 }
-"""(source, split) -> clips whose action was named rightly, and all clips of the split."""
+"""(source, split) -> clips with a correct action, and all clips of the split."""
 
 
 def published(source: str, split: str) -> Mapping[str, float]:
-    """{metric: what the authors published of it} for a split; empty where they published nothing."""
+    """Return {metric: published value} of a split; empty if there are no published values."""
     return PUBLISHED.get((source, split), {})
 
 
 def published_counts(source: str, split: str) -> tuple[int, int] | None:
-    """Return the counts behind the published action accuracy of a split; None where nothing was published."""
+    """Return the counts of the published action accuracy of a split, or None if there is none."""
     return COUNTS.get((source, split))

@@ -1,4 +1,4 @@
-"""The files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``report.md`` and its two pictures."""
+"""Files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``report.md`` and its two figures."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ PCK, CONFUSION = "pck.png", "confusion.png"
 MISTAKES = 10
 NOTHING = "–"
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
-"""How people write the names of sources."""
+"""Display names of the sources."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was evaluated, in words."""
+    """Description of an evaluation, as text."""
 
     checkpoint: str
     data: str
     command: str
     frames: int
     fingerprint: str
-    """Of the configuration."""
+    """Fingerprint of the configuration."""
 
 
 def write(folder: Path, evaluated: Scores, per_clip: pl.DataFrame, about: Evaluated) -> None:
-    """Write all files into ``folder``, each whole or not at all.
+    """Write all files into ``folder``, each atomically.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full or not writable.
     """
     title = f"{NAMES.get(evaluated.source, evaluated.source)}, {evaluated.split} split"
     with storage_errors(folder):
@@ -73,7 +73,7 @@ def heads(evaluated: Scores) -> list[str]:
 
 
 def rows(evaluated: Scores) -> list[list[str]]:
-    """The cells of the table of numbers, a row a metric, in the order of ``heads``."""
+    """Return the cells of the table of numbers: a row per metric, in the order of ``heads``."""
     known = {score.metric for score in evaluated.scores}
     missing = [name for name in evaluated.published if name not in known]
     return [_row(score) for score in evaluated.scores] + [
@@ -132,7 +132,7 @@ def _notes(evaluated: Scores) -> str:
 
 
 def _beside_published(evaluated: Scores) -> list[str]:
-    """What may be said of a number beside the published one; nothing where they are of other clips."""
+    """Return sentences that compare the numbers with the published ones; empty if those are of other clips."""
     if not evaluated.published or not evaluated.comparable:
         return []
     lines = [
@@ -174,7 +174,7 @@ def _points(share: float) -> str:
 
 
 def _mistakes(evaluated: Scores) -> str:
-    """The most frequent mistakes, as a table."""
+    """Return the most frequent mistakes as a table."""
     wrong = evaluated.confusion()
     np.fill_diagonal(wrong, 0)
     order: Sequence[int] = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES].tolist()

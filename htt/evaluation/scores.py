@@ -1,4 +1,4 @@
-"""Everything an evaluation says, as plain data: each number with its interval and the published one, and every clip."""
+"""Scores of an evaluation, as plain data: each number with its interval and the published one."""
 
 from __future__ import annotations
 
@@ -24,54 +24,55 @@ WILSON, BOOTSTRAP = "Wilson", "bootstrap over clips"
 
 @dataclass(frozen=True)
 class Score:
-    """One number."""
+    """Value of one metric."""
 
     metric: str
     value: float
     interval: Interval | None
-    """95 %; none where there is no way to tell."""
+    """95 % interval, or None if it cannot be computed."""
     method: str | None
-    """How the interval was found."""
+    """Method of the interval."""
     published: float | None
-    """What HTT's authors published for this split, if they did."""
+    """Value that HTT's authors published for this split, or None."""
     of: int | None = None
-    """For the accuracy of clips: how many clips."""
+    """Number of clips, for the accuracy of clips."""
     published_interval: Interval | None = None
-    """Wilson's 95 % of the published value, where the counts behind it are known."""
+    """Wilson's 95 % interval of the published value, or None if its counts are unknown."""
     difference: Interval | None = None
-    """95 % of this value less the published one, as of two independent samples, where both have counts."""
+    """95 % interval of this value less the published one, as of two independent samples, or None without both counts.
+    """
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation says about a split."""
+    """Scores of a split."""
 
     source: str
     split: str
     actions: Sequence[str]
     scores: Sequence[Score]
     published: Mapping[str, float]
-    """{metric: what HTT's authors published of this split}"""
+    """{metric: value that HTT's authors published for this split}"""
     tally: Tally
     curves: Mapping[str, dict[str, list[float]]]
-    """{name of the area: {"distance_mm", "fraction", and "low", "high" if there are clips enough}}"""
+    """{name of the area: {"distance_mm", "fraction", and "low", "high" if there are enough clips}}"""
     coverage: Coverage | None = None
-    """How much of the split was there to evaluate; None where that is not known."""
+    """Coverage of the split by the evaluated clips, or None if unknown."""
     subjects: int = 0
-    """People in the evaluated clips; 0 where that is not known."""
+    """Number of people in the evaluated clips, or 0 if unknown."""
 
     @property
     def comparable(self) -> bool:
-        """Whether these are the clips that the published numbers are of."""
+        """True if the evaluated clips are those of the published numbers."""
         counts = published_counts(self.source, self.split)
         whole = self.coverage is None or self.coverage.complete
-        labelled = int((self.tally.label != UNKNOWN).sum())  # none of H2O's test clips: its poses are comparable
+        labelled = int((self.tally.label != UNKNOWN).sum())  # H2O's test clips have no label, but comparable poses
         clips = {len(self.tally.clip), labelled or len(self.tally.clip)}
         return whole and (counts is None or clips == {counts[1]})
 
     @property
     def warnings(self) -> list[str]:
-        """What must be said beside the numbers: clips that are missing."""
+        """Warnings to show beside the numbers, about missing clips."""
         said = [self.coverage.warning] if self.coverage and not self.coverage.complete else []
         if self.published and not self.comparable:
             counts = published_counts(self.source, self.split)
@@ -83,7 +84,7 @@ class Scores:
         return said
 
     def plain(self) -> dict[str, Any]:
-        """As JSON data."""
+        """Return the scores as JSON data."""
         return {
             "source": self.source,
             "split": self.split,
@@ -99,7 +100,7 @@ class Scores:
         }
 
     def confusion(self) -> np.ndarray:
-        """[a a] clips of each action (row) that were given each action (column), by the soft vote."""
+        """Return [a a]: clips of each true action (row) per action predicted by the soft vote (column)."""
         counts = np.zeros((len(self.actions), len(self.actions)), int)
         known = self.tally.label != UNKNOWN
         np.add.at(counts, (self.tally.label[known], self.tally.actions()[known]), 1)
@@ -109,13 +110,13 @@ class Scores:
 def scores(
     evaluation: Evaluation, split: str, *, coverage: Coverage | None = None, subjects: Sequence[str] = ()
 ) -> Scores:
-    """Every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
+    """Return every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
 
     Args:
-        evaluation: of the split, or of what there is of it.
-        split: its name.
-        coverage: how much of the split is there.
-        subjects: of all clips of the split.
+        evaluation: evaluation of the split, or of its available clips.
+        split: name of the split.
+        coverage: coverage of the split by the evaluated clips.
+        subjects: subjects of all clips of the split.
     """
     tally, info = evaluation.tally(), evaluation.info
     weights = intervals.draws(tally)
@@ -125,7 +126,7 @@ def scores(
     values = evaluation.result()
     for name in sorted(values, key=_rank):
         if info.hands == 1 and name.rpartition("_right")[1]:
-            continue  # its one hand is all hands
+            continue  # its only hand is "all hands"
         score = Score(name, values[name], found.get(name), BOOTSTRAP if name in found else None, known.get(name))
         if name in VOTES:
             correct = tally.correct(VOTES[name])
@@ -141,13 +142,13 @@ def scores(
 
 
 def per_clip(evaluated: Scores, ids: Sequence[str], subjects: Sequence[str], objects: Sequence[str]) -> pl.DataFrame:
-    """A row a clip: what it is, what it was taken for, and its errors.
+    """Return a table with one row per clip: label, prediction and errors.
 
     Args:
-        evaluated: the scores.
-        ids: of all clips of the split.
-        subjects: of all clips of the split.
-        objects: of each clip: what it is about, or "".
+        evaluated: scores of the split.
+        ids: ids of all clips of the split.
+        subjects: subjects of all clips of the split.
+        objects: object of each clip, or "" if it has none.
     """
     return clip_table.table(evaluated.tally, evaluated.actions, ids, subjects, objects)
 
@@ -163,7 +164,7 @@ def _curves(evaluation: Evaluation, tally: Tally, weights: np.ndarray) -> dict[s
 
 
 def _rank(metric: str) -> tuple[int, int]:
-    """What a reader looks for first comes first."""
+    """Return a sort key that puts the most important metrics first."""
     kinds = ("action", "object", "hand", "loss")
     return kinds.index(metric.partition("_")[0]), list(METRICS).index(metric)
 
@@ -184,7 +185,7 @@ def _plain(score: Score) -> dict[str, Any]:
 
 
 def _compared(score: Score) -> dict[str, Any]:
-    """Beside a published value whose counts are known: its interval, and that of the difference."""
+    """Return the intervals of the published value and of the difference."""
     (low, high), (least, most) = score.published_interval or (None, None), score.difference or (None, None)
     return {"published_low": low, "published_high": high, "difference_low": least, "difference_high": most}
 

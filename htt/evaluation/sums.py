@@ -1,11 +1,11 @@
-"""What an evaluation counted, clip by clip, and every metric as a function of it. Imports no torch.
+"""Sums of an evaluation for each clip, and every metric as a function of them. Imports no torch.
 
-A ``Tally`` holds sums for each clip: of every joint's error, how often it was seen and within which distance, of the
+A ``Tally`` holds sums for each clip: of every joint's error, its valid frames and its hits within each distance, of the
 votes of the clip's windows, and of its frames' objects. Metrics are functions of these sums over clips, weighted or
-not, so that an interval can be had by drawing clips anew (``htt.evaluation.intervals``).
+not, so that intervals can be computed by resampling clips (``htt.evaluation.intervals``).
 
-Errors and curves are averaged over the frames of a joint first, then over joints, so a joint that is seldom seen counts
-as much as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the evaluation of H2O and FPHA.
+Errors and curves are averaged over the frames of a joint first, then over joints, so a rarely seen joint counts as much
+as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the evaluation of H2O and FPHA.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from htt.hand import HANDS, hand_names
 from htt.info import UNKNOWN
 
 SPACES = ("", "_ra")
-"""What a joint's place is relative to: the camera, or the wrist of its hand ("root-aligned")."""
+"""Spaces of joint positions: relative to the camera, and to the wrist of the hand ("root-aligned")."""
 
 
 def thresholds_mm(hands: int, space: str) -> np.ndarray:
-    """Distances at which hits are counted: 0-80 mm with one hand, 0-90 mm with two, 0-50 mm relative to the wrist.
+    """Return the distances at which hits are counted, in steps of 2.5 mm.
 
-    Source: FPHA's and H2O's evaluations, a step of 2.5 mm in each.
+    0-80 mm with one hand, 0-90 mm with two, 0-50 mm relative to the wrist. Source: FPHA's and H2O's evaluations.
     """
     if space == "_ra":
         return np.linspace(0, 50, 21)
@@ -34,7 +34,7 @@ def thresholds_mm(hands: int, space: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Curve:
-    """The fraction of joints within a distance, for a growing distance."""
+    """Fraction of joints within a distance, for increasing distances."""
 
     distance_mm: np.ndarray
     fraction: np.ndarray
@@ -49,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Joints:
-    """Errors of every joint in one space, of some clips: summed (mm), counted, and counted within each distance."""
+    """Errors of every joint in one space, for some clips: sum (mm), count, and count within each distance."""
 
     error_mm: np.ndarray
     """[... hands joints]"""
@@ -59,63 +59,63 @@ class Joints:
     """[... hands joints thresholds]"""
 
     def mean_mm(self, hand: slice) -> np.ndarray:
-        """[...] mean error of some hands: of each joint, then over the joints that were seen; NaN if none was."""
+        """Return the [...] mean error of some hands: per joint, then over the seen joints; NaN if no joint was seen."""
         return _mean_over_seen(self.error_mm[..., hand, :], self.count[..., hand, :])
 
     def fraction(self, hand: slice) -> np.ndarray:
-        """[... thresholds] share of the joints within each distance, averaged likewise."""
+        """Return the [... thresholds] share of joints within each distance, averaged as in ``mean_mm``."""
         hits = np.moveaxis(self.hits[..., hand, :, :], -1, 0)
         return np.moveaxis(_mean_over_seen(hits, self.count[..., hand, :]), 0, -1)
 
     def drawn(self, weights: np.ndarray) -> Joints:
-        """Sums over clips, each taken as often as ``weights`` [r clips] say."""
+        """Return the sums over clips, each clip weighted by ``weights`` [r clips]."""
         return Joints(*(np.tensordot(weights, part, 1) for part in (self.error_mm, self.count, self.hits)))
 
 
 @dataclass(frozen=True)
 class Tally:
-    """The sums of each clip of a split, in order."""
+    """Sums of each clip of a split, in order."""
 
     hands: int
     clip: np.ndarray
     """[c] index of the clip in its split."""
     label: np.ndarray
-    """[c] its action, or ``UNKNOWN``."""
+    """[c] true action, or ``UNKNOWN``."""
     soft: np.ndarray
     """[c a] summed probabilities of its windows."""
     hard: np.ndarray
     """[c a] votes of its windows."""
     windows: np.ndarray
-    """[c] how many it has."""
+    """[c] number of its windows."""
     objects: np.ndarray
-    """[c 2] frames whose object is named rightly, and frames whose object is known."""
+    """[c 2] frames with a correct object, and frames with a known object."""
     spaces: Mapping[str, Joints]
-    """For each of ``SPACES``, [c hands joints ...]."""
+    """{space: joint errors [c hands joints ...]} for each of ``SPACES``."""
 
     def actions(self, vote: str = "soft") -> np.ndarray:
-        """[c] the action each clip is given, by summed probabilities or (``hard``) by one vote a window.
+        """Return the [c] predicted action of each clip, by summed probabilities or (``hard``) by one vote per window.
 
-        Of actions with as many votes, the one with the highest summed probability is taken. Departs from the released
-        code, where the lower class wins: most clips of H2O have two windows, so a tie is common.
+        In a tie of votes, the action with the highest summed probability wins. In the released code the lower class
+        wins; but most clips of H2O have two windows, so ties are common.
         """
         most = self.hard == self.hard.max(axis=1, keepdims=True)
         chosen: np.ndarray = (self.soft if vote == "soft" else np.where(most, self.soft, -np.inf)).argmax(axis=1)
         return chosen
 
     def correct(self, vote: str = "soft") -> np.ndarray:
-        """Whether the action is right, of each clip whose action is known."""
+        """Return whether the predicted action is right, for each clip with a known action."""
         known = self.label != UNKNOWN
         right: np.ndarray = self.actions(vote)[known] == self.label[known]
         return right
 
     def hand_slices(self) -> Iterator[tuple[str, slice]]:
-        """Suffix of a metric's name -> the hands it is about."""
+        """Yield (suffix of a metric's name, hands it covers)."""
         yield "", slice(None)
         for place, hand in enumerate(hand_names(self.hands)):
             yield f"_{hand}", slice(place, place + 1)
 
     def hand_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """{metric: [r]} of hands and objects, for clips taken as often as ``weights`` [r c] say; NaN: nothing known."""
+        """Return {metric: [r]} of hands and objects for clips weighted by ``weights`` [r c]; NaN if none is known."""
         found: dict[str, np.ndarray] = {}
         for space, joints in self.spaces.items():
             drawn, distance_mm = joints.drawn(weights), thresholds_mm(self.hands, space)
@@ -127,7 +127,7 @@ class Tally:
         return found
 
     def curves(self, weights: np.ndarray) -> dict[str, Curve]:
-        """{name of the area: its curve [r thresholds]}, for clips taken as often as ``weights`` [r c] say."""
+        """Return {name of the area: its curve [r thresholds]} for clips weighted by ``weights`` [r c]."""
         return {
             f"hand_auc{space}{suffix}": Curve(thresholds_mm(self.hands, space), drawn.fraction(hand))
             for space, drawn in ((space, joints.drawn(weights)) for space, joints in self.spaces.items())
@@ -136,13 +136,13 @@ class Tally:
 
 
 def _mean_over_seen(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Mean over hands and joints (the last two axes) of total / count, where there is a count."""
+    """Return the mean over hands and joints (the last two axes) of total / count, where the count is positive."""
     each, seen = _ratio(total, count), np.broadcast_to(count > 0, total.shape)
     return _ratio(np.where(seen, each, 0.0).sum(axis=(-2, -1)), seen.sum(axis=(-2, -1)))
 
 
 def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The quotient; NaN where there is no count."""
+    """Return the quotient; NaN where the count is 0."""
     shape = np.broadcast_shapes(total.shape, count.shape)
     quotient = np.full(shape, np.nan)
     np.divide(total, count, out=quotient, where=np.broadcast_to(count > 0, shape))

@@ -1,6 +1,6 @@
-"""Everything that can be wrong with a submission, found in one go.
+"""Check of a submission; one run finds all faults.
 
-Nothing is trusted: a file may be of any size, hold anything, or pretend to be small. Imports no torch.
+The file is not trusted: it may have any size and content, and its headers may be false. Imports no torch.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from htt.submission.form import FARTHEST_M, LABELS, LAST_ACTION, MODALITY, NEARE
 from htt.text import plural
 
 LARGEST_BYTES = 2**28
-"""Of a file, packed or not: twice what H2O's test split takes with all digits and a line for each number."""
+"""Largest size of a file, packed or not: twice H2O's test split with all digits and a line for each number."""
 MOST_VALUES = 10_000_000
-"""In a file: three times what H2O's test split takes."""
+"""Largest number of values in a file: three times H2O's test split."""
 MOST_MEMBERS = 1_000
-"""Of a zip that is looked into."""
+"""Largest number of members of a zip that is read."""
 LARGEST_NUMBER = 1e30
-"""Beyond it, numbers of 32 bits are infinite."""
+"""Largest accepted number; above it, 32-bit floats overflow."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a file holds, and what is wrong with it."""
+    """Result of a check: content and faults of a file."""
 
     holds: str
-    """Such as ``hand_poses.json: 242 clips, 23,391 frames``."""
+    """Summary of the content, as ``hand_poses.json: 242 clips, 23,391 frames``."""
     faults: list[str]
-    """A line for each; none: every clip and frame is there, in the form of the server."""
+    """Faults, a line for each; empty if every clip and frame is there, in the server's form."""
     checked: Sequence[str] = ()
-    """What was looked at."""
+    """Properties that were checked."""
     unchecked: Sequence[str] = ()
-    """What cannot be told from the file."""
+    """Properties that cannot be checked from the file."""
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that remembers which keys it was given more than once."""
+    """JSON object that records its repeated keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -58,14 +58,14 @@ class _Object(dict[str, Any]):
 
 
 class _Unreadable(Exception):  # noqa: N818 - never leaves this file
-    """There is nothing to look at further; says why."""
+    """Error for a file that cannot be checked further, with the reason."""
 
 
 def check(path: Path, expected: Expected) -> Checked:
-    """What is in a submission, zipped or bare, and what is wrong with it.
+    """Return the content and the faults of a submission, zipped or bare.
 
     Raises:
-        DataError: there is no such file, or it may not be read.
+        DataError: there is no such file, or it is not readable.
     """
     raw = _bytes(path)
     faults = Faults()
@@ -89,13 +89,13 @@ def check(path: Path, expected: Expected) -> Checked:
 
 
 def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
-    """Find what is wrong with the content of one of the files.
+    """Find the faults in the content of one of the files.
 
     Args:
-        kind: which one, by its name.
-        content: what its JSON holds.
-        expected: the clips and frames it should have.
-        faults: takes what is wrong.
+        kind: name of the file.
+        content: content of its JSON.
+        expected: clips and frames it should have.
+        faults: collector of the faults.
     """
     _check_doubled(content, "the file", faults)
     modality = content.get("modality")
@@ -109,7 +109,7 @@ def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected,
 def _check_labels(clips: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
     compare_clips(clips, expected, faults)
     for clip, label in clips.items():
-        if type(label) is not int or not 1 <= label <= LAST_ACTION:  # a bool is an int, and no label
+        if type(label) is not int or not 1 <= label <= LAST_ACTION:  # a bool is an int, but no label
             faults.clip(f"an action must be a whole number of 1 to {LAST_ACTION}, not {shown(label)}", clip)
 
 
@@ -130,13 +130,13 @@ def _check_poses(clips: Mapping[str, Any], expected: Expected, faults: Faults) -
             wrong = _wrong_numbers(values)
             if wrong:
                 faults.frames(wrong, clip, [number])
-    broken = clips.keys() - numbers.keys()  # has been said; that their frames are missing goes without saying
+    broken = clips.keys() - numbers.keys()  # reported above; their missing frames need no further fault
     looked_at = {clip: wanted for clip, wanted in expected.frames.items() if clip not in broken}
     compare(numbers, Expected(looked_at, None if broken else expected.total), faults)
 
 
 def _distance_m(content: Mapping[str, Any]) -> float:
-    """Return the distance of joints from the camera, were they in metres: the median over frames; NaN without any."""
+    """Return the median over frames of the joints' distance from the camera, read as metres; NaN without any frame."""
     frames = [frame for clip in content.values() if isinstance(clip, dict) for frame in clip.values()]
     whole = [np.asarray(frame, float).reshape(-1, 3) for frame in frames if _wrong_numbers(frame) is None]
     return float(np.median([np.median(np.linalg.norm(joints, axis=1)) for joints in whole])) if whole else math.nan
@@ -175,7 +175,7 @@ def _what_was_checked(
 
 
 def _wrong_numbers(values: Any) -> str | None:
-    """What is wrong with the numbers of a frame, if anything."""
+    """Return the fault in the numbers of a frame, or None."""
     if not isinstance(values, list):
         return f"a frame must be a list of {NUMBERS} numbers, not {shown(values)}"
     if len(values) != NUMBERS:
@@ -201,8 +201,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def _member(raw: bytes, faults: Faults) -> tuple[str, bytes]:
-    """Name and text of the one file in a zip."""
-    if raw.count(b"PK\x01\x02") > MOST_MEMBERS:  # before Python makes a thing of each of them
+    """Return the name and text of the only file in a zip."""
+    if raw.count(b"PK\x01\x02") > MOST_MEMBERS:  # before Python creates an object for each member
         raise _Unreadable("a zip must have one member, this one has thousands")
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
@@ -227,7 +227,7 @@ def _member(raw: bytes, faults: Faults) -> tuple[str, bytes]:
 
 
 def _content(text: bytes) -> _Object:
-    """The object a JSON text holds."""
+    """Return the object in a JSON text."""
     if sum(text.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
         raise _Unreadable(f"its JSON must have at most {MOST_VALUES:,} values; it has more")
     try:
@@ -240,7 +240,7 @@ def _content(text: bytes) -> _Object:
 
 
 def _guess(content: Mapping[str, Any]) -> str:
-    """Which of the files a content of another name is."""
+    """Return which of the files a content with another name is."""
     return POSES if any(isinstance(value, dict) for value in content.values()) else LABELS
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a submission, said once for all the clips and frames it is true of."""
+"""Faults of a submission, each reported once for all its clips and frames."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from itertools import pairwise
 from htt.submission.form import Expected
 
 Name = str | int | range
-"""Of a clip, or of one or more frames."""
+"""Name of a clip, or of one or more frames."""
 
 _LINES = 20
-"""Faults that are listed; the others are counted."""
+"""Largest number of faults that are listed; the others are counted."""
 _RUNS = 8
-"""Runs of clips or frames that are listed in a line."""
+"""Largest number of runs of clips or frames that are listed in a line."""
 
 
 class Faults:
-    """Collects what is wrong."""
+    """Collector of faults."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str | None], list[Name]] = {}
 
     def file(self, what: str) -> None:
-        """Something wrong with the whole file."""
+        """Add a fault of the whole file."""
         self._found.setdefault((what, None), [])
 
     def clip(self, what: str, clip: str) -> None:
-        """Something wrong with a clip."""
+        """Add a fault of a clip."""
         self._found.setdefault((what, None), []).append(clip)
 
     def frames(self, what: str, clip: str, frames: Iterable[Name]) -> None:
-        """Something wrong with frames of a clip, by their numbers, or by their names where those are wrong."""
+        """Add a fault of frames of a clip, given by their numbers, or by their names if those are invalid."""
         for frame in frames:
             self._found.setdefault((what, clip), []).append(frame)
 
     def lines(self) -> list[str]:
-        """``missing: clips 5-9``, ``missing: clip 7: frames 120-131``, ..."""
+        """Return a line for each fault: ``missing: clips 5-9``, ``missing: clip 7: frames 120-131``, ..."""
         return [f"{what}{_where(clip, names)}" for (what, clip), names in self._found.items()]
 
 
 def runs(names: Iterable[Name]) -> str:
-    """Names and numbers, those that follow one another as one.
+    """Return names and numbers as text, with consecutive numbers joined to runs.
 
     >>> runs([5, "1", 2, range(3, 5), "a"])
     "1-5, 'a'"
@@ -68,20 +68,20 @@ def runs(names: Iterable[Name]) -> str:
 
 
 def listed(faults: Sequence[str]) -> str:
-    """Faults, one a line, cut where nobody would read on."""
+    """Return the first faults as lines of a list, with the number of the others."""
     more = len(faults) - _LINES
     return "\n".join(f"  - {fault}" for fault in [*faults[:_LINES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def shown(value: object) -> str:
-    """A value nobody vouches for, short and without anything a terminal would act on."""
+    """Return an untrusted value as short text, safe for a terminal."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     return json.dumps(value) if value is None or isinstance(value, bool) else reprlib.repr(value)
 
 
 def compare_clips(found: Iterable[str], expected: Expected, faults: Faults) -> None:
-    """Name every clip that is expected and not found, or found and not expected."""
+    """Add a fault for every missing or unexpected clip."""
     there = dict.fromkeys(found)
     for clip in expected.frames:
         if clip not in there:
@@ -92,12 +92,12 @@ def compare_clips(found: Iterable[str], expected: Expected, faults: Faults) -> N
 
 
 def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faults) -> None:
-    """Name every clip and frame that is expected and not found, or found and not expected.
+    """Add a fault for every missing or unexpected clip and frame.
 
     Args:
-        found: the frame numbers of each clip.
-        expected: those it should have.
-        faults: takes them.
+        found: frame numbers of each clip.
+        expected: expected clips and frame numbers.
+        faults: collector of the faults.
     """
     compare_clips(found, expected, faults)
     total = 0
@@ -118,7 +118,7 @@ def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faul
 
 
 def _gaps(there: Sequence[int], wanted: range) -> list[range]:
-    """The runs of wanted numbers that are not there; ``there`` is sorted."""
+    """Return the runs of wanted numbers that are missing in ``there``, which is sorted."""
     return [range(low + 1, high) for low, high in pairwise([wanted.start - 1, *there, wanted.stop]) if high - low > 1]
 
 

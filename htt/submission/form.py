@@ -1,4 +1,4 @@
-"""What the files are called, what they hold, and which clips and frames belong in them."""
+"""Form of the submission files: their names, their content, and the clips and frames they must have."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.submission import h2o_test
 
 SOURCE = "h2o"
-"""The data set that has a server."""
+"""Data set with a test server."""
 ARCHIVE = "answer.zip"
 LABELS, POSES = "action_labels.json", "hand_poses.json"
 MODALITY = "RGB"
-"""What the predictions of this project are made from; the server's own examples have other texts, as "hand+obj"."""
+"""Input of this project's predictions; the server's own examples have other texts, such as "hand+obj"."""
 NEAREST_M, FARTHEST_M = 0.1, 5.0
-"""Between these, a joint of a hand that a head camera sees is to be expected."""
+"""Expected range of the distance of a hand's joint from a head-mounted camera, m."""
 LAST_ACTION = len(ACTIONS)
-"""Actions are numbered from 1."""
+"""Highest action id; ids start at 1."""
 NUMBERS = 3 * len(HANDS) * JOINTS_PER_HAND
-"""Of a frame."""
+"""Numbers of a frame."""
 
 Vote = Literal["soft", "hard"]
-"""How the windows of a clip decide on its action: by summed probabilities, or by one vote each."""
+"""Vote of a clip's windows on its action: by summed probabilities, or by one vote each."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The clips and frames a submission must hold, no more and no less."""
+    """Clips and frames a submission must have, no more and no less."""
 
     frames: Mapping[str, range | None]
-    """The frame numbers of each clip, by its id; none: any that follow one another."""
+    """Frame numbers of each clip, by its id; None allows any consecutive numbers."""
     total: int | None = None
-    """Frames of all clips together, where it is known without their numbers."""
+    """Number of frames of all clips, or None if the frame numbers give it."""
 
 
 H2O_TEST = Expected(h2o_test.frames(), total=23_391)
-"""What is known of H2O's test split without the data. Source: H2O's label files."""
+"""Clips and frames of H2O's test split, known without the data. Source: H2O's label files."""
 
 
 def expected(root: Path, split: str) -> Expected:
-    """The clips and frames a submission of a folder of shards must hold.
+    """Return the clips and frames that a submission for a folder of shards must have.
 
     Raises:
         DataError: there are no shards or no such split, or they are not of H2O.
@@ -60,5 +60,5 @@ def expected(root: Path, split: str) -> Expected:
 
 
 def frame_name(number: int) -> str:
-    """What a submission calls a frame: ``000120.txt``."""
+    """Return the name of a frame in a submission: ``000120.txt``."""
     return f"{number:06d}.txt"

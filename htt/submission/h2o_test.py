@@ -1,4 +1,4 @@
-"""The frames of the clips of H2O's test split, so that a submission can be checked without the data.
+"""Frames of the clips of H2O's test split, so that a submission can be checked without the data.
 
 Source: the data set's list of test clips (``action_test.txt``), which is public.
 """
@@ -23,10 +23,10 @@ _SPANS = """
 73-120 128-184 200-332 338-380 381-459 460-574 597-661 0-76 164-268 288-351 574-749 816-866 0-77 105-152 163-219
 231-314 316-439 445-509 0-66 90-143 151-289 363-521 0-114 131-190 196-404 414-492 568-635
 """
-"""The first and the last frame of the clips 1 to 242, in order."""
+"""First and last frame of the clips 1 to 242, in order."""
 
 
 def frames() -> dict[str, range]:
-    """Return the numbers of the frames of each clip, by its id."""
+    """Return the frame numbers of each clip, by its id."""
     spans = [span.split("-") for span in _SPANS.split()]
     return {str(clip): range(int(first), int(last) + 1) for clip, (first, last) in enumerate(spans, start=1)}

@@ -1,4 +1,4 @@
-"""From a model and the clips of a split to the two files."""
+"""Creation of the two submission files from a model and the clips of a split."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from htt.submission.form import ARCHIVE, LABELS, MODALITY, POSES, Expected, Vote
 from htt.training.loop import evaluate
 
 DECIMALS = 6
-"""Of a coordinate: micrometres."""
+"""Decimals of a coordinate: micrometres."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model says of the clips of a split, by their ids."""
+    """Predictions for the clips of a split, by clip id."""
 
     actions: dict[str, int]
     """Index of the action of each clip, from 0."""
@@ -39,10 +39,10 @@ class Predicted:
 
 
 def require_frames(clips: Clips, wanted: Expected) -> None:
-    """Look whether every frame of a submission can be predicted at all, before hours go into the others.
+    """Check that every frame of a submission is in the clips, before a prediction of hours starts.
 
     Raises:
-        DataError: lists the clips and frames that are not in the shards.
+        DataError: clips or frames are not in the shards; lists them.
     """
     faults = Faults()
     compare({id_: clips.frame_numbers(clip).tolist() for clip, id_ in enumerate(clips.ids)}, wanted, faults)
@@ -63,18 +63,18 @@ def predict(
     vote: Vote = "soft",
     on_frames: Callable[[int], None] | None = None,
 ) -> Predicted:
-    """What a model says of every frame and clip of a split.
+    """Return the predictions for every frame and clip of a split.
 
     Args:
-        model: in eval mode; it is moved to the device.
-        clips: of the split; their actions may be unknown.
-        config: the model's; it says how clips are cut into windows.
-        device: where to compute; none: the CPU.
-        vote: an action by its windows' summed probabilities, or by one vote a window.
-        on_frames: is told how many frames each batch had.
+        model: model in eval mode; it is moved to the device.
+        clips: clips of the split; their actions may be unknown.
+        config: the model's configuration, which says how clips are cut into windows.
+        device: device of the computation, or None for the CPU.
+        vote: vote on an action: by its windows' summed probabilities, or by one vote per window.
+        on_frames: callback that gets the number of frames of each batch.
 
     Raises:
-        CheckpointError: the model gives numbers that are not finite; lists where.
+        CheckpointError: some predictions are not finite; lists the clips.
     """
     shape = clips.info.joints, 3
     joints_m = [np.full((count, *shape), np.nan, np.float32) for count in clips.frame_counts.tolist()]
@@ -107,7 +107,7 @@ def predict(
 
 
 def contents(predicted: Predicted) -> dict[str, dict[str, Any]]:
-    """What the files hold, by their names."""
+    """Return the content of both files, by file name."""
     labels = {clip: action + 1 for clip, action in predicted.actions.items()}
     poses = {
         clip: {frame_name(number): _rounded(joints) for number, joints in frames.items()}
@@ -117,14 +117,14 @@ def contents(predicted: Predicted) -> dict[str, dict[str, Any]]:
 
 
 def write(folder: Path, predicted: Predicted, wanted: Expected) -> list[Path]:
-    """Write both files below ``folder``, each in a folder of its own, or none: their paths.
+    """Write both files below ``folder``, each in its own folder, or none of them; return their paths.
 
     Raises:
-        DataError: they would not be complete; lists what is missing.
-        StorageError: the disk is full, or may not be written to.
+        DataError: the files would be incomplete; lists what is missing.
+        StorageError: the disk is full or not writable.
     """
     made = contents(predicted)
-    lines: dict[str, None] = {}  # each once, in order
+    lines: dict[str, None] = {}  # each line once, in order
     for name, content in made.items():
         faults = Faults()
         faults_of_content(name, content, wanted, faults)
@@ -149,8 +149,8 @@ def _rounded(joints_m: np.ndarray) -> list[float]:
 
 
 def _zip(path: Path, name: str, content: Mapping[str, Any]) -> None:
-    """One compact JSON in a zip; the same content gives the same bytes."""
-    member = zipfile.ZipInfo(name)  # of 1980, whatever the clock says
+    """Write compact JSON into a zip; equal content gives equal bytes."""
+    member = zipfile.ZipInfo(name)  # dated 1980, independent of the clock
     member.compress_type = zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(member, json.dumps(content, separators=(",", ":"), allow_nan=False))

@@ -1,14 +1,14 @@
-"""What tests need, shipped with the package so that a plug-in of your own can be held to the same contracts.
+"""Test helpers, shipped with the package so that your own plug-ins can be tested by the same contracts.
 
-``tiny_config``, ``tiny_info`` and ``random_batch`` give a whole model's surroundings that run in milliseconds. A
-contract is a class of tests for one kind of plug-in; a test module inherits it and says which plug-ins it is about::
+``tiny_config``, ``tiny_info`` and ``random_batch`` create the surroundings of a whole model that runs in milliseconds.
+A contract is a class of tests for one kind of plug-in; a test module inherits it and names the tested plug-ins::
 
     class TestMyBlock(BlockContract):
         @pytest.fixture
         def name(self):
             return "my_block"
 
-``htt.testing.trees`` writes small H2O and FPHA folders in the formats of the downloads, and says what is in them.
+``htt.testing.trees`` writes small H2O and FPHA folders in the formats of the downloads, and returns their content.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ TINY: dict[str, Any] = {
     "optim.lr": 1e-3,
     "runtime.tensorboard": False,
 }
-"""What ``tiny_config`` changes: everything small, nothing left out."""
+"""Fields that ``tiny_config`` changes: every part is small, and none is left out."""
 
 
 def tiny_config(**overrides: Any) -> Config:
-    """A configuration that trains in seconds: ``tiny_config(**{"model.pose.window": 3})``."""
+    """Return a configuration that trains in seconds: ``tiny_config(**{"model.pose.window": 3})``."""
     return override(Config(), {**TINY, **overrides})
 
 
 def tiny_info(hands: int = 2) -> DataInfo:
-    """Facts of data that fit ``tiny_config``: four actions, three objects, 64 x 36 px."""
+    """Return facts of data that fit ``tiny_config``: four actions, three objects, 64 x 36 px."""
     return DataInfo("tiny", ("pour", "open", "close", "read"), ("milk", "book", "lotion"), hands, 64, 36)
 
 
 def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0, padding: int = 0) -> Batch:
-    """A batch of random numbers in which everything is known, and where everything should be.
+    """Return a batch of random numbers in which every label and joint is known.
 
     Args:
-        info: the data it seems to come from.
+        info: facts of the data to imitate.
         lengths: frames of each window.
-        seed: determines everything.
+        seed: random seed of all values.
         padding: further slots without a frame, after the longest window.
     """
     random = torch.Generator().manual_seed(seed)
@@ -100,7 +100,7 @@ def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0,
 
 
 def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction:
-    """A prediction for a batch: its hands wrong by centimetres, its classes at random."""
+    """Return a prediction for a batch: hand errors of some centimetres, random classes."""
     random = torch.Generator().manual_seed(seed)
     joints_m = batch.joints_m + 0.03 * torch.randn(batch.joints_m.shape, generator=random)
     frames, windows = len(batch.frames), len(batch.valid)

@@ -14,42 +14,42 @@ from htt.registry import load
 
 
 class BlockContract:
-    """What every module of htt/model/blocks keeps to; a fixture ``name`` says which one it is about."""
+    """Contract of every module of htt/model/blocks; a fixture ``name`` gives the tested module."""
 
     width = 12
     config = BlockConfig(depth=2, heads=2, feedforward=16)
 
     def build(self, name: str) -> nn.Module:
-        """The block for block P, always the same one."""
+        """Return the block as block P, with the same weights every time."""
         torch.manual_seed(0)
         block: nn.Module = load(blocks, name).build(self.width, self.config)
         return block.eval()
 
     def readout(self, name: str) -> nn.Module:
-        """The block for block A, always the same one."""
+        """Return the block as block A, with the same weights every time."""
         torch.manual_seed(0)
         readout: nn.Module = load(blocks, name).readout(self.width, self.config)
         return readout.eval()
 
     def windows(self) -> tuple[Tensor, Tensor]:
-        """Three windows of up to six random tokens, and which are valid."""
+        """Return three windows of up to six random tokens, and their validity."""
         tokens = torch.randn(3, 6, self.width, generator=torch.Generator().manual_seed(1))
         return tokens, torch.arange(6) < torch.tensor([6, 3, 1])[:, None]
 
     def test_one_output_a_token(self, name: str) -> None:
-        """Tokens in, as many tokens of that width out."""
+        """Check that the output has as many tokens as the input, of the same width."""
         tokens, valid = self.windows()
         assert self.build(name)(tokens, valid).shape == tokens.shape
 
     def test_one_answer_a_window(self, name: str) -> None:
-        """A window gives one row of finite logits."""
+        """Check that a window gives one row of finite logits."""
         tokens, valid = self.windows()
         logits = self.readout(name)(tokens, valid, nn.Linear(self.width, 5))
         assert logits.shape == (3, 5)
         assert logits.isfinite().all()
 
     def test_padding_changes_nothing(self, name: str) -> None:
-        """What stands where not valid, and how much of it, changes no valid output."""
+        """Check that neither the values nor the amount of padding change a valid output."""
         tokens, valid = self.windows()
         head = nn.Linear(self.width, 5)
         block, readout = self.build(name), self.readout(name)
@@ -59,7 +59,7 @@ class BlockContract:
         torch.testing.assert_close(readout(*longer, head), readout(tokens, valid, head))
 
     def test_windows_do_not_meet(self, name: str) -> None:
-        """A window alone gives what it gives among others."""
+        """Check that a window gives the same output alone as among others."""
         tokens, valid = self.windows()
         head = nn.Linear(self.width, 5)
         block, readout = self.build(name), self.readout(name)
@@ -69,7 +69,7 @@ class BlockContract:
             torch.testing.assert_close(readout(*one, head)[0], readout(tokens, valid, head)[place])
 
     def test_every_parameter_learns(self, name: str) -> None:
-        """Every parameter has a finite gradient; several workers would wait in vain for one that has none."""
+        """Check that every parameter has a finite gradient; without one, several workers would wait forever."""
         tokens, valid = self.windows()
         head = nn.Linear(self.width, 5)
         block, readout = self.build(name).train(), self.readout(name).train()
@@ -79,7 +79,7 @@ class BlockContract:
             assert parameter.grad.isfinite().all()
 
     def test_attention_sums_to_one(self, name: str) -> None:
-        """If it attends, it says so layer by layer: rows that sum to 1, nothing for padding, the same output."""
+        """Check the attention of a block that has one: rows sum to 1, padding gets 0, and the output is unchanged."""
         tokens, valid = self.windows()
         block = self.build(name)
         attention: list[Tensor] = []
@@ -90,22 +90,22 @@ class BlockContract:
 
 
 class BackboneContract:
-    """What every module of htt/model/backbones keeps to; a fixture ``name`` says which one it is about."""
+    """Contract of every module of htt/model/backbones; a fixture ``name`` gives the tested module."""
 
     options: dict[str, Any] = {}  # noqa: RUF012 -- a subclass gives its own
 
     def build(self, name: str) -> nn.Module:
-        """The backbone, always the same one."""
+        """Return the backbone, with the same weights every time."""
         torch.manual_seed(0)
         return open_backbone(BackboneConfig(name=name, **self.options)).eval()
 
     def frames(self, height: int = 36, width: int = 64) -> Tensor:
-        """Two random frames, normalised."""
+        """Return two random frames, normalised."""
         frames = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1)) - 0.5
         return frames.contiguous(memory_format=torch.channels_last)
 
     def test_one_feature_a_frame(self, name: str) -> None:
-        """Its width is what it says, for an image of any size."""
+        """Check that features have the backbone's declared width, for an image of any size."""
         backbone = self.build(name)
         for size in ((36, 64), (54, 96), (64, 32)):
             feature = backbone(self.frames(*size))
@@ -113,12 +113,12 @@ class BackboneContract:
             assert feature.isfinite().all()
 
     def test_frames_do_not_meet(self, name: str) -> None:
-        """A frame alone gives what it gives among others."""
+        """Check that a frame gives the same output alone as among others."""
         backbone, frames = self.build(name), self.frames()
         torch.testing.assert_close(backbone(frames[:1])[0], backbone(frames)[0], rtol=1e-4, atol=1e-5)
 
     def test_every_parameter_learns(self, name: str) -> None:
-        """Every parameter that wants a gradient has a finite one."""
+        """Check that every parameter that requires a gradient has a finite one."""
         backbone = self.build(name)
         backbone(self.frames()).square().sum().backward()
         for parameter in backbone.parameters():

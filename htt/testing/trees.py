@@ -1,9 +1,9 @@
-"""Small H2O and FPHA folders, in the file formats of the downloads, and the truth about what is in them.
+"""Small H2O and FPHA folders, in the file formats of the downloads, with their true content.
 
-The little rendered world plays both data sets: its clips become the images and text files a download has, and come
-back as ``TrueClip`` for comparison. H2O's label rows are given, so that real ones can be used. FPHA has its 45 actions;
-the names of its objects are placeholders, of which there are 26 as in the data set. Neither pose of an object is
-written: obj_pose has the object's number and zeros.
+The rendered world stands in for both data sets: its clips are written as the images and text files of a download, and
+returned as ``TrueClip`` for comparison. H2O's label rows are arguments, so that real ones can be used. FPHA has its 45
+actions; the names of its 26 objects are placeholders. Object poses are not written: obj_pose has the object's number
+and zeros.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _FPHA_ACTIONS = """
     light_candle charge_cell_phone unfold_glasses clean_glasses open_wallet give_coin receive_coin give_card pour_wine
     toast_wine handshake high_five"""
 FPHA_ACTIONS = tuple(_FPHA_ACTIONS.split())
-"""In the data set's order, and its spelling."""
+"""Names in the data set's order and spelling."""
 _RIGHT_HANDED = (0, 1, 3, 4)
-"""Subjects of the rendered world; FPHA's one hand is the right one, which should be the one that does something."""
+"""Right-handed subjects of the rendered world: FPHA shows only the right hand, which should be the active one."""
 _CAMERA_PX = (1280, 720)
-"""Size of the images H2O's intrinsics are for."""
+"""Size of the images that H2O's intrinsics refer to."""
 _SUFFIXES = {"rgb": ".png", "rgb256": ".jpg", "rgb480_270": ".jpg"}
 
 
@@ -56,15 +56,15 @@ def write_h2o(
     images: str = "rgb",
     pose_lists: bool = False,
 ) -> list[TrueClip]:
-    """Write a folder as H2O unpacks to, with the frames some label rows need and those between them.
+    """Write a folder with the layout of an unpacked H2O, with the frames of some label rows and those between them.
 
     Args:
-        root: the folder.
+        root: folder to write.
         labels: rows of the label file of each split, without a header; those of "test" have no action.
-        width: of the images, px.
-        height: of the images, px; width:height is about 16:9, as the camera's is.
-        images: the folder they are in: rgb (PNG), rgb256 or rgb480_270 (JPEG).
-        pose_lists: write label_split/pose_{split}.txt, which names every frame.
+        width: width of the images, px.
+        height: height of the images, px; width:height is about 16:9, as the camera's is.
+        images: folder of the images: rgb (PNG), rgb256 or rgb480_270 (JPEG).
+        pose_lists: whether to write label_split/pose_{split}.txt, which names every frame.
     """
     clips: list[TrueClip] = []
     for split, lines in labels.items():
@@ -83,7 +83,7 @@ def write_h2o(
 
 
 class _Row(NamedTuple):
-    """A label row; ``action`` is what is rendered, known or not."""
+    """A label row; ``action`` is the rendered one, even if the row does not contain it."""
 
     id: str
     recording: str
@@ -105,7 +105,10 @@ def _write_labels(path: Path, lines: Iterable[str], split: str) -> None:
 
 
 def _record(rows: Sequence[_Row], split: str, width: int, height: int) -> tuple[dict[int, _Frame], np.ndarray]:
-    """The frames of a recording: a frame two rows share is the earlier one's, one between rows is the one before."""
+    """Return the frames and intrinsics of a recording.
+
+    A frame of two rows belongs to the earlier one; a frame between rows repeats the frame before.
+    """
     people = SUBJECTS[split]
     frames: dict[int, _Frame] = {}
     for row in sorted(rows, key=lambda row: row.first):
@@ -154,14 +157,14 @@ def _true(row: _Row, split: str, frames: Mapping[int, _Frame], matrix: np.ndarra
 def write_fpha(
     root: Path, clips: Mapping[str, int], *, width: int = 128, height: int = 72, frames: int = 24
 ) -> list[TrueClip]:
-    """Write a folder as FPHA unpacks to.
+    """Write a folder with the layout of an unpacked FPHA.
 
     Args:
-        root: the folder.
-        clips: how many there are in "train" and "test"; actions take turns, in both splits alike.
-        width: of the images, px.
-        height: of the images, px; width:height is about 16:9, as the camera's is.
-        frames: of the longest clip; others have one or two less.
+        root: folder to write.
+        clips: number of clips in "train" and "test"; both splits go through the actions in order.
+        width: width of the images, px.
+        height: height of the images, px; width:height is about 16:9, as the camera's is.
+        frames: frames of the longest clip; others have one or two less.
     """
     objects = [min(action, fpha.PUBLISHED_OBJECTS - 1) for action in range(len(FPHA_ACTIONS))]
     rows = [f"{i + 1} {name} object_{objects[i] + 1} no -" for i, name in enumerate(FPHA_ACTIONS)]
@@ -185,7 +188,7 @@ def write_fpha(
 def _true_fpha(
     plan: scene.ClipPlan, facts: tuple[str, str, int, int], matrix: np.ndarray, width: int, height: int
 ) -> TrueClip:
-    """A rendered clip as FPHA's camera, whose view is narrower, would see its right hand."""
+    """Return a rendered clip as seen by FPHA's camera, whose view is narrower, with the right hand only."""
     clip = scene.render(plan, width, height)
     return TrueClip(
         *facts,
@@ -198,7 +201,7 @@ def _true_fpha(
 
 
 def _seen_by(matrix: np.ndarray, image: np.ndarray, taken_with: np.ndarray) -> np.ndarray:
-    """An image as a camera at the same place, with other intrinsics, takes it."""
+    """Return the image that a camera with other intrinsics takes from the same position."""
     scale = taken_with[(0, 1), (0, 1)] / matrix[(0, 1), (0, 1)]
     shift = taken_with[:2, 2] - scale * matrix[:2, 2]
     lines = (scale[0], 0, shift[0], 0, scale[1], shift[1])

@@ -1,4 +1,4 @@
-"""The truth about a clip that was written to a disk, and the comparison with what was read back."""
+"""True content of a written clip, and its comparison with a read clip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from htt.data.sources import ClipRecord
 
 JOINTS_WITHIN_M = 1e-5
 COLOUR_WITHIN = 3.0
-"""Of the mean of an image, of 255: JPEG and resizing change it a little."""
+"""Tolerance of an image's mean colour, of 255: JPEG and resizing change it a little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +22,12 @@ class TrueClip:
     split: str
     id: str
     action: int
-    """-1 if the data set does not say."""
+    """Action, or -1 if the data set does not give it."""
     object: int
     numbers: list[int]
-    """Of its frames."""
+    """Numbers of its frames."""
     joints_m: np.ndarray
-    """[t j 3] float32, camera space, metres; anything where the hand is not valid."""
+    """[t j 3] float32, camera space, metres; arbitrary where the hand is not valid."""
     hand_valid: np.ndarray
     """[t hands]."""
     intrinsics: np.ndarray
@@ -38,21 +38,21 @@ class TrueClip:
 
 @dataclass(frozen=True)
 class Lost:
-    """What of a clip was not read, by the numbers of the frames."""
+    """Parts of a clip that were not read, by frame number."""
 
     frames: list[int]
-    """Those that are not there."""
+    """Missing frames."""
     hands: list[int]
-    """Those that are there, with hands that are not valid and should be."""
+    """Frames that were read with hands that are not valid but should be."""
     object: bool
-    """Whether the object is not known."""
+    """True if the object is unknown."""
 
 
 def check_clip(record: ClipRecord, true: TrueClip) -> Lost:
-    """Hold what was read of a clip against the truth: all that is there must be right, and what is not is returned.
+    """Compare a read clip with the truth: check everything that was read, and return what is missing.
 
     Raises:
-        AssertionError: a label, a joint, the intrinsics, the number of a frame or its colours are wrong.
+        AssertionError: a label, a joint, the intrinsics, a frame number or the colours of a frame are wrong.
     """
     assert record.id == true.id
     assert record.action == true.action, f"{true.id}: action {record.action}, not {true.action}"
@@ -66,7 +66,7 @@ def check_clip(record: ClipRecord, true: TrueClip) -> Lost:
 
 
 def _check_frame(record: ClipRecord, index: int, true: TrueClip) -> bool:
-    """Compare one frame; whether its hands are known."""
+    """Check one frame, and return whether its hands are known."""
     where = true.numbers.index(record.frame_numbers[index])
     image = simplejpeg.decode_jpeg(record.jpegs[index], "RGB")
     assert image.shape == (record.height, record.width, 3)

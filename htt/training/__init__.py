@@ -1,1 +1,1 @@
-"""Losses, metrics, checkpoints and the loop. Importing this imports nothing more: ``metric_table`` needs no torch."""
+"""Training loop, checkpoints, augmentation and Ray Train workers. The package itself imports nothing."""

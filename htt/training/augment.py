@@ -1,11 +1,12 @@
-"""What training images go through, on the device: another light, another place, another sharpness.
+"""Augmentation of training images, on their device: colour, position and blur.
 
-Colours and place are drawn once for a window, for its frames show one scene; the blur is drawn for every frame. As in
-the released code, a frame is blurred, then coloured, then moved by whole pixels; there is no change of scale; 2D
-targets move with the image, and the intrinsics stay the camera's.
+Colour changes and the shift are drawn once per window, because its frames show one scene; the blur is drawn for every
+frame. As in the released code, a frame is blurred, then coloured, then shifted by whole pixels. The scale does not
+change. 2D targets move with the image; the intrinsics are not changed.
 
-Departs from the released code: the order of the four changes of colour is drawn for a window, there for each frame;
-values stay floats between them, there they are rounded to 8 bits; the blur is a Gaussian, there Pillow's, of boxes.
+Differences from the released code: the order of the four colour changes is drawn per window (there: per frame); values
+stay floats between the changes (there: rounded to 8 bits); the blur is a true Gaussian (there: Pillow's approximation
+by box filters).
 Source: Wen et al. 2023, section 4.1 and the released configuration.
 """
 
@@ -23,24 +24,25 @@ from htt.config import AugmentConfig
 from htt.training import colour
 
 CACHED_VALUES = 2**18
-"""Values worked on at once on a CPU: one megabyte, which stays in its cache."""
+"""Largest number of values processed at once on a CPU: 1 MB of float32, which fits its cache."""
 
 _THOUSANDTH = math.sqrt(2 * math.log(1000))
-"""Standard deviations at which a Gaussian has fallen to a thousandth."""
+"""Number of standard deviations at which a Gaussian has fallen to a thousandth of its peak."""
 _COLOURS, _DRAWS = 4, 10
-"""Draws of a window: a factor for each of four changes of colour, their order, a shift along x and along y."""
+"""Number of colour changes; random draws per window: a factor for each of the four colour changes, their order, and the
+shift along x and y."""
 
 
 def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
-    """The batch with its frames changed, as floats in 0..1, and ``joints_px`` moved along.
+    """Return the batch with augmented frames, as floats in 0..1, and ``joints_px`` moved along.
 
-    Every change has draws of its own, made whether it is used or not: with the same generator, one field of the
-    configuration changes one thing. With all of them 0, frames are exactly the plain pixels.
+    Every change has its own draws, made even if the change is off: with the same generator, a different value of one
+    field changes one thing only. With all fields 0, frames are exactly the plain pixels.
 
     Args:
-        batch: with uint8 frames, on any device.
-        config: how far each change goes.
-        generator: all that is random; best on the CPU, where it gives the same numbers for every device.
+        batch: batch with uint8 frames, on any device.
+        config: largest extent of each change.
+        generator: source of all randomness; preferably on the CPU, where it gives the same numbers for every device.
     """
     draws = torch.rand(len(batch.valid), _DRAWS, generator=generator, device=generator.device).tolist()
     sigmas = torch.rand(len(batch.frames), generator=generator, device=generator.device) * config.blur_px
@@ -59,7 +61,7 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
 
 
 def _pieces(batch: Batch) -> Iterator[tuple[int, slice]]:
-    """(window, some of its frames): as many at once as a processor's cache holds, or all of them on another device."""
+    """Yield (window, some of its frames): as many frames as fit a CPU's cache, or all frames on another device."""
     height, width = batch.frames.shape[-2:]
     most = max(1, CACHED_VALUES // (3 * height * width)) if batch.frames.device.type == "cpu" else len(batch.frames)
     first = 0
@@ -70,9 +72,10 @@ def _pieces(batch: Batch) -> Iterator[tuple[int, slice]]:
 
 
 def blur(images: Tensor, sigmas_px: Tensor, largest_px: float) -> Tensor:
-    """Gaussian blur of [3 t h w] images, each frame with its own standard deviation [t], px, up to ``largest_px``.
+    """Return [3 t h w] images after a Gaussian blur, each frame with its own standard deviation [t], px.
 
-    Neighbours that would weigh less than a thousandth of the pixel itself are left out.
+    ``largest_px`` is the upper bound of ``sigmas_px``. Neighbours that would weigh less than a thousandth of the pixel
+    itself are left out.
     """
     reach = max(1, math.floor(_THOUSANDTH * largest_px))
     taps = torch.arange(reach + 1, device=images.device)
@@ -84,7 +87,7 @@ def blur(images: Tensor, sigmas_px: Tensor, largest_px: float) -> Tensor:
 
 
 def _blur_along(images: Tensor, weights: Tensor, axis: int) -> Tensor:
-    """Symmetric filter along one axis: ``weights`` [t 1 + reach] of the pixel itself and of those around it."""
+    """Filter along one axis with symmetric ``weights`` [t 1 + reach]: of the pixel itself, then of its neighbours."""
     size, reach = images.shape[axis], weights.shape[1] - 1
     edges = [images.narrow(axis, end, 1).expand(*_with(images.shape, axis, reach)) for end in (0, size - 1)]
     wide = torch.cat([edges[0], images, edges[1]], dim=axis)
@@ -117,13 +120,13 @@ def _colours_(images: Tensor, draw: list[float], config: AugmentConfig) -> None:
 
 
 def _shift(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, int]:
-    """By how many pixels a window's images move to the right and down; a part of one is dropped, as released."""
+    """Return the shift of a window's images to the right and down, in whole px, truncated as in the released code."""
     right, down = (int(_signed(each) * config.centre * width) for each in draw[-2:])
     return right, down
 
 
 def _place(canvas: Tensor, images: Tensor, right: int, down: int) -> None:
-    """Put images on a black canvas of their size, moved by (right, down) pixels."""
+    """Copy images onto a black canvas of the same size, moved by (right, down) pixels."""
     height, width = images.shape[-2:]
     if abs(right) >= width or abs(down) >= height:
         return
@@ -133,5 +136,5 @@ def _place(canvas: Tensor, images: Tensor, right: int, down: int) -> None:
 
 
 def _signed(draw: float) -> float:
-    """A draw from 0..1 as one from -1..1."""
+    """Map a draw from 0..1 to -1..1."""
     return 2 * draw - 1

@@ -1,8 +1,7 @@
-"""What TensorBoard shows of a training: scalars, the configuration beside its result, and a few drawn predictions.
+"""TensorBoard files of a training: scalars, the configuration with its metrics, and a few drawn predictions.
 
-``tensorboard --logdir runs`` reads it while training runs. Overlays show the same
-frames of the validation clips in every epoch, so that one can watch a hand being found: the truth in white, the
-prediction coloured by finger.
+``tensorboard --logdir runs`` reads them during training. Overlays show the same frames of the validation clips in every
+epoch, so that progress is visible: the truth in white, the prediction coloured by finger.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ OVERLAY_HEIGHT_PX = 270
 
 
 class Board:
-    """Writes one training's TensorBoard files; with ``enabled=False`` it does nothing."""
+    """Writer of one training's TensorBoard files; with ``enabled=False`` it does nothing."""
 
     def __init__(self, folder: Path, config: Config, *, enabled: bool = True) -> None:
         self._config = config
@@ -35,7 +34,7 @@ class Board:
         self._described = False
 
     def scalars(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """One point of every metric; with the first, the configuration that TensorBoard shows beside the newest."""
+        """Write one point of every metric; the first call also writes the configuration for the HPARAMS page."""
         if self._writer:
             self._describe(metrics)
             for name, value in metrics.items():
@@ -43,7 +42,7 @@ class Board:
             self._writer.flush()
 
     def first(self, epoch: int) -> Callable[[Batch, Prediction], None]:
-        """Draws the predictions of the first batch it is given, and ignores the others."""
+        """Return a callback that draws the predictions of the first batch it receives and ignores later ones."""
         waiting = [epoch]
 
         def draw(batch: Batch, prediction: Prediction) -> None:
@@ -62,12 +61,12 @@ class Board:
                 self._writer.add_image(f"predictions/{place}", image, epoch, dataformats="HWC")
 
     def close(self) -> None:
-        """Close the file, which every training must do: a process that trains many would keep all of them open."""
+        """Close the file; without this, a process that runs many trainings would keep all of them open."""
         if self._writer:
             self._writer.close()
 
     def _describe(self, metrics: Mapping[str, float]) -> None:
-        """Write the configuration for the page HPARAMS, once; not at the end, which a stopped training never sees."""
+        """Write the configuration for the HPARAMS page, once and early: a stopped training never reaches its end."""
         if self._writer and not self._described:
             self._described = True
             fields = {path: _plain(value) for path, value in flatten(self._config).items()}
@@ -77,7 +76,7 @@ class Board:
 
 
 def overlay(batch: Batch, prediction: Prediction, index: int) -> np.ndarray:
-    """Frame ``index`` of a batch, enlarged to 270 rows, with its hands drawn: uint8 [h w 3]."""
+    """Return frame ``index`` of a batch, enlarged to 270 rows, with its hands drawn: uint8 [h w 3]."""
     pixels = batch.frames[index].permute(1, 2, 0).cpu().numpy()
     scale = OVERLAY_HEIGHT_PX / pixels.shape[0]
     size = (round(pixels.shape[1] * scale), OVERLAY_HEIGHT_PX)
@@ -104,7 +103,7 @@ def _px(joints: torch.Tensor) -> np.ndarray:
 
 
 def _tag(name: str) -> str:
-    """``loss_object`` -> ``loss/loss_object``: TensorBoard groups what shares a first word."""
+    """Return a metric's tag, as ``loss_object`` -> ``loss/loss_object``: TensorBoard groups by the first part."""
     return f"{name.partition('_')[0]}/{name}"
 
 

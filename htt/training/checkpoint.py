@@ -1,4 +1,4 @@
-"""A checkpoint is a folder without pickle: anyone may open it, and nothing in it is ever executed.
+"""Checkpoints: folders without pickle, so opening one never executes code.
 
 ::
 
@@ -6,10 +6,10 @@
     training.safetensors    the optimiser's tensors, the random states
     checkpoint.json         format, checksums, configuration, facts of the data, epoch, cursor, metrics, the optimiser's
                             numbers
-    clips.parquet           what this model says of each validation clip, if there are any (``clip_table``)
+    clips.parquet           this model's result for each validation clip, if there are any (``clip_table``)
 
-``save`` writes beside the folder and renames, so a checkpoint is whole or not there. ``load`` builds the model it
-holds; ``restore`` goes on with a training exactly where it stood; ``import_official`` reads the weights that HTT's
+``save`` writes beside the folder and renames, so a checkpoint is either complete or absent. ``load`` builds the saved
+model; ``restore`` resumes a training from exactly the saved state; ``import_official`` reads the weights that HTT's
 authors released.
 """
 
@@ -47,26 +47,26 @@ MODEL, TRAINING, CLIPS = "model.safetensors", "training.safetensors", "clips.par
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands."""
+    """Progress of a training."""
 
     epoch: int
-    """The epoch to go on in, from 0."""
+    """Epoch in which to resume, from 0."""
     cursor: int = 0
     """Windows of that epoch that are done, over all workers."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the loop needs to go on, as plain JSON data (the state of a gradient scaler, say)."""
+    """Other state the loop needs to resume, as plain JSON data (for example the state of a gradient scaler)."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is known of a saved model."""
+    """Record of a saved model, without its tensors."""
 
     folder: Path
     config: Config
     info: DataInfo
     progress: Progress
     metrics: dict[str, float]
-    """Of the evaluation before it was saved, by name."""
+    """Metrics of the last evaluation before saving, by name."""
 
 
 def save(
@@ -79,20 +79,20 @@ def save(
     metrics: Mapping[str, float],
     clips: pl.DataFrame | None = None,
 ) -> Path:
-    """Write a checkpoint, whole or not at all, in place of one that is there; the folder is returned.
+    """Write a checkpoint atomically, replacing an existing one, and return its folder.
 
     Args:
-        folder: of the checkpoint.
-        model: its weights.
-        optimizer: its state.
-        progress: where the training stands.
-        config: the training, completely.
-        info: of its data.
-        metrics: of the evaluation just before.
-        clips: what that evaluation says of each validation clip; none: there are no such clips.
+        folder: folder of the checkpoint.
+        model: model whose weights are saved.
+        optimizer: optimiser whose state is saved.
+        progress: progress of the training.
+        config: complete configuration of the training.
+        info: facts of its data.
+        metrics: metrics of the last evaluation.
+        clips: table of that evaluation's validation clips, or None if there are no such clips.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full or not writable.
     """
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -120,9 +120,9 @@ def save(
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write a safetensors file; what the system refuses is an ``OSError``, which that library only tells in words."""
+    """Write a safetensors file; raise ``OSError`` if the system refuses, which that library reports only as text."""
     file.touch()
-    mode = file.stat().st_mode & 0o777  # of any new file here: that library makes one which its owner alone may read
+    mode = file.stat().st_mode & 0o777  # as of any new file; that library makes files for the owner only
     try:
         save_file(tensors, file)
         file.chmod(mode)
@@ -134,10 +134,10 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def read(folder: str | Path) -> Checkpoint:
-    """What is known of the checkpoint in a folder, without its tensors.
+    """Return the record of the checkpoint in a folder, without its tensors.
 
     Raises:
-        CheckpointError: there is no checkpoint, or not one of this format.
+        CheckpointError: there is no checkpoint, or it has another format.
     """
     plain = _record(Path(folder))
     try:
@@ -158,23 +158,23 @@ def read(folder: str | Path) -> Checkpoint:
 
 
 def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, Checkpoint]:
-    """The model a checkpoint holds, in eval mode, and what is known of it.
+    """Return the model of a checkpoint, in eval mode, and the checkpoint's record.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is damaged, or its weights are not those of its configuration.
+        CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its configuration.
     """
     checkpoint = read(folder)
-    architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # its weights come right after
+    architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # the weights are loaded below
     model = HTT(architecture, checkpoint.info)
     load_strictly(model, _tensors(Path(folder) / MODEL), str(folder))
     return model.to(device).eval(), checkpoint
 
 
 def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Bring a model, its optimiser and torch's random states to where they stood; the way on is returned.
+    """Restore a model, its optimiser and torch's random states from a checkpoint, and return the saved progress.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is damaged, or it is of another shape (it says which keys).
+        CheckpointError: there is no checkpoint, it is damaged, or its tensors do not fit (lists the keys).
     """
     folder = Path(folder)
     checkpoint = read(folder)
@@ -186,9 +186,10 @@ def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 def verify(folder: str | Path) -> None:
-    """Raise a ``DamagedCheckpointError`` unless a training can go on from a checkpoint.
+    """Raise ``DamagedCheckpointError`` unless a training can resume from the checkpoint.
 
-    All bytes are compared with their checksums; of an older version, which wrote none, the files are read.
+    All bytes are compared with their checksums. Checkpoints of an older version have no checksums; their files are read
+    instead.
     """
     folder = Path(folder)
     if "sha256" in _record(folder):
@@ -199,15 +200,17 @@ def verify(folder: str | Path) -> None:
 
 
 def import_official(path: str | Path, config: ModelConfig, info: DataInfo) -> HTT:
-    """HTT with the weights of a file its authors' code saved (``{"state_dict": ...}`` or bare), in eval mode.
+    """Return HTT with the weights of a file saved by its authors' code, in eval mode.
+
+    The file holds ``{"state_dict": ...}`` or the bare state.
 
     Args:
         path: a torch file (only tensors are read) or ``.safetensors``.
-        config: the architecture; the defaults are the released one.
-        info: the classes and hands the file was trained for.
+        config: Architecture; the defaults are the released one.
+        info: classes and hands the file was trained for.
 
     Raises:
-        CheckpointError: the file is unreadable or of another shape (it says which keys).
+        CheckpointError: the file is unreadable or has other tensors (lists the keys).
     """
     model = HTT(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
     load_strictly(model, from_official(read_state(path)), str(path))
@@ -236,7 +239,7 @@ OFFICIAL = (
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The released code's tensors by our names, without its unused classifier and its table of positions."""
+    """Return the released code's tensors by our names, without its unused classifier and its positional table."""
     state = {key.removeprefix("module."): value for key, value in state.items()}
     encoder = "meshregnet.base_net."
     frames = from_torchvision({k.removeprefix(encoder): v for k, v in state.items() if k.startswith(encoder)})
@@ -251,7 +254,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    if not folder.exists() and _older(folder).exists():  # killed between the two renames of _swap
+    if not folder.exists() and _older(folder).exists():  # the process was killed between the two renames of _swap
         os.replace(_older(folder), folder)
     try:
         plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -283,12 +286,12 @@ def _sum_of(record: Mapping[str, Any]) -> str:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return read_state(path)
-    except CheckpointError as error:  # also where it is missing: the record is there
+    except CheckpointError as error:  # also if the file is missing, because the record exists
         raise DamagedCheckpointError(str(error)) from error
 
 
 def _swap(partial: Path, folder: Path) -> None:
-    """Put a finished folder in the place of an older one."""
+    """Replace an older folder with a finished one."""
     if folder.exists():
         shutil.rmtree(_older(folder), ignore_errors=True)
         os.replace(folder, _older(folder))
@@ -297,10 +300,10 @@ def _swap(partial: Path, folder: Path) -> None:
 
 
 def _older(folder: Path) -> Path:
-    """Where the checkpoint that is being replaced waits for the moment of the change."""
+    """Return the temporary path of the checkpoint that is being replaced."""
     return folder.with_name(f".{folder.name}.old")
 
 
 def _storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor by itself and in plain order, as the format wants it."""
+    """Return the tensors as separate, contiguous copies, as the format requires."""
     return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}

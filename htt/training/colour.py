@@ -1,7 +1,7 @@
-"""Brightness, contrast, saturation and hue of images, as torchvision's ``ColorJitter`` defines them.
+"""Brightness, contrast, saturation and hue changes of images, as torchvision's ``ColorJitter`` defines them.
 
-Written in tensor arithmetic alone, in place, on images with their channels first, [3 t h w] in 0..1: on one core this
-takes a fraction of what a library for any layout needs (``benchmarks/loading.py``).
+Plain tensor arithmetic, in place, on channels-first images [3 t h w] in 0..1: on one core this takes a fraction of the
+time of a library for arbitrary layouts (``benchmarks/loading.py``).
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 RED, GREEN, BLUE = 0.299, 0.587, 0.114
-"""Share of each channel in what the eye sees as grey. Source: ITU-R BT.601."""
+"""Weight of each channel in the grey value. Source: ITU-R BT.601."""
 
 
 def grey(images: Tensor) -> Tensor:
-    """[t h w] grey values."""
+    """Return the [t h w] grey values."""
     red, green, blue = images
     shade: Tensor = red * RED
     return shade.add_(green, alpha=GREEN).add_(blue, alpha=BLUE)
 
 
 def brightness_(images: Tensor, factor: float) -> Tensor:
-    """Nearer to black (below 1) or farther from it."""
+    """Move values towards black (factor below 1) or away from it."""
     return images.mul_(factor).clamp_(0, 1)
 
 
 def contrast_(images: Tensor, factor: float) -> Tensor:
-    """Nearer to each frame's mean grey (below 1) or farther from it."""
+    """Move values towards each frame's mean grey (factor below 1) or away from it."""
     mean = grey(images).mean(dim=(-2, -1), keepdim=True)
     return images.mul_(factor).add_(mean, alpha=1 - factor).clamp_(0, 1)
 
 
 def saturation_(images: Tensor, factor: float) -> Tensor:
-    """Nearer to each pixel's grey (below 1) or farther from it."""
+    """Move values towards each pixel's grey (factor below 1) or away from it."""
     shade = grey(images)
     return images.mul_(factor).add_(shade, alpha=1 - factor).clamp_(0, 1)
 
@@ -52,7 +52,7 @@ def hue_(images: Tensor, turn: float) -> Tensor:
 
 
 def _hue(red: Tensor, green: Tensor, blue: Tensor, top: Tensor, chroma: Tensor) -> Tensor:
-    """[t h w] hue of each pixel in turns of the circle, 0 for red; a whole turn more or less means nothing."""
+    """Return the [t h w] hue of each pixel in turns of the colour circle, modulo 1; red is 0."""
     is_red, is_green = torch.empty_like(red), torch.empty_like(red)
     torch.eq(red, top, out=is_red)
     torch.eq(green, top, out=is_green).addcmul_(is_green, is_red, value=-1)

@@ -1,4 +1,4 @@
-"""A trained model, opened for the data it is used on: one of our checkpoints, or weights HTT's authors released."""
+"""Loading of trained models for given data: our checkpoints, or the weights HTT's authors released."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from htt.training import checkpoint as checkpoints
 
 
 def open_trained(checkpoint: Path, info: DataInfo, *, official: bool = False) -> tuple[HTT, Config]:
-    """The model in eval mode on the CPU, and the configuration it was trained with.
+    """Return the model in eval mode on the CPU, and the configuration it was trained with.
 
     Args:
-        checkpoint: the folder of one of our checkpoints, or the authors' file.
-        info: the facts of the data the model is to be used on.
+        checkpoint: folder of one of our checkpoints, or the authors' file.
+        info: facts of the data the model is used on.
         official: whether it is the authors' file; its architecture is then the paper's.
 
     Raises:
-        CheckpointError: it cannot be read, or was trained for other classes, hands or image sizes than the data have.
+        CheckpointError: the checkpoint is unreadable, or its classes, hands or image size differ from the data's.
     """
     config = trained_config(checkpoint, official=official)
     if official:
@@ -33,7 +33,7 @@ def open_trained(checkpoint: Path, info: DataInfo, *, official: bool = False) ->
 
 
 def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
-    """The configuration a model was trained with; the paper's for the authors' file.
+    """Return the configuration a model was trained with; the paper's for the authors' file.
 
     Raises:
         CheckpointError: there is no such file or checkpoint.
@@ -53,7 +53,7 @@ def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
 
 
 def _check_info(checkpoint: Path, trained: DataInfo, info: DataInfo) -> None:
-    """A model's outputs are classes and pixels of the data it was trained on."""
+    """Raise ``CheckpointError`` if the model was trained for other classes or image sizes than the data have."""
     differing = [
         f"{field.name} {_words(there, here)} there, {_words(here, there)} in the data"
         for field in fields(DataInfo)
@@ -67,7 +67,7 @@ def _check_info(checkpoint: Path, trained: DataInfo, info: DataInfo) -> None:
 
 
 def _words(value: object, other: object) -> str:
-    """A fact; of names, how many and the first that differs."""
+    """Return a fact as text; for a list of names, their number and the first that differs."""
     if not isinstance(value, tuple) or not isinstance(other, tuple):
         return str(value)
     own = [name for place, name in enumerate(value) if place >= len(other) or other[place] != name]

@@ -1,7 +1,7 @@
-"""Training in three plain functions: ``train_epoch``, ``evaluate``, ``fit``.
+"""Training loop in three functions: ``train_epoch``, ``evaluate``, ``fit``.
 
-They know no machine and no search: a ``Group`` says who the other workers are, ``report`` takes each epoch's numbers
-and checkpoint, and the caller decides what becomes of both. Every number is a mergeable sum before it is a mean, so one
+They know neither machines nor searches: ``Group`` stands for the workers, ``report`` receives each epoch's numbers and
+checkpoint, and the caller decides what to do with both. Every number is a mergeable sum before it is a mean, so one
 worker, several workers and a resumed run report the same.
 
 Randomness is a function of (seed, epoch, step): the order of windows, their augmentation and dropout need no state that
@@ -42,7 +42,7 @@ from htt.training.checkpoint import Progress
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 Report = Callable[[dict[str, float], "Path | None"], None]
-"""Takes an epoch's metrics and, on the first worker, the folder of its checkpoint."""
+"""Callback that gets an epoch's metrics and, on the first worker, the folder of its checkpoint."""
 
 
 def fit(
@@ -55,16 +55,16 @@ def fit(
     resume: Path | None = None,
     saving: Saving | None = None,
 ) -> HTT:
-    """Train from scratch or from a checkpoint to the last epoch, reporting once an epoch; gives the model.
+    """Train from scratch or from a checkpoint to the last epoch, report once per epoch, and return the model.
 
     Args:
-        config: the training, completely.
-        splits: training clips, and validation clips for the numbers of each epoch, if there are any.
-        report: called on every worker after every epoch; metrics are merged over the workers, the same for all.
-        folder: where checkpoints and TensorBoard files go.
-        group: this worker and the others; none: alone on the CPU.
-        resume: a checkpoint's folder to go on from; the result is what it would have been without the interruption.
-        saving: when to save within an epoch; none: never.
+        config: complete configuration of the training.
+        splits: training clips, and validation clips for the metrics of each epoch, if there are any.
+        report: callback on every worker after every epoch; metrics are merged over the workers, the same for all.
+        folder: folder for checkpoints and TensorBoard files.
+        group: this worker and the others, or None for one worker on the CPU.
+        resume: folder of a checkpoint to resume from, or None; resuming gives the result of an uninterrupted training.
+        saving: schedule of checkpoints within an epoch, or None to save only after epochs.
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
@@ -119,13 +119,13 @@ def train_epoch(
     precision: Precision | None = None,
     saver: Saver | None = None,
 ) -> dict[str, Mean]:
-    """One pass over the training windows, from where it is ``entered`` on: the loss terms' means over all workers."""
+    """Train one epoch, from ``entered`` on, and return the means of the loss terms over all workers."""
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     entered = entered or Progress(epoch)
     sums = terms_so_far(entered, group)
     model.train()
-    first = entered.cursor // loader.step_windows  # of this number of workers; another may have had other steps
+    first = entered.cursor // loader.step_windows  # steps of this number of workers; another number has other steps
     for taken, batch in enumerate(loader.epoch(epoch, entered.cursor)):
         group.between_steps()
         step = first + taken
@@ -154,10 +154,10 @@ def train_step(
     group: Group | None = None,
     precision: Precision | None = None,
 ) -> dict[str, Mean]:
-    """One step of the optimiser on an (augmented) batch: this worker's loss terms.
+    """Take one optimiser step on an (augmented) batch, and return this worker's loss terms.
 
-    Each term is divided by its count over all workers, so that several workers take the step one worker with the joined
-    batch would take, however their counts of frames differ.
+    Each term is divided by its count over all workers, so that several workers take the step that one worker would take
+    with the joined batch, even if their counts of frames differ.
     """
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
@@ -166,7 +166,7 @@ def train_step(
     terms = losses(prediction, batch)
     broken = torch.stack([~torch.isfinite(mean.total) for mean in terms.values()])
     counts, broken = group.sum(torch.stack([counts_of(terms), broken.float()]))
-    if broken.any():  # on all workers at once, or the others would wait for ever
+    if broken.any():  # raised on all workers at once, or the others would wait forever
         raise NonFiniteLossError(0, 0, [name for name, wrong in zip(terms, broken, strict=True) if wrong])
     optimizer.zero_grad(set_to_none=True)
     precision.step(total(share(terms, counts, group.size), config.loss), optimizer, config.optim.clip_norm)
@@ -176,9 +176,9 @@ def train_step(
 def validate(
     model: nn.Module, splits: Splits, config: Config, **how: Any
 ) -> tuple[dict[str, float], pl.DataFrame | None]:
-    """The metrics of the validation clips, and a row for each; nothing where there are none.
+    """Return the metrics of the validation clips and a row for each clip; ({}, None) if there are no such clips.
 
-    ``how`` is as for ``evaluate``.
+    ``how`` holds further arguments of ``evaluate``.
     """
     if not splits.val:
         return {}, None
@@ -196,7 +196,7 @@ def evaluate(
     precision: Precision | None = None,
     on_batch: Callable[[Batch, Prediction], None] | None = None,
 ) -> Evaluation:
-    """Every frame of the clips once: metrics and loss, merged over the workers, the same on each."""
+    """Evaluate every frame of the clips once, and return the evaluation merged over the workers, the same on each."""
     group = group or Group()
     precision = precision or Precision(config.train.precision, group.device)
     model.eval()
@@ -213,14 +213,14 @@ def evaluate(
 
 
 def step_generator(seed: int, step: int, group: Group) -> torch.Generator:
-    """The randomness of one step on one worker, for its augmentation; torch's own (dropout) is seeded alike."""
+    """Return the generator of one step's augmentation on one worker; seeds torch's own generator (dropout) alike."""
     mixed = np.random.SeedSequence([seed, step, group.rank]).generate_state(1, np.uint64)[0]
     torch.manual_seed(int(mixed >> 1))
     return torch.Generator().manual_seed(int(mixed >> 1))
 
 
 class Precision:
-    """Mixed precision: what runs in fewer bits, and the scaling of gradients that fp16 needs."""
+    """Mixed precision: autocast of the forward pass, and the gradient scaling that fp16 needs."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         supported = {"fp32": True, "bf16": _has_bf16(device), "fp16": device.type == "cuda"}
@@ -232,13 +232,13 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """The context of a forward pass."""
+        """Return the context of a forward pass."""
         if self.dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
-        """Backward, limit the gradient, and let the optimiser step."""
+        """Run the backward pass, clip the gradient and take the optimiser's step."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if clip_norm is not None:
             self.scaler.unscale_(optimizer)
@@ -248,11 +248,11 @@ class Precision:
         self.scaler.update()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return the scaler's state for a checkpoint."""
         return self.scaler.state_dict()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Undoes ``state``."""
+        """Set the state that ``state`` returned."""
         if state:
             self.scaler.load_state_dict(dict(state))
 

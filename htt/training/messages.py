@@ -1,4 +1,4 @@
-"""What the workers of a final training tell whoever started it, beside the metrics of every epoch."""
+"""Progress messages that the workers of a final training send to the driver, beside the metrics of every epoch."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ TELL_S = 5.0
 
 @dataclass(frozen=True)
 class Start:
-    """Said when workers begin, and whenever others go on after them."""
+    """Message sent when workers start, and again when they are replaced."""
 
     epochs: int
-    """Done."""
+    """Completed epochs."""
     cursor: int
-    """Windows of the next one that are done too."""
+    """Completed windows of the next epoch."""
     workers: int
     note: str = ""
-    """What its reader should know: that the newest checkpoint was damaged, say."""
+    """Note for the user, for example that the newest checkpoint was damaged."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a training is within an epoch."""
+    """Progress of a training within an epoch."""
 
     epoch: int
-    """The one it is in, from 1."""
+    """Current epoch, from 1."""
     done: int
-    """Of its windows."""
+    """Completed windows of the epoch."""
     of: int
 
 
 @dataclass
 class Telling:
-    """Called after every step, it tells of one now and then."""
+    """Callback for every step that sends a ``Step`` at most every ``every_s`` seconds."""
 
     tell: Callable[[Step], None]
     every_s: float = TELL_S
     _told_s: float = field(default_factory=lambda: time.monotonic())
 
     def __call__(self, epoch: int, done: int, of: int) -> None:
-        """``done`` of the windows of an epoch, counted from 0, are done."""
+        """Send the progress if it is due: ``done`` windows of ``of`` in ``epoch``, counted from 0."""
         now = time.monotonic()
         if now - self._told_s >= self.every_s:
             self._told_s = now

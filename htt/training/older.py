@@ -1,4 +1,4 @@
-"""The checkpoints of a training that were saved before one: what it goes on from where that one is damaged."""
+"""Older checkpoints of a training, used if the newest one is damaged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pyarrow import fs
 KEPT = 2
 """Newest checkpoints that every training keeps: one may be damaged."""
 NOTE = "note"
-"""A report's word for what the reader of the run should know."""
+"""Key of a report's note for the user."""
 PREFIX = "checkpoint_"
 
 
@@ -19,12 +19,12 @@ def listed(folder: str, system: fs.FileSystem) -> list[str]:
 
 
 def older(place: str, system: fs.FileSystem) -> list[str]:
-    """Return the checkpoints beside one that were saved before it, the newest first."""
+    """Return the checkpoints in the same folder that were saved before this one, the newest first."""
     folder, _, own = place.rstrip("/").rpartition("/")
     before = [name for name in listed(folder, system) if _order(name) < _order(own)]
     return [f"{folder}/{name}" for name in reversed(before)]
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Numbers may have more digits than the first ones had."""
+    """Return a sort key for checkpoint names whose numbers may differ in their count of digits."""
     return len(name), name

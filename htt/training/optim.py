@@ -1,7 +1,7 @@
-"""The optimiser and the learning rate, as a pure function of the step.
+"""Optimiser, and learning rate as a pure function of the step.
 
-The rate is set anew at every step from the configuration alone, so there is no scheduler whose state could be lost: a
-resumed run has the rate it would have had.
+The rate is computed at every step from the configuration alone, so there is no scheduler state to lose: a resumed run
+has the same rates as an uninterrupted one.
 
 Source of the defaults: HTT (Wen et al. 2023), section 4: Adam, 3e-5, halved every 15 epochs.
 """
@@ -18,7 +18,7 @@ from htt.config import OptimConfig
 
 
 def optimizer(config: OptimConfig, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD over the parameters that take a gradient."""
+    """Return Adam, AdamW or SGD over the parameters that take a gradient."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     rate, decay = config.lr, config.weight_decay
     if config.name == "sgd":
@@ -29,7 +29,7 @@ def optimizer(config: OptimConfig, parameters: Iterable[Parameter]) -> torch.opt
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The rate of a step, counted from 0 over the whole training.
+    """Return the learning rate of a step, counted from 0 over the whole training.
 
     Warm-up rises linearly and reaches the full rate after ``warmup_epochs``. The step schedule counts its epochs from
     the start of training; the cosine falls from the end of warm-up to 0 at the end of the last epoch.
@@ -41,7 +41,7 @@ def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the rate."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 

@@ -1,7 +1,7 @@
-"""How a training saves itself: after every epoch, and within one where a machine is about to go or time has passed.
+"""Schedule of checkpoints: after every epoch, and within an epoch before a preemption or after a time limit.
 
-A checkpoint within an epoch holds where the epoch stands, so that a training goes on with the next step of it: to the
-same weights and numbers, with as many workers as there are then.
+A checkpoint within an epoch holds the cursor, so a training resumes with the next step of that epoch: to the same
+weights and numbers, with any number of workers.
 """
 
 from __future__ import annotations
@@ -24,40 +24,44 @@ from htt.training import checkpoint
 from htt.training.checkpoint import Progress
 
 LOOK_S = 5.0
-"""Between two questions whether a machine is about to go: asking takes as long as a small step."""
+"""Seconds between two checks for a preemption: one check takes as long as a small step."""
 OFTEN = 5
-"""So many times within that time, workers agree on whether to ask: they wait for one another to."""
+"""Times per ``LOOK_S`` at which the workers agree on whether to check, because agreeing makes them wait for one
+another."""
 
 
 @dataclass
 class Saving:
-    """When a training saves itself within an epoch, and who keeps what it saved. All workers must have one alike."""
+    """Schedule of checkpoints within an epoch, and their receiver. All workers must have the same settings."""
 
     keep: Callable[[Path | None], None]
-    """Takes the folder of the checkpoint on the first worker, nothing on the others; called on all of them."""
+    """Callback that gets the checkpoint's folder on the first worker and None on the others; called on all of them."""
     noticed: Callable[[], bool]
-    """Whether a machine has said, since it was last asked, that it is about to go; the same on every worker."""
+    """Callback that returns True once for a newly announced preemption; the same on every worker."""
     every_s: float | None = None
-    """Save that often; none: only when noticed."""
+    """Seconds between checkpoints, or None to save only before a preemption."""
     look_s: float = LOOK_S
     tell: Callable[[int, int, int], None] | None = None
-    """Told after each step: the epoch, from 0, how many of its windows are done, and of how many."""
+    """Callback after each step with the epoch, from 0, the completed windows and all windows of the epoch."""
     _looked_s: float = field(default_factory=lambda: time.monotonic())
     _saved_s: float = field(default_factory=lambda: time.monotonic())
     _agreed_s: float = field(default_factory=lambda: time.monotonic())
     _steps: int = 0
-    """Since the workers agreed last."""
+    """Steps since the workers last agreed."""
     _pause: int = 1
-    """Steps from then to the next time, the same on every worker."""
+    """Steps between two agreements, the same on every worker."""
 
     def due(self, group: Group) -> bool:
-        """Whether to save now. Every worker must ask after every step; one whose time has come speaks for all."""
+        """Return whether to save now.
+
+        Every worker must call this after every step; one worker that is due decides for all.
+        """
         self._steps += 1
         if self._steps < self._pause:
             return False
         now = time.monotonic()
         late = self.every_s is not None and now - self._saved_s >= self.every_s
-        took_s = (now - self._agreed_s) * group.first  # by one clock: a sum with zeros is the same number everywhere
+        took_s = (now - self._agreed_s) * group.first  # one clock: all others add zeros
         mine = [float(now - self._looked_s >= self.look_s), float(late), took_s]
         look, late, took_s = group.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
         often_s = (self.look_s if self.every_s is None else min(self.look_s, self.every_s)) / OFTEN
@@ -71,42 +75,42 @@ class Saving:
         return late
 
     def saved(self) -> None:
-        """Count from now on."""
+        """Restart the time until the next checkpoint."""
         self._saved_s = time.monotonic()
 
 
 @dataclass
 class Saver:
-    """Saves one training. The first worker writes; the others only add up with it."""
+    """Writer of one training's checkpoints. The first worker writes; the others only take part in the sums."""
 
     folder: Path
-    """Of the checkpoint."""
+    """Folder of the checkpoint."""
     model: HTT
     optimizer: torch.optim.Optimizer
     config: Config
     info: DataInfo
     group: Group
     scaler: Callable[[], Mapping[str, Any]]
-    """The state of the gradients' scaling."""
+    """Callback that returns the state of the gradient scaler."""
     history: list[dict[str, float]]
-    """The metrics of every epoch so far."""
+    """Metrics of every epoch so far."""
     within: Saving | None = None
-    """None: only after epochs."""
+    """Schedule within epochs, or None to save only after epochs."""
 
     def epoch(self, clips: pl.DataFrame | None) -> Path | None:
-        """Save after an epoch, the last in the history, with what is said of each validation clip."""
+        """Save after an epoch, the last in the history, with the table of the validation clips."""
         if self.within:
             self.within.saved()
         return self._save(Progress(int(self.history[-1]["epoch"]), extra=self._extra()), self.history[-1], clips)
 
     def step(self, epoch: int, cursor: int, windows: int, terms: Mapping[str, Mean]) -> None:
-        """Save after a step, if it is time to.
+        """Save after a step, if a checkpoint is due.
 
         Args:
-            epoch: from 0.
-            cursor: windows of it that are done.
-            windows: that it has.
-            terms: the sums of this worker so far.
+            epoch: epoch, from 0.
+            cursor: completed windows of the epoch.
+            windows: all windows of the epoch.
+            terms: this worker's loss sums so far.
         """
         if self.within and self.within.tell:
             self.within.tell(epoch, cursor, windows)
@@ -127,7 +131,7 @@ class Saver:
 
 
 def terms_so_far(progress: Progress, group: Group) -> dict[str, Mean]:
-    """The sums of the epoch that a checkpoint was saved in, where they are to be added to: on the first worker."""
+    """Return the loss sums of a checkpoint's unfinished epoch: on the first worker; zeros on the others."""
     numbers: Mapping[str, Sequence[float]] = progress.extra.get("terms", {})
     mine = float(group.first)
     device = group.device
@@ -138,6 +142,6 @@ def terms_so_far(progress: Progress, group: Group) -> dict[str, Mean]:
 
 
 def over_workers(sums: Mapping[str, Mean], group: Group) -> dict[str, Mean]:
-    """The sums of all workers together, the same on each of them."""
+    """Return the sums over all workers, the same on each of them."""
     packed = group.sum(torch.stack([torch.stack([mean.total, mean.count]) for mean in sums.values()]).double())
     return {name: Mean(*packed[place]) for place, name in enumerate(sums)}

@@ -1,4 +1,4 @@
-"""What a training is beside its weights, as tensors by name and plain numbers: its optimiser, its random states."""
+"""Training state beside the weights, as named tensors and plain numbers: the optimiser and the random states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from htt.errors import CheckpointError
 
 
 def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's state as tensors by name, and what of it is plain: groups, and entries that are no tensors."""
+    """Return the optimiser's state as named tensors, and its plain rest: groups, and entries that are no tensors."""
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
@@ -26,7 +26,7 @@ def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
 def optimizer_state(
     tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], optimizer: torch.optim.Optimizer, folder: Path
 ) -> dict[str, Any]:
-    """Undoes ``optimizer_parts``; a tensor shaped as its parameter gets that one's place in memory too."""
+    """Return the state that ``optimizer_parts`` split; tensors shaped as their parameter get its memory layout."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     stored = sum(len(group["params"]) for group in numbers["param_groups"])
     if stored != len(parameters):
@@ -44,14 +44,14 @@ def optimizer_state(
 
 
 def _laid_out(value: Any, parameter: Tensor) -> Any:
-    """The same numbers with the strides of their parameter, so that resumed arithmetic is the same to the last bit."""
+    """Return the same numbers with their parameter's strides, so that resumed arithmetic is equal to the last bit."""
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return value
 
 
 def random_state() -> dict[str, Tensor]:
-    """Torch's random states, of the CPU and of every GPU, by name."""
+    """Return torch's random states, of the CPU and of every GPU, by name."""
     states = {"random.cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"random.cuda.{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}
@@ -59,7 +59,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(stored: Mapping[str, Tensor]) -> None:
-    """Undoes ``random_state``."""
+    """Set the random states that ``random_state`` returned."""
     torch.set_rng_state(stored["random.cpu"])
     for place in range(torch.cuda.device_count()):
         if f"random.cuda.{place}" in stored:

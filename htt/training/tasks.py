@@ -1,6 +1,6 @@
-"""The jobs a worker does: train a configuration, or evaluate a trained model. Without Ray: ``worker`` adds it.
+"""Tasks of a worker: train a configuration, or evaluate a trained model. Without Ray, which ``worker`` adds.
 
-Every road leads here with the same configuration, so a worker that is alone and one of several give the same numbers.
+Every command ends here with the same configuration, so one worker alone and one of several give the same numbers.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from htt.training.loading import open_trained
 from htt.training.loop import Report, evaluate, fit
 
 OF_HANDS = ("loss_joints_px", "loss_depth_m")
-"""Terms of the loss that take annotated hands."""
+"""Loss terms that need annotated hands."""
 
 
 def train(config: Config, folder: Path, report: Report, resume: Path | None = None) -> None:
-    """Train alone in this process.
+    """Train in this process, without other workers.
 
     Args:
-        config: the training, completely.
-        folder: where checkpoints and TensorBoard files go.
-        report: takes each epoch's metrics and the folder of its checkpoint.
-        resume: a checkpoint's folder to go on from.
+        config: complete configuration of the training.
+        folder: folder for checkpoints and TensorBoard files.
+        report: callback that gets each epoch's metrics and the folder of its checkpoint.
+        resume: folder of a checkpoint to resume from, or None.
     """
     splits = open_splits(config)
     with Neighbours(cache_folder(config)) as neighbours:
@@ -50,25 +50,25 @@ def train(config: Config, folder: Path, report: Report, resume: Path | None = No
 
 
 def open_splits(config: Config) -> Splits:
-    """The training and validation clips of a configuration, rendered or checked first."""
+    """Open the training and validation clips of a configuration, after rendering or checking them."""
     return splits.open_splits(prepare(config), config.data)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a search or study must know of its data before a trial starts."""
+    """Facts of the data that a search or study needs before its first trial."""
 
     incomplete: Sequence[str] = ()
-    """A sentence for the training and the validation split, where clips are missing."""
+    """A sentence for the training split and for the validation split if clips are missing."""
     unknown: Mapping[str, str] = field(default_factory=dict)
-    """{metric: why the validation clips cannot give it}."""
+    """{metric: reason why the validation clips cannot give it}."""
 
 
 def prepare_search(config: Config) -> Facts:
-    """Make a configuration's data ready for trials, which are selected by validation clips.
+    """Prepare a configuration's data for trials, which are selected by validation clips.
 
     Raises:
-        DataError: the data are not there, or have no clips to select by.
+        DataError: the data do not exist, or have no validation clips.
     """
     root = prepare(config)
     splits.check_validation(root, config.data)
@@ -77,7 +77,7 @@ def prepare_search(config: Config) -> Facts:
 
 
 def unknown(clips: Clips) -> dict[str, str]:
-    """Return the metrics that clips cannot give, each with the reason; reads as few clips as it takes."""
+    """Return the metrics that clips cannot give, each with the reason; reads as few clips as possible."""
     why: dict[str, str] = {}
     known, labels = hand_names(clips.info.hands), {"action": clips.action, "object": clips.object}
     seen = np.zeros(len(known), bool)
@@ -106,7 +106,7 @@ def unknown(clips: Clips) -> dict[str, str]:
 
 
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
-    """The metrics of the test split, as ``test_...``; nothing if the data have none, or none of its clips is there."""
+    """Return the metrics of the test split, as ``test_...``; empty if the data have no test clips."""
     root = prepare(config)
     if not manifest.read(root).splits.get(manifest.TEST):
         return {}
@@ -115,27 +115,27 @@ def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float
 
 
 def incomplete(config: Config) -> list[str]:
-    """Return a sentence for each split of a training's data that is not there as a whole."""
+    """Return a sentence for each incomplete split of a training's data."""
     return splits.incomplete(prepare(config), config.data, manifest.TRAIN, manifest.VAL, manifest.TEST)
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What is to be evaluated."""
+    """Evaluation of a checkpoint on a split."""
 
     checkpoint: Path
     config: Config
-    """Of the evaluation: the checkpoint's, on other data perhaps."""
+    """Configuration of the evaluation: the checkpoint's, possibly with other data."""
     split: str
     official: bool = False
-    """Whether the checkpoint is a file of HTT's authors."""
+    """True if the checkpoint is a file of HTT's authors."""
 
     def __call__(self, group: Group, done: Callable[[int], object]) -> Evaluation:
-        """Evaluate: the same on every worker, to the last bit whatever their number.
+        """Return the evaluation: the same on every worker, to the last bit for any number of workers.
 
         Args:
             group: this worker and the others.
-            done: told how many windows of a batch are done.
+            done: callback that gets the number of windows of each finished batch.
         """
         clips = splits.open_named(prepare(self.config), self.split, self.config.data)
         model, _ = open_trained(self.checkpoint, clips.info, official=self.official)

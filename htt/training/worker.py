@@ -1,4 +1,4 @@
-"""The jobs of ``htt.training.tasks`` on Ray Train workers. This file is one of the two in ``htt`` that know Ray."""
+"""Tasks of ``htt.training.tasks`` on Ray Train workers."""
 
 from __future__ import annotations
 
@@ -33,29 +33,31 @@ from htt.training.tasks import EvaluationJob, incomplete, metrics_of_test, open_
 
 LOST_IN_A_ROW = 3
 LOST_S = 120.0
-"""A training that lost workers more often than that, and for longer, without having saved itself between, gives up. A
-machine that dies takes up to half a minute to be missed, and until then workers may be started on it again."""
+"""A training gives up after more than ``LOST_IN_A_ROW`` lost workers in more than this time, s, without a checkpoint in
+between. A dead machine is noticed after up to half a minute, and until then workers may be started on it again."""
 
 
 def train_loop(job: dict[str, Any]) -> dict[str, Any]:
-    """``train_loop_per_worker`` of Ray Train: trains ``job["config"]``, a configuration as plain data.
+    """Train ``job["config"]``, a configuration as plain data; the ``train_loop_per_worker`` of Ray Train.
 
-    Reports every epoch with its checkpoint, and goes on from the last one after a failure. A ``job["ready"]`` is called
-    first, and raises where the machine is not ready for a training. With a ``job["queue"]`` it is a final training:
-    tells the queue of each ``Start`` and ``Step``, saves itself within epochs too, and evaluates
-    the test split at its end. Gives {"epochs": the metrics of every epoch, also of those before a failure, "final":
-    the last ones, with the test split's under ``test_...`` if the data have one, "incomplete": a sentence for each
-    split that is not there as a whole}.
+    Reports every epoch with its checkpoint, and resumes from the last one after a failure. ``job["ready"]``, if given,
+    is called first and raises if the machine is not ready for a training. With ``job["queue"]`` it is a final training:
+    it puts ``Start`` and ``Step`` messages into the queue, also saves within epochs, and evaluates the test split at
+    its end.
+
+    Returns:
+        {"epochs": metrics of every epoch, including those before a failure, "final": the last metrics, with the test
+        split's under ``test_...`` if the data have one, "incomplete": a sentence for each incomplete split}
 
     Raises:
-        RunError: the name of the run has the checkpoints of another configuration.
+        RunError: the checkpoints under the run's name are of another configuration.
     """
     if ready := job.get("ready"):
         ready()
     config: Config = from_plain(job["config"])
     group = _group()
     queue: Any = job.get("queue")
-    final = queue is not None  # an empty queue is false
+    final = queue is not None  # not its truth value: an empty queue is false
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         resume, note = _resume(Path(scratch), group, final=final)
         folder = Path(job.get("folder") or scratch)
@@ -80,7 +82,10 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(resume: Path, config: Config) -> checkpoints.Progress:
-    """Where a training stands; Ray Train only knows that the checkpoint has the training's name."""
+    """Return the progress of a checkpoint, or raise ``RunError`` if it is of another configuration.
+
+    Ray Train compares only the names of trainings.
+    """
     kept = checkpoints.read(resume)
     if kept.config.fingerprint() != config.fingerprint():
         raise RunError(
@@ -96,28 +101,28 @@ def _report(metrics: Mapping[str, Any], checkpoint: Path | None) -> None:
 
 
 def _tell(queue: ray.util.queue.Queue, step: Step) -> None:
-    with contextlib.suppress(ray.exceptions.RayError):  # nobody listens any more: no reason not to train
+    with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and training continues without it
         queue.put(step)
 
 
 def _saving(config: Config, tell: Telling | None) -> Saving:
-    """Within epochs: now and then, and at once when the cloud says that it takes a machine back."""
+    """Return the schedule of checkpoints within epochs: at an interval, and before a preemption."""
     minutes = config.runtime.save_minutes
     every_s = minutes * 60 if minutes else None
     return Saving(functools.partial(_report, {}), Notices(), every_s=every_s, tell=tell)
 
 
 class Notices:
-    """Whether a machine of this training is about to go that was not when it was last asked.
+    """Detector of newly announced preemptions of this training's nodes.
 
-    Every worker must ask as often as the others: they agree on the answer.
+    Every worker must call it as often as the others, because they use the answer together.
     """
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def __call__(self) -> bool:
-        """Ask Ray Train, which looks every five seconds for machines that are drained."""
+        """Return True once per newly announced preemption; Ray Train looks for draining nodes every five seconds."""
         told = ray.train.get_preemption_info()
         going = set(told.preempted_node_ids) if told else set()
         new = not going <= self._known
@@ -126,7 +131,7 @@ class Notices:
 
 
 def evaluate_loop(job: dict[str, Any]) -> Evaluation | None:
-    """``train_loop_per_worker`` of Ray Train: the first worker gives the evaluation of ``job["evaluation"]``."""
+    """Evaluate ``job["evaluation"]``, and return the evaluation on the first worker, None on the others."""
     group = _group()
     evaluation: EvaluationJob = job["evaluation"]
     found = evaluation(group, job["queue"].put)
@@ -136,17 +141,17 @@ def evaluate_loop(job: dict[str, Any]) -> Evaluation | None:
 def evaluate_on_workers(
     job: EvaluationJob, done: Callable[[int], object], *, workers: int, gpus_per_worker: float | None, folder: Path
 ) -> Evaluation:
-    """An evaluation on several Ray Train workers: what it would be on one.
+    """Evaluate on several Ray Train workers; the result equals that of one worker.
 
     Args:
-        job: what is to be evaluated.
-        done: told, in this process, how many windows of a batch are done.
-        workers: processes of one core each.
-        gpus_per_worker: GPUs of each worker, fractions share one; none: one, where there are any.
-        folder: that every worker's machine can write to; nothing stays there.
+        job: evaluation to run.
+        done: callback in this process that gets the number of windows of each finished batch.
+        workers: number of processes, with one core each.
+        gpus_per_worker: GPUs of each worker, a fraction to share one, or None for one if there are any.
+        folder: folder that every worker's machine can write to; nothing is left in it.
 
     Raises:
-        HTTError: what went wrong on a worker, as it was raised there.
+        HTTError: an error of a worker, as it was raised there.
     """
     told: list[Any] = [GiveUp()]  # Ray's annotations name the callbacks of its older version
     with (
@@ -181,10 +186,10 @@ def torch_trainer(
     cpus_per_worker: float = 1.0,
     gpus_per_worker: float = 0.0,
 ) -> ray.train.torch.TorchTrainer:
-    """A trainer that runs ``loop(job)`` on every worker: gloo on CPUs, nccl on GPUs.
+    """Return a Ray Train trainer that runs ``loop(job)`` on every worker: gloo on CPUs, nccl on GPUs.
 
-    With ``least`` it starts as soon as that many workers have room, and goes on with more or fewer as machines come and
-    go, each time from the last checkpoint; it looks for more room every ``resize_s`` seconds.
+    With ``least`` it starts as soon as that many workers fit, and continues with more or fewer as machines come and go,
+    each time from the last checkpoint; it looks for more room every ``resize_s`` seconds.
     """
     use_gpu = gpus_per_worker > 0
     scaling: dict[str, Any] = {  # Ray's annotations name the class of its older version
@@ -194,7 +199,7 @@ def torch_trainer(
         "elastic_resize_monitor_interval_s": resize_s,
     }
     return ray.train.torch.TorchTrainer(
-        loop,  # what it returns comes back as the result's return_value
+        loop,  # its return value becomes the result's return_value
         train_loop_config=job,
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(**scaling),
@@ -204,9 +209,9 @@ def torch_trainer(
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have Ctrl-C be a ``KeyboardInterrupt`` around ``trainer.fit()``, and after it as before.
+    """Raise ``KeyboardInterrupt`` on Ctrl-C during ``trainer.fit()``, and restore the signal handler afterwards.
 
-    Ray Train answers it by a ``SystemExit`` of code 0, having stopped the workers, and listens on when it has ended.
+    On Ctrl-C Ray Train stops the workers and raises ``SystemExit`` with code 0; it leaves its handler installed.
     """
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -219,18 +224,18 @@ def interruptible() -> Iterator[None]:
 
 
 class GiveUp(ray.train.UserCallback):
-    """Ends a run at once for an error that would only repeat itself, and where lost workers are all that happens."""
+    """Ray Train callback that ends a run on an error that would repeat itself, or after too many lost workers."""
 
     def __init__(self) -> None:
         self._lost = 0
         self._since = 0.0
 
     def after_report(self, run_context: Any, metrics: Any, checkpoint: Any) -> None:  # noqa: ARG002
-        """Called by Ray Train, on the controller: the training got somewhere."""
+        """Reset the count of lost workers; called by Ray Train on the controller."""
         self._lost = 0
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
-        """Called by Ray Train, on the controller; what it raises ends the run."""
+        """Raise an error that ends the run, if it must end; called by Ray Train on the controller."""
         for error in worker_exceptions.values():
             if ours := our_error(error):
                 raise ours
@@ -242,42 +247,43 @@ class GiveUp(ray.train.UserCallback):
 
 
 def our_error(error: BaseException) -> HTTError | None:
-    """The error of the project behind one of Ray's, if there is one."""
+    """Return the project's error behind an error of Ray, or None."""
     behind = chain(error, "_base_exc", "cause", "controller_failure", "worker_failures")
     return next((each for each in behind if isinstance(each, HTTError)), None)
 
 
 def stopped(error: Exception, what: str) -> TrainingError:
-    """An error of Ray Train's that is none of the project's, in a sentence."""
+    """Return a ``TrainingError`` for an error of Ray Train that has no error of the project behind it."""
     return TrainingError(f"The {what} stopped: {_last_word(error)} (--debug shows all of it)")
 
 
 def _last_word(error: BaseException) -> str:
-    """Its last line; of a lack of memory a sentence."""
+    """Return the last line of an error, or a sentence if Ray ran out of memory."""
     said = f"{type(error).__name__}: {error}"
     return parallel.out_of_memory(said) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextlib.contextmanager
 def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
-    """A queue for workers and controllers anywhere; what they put there, ``take`` is called with in this process.
+    """Yield a queue for workers and controllers on any machine; ``take`` is called here with each item.
 
-    It lives on this machine: on another it could be lost with that one. What is put there is plain data, or the
-    queue's process would import what the data are made of, torch for one, while the workers wait for a core.
+    The queue lives on this machine, because it would be lost with another one. Items must be plain data; otherwise the
+    queue's process would import their modules, such as torch, while the workers wait for a core.
 
     Raises:
-        Exception: the first that ``take`` raised, at the end of the block: what trains does not wait for who listens.
+        Exception: the first error of ``take``, raised at the end of the block, because workers do not wait for
+            ``take``.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     errors: list[Exception] = []
 
     def listen() -> None:
-        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone: what ended it is what counts
+        with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone; its reason is reported elsewhere
             while (told := queue.get()) is not None:
                 try:
                     take(told)
-                except Exception as error:  # in a thread, nobody would hear of it
+                except Exception as error:  # an error in a thread would be lost
                     errors.append(error)
 
     listener = threading.Thread(target=listen, daemon=True)
@@ -294,22 +300,22 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
 
 
 def _group() -> Group:
-    """This Ray Train worker and the others, with as many threads as it was given cores."""
+    """Return the group of Ray Train workers, and use as many threads as this worker has cores."""
     parallel.use_given()
     context = ray.train.get_context()
     return Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
 def _resume(scratch: Path, group: Group, *, final: bool) -> tuple[Path | None, str]:
-    """Fetch the newest checkpoint that is whole, the same on every worker; gives its folder, and what is to be said.
+    """Fetch the newest complete checkpoint, the same on every worker; return its folder and a note for the user.
 
     Args:
-        scratch: where to fetch it.
+        scratch: folder for the fetched checkpoints.
         group: this worker and the others.
-        final: whether a training that has no whole checkpoint is an error; a trial then begins anew.
+        final: whether it is an error if no checkpoint is complete; a trial restarts from scratch instead.
 
     Raises:
-        CheckpointError: there are checkpoints, and not one is whole.
+        CheckpointError: there are checkpoints, and none is complete.
     """
     newest = ray.train.get_checkpoint()
     if newest is None:
@@ -333,7 +339,7 @@ def _resume(scratch: Path, group: Group, *, final: bool) -> tuple[Path | None, s
 
 
 def _fault(checkpoint: ray.train.Checkpoint, folder: Path) -> str | None:
-    """Fetch a checkpoint; gives why it cannot be used, if it cannot."""
+    """Fetch a checkpoint, and return why it cannot be used, or None if it can."""
     try:
         checkpoints.verify(checkpoint.to_directory(str(folder)))
     except CheckpointError as error:
