@@ -68,9 +68,9 @@ WAITING = (
 class Options(console.Options):
     """Train one configuration to the end, evaluate it, and leave a checkpoint."""
 
-    config: Path | None = None
+    config: console.File = None
     """A configuration: runs/<name>/best.yaml, or any YAML file of one."""
-    preset: str | None = None
+    preset: console.Word = None
     """Or one by its name, a module of htt/presets: paper is the recipe of HTT's authors."""
     set: console.Assignments = field(default_factory=list)
     """Change a field, as in --set train.epochs=40; repeat for more."""
@@ -79,15 +79,15 @@ class Options(console.Options):
     on with more or fewer as machines come and go."""
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
-    gpus_per_worker: float | None = None
+    gpus_per_worker: console.Number = None
     """GPUs of each worker (default: 1 if the machines have GPUs)."""
-    name: str | None = None
+    name: console.Word = None
     """Name of the run (default: final-<date>-<time>)."""
     runs: Path = Path("runs")
     """Folder of the runs."""
-    storage: str | None = None
+    storage: console.Word = None
     """Folder or URI (s3://, gs://) all machines can write checkpoints to (default: the run's folder)."""
-    address: str | None = None
+    address: console.Word = None
     """A Ray cluster to join, "auto" or host:port (default: this machine)."""
     resume: bool = False
     """Go on with the run --name from its last checkpoint."""
@@ -109,7 +109,7 @@ def main(options: Options) -> None:
 
 
 def _train(options: Options, config: Config, folder: Path, workers: training.Workers, storage: str | None) -> None:
-    from cluster import connect, resources
+    from cluster import connect, resources, training
     from cluster.preflight import check
     from htt.data.loading.splits import incomplete
 

@@ -53,6 +53,17 @@ from htt.text import printable
 Assignments = Annotated[list[str], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH=VALUE")]
 """``--set path=value``, any number of times."""
 
+
+def _optional(metavar: str) -> Any:
+    """Return the marker of an option that is None unless given: its help text states the default, if it has one."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+Word = Annotated[str | None, _optional("TEXT")]
+Count = Annotated[int | None, _optional("INT")]
+Number = Annotated[float | None, _optional("FLOAT")]
+File = Annotated[Path | None, _optional("PATH")]
+"""Types of options that are None unless given."""
 LINE_EVERY_S = 10.0
 """Shortest time between two lines of progress if the output is not a terminal, s."""
 LONGEST_PAUSE_S = 300.0

@@ -40,7 +40,7 @@ class Options(console.Options):
     """The folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
     """Which clips: train, val or test."""
-    data: str | None = None
+    data: console.Word = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
     """The checkpoint is the authors' file."""
@@ -48,9 +48,9 @@ class Options(console.Options):
     """Change a field of the evaluation, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
     """Processes, over all GPUs or cores."""
-    gpus_per_worker: float | None = None
+    gpus_per_worker: console.Number = None
     """GPUs of each of several workers (default: one, where there are any). One worker alone takes the GPU there is."""
-    out: Path | None = None
+    out: console.File = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
 

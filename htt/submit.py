@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Options(console.Options):
     """Predict H2O's test split and write the files its server takes, or check such a file."""
 
-    checkpoint: Path | None = None
+    checkpoint: console.File = None
     """Folder of a checkpoint; with --official the authors' file."""
-    data: str | None = None
+    data: console.Word = None
     """Folder or URI (s3://, gs://) of H2O's shards."""
     official: bool = False
     """The checkpoint is one the authors of HTT released."""
@@ -47,7 +47,7 @@ class Options(console.Options):
     """Change a field of the prediction, as in --set train.precision=fp32; repeat for more."""
     vote: Vote = "soft"
     """How a clip's windows decide on its action: by summed probabilities, or (hard) one vote each."""
-    check: Path | None = None
+    check: console.File = None
     """A file to check: answer.zip, action_labels.json or hand_poses.json."""
 
 

@@ -46,20 +46,20 @@ DEFAULT_PRESETS = ("bench", "quick")
 class Options(console.Options):
     """Train all variants of a study with all its seeds, and write a report with intervals to runs/<name>."""
 
-    study: str | None = None
-    """The question: a module of tune/studies."""
-    preset: str | None = None
+    study: console.Word = None
+    """The question: a module of tune/experiments/studies."""
+    preset: console.Word = None
     """What it starts from: a module of htt/presets (default: bench)."""
-    config: Path | None = None
+    config: console.File = None
     """Or a configuration's file, such as a best.yaml."""
     set: console.Assignments = field(default_factory=list)
     """Change a field for all variants, as in --set data.root=/data/h2o; repeat for more."""
-    seeds: str | None = None
-    """How many (6), or which (0,1,2); default: the study's own. With --resume: how many in the end, or which as
+    seeds: console.Word = None
+    """How many (6), or which (0,1,2)(default: the study's own). With --resume: how many in the end, or which as
     well."""
     dry_run: bool = False
     """Only say what would be trained."""
-    time_steps: int | None = None
+    time_steps: console.Count = None
     """Guess how long it takes by timing so many steps of each variant first (default: only what has
     ended tells)."""
     share: bool = True
@@ -67,9 +67,9 @@ class Options(console.Options):
     share_any: bool = False
     """Also take over trainings of other code or other libraries, and go on with a run of other code; the report says
     which these are."""
-    name: str | None = None
+    name: console.Word = None
     """Name of the run (default: study-<study>-<date>-<time>)."""
-    resume: str | None = None
+    resume: console.Word = None
     """Go on with a run, by its name or folder; failed trainings are tried again."""
     machines: MachineOptions = field(default_factory=Machines)
 

@@ -48,15 +48,15 @@ class Options(console.Options):
     """The run: its name in runs/, or its folder."""
     top: int = 10
     """Trials to show."""
-    metric: str | None = None
+    metric: console.Word = None
     """What to select by (default: as the search selected)."""
-    pick: str | None = None
+    pick: console.Word = None
     """Of a search with several objectives: which trial of its front, knee, first or a bound (default: as it was
     asked)."""
-    out: Path | None = None
+    out: console.File = None
     """Where to write the configuration (default: the run's best.yaml, or best-<metric>.yaml,
     best-<pick>.yaml)."""
-    retrain_seeds: int | None = None
+    retrain_seeds: console.Count = None
     """Train the best configuration to the end with so many seeds that the run has not used (default: do not train)."""
     set: console.Assignments = field(default_factory=list)
     """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
@@ -64,18 +64,18 @@ class Options(console.Options):
     """Processes of each training, over all machines."""
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its threads."""
-    gpus_per_worker: float | None = None
+    gpus_per_worker: console.Number = None
     """GPUs of each worker (default: one, where the machines have any)."""
-    max_concurrent: int | None = None
+    max_concurrent: console.Count = None
     """Trainings at once (default: as many as fit on the machines)."""
     share_any: bool = False
     """Go on with these trainings also where other code or other libraries trained the first; the report says which."""
-    name: str | None = None
+    name: console.Word = None
     """Name of the trainings' folder inside the run's (default: retrain, or retrain-<metric>, retrain-<pick>)."""
-    storage: str | None = None
+    storage: console.Word = None
     """Folder or URI (s3://, gs://) of the runs, as the search had it (default: runs)."""
-    address: str | None = None
-    """A Ray cluster to join ("auto" or host:port); default: this machine."""
+    address: console.Word = None
+    """A Ray cluster to join ("auto" or host:port) (default: this machine)."""
 
 
 OF_RETRAINING = (

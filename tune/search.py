@@ -54,23 +54,23 @@ Several = Annotated[list[str], tyro.conf.UseAppendAction]
 class Options(console.Options):
     """Search for the best configuration of a space, and write it to runs/<name>/best.yaml."""
 
-    space: str | None = None
-    """What to search: a module of tune/spaces (default: quick)."""
+    space: console.Word = None
+    """What to search: a module of tune/experiments/spaces (default: quick)."""
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
-    trials: int | None = None
+    trials: console.Count = None
     """Trials in all, those before --resume included (default: as many as the time allows)."""
-    time_budget: str | None = None
+    time_budget: console.Word = None
     """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit where --trials is given). With
     --resume and neither of the two: both as the run began."""
-    seed: int | None = None
+    seed: console.Count = None
     """Determines what is tried (default: 0)."""
-    metric: str | None = None
+    metric: console.Word = None
     """What to select by, on the validation split (default: hand_error_mm)."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
     """Instead of --metric: make several metrics good at once; repeat it. The scheduler watches the first one, and may
     stop a trial that is good in another: --scheduler none stops none."""
-    pick: str | None = None
+    pick: console.Word = None
     """Which trial of their Pareto front is the best: knee (nearest to the ideal point), first (best in the first
     objective), or the best in the first with a bound, as in 'latency_ms<=30' (default: knee)."""
     constraint: Annotated[Several, tyro.conf.arg(metavar="METRIC<=NUMBER")] = field(default_factory=list)
@@ -83,13 +83,13 @@ class Options(console.Options):
     says which numbers these are."""
     point: Annotated[Several, tyro.conf.arg(metavar="FILE|PATH=VALUE ...")] = field(default_factory=list)
     """Try this first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
-    algorithm: str | None = None
+    algorithm: console.Word = None
     """Who chooses the next trial: tpe or random (default: tpe)."""
-    scheduler: str | None = None
+    scheduler: console.Word = None
     """Who stops hopeless trials early: asha, or the word none (default: asha)."""
-    name: str | None = None
+    name: console.Word = None
     """Name of the run (default: search-<space>-<date>-<time>)."""
-    resume: str | None = None
+    resume: console.Word = None
     """Go on with a run, by its name or folder: same question and machines of a trial, its own limits or others."""
     machines: MachineOptions = field(default_factory=Machines)
 

@@ -49,15 +49,15 @@ WIDTH = 160
 class Options(console.Options):
     """Check that every machine of a cluster is ready; exits with 2 if one is not."""
 
-    config: Path | None = None
+    config: console.File = None
     """What will be trained, such as runs/<name>/best.yaml: its data must be there (default: no data are checked)."""
-    preset: str | None = None
+    preset: console.Word = None
     """Or one by its name, a module of htt/presets."""
     set: console.Assignments = field(default_factory=list)
     """Change a field, as in --set data.root=/data/h2o-shards; repeat for more."""
     storage: str = "runs"
     """Folder or URI (s3://, gs://) that all machines must be able to write to."""
-    address: str | None = None
+    address: console.Word = None
     """A Ray cluster to join, "auto" or host:port (default: this machine)."""
     json: bool = False
     """Print all that the machines say, as JSON."""

@@ -38,7 +38,7 @@ class Options(console.Options):
     """The kind of data: a module of htt/data/sources, such as h2o."""
     out: Path
     """Folder for the shards; data.root of a training."""
-    root: Path | None = None
+    root: console.File = None
     """Folder of the data set."""
     width: int = 480
     """Of the frames, px."""
@@ -46,7 +46,7 @@ class Options(console.Options):
     """Of the frames, px."""
     quality: int = _images.JPEG_QUALITY
     """Of the frames' JPEGs, 1 to 100."""
-    workers: int | None = None
+    workers: console.Count = None
     """Clips converted at once (default: one per core)."""
 
 

@@ -176,6 +176,7 @@ def test_help_says_how_a_command_is_typed_and_imports_nothing_heavy(typed: str) 
     assert ended.stdout.startswith(f"usage: {typed} ")
     loaded = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert loaded & HEAVY == set()
+    assert "None" not in ended.stdout
 
 
 SPREAD = ("95 % interval", "Deviation")

@@ -7,6 +7,8 @@ from typing import Annotated, Any, TypeAlias
 
 import tyro
 
+from htt import console
+
 OF_TRIAL = ("workers_per_trial", "cpus_per_worker", "gpus_per_trial")
 """Names of the options that set the resources of one trial."""
 
@@ -15,18 +17,18 @@ OF_TRIAL = ("workers_per_trial", "cpus_per_worker", "gpus_per_trial")
 class Machines:
     """Number, resources and location of trials."""
 
-    max_concurrent: int | None = None
+    max_concurrent: console.Count = None
     """Trials at once (default: as many as fit on the machines)."""
-    workers_per_trial: int | None = None
+    workers_per_trial: console.Count = None
     """Processes of a trial; several train it together by Ray Train (default: 1)."""
-    cpus_per_worker: float | None = None
+    cpus_per_worker: console.Number = None
     """Cores of each process, and its threads (default: 1)."""
-    gpus_per_trial: float | None = None
+    gpus_per_trial: console.Number = None
     """GPUs of a trial, over all its processes; 0.5 puts two trials on one (default: one for each process, where the
     machines have any)."""
-    storage: str | None = None
+    storage: console.Word = None
     """Folder or URI (s3://, gs://) all machines can write to (default: runs)."""
-    address: str | None = None
+    address: console.Word = None
     """A Ray cluster to join ("auto" or host:port) (default: this machine)."""
 
     def options(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Options(console.Options):
 
     run: Annotated[str, tyro.conf.Positional]
     """The run: its name in runs/, or its folder."""
-    storage: str | None = None
+    storage: console.Word = None
     """Folder or URI (s3://, gs://) of the runs, as the run had it (default: runs). The report is written here."""
 
 
