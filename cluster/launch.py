@@ -183,6 +183,8 @@ def _workers(options: Options, config: Config) -> training.Workers:
     Raises:
         ConfigError: the value is neither, or a step cannot be divided among so many workers.
     """
+    from cluster import training
+
     found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
     least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
     if most < (least or 1):

@@ -51,6 +51,6 @@ def replace_tune(patch, trained, stop_at=None):
 
     patch.setattr(experiment, "_tune", tune)
     patch.setattr(experiment.connect, "connect", lambda _: contextlib.nullcontext())
-    patch.setattr(experiment.capacity, "require", lambda *_: 1)
-    patch.setattr(experiment.capacity, "machines", list)
-    patch.setattr(experiment.preflight, "check", lambda *_, **__: None)
+    patch.setattr(experiment.resources, "require", lambda *_: 1)
+    patch.setattr(experiment.resources, "machines", list)
+    patch.setattr(experiment.check, "check", lambda *_, **__: None)

@@ -10,7 +10,7 @@ from htt.errors import RunError
 from project import SUPPORT
 from report_folders import search_folder
 from tune import search
-from tune.experiments import spec
+from tune.results.run_folder import RunFolder
 
 MISTAKES = {
     "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean 'optim.lr'?"),
@@ -95,7 +95,7 @@ def test_a_new_search_takes_seven_minutes_unless_it_is_limited(options, limits):
 def test_what_goes_on_after_ctrl_c_has_the_same_limits(tmp_path, monkeypatch, options, command):
     """Those of a new run are written in it."""
     monkeypatch.chdir(tmp_path)
-    assert search.again(search.Options(**options), spec.RunFolder(tmp_path / "run")) == command
+    assert search.again(search.Options(**options), RunFolder(tmp_path / "run")) == command
 
 
 OTHERS = {
