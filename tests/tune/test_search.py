@@ -10,6 +10,7 @@ from htt.errors import RunError
 from project import SUPPORT
 from report_folders import search_folder
 from tune import search
+from tune.experiments import spec
 from tune.results.run_folder import RunFolder
 
 MISTAKES = {

@@ -64,7 +64,8 @@ def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
     search_folder(tmp_path / "search", 25)
     study_folder(tmp_path / "study", windows(2))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tune.reports import report\nfrom tune.results.run_folder import RunFolder\n"
+        "import sys\nfrom pathlib import Path\nfrom tune.reports import report\n"
+        "from tune.results.run_folder import RunFolder\n"
         f"for name in ('search', 'study'): report.write(RunFolder(Path({str(tmp_path)!r}) / name))\n"
         "assert 'optuna' in sys.modules\n"
         "assert not {'torch', 'ray', 'matplotlib.pyplot'} & set(sys.modules)"

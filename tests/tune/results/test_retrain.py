@@ -176,5 +176,8 @@ def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there
 
 
 def test_reading_one_needs_neither_torch_nor_ray():
-    code = "import sys\nfrom tune.execution import retrain_progress\nfrom tune.results import retrain\nassert not {'torch', 'ray'} & set(sys.modules)"
+    code = (
+        "import sys\nfrom tune.execution import retrain_progress\nfrom tune.results import retrain\n"
+        "assert not {'torch', 'ray'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
