@@ -71,7 +71,7 @@ def test_a_cluster_that_asks_for_another_token_is_one_error(monkeypatch, setting
 PROGRAM = """
 import json, os, subprocess, sys
 import ray
-from cluster import capacity, connect
+from cluster import connect, resources
 
 JOIN = '''
 import sys
@@ -92,7 +92,7 @@ with connect.connect(cpus=1) as connection:
     assert ray.is_initialized()
     seen = ray.get(worker.remote())
     joined = subprocess.run([sys.executable, "-c", JOIN, connection.address], capture_output=True, text=True)
-    here = capacity.machines()
+    here = resources.machines()
     result = {"seen": seen, "dashboard": connection.dashboard, "started": connection.started, "cpus": here[0].cpus,
               "joined": joined.stdout.strip(), "noise": joined.stderr, "ray_address": os.environ["RAY_ADDRESS"],
               "address": connection.address}

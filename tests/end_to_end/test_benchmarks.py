@@ -97,7 +97,9 @@ def test_h2o_submissions_are_complete_or_refused(h2o, trained_on_h2o, refused):
     assert "not H2O's whole test split" in said
     for kind in ("action_labels", "hand_poses"):
         check = ["--check", f"submission/{kind}/answer.zip"]
-        assert "complete" in command("-m", "htt.submit", *check, "--data", "shards", cwd=h2o)
+        said = command("-m", "htt.submit", *check, "--data", "shards", cwd=h2o)
+        assert "compared with 2 clips of the data" in said
+        assert "whole test split" in said
         assert "missing" in refused(submit, *check, cwd=h2o)
 
 

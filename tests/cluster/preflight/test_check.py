@@ -105,8 +105,8 @@ def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
 def worker(monkeypatch, tmp_path, cache):
     """A worker, on whatever machine and with whatever code, of a training whose machines were checked."""
     place = {"id": "f9", "rank": 0}
-    monkeypatch.setattr(preflight.lookout, "nodes", lambda: RACK)
-    monkeypatch.setattr(preflight.lookout, "here", lambda: place["id"])
+    monkeypatch.setattr(preflight.nodes, "nodes", lambda: RACK)
+    monkeypatch.setattr(preflight.nodes, "here", lambda: place["id"])
     context = SimpleNamespace(get_local_rank=lambda: place["rank"])
     monkeypatch.setattr("ray.train.get_context", lambda: context)
     monkeypatch.setattr("cluster.revision.digests", lambda: {"htt/model.py": place.get("code", "1")})
@@ -154,8 +154,8 @@ def test_where_nothing_can_be_written_there_is_no_mark(place):
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    monkeypatch.setattr(preflight.lookout, "nodes", lambda: [ALONE])
-    monkeypatch.setattr(preflight.lookout, "here", lambda: ALONE.id)
+    monkeypatch.setattr(preflight.nodes, "nodes", lambda: [ALONE])
+    monkeypatch.setattr(preflight.nodes, "here", lambda: ALONE.id)
     monkeypatch.chdir(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_a_machine_that_is_alone_says_that_its_disk_is_full(alone, tmp_path, mon
 
 
 def test_a_machine_that_is_alone_says_that_torch_does_not_see_its_gpus(alone, tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight.lookout, "nodes", lambda: [Node("f1", "laptop", "127.0.0.1", 1.0)])
+    monkeypatch.setattr(preflight.nodes, "nodes", lambda: [Node("f1", "laptop", "127.0.0.1", 1.0)])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     check(tmp_path)  # none is asked for
     with pytest.raises(
@@ -210,13 +210,15 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from cluster import connect, lookout, preflight
+from cluster import connect
+from cluster.preflight import check as preflight
+from cluster.preflight import nodes
 from htt import console
 from htt.config import BackboneConfig, override
 from htt.testing import tiny_config
 
 work, other = Path(sys.argv[1]), sys.argv[2]
-lookout.START_S = lookout.LOOK_S = 600.0  # whatever else this machine does
+nodes.START_S = nodes.LOOK_S = 600.0  # whatever else this machine does
 small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
 config = override(tiny_config(), {"data.root": str(work / "shards")})
@@ -235,10 +237,10 @@ with connect.connect(cluster.address):
     environment = {"PYTHONPATH": other, "HTT_CACHE": "/dev/null/cache"}
     cluster.add_node(**small, num_gpus=1, env_vars=environment)
     look(work / "runs", 1.0)
-    lookout.START_S = 0.001
+    nodes.START_S = 0.001
     look(work / "runs", 0.0)
-    lookout.START_S = connect.REACH_S = 600.0
-    console.out.print([report.silence for report in lookout.gather(lookout.nodes(), {"gpus": False})], markup=False)
+    nodes.START_S = connect.REACH_S = 600.0
+    console.out.print([report.silence for report in nodes.gather(nodes.nodes(), {"gpus": False})], markup=False)
     console.out.print("---")
     arguments = ["--address", cluster.address, "--storage", str(work / "runs"), "--json"]
     try:

@@ -95,6 +95,7 @@ def test_this_machine_is_as_before(tmp_path):
 
 PROGRAM = f"""
 import pathlib, sys, time
+sys.path.append({str(Path(hosts.__file__).parent)!r})
 from hosts import Hosts
 with Hosts(["one"], pathlib.Path(sys.argv[1])) as made:
     made.open("one", "setsid sleep {WORD}")

@@ -54,8 +54,8 @@ def test_a_search_gives_up_after_three_failures_and_when_resumed_after_three_mor
 
 
 def test_a_search_that_has_a_best_and_is_only_refused_says_why_it_ends(trained, search, tmp_path, monkeypatch):
-    for module in ("recorder", "runner"):
-        monkeypatch.setattr(f"tune.{module}.STUBBORN", 3)
+    for module in ("recorder", "search"):
+        monkeypatch.setattr(f"tune.execution.{module}.STUBBORN", 3)
     start = {**BASE, "model.width": 32, "train.seed": 1}
     space = Space({"model.width": Choice(32, 64, 128), "train.seed": Integer(0, 10**6)}, base=start)
     known = Known(override(space.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])

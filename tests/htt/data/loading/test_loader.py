@@ -201,7 +201,7 @@ def test_processes_without_room_for_their_batches_are_refused_before_they_start(
 SMALL = """
 import sys
 from htt.config import override
-from htt.data import loader
+from htt.data.loading import loader
 from htt.errors import ClusterError
 from htt.testing import tiny_config
 from htt.training.tasks import open_splits

@@ -366,7 +366,7 @@ def test_frames_beyond_the_clip_are_refused(tmp_path: Path, record: Record, writ
 MUTATE = """
 import random, sys
 from pathlib import Path
-from htt.data import manifest
+from htt.data.shards import manifest
 from htt.data.loading.clips import open_split
 from htt.errors import DataError
 
