@@ -62,6 +62,9 @@ class Samples(SearchGenerator):
 
     def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Any:
         """Return the next trial, named by the searcher instead of by Ray's random id."""
+        limiter: Any = self.searcher
+        if len(limiter.live_trials) >= limiter.max_concurrent:
+            return None  # Tune asks many times for each trial that starts, and a name is looked for among all trials
         name = self._chooser.next_name()
         with mock.patch.object(Trial, "generate_id", return_value=name):
             return super().create_trial_if_possible(experiment_spec)
