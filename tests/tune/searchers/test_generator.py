@@ -33,7 +33,7 @@ class Counting(Searcher):
 def test_next_name_is_not_looked_for_while_no_trial_may_start():
     searcher = Counting()
     samples = Samples(searcher, concurrent=2, trials=9)
-    samples.add_configurations([Experiment("run", lambda config: None)])
+    samples.add_configurations([Experiment("run", lambda config: None, num_samples=9)])
     started = [samples.next_trial() for _ in range(50)]
     assert [trial.trial_id for trial in started if trial] == ["1", "2"]
     assert searcher.names == 2, "a name is looked for among all trials of a study"
