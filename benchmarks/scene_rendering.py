@@ -20,8 +20,9 @@ import statistics
 import sys
 import time
 
-from htt.scene import VERSION, ClipPlan, plan, render
+from htt.scene import ClipPlan, plan, render
 from htt.scene.hand.mesh import hand_mesh
+from htt.scene.version import VERSION
 from result import header, write
 
 SIZES = ((96, 54), (128, 72), (192, 108), (256, 144))
