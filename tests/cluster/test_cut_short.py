@@ -14,8 +14,9 @@ from htt.testing import TINY
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(value).lower()}")]
-WORDS = ["--preset", "quick", *SET, "--set", "train.epochs=500", "--name", "cut"]
+LONG = {**TINY, "train.epochs": 500}
+SET = [word for path, value in LONG.items() for word in ("--set", f"{path}={str(value).lower()}")]
+WORDS = ["--preset", "quick", *SET, "--name", "cut"]
 GO_ON = r"Stopped\. Go on with: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
 
 
