@@ -1,4 +1,4 @@
-"""How near does converting come to the image libraries alone?
+"""Speed of converting against the image libraries alone.
 
 Two kinds of images, as H2O and FPHA have them, to frames of 480x270, on all cores::
 

@@ -1,4 +1,4 @@
-"""What a trial costs the driver, after none and after ten thousand others.
+"""CPU time that a trial costs the driver, after none and after ten thousand others.
 
 ::
 

@@ -1,4 +1,4 @@
-"""How near does loading come to the JPEG decoder alone, and what does augmentation cost?
+"""Speed of loading against the JPEG decoder alone, and the cost of augmentation.
 
 Rendered clips, the default windows and batches, one core, one thread::
 

@@ -1,4 +1,4 @@
-"""How long does it take to make a cluster of machines of one's own, and to end it?
+"""Time to start and to end a cluster of your own machines.
 
 Hosts out of network namespaces on this machine, with ``cluster/deploy/on_premises.yaml``; needs root::
 

@@ -1,4 +1,4 @@
-"""How many frames a second does one core render?
+"""Frames per second that one core renders.
 
 python benchmarks/scene_rendering.py            (prints, and writes benchmarks/results/scene_rendering.md)
 python benchmarks/scene_rendering.py --repeats 3 --clips 6 --no-result

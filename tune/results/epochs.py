@@ -8,7 +8,6 @@ from pathlib import Path
 
 from htt.errors import storage_errors
 from tune.results import json_lines
-from tune.results.json_lines import drop_unfinished_line
 
 Epochs = dict[int, dict[str, float]]
 """{epoch: its metrics}."""
@@ -21,7 +20,7 @@ class History:
         """Read the existing lines, after dropping an unfinished last line."""
         self._file = file
         self._trials: dict[str, Epochs] = {}
-        drop_unfinished_line(file)
+        json_lines.drop_unfinished_line(file)
         for entry in json_lines.read(file):
             if entry.keys() >= {"trial", "epoch", "metrics"}:
                 self._trials.setdefault(entry["trial"], {})[entry["epoch"]] = entry["metrics"]

@@ -12,7 +12,6 @@ from collections.abc import Collection
 
 from htt.errors import storage_errors
 from tune.results import json_lines
-from tune.results.json_lines import drop_unfinished_line
 from tune.results.run_folder import RunFolder
 from tune.results.trials import Trial, line
 
@@ -31,7 +30,7 @@ class Ledger:
             table_alone: rewrite the table for every trial, since a bucket only takes whole files.
         """
         self._folder, self._table_alone = folder, table_alone
-        drop_unfinished_line(folder.newest)
+        json_lines.drop_unfinished_line(folder.newest)
         self._waiting = folder.newest.read_bytes().count(b"\n") if folder.newest.exists() else 0
 
     def add(self, trial: Trial, trials: Collection[Trial]) -> None:
