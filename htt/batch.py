@@ -5,7 +5,8 @@ Axes
     n  valid frames of a batch            w  windows block P cuts a clip's frames into
     k  frames of such a window            j  joints (21 a hand, left hand first)
     d  width of the model                 a  actions
-    o  objects                            h w  height and width of an image, as the last two axes of frames
+    o  objects                            f  width of a stored feature
+    h w  height and width of an image, as the last two axes of frames
 
 Padding is never stored as an image: ``frames`` holds only the valid frames, in order, and ``valid`` [b t] gives their
 positions. Per-frame values are [n ...]; ``scatter`` and ``gather`` convert between [n ...] and [b t ...].
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Float16, Int, UInt8
 from torch import Tensor
 
 
@@ -24,7 +25,8 @@ from torch import Tensor
 class Batch:
     """Some windows of clips, with their labels."""
 
-    frames: UInt8[Tensor, "n 3 h w"]
+    frames: UInt8[Tensor, "n 3 h w"] | Float16[Tensor, "n f"]
+    """Images, or their stored features."""
     valid: Bool[Tensor, "b t"]
     intrinsics: Float[Tensor, "b 3 3"]
     joints_m: Float[Tensor, "n j 3"]
@@ -38,6 +40,8 @@ class Batch:
     """Index of the clip in its split."""
     frame: Int[Tensor, " n"]
     """Index of the frame in its clip."""
+    view: Int[Tensor, " b"]
+    """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""

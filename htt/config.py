@@ -97,6 +97,9 @@ class AugmentConfig(Section):
     """Largest shift of the image along each axis, as a fraction of its width; 2D targets move along."""
     blur_px: Annotated[float, Field(ge=0, le=10)] = 0.5
     """Largest radius (standard deviation) of the Gaussian blur, px, drawn for every frame."""
+    views: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Augmented copies of each clip, drawn once; 0 for plain images, or None for a fresh augmentation at every step
+    (paper). With a frozen encoder and 0 or more, each image is encoded once and its feature kept."""
 
 
 class DataConfig(Section):
@@ -120,6 +123,9 @@ class DataConfig(Section):
 class BackboneConfig(Section):
     """Image encoder: one frame -> one feature."""
 
+    trained: bool = True
+    """Train the encoder with the rest (paper), or keep its weights, which must then be given."""
+
     name: Text = "resnet18"
     """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small") or a local folder."""
     weights: Text | None = None
@@ -130,6 +136,20 @@ class BackboneConfig(Section):
     normalise: Literal["centre", "imagenet"] = "centre"
     """Normalisation of pixels: value/255 - 0.5 (centre, as released) or ImageNet's mean and deviation (most hub
     models)."""
+
+    @model_validator(mode="after")
+    def _frozen_encoder_has_fixed_weights(self) -> BackboneConfig:
+        if not self.trained and self.weights is None:
+            raise ValueError(
+                "weights must be given for an encoder that is not trained; got none. Add model.backbone.weights, or "
+                "set model.backbone.trained to true"
+            )
+        if not self.trained and self.batch_norm == "live":
+            raise ValueError(
+                "batch_norm must be frozen for an encoder that is not trained; got live. Set "
+                "model.backbone.batch_norm to frozen"
+            )
+        return self
 
 
 class BlockConfig(Section):
@@ -265,6 +285,9 @@ class RuntimeConfig(Section):
     cache_gb: Above0 | None = None
     """Largest size of downloaded shards on each machine's disk, GB (10^9 bytes), or None for no limit. Shards in use
     are kept."""
+    features: Text | None = None
+    """Folder or URI of features made by ``python -m htt.data.encode``, or None to make them in the cache; used by
+    trainings with a frozen encoder."""
     loader_workers: Count = 0
     """Processes per training worker that decode images; 0 decodes in the training process itself."""
     tensorboard: bool = True
@@ -288,6 +311,11 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def on_features(self) -> bool:
+        """True if the model trains on stored features: the encoder is frozen, and no image is augmented anew."""
+        return not self.model.backbone.trained and self.data.augment.views is not None
 
     def fingerprint(self) -> str:
         """Return 12 hexadecimal digits that are equal exactly for configurations that must have equal results."""

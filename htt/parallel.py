@@ -73,6 +73,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
     workers: int | None = None,
     amount: Amount | None = None,
     done: int = 0,
+    gpus: bool = False,
 ) -> Generator[Result, None, None]:
     """Yield ``function(item)`` for each item, in order.
 
@@ -85,6 +86,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
             means one. With 1, items run in this process, without Ray.
         amount: unit of work, or None to count items.
         done: number of items finished earlier; they count as done, but not in the rate.
+        gpus: True to give each task a GPU, if there are any.
 
     Raises:
         Exception: the error of ``function``, unchanged.
@@ -95,7 +97,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
             count = min(workers or _cores(), len(items))
         else:
             count = 1
-        results = _in_process(function, items) if count == 1 else _on_ray(function, items, count)
+        results = _in_process(function, items) if count == 1 else _on_ray(function, items, count, gpus)
         stack.enter_context(contextlib.closing(results))
         shown = stack.enter_context(_counting(title, unit, items, amount, done))
         for index, (item, result) in enumerate(zip(items, results, strict=True), start=done + 1):
@@ -119,14 +121,16 @@ def _in_process(function: Callable[[Item], Result], items: Sequence[Item]) -> Ge
         yield function(item)
 
 
-def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result, None, None]:
+def _on_ray(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, gpus: bool
+) -> Generator[Result, None, None]:
     import ray
     import ray.exceptions
 
     def run(item: Item) -> Result:
         return function(item)
 
-    task = ray.remote(num_cpus=1)(run)
+    task = ray.remote(num_cpus=1, num_gpus=gpus_there() if gpus else 0)(run)
     ahead = workers if workers < _cores() else AHEAD * workers  # a Ray with more cores must not use them all
     waiting: deque[Any] = deque()
     try:

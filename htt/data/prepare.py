@@ -50,7 +50,7 @@ def prepare(config: Config, workers: int | None = None) -> Path:
     if mirror.is_mirror(root):
         _say_if_too_large(sum(shard.bytes for shards in found.splits.values() for shard in shards) / 1e9, config)
     else:
-        _verify_once(root, found, cache_folder(config))
+        verify_once(root, found, cache_folder(config))
     return root
 
 
@@ -96,13 +96,13 @@ def _rendered(config: Config, workers: int | None) -> Path:
         source = open_source(SYNTHETIC, config=config.data)
         convert(source, root, making, workers=workers, title="Rendering the benchmark")
     try:
-        _verify_once(root, manifest.read(root), cache_folder(config))
+        verify_once(root, manifest.read(root), cache_folder(config))
     except DataError as error:
         raise DataError(f"{error} It is only a cache: delete {root}, and it is rendered again.") from error
     return root
 
 
-def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
+def verify_once(root: Path, found: Manifest, cache: Path) -> None:
     """Verify the checksums of files that changed since the last check; one process at a time."""
     manifest.check_sizes(root, found)
     stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]

@@ -12,6 +12,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from htt.data.loading.clips import Clips
 from htt.data.loading.loader import evaluation_loader
 from htt.evaluation.metric_table import COSTS
 from htt.group import Group
+from htt.info import DataInfo
 
 FEWEST, MOST, ENOUGH_S = 3, 9, 0.1
 """Number of timed predictions: at least, at most, and the total time, s, after which no further one starts."""
@@ -90,7 +92,15 @@ def memory_mb(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) ->
 def _median_clip(clips: Clips, config: Config) -> list[Batch]:
     order = np.argsort(clips.frame_counts, kind="stable")
     one = clips.only([int(order[(len(order) - 1) // 2])])
-    return list(evaluation_loader(one, override(config, {"runtime.loader_workers": 0})))
+    batches = evaluation_loader(one, override(config, {"runtime.loader_workers": 0}))
+    return [replace(batch, frames=_images(batch, clips.info)) if clips.encoding else batch for batch in batches]
+
+
+def _images(batch: Batch, info: DataInfo) -> Tensor:
+    """Return images for a batch of features: the cost does not depend on what they show."""
+    return torch.zeros(len(batch.frames), 3, info.height, info.width, dtype=torch.uint8).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def _predict(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) -> list[Any]:

@@ -18,7 +18,7 @@ NORMALISE = {
 
 
 class FrameFeatures(nn.Module):
-    """Image encoder with normalisation and projection; batch norm can be configured to stay frozen in training.
+    """Image encoder with normalisation and projection; it can be frozen as a whole, or its batch norm alone.
 
     Raises:
         ConfigError: If the backbone does not exist.
@@ -30,8 +30,10 @@ class FrameFeatures(nn.Module):
 
     def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
-        self.frozen = config.batch_norm == "frozen"
+        self.frozen, self.trained = config.batch_norm == "frozen", config.trained
         self.backbone = channels_last(open_backbone(config))
+        if not self.trained:
+            self.backbone.requires_grad_(False)
         self.to_width = to_width(self.backbone, width)
         for name, values in zip(("mean", "deviation"), NORMALISE[config.normalise], strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
@@ -43,17 +45,27 @@ class FrameFeatures(nn.Module):
         Source: the released code trains in eval mode.
         """
         super().train(mode)
+        if not self.trained:
+            self.backbone.eval()
         for module in self.modules():
             if self.frozen and isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
 
-    def forward(self, frames: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Return one token per frame, from uint8 images or floats in [0, 1]."""
+    def forward(self, frames: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n d"]:
+        """Return one token per frame, from uint8 images or floats in [0, 1], or from their stored features [n f]."""
+        token: Tensor = self.to_width(frames.float() if frames.dim() == 2 else self.encode(frames))
+        return token
+
+    def encode(self, frames: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:
+        """Return the feature of each image; those of a frozen encoder have the precision of stored ones, float16."""
         frames = frames.contiguous(memory_format=torch.channels_last)
         pixels = frames.float() / 255 if frames.dtype == torch.uint8 else frames
-        token: Tensor = self.to_width(self.backbone((pixels - self.mean) / self.deviation))
-        return token
+        normalised = (pixels - self.mean) / self.deviation
+        if self.trained:
+            return self.backbone(normalised)
+        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+            return self.backbone(normalised).half().float()
 
 
 def channels_last(network: nn.Module) -> nn.Module:

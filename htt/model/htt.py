@@ -45,7 +45,7 @@ class HTT(nn.Module):
 
     def forward(
         self,
-        frames: Shaped[Tensor, "n 3 h w"],
+        frames: Shaped[Tensor, "n ..."],
         valid: Bool[Tensor, "b t"],
         intrinsics: Float[Tensor, "b 3 3"],
         attention: bool = False,
@@ -53,7 +53,8 @@ class HTT(nn.Module):
         """Return the predictions for the valid frames of a batch.
 
         Args:
-            frames: The valid frames in order, as uint8 or as floats in [0, 1].
+            frames: The valid frames in order: images [n 3 h w] as uint8 or as floats in [0, 1], or their features
+                [n f], which a frozen encoder computed earlier.
             valid: Frame slots of each window that have an image.
             intrinsics: Camera matrix of each window, px.
             attention: Whether to return the attention weights of both blocks.

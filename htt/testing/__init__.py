@@ -96,6 +96,7 @@ def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0,
         action=torch.randint(0, len(info.actions), (len(lengths),), generator=random),
         clip=torch.arange(len(lengths)),
         frame=valid.nonzero()[:, 1],
+        view=torch.zeros(len(lengths), dtype=torch.long),
     )
 
 

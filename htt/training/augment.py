@@ -39,15 +39,23 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     Every change has its own draws, made even if the change is off: with the same generator, a different value of one
     field changes one thing only. With all fields 0, frames are exactly the plain pixels.
 
+    With ``config.views``, a window shows the copy of its clip given by ``batch.view``: the same for all windows of the
+    clip, and in every epoch. Plain images and stored features are returned as they are.
+
     Args:
         batch: batch with uint8 frames, on any device.
         config: largest extent of each change.
         generator: source of all randomness; preferably on the CPU, where it gives the same numbers for every device.
     """
-    draws = torch.rand(len(batch.valid), _DRAWS, generator=generator, device=generator.device).tolist()
-    sigmas = torch.rand(len(batch.frames), generator=generator, device=generator.device) * config.blur_px
-    sigmas = sigmas.to(batch.frames.device)
-    shifts = [_shift(draw, config, batch.frames.shape[-1]) for draw in draws]
+    if batch.frames.dim() == 2 or config.views == 0:
+        return batch
+    if config.views is None:
+        draws = torch.rand(len(batch.valid), _DRAWS, generator=generator, device=generator.device).tolist()
+        blurs = torch.rand(len(batch.frames), generator=generator, device=generator.device)
+    else:
+        draws, blurs = _fixed_draws(batch)
+    sigmas = (blurs * config.blur_px).to(batch.frames.device)
+    shifts = [shift_px(draw, config, batch.frames.shape[-1]) for draw in draws]
     frames = torch.zeros_like(batch.frames, dtype=torch.float32, memory_format=torch.channels_last)
     for window, chosen in _pieces(batch):
         images = batch.frames[chosen].float().div_(255).transpose(0, 1).contiguous()
@@ -119,7 +127,22 @@ def _colours_(images: Tensor, draw: list[float], config: AugmentConfig) -> None:
             change(images, neutral + _signed(draw[index]) * largest)
 
 
-def _shift(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, int]:
+def view_shift_px(seed: int, config: AugmentConfig, width: int) -> tuple[int, int]:
+    """Return the shift of an augmented copy of a clip, as ``shift_px`` does, given its seed."""
+    return shift_px(torch.rand(_DRAWS, generator=torch.Generator().manual_seed(seed)).tolist(), config, width)
+
+
+def _fixed_draws(batch: Batch) -> tuple[list[list[float]], Tensor]:
+    """Return the draws of each window's copy of its clip, and of the blur of each frame."""
+    draws, blurs, last = [], [], int(batch.frame.max())
+    for seed, frames in zip(batch.view.tolist(), batch.frame.cpu().split(batch.valid.sum(dim=1).tolist()), strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        draws.append(torch.rand(_DRAWS, generator=generator).tolist())
+        blurs.append(torch.rand(last + 1, generator=generator)[frames])
+    return draws, torch.cat(blurs)
+
+
+def shift_px(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, int]:
     """Return the shift of a window's images to the right and down, in whole px, truncated as in the released code."""
     right, down = (int(_signed(each) * config.centre * width) for each in draw[-2:])
     return right, down

@@ -54,7 +54,7 @@ class Board:
     def predictions(self, epoch: int, batch: Batch, prediction: Prediction) -> None:
         """Draw the predicted and the true joints over some frames of a batch."""
         count = self._config.runtime.overlays
-        if self._writer and count:
+        if self._writer and count and batch.frames.dim() == 4:  # stored features have no images to draw on
             chosen = np.linspace(0, len(batch.frames) - 1, count).round().astype(int)
             for place, index in enumerate(chosen):
                 image = overlay(batch, prediction, int(index))

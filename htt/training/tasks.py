@@ -27,6 +27,7 @@ from htt.info import UNKNOWN
 from htt.losses import TERMS
 from htt.model.htt import HTT
 from htt.neighbours import Neighbours
+from htt.training.encoding import data_folder
 from htt.training.loading import open_trained
 from htt.training.loop import Report, evaluate, fit
 
@@ -50,8 +51,8 @@ def train(config: Config, folder: Path, report: Report, resume: Path | None = No
 
 
 def open_splits(config: Config) -> Splits:
-    """Open the training and validation clips of a configuration, after rendering or checking them."""
-    return splits.open_splits(prepare(config), config.data)
+    """Open the training and validation clips of a configuration, after rendering, encoding or checking them."""
+    return splits.open_splits(data_folder(config), config.data)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def prepare_search(config: Config) -> Facts:
     Raises:
         DataError: the data do not exist, or have no validation clips.
     """
-    root = prepare(config)
+    root = data_folder(config)
     splits.check_validation(root, config.data)
     lacking = splits.incomplete(root, config.data, manifest.TRAIN, manifest.VAL)
     return Facts(lacking, unknown(splits.open_named(root, manifest.VAL, config.data)))
@@ -107,7 +108,7 @@ def unknown(clips: Clips) -> dict[str, str]:
 
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
     """Return the metrics of the test split, as ``test_...``; empty if the data have no test clips."""
-    root = prepare(config)
+    root = data_folder(config)
     if not manifest.read(root).splits.get(manifest.TEST):
         return {}
     found = evaluate(model, splits.open_named(root, manifest.TEST, config.data), config, group=group).result()

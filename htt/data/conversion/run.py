@@ -49,6 +49,8 @@ def convert(
     workers: int | None = None,
     title: str = "Converting",
     keys: Mapping[str, Sequence[ClipKey]] | None = None,
+    encoding: manifest.Encoding | None = None,
+    gpus: bool = False,
 ) -> tuple[Manifest, list[Problem]]:
     """Convert a source into shards in the folder ``out``, or resume the conversion.
 
@@ -59,6 +61,8 @@ def convert(
         workers: number of clips read at once, or None for one per core.
         title: title of the progress line.
         keys: clips of the source, or None to get them from ``source``.
+        encoding: how the source makes features, or None if it has frames.
+        gpus: True if reading a clip uses a GPU where there is one.
 
     Returns:
         The manifest of the shards, and the problems of the source.
@@ -76,12 +80,12 @@ def convert(
             made = conversion_state.finished(out, state)
             return made, [problem for of_split in conversion_state.problems(out).values() for problem in of_split]
         read = functools.partial(_read, source, making)
-        _read_all(read, keys, state, out, making, workers=workers, title=title)
+        _read_all(read, keys, state, out, making, workers=workers, title=title, gpus=gpus)
         problems = [problem for done in state.splits.values() for problem in done.problems]
         if not any(done.shards for done in state.splits.values()):
             raise DataError("A data set must have a clip that can be read; none could:\n" + listed(problems))
         found = labels.write(out, {split: done.shards for split, done in state.splits.items()})
-        made = _manifest(source, making, state, wanted).model_copy(update={"labels": found})
+        made = _manifest(source, making, state, wanted).model_copy(update={"labels": found, "encoding": encoding})
         conversion_state.finish(out, state, made)
         return made, problems
 
@@ -106,6 +110,7 @@ def _read_all(
     *,
     workers: int | None,
     title: str,
+    gpus: bool,
 ) -> None:
     """Read clips and write them in order; update ``state`` and its file after every finished shard."""
     todo = [(split, key) for split in keys for key in keys[split][state.splits[split].clips :]]
@@ -117,6 +122,7 @@ def _read_all(
         workers=workers,
         amount=_frames(keys, state),
         done=sum(done.clips for done in state.splits.values()),
+        gpus=gpus,
     )
     writer: _Writer | None = None
     with contextlib.closing(results):
@@ -179,7 +185,7 @@ def _frames(keys: Mapping[str, Sequence[ClipKey]], state: State) -> parallel.Amo
     return parallel.Amount(
         of="frames",
         expected=lambda item: item[1].frames,
-        found=lambda result: len(result[0].jpegs) if result[0] else 0,
+        found=lambda result: len(result[0].frame_numbers) if result[0] else 0,
         expected_before=sum(key.frames for split in keys for key in keys[split][: state.splits[split].clips]),
         found_before=sum(done.frames for done in state.splits.values()),
     )

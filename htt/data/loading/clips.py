@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from htt.data.loading import targets
 from htt.data.loading.folder import Folder
 from htt.data.loading.targets import Targets
 from htt.data.shards import arrow, labels
-from htt.data.sources import ClipRecord
+from htt.data.sources import ClipRecord, Encoded
 from htt.errors import DataError
 
 
@@ -29,13 +29,15 @@ from htt.errors import DataError
 class _View:
     """Memory-mapped frames of one clip."""
 
-    data: memoryview
-    """JPEGs of all frames, concatenated."""
-    ends: list[int]
-    """[t + 1] start of each JPEG, and end of the last one, bytes."""
     numbers: np.ndarray
     joints_m: np.ndarray
     hand_valid: np.ndarray
+    data: memoryview = field(default_factory=lambda: memoryview(b""))
+    """JPEGs of all frames, concatenated."""
+    ends: Sequence[int] = ()
+    """[t + 1] start of each JPEG, and end of the last one, bytes."""
+    encoded: Encoded | None = None
+    """Features in place of the JPEGs."""
 
     def jpeg(self, frame: int) -> memoryview:
         return self.data[self.ends[frame] : self.ends[frame + 1]]
@@ -58,6 +60,7 @@ class Clips(Sequence[ClipRecord]):
         self._folder, self._shards = folder, folder.manifest.shards(split)
         self.root, self.split = folder.place, split
         self.info, self._wanted = folder.manifest.info, folder.manifest.numbers(split)
+        self.encoding = folder.manifest.encoding
         self._place = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
         self._views: dict[int, _View] = {}
@@ -82,9 +85,10 @@ class Clips(Sequence[ClipRecord]):
             width=self.info.width,
             height=self.info.height,
             frame_numbers=view.numbers.tolist(),
-            jpegs=[bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))],
+            jpegs=[] if view.encoded else [bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))],
             joints_m=view.joints_m,
             hand_valid=view.hand_valid,
+            encoded=view.encoded,
         )
 
     def only(self, chosen: Sequence[int]) -> Clips:
@@ -150,6 +154,12 @@ class Clips(Sequence[ClipRecord]):
             if found != shape:
                 raise self._broken(clip, frame, f"it is {found[1]}x{found[0]} px, not {shape[1]}x{shape[0]}")
 
+    def encoded(self, clip: int) -> Encoded:
+        """Return the features of a clip of a folder of features."""
+        encoded = self._view(clip).encoded
+        assert encoded is not None, "the shards hold frames"
+        return encoded
+
     def expect(self, chosen: np.ndarray) -> None:
         """Announce the clips to be read, in this order, so that missing shards are downloaded in the background."""
         if self._folder.streams:
@@ -179,8 +189,7 @@ class Clips(Sequence[ClipRecord]):
             return table
         self._folder.expect(self._shards)
         tables = (
-            labels.of_reader(self._folder.open(shard, (*labels.COLUMNS, "jpegs")), self._folder.file(shard))
-            for shard in self._shards
+            labels.of_reader(self._folder.open(shard, labels.READ), self._folder.file(shard)) for shard in self._shards
         )
         return pa.concat_tables(tables)
 
@@ -236,9 +245,12 @@ class Clips(Sequence[ClipRecord]):
             ValueError: a value is invalid; names it.
         """
         frames, hands = self.frame_count(clip), self.info.hands
-        found = (len(view.ends) - 1, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
+        images = view.encoded.features.shape[1] if view.encoded else len(view.ends) - 1
+        found = (images, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
         if found != (frames, frames, (frames, hands), (frames, self.info.joints, 3)):
             raise ValueError(f"its images, numbers, hands and joints are {found}, not those of {frames} frames")
+        if (self.encoding is None) != (view.encoded is None):
+            raise ValueError(f"it holds {'features' if view.encoded else 'frames'}, unlike its manifest")
         wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
         if (np.diff(numbers) <= 0).any():
             raise ValueError("its frame numbers do not ascend")
@@ -267,16 +279,26 @@ def as_frames(images: np.ndarray) -> UInt8[Tensor, "n 3 h w"]:
 
 
 def _view_of(batch: pa.RecordBatch) -> _View:
-    row = {name: batch.column(name) for name in ("frame_numbers", "jpegs", "joints_m", "hand_valid")}
-    jpegs = row["jpegs"].flatten()
-    _, ends, data = jpegs.buffers()
-    count, hands = len(jpegs), batch.column("hands")[0].as_py()
+    column = {name: batch.column(name) for name in batch.schema.names}
+    images: dict[str, Any]
+    if "features" in column:
+        shifts_px = column["shifts_px"].flatten().to_numpy().reshape(-1, 2)
+        count = len(column["frame_numbers"].flatten())
+        features = column["features"].flatten().to_numpy().reshape(len(shifts_px), count, -1)
+        images = {"encoded": Encoded(features, shifts_px)}
+    else:
+        jpegs = column["jpegs"].flatten()
+        _, ends, data = jpegs.buffers()
+        count = len(jpegs)
+        images = {
+            "data": memoryview(data if data is not None else b"").cast("B"),
+            "ends": np.frombuffer(ends, np.int64)[jpegs.offset : jpegs.offset + count + 1].tolist(),
+        }
     return _View(
-        data=memoryview(data if data is not None else b"").cast("B"),
-        ends=np.frombuffer(ends, np.int64)[jpegs.offset : jpegs.offset + count + 1].tolist(),
-        numbers=row["frame_numbers"].flatten().to_numpy(),
-        joints_m=row["joints_m"].flatten().to_numpy().reshape(count, -1, 3),
-        hand_valid=_flags(row["hand_valid"].flatten().to_numpy()).reshape(count, hands),
+        numbers=column["frame_numbers"].flatten().to_numpy(),
+        joints_m=column["joints_m"].flatten().to_numpy().reshape(count, -1, 3),
+        hand_valid=_flags(column["hand_valid"].flatten().to_numpy()).reshape(count, column["hands"][0].as_py()),
+        **images,
     )
 
 

@@ -5,6 +5,8 @@ Images are decoded directly into the batch and stay 8-bit; they become floats on
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.utils.data
+from torch import Tensor
 
 from htt.batch import Batch
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips, as_frames
-from htt.data.loading.windows import Windows, evaluation_windows, training_windows
+from htt.data.loading.windows import Window, Windows, evaluation_windows, training_windows
 from htt.errors import ClusterError, HTTError
 
 EVALUATION_BATCHES = 8
@@ -37,38 +40,68 @@ EVALUATION_PIXELS = 2**24
 
 @dataclass(frozen=True)
 class Assembler:
-    """Builder of batches from windows. Can be pickled, so that other processes can use it."""
+    """Builder of batches from windows. Can be pickled, so that other processes can use it.
+
+    A window is chosen by its index, plus ``len(windows)`` for each augmented copy of its clip before the wanted one;
+    copy 0 is the plain clip.
+    """
 
     clips: Clips
     windows: Windows
 
     def __call__(self, chosen: Sequence[int] | np.ndarray) -> Batch:
-        """Return the batch of the windows with the ``chosen`` indices, in that order.
+        """Return the batch of the ``chosen`` windows, in that order.
 
         Raises:
             DataError: an image is broken; names clip and frame.
         """
-        picked = [self.windows[int(index)] for index in chosen]
+        copies, indices = np.divmod(np.asarray(chosen), len(self.windows))
+        picked = [self.windows[index] for index in indices.tolist()]
         counts = np.array([len(window.frames) for window in picked])
-        images = self.clips.blank(int(counts.sum()))
-        targets, first = [], 0
-        for window in picked:
-            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
-            targets.append(self.clips.targets(window.clip).of(window.frames))
-            first += len(window.frames)
+        targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
+        joints_px = np.concatenate([target.joints_px for target in targets])
+        if self.clips.encoding:
+            frames, shifts_px = self._features(picked, copies)
+            joints_px = joints_px + np.repeat(shifts_px, counts, axis=0)[:, None]
+        else:
+            frames = self._images(picked)
         clip = np.array([window.clip for window in picked])
+        seeds = [view_seed(self.clips.ids[each], copy) for each, copy in zip(clip, copies.tolist(), strict=True)]
         return Batch(
-            frames=as_frames(images),
+            frames=frames,
             valid=torch.from_numpy(np.arange(counts.max()) < counts[:, None]),
             intrinsics=torch.from_numpy(self.clips.intrinsics[clip].astype(np.float32)),
             joints_m=torch.from_numpy(np.concatenate([target.joints_m for target in targets])),
-            joints_px=torch.from_numpy(np.concatenate([target.joints_px for target in targets])),
+            joints_px=torch.from_numpy(joints_px),
             joint_valid=torch.from_numpy(np.concatenate([target.joint_valid for target in targets])),
             object=torch.from_numpy(np.repeat(self.clips.object[clip], counts)),
             action=torch.from_numpy(self.clips.action[clip]),
             clip=torch.from_numpy(clip),
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
+            view=torch.tensor(seeds),
         )
+
+    def _images(self, picked: Sequence[Window]) -> Tensor:
+        images = self.clips.blank(sum(len(window.frames) for window in picked))
+        first = 0
+        for window in picked:
+            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
+            first += len(window.frames)
+        return as_frames(images)
+
+    def _features(self, picked: Sequence[Window], copies: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """Return the stored features of the windows' frames, and the shift of each window's images, px."""
+        encoded = [self.clips.encoded(window.clip) for window in picked]
+        of_windows = zip(encoded, picked, copies, strict=True)
+        features = [clip.features[copy, window.frames] for clip, window, copy in of_windows]
+        shifts_px = np.stack([clip.shifts_px[copy] for clip, copy in zip(encoded, copies, strict=True)])
+        return torch.from_numpy(np.concatenate(features)), shifts_px
+
+
+@functools.lru_cache(maxsize=2**16)
+def view_seed(clip: str, copy: int) -> int:
+    """Return the seed of an augmented copy of a clip, given its identifier; 0 for copy 0, the plain clip."""
+    return int.from_bytes(hashlib.sha256(f"{copy} {clip}".encode()).digest()[:7], "big") if copy else 0
 
 
 REMEDY = "Give the container more (docker run --shm-size=8g), or let the training decode: runtime.loader_workers=0."
@@ -91,7 +124,7 @@ class Decoder:
     def batches(self, steps: order.Steps) -> Iterator[Batch]:
         """Return an iterator over the batches of some steps, in order. Use one iterator at a time."""
         if steps:
-            self.assembler.clips.expect(self.assembler.windows.clip[np.concatenate(steps)])
+            self.assembler.clips.expect(self.assembler.windows.clips_of(np.concatenate(steps)))
         if self._loader is not None:
             self._check_room(steps)
             self._steps[:] = steps
@@ -116,7 +149,9 @@ class Decoder:
         if self._loader is None or not steps or not SHARED.is_dir():
             return
         info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
-        batch = max(int(counts[step].sum()) for step in steps) * info.width * info.height * 3
+        encoding = self.assembler.clips.encoding
+        frame = 2 * encoding.width if encoding else 3 * info.width * info.height
+        batch = max(int(counts[step % len(counts)].sum()) for step in steps) * frame
         needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
         if needed > free:
             raise ClusterError(
@@ -205,6 +240,7 @@ class TrainingLoader:
     def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
+        self._views = config.data.augment.views or 0
         self.step_windows = config.train.batch_size * order.times(config.train, world)
         order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
         self.assembler = Assembler(clips, self.windows)
@@ -230,6 +266,9 @@ class TrainingLoader:
             limit=self._train.windows_per_epoch,
             start=start,
         )
+        if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
+            drawn = np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(self.windows))
+            steps = [step + drawn[step] * len(self.windows) for step in steps]
         return self._decoder.batches(steps)
 
 

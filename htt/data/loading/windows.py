@@ -43,6 +43,10 @@ class Windows(Sequence[Window]):
     """[w] number of frames."""
     spacing: int
 
+    def clips_of(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the clip of each chosen window; see ``Assembler`` for ``chosen``."""
+        return self.clip[chosen % len(self)]
+
     def __len__(self) -> int:
         return len(self.clip)
 

@@ -38,6 +38,11 @@ SCHEMA = pa.schema(
         ("hand_valid", pa.large_list(pa.uint8())),  # [t hands], flat
     ]
 )
+ENCODED = SCHEMA.set(
+    SCHEMA.get_field_index("jpegs"),
+    pa.field("features", pa.large_list(pa.float16())),  # [v t d], flat
+).append(pa.field("shifts_px", pa.large_list(pa.float32())))  # [v 2], flat
+"""Schema of a shard of features, which stand in place of the JPEGs."""
 
 
 def to_batch(record: ClipRecord) -> pa.RecordBatch:
@@ -53,10 +58,18 @@ def to_batch(record: ClipRecord) -> pa.RecordBatch:
         "hands": record.hand_valid.shape[1],
         "frame_numbers": np.asarray(record.frame_numbers, np.int32),
         "jpegs": record.jpegs,
+        "features": record.encoded and record.encoded.features.ravel(),
+        "shifts_px": record.encoded and record.encoded.shifts_px.ravel(),
         "joints_m": np.ascontiguousarray(record.joints_m, np.float32).ravel(),
         "hand_valid": np.ascontiguousarray(record.hand_valid).ravel().astype(np.uint8),
     }
-    return pa.record_batch([pa.array([row[field.name]], field.type) for field in SCHEMA], schema=SCHEMA)
+    schema = schema_of(encoded=record.encoded is not None)
+    return pa.record_batch([pa.array([row[field.name]], field.type) for field in schema], schema=schema)
+
+
+def schema_of(*, encoded: bool) -> pa.Schema:
+    """Return the schema of a shard of features (``encoded``) or of frames."""
+    return ENCODED if encoded else SCHEMA
 
 
 def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
@@ -134,9 +147,12 @@ def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBa
     reader = pyarrow.ipc.open_file(
         source, options=pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
     )
-    wanted = SCHEMA if included is None else pa.schema([SCHEMA.field(index) for index in sorted(included)])
-    if not reader.schema.equals(wanted):
-        raise ValueError(f"it has the columns {reader.schema.names}, not {wanted.names}, or other types")
+    wanted = [
+        schema if included is None else pa.schema([schema.field(index) for index in sorted(included)])
+        for schema in (SCHEMA, ENCODED)
+    ]
+    if not any(reader.schema.equals(each) for each in wanted):
+        raise ValueError(f"it has the columns {reader.schema.names}, not {wanted[0].names}, or other types")
     return reader
 
 
@@ -159,8 +175,8 @@ class ShardWriter:
             StorageError: the disk is full or not writable.
         """
         self._clips.append(to_batch(record))
-        self._frames += len(record.jpegs)
-        self._bytes += sum(len(jpeg) for jpeg in record.jpegs)
+        self._frames += len(record.frame_numbers)
+        self._bytes += record.encoded.features.nbytes if record.encoded else sum(len(jpeg) for jpeg in record.jpegs)
         return self.close() if self._bytes >= self._limit else None
 
     def close(self) -> Shard | None:
@@ -171,7 +187,7 @@ class ShardWriter:
         with (
             files.replacing(path) as temporary,
             pa.OSFile(str(temporary), "wb") as file,
-            pyarrow.ipc.new_file(file, SCHEMA) as writer,
+            pyarrow.ipc.new_file(file, self._clips[0].schema) as writer,
         ):
             for clip in self._clips:
                 writer.write_batch(clip)

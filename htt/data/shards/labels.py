@@ -21,7 +21,9 @@ from htt.errors import DataError
 
 NAME = "labels.arrow"
 COLUMNS = ("id", "subject", "action", "object", "intrinsics")
-"""Columns copied from the shards; of the JPEGs, only their number is kept."""
+"""Columns copied from the shards; of the frame numbers, only their count is kept."""
+READ = (*COLUMNS, "frame_numbers")
+"""Columns that ``of_reader`` needs."""
 SCHEMA = pa.schema(
     [
         ("split", pa.string()),
@@ -43,7 +45,7 @@ def of_reader(reader: pa.RecordBatchFileReader, place: str) -> pa.Table:
     """
     rows = (arrow.row(reader, index, place) for index in range(reader.num_record_batches))
     table = pa.Table.from_batches(rows, reader.schema)
-    frames = pyarrow.compute.list_value_length(table["jpegs"]).cast(pa.int64())
+    frames = pyarrow.compute.list_value_length(table["frame_numbers"]).cast(pa.int64())
     return table.select(COLUMNS).append_column("frames", frames)
 
 
@@ -63,7 +65,7 @@ def write(root: Path, splits: Mapping[str, Sequence[Shard]]) -> Labels:
         for split, of_split in splits.items():
             for shard in of_split:
                 path_of_shard = root / shard.file
-                table = of_reader(arrow.open_shard(path_of_shard, (*COLUMNS, "jpegs")), str(path_of_shard))
+                table = of_reader(arrow.open_shard(path_of_shard, READ), str(path_of_shard))
                 named = table.add_column(0, "split", pa.array([split] * len(table), pa.string()))
                 writer.write_table(named.cast(SCHEMA).combine_chunks())
     return Labels(file=NAME, bytes=path.stat().st_size, sha256=files.sha256(path))

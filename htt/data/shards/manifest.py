@@ -94,6 +94,21 @@ class Wanted(_Entry):
     """Number of frames the clip should have."""
 
 
+class Encoding(_Entry):
+    """How the features of a folder were made."""
+
+    encoder: str
+    """Name of the encoder, as in ``model.backbone.name``."""
+    weights: str
+    """Weights of the encoder, as in ``model.backbone.weights``."""
+    views: Count
+    """Number of augmented copies of each training clip, in addition to the plain images."""
+    width: Count
+    """Number of values of a feature."""
+    key: Sha256
+    """Digest of everything that the features depend on: encoder, its weights, normalisation, views and frames."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """Completeness of a split in the shards."""
@@ -146,6 +161,8 @@ class Manifest(_Entry):
     splits: dict[SplitName, list[Shard]]
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
+    encoding: Encoding | None = None
+    """How the features in the shards were made, or None if the shards hold frames."""
     labels: Labels | None = None
     """Labels file, or None if the folder was made before there was one; labels are then read from the shards."""
 
@@ -239,8 +256,9 @@ def parse(content: bytes, place: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
+    left_out = None if manifest.encoding else {"encoding"}  # versions before features refuse a field they do not know
     with files.replacing(root / NAME) as path:
-        path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        path.write_text(manifest.model_dump_json(indent=2, exclude=left_out) + "\n", encoding="utf-8")
 
 
 def check_sizes(root: Path, manifest: Manifest) -> None:

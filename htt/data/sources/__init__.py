@@ -42,6 +42,16 @@ class ClipKey:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Features of a clip's frames, in place of their images."""
+
+    features: np.ndarray
+    """[v t d] float16: of the plain images (index 0), then of each augmented copy of the clip."""
+    shifts_px: np.ndarray
+    """[v 2] float32: movement of a copy's image to the right and down, px; its 2D targets move along."""
+
+
+@dataclass(frozen=True)
 class ClipRecord:
     """Clip as stored in a row of a shard."""
 
@@ -60,11 +70,13 @@ class ClipRecord:
     frame_numbers: list[int]
     """Frame numbers used by the source."""
     jpegs: list[bytes]
-    """One JPEG per frame."""
+    """One JPEG per frame; empty if the clip is encoded."""
     joints_m: np.ndarray
     """[t j 3] float32, camera space, metres; undefined where the hand is not valid."""
     hand_valid: np.ndarray
     """[t hands] bool, True where the hand is in the frame."""
+    encoded: Encoded | None = None
+    """Features in place of the JPEGs, or None."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def batch(golden) -> Batch:
         action=torch.from_numpy(golden["action_label"]),
         clip=torch.arange(2),
         frame=valid.nonzero()[:, 1],
+        view=torch.zeros(2, dtype=torch.long),
     )
 
 

@@ -42,6 +42,7 @@ def batch_of(images: Tensor, counts: list[int]) -> Batch:
         action=torch.zeros(windows, dtype=torch.long),
         clip=torch.zeros(windows, dtype=torch.long),
         frame=torch.arange(count),
+        view=torch.zeros(windows, dtype=torch.long),
     )
 
 
