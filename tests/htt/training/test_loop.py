@@ -22,7 +22,7 @@ from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training import checkpoint, optim
 from htt.training.loop import Precision, evaluate, fit, step_generator, train_epoch, train_step
 
-NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields}
+NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields if name != "views"}
 
 
 class StoppedError(Exception):

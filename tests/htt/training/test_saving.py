@@ -15,7 +15,10 @@ from htt.training import checkpoint
 from htt.training.loop import fit
 from htt.training.saving import Saving
 
-ALIKE = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields} | {"optim.name": "sgd", "optim.lr": 1e-3}
+ALIKE = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields if name != "views"} | {
+    "optim.name": "sgd",
+    "optim.lr": 1e-3,
+}
 """What several workers and one have in common."""
 
 
