@@ -89,8 +89,9 @@ def training_windows(frame_counts: Sequence[int] | np.ndarray, config: Config) -
 def cutting(config: Config) -> dict[str, int]:
     """Return the arguments of ``cut`` for training; configurations with equal arguments have the same windows."""
     data = config.data
-    starts = data.spacing * (config.model.pose.window if data.shifted_starts else 1)
-    return {"length": config.model.action.length, "spacing": data.spacing, "starts": starts}
+    length = config.model.action.length
+    shifts = min(config.model.pose.window, length) if data.shifted_starts else 1  # more would repeat later chunks
+    return {"length": length, "spacing": data.spacing, "starts": data.spacing * shifts}
 
 
 def evaluation_windows(frame_counts: Sequence[int] | np.ndarray, config: Config) -> Windows:

@@ -9,8 +9,8 @@ STUDY = Study(
     reference="128 frames",
     paper_value={"128 frames": published("h2o", "val")},
     notes={
-        "8 frames": "Clips are cut into more windows, whose votes are summed. An epoch has as many frames, but "
-        "more windows, so more steps, of fewer frames each.",
+        "8 frames": "Clips are cut into more windows, whose votes are summed. Windows of 16 frames and more are shifted "
+        "by 0 to 15 frames in training, these by 0 to 7: an epoch has half as many frames, in more, shorter steps.",
         "128 frames": "On clips that are shorter, the same as any length that holds them.",
     },
 )

@@ -105,3 +105,15 @@ def test_windows_are_real_frames_in_order(counts: list[int], length: int, spacin
         assert set(np.diff(frames)) <= {spacing}
         assert frames[-1] < counts[window.clip]
         assert len(frames) == length or frames[-1] + spacing >= counts[window.clip]
+
+
+@given(
+    counts=st.lists(st.integers(1, 90), min_size=1, max_size=4),
+    length=st.integers(1, 40),
+    window=st.integers(1, 40),
+    spacing=st.integers(1, 3),
+)
+def test_training_windows_are_all_different(counts: list[int], length: int, window: int, spacing: int) -> None:
+    fields = {"model.action.length": length, "model.pose.window": window, "data.spacing": spacing}
+    windows = training_windows(counts, override(Config(), fields))
+    assert len({(window.clip, tuple(window.frames)) for window in windows}) == len(windows)
