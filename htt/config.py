@@ -129,20 +129,24 @@ class BackboneConfig(Section):
     name: Text = "resnet18"
     """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small") or a local folder."""
     weights: Text | None = None
-    """Source of the weights: a local file or folder, a hub name, or None for random weights, which need ``batch_norm``
-    live. The paper's are ImageNet's, as in "timm/resnet18.tv_in1k"."""
+    """Source of the weights: a local file or folder, a hub name, or "random". None means the model's own weights for a
+    hub model or folder, and random weights for a module, which need ``batch_norm`` live. The paper's are ImageNet's, as
+    in "timm/resnet18.tv_in1k"."""
     batch_norm: Literal["frozen", "live"] = "frozen"
     """Frozen: use and keep the stored statistics in training. Source: the released code trains in eval mode."""
-    normalise: Literal["centre", "imagenet"] = "centre"
-    """Normalisation of pixels: value/255 - 0.5 (centre, as released) or ImageNet's mean and deviation (most hub
-    models)."""
+    normalise: Literal["centre", "imagenet"] | None = None
+    """Normalisation of pixels: value/255 - 0.5 (centre), or ImageNet's mean and deviation. None means centre for a
+    module (as released), and the settings of its image processor for a hub model."""
+    size: Annotated[int, Field(ge=16, le=4096)] | None = None
+    """Side (px) of the square that images are resized to before they are encoded, or None to keep their size."""
 
     @model_validator(mode="after")
     def _frozen_encoder_has_fixed_weights(self) -> BackboneConfig:
-        if not self.trained and self.weights is None:
+        own = self.weights is None and "/" in self.name  # a hub model or a folder has weights of its own
+        if not self.trained and not own and self.weights in (None, "random"):
             raise ValueError(
-                "weights must be given for an encoder that is not trained; got none. Add model.backbone.weights, or "
-                "set model.backbone.trained to true"
+                f"weights must be given for an encoder that is not trained; got {self.weights or 'none'}. Set "
+                "model.backbone.weights, or set model.backbone.trained to true"
             )
         if not self.trained and self.batch_norm == "live":
             raise ValueError(

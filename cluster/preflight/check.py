@@ -127,7 +127,7 @@ def check_backbones(configs: Iterable[BackboneConfig], *, one_is_enough: bool = 
     """
     faults, built = [], 0
     for config in dict.fromkeys(configs):
-        if config.weights is None and not is_free(config.name):
+        if config.weights in (None, "random") and not is_free(config.name):
             built += 1
             continue
         from htt.model.features import open_backbone  # imported late: most runs need no torch in this process

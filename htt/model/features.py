@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -30,12 +31,14 @@ class FrameFeatures(nn.Module):
 
     def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
-        self.frozen, self.trained = config.batch_norm == "frozen", config.trained
+        self.frozen, self.trained, self.size = config.batch_norm == "frozen", config.trained, config.size
         self.backbone = channels_last(open_backbone(config))
         if not self.trained:
             self.backbone.requires_grad_(False)
         self.to_width = to_width(self.backbone, width)
-        for name, values in zip(("mean", "deviation"), NORMALISE[config.normalise], strict=True):
+        own = None if config.normalise else getattr(self.backbone, "mean", None)
+        normalisation = (own, self.backbone.deviation) if own else NORMALISE[config.normalise or "centre"]
+        for name, values in zip(("mean", "deviation"), normalisation, strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         self.train(self.training)
 
@@ -61,6 +64,8 @@ class FrameFeatures(nn.Module):
         """Return the feature of each image; those of a frozen encoder have the precision of stored ones, float16."""
         frames = frames.contiguous(memory_format=torch.channels_last)
         pixels = frames.float() / 255 if frames.dtype == torch.uint8 else frames
+        if self.size is not None:
+            pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         normalised = (pixels - self.mean) / self.deviation
         if self.trained:
             return self.backbone(normalised)

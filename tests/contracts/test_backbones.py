@@ -31,4 +31,5 @@ class TestHubBackbones(BackboneContract):
     @pytest.fixture(params=NETWORKS)
     def name(self, request, tmp_path):
         NETWORKS[request.param]().save_pretrained(tmp_path)
+        (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [1, 1, 1]}')
         return str(tmp_path)

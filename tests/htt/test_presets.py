@@ -56,7 +56,7 @@ def test_evaluation_windows_see_each_frame_once(paper: Config, tmp_path: Path) -
 
 def test_the_network_is_the_papers(paper: Config) -> None:
     model = paper.model
-    assert (model.width, model.backbone.name, model.backbone.normalise) == (512, "resnet18", "centre")
+    assert (model.width, model.backbone.name, model.backbone.normalise) == (512, "resnet18", None)
     for block in (model.pose, model.action):
         assert (block.block, block.depth, block.heads) == ("transformer", 2, 8)
         assert (block.feedforward, block.dropout) == (2048, 0)

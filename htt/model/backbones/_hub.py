@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
+from transformers.image_processing_utils import ImageProcessingMixin
 
 from htt.config import BackboneConfig
 from htt.errors import CheckpointError, ConfigError, UserError, shown
 
 T = TypeVar("T")
+RANDOM = "random"
+"""Value of ``model.backbone.weights`` for random weights."""
 PROBE = 224
 """Side (px) of the image from which a network's feature width is determined."""
 ANSWER_S = 10.0
@@ -29,6 +32,10 @@ class HubBackbone(nn.Module):
     Parameters without influence on this feature (for example a mask token) are frozen, because training with several
     workers would wait for gradients that never come.
     """
+
+    mean: Sequence[float] = ()
+    """Mean of the channels in [0, 1], from the settings of the model's image processor."""
+    deviation: Sequence[float] = ()
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -59,7 +66,7 @@ class HubBackbone(nn.Module):
 
 
 def build(config: BackboneConfig) -> nn.Module:
-    """Return the model ``config.name`` with the weights ``config.weights``: a hub name, a folder, or None for random.
+    """Return the model ``config.name`` with its own weights, or with those ``config.weights`` names.
 
     Raises:
         ConfigError: If the model cannot be loaded or is not a vision model.
@@ -67,17 +74,43 @@ def build(config: BackboneConfig) -> nn.Module:
     """
     settings = _pretrained(AutoConfig, config.name, ConfigError, "model.backbone.name")
     settings = getattr(settings, "vision_config", settings)
-    if config.weights is None:
+    if config.weights == RANDOM:
         network: Any = AutoModel.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
     else:
-        network = _pretrained(AutoModel, config.weights, CheckpointError, "model.backbone.weights", config=settings)
+        network = _pretrained(
+            AutoModel, config.weights or config.name, CheckpointError, "model.backbone.weights", config=settings
+        )
     try:
         with torch.random.fork_rng(devices=[]):
-            return HubBackbone(network.eval())
+            backbone = HubBackbone(network.eval())
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"model.backbone.name must be a model that takes images alone; '{config.name}' does not: {error}"
         ) from error
+    if config.normalise is None:
+        backbone.mean, backbone.deviation = _normalisation(config.name)
+    return backbone
+
+
+def _normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Return mean and standard deviation of the channels, in [0, 1], from the settings of a model's image processor.
+
+    Raises:
+        ConfigError: If the model has no such settings.
+    """
+
+    def get(here: bool) -> Any:
+        return ImageProcessingMixin.get_image_processor_dict(os.path.expanduser(name), local_files_only=here)
+
+    try:
+        settings, _ = _fetched(get, "model.backbone.name", name, ConfigError)
+        mean, deviation = settings["image_mean"], settings["image_std"]
+    except (ConfigError, KeyError) as error:
+        raise ConfigError(
+            f"No normalisation of pixels known for {shown(name)}: it has no settings of an image processor "
+            "(preprocessor_config.json). Set model.backbone.normalise to imagenet or centre."
+        ) from error
+    return [float(value) for value in mean], [float(value) for value in deviation]
 
 
 def hub_file(name: str, file: str) -> Path:

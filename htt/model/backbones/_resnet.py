@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel
 
-from htt.model.backbones._hub import hub_file
+from htt.model.backbones._hub import RANDOM, hub_file
 from htt.model.weights import from_torchvision, load_strictly, read_state
 
 FILES = (".pth", ".pt", ".bin", ".tar", ".safetensors")
@@ -24,14 +24,14 @@ def resnet(embedding: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> 
 
 
 def load_weights(network: nn.Module, weights: str | None) -> None:
-    """Load weights from a file, a folder or a hub name into a ResNet; None keeps the random weights.
+    """Load weights from a file, a folder or a hub name into a ResNet; None and "random" keep the random weights.
 
     A folder is a copy of a hub repository, or a checkpoint of this project, of which the encoder is used.
 
     Raises:
         CheckpointError: If the weights cannot be loaded or have another shape.
     """
-    if weights is None:
+    if weights in (None, RANDOM):
         return
     path = Path(os.path.expanduser(weights))
     if path.is_dir():

@@ -1,5 +1,7 @@
 """Where an image encoder's weights come from, and what is said when they cannot be had."""
 
+import json
+
 import huggingface_hub.constants
 import pytest
 import torch
@@ -181,11 +183,34 @@ def test_a_hub_model_takes_its_weights_or_random_ones(tmp_path):
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     stored = ViTModel(ViTConfig(**small, image_size=32, patch_size=16))
     stored.save_pretrained(tmp_path)
-    taken = open_backbone(BackboneConfig(name=str(tmp_path), weights=str(tmp_path)))
-    other = open_backbone(BackboneConfig(name=str(tmp_path)))
-    key = "pooler.dense.weight"
-    assert torch.equal(taken.network.state_dict()[key], stored.state_dict()[key])
-    assert not torch.equal(other.network.state_dict()[key], stored.state_dict()[key])
+    key, weights = "pooler.dense.weight", {None: True, str(tmp_path): True, "random": False}
+    for name, own in weights.items():
+        opened = open_backbone(BackboneConfig(name=str(tmp_path), weights=name, normalise="centre"))
+        assert torch.equal(opened.network.state_dict()[key], stored.state_dict()[key]) == own
+
+
+def test_hub_model_is_normalised_by_its_processor_settings(tmp_path):
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    ViTModel(ViTConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"No normalisation of pixels known for .*preprocessor_config\.json"):
+        open_backbone(BackboneConfig(name=str(tmp_path)))
+    settings = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    for normalise, mean, deviation in (
+        (None, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+        ("centre", [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]),
+    ):
+        features = FrameFeatures(BackboneConfig(name=str(tmp_path), normalise=normalise), 16)
+        torch.testing.assert_close(features.mean.flatten(), torch.tensor(mean))
+        torch.testing.assert_close(features.deviation.flatten(), torch.tensor(deviation))
+
+
+def test_images_are_resized_to_the_size_of_the_encoder():
+    features = FrameFeatures(BackboneConfig(name="resnet_tiny", size=48), 32)
+    seen = []
+    features.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert features(torch.zeros(2, 3, 36, 64, dtype=torch.uint8)).shape == (2, 32)
+    assert seen == [(2, 3, 48, 48)]
 
 
 def test_a_model_of_words_is_no_backbone(tmp_path):
