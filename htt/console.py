@@ -263,7 +263,7 @@ def _settled(options: OptionsT) -> OptionsT:
         given = getattr(options, entry.name)
         if is_dataclass(given):
             _settled(given)  # type: ignore[type-var]
-        elif given == "" or (isinstance(given, list) and "" in given):
+        elif given == "" or (isinstance(given, list | tuple) and "" in given):
             raise ConfigError(
                 f"--{entry.name.replace('_', '-')} must not be empty; is a variable of the shell not set? Leave the "
                 "option out for its usual value."

@@ -77,7 +77,7 @@ def _time(plan: Plan, command: Callable[..., str]) -> str:
     if not plan.left:
         return "Nothing is left to train."
     if plan.expected_s is None:
-        one = "" if plan.ablation.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
+        one = "" if plan.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
         return (
             "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
             f"guess: {command(dry_run=True, time_steps=3)}{one}"

@@ -154,7 +154,7 @@ def read(path: Path) -> Retrained:
     file = path / RECORD_FILE
     try:
         plain = yaml_text.load(yaml_text.read(file, "it"), "it")
-        return run_folder.record_of({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
+        return run_record.checked({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
     except (TypeError, KeyError, ConfigError) as error:
         raise RunError(f"{file} must say what was trained again; it cannot be read: {error}") from error
 
@@ -192,7 +192,7 @@ def ask(
     asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
     _check_options(count, values, name)
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
-    record = run_record.record_of(spec.Run(command=command), asked.config(), asked.name)
+    record = run_record.provenance(command)
     found_by = yaml_text.load(run_folder.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
     found = override(asked.config(), trial.values)
     wanted = Retrained(
@@ -229,7 +229,7 @@ def _check_options(count: int, values: Mapping[str, Value], name: str) -> None:
         raise ConfigError(f"--retrain-seeds must be {MOST_SEEDS} or less; got {count}.")
     if SEED in values:
         raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
-    spec.check_run(spec.Run(name=name))
+    spec.check_run(spec.RunOptions(name=name))
 
 
 def _codes(before: Sequence[str], now: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from pyarrow import fs
 
 from cluster import storage as stores
 from cluster.lock import Lease, claimed, generation
-from cluster.run_folder import LOCK, check_run_name, one_process
+from cluster.run_folder import LOCK, RUN_FILES, check_run_name, one_process
 from htt import console, files
 from htt.data.store.remote import is_remote
 from htt.errors import RunError, StorageError, chain, refusal, storage_errors
@@ -28,7 +28,7 @@ from tune.results.run_folder import RunFolder, find, write_text
 
 open_uri = fs.FileSystem.from_uri
 MIRRORED = (
-    "asked.yaml", "earlier.parquet", "trials.parquet", "trials.jsonl", "epochs.jsonl", "optuna.journal", "best.yaml",
+    *RUN_FILES, "earlier.parquet", "trials.parquet", "trials.jsonl", "epochs.jsonl", "optuna.journal", "best.yaml",
     "report.md", "progress.png",
 )  # fmt: skip
 DRAWN = ("best.yaml", "report.md", "progress.png")
@@ -60,7 +60,7 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
     kept: str | None = None
     with contextlib.suppress(RunError):
         here = find(name, place)
-        kept = here.asked().storage
+        kept = here.record().spec.storage
     for bucket in dict.fromkeys(each for each in (uri, kept) if each and is_remote(each)):
         check_run_name(Path(name).name)
         storage = Storage(Path(name).name, here.path.parent if here else place, bucket)
@@ -129,11 +129,11 @@ class Storage:
 
     def exists(self) -> bool:
         """Return whether the run exists, in the local folder or in the bucket."""
-        return (self.local / "asked.yaml").exists() or self.exists_there()
+        return RunFolder(self.local).exists() or self.exists_there()
 
-    def exists_there(self, mark: str = "asked.yaml") -> bool:
-        """Return whether the run exists in the bucket; ``mark`` is a file that every run has."""
-        return self.remote and self._patiently(lambda: self._is_file(mark))
+    def exists_there(self, *marks: str) -> bool:
+        """Return whether the bucket holds a file that every run has: one of ``marks``, or the record of the run."""
+        return self.remote and self._patiently(lambda: any(map(self._is_file, marks or RUN_FILES)))
 
     def _is_file(self, name: str) -> bool:
         system, path = self._open()
@@ -195,11 +195,11 @@ class Storage:
         Args:
             names: the files, by default ``MIRRORED``; the first must be a file that every run has.
         """
-        if not self.exists_there((names or MIRRORED)[0]):
+        if not self.exists_there(*names[:1]):
             return
         there = self._patiently(lambda: generation(*self._open()))
         word, known = self._noted()
-        if there and there == word and (self.local / (names or MIRRORED)[0]).exists():
+        if there and there == word and any((self.local / name).exists() for name in names[:1] or RUN_FILES):
             return
         aside = f"unsent-{time.strftime('%Y%m%d-%H%M%S')}"
         for name in names or MIRRORED:
@@ -216,7 +216,7 @@ class Storage:
 
     def refresh(self, *names: str) -> None:
         """Call ``pull``, unless a process of this machine works on the run: the local files are then the newest."""
-        if self.exists_there((names or MIRRORED)[0]):
+        if self.exists_there(*names[:1]):
             with contextlib.suppress(RunError), one_process(self.local):
                 self.pull(*names)
 

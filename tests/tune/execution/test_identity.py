@@ -13,14 +13,13 @@ from htt.data.shards import manifest
 from htt.data.shards.manifest import Manifest, Shard
 from htt.errors import RunError
 from htt.testing import tiny_config
-from report_folders import PLAIN, search_folder, study_folder, trial, windows
+from report_folders import record, search_folder, study_folder, trial, windows
 from retrained_folders import asked as asked_again
 from retrained_folders import end
 from tune.experiments.space import Choice, Space, Uniform
 from tune.reports import report, retrain
 from tune.results import retrain as retrain_results
 from tune.results import run_record
-from tune.results.run_folder import Asked
 from tune.searchers.known import Known
 from unrayed import FINITE, replace_tune
 
@@ -85,7 +84,7 @@ def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(traine
 def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
-    asked = Asked(**{**PLAIN, "name": "run", "base": base.model_dump(mode="json")})
+    asked = record(name="run", base=base.model_dump(mode="json"))
     run_record.check_same_data(asked, rows, base, [base])
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=r"started with synthetic-\w{12}, and .*/shards is now synthetic-\w{12}"):
@@ -96,7 +95,7 @@ def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
 def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
     frames = {"data.synthetic.frames": 12}
     own = data_key(override(Config(), frames))
-    asked = Asked(**{**PLAIN, "name": "run"})
+    asked = record(name="run")
     run_record.check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
     with pytest.raises(RunError, match="its data changed"):
         run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
@@ -192,7 +191,8 @@ def test_final_training_of_an_older_version_goes_on(tmp_path):
 def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
     run = search_folder(tmp_path / "run", 3)
     base = override(run.asked().config(), shards(tmp_path / "shards", "1" * 64))
-    run.write_asked(dataclasses.replace(run.asked(), base=base.model_dump(mode="json")))
+    spec = dataclasses.replace(run.record().spec, base=base.model_dump(mode="json"))
+    run.write_record(dataclasses.replace(run.record(), spec=spec))
     row = dataclasses.replace(run.trials()[0], data=data_key(base))
     assert retrain_results.ask(run, row, "hand_error_mm", 2).data == data_key(base)
     shards(tmp_path / "shards", "2" * 64)
@@ -223,7 +223,7 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
 
 def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, search):
     folder = search(trials=1).folder
-    folder.write_asked(dataclasses.replace(folder.asked(), codes=[], data=[]))
+    folder.write_record(dataclasses.replace(folder.asked(), codes=[], data=[]))
     folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])
     folder = search(trials=2, resume=True).folder
     assert folder.asked().codes == ["unknown", revision.identity()]

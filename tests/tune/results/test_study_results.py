@@ -8,9 +8,9 @@ import pytest
 import report_folders
 from htt.config import Config, override
 from htt.errors import RunError
-from report_folders import PLAIN, study_folder, windows
+from report_folders import record, study_folder, windows
 from tune.results import study_results
-from tune.results.run_folder import Asked, RunFolder
+from tune.results.run_folder import RunFolder
 
 VARIANTS = {"long": {}, "short": {"model.pose.window": 1}}
 ERRORS = {("long", 0): [10, 20, 30], ("long", 1): [12, 22, 32], ("short", 0): [13, 23, 33], ("short", 1): [17, 27, 37]}
@@ -31,8 +31,8 @@ def folder_of(path, trials, base=None, **study):
         "metrics": ["hand_error_mm", "action_accuracy", "hand_auc"], **study,
     }  # fmt: skip
     base = (base or Config()).model_dump(mode="json")
-    asked = {**PLAIN, "base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
-    folder.write_asked(Asked(**asked))
+    asked = {"base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
+    folder.write_record(record(**asked))
     folder.write_trials(trials)
     folder.clips.mkdir()
     for one in trials:
@@ -126,7 +126,7 @@ def test_claims_are_over_those_named_beforehand(tmp_path):
     assert claims == {names[1]: "worse", names[2]: "not asked beforehand"}
 
 
-@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("asked.yaml", "{")])
+@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("run.yaml", "{")])
 def test_a_damaged_folder_says_which_file(tmp_path, file, text):
     folder = folder_of(tmp_path, all_trials())
     (folder.path / file).write_text(text)
@@ -136,6 +136,6 @@ def test_a_damaged_folder_says_which_file(tmp_path, file, text):
 
 def test_a_search_is_no_study(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_asked(Asked(**{**PLAIN, "name": "search"}))
+    folder.write_record(record(name="search"))
     with pytest.raises(RunError, match=r"asked\.yaml must hold a study"):
         study_results.read(folder)
