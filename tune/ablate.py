@@ -19,7 +19,6 @@ from pathlib import Path
 if __name__ == "__main__":  # top-level modules are in the project's root, not in tune/ or cluster/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
@@ -114,13 +113,8 @@ def new(options: Options) -> StudySpec:
     return StudySpec(**given, study_name=options.study, study=study)
 
 
-def resume(options: Options, words: Sequence[str] | None = None) -> tuple[StudySpec, Path]:
-    """Return the recorded study with the seeds of the options, and the folder of its runs.
-
-    Args:
-        options: options of the command.
-        words: arguments of the command, or None for those of this process.
-    """
+def resume(options: Options) -> tuple[StudySpec, Path]:
+    """Return the recorded study with the seeds of the options, and the folder of its runs."""
     fixed = {name: getattr(options, name) for name in ("study", "preset", "config", "set")}
     fixed["name"] = options.spec.name
     if given := [f"--{name}" for name, value in fixed.items() if value]:
@@ -130,7 +124,9 @@ def resume(options: Options, words: Sequence[str] | None = None) -> tuple[StudyS
     run_record.check_kind(record, "study")
     began = run_record.local(record.spec, folder.path)
     recorded = Options(spec=specs.options(StudyOptions, began))
-    now = vars(tyro.cli(Options, args=words, default=recorded).spec)  # an option that is not given is as recorded
+    now = vars(
+        tyro.cli(Options, args=options.arguments, default=recorded).spec
+    )  # an option that is not given is as recorded
     spec = replace(began, **{**now, "storage": began.storage})
     run_record.check_unchanged(record, spec)
     if options.seeds is not None:

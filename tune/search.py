@@ -25,7 +25,6 @@ if __name__ == "__main__":  # top-level modules are in the project's root, not i
     console.say_later()
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,8 +121,8 @@ def new(options: Options) -> SearchSpec:
     return replace(search, points=tuple(points))
 
 
-def resume(options: Options, words: Sequence[str] | None = None) -> tuple[SearchSpec, RunFolder]:
-    """Return the recorded search with the limits of the options, and its folder; ``words`` are those of the command."""
+def resume(options: Options) -> tuple[SearchSpec, RunFolder]:
+    """Return the recorded search with the limits of the options, and its folder."""
     fixed = {name: getattr(options, name) for name in ("set", "objective", "constraint", "point")}
     fixed |= {name: getattr(options.spec, name) for name in ("warm_start", "name")}
     if given := [f"--{name.replace('_', '-')}" for name, value in fixed.items() if value]:
@@ -133,7 +132,9 @@ def resume(options: Options, words: Sequence[str] | None = None) -> tuple[Search
     run_record.check_kind(record, "search")
     began = run_record.local(record.spec, folder.path)
     recorded = Options(spec=spec.options(SearchOptions, began))
-    now = vars(tyro.cli(Options, args=words, default=recorded).spec)  # an option that is not given is as recorded
+    now = vars(
+        tyro.cli(Options, args=options.arguments, default=recorded).spec
+    )  # an option that is not given is as recorded
     chosen = {name: given for name in ("metric", "pick") if (given := getattr(options, name))}
     search = replace(began, **{**now, "storage": began.storage, **chosen})
     run_record.check_unchanged(record, search)

@@ -109,7 +109,9 @@ BEGAN = {"seed": 5, "pick": "first", "workers_per_trial": 2, "cpus_per_worker": 
 
 def resumed(folder, *words):
     given = ["--resume", str(folder), *words]
-    return search.resume(tyro.cli(search.Options, args=given), given)[0]
+    options = tyro.cli(search.Options, args=given)
+    options.arguments = given
+    return search.resume(options)[0]
 
 
 @pytest.mark.parametrize("option", OTHERS)

@@ -175,7 +175,7 @@ class Study:
                 if len(counts) > 1:
                     yield (
                         f"effects can be told where each pair of levels is in equally many variants; those of {first} "
-                        f"and {second} are not. Use factorial or fractional of tune/experiments/designs.py."
+                        f"and {second} are not. Use factorial of tune/experiments/designs.py."
                     )
 
     def _faults(self, base: Config) -> Iterator[str]:

@@ -207,7 +207,9 @@ def test_a_resumed_study_keeps_its_trials_share_of_the_machines(tmp_path):
     run = ["--resume", str(tmp_path / "run")]
 
     def resumed(*words):
-        return ablate.resume(tyro.cli(ablate.Options, args=[*run, *words]), [*run, *words])
+        options = tyro.cli(ablate.Options, args=[*run, *words])
+        options.arguments = [*run, *words]
+        return ablate.resume(options)
 
     for given in ([], ["--workers-per-trial", "2", "--cpus-per-worker", "0.5"]):
         found, runs = resumed(*given)
