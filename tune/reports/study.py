@@ -15,7 +15,6 @@ from tune.reports.document import Heading, Listing, Part, Picture, Text, code, e
 from tune.reports.figures import study as study_figures
 from tune.reports.study_tables import table
 from tune.results import effects
-from tune.results.contrasts import contrast
 from tune.results.run_folder import RunFolder, write_text
 from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Done, Finding, findings, read
@@ -179,7 +178,7 @@ def _contrasts(finding: Finding, done: Done) -> list[Part]:
     for first, second in done.study.contrasts:
         if second == finding.metric:
             said = f"{METRICS[second].title} less {METRICS[first].title.lower()}, within each training:"
-            parts += [Text(said), study_tables.contrasts(second, contrast(done, first, second))]
+            parts += [Text(said), study_tables.contrasts(second, effects.contrast(done, first, second))]
     return parts
 
 
