@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from htt import yaml_text
 from htt.config import changed, override
@@ -50,19 +51,17 @@ def best_by(metric: str) -> str:
     return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
 
 
-def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
-    """Return the text of ``best.yaml``: configuration of a trial, its changes, and how it was found.
+def found_by(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> dict[str, Any]:
+    """Return how a run found a trial, as plain data.
 
     Args:
         asked: record of the run.
         trial: selected trial.
         metric: metric that selected it, or the first of several.
         trials: number of trials of the run.
-        rule: rule of the pick from a Pareto front, in words; empty if the metric alone decided.
+        rule: rule that selected it from a Pareto front, in words; empty if the metric alone decided.
     """
-    base = asked.config()
-    config = override(base, trial.values)
-    found_by = {
+    plain = {
         "run": asked.name,
         "trial": trial.number,
         "metric": metric,
@@ -73,14 +72,23 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
         "seed": asked.seed,
         "trials": trials,
         "commit": asked.commit,
+        "rule": rule or best_by(metric),
     }
-    found_by["rule"] = rule or best_by(metric)
     if rule:
-        found_by["objectives"] = {name: value(trial, name) for name in asked.objectives}
+        plain["objectives"] = {name: value(trial, name) for name in asked.objectives}
     if asked.constraints:
-        found_by["constraints"] = list(asked.constraints)
-    plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}
-    return yaml_text.dump(plain)
+        plain["constraints"] = list(map(str, asked.constraints))
+    return plain
+
+
+def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
+    """Return the text of ``best.yaml``: configuration of a trial, its changes, and ``found_by`` of these arguments."""
+    base = asked.config()
+    config = override(base, trial.values)
+    found = found_by(asked, trial, metric, trials, rule)
+    return yaml_text.dump(
+        {"found_by": found, "changed": changed(config, base), "config": config.model_dump(mode="json")}
+    )
 
 
 def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
