@@ -6,7 +6,7 @@ from cluster import run_folder as final_folder
 from htt.evaluation.metric_table import METRICS
 from report_folders import search_folder
 from tune.results import retrain
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 EPOCHS = 45
 FINALS = {1: (80.0, 0.5, 90.0), 2: (82.0, 0.25, 94.0), 3: (84.0, 0.75, 98.0)}
@@ -25,7 +25,7 @@ def asked(path, count=3, **options):
     if run is None:
         run = retrain.RunFolder(path)
         best = ranked(run.trials(), "hand_error_mm")[0]
-    return retrain.ask(run, best, options.pop("metric", "hand_error_mm"), count, **options)
+    return retrain.plan(run, best, options.pop("metric", "hand_error_mm"), count, **options)
 
 
 def end(found, seed, values=None, test=True):

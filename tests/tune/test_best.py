@@ -9,7 +9,7 @@ from htt import console
 from report_folders import search_folder, study_folder, windows
 from tune import best
 from tune.results import selection
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 OBJECTIVES = ("action_accuracy", "hand_error_mm")
 PICK = "hand_error_mm<=30"
@@ -36,19 +36,22 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "--retrain-seeds", "1"], "--retrain-seeds must be 2 or more: one seed has no interval; got 1."),
-        (["run", "--retrain-seeds", "10000000000"], "--retrain-seeds must be 1000 or less; got 10000000000."),
-        (["run", "--retrain-seeds", "-5"], "--retrain-seeds must be 2 or more: one seed has no interval; got -5."),
+        (["run", "--retrain-seeds", "1"], "Invalid --retrain-seeds 1: expected 2 to 1000, since one seed"),
+        (["run", "--retrain-seeds", "10000000000"], "Invalid --retrain-seeds 10000000000: expected 2 to 1000"),
+        (["run", "--retrain-seeds", "-5"], "Invalid --retrain-seeds -5: expected 2 to 1000"),
         (["none", "--retrain-seeds", "5"], "At least one trial must have given hand_error_mm; none of the 0 in"),
         (["failed", "--retrain-seeds", "5"], "At least one trial must have given hand_error_mm; none of the 4 in"),
         (["rum", "--retrain-seeds", "5"], "Did you mean 'run'?"),
         (["run", "--workers", "2", "--name", "x"], "--workers, --name say how to train again; add --retrain-seeds 5"),
         (["run", "--retrain-seeds", "5", "--name", "a/b"], "--name takes letters, digits"),
         (["run", "--retrain-seeds", "5", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
-        (["run", "--retrain-seeds", "5", "--set", "train.seed=1"], "--set must leave train.seed to --retrain-seeds"),
+        (
+            ["run", "--retrain-seeds", "5", "--set", "train.seed=1"],
+            "Cannot --set train.seed=1: seeds are",
+        ),
         (["run", "--retrain-seeds", "5", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
         (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
-        (["run", "--retrain-seeds", "5", "--name", "full"], "full holds something else. Choose another --name."),
+        (["run", "--retrain-seeds", "5", "--name", "full"], "full: it holds other files. Choose another --name."),
         (["run", "--pick", "knee"], "several objectives; it had hand_error_mm alone."),
         (["front", "--pick", "kne"], "Did you mean 'knee'?"),
         (["front", "--pick", "knee", "--metric", "loss"], "several objectives; leave out --metric."),

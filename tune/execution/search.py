@@ -29,7 +29,7 @@ from tune.experiments.space import Space
 from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import report
 from tune.results import run_record, selection
-from tune.results.run_folder import RunFolder, Trial, best_text, write_text
+from tune.results.run_folder import RunFolder, Trial, write_text
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
 from tune.searchers.known import Known
@@ -205,7 +205,7 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
     best = selection.chosen(record, trials)
     if best:
         rule = selection.words(spec.pick, spec.objectives) if spec.objectives else ""
-        write_text(folder.best, best_text(record, best, spec.metric, len(trials), rule))
+        write_text(folder.best, selection.best_text(record, best, spec.metric, len(trials), rule))
     experiment.end(search.storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
         _check_kept(spec, trials, folder)

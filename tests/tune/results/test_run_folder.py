@@ -16,7 +16,7 @@ from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform
 from tune.experiments.spec import SearchSpec
 from tune.reports import report
-from tune.results import run_folder, trials
+from tune.results import run_folder, selection, trials
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.run_record import RunRecord
 
@@ -93,13 +93,13 @@ def test_columns_of_mixed_kinds_are_text():
 
 
 def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
-    assert [one.number for one in run_folder.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
-    assert [one.number for one in run_folder.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
-    assert not run_folder.ranked([trial(1, math.nan)], "hand_error_mm")
+    assert [one.number for one in selection.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
+    assert [one.number for one in selection.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
+    assert not selection.ranked([trial(1, math.nan)], "hand_error_mm")
 
 
 def test_best_yaml_is_a_configuration_with_its_story(folder):
-    text = run_folder.best_text(RECORD, TRIALS[1], "hand_error_mm", len(TRIALS))
+    text = selection.best_text(RECORD, TRIALS[1], "hand_error_mm", len(TRIALS))
     run_folder.write_text(folder.best, text)
     best = configuration.read(folder.best)
     assert best == override(Config(), TRIALS[1].values)
