@@ -17,7 +17,6 @@ from typing import Any
 
 import ray.tune
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import connect, resources, revision
@@ -37,12 +36,13 @@ from tune.execution.ray_settings import quiet
 from tune.execution.recorder import Recorder
 from tune.execution.trainable import Job, Training, train_name, trainable
 from tune.experiments import spec
+from tune.experiments.constraints import Constraint
 from tune.experiments.spec import Run
 from tune.results import run_record
+from tune.results.cache import TrialCache
 from tune.results.run_folder import Asked, RunFolder, Trial
 from tune.results.sync import Storage
-from tune.searchers.generator import Samples
-from tune.searchers.known import Known
+from tune.searchers.generator import TrialGenerator, TrialSearcher
 
 UNLIMITED = 1_000_000
 """Number of trials to request from Tune if only a time budget ends the search."""
@@ -90,6 +90,11 @@ class Work(ABC):
         return "max" if METRICS[self.metric].higher_is_better else "min"
 
     @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that a trial must meet."""
+        return ()
+
+    @property
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the trials need."""
         return [self.base]
@@ -122,15 +127,15 @@ class Work(ABC):
         """Record the experiment's definition, and what its data lack."""
 
     @abstractmethod
-    def searcher(self, folder: RunFolder) -> Searcher:
-        """Return the searcher, which also implements ``tune.searchers.generator.Chooser``."""
+    def searcher(self, folder: RunFolder) -> TrialSearcher:
+        """Return the searcher."""
 
     @abstractmethod
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the early-stopping scheduler."""
 
-    def known(self, folder: RunFolder) -> Known | None:  # noqa: ARG002 - a study looks them up before it starts
-        """Return the index of trials that need no training, or None if all must be trained."""
+    def cache(self, folder: RunFolder) -> TrialCache | None:  # noqa: ARG002 - a study looks them up before it starts
+        """Return the complete trials whose results are reused, or None if all trials must be trained."""
         return None
 
     @abstractmethod
@@ -269,22 +274,21 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
     """Run Tune to its end, and return the reason why it ended early."""
     folder = RunFolder(storage.local)
     searcher: Any = work.searcher(folder)
-    samples = Samples(searcher, concurrent=concurrent, trials=work.limit)
+    samples = TrialGenerator(searcher, work.base, concurrent=concurrent, trials=work.limit)
     display = progress.Display(
         show, trials=work.trials, epochs=work.base.train.epochs, metric=work.metric, best=work.ranks
     )
     recorder = Recorder(
         folder,
         storage,
-        work.base,
-        searcher,
         samples,
         metric=work.metric,
         metrics=work.metrics,
         needed=work.needed,
         time_budget_s=work.time_budget_s,
-        hopeless=work.hopeless,
-        known=work.known(folder),
+        constraints=work.constraints,
+        max_failures=work.hopeless,
+        cache=work.cache(folder),
         keep=lambda trial_id: work.keep(storage, trial_id),
         tick=display.tick,
         ended=display.on_end,
@@ -320,7 +324,7 @@ def _tune(
     work: Work,
     storage: Storage,
     function: Any,
-    samples: Samples,
+    samples: TrialGenerator,
     scheduler: TrialScheduler,
     recorder: Recorder,
 ) -> None:

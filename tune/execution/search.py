@@ -19,17 +19,18 @@ from htt.errors import RunError
 from htt.text import plural
 from tune.execution import experiment
 from tune.execution.experiment import Outcome, Work
-from tune.execution.recorder import STUBBORN
+from tune.execution.recorder import MAX_INFEASIBLE
 from tune.execution.trainable import Training, project_training
 from tune.experiments import constraints, spec
+from tune.experiments.constraints import Constraint
 from tune.experiments.space import Space
 from tune.experiments.spec import Search
 from tune.reports import report
 from tune.results import run_record, selection
+from tune.results.cache import TrialCache
 from tune.results.run_folder import Asked, RunFolder, Trial, best_text, write_text
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
-from tune.searchers.known import Known
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.scheduler import scheduler
 from tune.searchers.warm_start import Question
@@ -71,8 +72,8 @@ def run(search: Search, space: Space, training: Training | None = None, show: Co
             show.print(f"Every configuration of space {search.space} has been tried.")
         if stopped == "constraints":
             show.print(
-                f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, "
-                "in another run."
+                f"{MAX_INFEASIBLE} configurations in a row were infeasible. Start another run with a looser constraint "
+                "or a smaller space."
             )
         return _finish(search, RunFolder(storage.local), storage, stopped)
 
@@ -170,15 +171,22 @@ class Searching(Work):
             earlier=self.earlier,
         )
 
-    def known(self, folder: RunFolder) -> Known:
-        """Return the index of trials that need no training, from this run and its warm-start runs."""
-        trials = [*folder.earlier(), *folder.trials()]
-        return Known(self.base, self.search.constraints, self.search.goals, trials)
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that a trial must meet."""
+        return self.search.constraints
+
+    def cache(self, folder: RunFolder) -> TrialCache:
+        """Return the complete trials of this run and of its warm-start runs."""
+        cache = TrialCache([*self.search.goals, *(each.metric for each in self.constraints)])
+        for trial in (*folder.earlier(), *folder.trials()):
+            cache.add(trial, folder)
+        return cache
 
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the requested scheduler, with the past epochs of the study."""
         epochs = self.space.longest(self.base)
-        return scheduler(self.search.scheduler, mode=self.mode, epochs=epochs, searcher=searcher)
+        return scheduler(self.search.scheduler, epochs=epochs, searcher=searcher)
 
 
 def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | None) -> Outcome:

@@ -29,7 +29,7 @@ from tune.reports import report
 from tune.results import run_record
 from tune.results.run_folder import Asked, RunFolder
 from tune.results.sync import CLIPS, Storage
-from tune.searchers.list_searcher import Listed
+from tune.searchers.list_searcher import ListSearcher
 
 
 def run(
@@ -116,9 +116,9 @@ class Studying(Work):
         storage.push("asked.yaml")
         _take_over(self.plan, storage, self.metric)
 
-    def searcher(self, folder: RunFolder) -> Listed:
+    def searcher(self, folder: RunFolder) -> ListSearcher:
         """Return the searcher over the list of pairs."""
-        return Listed(self.plan.pairs, folder.trials(), metric=self.metric, mode=self.mode)
+        return ListSearcher(self.plan.pairs, folder.trials(), metric=self.metric, mode=self.mode)
 
     def scheduler(self, searcher: Any) -> TrialScheduler:  # noqa: ARG002 - signature of ``Work``
         """Return a scheduler without early stopping."""
@@ -164,8 +164,15 @@ def _take_over(plan: Plan, storage: Storage, metric: str) -> None:
     for pair in plan.pairs:
         found = plan.shared.get(pair.key)
         if found is not None:
-            found.copy(storage)
-            row = found.row(pair.number, pair.variant, pair.seed, dict(pair.values), metric)
+            found.copy_clips(storage)
+            row = found.row(
+                number=pair.number,
+                variant=pair.variant,
+                seed=pair.seed,
+                values=dict(pair.values),
+                curve=found.curve(metric),
+                finished_s=0.0,
+            )
             rows[pair.key] = row.in_place_of(rows.get(pair.key))
     folder.write_trials(sorted(rows.values(), key=lambda trial: trial.number))
     storage.push()
