@@ -71,7 +71,7 @@ class Work(ABC):
     """Metrics stored for every epoch, in addition to ``metric``."""
     ranks: bool = True
     """True if the best trial so far is of interest."""
-    hopeless: int = 3
+    max_failures: int = 3
     """Number of trials (of a study: variants) that may fail before any succeeds; then the run stops."""
 
     @property
@@ -279,15 +279,9 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         show, trials=work.trials, epochs=work.base.train.epochs, metric=work.metric, best=work.ranks
     )
     recorder = Recorder(
-        folder,
+        work,
         storage,
         samples,
-        metric=work.metric,
-        metrics=work.metrics,
-        needed=work.needed,
-        time_budget_s=work.time_budget_s,
-        constraints=work.constraints,
-        max_failures=work.hopeless,
         cache=work.cache(folder),
         keep=lambda trial_id: work.keep(storage, trial_id),
         tick=display.tick,

@@ -18,9 +18,9 @@ import math
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
@@ -34,7 +34,7 @@ from htt.training.older import NOTE
 from tune.execution import messages, restore
 from tune.execution.trainable import ERROR, ERROR_KIND
 from tune.experiments.candidate import Candidate
-from tune.experiments.constraints import Constraint, broken
+from tune.experiments.constraints import broken
 from tune.results.cache import TrialCache
 from tune.results.epochs import History
 from tune.results.ledger import Ledger
@@ -42,6 +42,9 @@ from tune.results.run_folder import RunFolder, Trial, ranked
 from tune.results.sync import Storage
 from tune.searchers.feasibility import SIZE, SizeCheck
 from tune.searchers.generator import EPOCH, TrialGenerator
+
+if TYPE_CHECKING:
+    from tune.execution.experiment import Work
 
 MAX_INFEASIBLE = 100
 """Number of consecutive infeasible configurations after which a search stops."""
@@ -52,54 +55,40 @@ class Recorder(ray.tune.Callback):
 
     def __init__(
         self,
-        folder: RunFolder,
+        work: Work,
         storage: Storage,
         generator: TrialGenerator,
         *,
-        metric: str,
-        metrics: Sequence[str] = (),
-        needed: Sequence[str] = (),
-        constraints: Sequence[Constraint] = (),
-        time_budget_s: float | None,
-        max_failures: int,
         cache: TrialCache | None = None,
-        keep: Callable[[str], None] | None = None,
+        keep: Callable[[str], None],
         tick: Callable[[Recorder], None],
         ended: Callable[[Recorder, Trial], None],
     ) -> None:
         """Read the trials that are already recorded.
 
         Args:
-            folder: folder of the run.
-            storage: storage of the run, for its mirror.
+            work: experiment that runs.
+            storage: storage of the run.
             generator: generator of trials.
-            metric: metric that selects trials.
-            metrics: metrics stored for every epoch, in addition to ``metric``.
-            needed: metrics that an ended trial must have, in addition to ``metric``; otherwise it has failed.
-            constraints: constraints that a trial must meet.
-            time_budget_s: time after which the search ends, s, or None for no limit.
-            max_failures: number of trials (of a study: variants) that may fail before any succeeds; then the run stops.
             cache: complete trials whose results are reused, or None if all trials must be trained.
             keep: called with the id of each complete trial before it is recorded, to store additional files.
             tick: called several times a second.
             ended: called with each trial that ends.
         """
-        self.folder, self.storage, self.generator = folder, storage, generator
-        self.searcher = generator.trial_searcher
-        self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
-        self.needed = list(dict.fromkeys((metric, *needed)))
-        self.constraints, self.sizes = constraints, SizeCheck(constraints)
-        self.tick, self.ended = console.harmless(tick), console.harmless(ended)
-        self.keep, self.cache, self.max_failures = keep, cache, max_failures
+        self.work, self.storage, self.generator = work, storage, generator
+        self.folder, self.searcher = RunFolder(storage.local), generator.trial_searcher
+        self.needed = list(dict.fromkeys((work.metric, *work.needed)))
+        self.cache, self.sizes = cache, SizeCheck(work.constraints)
+        self.keep, self.tick, self.ended = keep, console.harmless(tick), console.harmless(ended)
         generator.settle = self.settle
-        self.done = {trial.id: trial for trial in folder.trials()}
-        self._best = next(iter(ranked(list(self.done.values()), metric)), None)
-        self._ledger = Ledger(folder, table_alone=storage.remote)
+        self.done = {trial.id: trial for trial in self.folder.trials()}
+        self._best = next(iter(ranked(list(self.done.values()), work.metric)), None)
+        self._ledger = Ledger(self.folder, table_alone=storage.remote)
         self._on_disk: set[str] = set()
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
-        self.history = History(folder.epochs)
+        self.history = History(self.folder.epochs)
         self.live: dict[str, TuneTrial] = {}
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
@@ -108,7 +97,7 @@ class Recorder(ray.tune.Callback):
         self._end_tune: Any = None
         self._data_keys: dict[str, str] = {}
         with contextlib.suppress(HTTError):  # a study's base may name data that no variant uses
-            self._data_keys[generator.base.data.model_dump_json()] = data_key(generator.base)
+            self._data_keys[work.base.data.model_dump_json()] = data_key(work.base)
 
     @property
     def elapsed_s(self) -> float:
@@ -118,7 +107,7 @@ class Recorder(ray.tune.Callback):
     @property
     def left_s(self) -> float:
         """Time left in the budget, s; infinite without a budget."""
-        return math.inf if self.time_budget_s is None else max(0.0, self.time_budget_s - self.elapsed_s)
+        return math.inf if self.work.time_budget_s is None else max(0.0, self.work.time_budget_s - self.elapsed_s)
 
     def best(self) -> Trial | None:
         """Return the best ended trial, or None if there is none."""
@@ -164,7 +153,7 @@ class Recorder(ray.tune.Callback):
         cached = self.cache.find(candidate) if self.cache else None
         if cached is None:
             return None
-        violation = broken(self.constraints, cached.trial.metrics)
+        violation = broken(self.work.constraints, cached.trial.metrics)
         return cached.row(state="reused", seconds=0.0, values=candidate.values, breaks=violation)
 
     def _infeasible(self, candidate: Candidate) -> Trial | None:
@@ -291,7 +280,7 @@ class Recorder(ray.tune.Callback):
                 self.history.forget(trial.trial_id)
         if all(one.state == "failed" for one in self.done.values()):
             failed = {one.variant or one.id for one in self.done.values() if one.finished_s > self.before_s}
-            if len(failed) >= self.max_failures:
+            if len(failed) >= self.work.max_failures:
                 self.stop("failures")
 
     def _put(self, ended: Trial) -> None:
@@ -299,7 +288,7 @@ class Recorder(ray.tune.Callback):
         replaced = [name for name in (*ended.instead_of, ended.id) if self.done.pop(name, None)]
         self.done[ended.id] = ended
         others = self.done.values() if replaced else [self._best, ended]
-        self._best = next(iter(ranked([trial for trial in others if trial], self.metric)), None)
+        self._best = next(iter(ranked([trial for trial in others if trial], self.work.metric)), None)
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
         epochs = self.history.of(trial.trial_id)
@@ -324,15 +313,15 @@ class Recorder(ray.tune.Callback):
             values=candidate.values,
             metrics=last,
             best=messages.best(list(epochs.values())),
-            curve=messages.curve(epochs, self.metric),
-            curves={name: messages.curve(epochs, name) for name in self.metrics},
+            curve=messages.curve(epochs, self.work.metric),
+            curves={name: messages.curve(epochs, name) for name in self.work.metrics},
             error=error,
             error_kind=(trial.last_result or {}).get(ERROR_KIND) if error else None,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data,
             code=revision.identity(),
-            breaks=broken(self.constraints, last) if last else None,
+            breaks=broken(self.work.constraints, last) if last else None,
         )
 
     def _data(self, config: Config) -> tuple[str | None, str | None]:
@@ -348,7 +337,7 @@ class Recorder(ray.tune.Callback):
 
     def _write(self, ended: Trial) -> None:
         with self._faults():
-            if self.keep and ended.state == "complete":
+            if ended.state == "complete":
                 self.keep(ended.id)
             self._ledger.add(ended, self.done.values())
             self._on_disk.add(ended.id)

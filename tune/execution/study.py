@@ -56,9 +56,9 @@ def run(
         plan = plan or plans.plan(ablation, RunFolder(ablation.home / name) if ablation.resume else None)
         ablation, metrics = plan.ablation, plan.study.metrics
         limits = len(plan.pairs), None
-        hopeless = len(plan.study.variants)  # failures of one variant say nothing about another
+        max_failures = len(plan.study.variants)  # failures of one variant say nothing about another
         work = Studying(
-            ablation, name, plan.base, metrics[0], *limits, metrics, ranks=False, hopeless=hopeless, plan=plan
+            ablation, name, plan.base, metrics[0], *limits, metrics, ranks=False, max_failures=max_failures, plan=plan
         )
         storage, stopped = stack.enter_context(experiment.go(work, training or project_training(), show))
         return _finish(storage, stopped)
