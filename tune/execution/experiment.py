@@ -18,7 +18,6 @@ from typing import Any
 
 import ray.tune
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import connect, resources, revision
@@ -38,13 +37,14 @@ from tune.execution.ray_settings import quiet
 from tune.execution.recorder import Recorder
 from tune.execution.trainable import Job, Training, train_name, trainable
 from tune.experiments import spec as specs
+from tune.experiments.constraints import Constraint
 from tune.experiments.spec import SearchSpec, StudySpec
 from tune.results import run_record
+from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.run_record import RunRecord
 from tune.results.sync import Storage
-from tune.searchers.generator import Samples
-from tune.searchers.known import Known
+from tune.searchers.generator import TrialGenerator, TrialSearcher
 
 UNLIMITED = 1_000_000
 """Number of trials to request from Tune if only a time budget ends the search."""
@@ -107,6 +107,11 @@ class Experiment(ABC):
         return "max" if METRICS[self.metric].higher_is_better else "min"
 
     @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that a trial must meet."""
+        return ()
+
+    @property
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the trials need."""
         return [self.base]
@@ -136,15 +141,15 @@ class Experiment(ABC):
         return RunRecord(spec=spec, data=[data_key(each) for each in self.data], **run_record.provenance(), **fields)
 
     @abstractmethod
-    def searcher(self) -> Searcher:
-        """Return the searcher, which also implements ``tune.searchers.generator.Chooser``."""
+    def searcher(self) -> TrialSearcher:
+        """Return the searcher."""
 
     @abstractmethod
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the early-stopping scheduler."""
 
-    def known(self) -> Known | None:
-        """Return the index of trials that need no training, or None if all must be trained."""
+    def cache(self) -> TrialCache | None:
+        """Return the complete trials whose results are reused, or None if all trials must be trained."""
         return None
 
     @abstractmethod
@@ -280,9 +285,9 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
 
 def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
     """Run Tune to its end, and return the reason why it ended early."""
-    storage, searcher = experiment.storage, experiment.searcher()
-    chooser: Any = searcher
-    samples = Samples(chooser, concurrent=concurrent, trials=experiment.limit)
+    storage = experiment.storage
+    searcher: Any = experiment.searcher()
+    samples = TrialGenerator(searcher, experiment.base, concurrent=concurrent, trials=experiment.limit)
     display = progress.Display(
         show,
         trials=experiment.trials,
@@ -291,17 +296,10 @@ def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, 
         best=experiment.ranks,
     )
     recorder = Recorder(
-        experiment.folder,
+        experiment,
         storage,
-        experiment.base,
-        chooser,
         samples,
-        metric=experiment.metric,
-        metrics=experiment.metrics,
-        needed=experiment.needed,
-        time_budget_s=experiment.time_budget_s,
-        hopeless=experiment.max_failures,
-        known=experiment.known(),
+        cache=experiment.cache(),
         keep=experiment.keep,
         tick=display.tick,
         ended=display.on_end,
@@ -327,14 +325,14 @@ def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, 
         finally:
             recorder.release()
             recorder.interrupted()
-            chooser.close()
+            searcher.close()
     if recorder.fault is not None:
         raise recorder.fault
     return recorder.stop_reason or ("used up" if samples.used_up else None)
 
 
 def _tune(
-    experiment: Experiment, function: Any, samples: Samples, scheduler: TrialScheduler, recorder: Recorder
+    experiment: Experiment, function: Any, samples: TrialGenerator, scheduler: TrialScheduler, recorder: Recorder
 ) -> None:
     """Call ``ray.tune.run``: ``Tuner`` would restore a pickled searcher and callbacks instead of fresh ones."""
     again = experiment.resume and _can_restore(experiment.storage)

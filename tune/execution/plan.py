@@ -18,9 +18,10 @@ from htt.data.prepare import facts
 from htt.errors import CheckpointError, ConfigError, shown
 from htt.text import plural
 from tune.experiments import spec as specs
+from tune.experiments.candidate import Candidate
 from tune.experiments.spec import RUNS, StudySpec, check_run
 from tune.experiments.study import MOST_SEEDS, SEED, Pair, Study, pairs
-from tune.results.cache import Found, Shelf
+from tune.results.cache import CachedTrial, TrialCache
 from tune.results.retrain import fresh_seeds
 from tune.results.run_folder import RunFolder, Trial
 
@@ -40,7 +41,7 @@ class Plan:
     warnings: Sequence[str]
     there: Mapping[tuple[str, int], Trial]
     """Trials of this run by pair of variant and seed, complete or not."""
-    shared: Mapping[tuple[str, int], Found]
+    shared: Mapping[tuple[str, int], CachedTrial]
     """Finished trials of other runs to reuse, by pair of variant and seed."""
     seconds: Mapping[str, float]
     """{variant: duration of a trial, s}, for variants of which a similar trial has ended."""
@@ -108,21 +109,20 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
     spec = replace(spec, study=study, base=base.model_dump(mode="json"))
     trials = RunFolder(home / str(spec.name)).trials() if resume else []
     there = {trial.pair: trial for trial in trials if trial.pair is not None}
-    shelf = Shelf(home)
+    cache = TrialCache.of_runs(home, study.metrics, share_any=spec.share_any)
     listed = pairs(study)
     shared = {}
     if spec.share:
         wanted = [pair for pair in listed if pair.key not in there or there[pair.key].state == "failed"]
-        found = {pair.key: shelf.find(override(base, pair.values), study.metrics) for pair in wanted}
-        known = {key: one for key, one in found.items() if one is not None}
-        shared = {key: one for key, one in known.items() if one.same_code or spec.share_any}
-        if other := [one for key, one in known.items() if key not in shared]:
-            names = ", ".join(sorted({one.folder.name for one in other}))
+        found = {pair.key: cache.find(Candidate.of(base, pair.values)) for pair in wanted}
+        shared = {key: one for key, one in found.items() if one is not None}
+        if cache.other_code:
+            names = ", ".join(sorted({one.folder.name for one in cache.other_code}))
             warnings.append(
-                f"{plural(len(other), 'finished training')} of {names} came from other code or libraries and "
-                "will be trained again; --share-any takes them over."
+                f"{plural(len(cache.other_code), 'finished training')} of {names} came from other code or libraries "
+                "and will be trained again; --share-any takes them over."
             )
-    seconds = {name: shelf.seconds(study.config(base, name, 0)) for name in study.variants}
+    seconds = {name: cache.seconds(study.config(base, name, 0)) for name in study.variants}
     return Plan(
         spec=spec,
         runs=runs,

@@ -21,18 +21,19 @@ from htt.errors import RunError
 from htt.text import plural
 from tune.execution import experiment
 from tune.execution.experiment import Experiment, Outcome
-from tune.execution.recorder import STUBBORN
+from tune.execution.recorder import MAX_INFEASIBLE
 from tune.execution.trainable import Training, project_training
 from tune.experiments import constraints
 from tune.experiments import spec as specs
+from tune.experiments.constraints import Constraint
 from tune.experiments.space import Space
 from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import report
 from tune.results import run_record, selection
+from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder, Trial, write_text
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
-from tune.searchers.known import Known
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.scheduler import scheduler
 from tune.searchers.warm_start import Question
@@ -84,8 +85,8 @@ def run(
             show.print(f"Every configuration of space {spec.space} has been tried.")
         if stopped == "constraints":
             show.print(
-                f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, "
-                "in another run."
+                f"{MAX_INFEASIBLE} configurations in a row were infeasible. Start another run with a looser constraint "
+                "or a smaller space."
             )
         return _finish(search, stopped)
 
@@ -187,15 +188,22 @@ class SearchExperiment(Experiment):
             earlier=self.earlier,
         )
 
-    def known(self) -> Known:
-        """Return the index of trials that need no training, from this run and its warm-start runs."""
-        trials = [*self.folder.earlier(), *self.folder.trials()]
-        return Known(self.base, self.spec.constraints, self.spec.all_objectives, trials)
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that a trial must meet."""
+        return self.spec.constraints
+
+    def cache(self) -> TrialCache:
+        """Return the complete trials of this run and of its warm-start runs."""
+        cache = TrialCache([*self.spec.all_objectives, *(each.metric for each in self.constraints)])
+        for trial in (*self.folder.earlier(), *self.folder.trials()):
+            cache.add(trial, self.folder)
+        return cache
 
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the requested scheduler, with the past epochs of the study."""
         epochs = self.space.longest(self.base)
-        return scheduler(self.spec.scheduler, mode=self.mode, epochs=epochs, searcher=searcher)
+        return scheduler(self.spec.scheduler, epochs=epochs, searcher=searcher)
 
 
 def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:

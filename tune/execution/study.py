@@ -31,7 +31,7 @@ from tune.experiments.spec import StudySpec
 from tune.reports import report
 from tune.results import run_record
 from tune.results.sync import CLIPS, Storage
-from tune.searchers.list_searcher import Listed
+from tune.searchers.list_searcher import ListSearcher
 
 
 def run(plan: Plan, *, training: Training | None = None, show: Console = console.out) -> Outcome:
@@ -126,15 +126,22 @@ class StudyExperiment(Experiment):
         for pair in self.plan.pairs:
             cached = self.plan.shared.get(pair.key)
             if cached is not None:
-                cached.copy(self.storage)
-                row = cached.row(pair.number, pair.variant, pair.seed, dict(pair.values), self.metric)
+                cached.copy_clips(self.storage)
+                row = cached.row(
+                    number=pair.number,
+                    variant=pair.variant,
+                    seed=pair.seed,
+                    values=dict(pair.values),
+                    curve=cached.curve(self.metric),
+                    finished_s=0.0,
+                )
                 rows[pair.key] = row.in_place_of(rows.get(pair.key))
         self.folder.write_trials(sorted(rows.values(), key=lambda trial: trial.number))
         self.storage.push()
 
-    def searcher(self) -> Listed:
+    def searcher(self) -> ListSearcher:
         """Return the searcher over the list of pairs."""
-        return Listed(self.plan.pairs, self.folder.trials(), metric=self.metric, mode=self.mode)
+        return ListSearcher(self.plan.pairs, self.folder.trials(), metric=self.metric, mode=self.mode)
 
     def scheduler(self, searcher: Any) -> TrialScheduler:  # noqa: ARG002 - signature of ``Experiment``
         """Return a scheduler without early stopping."""

@@ -33,7 +33,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
-        commits = ", ".join(sorted({found.asked.commit for found in taken}))
+        commits = ", ".join(sorted({found.asked.commit for found in taken if found.asked}))
         console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:

@@ -16,11 +16,13 @@ from htt.testing import tiny_config
 from report_folders import record, search_folder, study_folder, trial, windows
 from retrained_folders import asked as asked_again
 from retrained_folders import end
+from tune.experiments.candidate import Candidate
 from tune.experiments.space import Choice, Space, Uniform
 from tune.reports import report, retrain
 from tune.results import retrain as retrain_results
 from tune.results import run_record
-from tune.searchers.known import Known
+from tune.results.cache import TrialCache
+from tune.results.run_folder import RunFolder
 from unrayed import FINITE, replace_tune
 
 
@@ -68,16 +70,16 @@ def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, t
 
 def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(trained, search, monkeypatch, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
-    learn = Known.learn
+    add = TrialCache.add
 
-    def swap(known, ended):
-        learn(known, ended)
+    def swap(cache, ended, folder):
+        add(cache, ended, folder)
         shards(tmp_path / "shards", "2" * 64)
 
-    monkeypatch.setattr(Known, "learn", swap)
+    monkeypatch.setattr(TrialCache, "add", swap)
     outcome = search(trials=2, assignments=first)
     assert [one.state for one in outcome.trials] == ["complete", "failed"]
-    assert outcome.trials[1].error.startswith("DataError: The data changed while the run went on: synthetic-")
+    assert outcome.trials[1].error.startswith("DataError: The data changed during the run: synthetic-")
     assert outcome.best.number == 1
 
 
@@ -101,11 +103,13 @@ def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
         run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
 
 
-def test_known_reuses_a_trial_whose_data_were_searched():
+def test_cache_has_a_trial_whose_data_were_searched(tmp_path):
     values = {"data.synthetic.frames": 12}
-    config = override(Config(), values)
-    row = trial(1, fingerprint=config.fingerprint(), values=values, data=data_key(config))
-    assert Known(Config(), (), ["hand_error_mm"], [row]).answer(values, "run").state == "reused"
+    candidate = Candidate.of(Config(), values)
+    row = trial(1, fingerprint=candidate.fingerprint, values=values, data=data_key(candidate.config))
+    cache = TrialCache(["hand_error_mm"])
+    cache.add(row, RunFolder(tmp_path))
+    assert cache.find(candidate).trial == row
 
 
 def test_data_of_a_space_are_all_its_choices_and_the_base_where_they_are_many():

@@ -98,7 +98,7 @@ def test_epoch_without_the_metric_fails_its_trial_in_one_sentence(local_ray, sea
     outcome = search(space, trials=4, algorithm="random", scheduler="none", seed=1)
     by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
     assert (by_momentum[0.5].state, by_momentum[0.5].epochs) == ("failed", 1)
-    assert by_momentum[0.5].error.startswith("TrainingError: an epoch must give hand_error_mm, which the run selects")
+    assert by_momentum[0.5].error.startswith("TrainingError: Expected hand_error_mm in each epoch, because")
     assert (by_momentum[0.9].state, outcome.best.values) == ("complete", {"optim.momentum": 0.9})
 
 
@@ -109,7 +109,7 @@ def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, 
     by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
     assert by_momentum[0.9].state == "complete"
     assert by_momentum[0.5].state == "failed"
-    assert by_momentum[0.5].error.startswith("TrainingError: an epoch must give hand_error_mm, which the run selects")
+    assert by_momentum[0.5].error.startswith("TrainingError: Expected hand_error_mm in each epoch, because")
 
 
 def test_a_search_in_which_all_fails_gives_up_and_says_why(local_ray, search):

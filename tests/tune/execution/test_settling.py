@@ -12,11 +12,11 @@ from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
 from htt.training.tasks import Facts
 from tune.execution import experiment
-from tune.execution.recorder import STUBBORN, Recorder
+from tune.execution.recorder import MAX_INFEASIBLE, Recorder
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, Space
 from tune.results.run_folder import RunFolder
-from tune.searchers.known import Known
+from tune.searchers.feasibility import SizeCheck
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.optuna_study import open_journal
 from unrayed import CUES, FINITE, replace_tune
@@ -220,8 +220,8 @@ WIDTHS = Space({"model.width": Choice(32, 64, 128)}, base={**BASE, "optim.lr": 1
 
 def sizes():
     """{width: numbers the model learns}."""
-    known = Known(override(WIDTHS.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])
-    return {width: known.answer({"model.width": width}, "").metrics["parameters"] for width in (32, 64, 128)}
+    start, check = override(WIDTHS.start(), {"data.source": "synthetic"}), SizeCheck(parse(["parameters<=1"]))
+    return {width: check.violation(override(start, {"model.width": width}))[0] for width in (32, 64, 128)}
 
 
 def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_is_never_the_best(trained, search):
@@ -264,7 +264,7 @@ def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_pa
 
 def test_a_search_that_is_only_refused_gives_up(trained, search):
     space = Space({"train.seed": Integer(0, 10**6)}, base=BASE)
-    with pytest.raises(RunError, match=f"none of {STUBBORN} does"):
+    with pytest.raises(RunError, match=f"none of {MAX_INFEASIBLE} does"):
         search(space, trials=None, time_budget_s=600.0, constraints=parse(["parameters<=10"]))
 
 
