@@ -34,6 +34,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically; raises as ``replacing``."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; raises as ``replacing``."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove partial files of killed processes; no process may be writing in the folder."""
     for part in folder.glob(f".*{_PART}"):
