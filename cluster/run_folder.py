@@ -11,6 +11,7 @@ other machines which training has this name, and if the storage is a folder, ``<
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -21,7 +22,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cluster import revision
 from cluster import storage as stores
@@ -40,17 +43,14 @@ CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 LONGEST_NAME = 100
 """Maximum length of a run's name: it is part of file names, which have at most 255 characters."""
-TRIES = 10
-"""Number of tries to lock a file that its owner may be removing."""
+LOCK_S = 0.2
+"""Time for repeated tries to lock a file that its owner may be removing, s."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""Errors of file systems without locks, as on some clusters; a run is not protected there."""
 STORAGE_FILE = ".storage"
 """File with the ``--storage`` of a run; empty without that option."""
 BEGAN_FILE = "began.json"
 """File with the key of a run's data, its first commit, and the identities of the code that started and resumed it."""
-
-try:
-    import fcntl
-except ImportError:  # not available on Windows: no lock, so no protection from two drivers
-    fcntl = None  # type: ignore[assignment]
 
 
 class EpochLog:
@@ -96,10 +96,7 @@ class EpochLog:
     def _write(self) -> None:
         lacking = {"incomplete": self.incomplete} if self.incomplete else {}
         plain = {"final": self.final, **lacking, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
-        with storage_errors(self._file):
-            beside = self._file.with_suffix(".tmp")
-            beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self._file)
+        files.write_text(self._file, json.dumps(plain, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -108,45 +105,26 @@ def one_process(folder: Path) -> Iterator[None]:
 
     Raises:
         RunError: another process works on the run.
-    """
-    with _locked(folder / LOCK) as file:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _locked(path: Path) -> TextIO:
-    """Open and lock a file; retry if its last owner removed it in the meantime, as then the lock has no effect.
-
-    Raises:
-        RunError: another process holds the lock, or the file is removed again and again.
         StorageError: the folder cannot be made or written.
     """
-    for _ in range(TRIES):
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as failing:
-                file = failing.enter_context(path.open("a+", encoding="utf-8"))
-                _lock(file, path.parent)
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    failing.pop_all()
-                    return file
-    raise RunError(f"One process at a time works on a run; {path} is removed again and again. Look who does that.")
-
-
-def _lock(file: TextIO, folder: Path) -> None:
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise RunError(
-            f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
-            "Wait for it, or stop it with Ctrl-C and resume."
-        ) from None
-    except OSError:
-        pass  # a file system without locks, as on some clusters: no protection there
+    file = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(file, LOCK_S, fallback_to_soft=False).acquire(poll_interval=LOCK_S / 4))
+            except Timeout:
+                owner = "?"
+                with contextlib.suppress(FileNotFoundError):
+                    owner = file.read_text(encoding="utf-8") or owner
+                raise RunError(
+                    f"{folder} is in use by process {owner}. Wait for it, or stop it with Ctrl-C and resume."
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            file.write_text(str(os.getpid()), encoding="utf-8")
+        yield
 
 
 @contextlib.contextmanager
@@ -374,8 +352,7 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
-            with files.replacing(folder / name) as path:  # atomically: with a partial file the run could not be resumed
-                path.write_text(text, encoding="utf-8")
+            files.write_text(folder / name, text)  # atomically: with a partial file the run could not be resumed
     if storage:
         stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
         stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))

@@ -196,7 +196,7 @@ def test_two_folders_of_one_name_have_one_owner_in_a_bucket_and_in_a_shared_fold
             pass
         with (
             run_folder.alone(tmp_path / "here" / "y", str(tmp_path / "storage")),
-            pytest.raises(RunError, match="storage/y is taken by process"),
+            pytest.raises(RunError, match="storage/y is in use by process"),
             run_folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")),
         ):
             pass

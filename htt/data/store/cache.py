@@ -25,10 +25,12 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock
+
 from htt import console, files
 from htt.data.shards.manifest import Shard
 from htt.data.store.remote import Remote
-from htt.errors import DataError, storage_errors
+from htt.errors import DataError
 
 FOLDER = "shards"
 _SHARDS, _PARTS = "*.arrow", ".*.arrow.*.part"
@@ -161,8 +163,8 @@ class Cache:
     def _remove_parts(self) -> None:
         """Remove partial downloads of killed processes, which hold no lock any more."""
         for part in self.folder.glob(_PARTS):
-            with (self.folder / f".{part.name.split('.')[1]}.lock").open("w") as lock, contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = FileLock(self.folder / f".{part.name.split('.')[1]}.lock", fallback_to_soft=False)
+            with contextlib.suppress(OSError), lock.acquire(blocking=False):  # fails while a process downloads
                 part.unlink(missing_ok=True)
 
     def _remove(self, path: Path) -> int:
@@ -199,8 +201,7 @@ def _is_checked(held: int, checked: Path) -> bool:
 
 
 def _write_checked(held: int, checked: Path) -> None:
-    with storage_errors(checked.parent), files.replacing(checked) as path:
-        path.write_text(json.dumps(files.state(os.fstat(held))), encoding="utf-8")
+    files.write_text(checked, json.dumps(files.state(os.fstat(held))))
 
 
 def _stat(path: Path) -> os.stat_result | None:

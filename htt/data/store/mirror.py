@@ -161,5 +161,4 @@ def _keep(path: Path, remote: Remote, wanted: manifest.Labels) -> None:
 
 def _put(path: Path, content: bytes) -> None:
     if not path.is_file() or path.read_bytes() != content:
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(content)
+        files.write_bytes(path, content)
