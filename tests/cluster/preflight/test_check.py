@@ -96,7 +96,7 @@ def test_a_folder_is_the_same_wherever_it_is_asked_for(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["data.root", "--storage"])
 def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
     places = {"data.root": "s3://bucket/data", "--storage": "s3://bucket/runs", name: "s3://KEY:hush@bucket/x"}
-    with pytest.raises(ConfigError, match=f"must hold no password, .* the one of {name} does") as refused:
+    with pytest.raises(ConfigError, match=f"{name} must not contain a password") as refused:
         preflight.need_of([with_root(places["data.root"])], RACK, storage=places["--storage"])
     assert "hush" not in str(refused.value)
 
