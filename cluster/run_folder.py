@@ -27,8 +27,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cluster import revision
-from cluster import storage as stores
-from cluster.lock import Lease, claimed
+from cluster.lock import Lease, leased
+from cluster.storage import join_uri, list_names, read_text, request, uri_errors, write_text
 from htt import files
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data.location import data_key
@@ -132,7 +132,7 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     """Lock a run for the length of a ``with`` block, also against other machines that share its ``--storage``.
 
     Yield the lease if the run is in a bucket, else None. In a bucket, another process may take over the run if this one
-    does not renew its claim in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
+    does not renew its lease in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
 
     Raises:
         RunError: another process works on the run.
@@ -141,10 +141,10 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_process(folder))
-        place = stores.below(storage, folder.name) if storage else str(folder)
+        place = join_uri(storage, folder.name) if storage else str(folder)
         if is_remote(place):
-            there = stores.ask(place, lambda system, path: (system, path))
-            lease = stack.enter_context(claimed(place, *there, on_loss=_interrupt))
+            location = request(place, lambda system, path: (system, path))
+            lease = stack.enter_context(leased(place, *location, on_loss=_interrupt))
         elif Path(place).resolve() != folder.resolve():
             stack.enter_context(one_process(Path(place)))
         try:
@@ -219,7 +219,7 @@ def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | N
         folder: folder of the run.
         config: configuration of the training.
         resume: True if the run is resumed.
-        storage: ``--storage`` of the run after ``cluster.storage.settled``, or None.
+        storage: ``--storage`` of the run after ``cluster.storage.absolute_uri``, or None.
 
     Raises:
         RunError: the name is taken, the run to resume is missing or another training, or a process works on it.
@@ -244,8 +244,8 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     file = folder / CONFIG_FILE
     known = {str(file): read(file)} if file.exists() else {}
     if storage:
-        there = stores.below(storage, folder.name, CONFIG_FILE)
-        text = stores.read_text(there)
+        there = join_uri(storage, folder.name, CONFIG_FILE)
+        text = read_text(there)
         known |= {} if text is None else {there: from_yaml(text, there)}
     if resume:
         if not known:
@@ -257,7 +257,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
         _check_storage(folder, storage)
         return
     taken = [place.partition(f"/{CONFIG_FILE}")[0] for place in known]
-    if storage and not taken and not stores.is_empty(train := stores.below(storage, train_name(folder))):
+    if storage and not taken and list_names(train := join_uri(storage, train_name(folder))):
         taken = [train]
     if (folder / ASKED_FILE).exists():
         raise RunError(f"A run needs a name of its own; {folder} is a search or a study. Choose another --name.")
@@ -278,7 +278,7 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     file = folder / BEGAN_FILE
     text = file.read_text(encoding="utf-8") if file.exists() else None
     if text is None and storage:
-        text = stores.read_text(stores.below(storage, folder.name, BEGAN_FILE))
+        text = read_text(join_uri(storage, folder.name, BEGAN_FILE))
     try:
         return dict(json.loads(text or "{}"))
     except ValueError:  # truncated by a full disk: treated as missing
@@ -347,15 +347,15 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
     """
     note = _began(folder, config, storage)
     if lease:
-        with stores.refusals(str(storage)):
+        with uri_errors(str(storage)):
             lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
             files.write_text(folder / name, text)  # atomically: with a partial file the run could not be resumed
     if storage:
-        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
-        stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
+        write_text(join_uri(storage, folder.name, BEGAN_FILE), note)
+        write_text(join_uri(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 
 def shared_folder(folder: Path, storage: str | None) -> Path | None:

@@ -84,8 +84,8 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
 )
 def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
     began, given = (each and each.format(storage) for each in (began, given))
-    monkeypatch.setattr(run_folder.stores, "write_text", lambda place, text: None)
-    monkeypatch.setattr(run_folder.stores, "read_text", lambda place: None)
+    monkeypatch.setattr(run_folder, "write_text", lambda place, text: None)
+    monkeypatch.setattr(run_folder, "read_text", lambda place: None)
     run_folder.claim_folder(tmp_path / "run", tiny_config(), began)
     with pytest.raises(RunError, match=told.replace("{}", storage)):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
@@ -99,7 +99,7 @@ def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
 
 
 def test_a_storage_that_refuses_is_one_sentence(tmp_path):
-    with pytest.raises(StorageError, match="--storage must be a folder or URI that can be written; nonsense://b/run"):
+    with pytest.raises(StorageError, match="--storage must be a writable folder or URI; nonsense://b/run"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
 
 

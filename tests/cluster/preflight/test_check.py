@@ -17,7 +17,7 @@ from cluster.preflight import check as preflight
 from cluster.preflight import probe
 from cluster.preflight.faults import Fault, Need
 from cluster.preflight.nodes import Node
-from cluster.storage import open_place
+from cluster.storage import open_uri
 from htt.config import BackboneConfig, override
 from htt.errors import CheckpointError, ClusterError, ConfigError
 from htt.testing import tiny_config
@@ -329,7 +329,7 @@ def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
             assert mark is not None
             assert probe.use_storage(storage, mark)
         assert not probe.use_storage(storage, mark)
-        system, path = open_place(store.uri(""))
+        system, path = open_uri(store.uri(""))
         found = system.get_file_info(fs.FileSelector(path, recursive=True))
         assert [entry.path for entry in found if entry.type == fs.FileType.File] == []
         with preflight.marked(store.uri("runs", bucket="none")) as mark:
