@@ -21,8 +21,8 @@ from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
 from cluster import connect, resources, revision
-from cluster import storage as stores
 from cluster.preflight import check
+from cluster.storage import join_uri, ray_storage
 from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
@@ -339,7 +339,7 @@ def _tune(
     ray.tune.run(
         function,
         name=STATE,
-        **stores.for_ray(experiment.storage.uri),
+        **ray_storage(experiment.storage.uri),
         metric=experiment.metric,
         mode=experiment.mode,
         num_samples=samples.trials,
@@ -363,7 +363,7 @@ def _job(experiment: Experiment) -> Job:
         base=experiment.base.model_dump(mode="json"),
         metric=experiment.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
-        storage=stores.below(storage.uri, "train"),
+        storage=join_uri(storage.uri, "train"),
         workers=spec.workers_per_trial,
         cpus_per_worker=spec.cpus_per_worker,
         gpus_per_trial=resources.gpus(spec.gpus_per_trial, spec.workers_per_trial),

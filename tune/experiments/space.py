@@ -67,7 +67,7 @@ class Choice:
 
     def holds(self, value: Value) -> bool:
         """Return whether the value is in the domain."""
-        return any(_plain(value) == _plain(own) for own in self.values)
+        return plain_value(value) in self.values
 
     def __str__(self) -> str:
         return f"one of {_words(self.values)}"
@@ -159,7 +159,9 @@ KINDS = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform, Integer)}
 
 def to_plain(domain: Domain) -> dict[str, Any]:
     """Return a domain as plain data; the inverse of ``of_plain``."""
-    return {"kind": type(domain).__name__} | {each.name: _plain(getattr(domain, each.name)) for each in fields(domain)}
+    return {"kind": type(domain).__name__} | {
+        each.name: plain_value(getattr(domain, each.name)) for each in fields(domain)
+    }
 
 
 def of_plain(plain: Mapping[str, Any]) -> Domain:
@@ -297,10 +299,6 @@ def _check_ends(domain: Any) -> None:
 
 def _repeats(value: Value, before: tuple[Value, ...]) -> bool:
     return any(type(value) is type(other) and value == other for other in before)
-
-
-def _plain(value: Value) -> Value:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _words(values: Iterable[Value]) -> str:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
-from cluster import storage as stores
 from cluster.run_folder import check_run_name
+from cluster.storage import absolute_uri
 from htt import console
 from htt.config import Config, Value, from_plain
 from htt.data.store.remote import is_remote
@@ -296,5 +296,5 @@ def home(uri: str | None, runs: Path = RUNS) -> Path:
     """
     if uri is None:
         return runs
-    place = stores.settled(uri)
+    place = absolute_uri(uri)
     return runs if is_remote(place) else Path(place)

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ import polars as pl
 
 from cluster.run_folder import RUN_FILE, RUN_FILES
 from htt.errors import RunError, did_you_mean, shown, storage_errors
+from htt.files import write_bytes, write_text
 from tune.results import run_record
 from tune.results.run_record import RunRecord
 from tune.results.trials import STATES, Trial, frame, of_line, trials_of
@@ -148,38 +148,10 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     raise RunError(f"A run is named by its folder in {root}/; got {shown(name)}. {there}{near}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    _write_bytes(path, text.encode("utf-8"))
-
-
 def _write_trials(path: Path, trials: Sequence[Trial]) -> None:
     content = io.BytesIO()
     frame(trials).write_parquet(content)  # to memory first: polars does not report a full disk
-    _write_bytes(path, content.getvalue())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    with storage_errors(path), _beside(path) as beside:
-        Path(beside).write_bytes(content)
-
-
-class _beside:  # noqa: N801 - used as a function
-    """Context manager of a temporary file that replaces ``path`` on success and is removed on an error."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> str:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.beside = str(self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}"))
-        return self.beside
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            os.replace(self.beside, self.path)
-        else:
-            Path(self.beside).unlink(missing_ok=True)
+    write_bytes(path, content.getvalue())
 
 
 def _read(path: Path) -> list[Trial]:
