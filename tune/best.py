@@ -45,37 +45,38 @@ class Options(console.Options):
     """Show the best trials of a run and write the best configuration."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """The run: its name in runs/, or its folder."""
+    """Name of the run in runs/, or its folder."""
     top: int = 10
-    """Trials to show."""
+    """Number of trials to show."""
     metric: console.Word = None
-    """What to select by (default: as the search selected)."""
+    """Metric to select by (default: that of the search)."""
     pick: console.Word = None
-    """Of a search with several objectives: which trial of its front, knee, first or a bound (default: as it was
-    asked)."""
+    """Rule that picks a trial from the Pareto front of several objectives: knee, first or a bound (default: that of
+    the search)."""
     out: console.File = None
-    """Where to write the configuration (default: the run's best.yaml, or best-<metric>.yaml,
+    """File to write the configuration to (default: best.yaml in the run's folder, or best-<metric>.yaml,
     best-<pick>.yaml)."""
     retrain_seeds: console.Count = None
-    """Train the best configuration to the end with so many seeds that the run has not used (default: do not train)."""
+    """Train the best configuration to the end with this number of seeds that the run has not used (default: do not
+    train)."""
     set: console.Assignments = field(default_factory=list)
     """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
     workers: int = 1
     """Processes of each training, over all machines."""
     cpus_per_worker: float = 1.0
-    """Cores of each worker, and its threads."""
+    """Cores, and so threads, of each worker."""
     gpus_per_worker: console.Number = None
-    """GPUs of each worker (default: one, where the machines have any)."""
+    """GPUs of each worker (default: one, if the machines have any)."""
     max_concurrent: console.Count = None
-    """Trainings at once (default: as many as fit on the machines)."""
+    """Maximum number of trainings at once (default: as many as fit on the machines)."""
     share_any: bool = False
-    """Go on with these trainings also where other code or other libraries trained the first; the report says which."""
+    """Resume these trainings even if other code or other libraries trained the first; the report names them."""
     name: console.Word = None
     """Name of the trainings' folder inside the run's (default: retrain, or retrain-<metric>, retrain-<pick>)."""
     storage: console.Word = None
     """Folder or URI (s3://, gs://) of the runs, as the search had it (default: runs)."""
     address: console.Word = None
-    """A Ray cluster to join ("auto" or host:port) (default: this machine)."""
+    """Address of a Ray cluster to join, "auto" or host:port (default: this machine)."""
 
 
 OF_RETRAINING = (
@@ -152,8 +153,8 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     if options.pick is not None:
         constraints.check_rule(options.pick)
         if options.metric or not asked.objectives:
-            why = f"it had {asked.metric} alone" if options.metric is None else "leave out --metric"
-            raise ConfigError(f"--pick chooses from the front of a search with several objectives; {why}.")
+            why = f"this one has only {asked.metric}" if options.metric is None else "drop --metric"
+            raise ConfigError(f"--pick needs a search with several objectives; {why}.")
     metric = options.metric or asked.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     constraints.check_metric(metric, recorded or None)
@@ -162,13 +163,13 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     )
     order = selection.ranked(trials, metric)
     if not order:
-        raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")
+        raise RunError(f"No trial has a value of {metric}, out of {len(trials)} in {folder.path}.")
     if options.metric or not asked.objectives:
         return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
     pick = options.pick or asked.pick
     best = selection.pick(selection.front(trials, asked.objectives), asked.objectives, pick)
     if best is None:
-        raise RunError(f"A trial on the front must keep {pick}; none of the {len(trials)} in {folder.path} does.")
+        raise RunError(f"No trial on the Pareto front satisfies {pick}, out of {len(trials)} in {folder.path}.")
     return Chosen(best, metric, pick, pick if pick != asked.pick else None)
 
 
@@ -180,7 +181,7 @@ def check_options(options: Options) -> None:
     given = [name for name in OF_RETRAINING if getattr(options, name) != getattr(usual, name)]
     if given and options.retrain_seeds is None:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ConfigError(f"{named} say how to train again; add --retrain-seeds 5, or leave them out.")
+        raise ConfigError(f"{named} need --retrain-seeds, such as --retrain-seeds 5. Add it, or drop them.")
     spec.check_run(spec.RunOptions(name=options.name, max_concurrent=options.max_concurrent))
 
 
@@ -188,8 +189,8 @@ def check_is_search(asked: Asked, folder: RunFolder) -> None:
     """Raise a ``RunError`` for a study, because its best trial is only the one with the luckiest seed."""
     if asked.kind != "search":
         raise RunError(
-            f"The best configuration is that of a search; {asked.name} is a {asked.kind}, whose variants are compared "
-            f"over all their seeds. Read its report, {report.shown(folder.report)}, and train the variant you choose: "
+            f"Expected a search; {asked.name} is a {asked.kind}, which compares variants over all their seeds and has "
+            f"no best trial. Read its report, {report.shown(folder.report)}, and train the variant you choose: "
             "python cluster/launch.py --config FILE --set PATH=VALUE"
         )
 
@@ -201,11 +202,11 @@ def check_out(out: Path | None) -> None:
     try:
         above, is_folder = next(path for path in out.absolute().parents if path.exists()), out.is_dir()
     except OSError as error:  # such as a file name that is too long
-        raise ConfigError(f"--out takes a file in a folder, such as best.yaml; {error.strerror}.") from None
+        raise ConfigError(f"--out must be a file in a folder, such as best.yaml; {error.strerror}.") from None
     if is_folder or not above.is_dir():
         what = out if is_folder else above
         raise ConfigError(
-            f"--out takes a file in a folder, such as best.yaml; {what} is a {'folder' if is_folder else 'file'}."
+            f"--out must be a file in a folder, such as best.yaml; {what} is a {'folder' if is_folder else 'file'}."
         )
 
 
@@ -245,7 +246,7 @@ def retrain(options: Options, again: Retrained, place: Storage) -> None:
     try:
         found = run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
     except (KeyboardInterrupt, LostRayError) as error:
-        console.err.print("Stopped. The same command goes on; a seed that is done is not trained again.")
+        console.err.print("Stopped. Repeat the same command to resume; finished seeds are not trained again.")
         if isinstance(error, LostRayError):
             raise
         sys.exit(console.INTERRUPTED)

@@ -78,7 +78,7 @@ def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(s
     folder, _ = studied
     words = ["--study", "pose_into_action", "--preset", "quick", "--seeds", 2, "--name", "other", *SET]
     plan = command(ROOT / "tune/ablate.py", *words, "--dry-run", cwd=folder)
-    assert "2 taken over from tiny" in plan
+    assert "2 reused from tiny" in plan
     assert "About " in plan, "the time is known by what has ended"
     said = command(ROOT / "tune/ablate.py", "--resume", "tiny", "--seeds", 3, cwd=folder)
     assert "4 trainings to do" in said

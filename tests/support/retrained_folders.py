@@ -21,7 +21,7 @@ def searched(path, count=12, **changes):
 
 def asked(path, count=3, **options):
     """A retraining of a search's best trial, of which nothing was trained."""
-    run, best = searched(path) if not (path / "asked.yaml").exists() else (None, None)
+    run, best = searched(path) if not (path / "run.yaml").exists() else (None, None)
     if run is None:
         run = retrain.RunFolder(path)
         best = ranked(run.trials(), "hand_error_mm")[0]

@@ -25,7 +25,10 @@ MISTAKES = {
         "such as 90s, 8m or 1h30m; got 'soon'",
     ),
     "no such cluster": (["--address", "127.0.0.1:1"], "A Ray cluster must answer at '127.0.0.1:1'"),
-    "no such run": (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
+    "no such run": (
+        ["--resume", "nothing"],
+        "No run 'nothing' in runs/. There are no runs yet",
+    ),
     "a resumed run's wishes": (
         ["--resume", "nothing", "--point", "x=1", "--warm-start", "y"],
         "Cannot combine --point, --warm-start with --resume. Drop them, or start a new run.",
@@ -41,7 +44,10 @@ MISTAKES = {
     "no worker": (["--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0."),
     "no core": (["--cpus-per-worker", "-1"], "--cpus-per-worker must be a number above 0; got -1"),
     "no such share": (["--gpus-per-trial", "-0.5"], "--gpus-per-trial must be a number of 0 or more; got -0.5"),
-    "no earlier run": (["--warm-start", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
+    "no earlier run": (
+        ["--warm-start", "nothing"],
+        "No run 'nothing' in runs/. There are no runs yet",
+    ),
     "a point outside": (["--point", "optim.lr=1"], "optim.lr must be 0.0003 to 0.003, logarithmic"),
     "a resumed run's name": (["--resume", "nothing", "--name", "x"], "combine --name with"),
 }

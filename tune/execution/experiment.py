@@ -231,11 +231,11 @@ def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | N
     """Raise the trials' first errors if none gave a value or the run stopped because of failures."""
     if stopped == "failures" or (not found and stopped not in CUT):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
-            "no epoch ended in time; --resume gives it more"
+            "no epoch ended within the time budget; --resume continues the run"
         ]
         lines = "\n".join(f"  - {error}" for error in errors[:5])
         raise kind_of([trial.error_kind for trial in trials if trial.error])(
-            f"{rule}; of {len(trials)} none did:\n{lines}\nThe run is kept in {folder.path}."
+            f"{rule}, out of {len(trials)}:\n{lines}\nThe run is kept in {folder.path}."
         )
 
 

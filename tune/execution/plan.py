@@ -120,7 +120,7 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
             names = ", ".join(sorted({one.folder.name for one in cache.other_code}))
             warnings.append(
                 f"{plural(len(cache.other_code), 'finished training')} of {names} came from other code or libraries "
-                "and will be trained again; --share-any takes them over."
+                "and will be trained again; --share-any reuses them."
             )
     seconds = {name: cache.seconds(study.config(base, name, 0)) for name in study.variants}
     return Plan(
@@ -146,12 +146,12 @@ def _kept(spec: StudySpec, resume: bool) -> list[str]:
     for path, value in spec.assignments.items():
         own = [name for name, changes in variants.items() if path in changes]
         if path == SEED:
-            faults.append(f"--set must leave {SEED} to --seeds; got {SEED}={value}.")
+            faults.append(f"Cannot use --set {SEED}={value}: --seeds sets the seeds.")
         elif len(own) == len(variants):
-            faults.append(f"--set must reach a variant; each has a {path} of its own, and got {path}={value}.")
+            faults.append(f"--set {path}={value} has no effect: every variant has its own {path}.")
         elif own:
             named = ", ".join(f"'{name}'" for name in own)
-            warnings.append(f"--set {path}={value} reaches only variants without a {path} of their own; not {named}.")
+            warnings.append(f"--set {path}={value} has no effect on variants with their own {path}: {named}.")
     if faults and not resume:
         raise ConfigError.of(faults)
     return [*faults, *warnings]
@@ -201,7 +201,7 @@ def parameters(study: Study, base: Config) -> dict[str, int]:
             faults.append(f"'{name}': {' '.join(str(error).split())}")
     if faults:
         listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
-        raise ConfigError(f"Every variant's model must be one that can be built; {listed}")
+        raise ConfigError(f"Cannot build the model of a variant: {listed}")
     return found
 
 
@@ -219,7 +219,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if 0 < numbers[0] <= MOST_SEEDS:
             return tuple(range(numbers[0]))
     raise ConfigError(
-        f"--seeds takes a count up to {MOST_SEEDS}, such as 6, or a list, such as 0,1,2; got {shown(text)}."
+        f"--seeds must be a count up to {MOST_SEEDS}, such as 6, or a list, such as 0,1,2; got {shown(text)}."
     )
 
 

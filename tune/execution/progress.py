@@ -28,7 +28,7 @@ PICTURES_A_SECOND = 2.0
 RUNNING_SHOWN = 16
 RUNNING_IN_A_LINE = 8
 ENDED_SHOWN = 5
-STOPPING = "Stopping: what runs is saved, then the report is written. Ctrl-C again ends at once."
+STOPPING = "Stopping: saving running trials, then writing the report. Press Ctrl-C again to exit at once."
 
 
 class Display:
@@ -126,7 +126,7 @@ class Display:
         running += f" and {more} more" if more > 0 else ""
         times = "  ".join(filter(None, [self._left(search), f"{clock(search.elapsed_s)} gone"]))
         first = f"{found}  {times}" if self._best else times
-        return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process, or for room'}"
+        return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process or for resources'}"
 
     def _left(self, search: Recorder) -> str:
         """Return the time left: by the budget or by the duration of the trials so far, whichever is less."""

@@ -101,8 +101,7 @@ def check_all(found: Retrained) -> None:
         return
     said = "\n".join(f"  - seed {seed}: {error}" for seed, error in found.failed.items())
     raise experiment.kind_of([found.failed_kinds.get(seed) for seed in found.failed])(
-        f"All seeds must come to their end; {len(found.failed)} of {len(found.seeds)} did not. The same command tries "
-        f"them again.\n{said}"
+        f"{len(found.failed)} of {len(found.seeds)} seeds failed. Repeat the same command to retry them.\n{said}"
     )
 
 

@@ -21,7 +21,7 @@ def show(found: Retrained) -> None:
         for line in retrain.in_short(found):
             console.print_folded(line)
         console.print_folded(
-            "The search's number was picked from many and so is optimistic; the test split had no part in any choice."
+            "The search's value is the best of many and so optimistic; the test split was not used for selection."
         )
     for warning in found.incomplete:
         console.say_error("warning:", warning)

@@ -80,7 +80,7 @@ def run(
         stopped = stack.enter_context(experiment.run(search, training or project_training(), show))
         if stopped == "nothing left":
             count, place = len(search.folder.trials()), report.typed(search.folder.path)
-            show.print(f"All {count} trials of {name} have ended; for more: --resume {place} --trials NUMBER")
+            show.print(f"All {count} trials of {name} have ended. Add more with: --resume {place} --trials NUMBER")
         if stopped == "used up":
             show.print(f"Every configuration of space {spec.space} has been tried.")
         if stopped == "constraints":
@@ -217,7 +217,7 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
     experiment.end(search.storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
         _check_kept(spec, trials, folder)
-    rule = f"At least one trial must end with a value of {' and '.join(spec.all_objectives)}"
+    rule = f"No trial ended with a value of {' and '.join(spec.all_objectives)}"
     experiment.check_some(best is not None, rule, trials, stopped, folder)
     return Outcome(folder, trials, best, stopped)
 
@@ -235,9 +235,10 @@ def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) ->
         return sum(excess for excess in excesses if excess > 0), trial.number
 
     nearest = min(broken, key=beyond)
-    what = f"--pick {spec.pick} must hold for a trial on the front" if found else "A trial must keep the constraints"
+    what = f"on the Pareto front satisfies --pick {spec.pick}" if found else "satisfies the constraints"
     said = constraints.broken(bounds, nearest.metrics) if found else nearest.breaks
     raise RunError(
-        f"{what}; none of {len(broken) if found else len(trials)} does. The nearest is trial {nearest.number}: {said}. "
-        f"Begin another run with a looser bound, or go on: --resume {folder.name}. The report is {folder.report}."
+        f"No trial {what}, out of {len(broken) if found else len(trials)}. The nearest is trial {nearest.number}: "
+        f"{said}. Start a run with a looser bound, or resume this one: --resume {folder.name}. The report is "
+        f"{folder.report}."
     )

@@ -161,5 +161,5 @@ def _finish(study: StudyExperiment, stopped: str | None) -> Outcome:
     experiment.end(study.storage, report.write)
     trials = folder.trials()
     complete = any(trial.state == "complete" for trial in trials)
-    experiment.check_some(complete, "At least one training must come to its end", trials, stopped, folder)
+    experiment.check_some(complete, "No training was completed", trials, stopped, folder)
     return Outcome(folder, trials, None, stopped)

@@ -34,7 +34,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
         commits = ", ".join(sorted({found.asked.commit for found in taken if found.asked}))
-        console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
+        console.out.print(f"\n{len(taken)} reused from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
         console.say_error("warning:", warning)
@@ -60,7 +60,7 @@ def show_findings(folder: RunFolder) -> None:
 
 
 def _plan_rows(plan: Plan) -> Iterator[list[str]]:
-    yield ["variant", "changes", "parameters", "there", "elsewhere", "to train"]
+    yield ["variant", "changes", "parameters", "done", "reused", "to train"]
     left = {pair.key for pair in plan.left}
     for name, changes in plan.study.variants.items():
         own = [pair for pair in plan.pairs if pair.variant == name]
@@ -75,20 +75,20 @@ def _plan_rows(plan: Plan) -> Iterator[list[str]]:
 
 def _time(plan: Plan, command: Callable[..., str]) -> str:
     if not plan.left:
-        return "Nothing is left to train."
+        return "All trainings are done."
     if plan.expected_s is None:
-        one = "" if plan.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
+        one = "" if plan.resume else f"\nOr train one seed first: {command(seeds='1', dry_run=False)}"
         return (
-            "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
-            f"guess: {command(dry_run=True, time_steps=3)}{one}"
+            "Duration unknown: no such training has ended here yet. Estimate it from a few steps of each variant: "
+            f"{command(dry_run=True, time_steps=3)}{one}"
         )
     total = f"About {formatting.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
     if not plan.guessed:
-        return f"{total} ({_mean(plan.seconds)} a training, by those that have ended)."
-    ended = f", {_mean(plan.seconds)} by those that have ended" if plan.seconds else ""
+        return f"{total} ({_mean(plan.seconds)} per training, by finished ones)."
+    ended = f", {_mean(plan.seconds)} by finished ones" if plan.seconds else ""
     return (
-        f"{total}: an estimate ({_mean(plan.guessed)} a training by a few timed steps{ended}). Starting up, "
-        "checkpoints, and trainings that slow one another down are not in it."
+        f"{total}: an estimate ({_mean(plan.guessed)} per training by a few timed steps{ended}). It leaves out "
+        "startup, checkpoints, and trainings that slow each other down."
     )
 
 

@@ -64,11 +64,13 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
         match = _FORM.fullmatch(text)
         bound = _number(match[3]) if match else math.nan
         if match is None or not math.isfinite(bound):
-            faults.append(f"{option} takes NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got {shown(text)}")
+            faults.append(
+                f"{option} must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got {shown(text)}"
+            )
         elif match[1] not in METRICS:
             near = did_you_mean(match[1], list(METRICS))
             faults.append(
-                f"{option} must bound a metric; got {shown(match[1])}. There are: {', '.join(METRICS)}.{near}"
+                f"{option} must bound a metric; got {shown(match[1])}. Available: {', '.join(METRICS)}.{near}"
             )
         else:
             found.append(Constraint(match[1], match[2] == "<=", bound))
@@ -89,13 +91,13 @@ def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint"
         low, high = METRICS[each.metric].range
         if not low <= each.bound <= high:
             most = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-            faults.append(f"{option} must bound {each.metric} by a number it can be, {most}; got {each}")
+            faults.append(f"{option} must bound {each.metric} within its range, {most}; got {each}")
             if high == 1 and 1 < each.bound <= 100:
                 faults[-1] += f". {each.bound:g} % is {each.bound / 100:g}"
     for each in constraints:
         for other in constraints:
             if each.metric == other.metric and each.at_most and not other.at_most and each.bound < other.bound:
-                faults.append(f"{option} must leave a value that keeps all bounds; none keeps both {each} and {other}")
+                faults.append(f"{option} must allow some value; none satisfies both {each} and {other}")
     if faults:
         raise ConfigError.of(faults)
 
@@ -148,7 +150,4 @@ def check_metric(name: str, known: Sequence[str] | None = None) -> None:
     """Raise a ``ConfigError`` unless ``name`` is in ``known``, the metrics of a run, or by default any metric."""
     names = list(METRICS) if known is None else list(known)
     if name not in names:
-        raise ConfigError(
-            f"The metric must be one that training reports; got {shown(name)}. "
-            f"There are: {', '.join(names)}.{did_you_mean(name, names)}"
-        )
+        raise ConfigError(f"No such metric: {shown(name)}. Available: {', '.join(names)}.{did_you_mean(name, names)}")

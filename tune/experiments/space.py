@@ -236,10 +236,10 @@ class Space:
         """
         problems = list(self._problems(base))
         if len(problems) == 1:
-            raise ConfigError(f"The space cannot be searched. {problems[0]}")
+            raise ConfigError(f"Invalid space: {problems[0]}")
         if problems:
             lines = "\n".join(f"  - {problem}" for problem in problems)
-            raise ConfigError(f"The space cannot be searched; {len(problems)} faults:\n{lines}")
+            raise ConfigError(f"Invalid space; {len(problems)} faults:\n{lines}")
 
     def _problems(self, base: Config) -> Iterator[str]:
         known = flatten(base)

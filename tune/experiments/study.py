@@ -72,7 +72,7 @@ class Study:
         object.__setattr__(self, "contrasts", tuple(tuple(pair) for pair in self.contrasts))
         for name, values in {"seeds": seeds, "metrics": self.metrics, "primary": self.primary}.items():
             object.__setattr__(self, name, tuple(map(plain_value, values)))
-        _raise("The study cannot be asked", list(self._own_faults()))
+        _raise("Invalid study", list(self._own_faults()))
 
     @property
     def others(self) -> list[str]:
@@ -112,7 +112,7 @@ class Study:
         Raises:
             ConfigError: one error with all unknown paths, invalid values and equal variants.
         """
-        _raise("The study cannot be run", list(self._faults(base)))
+        _raise("Invalid study", list(self._faults(base)))
         return [*self._twins(base), *self._warnings()]
 
     def plain(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Study:
         if self.reference not in self.variants:
             there = ", ".join(self.variants)
             near = did_you_mean(self.reference, list(self.variants))
-            yield f"the reference must be one of the variants; got '{self.reference}'. There are: {there}.{near}"
+            yield f"the reference must be one of the variants; got '{self.reference}'. Available: {there}.{near}"
         elif not self.others:
             yield f"it must have a variant beside the reference; got '{self.reference}' alone."
         if len(set(self.seeds)) < len(self.seeds):

@@ -138,14 +138,13 @@ def find(name: str, root: Path = Path("runs")) -> RunFolder:
     final = next((path for path in (root / name, Path(name)) if os.path.isfile(path / "metrics.json")), None)
     if final is not None:
         raise RunError(
-            f"A search or a study has trials to choose from; {final} is a final training, whose results are in its "
-            f"metrics.json. Go on with it: python cluster/launch.py --config {final}/config.yaml --name {final.name} "
-            "--resume"
+            f"Expected a search or a study; {final} is a final training, whose results are in its metrics.json. Resume "
+            f"it with: python cluster/launch.py --config {final}/config.yaml --name {final.name} --resume"
         )
     runs = sorted({path.parent.name for file in RUN_FILES for path in root.glob(f"*/{file}")})
-    there = f"There are: {', '.join(runs[-5:])}." if runs else "There are none yet; python tune/search.py makes one."
+    known = f"Available: {', '.join(runs[-5:])}." if runs else "There are no runs yet; start one: python tune/search.py"
     near = did_you_mean(Path(name).name, runs)
-    raise RunError(f"A run is named by its folder in {root}/; got {shown(name)}. {there}{near}")
+    raise RunError(f"No run {shown(name)} in {root}/. {known}{near}")
 
 
 def _write_trials(path: Path, trials: Sequence[Trial]) -> None:
@@ -160,7 +159,7 @@ def _read(path: Path) -> list[Trial]:
     try:
         return trials_of(pl.read_parquet(path.read_bytes()))  # polars opens a path twice; a run may write in between
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{path} must hold the trials of a run; it cannot be read: {error}") from error
+        raise RunError(f"Cannot read {path}, the trials of a run: {error}") from error
 
 
 def _read_lines(path: Path) -> list[Trial]:
@@ -171,4 +170,4 @@ def _read_lines(path: Path) -> list[Trial]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} must hold the newest trials of a run; it cannot be read: {error}") from error
+        raise RunError(f"Cannot read {path}, the newest trials of a run: {error}") from error

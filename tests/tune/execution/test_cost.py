@@ -65,7 +65,7 @@ def test_variants_are_timed_of_which_none_has_ended(tmp_path, monkeypatch, capsy
     study_progress.show_plan(made, ASKED)
     said = capsys.readouterr().out
     assert (
-        "About 7.2 min on this machine, 1 at once: an estimate (3.3 min a training by a few timed steps, 30 s by"
+        "About 7.2 min on this machine, 1 at once: an estimate (3.3 min per training by a few timed steps, 30 s by"
         in said
     )
     assert "Starting up, checkpoints, and trainings that slow one another down are not in it." in said
@@ -78,9 +78,9 @@ def test_where_nothing_has_ended_the_plan_says_how_to_guess(tmp_path, capsys):
     assert "How long that takes is not known" in said
     whole = "python tune/ablate.py --study which --preset paper --set data.root=/data/h2o --set 'a=[1, 2]'"
     assert f"give a guess: {whole} --seeds 6 --dry-run --time-steps 3 --no-share --cpus-per-worker 2.0\n" in said
-    assert f"One seed tells: {whole} --seeds 1 --no-share --cpus-per-worker 2.0\n" in said
+    assert f"Or train one seed first: {whole} --seeds 1 --no-share --cpus-per-worker 2.0\n" in said
     study_progress.show_plan(dataclasses.replace(made, guessed={"a": 60.0, "b": 60.0}), ASKED)
-    assert "an estimate (60 s a training by a few timed steps)" in capsys.readouterr().out
+    assert "an estimate (60 s per training by a few timed steps)" in capsys.readouterr().out
 
 
 def test_of_a_study_that_goes_on_one_seed_tells_nothing_new(tmp_path, capsys):
@@ -88,7 +88,7 @@ def test_of_a_study_that_goes_on_one_seed_tells_nothing_new(tmp_path, capsys):
     study_progress.show_plan(plan.plan(ablation(tmp_path, resume=True)), partial(ablate.command, options))
     said = capsys.readouterr().out
     assert "give a guess: python tune/ablate.py --seeds 8 --dry-run --time-steps 3 --resume runs/run\n" in said
-    assert "One seed tells" not in said
+    assert "train one seed first" not in said
 
 
 def test_data_that_differ_are_each_made_ready_and_windows_are_not_data(tmp_path):

@@ -55,7 +55,9 @@ def test_a_resumed_study_has_as_many_seeds_in_the_end_or_those_that_are_listed_t
     "text", ["", "x", "0", "-1", "1,", "1;2", "1.5", "3 4", "0,1 2", "1001", "9" * 20, "9" * 5000, "٣"]
 )
 def test_seeds_that_are_no_numbers(text):
-    with pytest.raises(ConfigError, match="--seeds takes a count up to 1000, such as 6, or a list, such as 0,1,2; got"):
+    with pytest.raises(
+        ConfigError, match="--seeds must be a count up to 1000, such as 6, or a list, such as 0,1,2"
+    ):
         parse_seeds(text)
 
 
@@ -79,7 +81,7 @@ def test_the_plan_warns_of_variants_that_keep_a_value_of_their_own(tmp_path):
     values = {"model.pose.window": 4}
     made = plan.plan(study_spec(values=values, assignments=values), runs=tmp_path)
     assert made.warnings[1:] == [
-        "--set model.pose.window=4 reaches only variants without a model.pose.window of their own; not 'b'."
+        "--set model.pose.window=4 has no effect on variants with their own model.pose.window: 'b'."
     ]
     momentum = study_spec(assignments={"optim.momentum": 0.8})
     assert plan.plan(momentum, runs=tmp_path).warnings == made.warnings[:1]
@@ -91,8 +93,8 @@ def test_what_reaches_no_variant_is_refused_and_of_an_older_run_said(tmp_path):
     with pytest.raises(ConfigError) as caught:
         plan.plan(study_spec(study, assignments=useless), runs=tmp_path)
     faults = [
-        "--set must reach a variant; each has a model.pose.window of its own, and got model.pose.window=4.",
-        "--set must leave train.seed to --seeds; got train.seed=5.",
+        "--set model.pose.window=4 has no effect: every variant has its own model.pose.window.",
+        "Cannot use --set train.seed=5: --seeds sets the seeds.",
     ]
     assert caught.value.faults == faults
     spec = study_spec(study, assignments=useless, name="older")
@@ -133,7 +135,7 @@ def test_what_is_not_the_same_training_is_not_taken_over(tmp_path, changes):
 
 def test_a_model_that_cannot_be_built_is_named_with_its_variant(tmp_path):
     study = Study("?", {"a": {}, "odd": {"model.backbone.name": str(tmp_path)}}, "a", seeds=(0,))
-    with pytest.raises(ConfigError, match=r"(?s)Every variant's model must be one that can be built.*'odd'"):
+    with pytest.raises(ConfigError, match=r"(?s)Cannot build the model of a variant.*'odd'"):
         plan.plan(study_spec(study), runs=tmp_path)
 
 
@@ -166,7 +168,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "4 variants x 2 seeds (0, 1) = 8 trainings" in done.stdout
     assert "pose.window: 1" in done.stdout
-    assert "One seed tells: python tune/ablate.py --study headline --preset quick --seeds 1\n" in done.stdout
+    assert "Or train one seed first: python tune/ablate.py --study headline --preset quick --seeds 1\n" in done.stdout
     assert "2 seeds cannot carry a claim" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -181,7 +183,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
             ["--study", "headline", "--preset", "quick", "--config", "x.yaml"],
             "Cannot combine --preset with --config. Drop one of them.",
         ),
-        (["--study", "headline", "--seeds", "many"], "--seeds takes a count"),
+        (["--study", "headline", "--seeds", "many"], "--seeds must be a count"),
         (["--study", "headline", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
         (["--study", "headline", "--set", "model.action.heads=7"], "model.action.heads must divide model.width"),
         (["--study", "headline", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
@@ -192,8 +194,8 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         (["--study", "headline", "--cpus-per-worker", "0"], "--cpus-per-worker must be a number above 0; got 0"),
         (["--study", "headline", "--cpus-per-worker", "nan"], "--cpus-per-worker must be a number above 0; got nan"),
         (["--study", "headline", "--gpus-per-trial", "-1"], "--gpus-per-trial must be a number of 0 or more; got -1"),
-        (["--study", "pose_window", "--set", "model.pose.window=2"], "--set must reach a variant; each has a"),
-        (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
+        (["--study", "pose_window", "--set", "model.pose.window=2"], "has no effect: every variant has its own"),
+        (["--resume", "nothing"], "No run 'nothing' in runs/"),
         (["--resume", "nothing", "--study", "headline"], "Cannot combine --study with --resume."),
     ],
 )

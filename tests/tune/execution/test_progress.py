@@ -121,7 +121,7 @@ def test_display_says_once_that_it_stops_and_leaves_nothing_of_its_picture_behin
         search.stop_reason = "interrupted"
         shown.tick(search)
         shown.tick(search)
-    assert out.getvalue().count("Stopping: what runs is saved") == 1
+    assert out.getvalue().count("Stopping: saving running trials") == 1
     said, _, later = out.getvalue().partition("Stopping")
     assert said.endswith("\x1b[2K"), "the picture was wiped first"
     assert "best hand error" in later, "and drawn again below"

@@ -79,9 +79,7 @@ def test_a_seed_that_fails_leaves_the_others_and_is_tried_again(local_ray, tmp_p
     assert found.done == [1, 3]
     assert "seed 2  failed: NonFiniteLossError" in shown
     assert "Seeds that failed are part" in (found.path / "report.md").read_text()
-    message = (
-        r"All seeds must come to their end; 1 of 3 did not\. The same command tries them again\.\n  - seed 2: NonF"
-    )
+    message = r"1 of 3 seeds failed\. Repeat the same command to retry them\.\n  - seed 2: NonF"
     with pytest.raises(TrainingError, match=message):
         retrain_execution.check_all(found)
     assert list(retrain.read(found.path).failed) == [2]
@@ -125,7 +123,7 @@ def test_a_stopped_one_goes_on_and_trains_no_seed_twice(tmp_path, stop):
         code = first.wait(60)
     shown = (tmp_path / "first").read_text()
     assert code == (130 if stop == signal.SIGINT else -9), shown
-    assert stop != signal.SIGINT or "The same command goes on" in shown
+    assert stop != signal.SIGINT or "Repeat the same command to resume" in shown
     assert "Traceback" not in shown
     done = {one["seed"] for one in events(tmp_path, "ended")}
     assert done < {1, 2, 3}

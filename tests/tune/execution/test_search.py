@@ -113,7 +113,9 @@ def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, 
 
 
 def test_a_search_in_which_all_fails_gives_up_and_says_why(local_ray, search):
-    with pytest.raises(TrainingError, match=r"(?s)of \d none did.*NonFiniteLossError"):
+    with pytest.raises(
+        TrainingError, match=r"(?s)No trial ended with .* out of \d.*NonFiniteLossError"
+    ):
         search(Space({"optim.momentum": Choice(0.1), "train.seed": Choice(1, 2, 3)}, base=BASE), trials=50)
 
 

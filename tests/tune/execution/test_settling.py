@@ -106,7 +106,7 @@ def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, 
     assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
     assert (tmp_path / "run" / "report.md").exists()
     said = (tmp_path / "shown").read_text()
-    assert f"All 3 trials of run have ended; for more: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
+    assert f"All 3 trials of run have ended. Add more with: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
     assert said.count("Starting on") == 1
 
 
@@ -118,7 +118,7 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
 
     monkeypatch.setattr(experiment, "_tune", interrupted)
     assert search(FINITE, trials=3).stopped == "interrupted"
-    assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
+    assert (tmp_path / "shown").read_text().count("Stopping: saving running trials") == 1
 
 
 def test_name_of_a_final_training_is_not_free_for_a_search(trained, search, tmp_path):
@@ -211,7 +211,7 @@ def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
 
 
 def test_a_bound_to_pick_by_that_nothing_keeps(trained, search):
-    with pytest.raises(RunError, match=r"--pick latency_ms<=5 must hold.*The nearest is.*latency_ms 10.0 ms > 5 ms"):
+    with pytest.raises(RunError, match=r"satisfies --pick latency_ms<=5.*The nearest is.*latency_ms 10.0 ms > 5 ms"):
         search(trials=2, pick="latency_ms<=5", **BOTH)
 
 
@@ -254,7 +254,9 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
 
 
 def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_path):
-    with pytest.raises(RunError, match=r"none of 3 does. The nearest is trial \d: parameters .* > 10"):
+    with pytest.raises(
+        RunError, match=r"satisfies the constraints, out of 3\. The nearest is .* > 10"
+    ):
         search(WIDTHS, trials=3, constraints=parse(["parameters<=10"]))
     assert not trained
     folder = RunFolder(tmp_path / "run")
@@ -264,7 +266,7 @@ def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_pa
 
 def test_a_search_that_is_only_refused_gives_up(trained, search):
     space = Space({"train.seed": Integer(0, 10**6)}, base=BASE)
-    with pytest.raises(RunError, match=f"none of {MAX_INFEASIBLE} does"):
+    with pytest.raises(RunError, match=f"out of {MAX_INFEASIBLE}"):
         search(space, trials=None, time_budget_s=600.0, constraints=parse(["parameters<=10"]))
 
 
@@ -324,7 +326,7 @@ def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
         ({"objectives": ("loss", "los"), "metric": "loss"}, ConfigError, r"got 'los'.*Did you mean 'loss'\?"),
         ({"objectives": ("loss", "loss"), "metric": "loss"}, ConfigError, "each metric once; got loss twice"),
         ({"pick": "knees"}, ConfigError, "--pick must be knee, first or a bound"),
-        ({"warm_start": ("nothing",)}, RunError, "A run is named by its folder"),
+        ({"warm_start": ("nothing",)}, RunError, "No run 'nothing' in"),
         ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be 1e-05 to 0.1"),
     ],
 )

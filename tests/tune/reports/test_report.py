@@ -50,7 +50,7 @@ def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkey
 def test_no_such_run_is_one_sentence(tmp_path):
     answer = module("nothing", cwd=tmp_path)
     assert answer.returncode == 2
-    assert "A run is named by its folder" in answer.stderr
+    assert "No run " in answer.stderr
     assert "Traceback" not in answer.stderr
 
 

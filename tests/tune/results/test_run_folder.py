@@ -123,7 +123,7 @@ def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
 
 def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_path):
     assert run_folder.find("run", tmp_path).path == run_folder.find(str(folder.path)).path == folder.path
-    with pytest.raises(RunError, match=r"got 'rum'\. There are: run\. Did you mean 'run'\?"):
+    with pytest.raises(RunError, match=r"No run 'rum' in .*\. Available: run\. Did you mean 'run'\?"):
         run_folder.find("rum", tmp_path)
     with pytest.raises(RunError, match="none yet"):
         run_folder.find("run", tmp_path / "elsewhere")
@@ -185,7 +185,7 @@ def test_best_py_writes_the_file_and_shows_the_table(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--metric", "loss"], "got 'loss'. There are: hand_error_mm, action_accuracy"),
+        (["--metric", "loss"], "No such metric: 'loss'. Available: hand_error_mm, action_accuracy"),
         (["--top", "0"], "--top must be 1 or more; got 0"),
     ],
 )
@@ -199,7 +199,7 @@ def test_best_py_refuses_in_one_sentence(folder, options, message):
 def test_best_py_of_no_run(tmp_path):
     answer = best(RunFolder(tmp_path / "nothing"))
     assert answer.returncode == 2
-    assert "A run is named by its folder" in answer.stderr
+    assert "No run " in answer.stderr
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
@@ -217,6 +217,6 @@ def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode
 
 
 def test_name_too_long_for_a_file_is_one_sentence(tmp_path):
-    with pytest.raises(RunError, match=r"A run is named by its folder in .*; got 'x{90,200}") as refused:
+    with pytest.raises(RunError, match=r"No run 'x{90,200}") as refused:
         run_folder.find("x" * 300, tmp_path)
     assert "x" * 201 not in str(refused.value)

@@ -1,9 +1,10 @@
 """Study of two factors: frames in a window of block P, and inputs of block A. Source: Wen et al. 2023."""
 
+from htt.config import Value
 from tune.experiments.designs import factorial
 from tune.experiments.study import Study
 
-FACTORS = {
+FACTORS: dict[str, dict[str, dict[str, Value]]] = {
     "window": {"16 frames": {"model.pose.window": 16}, "1 frame": {"model.pose.window": 1}},
     "cues": {
         "all cues": {"model.action.cues": ["feature", "hands", "object"]},
