@@ -109,8 +109,8 @@ def new(options: Options) -> StudySpec:
         study = replace(study, seeds=plan.parse_seeds(options.seeds))
     assignments = parse_set(options.set)
     base = override(start(options), assignments).model_dump(mode="json")
-    given = {**vars(options.spec), "assignments": assignments, "base": base}
-    return StudySpec(**given, study_name=options.study, study=study)
+    fields = {**vars(options.spec), "assignments": assignments, "base": base}
+    return StudySpec(**fields, study_name=options.study, study=study)
 
 
 def resume(options: Options) -> tuple[StudySpec, Path]:
@@ -120,14 +120,12 @@ def resume(options: Options) -> tuple[StudySpec, Path]:
     if given := [f"--{name}" for name, value in fixed.items() if value]:
         raise RunError(f"Cannot combine {', '.join(given)} with --resume. Drop them, or start a new run.")
     folder = locate(str(options.resume), options.spec.storage)
-    record = folder.record()
+    record = folder.record
     run_record.check_kind(record, "study")
-    began = run_record.local(record.spec, folder.path)
+    began = run_record.local(record.study, folder.path)
     recorded = Options(spec=specs.options(StudyOptions, began))
-    now = vars(
-        tyro.cli(Options, args=options.arguments, default=recorded).spec
-    )  # an option that is not given is as recorded
-    spec = replace(began, **{**now, "storage": began.storage})
+    now = tyro.cli(Options, args=options.arguments, default=recorded).spec  # as recorded unless given
+    spec = replace(began, **{**vars(now), "storage": began.storage})
     run_record.check_unchanged(record, spec)
     if options.seeds is not None:
         spec = replace(spec, study=plan.with_seeds(spec.study, options.seeds))

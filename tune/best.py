@@ -21,6 +21,7 @@ if __name__ == "__main__":  # top-level modules are in the project's root, not i
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -32,11 +33,12 @@ from htt.config import parse_set
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
-from tune.experiments import constraints, spec
+from tune.experiments import constraints
+from tune.experiments import spec as specs
 from tune.reports import report, trial_table
 from tune.results import run_folder, selection
 from tune.results.retrain import NAME, Retrained, fetch, plan
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.sync import Storage, locate
 
 
@@ -96,17 +98,18 @@ def main(options: Options) -> None:
     """Print the table, write the configuration, and retrain it if ``--retrain-seeds`` is given."""
     check_options(options)
     folder = locate(options.run, options.storage)
-    asked, trials = folder.asked(), folder.trials()
-    check_is_search(asked, folder)
+    record, trials = folder.record, folder.trials()
+    check_is_search(record, folder)
     check_out(options.out)
-    chosen = choose(options, folder)
+    chosen = choose(options, record, trials, folder)
     again = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
     if chosen.pick:
-        trial_table.show_front(trials, asked.objectives, chosen.trial, chosen.pick)
+        trial_table.show_front(trials, record.search.objectives, chosen.trial, chosen.pick)
     else:
         trial_table.show(trials, chosen.metric, options.top)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
-    run_folder.write_text(out, selection.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked)))
+    text = selection.best_text(record, chosen.trial, chosen.metric, len(trials), chosen.rule(record))
+    run_folder.write_text(out, text)
     console.out.print(f"\nBest configuration  {report.shown(out)}", markup=False)
     kept = report.checkpoint(folder, chosen.trial)
     if kept:
@@ -133,44 +136,43 @@ class Chosen:
     differs: str | None
     """The metric or rule if it differs from that of the search, or None."""
 
-    def rule(self, asked: Asked) -> str:
+    def rule(self, record: RunRecord) -> str:
         """Return the rule in words, or an empty string if the trial was not picked from a front."""
-        return selection.words(self.pick, asked.objectives) if self.pick else ""
+        return selection.words(self.pick, record.search.objectives) if self.pick else ""
 
     def name(self, usual: str) -> str:
         """Return the name of a file or folder: ``usual``, with the metric or rule appended if ``differs`` is set."""
         return f"{usual}-{re.sub(r'[^A-Za-z0-9_.]+', '-', self.differs)}" if self.differs else usual
 
 
-def choose(options: Options, folder: RunFolder) -> Chosen:
+def choose(options: Options, record: RunRecord, trials: Sequence[Trial], folder: RunFolder) -> Chosen:
     """Return the best trial by the metric or rule of the search, or by that of the options.
 
     Raises:
         ConfigError: the metric or rule is invalid.
-        RunError: no trial has a value of the metric, or none on the front keeps the rule.
+        RunError: no trial has a value of the metric, or none on the front satisfies the rule.
     """
-    asked, trials = folder.asked(), folder.trials()
+    spec = record.search
     if options.pick is not None:
         constraints.check_rule(options.pick)
-        if options.metric or not asked.objectives:
-            why = f"this one has only {asked.metric}" if options.metric is None else "drop --metric"
+        if options.metric or not spec.objectives:
+            why = f"this one has only {spec.metric}" if options.metric is None else "drop --metric"
             raise ConfigError(f"--pick needs a search with several objectives; {why}.")
-    metric = options.metric or asked.metric
+    metric = options.metric or spec.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     constraints.check_metric(metric, recorded or None)
-    spec.check_comparable(
-        [metric, *(bound.metric for bound in constraints.bounds(options.pick or constraints.FIRST))], asked.domains
-    )
+    bounds = constraints.bounds(options.pick or constraints.FIRST)
+    specs.check_comparable([metric, *(bound.metric for bound in bounds)], spec.domains)
     order = selection.ranked(trials, metric)
     if not order:
         raise RunError(f"No trial has a value of {metric}, out of {len(trials)} in {folder.path}.")
-    if options.metric or not asked.objectives:
-        return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
-    pick = options.pick or asked.pick
-    best = selection.pick(selection.front(trials, asked.objectives), asked.objectives, pick)
+    if options.metric or not spec.objectives:
+        return Chosen(order[0], metric, None, metric if metric != spec.metric or spec.objectives else None)
+    pick = options.pick or spec.pick
+    best = selection.pick(selection.front(trials, spec.objectives), spec.objectives, pick)
     if best is None:
         raise RunError(f"No trial on the Pareto front satisfies {pick}, out of {len(trials)} in {folder.path}.")
-    return Chosen(best, metric, pick, pick if pick != asked.pick else None)
+    return Chosen(best, metric, pick, pick if pick != spec.pick else None)
 
 
 def check_options(options: Options) -> None:
@@ -182,15 +184,15 @@ def check_options(options: Options) -> None:
     if given and options.retrain_seeds is None:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"{named} need --retrain-seeds, such as --retrain-seeds 5. Add it, or drop them.")
-    spec.check_run(spec.RunOptions(name=options.name, max_concurrent=options.max_concurrent))
+    specs.check_run(specs.RunOptions(name=options.name, max_concurrent=options.max_concurrent))
 
 
-def check_is_search(asked: Asked, folder: RunFolder) -> None:
+def check_is_search(record: RunRecord, folder: RunFolder) -> None:
     """Raise a ``RunError`` for a study, because its best trial is only the one with the luckiest seed."""
-    if asked.kind != "search":
+    if record.kind != "search":
         raise RunError(
-            f"Expected a search; {asked.name} is a {asked.kind}, which compares variants over all their seeds and has "
-            f"no best trial. Read its report, {report.shown(folder.report)}, and train the variant you choose: "
+            f"Expected a search; {record.name} is a {record.kind}, which compares variants over all their seeds and "
+            f"has no best trial. Read its report, {report.shown(folder.report)}, and train the variant you choose: "
             "python cluster/launch.py --config FILE --set PATH=VALUE"
         )
 
@@ -212,10 +214,10 @@ def check_out(out: Path | None) -> None:
 
 def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[Retrained, Storage]:
     """Return the retraining to run, and the storage of its files."""
-    asked = folder.asked()
-    uri = options.storage or asked.storage
+    record = folder.record
+    uri = options.storage or str(record.spec.storage)
     name = options.name or chosen.name(NAME)
-    place = Storage(name, folder.path, join_uri(uri, asked.name) if is_remote(uri) else None)
+    place = Storage(name, folder.path, join_uri(uri, record.name) if is_remote(uri) else None)
     fetch(place)
     again = plan(
         folder,
@@ -223,7 +225,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
         chosen.metric,
         int(options.retrain_seeds or 0),
         name=name,
-        rule=chosen.rule(asked),
+        rule=chosen.rule(record),
         assignments=parse_set(options.set),
         command=shlex.join(["python", *sys.argv]),
         share_any=options.share_any,

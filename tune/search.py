@@ -128,15 +128,13 @@ def resume(options: Options) -> tuple[SearchSpec, RunFolder]:
     if given := [f"--{name.replace('_', '-')}" for name, value in fixed.items() if value]:
         raise RunError(f"Cannot combine {', '.join(given)} with --resume. Drop them, or start a new run.")
     folder = locate(str(options.resume), options.spec.storage)
-    record = folder.record()
+    record = folder.record
     run_record.check_kind(record, "search")
-    began = run_record.local(record.spec, folder.path)
+    began = run_record.local(record.search, folder.path)
     recorded = Options(spec=spec.options(SearchOptions, began))
-    now = vars(
-        tyro.cli(Options, args=options.arguments, default=recorded).spec
-    )  # an option that is not given is as recorded
+    now = tyro.cli(Options, args=options.arguments, default=recorded).spec  # as recorded unless given
     chosen = {name: given for name in ("metric", "pick") if (given := getattr(options, name))}
-    search = replace(began, **{**now, "storage": began.storage, **chosen})
+    search = replace(began, **{**vars(now), "storage": began.storage, **chosen})
     run_record.check_unchanged(record, search)
     if options.spec.trials is not None or options.time_budget is not None:
         search = replace(search, trials=options.spec.trials, time_budget_s=budget(options))
@@ -173,7 +171,7 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
         trial_table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
     else:
         trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
-    for warning in outcome.folder.record().incomplete:
+    for warning in outcome.folder.record.incomplete:
         console.say_error("warning:", warning)
     kept = report.checkpoint(outcome.folder, outcome.best)
     files = {

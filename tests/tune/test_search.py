@@ -122,7 +122,7 @@ def resumed(folder, *words):
 
 @pytest.mark.parametrize("option", OTHERS)
 def test_a_run_is_resumed_as_it_began_and_another_wish_is_refused_not_dropped(tmp_path, option):
-    record = search_folder(tmp_path / "run", 5, **BEGAN).record()
+    record = search_folder(tmp_path / "run", 5, **BEGAN).record
     began = getattr(record.spec, option.replace("-", "_"))
     message = (
         f"Cannot change --{option} when resuming run: it was started with {began}, got {OTHERS[option]}. Drop the "

@@ -131,7 +131,7 @@ class Experiment(ABC):
         """Return the message shown when the trials start."""
 
     @abstractmethod
-    def record(self, incomplete: Sequence[str] = ()) -> None:
+    def write_record(self, incomplete: Sequence[str] = ()) -> None:
         """Write the record of the run, with a message for each split of its data with missing clips."""
 
     def new_record(self, **fields: Any) -> RunRecord:
@@ -200,11 +200,11 @@ def run(experiment: Experiment, training: Training, show: Console) -> Iterator[s
             run_record.check_name(storage, resume=resume)  # again: another process may have been faster
             if resume:
                 storage.pull()
-                record = experiment.folder.record()
+                record = experiment.folder.record
                 run_record.check_unchanged(record, spec)
                 run_record.check_same_data(record, experiment.folder.trials(), experiment.base, experiment.data)
             if experiment.is_done():
-                experiment.record()
+                experiment.write_record()
                 yield "nothing left"
                 return
             if resume:
@@ -275,7 +275,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)
-    experiment.record(incomplete)
+    experiment.write_record(incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
     script = run_record.SCRIPTS[experiment.spec.KIND]
     heartbeat.GO_ON[:] = [f"Stopped. Resume with: python tune/{script}.py --resume {storage.local}"]

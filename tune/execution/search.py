@@ -150,12 +150,12 @@ class SearchExperiment(Experiment):
         ended = sum(trial.state != "stopped" for trial in self.folder.trials()) if self.resume else 0
         return self.trials is not None and ended >= self.trials
 
-    def record(self, incomplete: Sequence[str] = ()) -> None:
+    def write_record(self, incomplete: Sequence[str] = ()) -> None:
         """Fill the study with the warm-start trials, and then record the search; only then has the run started."""
         folder = self.folder
         if self.resume:
-            record = run_record.continued(folder.record())
-            exact = replace(record.spec, domains=self.spec.domains)  # those of an old record are rounded text
+            record = run_record.continued(folder.record)
+            exact = replace(record.search, domains=self.spec.domains)  # those of an old record are rounded text
             folder.write_record(replace(record, spec=exact))
             self.storage.push(RUN_FILE)
             return
@@ -209,7 +209,7 @@ class SearchExperiment(Experiment):
 def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
     """Write the best configuration and the report."""
     folder, spec = search.folder, search.spec
-    trials, record = folder.trials(), folder.record()
+    trials, record = folder.trials(), folder.record
     best = selection.chosen(record, trials)
     if best:
         rule = selection.words(spec.pick, spec.objectives) if spec.objectives else ""

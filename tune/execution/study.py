@@ -105,12 +105,12 @@ class StudyExperiment(Experiment):
         done = {trial.pair for trial in self.folder.trials() if trial.state == "complete"} | set(self.plan.shared)
         return all(pair.key in done for pair in self.plan.pairs)
 
-    def record(self, incomplete: Sequence[str] = ()) -> None:
+    def write_record(self, incomplete: Sequence[str] = ()) -> None:
         """Record the study with its added seeds, and copy the trials reused from other runs."""
         if self.resume:
-            record = self.folder.record()
+            record = self.folder.record
             record = record if self.is_done() else run_record.continued(record)
-            record = replace(record, spec=replace(record.spec, study=self.plan.study))
+            record = replace(record, spec=replace(record.study, study=self.plan.study))
         else:
             record = self.new_record(parameters=self.plan.parameters, first_seeds=len(self.plan.study.seeds))
         data, lacking = [data_key(each) for each in self.data], dict.fromkeys([*record.incomplete, *incomplete])

@@ -33,7 +33,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
-        commits = ", ".join(sorted({found.asked.commit for found in taken if found.asked}))
+        commits = ", ".join(sorted({found.record.commit for found in taken if found.record}))
         console.out.print(f"\n{len(taken)} reused from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
@@ -46,7 +46,7 @@ def show_findings(folder: RunFolder) -> None:
     for finding in study_results.findings(done):
         console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
         console.print_table(list(_finding_rows(finding)))
-    for warning in done.asked.incomplete:
+    for warning in done.record.incomplete:
         console.say_error("warning:", warning)
     for variant, why in done.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)

@@ -64,9 +64,7 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
         match = _FORM.fullmatch(text)
         bound = _number(match[3]) if match else math.nan
         if match is None or not math.isfinite(bound):
-            faults.append(
-                f"{option} must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got {shown(text)}"
-            )
+            faults.append(f"{option} must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got {shown(text)}")
         elif match[1] not in METRICS:
             near = did_you_mean(match[1], list(METRICS))
             faults.append(

@@ -38,7 +38,7 @@ def write(folder: RunFolder) -> None:
         RunError: the folder holds no readable run.
         StorageError: the disk is full or not writable.
     """
-    if folder.asked().kind == "study":  # imported late: matplotlib loads slowly, and only writing needs it
+    if folder.record.kind == "study":  # imported late: matplotlib loads slowly, and only writing needs it
         from tune.reports import study
 
         study.write(folder)

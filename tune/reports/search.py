@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from htt.config import changed, override
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from tune.experiments.constraints import excesses, parse
+from tune.experiments.constraints import excesses
 from tune.reports import formatting, html, importance
 from tune.reports.document import Code, Heading, Listing, Part, Picture, Table, Text, code, escaped
 from tune.reports.figures import search
 from tune.reports.figures.axes import Axis, axes
 from tune.reports.listing import SHOWN, next_commands, rows
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.selection import chosen, front, judged, objectives, ranked, statement, value
 from tune.results.selection import words as rule_words
 
@@ -27,23 +27,25 @@ def write(folder: RunFolder) -> None:
         RunError: the folder holds no readable run.
         StorageError: the disk is full or not writable.
     """
-    asked = folder.asked()
-    html.publish(folder, asked.name, content(folder, asked, folder.trials()))
+    record = folder.record
+    html.publish(folder, record.name, content(folder, record, folder.trials()))
 
 
-def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Part]:
+def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
     """Return all parts of the report in reading order."""
-    order, best = ranked(trials, asked.metric), chosen(asked, trials)
-    parts: list[Part] = _question(asked, trials)
+    order, best = ranked(trials, record.spec.metric), chosen(record, trials)
+    parts: list[Part] = _question(record, trials)
     if order:
-        title = f"Best by {METRICS[asked.metric].title.lower()} alone" if asked.objectives else "Best trials"
-        parts += [*_picked(asked, best), Heading(title), _table(order[:ROWS], asked), *_best(asked, best)]
-        parts += [Heading("Progress"), _progress(order, asked.metric)]
-        parts += _searched(order, axes(asked, order), asked.metric)
-        parts += _traded(asked, trials, objectives(asked, trials), best)
+        title = (
+            f"Best by {METRICS[record.spec.metric].title.lower()} alone" if record.search.objectives else "Best trials"
+        )
+        parts += [*_picked(record, best), Heading(title), _table(order[:ROWS], record), *_best(record, best)]
+        parts += [Heading("Progress"), _progress(order, record.spec.metric)]
+        parts += _searched(order, axes(record, order), record.spec.metric)
+        parts += _traded(record, trials, objectives(record, trials), best)
     else:
-        parts.append(Text(_nothing(asked, trials), warns=True))
-    parts += _outside(asked, trials)
+        parts.append(Text(_nothing(record, trials), warns=True))
+    parts += _outside(record, trials)
     failed = [trial for trial in trials if trial.error]
     if failed:
         parts += [
@@ -57,61 +59,61 @@ def _failure(trial: Trial) -> str:
     return f"trial {trial.number}: {escaped(str(trial.error))}"
 
 
-def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    states = [trial.state for trial in trials]
+def _question(record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
+    spec, states = record.search, [trial.state for trial in trials]
     ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none"
-    goals = [f"`{name}` ({_direction(name)} is better)" for name in asked.objectives or [asked.metric]]
+    goals = [f"`{name}` ({_direction(name)} is better)" for name in spec.all_objectives]
     return [
-        *(Text(f"**{escaped(said)}**", warns=True) for said in asked.incomplete),
-        Text(code(asked.command)),
+        *(Text(f"**{escaped(said)}**", warns=True) for said in record.incomplete),
+        Text(code(record.command)),
         Text(
             f"Selected by {' and '.join(goals)} on the validation split, at a trial's last epoch. "
-            f"Space {code(asked.space)}, algorithm {asked.algorithm}, scheduler {asked.scheduler}, seed {asked.seed}, "
-            f"commit {escaped(asked.commit)}. Trials: {len(trials)} ({ended})."
+            f"Space {code(spec.space)}, algorithm {spec.algorithm}, scheduler {spec.scheduler}, seed {spec.seed}, "
+            f"commit {escaped(record.commit)}. Trials: {len(trials)} ({ended})."
         ),
-        *_wishes(asked),
-        *_codes(asked, trials),
+        *_wishes(record),
+        *_codes(record, trials),
         Text("Searched:"),
-        Listing([f"`{path}`: {escaped(domain)}" for path, domain in asked.domains.items()]),
+        Listing([f"`{path}`: {escaped(str(domain))}" for path, domain in spec.domains.items()]),
     ]
 
 
-def _wishes(asked: Asked) -> list[Part]:
+def _wishes(record: RunRecord) -> list[Part]:
     """Return a paragraph about objectives, constraints, warm start and initial points, if any are set."""
-    said = []
-    if asked.objectives:
+    spec, said = record.search, []
+    if spec.objectives:
         said.append(
-            f"Objectives: {', '.join(f'`{name}`' for name in asked.objectives)}; the scheduler watches the first. One "
-            f"trial of their front is picked: {rule_words(asked.pick, asked.objectives)}."
+            f"Objectives: {', '.join(f'`{name}`' for name in spec.objectives)}; the scheduler watches the first. One "
+            f"trial of their front is picked: {rule_words(spec.pick, spec.objectives)}."
         )
-    if asked.constraints:
-        said.append(f"Constraints: {', '.join(map(code, asked.constraints))}.")
-    if asked.warm_start:
-        said.append(f"Began with trials of {', '.join(map(code, asked.warm_start))}.")
-    if asked.points:
-        said.append(f"{plural(len(asked.points), 'point')} given to try first.")
+    if spec.constraints:
+        said.append(f"Constraints: {', '.join(code(str(each)) for each in spec.constraints)}.")
+    if spec.warm_start:
+        said.append(f"Began with trials of {', '.join(map(code, spec.warm_start))}.")
+    if spec.points:
+        said.append(f"{plural(len(spec.points), 'point')} given to try first.")
     return [Text(" ".join(said))] if said else []
 
 
-def _codes(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
+def _codes(record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
     """Return a warning about numbers that came from other code, if there are any."""
     codes = {f"trial {trial.number}": trial.code for trial in trials if trial.epochs}
-    said = formatting.other_code(next(iter(asked.codes), None), codes)
+    said = formatting.other_code(next(iter(record.codes), None), codes)
     return [Text(said, warns=True)] if said else []
 
 
-def _nothing(asked: Asked, trials: Sequence[Trial]) -> str:
+def _nothing(record: RunRecord, trials: Sequence[Trial]) -> str:
     if any(trial.breaks for trial in trials):
-        return f"No trial keeps the constraints {', '.join(asked.constraints)} yet."
+        return f"No trial keeps the constraints {', '.join(map(str, record.search.constraints))} yet."
     return "No trial gave a value yet."
 
 
-def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
+def _outside(record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
     """Return the section on trials that break a constraint and so cannot be the best, smallest violation first."""
     broken = [trial for trial in trials if trial.breaks]
     if not broken:
         return []
-    bounds = parse(asked.constraints)
+    bounds = record.search.constraints
 
     def beyond(trial: Trial) -> float:
         return sum(max(0.0, excess) for excess in excesses(bounds, trial.metrics, missing=1.0).values())
@@ -124,13 +126,13 @@ def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
         else ""
     )
     nearest = sorted(broken, key=lambda trial: (beyond(trial), trial.number))[:ROWS]
-    heads = ["trial", "state", METRICS[asked.metric].title, "breaks", "values"]
-    about = METRICS[asked.metric]
+    heads = ["trial", "state", METRICS[record.spec.metric].title, "breaks", "values"]
+    about = METRICS[record.spec.metric]
     cells = [
         [
             str(one.number),
             one.state,
-            formatting.number(about, value(one, asked.metric)),
+            formatting.number(about, value(one, record.spec.metric)),
             str(one.breaks),
             formatting.changes(one.values),
         ]
@@ -143,25 +145,27 @@ def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
     ]
 
 
-def _table(trials: Sequence[Trial], asked: Asked) -> Table:
-    bounded = [each.metric for each in parse(asked.constraints)]
-    heads, cells = rows(trials, asked.metric, list(dict.fromkeys([*asked.objectives, *bounded, *SHOWN])))
+def _table(trials: Sequence[Trial], record: RunRecord) -> Table:
+    bounded = [each.metric for each in record.search.constraints]
+    heads, cells = rows(trials, record.spec.metric, list(dict.fromkeys([*record.search.objectives, *bounded, *SHOWN])))
     return Table(list(map(escaped, heads)), [list(map(escaped, line)) for line in cells], folds=True)
 
 
-def _picked(asked: Asked, trial: Trial | None) -> list[Part]:
+def _picked(record: RunRecord, trial: Trial | None) -> list[Part]:
     """Return a sentence that names the trial in ``best.yaml`` and the rule that picked it."""
     if trial is None:
-        return [Text(f"No trial on the front keeps the rule to pick one: {asked.pick}.", warns=True)]
-    said = statement(trial, asked.metric, asked.pick if asked.objectives else None, asked.objectives)
+        return [Text(f"No trial on the front keeps the rule to pick one: {record.search.pick}.", warns=True)]
+    said = statement(
+        trial, record.spec.metric, record.search.pick if record.search.objectives else None, record.search.objectives
+    )
     return [Text(escaped(said))]
 
 
-def _best(asked: Asked, trial: Trial | None) -> list[Part]:
+def _best(record: RunRecord, trial: Trial | None) -> list[Part]:
     """Return the changes of the picked trial to the base configuration."""
     if trial is None:
         return []
-    base = asked.config()
+    base = record.config()
     lines = [f"{path}: {chosen}" for path, chosen in changed(override(base, trial.values), base).items()]
     return [
         Text(f"What trial {trial.number}, the one picked, changes in the base:"),
@@ -222,13 +226,13 @@ def _importance(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> 
     ]
 
 
-def _traded(asked: Asked, trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None) -> list[Part]:
+def _traded(record: RunRecord, trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None) -> list[Part]:
     """Return the section on the Pareto front; empty if fewer than two trials have values of the objectives."""
     if len(judged(trials, metrics)) < 2 or not metrics:
         return []
     best = front(trials, metrics)
     titles = [METRICS[metric].title for metric in metrics]
-    ringed = f" The ring is trial {picked.number}, the one picked." if picked and asked.objectives else ""
+    ringed = f" The ring is trial {picked.number}, the one picked." if picked and record.search.objectives else ""
     crossed = (
         " Crosses break a constraint." if any(trial.breaks and trial.state != "refused" for trial in trials) else ""
     )
@@ -245,7 +249,7 @@ def _traded(asked: Asked, trials: Sequence[Trial], metrics: Sequence[str], picke
         Heading("What is traded for what"),
         Picture(
             "pareto",
-            search.pareto(trials, metrics, picked if asked.objectives else None),
+            search.pareto(trials, metrics, picked if record.search.objectives else None),
             f"{' against '.join(titles).capitalize()}: a trial is on the front where no other one is as good in all "
             f"and better in one.{ringed}{crossed}",
             f"Scatter of {' against '.join(titles).lower()}; {plural(len(best), 'trial')} on the Pareto front.",

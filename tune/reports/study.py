@@ -35,7 +35,7 @@ def write(folder: RunFolder) -> None:
     """
     done = read(folder)
     found = findings(done)
-    title = done.asked.name
+    title = done.record.name
     factors = {metric: effects.compared(done, metric) for metric in done.study.metrics if done.study.factors}
     html.publish(folder, title, content(done, found, factors))
     write_text(folder.path / "report.tex", study_tables.tex(title, found))
@@ -62,7 +62,7 @@ def content(done: Done, found: Sequence[Finding], factors: Mapping[str, Sequence
 
 def _missing(done: Done) -> list[Part]:
     """Return warnings about missing clips and trainings."""
-    data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in done.asked.incomplete]
+    data: list[Part] = [Text(f"**{escaped(said)}**", warns=True) for said in done.record.incomplete]
     missing = done.missing()
     if not missing:
         return data
@@ -74,7 +74,7 @@ def _missing(done: Done) -> list[Part]:
 
 
 def _asked(done: Done) -> Text:
-    study, asked = done.study, done.asked
+    study, record = done.study, done.record
     lines = [
         f"{len(done.order)} variants, each trained with {plural(len(done.seeds), 'seed')} "
         f"({', '.join(map(str, done.seeds))}); the reference is **{escaped(study.reference)}**."
@@ -90,13 +90,13 @@ def _asked(done: Done) -> Text:
         lines.append(
             f"{plural(len(taken), 'training')} taken over from other runs (their commit): {escaped(', '.join(runs))}."
         )
-    lines.append(f"Asked by {code(asked.command)}, commit {escaped(asked.commit)}, {escaped(asked.started)}.")
-    if asked.later_commits:
-        lines.append(f"Gone on with at commit {escaped(', '.join(asked.later_commits))}.")
-    added = len(done.seeds) - asked.first_seeds
-    if asked.first_seeds and added > 0:
+    lines.append(f"Asked by {code(record.command)}, commit {escaped(record.commit)}, {escaped(record.started)}.")
+    if record.later_commits:
+        lines.append(f"Gone on with at commit {escaped(', '.join(record.later_commits))}.")
+    added = len(done.seeds) - record.first_seeds
+    if record.first_seeds and added > 0:
         lines.append(
-            f"**{plural(added, 'seed')} added later**, to the {asked.first_seeds} of the beginning: p values and "
+            f"**{plural(added, 'seed')} added later**, to the {record.first_seeds} of the beginning: p values and "
             "intervals suppose a number of seeds that was settled before the first look. Where seeds were added "
             "because of what was seen, they claim too easily."
         )
@@ -110,7 +110,7 @@ def _codes(done: Done) -> list[Part]:
         for (variant, seed), trial in done.pairs.items()
         if trial.epochs
     }
-    said = formatting.other_code(next(iter(done.asked.codes), None), codes)
+    said = formatting.other_code(next(iter(done.record.codes), None), codes)
     return [Text(said, warns=True)] if said else []
 
 
@@ -259,7 +259,7 @@ def _notes(done: Done, found: Sequence[Finding]) -> list[str]:
         )
     if any(not math.isnan(row.paper) for finding in found for row in finding.rows):
         lacking = "; the clips of these trainings are not all of it, so the two cannot be compared"
-        whole = lacking if done.asked.incomplete else ""
+        whole = lacking if done.record.incomplete else ""
         notes.append(f"Paper: HTT, Wen et al., CVPR 2023, on H2O's whole validation split{whole}.")
     notes += [f"{escaped(name)}: {escaped(note)}" for name, note in done.study.notes.items()]
     return notes

@@ -190,23 +190,23 @@ def plan(
         DataError: there are no data.
         RunError: the folder holds something else, or the data or the code differ from those of earlier seeds.
     """
-    asked, trials, changes = run.asked(), run.trials(), dict(assignments or {})
+    record, trials, changes = run.record, run.trials(), dict(assignments or {})
     _check_options(count, changes, name)
-    used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
-    record = run_record.provenance(command)
-    found = override(asked.config(), trial.values)
+    used = sorted({int(str(each.values.get(SEED, record.config().train.seed))) for each in trials})
+    written = run_record.provenance(command)
+    found = override(record.config(), trial.values)
     new = Retrained(
         path=run.path / name,
         config=override(found, changes),
-        found_by=selection.found_by(asked, trial, metric, len(trials), rule),
+        found_by=selection.found_by(record, trial, metric, len(trials), rule),
         searched={key: number for key, number in trial.metrics.items() if key in METRICS},
         seeds=fresh_seeds(count, used),
         used_seeds=used,
         assignments=changes,
-        command=str(record["command"]),
-        commit=str(record["commit"]),
-        started=str(record["started"]),
-        codes=record["codes"],
+        command=str(written["command"]),
+        commit=str(written["commit"]),
+        started=str(written["started"]),
+        codes=written["codes"],
         found_code=trial.code,
     )
     before = _earlier(new)

@@ -21,6 +21,7 @@ file and renamed.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Sequence
@@ -36,10 +37,7 @@ from tune.results import run_record
 from tune.results.run_record import RunRecord
 from tune.results.trials import STATES, Trial, frame, of_line, trials_of
 
-__all__ = ["STATES", "Asked", "RunFolder", "RunRecord", "Trial", "find", "write_text"]
-
-
-Asked = RunRecord  # TRANSITION
+__all__ = ["STATES", "RunFolder", "RunRecord", "Trial", "find", "write_text"]
 
 
 @dataclass(frozen=True)
@@ -90,16 +88,16 @@ class RunFolder:
     def write_record(self, record: RunRecord) -> None:
         """Write the record of the run."""
         write_text(self.path / RUN_FILE, record.text())
+        self.__dict__["record"] = record
 
+    @functools.cached_property
     def record(self) -> RunRecord:
-        """Read the record of the run.
+        """Record of the run, read once: while a run is locked, only its own process writes it.
 
         Raises:
             RunError: the file is missing, invalid, or of a newer version.
         """
         return run_record.read(self.path)
-
-    write_asked, asked = write_record, record
 
     def write_trials(self, trials: Sequence[Trial]) -> None:
         """Write all trials so far to ``trials.parquet``, and remove ``trials.jsonl``."""

@@ -81,18 +81,27 @@ class RunRecord:
         """Return the base configuration."""
         return self.spec.config()
 
-    # TRANSITION: old attributes, until the other rooms use ``spec``
-    def __getattr__(self, name: str) -> Any:
-        if name == "choices":
-            return {p: list(d.values) for p, d in self.spec.domains.items() if isinstance(d, space.Choice)}
-        if name.startswith("__") or name == "spec":
-            raise AttributeError(name)
-        found = getattr(self.spec, name)
-        if name == "constraints":
-            return [str(each) for each in found]
-        if name == "domains":
-            return {path: str(domain) for path, domain in found.items()}
-        return found.plain() if name == "study" else list(found) if isinstance(found, tuple) else found
+    @property
+    def search(self) -> SearchSpec:
+        """Spec of a search.
+
+        Raises:
+            RunError: the run is a study.
+        """
+        if isinstance(self.spec, SearchSpec):
+            return self.spec
+        raise RunError(f"Expected a search; {self.name} is a {self.kind}.")
+
+    @property
+    def study(self) -> StudySpec:
+        """Spec of a study.
+
+        Raises:
+            RunError: the run is a search.
+        """
+        if isinstance(self.spec, StudySpec):
+            return self.spec
+        raise RunError(f"Expected a study; {self.name} is a {self.kind}.")
 
     def text(self) -> str:
         """Return the record as YAML."""

@@ -18,7 +18,7 @@ from htt.config import changed, override
 from htt.evaluation.metric_table import METRICS
 from tune.experiments import constraints
 from tune.experiments.constraints import FIRST, KNEE, bounds
-from tune.results.run_folder import Asked, Trial
+from tune.results.run_folder import RunRecord, Trial
 
 PAIR = ("hand_error_mm", "action_accuracy")
 """Metrics of hand pose and action: plotted against each other for a search with one objective."""
@@ -51,49 +51,49 @@ def best_by(metric: str) -> str:
     return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
 
 
-def found_by(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> dict[str, Any]:
+def found_by(record: RunRecord, trial: Trial, metric: str, trials: int, rule: str = "") -> dict[str, Any]:
     """Return how a run found a trial, as plain data.
 
     Args:
-        asked: record of the run.
+        record: record of the run.
         trial: selected trial.
         metric: metric that selected it, or the first of several.
         trials: number of trials of the run.
         rule: rule that selected it from a Pareto front, in words; empty if the metric alone decided.
     """
     plain = {
-        "run": asked.name,
+        "run": record.name,
         "trial": trial.number,
         "metric": metric,
         "value": value(trial, metric),
         "unit": METRICS[metric].unit,
         "epoch": trial.epochs,
         "state": trial.state,
-        "seed": asked.seed,
+        "seed": record.search.seed,
         "trials": trials,
-        "commit": asked.commit,
+        "commit": record.commit,
         "rule": rule or best_by(metric),
     }
     if rule:
-        plain["objectives"] = {name: value(trial, name) for name in asked.objectives}
-    if asked.constraints:
-        plain["constraints"] = list(map(str, asked.constraints))
+        plain["objectives"] = {name: value(trial, name) for name in record.search.objectives}
+    if record.search.constraints:
+        plain["constraints"] = list(map(str, record.search.constraints))
     return plain
 
 
-def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
+def best_text(record: RunRecord, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
     """Return the text of ``best.yaml``: configuration of a trial, its changes, and ``found_by`` of these arguments."""
-    base = asked.config()
+    base = record.config()
     config = override(base, trial.values)
-    found = found_by(asked, trial, metric, trials, rule)
+    found = found_by(record, trial, metric, trials, rule)
     return yaml_text.dump(
         {"found_by": found, "changed": changed(config, base), "config": config.model_dump(mode="json")}
     )
 
 
-def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
+def objectives(record: RunRecord, trials: Sequence[Trial]) -> list[str]:
     """Return the recorded objectives of a search, or ``PAIR`` if it had one objective; empty if fewer than two."""
-    names = asked.objectives or PAIR
+    names = record.search.objectives or PAIR
     known = [name for name in names if any(name in trial.metrics for trial in trials)]
     return known if len(known) > 1 else []
 
@@ -119,14 +119,14 @@ def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     ]
 
 
-def chosen(asked: Asked, trials: Sequence[Trial]) -> Trial | None:
+def chosen(record: RunRecord, trials: Sequence[Trial]) -> Trial | None:
     """Return the best trial of a search, or None if no trial is usable.
 
     With several objectives it is picked from the Pareto front, otherwise it is the best by the metric.
     """
-    if asked.objectives:
-        return pick(front(trials, asked.objectives), asked.objectives, asked.pick)
-    return next(iter(ranked(trials, asked.metric)), None)
+    if record.search.objectives:
+        return pick(front(trials, record.search.objectives), record.search.objectives, record.search.pick)
+    return next(iter(ranked(trials, record.spec.metric)), None)
 
 
 def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | None:

@@ -21,7 +21,7 @@ from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.experiments.study import Study
 from tune.results import stats
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.selection import value
 from tune.results.stats import Comparison, Summary
 
@@ -74,7 +74,7 @@ class Finding:
 class Done:
     """Contents of a study's run folder."""
 
-    asked: Asked
+    record: RunRecord
     study: Study
     base: Config
     pairs: Mapping[tuple[str, int], Trial]
@@ -120,17 +120,18 @@ def read(folder: RunFolder) -> Done:
     Raises:
         RunError: a file is missing, cannot be read, or does not belong to a study.
     """
-    asked = folder.asked()
+    record = folder.record
+    study = record.study.study
     try:
-        study, base = Study.from_plain(asked.study), asked.config()
+        base = record.config()
     except ConfigError as error:
-        raise RunError(f"Cannot read the study in {folder.path / 'run.yaml'}: {error}") from error
+        raise RunError(f"Cannot read the study in {folder.path}: {error}") from error
     pairs: dict[tuple[str, int], Trial] = {}
     for trial in folder.trials():
         if trial.pair and (trial.pair not in pairs or pairs[trial.pair].state != "complete"):
             pairs[trial.pair] = trial
     clips = {trial.id: table for trial in pairs.values() if (table := _clips(folder, trial)) is not None}
-    return Done(asked, study, base, pairs, clips)
+    return Done(record, study, base, pairs, clips)
 
 
 def findings(done: Done) -> list[Finding]:
@@ -183,7 +184,7 @@ def _row(done: Done, name: str, metric: str, comparison: Comparison | None) -> R
         summary=stats.summarise(values, METRICS[metric].range),
         comparison=comparison,
         seconds=float(np.mean(seconds)) if seconds else math.nan,
-        parameters=float(done.asked.parameters.get(name, math.nan)),
+        parameters=float(done.record.parameters.get(name, math.nan)),
         paper=float(done.study.paper(done.base, name).get(metric, math.nan)),
     )
 
@@ -204,7 +205,7 @@ def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
 
 def _curves(done: Done, name: str, metric: str) -> list[Sequence[float]]:
     """Return the values per epoch of each trial that recorded them; older versions recorded the first metric only."""
-    first = metric == done.asked.metric
+    first = metric == done.record.spec.metric
     curves = [trial.curves.get(metric) or (trial.curve if first else ()) for trial in done.trials(name) if trial]
     return [curve for curve in curves if len(curve)]
 

@@ -58,7 +58,7 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
     recorded: str | None = None
     with contextlib.suppress(RunError):
         local = find(name, root)
-        recorded = local.record().spec.storage
+        recorded = local.record.spec.storage
     for bucket in dict.fromkeys(each for each in (uri, recorded) if each and is_remote(each)):
         check_run_name(Path(name).name)
         storage = Storage(Path(name).name, local.path.parent if local else root, bucket)

@@ -17,7 +17,7 @@ from htt.errors import ConfigError, did_you_mean, shown
 from htt.text import plural
 from tune.experiments.constraints import Constraint, broken
 from tune.experiments.space import Space
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 
 FINISHED = ("complete", "pruned", "reused")
 
@@ -62,10 +62,10 @@ def earlier(folder: RunFolder, question: Question) -> Earlier:
     Raises:
         RunError: the run cannot be read.
     """
-    asked = folder.asked()
+    record = folder.record
     fitting, misfits = [], dict[str, int]()
     for trial in folder.trials():
-        found = _fitting(folder, asked, trial, question)
+        found = _fitting(folder, record, trial, question)
         if isinstance(found, Trial):
             fitting.append(found)
         else:
@@ -73,7 +73,7 @@ def earlier(folder: RunFolder, question: Question) -> Earlier:
     return Earlier(folder.name, fitting, misfits)
 
 
-def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) -> Trial | str:
+def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Question) -> Trial | str:
     """Return the trial as a row of the search, or the reason why it does not fit."""
     if trial.state not in FINISHED:
         return trial.state
@@ -82,7 +82,7 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
     if missing:
         return f"without {', '.join(missing)}"
     try:
-        config = override(asked.config(), trial.values)
+        config = override(record.config(), trial.values)
     except ConfigError:
         return "of another version"
     space, base = question.space, question.base
@@ -99,8 +99,8 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
     if trial.code != revision.identity() and not question.share_any:
         return "of other code (--share-any takes them)"
     metric = question.objectives[0]
-    curve = trial.curve if asked.metric == metric else trial.curves.get(metric, ())
-    origin = trial.taken_from or f"{folder.name}/{trial.id} ({asked.commit})"
+    curve = trial.curve if record.spec.metric == metric else trial.curves.get(metric, ())
+    origin = trial.taken_from or f"{folder.name}/{trial.id} ({record.commit})"
     breaks = broken(question.constraints, trial.metrics)
     state = "pruned" if trial.epochs < config.train.epochs else "complete"
     return replace(trial, state=state, values=sample, curve=curve, curves={}, taken_from=origin, breaks=breaks)

@@ -28,7 +28,7 @@ def test_runs_without_names_of_the_same_second_leave_two_folders(trained, search
     runs = [search(name=None, trials=1) if kind == "search" else ablate(variants, name=None) for _ in range(2)]
     names = [outcome.folder.name for outcome in runs]
     assert names == [f"{kind}-fake-20260101-120000", f"{kind}-fake-20260101-120000-2"]
-    assert [outcome.folder.asked().name for outcome in runs] == names
+    assert [outcome.folder.record.name for outcome in runs] == names
 
 
 def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):

@@ -57,7 +57,7 @@ def shards(root, content):
 
 def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
-    began = search(trials=2, assignments=first).folder.asked().data
+    began = search(trials=2, assignments=first).folder.record.data
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(
         RunError, match=rf"its data changed\. It was started with {began[0]}, and .*shards is now synth"
@@ -126,7 +126,7 @@ def test_search_resume_by_other_code_is_refused_unless_asked_for_and_said(traine
     with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second.*add --share-any"):
         search(trials=4, resume=True)
     outcome = search(trials=4, resume=True, share_any=True)
-    assert outcome.folder.asked().codes == ["first", "second"]
+    assert outcome.folder.record.codes == ["first", "second"]
     assert [one.code for one in outcome.trials] == ["first", "first", "second", "second"]
     said = outcome.folder.report.read_text()
     assert "**Numbers of other code:** the run began with first. trial 3, trial 4: by second." in said
@@ -138,7 +138,7 @@ def test_resume_on_another_commit_with_the_same_code_goes_on(trained, search, mo
     search(trials=1)
     monkeypatch.setattr(revision, "commit", lambda: "newer")
     folder = search(trials=2, resume=True).folder
-    assert (folder.asked().later_commits, folder.asked().codes) == (["newer"], [revision.identity()])
+    assert (folder.record.later_commits, folder.record.codes) == (["newer"], [revision.identity()])
     assert "Numbers of other code" not in folder.report.read_text()
 
 
@@ -194,9 +194,9 @@ def test_final_training_of_an_older_version_goes_on(tmp_path):
 
 def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
     run = search_folder(tmp_path / "run", 3)
-    base = override(run.asked().config(), shards(tmp_path / "shards", "1" * 64))
-    spec = dataclasses.replace(run.record().spec, base=base.model_dump(mode="json"))
-    run.write_record(dataclasses.replace(run.record(), spec=spec))
+    base = override(run.record.config(), shards(tmp_path / "shards", "1" * 64))
+    spec = dataclasses.replace(run.record.spec, base=base.model_dump(mode="json"))
+    run.write_record(dataclasses.replace(run.record, spec=spec))
     row = dataclasses.replace(run.trials()[0], data=data_key(base))
     assert retrain_results.plan(run, row, "hand_error_mm", 2).data == data_key(base)
     shards(tmp_path / "shards", "2" * 64)
@@ -227,8 +227,8 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
 
 def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, search):
     folder = search(trials=1).folder
-    folder.write_record(dataclasses.replace(folder.asked(), codes=[], data=[]))
+    folder.write_record(dataclasses.replace(folder.record, codes=[], data=[]))
     folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])
     folder = search(trials=2, resume=True).folder
-    assert folder.asked().codes == ["unknown", revision.identity()]
+    assert folder.record.codes == ["unknown", revision.identity()]
     assert f"the run began with unknown. trial 2: by {revision.identity()}." in folder.report.read_text()

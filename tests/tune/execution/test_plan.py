@@ -55,9 +55,7 @@ def test_a_resumed_study_has_as_many_seeds_in_the_end_or_those_that_are_listed_t
     "text", ["", "x", "0", "-1", "1,", "1;2", "1.5", "3 4", "0,1 2", "1001", "9" * 20, "9" * 5000, "٣"]
 )
 def test_seeds_that_are_no_numbers(text):
-    with pytest.raises(
-        ConfigError, match="--seeds must be a count up to 1000, such as 6, or a list, such as 0,1,2"
-    ):
+    with pytest.raises(ConfigError, match="--seeds must be a count up to 1000, such as 6, or a list, such as 0,1,2"):
         parse_seeds(text)
 
 

@@ -42,7 +42,7 @@ def test_a_search_from_question_to_answer(local_ray, search, tmp_path):
     assert [trial.number for trial in trials] == list(range(1, 9))
     assert {trial.state for trial in trials} == {"complete", "pruned"}
     assert study_states(folder) == [trial.state.upper() for trial in trials]
-    base = folder.asked().config()
+    base = folder.record.config()
     for trial in trials:
         config = override(base, trial.values)
         assert trial.fingerprint == config.fingerprint()
@@ -113,9 +113,7 @@ def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, 
 
 
 def test_a_search_in_which_all_fails_gives_up_and_says_why(local_ray, search):
-    with pytest.raises(
-        TrainingError, match=r"(?s)No trial ended with .* out of \d.*NonFiniteLossError"
-    ):
+    with pytest.raises(TrainingError, match=r"(?s)No trial ended with .* out of \d.*NonFiniteLossError"):
         search(Space({"optim.momentum": Choice(0.1), "train.seed": Choice(1, 2, 3)}, base=BASE), trials=50)
 
 

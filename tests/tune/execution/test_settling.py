@@ -86,11 +86,11 @@ def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate,
 def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, tmp_path):
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
     outcome = search(FINITE, trials=2, training=prepared(incomplete=[said]))
-    assert outcome.folder.asked().incomplete == [said]
+    assert outcome.folder.record.incomplete == [said]
     assert f"**{said}**" in outcome.folder.report.read_text()
     assert f"warning: {said}" in (tmp_path / "shown").read_text()
     search(FINITE, trials=3, resume=True)
-    assert outcome.folder.asked().incomplete == [said]
+    assert outcome.folder.record.incomplete == [said]
 
 
 def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
@@ -193,7 +193,7 @@ BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")
 def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
     outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
-    spec = outcome.folder.record().spec
+    spec = outcome.folder.record.spec
     assert (spec.metric, spec.objectives, spec.pick) == ("hand_error_mm", BOTH["objectives"], "latency_ms<=15")
     assert {trial.metrics["latency_ms"] for trial in outcome.trials} == {10.0, 20.0}
     assert states_of(outcome.folder) == [trial.state.upper() for trial in outcome.trials]
@@ -254,9 +254,7 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
 
 
 def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_path):
-    with pytest.raises(
-        RunError, match=r"satisfies the constraints, out of 3\. The nearest is .* > 10"
-    ):
+    with pytest.raises(RunError, match=r"satisfies the constraints, out of 3\. The nearest is .* > 10"):
         search(WIDTHS, trials=3, constraints=parse(["parameters<=10"]))
     assert not trained
     folder = RunFolder(tmp_path / "run")
@@ -287,7 +285,7 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert outcome.trials[1].state == "reused"
     assert outcome.trials[1].values == before.best.values, "it ends with nothing worse than it began with"
     assert "Begins with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
-    spec = outcome.folder.record().spec
+    spec = outcome.folder.record.spec
     assert (spec.warm_start, spec.points) == (("before",), (outcome.trials[0].values,))
     shutil.rmtree(before.folder.path)
     again = search(trials=5, name="after", seed=5, resume=True)

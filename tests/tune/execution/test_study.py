@@ -31,7 +31,7 @@ def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
     assert keys(trials) == [("good", 0), ("high", 0), ("good", 1), ("high", 1)]
     assert [trial.number for trial in trials] == [1, 2, 3, 4]
     assert [trial.state for trial in trials] == ["complete"] * 4
-    record = folder.record()
+    record = folder.record
     base = record.config()
     for trial in trials:
         assert trial.values == {**RATES[trial.variant], "train.seed": trial.seed}
@@ -63,7 +63,7 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
     outcome = ablate(variants, seeds=(0,), training=dataclasses.replace(TRAINING, prepare=prepare))
     told = [event for event in events(tmp_path / "events") if "epoch" not in event]
     order = ["start" if "start" in event else event["prepared"] for event in told]
-    usual = outcome.folder.asked().config().data.synthetic.frames
+    usual = outcome.folder.record.config().data.synthetic.frames
     assert order == [usual, 12, "start", "start", "start"], "spacing is a matter of windows, not of data"
     keys = {trial.variant: trial.data for trial in outcome.trials}
     assert keys["base"] == keys["spaced"] != keys["long clips"]
@@ -72,14 +72,14 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
 def test_adding_seeds_trains_the_new_ones_alone(local_ray, ablate, tmp_path, monkeypatch):
     before = ablate(RATES).trials
     assert len(starts(tmp_path)) == 4
-    begun = RunFolder(tmp_path / "study").record()
+    begun = RunFolder(tmp_path / "study").record
     assert (begun.first_seeds, begun.later_commits) == (2, [])
     monkeypatch.setattr("cluster.revision.commit", lambda: "newer")
     after = ablate(RATES, seeds=(0, 1, 5), resume=True).trials
     assert after[:4] == before
     assert keys(after[4:]) == [("good", 5), ("high", 5)]
     assert len(starts(tmp_path)) == 6
-    record = RunFolder(tmp_path / "study").record()
+    record = RunFolder(tmp_path / "study").record
     assert record.spec.study.seeds == (0, 1, 5)
     assert (record.first_seeds, record.later_commits, record.commit) == (2, ["newer"], begun.commit)
 
@@ -159,7 +159,7 @@ def test_a_training_that_another_study_finished_is_taken_over(local_ray, ablate,
     for seed in range(2):
         (ours,) = [trial for trial in first.trials if trial.pair == ("good", seed)]
         taken = by_key["reference", seed]
-        assert taken.taken_from == f"first/{ours.id} ({first.folder.asked().commit})"
+        assert taken.taken_from == f"first/{ours.id} ({first.folder.record.commit})"
         assert (taken.metrics, taken.curve, taken.seconds) == (ours.metrics, ours.curve, ours.seconds)
         ours_clips, clips = (one.folder.clips / f"{ours.id}.parquet" for one in (first, second))
         assert clips.read_bytes() == ours_clips.read_bytes()

@@ -33,7 +33,7 @@ def test_the_winners_configuration_is_trained_with_seeds_the_search_had_not(tmp_
     assert (found.seeds, found.used_seeds) == ([1, 2, 3, 4], [0])
     assert found.config.optim.lr == best.values["optim.lr"]
     assert found.config_of(3).train.seed == 3
-    assert dataclasses.replace(found, seeds=()).config.train.seed == run.asked().config().train.seed
+    assert dataclasses.replace(found, seeds=()).config.train.seed == run.record.config().train.seed
     assert found.found_by["value"] == best.metrics["hand_error_mm"]
     assert found.found_by["trials"] == 12
     assert found.searched == best.metrics

@@ -73,8 +73,8 @@ def folder(tmp_path):
 
 def test_trials_and_question_come_back_as_they_were(folder):
     assert folder.trials() == TRIALS
-    assert folder.record() == RECORD
-    assert folder.record().config() == Config()
+    assert RunFolder(folder.path).record == RECORD
+    assert RunFolder(folder.path).record.config() == Config()
 
 
 def test_each_searched_path_and_metric_is_a_column(folder):
@@ -145,9 +145,9 @@ def test_an_unknown_metric_is_an_error_that_helps():
 @pytest.mark.parametrize(("name", "text"), [("run.yaml", "[1]"), ("run.yaml", "{"), ("trials.parquet", "no")])
 def test_a_damaged_run_folder_says_which_file(folder, name, text):
     (folder.path / name).write_text(text)
-    read = folder.record if name == "run.yaml" else folder.trials
+    folder = RunFolder(folder.path)
     with pytest.raises(RunError, match=name):
-        read()
+        _ = folder.record if name == "run.yaml" else folder.trials()
 
 
 def test_the_report_says_what_was_asked_and_found(folder):
