@@ -15,14 +15,9 @@ from tune.experiments.candidate import Candidate
 EPOCH = "epoch"
 """Key of a result that holds the number of epochs trained so far."""
 SPEC = (
-    "checkpoint_config",
-    "trial_name_creator",
-    "trial_dirname_creator",
-    "log_to_file",
-    "export_formats",
-    "max_failures",
+    "checkpoint_config", "trial_name_creator", "trial_dirname_creator", "log_to_file", "export_formats", "max_failures",
     "storage",
-)
+)  # fmt: skip
 """Settings of ``ray.tune.Experiment.spec`` that a trial takes under the same name."""
 
 
@@ -124,7 +119,7 @@ class TrialGenerator(SearchGenerator):
 
     def is_finished(self) -> bool:
         """Return True if no further trial may be requested."""
-        return self.count >= self.trials or bool(super().is_finished())  # type: ignore[no-untyped-call]
+        return self.count >= self.trials or bool(super().is_finished())
 
     @property
     def used_up(self) -> bool:

@@ -26,13 +26,14 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from htt.config import Value
 from htt.evaluation.metric_table import COSTS, METRICS
 from tune.experiments.constraints import Constraint, excesses
 from tune.experiments.space import LENGTH, Space
 from tune.results.run_folder import Trial as Row
+from tune.results.run_folder import value
 from tune.searchers import optuna_study
 from tune.searchers.distributions import Code
 from tune.searchers.finite_space import Coverage, UntriedSampler
@@ -110,9 +111,9 @@ class Searcher(TrialSearcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Store the value of an epoch in the study."""
-        value, place = result.get(self.objectives[0]), self._running(trial_id)
-        if place is not None and _finite(value):
-            self._record_epoch(place, float(value), int(result.get(EPOCH, 0)))
+        reported, place = result.get(self.objectives[0]), self._running(trial_id)
+        if place is not None and _finite(reported):
+            self._record_epoch(place, float(reported), int(result.get(EPOCH, 0)))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Set the final state of a trial in the study."""
@@ -201,12 +202,16 @@ class Searcher(TrialSearcher):
 
     def _finished(self, row: Row) -> FrozenTrial:
         """Return a finished trial of another run as a trial of this study."""
-        return optuna_study.finished(
-            row,
+        last = {row.epochs: value(row, self.objectives[0])}
+        epochs = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last
+        several, complete = len(self.objectives) > 1, row.epochs >= int(str(row.values.get(LENGTH, self.epochs)))
+        return create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
             params=self._encoded(row.values),
             distributions=self._distributions,
-            objectives=self.objectives,
-            epochs=int(str(row.values.get(LENGTH, self.epochs))),
+            values=[value(row, name) for name in self.objectives] if complete or not several else None,
+            intermediate_values={} if several else epochs,
+            user_attrs={WARM_START: row.taken_from, **({EPOCHS: plain_epochs(epochs)} if several else {})},
             constraints=excesses(self.constraints, row.metrics, missing=1.0),
         )
 

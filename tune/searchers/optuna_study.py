@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
@@ -20,8 +19,6 @@ from htt import console
 from htt.errors import StorageError, storage_errors
 from htt.evaluation.metric_table import METRICS
 from tune.results import json_lines
-from tune.results.run_folder import Trial
-from tune.results.selection import value
 from tune.searchers.recent_tpe import Recent, RecentTPE
 
 LOCK_SUFFIX = ".lock"
@@ -126,36 +123,3 @@ def sampler(algorithm: str, seed: int, recent: Recent | None = None) -> BaseSamp
         # constant_liar counts running trials as bad ones, so that concurrent trials differ.
         settings: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True}
         return RecentTPE(recent or Recent(), seed=seed, **settings)
-
-
-def finished(
-    row: Trial,
-    *,
-    params: Mapping[str, Any],
-    distributions: Mapping[str, BaseDistribution],
-    objectives: Sequence[str],
-    epochs: int,
-    constraints: Mapping[str, float],
-) -> FrozenTrial:
-    """Return a trial that ended in another run as a trial of this study.
-
-    Args:
-        row: the trial.
-        params: its parameters, encoded for the study.
-        distributions: distributions of the space.
-        objectives: objectives of the study; Tune watches the first.
-        epochs: epochs of a trial that is not stopped.
-        constraints: {constraint: amount by which it is violated}.
-    """
-    last = {row.epochs: value(row, objectives[0])}
-    known = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last
-    several, complete = len(objectives) > 1, row.epochs >= epochs
-    return optuna.trial.create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        params=dict(params),
-        distributions=dict(distributions),
-        values=[value(row, name) for name in objectives] if complete or not several else None,
-        intermediate_values={} if several else known,
-        user_attrs={WARM_START: row.taken_from, **({EPOCHS: plain_epochs(known)} if several else {})},
-        constraints=dict(constraints),
-    )

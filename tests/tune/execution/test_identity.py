@@ -148,7 +148,7 @@ def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code,
     other_code("second")
     (own,) = search(FINITE, trials=1, name="own", warm_start=("before",)).trials
     assert own.state == "complete"
-    assert "not with: 1 of other code (--share-any takes them)." in (tmp_path / "shown").read_text()
+    assert "left out: 1 of other code (--share-any includes them)." in (tmp_path / "shown").read_text()
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",), share_any=True)
     (taken,) = outcome.trials
     assert (taken.state, taken.code, taken.metrics) == ("reused", "first", before.trials[0].metrics)

@@ -284,7 +284,7 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert [trial.id for trial in outcome.folder.earlier()] == [trial.id for trial in before.trials]
     assert outcome.trials[1].state == "reused"
     assert outcome.trials[1].values == before.best.values, "it ends with nothing worse than it began with"
-    assert "Begins with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
+    assert "Warm start with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
     spec = outcome.folder.record.spec
     assert (spec.warm_start, spec.points) == (("before",), (outcome.trials[0].values,))
     shutil.rmtree(before.folder.path)
@@ -298,7 +298,7 @@ def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, searc
     search(trials=2, name="before", storage=place)
     outcome = search(trials=1, name="after", storage=place, warm_start=("before",))
     assert outcome.folder.path == tmp_path / "shared" / "after"
-    assert "Begins with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
+    assert "Warm start with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
 
 
 def test_a_run_that_was_killed_before_it_began_begins_anew(trained, search, tmp_path):
@@ -325,7 +325,7 @@ def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
         ({"objectives": ("loss", "loss"), "metric": "loss"}, ConfigError, "each metric once; got loss twice"),
         ({"pick": "knees"}, ConfigError, "--pick must be knee, first or a bound"),
         ({"warm_start": ("nothing",)}, RunError, "No run 'nothing' in"),
-        ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be 1e-05 to 0.1"),
+        ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be in the space, 1e-05 to 0.1"),
     ],
 )
 def test_what_cannot_be_is_one_error_before_anything_starts(trained, search, tmp_path, options, kind, message):

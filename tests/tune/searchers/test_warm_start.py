@@ -64,7 +64,7 @@ def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_pa
     assert found.trials[0].taken_from == "before/t1 (abc123)"
     assert found.trials[0].curve == (30.0, 25.0, 23.0, 21.0)
     assert str(found) == (
-        "Begins with 3 of the 11 trials of before; not with: 1 outside the space (optim.lr), "
+        "Warm start with 3 of the 11 trials of before; left out: 1 outside the space (optim.lr), "
         "1 outside the space (optim.lr, model.action.cues), 1 of another base (model.width), 1 failed, 1 stopped, "
         "1 without hand_error_mm, 1 of other data, 1 of another version."
     )
@@ -128,13 +128,13 @@ def test_all_points_that_cannot_be_are_one_error(tmp_path):
     said = str(caught.value)
     for words in (
         "8 values cannot be",
-        "--point optim.lr=1: optim.lr must be 0.0001 to 0.01, logarithmic, as the space has it; got 1",
+        "--point optim.lr=1: optim.lr must be in the space, 0.0001 to 0.01, logarithmic; got 1",
         "optim.lrr is not searched. Did you mean 'optim.lr'?",
         "model.width is not searched",
         "broken.yaml: it must be YAML",
         "--point takes path=value, such as optim.lr=1e-4; got 'optim.lr'",
         "missing.yaml: it must be a readable YAML file",
-        "--point optim.lr='1e-3: its quotation marks must be in pairs; no closing quotation.",
+        "--point optim.lr='1e-3: Unbalanced quotation marks: no closing quotation.",
         "--point optim.lr=-1: optim.lr: should be greater than 0",
     ):
         assert words in said, said
