@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 from rich.cells import cell_len
@@ -163,6 +163,8 @@ err = Screen(stderr=True, soft_wrap=True)
 class Options:
     """Options of every command."""
 
+    arguments: ClassVar[Sequence[str] | None] = None
+    """Words that the options were parsed from, or None for those of this process."""
     debug: bool = field(default=False, kw_only=True)
     """Show the traceback of an error."""
 
@@ -185,6 +187,7 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
         timer.cancel()
     _open_outputs()
     options = tyro.cli(kind, args=arguments, prog=program())
+    options.arguments = arguments  # type: ignore[misc]  # of this instance, and no option
     try:
         with _interruptible():
             main(_settled(options))
@@ -263,7 +266,7 @@ def _settled(options: OptionsT) -> OptionsT:
         given = getattr(options, entry.name)
         if is_dataclass(given):
             _settled(given)  # type: ignore[type-var]
-        elif given == "" or (isinstance(given, list) and "" in given):
+        elif given == "" or (isinstance(given, list | tuple) and "" in given):
             raise ConfigError(
                 f"--{entry.name.replace('_', '-')} must not be empty; is a variable of the shell not set? Leave the "
                 "option out for its usual value."

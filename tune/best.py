@@ -21,12 +21,12 @@ if __name__ == "__main__":  # top-level modules are in the project's root, not i
 
 import re
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
-from cluster import storage as stores
+from cluster.storage import join_uri
 from htt import console
 from htt.config import parse_set
 from htt.data.store.remote import is_remote
@@ -166,7 +166,7 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     if options.metric or not asked.objectives:
         return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
     pick = options.pick or asked.pick
-    best = selection.chosen(replace(asked, pick=pick), trials)
+    best = selection.pick(selection.front(trials, asked.objectives), asked.objectives, pick)
     if best is None:
         raise RunError(f"A trial on the front must keep {pick}; none of the {len(trials)} in {folder.path} does.")
     return Chosen(best, metric, pick, pick if pick != asked.pick else None)
@@ -181,7 +181,7 @@ def check_options(options: Options) -> None:
     if given and options.retrain_seeds is None:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"{named} say how to train again; add --retrain-seeds 5, or leave them out.")
-    spec.check_run(spec.Run(name=options.name, max_concurrent=options.max_concurrent))
+    spec.check_run(spec.RunOptions(name=options.name, max_concurrent=options.max_concurrent))
 
 
 def check_is_search(asked: Asked, folder: RunFolder) -> None:
@@ -214,7 +214,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     asked = folder.asked()
     uri = options.storage or asked.storage
     name = options.name or chosen.name(NAME)
-    place = Storage(name, folder.path, stores.below(uri, asked.name) if is_remote(uri) else None)
+    place = Storage(name, folder.path, join_uri(uri, asked.name) if is_remote(uri) else None)
     fetch(place)
     again = plan(
         folder,

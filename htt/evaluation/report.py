@@ -46,8 +46,7 @@ def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenanc
     title = f"{NAMES.get(scores.source, scores.source)}, {scores.split} split"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with files.replacing(folder / METRICS_FILE) as path:
-        path.write_text(json.dumps(scores.plain(), indent=2) + "\n", encoding="utf-8")
+    files.write_text(folder / METRICS_FILE, json.dumps(scores.plain(), indent=2) + "\n")
     with files.replacing(folder / PER_CLIP) as path:
         per_clip.write_parquet(path)
     drawn = {}
@@ -60,8 +59,7 @@ def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenanc
         with files.replacing(folder / CONFUSION) as path:
             figures.draw_confusion(counts, scores.actions, f"Confusion of actions: {title}", path)
         drawn["## Confusion of actions"] = f"![confusion of actions]({CONFUSION})\n\n{_mistakes(scores)}"
-    with files.replacing(folder / REPORT) as path:
-        path.write_text(_text(scores, about, title, drawn), encoding="utf-8")
+    files.write_text(folder / REPORT, _text(scores, about, title, drawn))
 
 
 def heads(scores: Scores) -> list[str]:

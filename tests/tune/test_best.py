@@ -66,8 +66,8 @@ def run(tmp_path, monkeypatch):
         (["run", "--out", "x" * 300], "--out takes a file in a folder, such as best.yaml; File name too long."),
         (["x" * 300], "A run is named by its folder in runs/"),
         (["run", "--out", "runs"], "--out takes a file in a folder, such as best.yaml; runs is a folder."),
-        (["run", "--out", "runs/run/asked.yaml/x.yaml"], "runs/run/asked.yaml is a file."),
-        (["run", "--out", "runs/run/asked.yaml/x/y.yaml"], "runs/run/asked.yaml is a file."),
+        (["run", "--out", "runs/run/run.yaml/x.yaml"], "runs/run/run.yaml is a file."),
+        (["run", "--out", "runs/run/run.yaml/x/y.yaml"], "runs/run/run.yaml is a file."),
         (["study", "--retrain-seeds", "5"], "study is a study, whose variants are compared over all their seeds."),
     ],
 )

@@ -33,7 +33,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
-        commits = ", ".join(sorted({found.asked.commit for found in taken}))
+        commits = ", ".join(sorted({found.asked.commit for found in taken if found.asked}))
         console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
@@ -77,7 +77,7 @@ def _time(plan: Plan, command: Callable[..., str]) -> str:
     if not plan.left:
         return "Nothing is left to train."
     if plan.expected_s is None:
-        one = "" if plan.ablation.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
+        one = "" if plan.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
         return (
             "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
             f"guess: {command(dry_run=True, time_steps=3)}{one}"

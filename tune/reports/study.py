@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -53,7 +52,7 @@ def content(done: Done, found: Sequence[Finding], factors: Mapping[str, Sequence
         about = METRICS[finding.metric]
         parts += [Heading(about.title), Text(f"{about.sentence} {_direction(finding)}"), table(finding)]
         parts += [
-            *_effects(finding, done, factors.get(finding.metric, ())),
+            *_effects(finding, factors.get(finding.metric, ())),
             *_contrasts(finding, done),
             *_pictures(finding, done),
         ]
@@ -153,22 +152,14 @@ def _silence(found: Comparison) -> str:
     return f"{found.claim_text} of" if found.claim is Claim.NONE else found.claim_text
 
 
-def _effects(finding: Finding, done: Done, found: Sequence[Judged]) -> list[Part]:
+def _effects(finding: Finding, found: Sequence[Judged]) -> list[Part]:
     """Return the effects of the factors; empty for a study without factors."""
     if not found:
         return []
-    given = {effect.factors for effect, _ in found}
     said = (
         "What each factor does: the mean over all variants with the level, less that over those with the reference's. "
         "A product of two is how much the effect of one changes with the other."
     )
-    silent = [" × ".join(pair) for pair in itertools.combinations(done.study.factors, 2) if pair not in given]
-    if silent:
-        said += f" These variants cannot tell from other effects: {escaped(', '.join(silent))}."
-    aliased = {effect.factors[0]: " or ".join(map(" × ".join, effect.aliases)) for effect, _ in found if effect.aliases}
-    if aliased:
-        listed = "; ".join(f"of {factor} could be that of {other}" for factor, other in aliased.items())
-        said += f" What is given as the effect {escaped(listed)}, if that is not small."
     return [Text(said), study_tables.effects(finding.metric, found)]
 
 

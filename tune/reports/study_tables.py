@@ -23,9 +23,9 @@ COLUMNS = (
 """Columns of the CSV: unrounded numbers in the metric's own unit (fractions, not percent); empty without a number."""
 EFFECT_COLUMNS = (
     "metric", "unit", "effect", "factors", "paired_seeds", "difference", "low", "high", "p", "p_holm", "p_better",
-    "claim", "could_be",
+    "claim",
 )  # fmt: skip
-"""Columns of the CSV of effects; ``could_be``: interactions aliased with the effect in a fractional design."""
+"""Columns of the CSV of effects."""
 
 
 def table(finding: Finding) -> Table:
@@ -73,9 +73,8 @@ def effects_csv(found: Mapping[str, Sequence[tuple[Effect, Comparison]]]) -> str
     lines = []
     for metric, compared in found.items():
         for effect, one in compared:
-            aliases = "; ".join(" x ".join(alias) for alias in effect.aliases)
             line = [metric, METRICS[metric].unit, effect.title, " x ".join(effect.factors), one.n, one.difference]
-            line += [one.low, one.high, one.p, one.p_holm, one.better, effect_claim(effect, one), aliases]
+            line += [one.low, one.high, one.p, one.p_holm, one.better, effect_claim(effect, one)]
             lines.append(line)
     return text.csv(EFFECT_COLUMNS, lines)
 

@@ -2,9 +2,7 @@
 
 The *main effect* of a factor's level is the mean over all variants with this level minus the mean over those with the
 reference's level. The *interaction* of two factors is the change of one factor's effect with the other factor: the four
-means (both levels, either, none) with the signs +, -, -, +. In a fractional design some effects are aliased. An
-interaction aliased with another effect is omitted; a main effect lists the interactions it is aliased with.
-Source: Box, Hunter and Hunter 2005.
+means (both levels, either, none) with the signs +, -, -, +. Source: Box, Hunter and Hunter 2005.
 
 A *contrast* compares two metrics of the same trials, such as two ways to count votes.
 
@@ -17,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,28 +39,18 @@ class Effect:
     factors: Term
     weights: Mapping[str, float]
     """{variant: weight of its value}."""
-    aliases: Sequence[Term] = ()
-    """Interactions that are confounded with this effect."""
 
 
 def effects(study: Study) -> list[Effect]:
-    """Return all main effects, and the two-factor interactions that are not aliased with another effect."""
+    """Return all main effects and two-factor interactions of a factorial study.
+
+    The result is empty unless the variants are all combinations of the levels; otherwise effects are confounded.
+    """
     levels = study.levels()
-    if not levels:
+    if len({tuple(has.items()) for has in levels.values()}) < math.prod(map(len, study.factors.values())):
         return []
-    singles: list[Term] = [(factor,) for factor in study.factors]
-    pairs: list[Term] = list(itertools.combinations(study.factors, 2))
-    columns = {term: _columns(levels, term) for term in (*singles, *pairs)}
-    mean = np.ones((len(levels), 1))
-    found: list[Effect] = []
-    for term in singles:
-        aliases = [pair for pair in pairs if term[0] not in pair and _overlap(columns[term], columns[pair])]
-        found += [Effect(title, term, weights, aliases) for title, weights in _weights(study, levels, term)]
-    for term in pairs:
-        others = [columns[other] for other in columns if other != term]
-        if not _overlap(columns[term], np.hstack([mean, *others])):
-            found += [Effect(title, term, weights) for title, weights in _weights(study, levels, term)]
-    return found
+    terms: list[Term] = [*((factor,) for factor in study.factors), *itertools.combinations(study.factors, 2)]
+    return [Effect(title, term, weights) for term in terms for title, weights in _weights(study, levels, term)]
 
 
 def compared(done: Done, metric: str) -> list[tuple[Effect, Comparison]]:
@@ -117,20 +105,3 @@ def _weights(
             for variant, has in levels.items()
         }
         yield " × ".join(f"{name}: {level} instead of {before}" for name, level, before in changed), weights
-
-
-def _columns(levels: Mapping[str, Mapping[str, str]], term: Term) -> np.ndarray:
-    """Return the design matrix [v p] of a term: sum-to-zero coding of v variants, each level against the last."""
-    made = np.ones((len(levels), 1))
-    for factor in term:
-        names = list(dict.fromkeys(has[factor] for has in levels.values()))
-        coded = np.array([[(has[factor] == name) - float(has[factor] == names[-1]) for name in names[:-1]]
-                          for has in levels.values()])  # fmt: skip
-        made = (made[:, :, None] * coded[:, None, :]).reshape(len(levels), -1)
-    return made
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether some linear combination of the columns of ``one`` lies in the column space of ``other``."""
-    rank = np.linalg.matrix_rank
-    return bool(rank(np.hstack([one, other])) < rank(other) + one.shape[1])

@@ -34,7 +34,7 @@ from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
 from tune.experiments import spec
 from tune.experiments.study import MOST_SEEDS, SEED
-from tune.results import run_folder, run_record, selection
+from tune.results import run_record, selection
 from tune.results.run_folder import RunFolder, Trial, write_text
 from tune.results.stats import FEWEST
 from tune.results.sync import Storage
@@ -155,7 +155,7 @@ def read(path: Path) -> Retrained:
     file = path / RECORD_FILE
     try:
         plain = yaml_text.load(yaml_text.read(file, "it"), "it")
-        return run_folder.record_of({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
+        return run_record.checked({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
     except (TypeError, KeyError, ConfigError) as error:
         raise RunError(f"Cannot read {file}, the record of a retraining: {error}") from error
 
@@ -193,7 +193,7 @@ def plan(
     asked, trials, changes = run.asked(), run.trials(), dict(assignments or {})
     _check_options(count, changes, name)
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
-    record = run_record.record_of(spec.Run(command=command), asked.config(), asked.name)
+    record = run_record.provenance(command)
     found = override(asked.config(), trial.values)
     new = Retrained(
         path=run.path / name,
@@ -253,7 +253,7 @@ def _check_options(count: int, assignments: Mapping[str, Value], name: str) -> N
         )
     if SEED in assignments:
         raise ConfigError(f"Cannot --set {SEED}={assignments[SEED]}: seeds are given by --retrain-seeds.")
-    spec.check_run(spec.Run(name=name))
+    spec.check_run(spec.RunOptions(name=name))
 
 
 def _checked_data(planned: Retrained, trained: Mapping[str, str | None]) -> str:

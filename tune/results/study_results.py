@@ -124,7 +124,7 @@ def read(folder: RunFolder) -> Done:
     try:
         study, base = Study.from_plain(asked.study), asked.config()
     except ConfigError as error:
-        raise RunError(f"Cannot read the study in {folder.path / 'asked.yaml'}: {error}") from error
+        raise RunError(f"Cannot read the study in {folder.path / 'run.yaml'}: {error}") from error
     pairs: dict[tuple[str, int], Trial] = {}
     for trial in folder.trials():
         if trial.pair and (trial.pair not in pairs or pairs[trial.pair].state != "complete"):

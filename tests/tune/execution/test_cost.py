@@ -5,6 +5,7 @@ import itertools
 from functools import partial
 
 import pytest
+from tune.experiments.machines import Machines
 
 from htt.config import override
 from htt.data.loading.loader import evaluation_loader, training_loader
@@ -14,7 +15,6 @@ from htt.training.tasks import open_splits
 from planned_study import STUDY, ablation, finished
 from tune import ablate
 from tune.execution import cost, plan, study_progress
-from tune.experiments.machines import Machines
 
 ASKED = partial(
     ablate.command,

@@ -7,7 +7,7 @@ from htt.config import override
 from htt.errors import TrainingError
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, Space
-from tune.searchers.known import Known
+from tune.searchers.feasibility import SizeCheck
 from unrayed import replace_tune
 
 BAD = {f"bad {number}": {"optim.momentum": 0.1, "optim.lr": 10.0**-number} for number in (2, 3, 4)}
@@ -53,16 +53,16 @@ def test_a_search_gives_up_after_three_failures_and_when_resumed_after_three_mor
         assert len(trained) == 3 * tries
 
 
-def test_a_search_that_has_a_best_and_is_only_refused_says_why_it_ends(trained, search, tmp_path, monkeypatch):
+def test_search_that_finds_only_infeasible_trials_says_why_it_ends(trained, search, tmp_path, monkeypatch):
     for module in ("recorder", "search"):
-        monkeypatch.setattr(f"tune.execution.{module}.STUBBORN", 3)
+        monkeypatch.setattr(f"tune.execution.{module}.MAX_INFEASIBLE", 3)
     start = {**BASE, "model.width": 32, "train.seed": 1}
     space = Space({"model.width": Choice(32, 64, 128), "train.seed": Integer(0, 10**6)}, base=start)
-    known = Known(override(space.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])
-    size = known.answer({"model.width": 32, "train.seed": 1}, "").metrics["parameters"]
+    small = override(space.start(), {"data.source": "synthetic", "model.width": 32})
+    size, _ = SizeCheck(parse(["parameters<=1"])).violation(small)
     outcome = search(space, trials=99, algorithm="random", constraints=parse([f"parameters<={size}"]))
     assert outcome.stopped == "constraints"
     assert [trial.state for trial in outcome.trials[-3:]] == ["refused"] * 3
     assert outcome.best.values["model.width"] == 32
-    said = "The constraints refused 3 configurations in a row; loosen one, or search a smaller space, in another run."
+    said = "3 configurations in a row were infeasible. Start another run with a looser constraint or a smaller space."
     assert said in (tmp_path / "shown").read_text()

@@ -13,15 +13,16 @@ from htt.data.shards import manifest
 from htt.data.shards.manifest import Manifest, Shard
 from htt.errors import RunError
 from htt.testing import tiny_config
-from report_folders import PLAIN, search_folder, study_folder, trial, windows
+from report_folders import record, search_folder, study_folder, trial, windows
 from retrained_folders import asked as asked_again
 from retrained_folders import end
+from tune.experiments.candidate import Candidate
 from tune.experiments.space import Choice, Space, Uniform
 from tune.reports import report, retrain
 from tune.results import retrain as retrain_results
 from tune.results import run_record
-from tune.results.run_folder import Asked
-from tune.searchers.known import Known
+from tune.results.cache import TrialCache
+from tune.results.run_folder import RunFolder
 from unrayed import FINITE, replace_tune
 
 
@@ -69,23 +70,23 @@ def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, t
 
 def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(trained, search, monkeypatch, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
-    learn = Known.learn
+    add = TrialCache.add
 
-    def swap(known, ended):
-        learn(known, ended)
+    def swap(cache, ended, folder):
+        add(cache, ended, folder)
         shards(tmp_path / "shards", "2" * 64)
 
-    monkeypatch.setattr(Known, "learn", swap)
+    monkeypatch.setattr(TrialCache, "add", swap)
     outcome = search(trials=2, assignments=first)
     assert [one.state for one in outcome.trials] == ["complete", "failed"]
-    assert outcome.trials[1].error.startswith("DataError: The data changed while the run went on: synthetic-")
+    assert outcome.trials[1].error.startswith("DataError: The data changed during the run: synthetic-")
     assert outcome.best.number == 1
 
 
 def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
-    asked = Asked(**{**PLAIN, "name": "run", "base": base.model_dump(mode="json")})
+    asked = record(name="run", base=base.model_dump(mode="json"))
     run_record.check_same_data(asked, rows, base, [base])
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=r"started with synthetic-\w{12}, and .*/shards is now synthetic-\w{12}"):
@@ -96,17 +97,19 @@ def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
 def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
     frames = {"data.synthetic.frames": 12}
     own = data_key(override(Config(), frames))
-    asked = Asked(**{**PLAIN, "name": "run"})
+    asked = record(name="run")
     run_record.check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
     with pytest.raises(RunError, match="its data changed"):
         run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
 
 
-def test_known_reuses_a_trial_whose_data_were_searched():
+def test_cache_has_a_trial_whose_data_were_searched(tmp_path):
     values = {"data.synthetic.frames": 12}
-    config = override(Config(), values)
-    row = trial(1, fingerprint=config.fingerprint(), values=values, data=data_key(config))
-    assert Known(Config(), (), ["hand_error_mm"], [row]).answer(values, "run").state == "reused"
+    candidate = Candidate.of(Config(), values)
+    row = trial(1, fingerprint=candidate.fingerprint, values=values, data=data_key(candidate.config))
+    cache = TrialCache(["hand_error_mm"])
+    cache.add(row, RunFolder(tmp_path))
+    assert cache.find(candidate).trial == row
 
 
 def test_data_of_a_space_are_all_its_choices_and_the_base_where_they_are_many():
@@ -192,7 +195,8 @@ def test_final_training_of_an_older_version_goes_on(tmp_path):
 def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
     run = search_folder(tmp_path / "run", 3)
     base = override(run.asked().config(), shards(tmp_path / "shards", "1" * 64))
-    run.write_asked(dataclasses.replace(run.asked(), base=base.model_dump(mode="json")))
+    spec = dataclasses.replace(run.record().spec, base=base.model_dump(mode="json"))
+    run.write_record(dataclasses.replace(run.record(), spec=spec))
     row = dataclasses.replace(run.trials()[0], data=data_key(base))
     assert retrain_results.plan(run, row, "hand_error_mm", 2).data == data_key(base)
     shards(tmp_path / "shards", "2" * 64)
@@ -223,7 +227,7 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
 
 def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, search):
     folder = search(trials=1).folder
-    folder.write_asked(dataclasses.replace(folder.asked(), codes=[], data=[]))
+    folder.write_record(dataclasses.replace(folder.asked(), codes=[], data=[]))
     folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])
     folder = search(trials=2, resume=True).folder
     assert folder.asked().codes == ["unknown", revision.identity()]

@@ -12,11 +12,11 @@ from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
 from htt.training.tasks import Facts
 from tune.execution import experiment
-from tune.execution.recorder import STUBBORN, Recorder
+from tune.execution.recorder import MAX_INFEASIBLE, Recorder
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, Space
 from tune.results.run_folder import RunFolder
-from tune.searchers.known import Known
+from tune.searchers.feasibility import SizeCheck
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.optuna_study import open_journal
 from unrayed import CUES, FINITE, replace_tune
@@ -193,8 +193,8 @@ BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")
 def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
     outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
-    asked = outcome.folder.asked()
-    assert (asked.metric, asked.objectives, asked.pick) == ("hand_error_mm", list(BOTH["objectives"]), "latency_ms<=15")
+    spec = outcome.folder.record().spec
+    assert (spec.metric, spec.objectives, spec.pick) == ("hand_error_mm", BOTH["objectives"], "latency_ms<=15")
     assert {trial.metrics["latency_ms"] for trial in outcome.trials} == {10.0, 20.0}
     assert states_of(outcome.folder) == [trial.state.upper() for trial in outcome.trials]
     assert outcome.trials[2].state == outcome.trials[4].state == "pruned"
@@ -204,7 +204,7 @@ def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     assert found_by["rule"] == "the best hand_error_mm on the front with latency_ms<=15"
     assert found_by["objectives"]["latency_ms"] == 10.0
     assert f"Picked: trial {outcome.best.number}," in outcome.folder.report.read_text()
-    with pytest.raises(RunError, match="the objectives changed"):
+    with pytest.raises(RunError, match="Cannot change --pick and --objective when resuming run"):
         search(trials=9, resume=True)
     more = search(trials=9, seed=1, pick="latency_ms<=15", resume=True, **BOTH)
     assert more.trials[:8] == outcome.trials
@@ -220,8 +220,8 @@ WIDTHS = Space({"model.width": Choice(32, 64, 128)}, base={**BASE, "optim.lr": 1
 
 def sizes():
     """{width: numbers the model learns}."""
-    known = Known(override(WIDTHS.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])
-    return {width: known.answer({"model.width": width}, "").metrics["parameters"] for width in (32, 64, 128)}
+    start, check = override(WIDTHS.start(), {"data.source": "synthetic"}), SizeCheck(parse(["parameters<=1"]))
+    return {width: check.violation(override(start, {"model.width": width}))[0] for width in (32, 64, 128)}
 
 
 def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_is_never_the_best(trained, search):
@@ -249,7 +249,7 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
     assert all(trial.constraints[str(constraints[0])] > 0 for trial in refused)
     again = search(space, trials=None, time_budget_s=600.0, constraints=constraints, resume=True)
     assert again.trials == outcome.trials
-    with pytest.raises(RunError, match="the constraints changed"):
+    with pytest.raises(RunError, match="Cannot change --constraint when resuming run"):
         search(space, trials=None, time_budget_s=600.0, resume=True)
 
 
@@ -264,7 +264,7 @@ def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_pa
 
 def test_a_search_that_is_only_refused_gives_up(trained, search):
     space = Space({"train.seed": Integer(0, 10**6)}, base=BASE)
-    with pytest.raises(RunError, match=f"none of {STUBBORN} does"):
+    with pytest.raises(RunError, match=f"none of {MAX_INFEASIBLE} does"):
         search(space, trials=None, time_budget_s=600.0, constraints=parse(["parameters<=10"]))
 
 
@@ -285,8 +285,8 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert outcome.trials[1].state == "reused"
     assert outcome.trials[1].values == before.best.values, "it ends with nothing worse than it began with"
     assert "Begins with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
-    asked = outcome.folder.asked()
-    assert (asked.warm_start, asked.points) == (["before"], [outcome.trials[0].values])
+    spec = outcome.folder.record().spec
+    assert (spec.warm_start, spec.points) == (("before",), (outcome.trials[0].values,))
     shutil.rmtree(before.folder.path)
     again = search(trials=5, name="after", seed=5, resume=True)
     assert [trial.number for trial in again.trials] == [1, 2, 3, 4, 5]
@@ -303,7 +303,7 @@ def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, searc
 
 def test_a_run_that_was_killed_before_it_began_begins_anew(trained, search, tmp_path):
     search(trials=1)
-    (tmp_path / "run" / "asked.yaml").unlink()
+    (tmp_path / "run" / "run.yaml").unlink()
     (tmp_path / "run" / "trials.parquet").unlink()
     assert len(states_of(search(trials=2).folder)) == 2
 

@@ -42,6 +42,7 @@ def test_a_study_of_block_ps_window_trains_all_variants_on_the_same_windows(name
 def test_the_studies_of_the_paper_are_there():
     assert {"headline", "pose_window", "action_length", "cues", "structure", "shifted_starts", "spacing"} <= set(NAMES)
     assert {"temporal_core", "pose_into_action", "vote", "batch_norm", "backbone", "loss_weights"} <= set(NAMES)
+    assert "window_and_cues" in NAMES
 
 
 def test_the_headline_is_three_claims_that_seven_seeds_can_carry():

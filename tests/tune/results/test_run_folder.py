@@ -12,9 +12,13 @@ from htt import config as configuration
 from htt.config import Config, override
 from htt.errors import ConfigError, RunError, StorageError
 from tune.experiments import constraints
+from tune.experiments.constraints import parse
+from tune.experiments.space import Choice, LogUniform
+from tune.experiments.spec import SearchSpec
 from tune.reports import report
 from tune.results import run_folder, selection, trials
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.run_record import RunRecord
 
 
 def trial(number, value=30.0, state="complete", **changes):
@@ -36,23 +40,21 @@ def trial(number, value=30.0, state="complete", **changes):
     return Trial(**{**plain, **changes})
 
 
-ASKED = Asked(
-    name="run",
+RECORD = RunRecord(
+    spec=SearchSpec(
+        name="run",
+        domains={
+            "optim.lr": LogUniform(1e-5 / 3, 0.1, why="wide"),
+            "model.action.cues": Choice(["hands"], ["feature"]),
+        },
+        base=Config().model_dump(mode="json"),
+        seed=3,
+        trials=4,
+        constraints=parse(["parameters<=2e6"]),
+        gpus_per_trial=0.0,
+        storage="runs",
+    ),
     command="python tune/search.py",
-    space="quick",
-    domains={"optim.lr": "1e-05 to 0.1, logarithmic"},
-    base=Config().model_dump(mode="json"),
-    metric="hand_error_mm",
-    seed=3,
-    trials=4,
-    time_budget_s=None,
-    algorithm="tpe",
-    scheduler="asha",
-    assignments={},
-    workers_per_trial=1,
-    cpus_per_worker=1.0,
-    gpus_per_trial=0.0,
-    storage="runs",
     started="2026-01-01T00:00:00",
     commit="abc",
     versions={"python": "3.11"},
@@ -64,15 +66,15 @@ TRIALS = [trial(1, 40.0), trial(2, 25.0), FAILED, trial(4, 30.0, "pruned")]
 @pytest.fixture
 def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_asked(ASKED)
+    folder.write_record(RECORD)
     folder.write_trials(TRIALS)
     return folder
 
 
 def test_trials_and_question_come_back_as_they_were(folder):
     assert folder.trials() == TRIALS
-    assert folder.asked() == ASKED
-    assert folder.asked().config() == Config()
+    assert folder.record() == RECORD
+    assert folder.record().config() == Config()
 
 
 def test_each_searched_path_and_metric_is_a_column(folder):
@@ -97,7 +99,7 @@ def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
 
 
 def test_best_yaml_is_a_configuration_with_its_story(folder):
-    text = selection.best_text(ASKED, TRIALS[1], "hand_error_mm", len(TRIALS))
+    text = selection.best_text(RECORD, TRIALS[1], "hand_error_mm", len(TRIALS))
     run_folder.write_text(folder.best, text)
     best = configuration.read(folder.best)
     assert best == override(Config(), TRIALS[1].values)
@@ -140,10 +142,10 @@ def test_an_unknown_metric_is_an_error_that_helps():
         constraints.check_metric("hand_eror_mm")
 
 
-@pytest.mark.parametrize(("name", "text"), [("asked.yaml", "[1]"), ("asked.yaml", "{"), ("trials.parquet", "no")])
+@pytest.mark.parametrize(("name", "text"), [("run.yaml", "[1]"), ("run.yaml", "{"), ("trials.parquet", "no")])
 def test_a_damaged_run_folder_says_which_file(folder, name, text):
     (folder.path / name).write_text(text)
-    read = folder.asked if name == "asked.yaml" else folder.trials
+    read = folder.record if name == "run.yaml" else folder.trials
     with pytest.raises(RunError, match=name):
         read()
 
@@ -159,7 +161,7 @@ def test_the_report_says_what_was_asked_and_found(folder):
 
 def test_the_report_of_nothing(tmp_path):
     empty = RunFolder(tmp_path)
-    empty.write_asked(ASKED)
+    empty.write_record(RECORD)
     report.write(empty)
     assert "No trial gave a value yet" in empty.report.read_text()
 

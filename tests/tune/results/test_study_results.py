@@ -8,9 +8,9 @@ import pytest
 import report_folders
 from htt.config import Config, override
 from htt.errors import RunError
-from report_folders import PLAIN, study_folder, windows
+from report_folders import record, study_folder, windows
 from tune.results import study_results
-from tune.results.run_folder import Asked, RunFolder
+from tune.results.run_folder import RunFolder
 from tune.results.stats import Claim
 
 VARIANTS = {"long": {}, "short": {"model.pose.window": 1}}
@@ -32,8 +32,8 @@ def folder_of(path, trials, base=None, **study):
         "metrics": ["hand_error_mm", "action_accuracy", "hand_auc"], **study,
     }  # fmt: skip
     base = (base or Config()).model_dump(mode="json")
-    asked = {**PLAIN, "base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
-    folder.write_asked(Asked(**asked))
+    asked = {"base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
+    folder.write_record(record(**asked))
     folder.write_trials(trials)
     folder.clips.mkdir()
     for one in trials:
@@ -127,7 +127,7 @@ def test_claims_are_over_those_named_beforehand(tmp_path):
     assert claims == {names[1]: Claim.WORSE, names[2]: Claim.NOT_PRIMARY}
 
 
-@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("asked.yaml", "{")])
+@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("run.yaml", "{")])
 def test_a_damaged_folder_says_which_file(tmp_path, file, text):
     folder = folder_of(tmp_path, all_trials())
     (folder.path / file).write_text(text)
@@ -137,6 +137,6 @@ def test_a_damaged_folder_says_which_file(tmp_path, file, text):
 
 def test_a_search_is_no_study(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_asked(Asked(**{**PLAIN, "name": "search"}))
-    with pytest.raises(RunError, match=r"Cannot read the study in .*asked\.yaml"):
+    folder.write_record(record(name="search"))
+    with pytest.raises(RunError, match=r"Cannot read the study in .*run\.yaml"):
         study_results.read(folder)
