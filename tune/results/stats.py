@@ -90,7 +90,7 @@ class Comparison:
     def claim_text(self) -> str:
         """Claim in words, with the number of seeds needed if there are too few."""
         if self.claim is not Claim.TOO_FEW_SEEDS:
-            return self.claim.value
+            return str(self.claim.value)
         over = f" for {self.comparisons} comparisons" if self.comparisons > 1 else ""
         needed = f"{seeds_needed(self.comparisons)} are needed{over} at the {100 * LEVEL:g} % level"
         return f"{self.claim.value} ({self.n}; {needed})"
