@@ -105,9 +105,7 @@ def main(options: Options) -> None:
     else:
         trial_table.show(trials, chosen.metric, options.top)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
-    run_folder.write_text(
-        out, run_folder.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked))
-    )
+    run_folder.write_text(out, selection.best_text(asked, chosen.trial, chosen.metric, len(trials), chosen.rule(asked)))
     console.out.print(f"\nBest configuration  {report.shown(out)}", markup=False)
     kept = report.checkpoint(folder, chosen.trial)
     if kept:
@@ -162,7 +160,7 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     spec.check_comparable(
         [metric, *(bound.metric for bound in constraints.bounds(options.pick or constraints.FIRST))], asked.domains
     )
-    order = run_folder.ranked(trials, metric)
+    order = selection.ranked(trials, metric)
     if not order:
         raise RunError(f"At least one trial must have given {metric}; none of the {len(trials)} in {folder.path} did.")
     if options.metric or not asked.objectives:

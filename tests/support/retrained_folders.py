@@ -6,7 +6,7 @@ from cluster import run_folder as final_folder
 from htt.evaluation.metric_table import METRICS
 from report_folders import search_folder
 from tune.results import retrain
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 EPOCHS = 45
 FINALS = {1: (80.0, 0.5, 90.0), 2: (82.0, 0.25, 94.0), 3: (84.0, 0.75, 98.0)}

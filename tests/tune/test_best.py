@@ -9,7 +9,7 @@ from htt import console
 from report_folders import search_folder, study_folder, windows
 from tune import best
 from tune.results import selection
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 OBJECTIVES = ("action_accuracy", "hand_error_mm")
 PICK = "hand_error_mm<=30"

@@ -21,7 +21,8 @@ from htt.evaluation.metric_table import METRICS
 from tune.execution.recorder import Recorder
 from tune.experiments.space import LENGTH
 from tune.reports import formatting
-from tune.results.run_folder import Trial, value
+from tune.results.run_folder import Trial
+from tune.results.selection import value
 
 PICTURES_A_SECOND = 2.0
 RUNNING_SHOWN = 16

@@ -28,7 +28,8 @@ from tune.execution.trainable import ERROR, ERROR_KIND
 from tune.experiments.constraints import broken
 from tune.results.epochs import History
 from tune.results.ledger import Ledger
-from tune.results.run_folder import RunFolder, Trial, ranked
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.selection import ranked
 from tune.results.sync import Storage
 from tune.searchers.generator import EPOCH, Chooser, Samples
 from tune.searchers.known import Known

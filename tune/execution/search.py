@@ -26,7 +26,7 @@ from tune.experiments.space import Space
 from tune.experiments.spec import Search
 from tune.reports import report
 from tune.results import run_record, selection
-from tune.results.run_folder import Asked, RunFolder, Trial, best_text, write_text
+from tune.results.run_folder import Asked, RunFolder, Trial, write_text
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
 from tune.searchers.known import Known
@@ -187,7 +187,7 @@ def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | 
     best = selection.chosen(asked, trials)
     if best:
         rule = selection.words(asked.pick, asked.objectives) if asked.objectives else ""
-        write_text(folder.best, best_text(asked, best, search.metric, len(trials), rule))
+        write_text(folder.best, selection.best_text(asked, best, search.metric, len(trials), rule))
     experiment.end(storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
         _check_kept(search, asked, trials, folder)

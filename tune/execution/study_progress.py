@@ -113,4 +113,4 @@ def _finding_rows(finding: Finding) -> Iterator[list[str]]:
         else:
             difference = formatting.difference(metric, found.difference)
             interval = formatting.difference_span(metric, found.low, found.high)
-            yield [*cells, difference, interval, formatting.p_value(found.p_holm), found.claim]
+            yield [*cells, difference, interval, formatting.p_value(found.p_holm), found.claim_text]

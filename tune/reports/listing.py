@@ -9,7 +9,8 @@ from pathlib import Path
 
 from htt.evaluation.metric_table import METRICS
 from tune.reports import formatting
-from tune.results.run_folder import RunFolder, Trial, value
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.selection import value
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
 """Metrics shown in a table beside the one selected by."""

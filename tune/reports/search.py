@@ -13,8 +13,8 @@ from tune.reports.document import Code, Heading, Listing, Part, Picture, Table, 
 from tune.reports.figures import search
 from tune.reports.figures.axes import Axis, axes
 from tune.reports.listing import SHOWN, next_commands, rows
-from tune.results.run_folder import Asked, RunFolder, Trial, ranked, value
-from tune.results.selection import chosen, front, judged, objectives, statement
+from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.selection import chosen, front, judged, objectives, ranked, statement, value
 from tune.results.selection import words as rule_words
 
 ROWS = 10

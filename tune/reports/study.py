@@ -17,7 +17,7 @@ from tune.reports.study_tables import table
 from tune.results import effects
 from tune.results.contrasts import contrast
 from tune.results.run_folder import RunFolder, write_text
-from tune.results.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, Comparison
+from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Done, Finding, findings, read
 
 Judged = tuple[effects.Effect, Comparison]
@@ -125,14 +125,14 @@ def _in_short(finding: Finding) -> list[str]:
     """Return the conclusions for one metric: a line for each claim, then one for each reason to claim nothing."""
     about, reference = METRICS[finding.metric], escaped(finding.reference.variant)
     said = []
-    for claim in (BETTER, WORSE):
+    for claim in (Claim.BETTER, Claim.WORSE):
         for row, found in finding.others:
-            if found.claim == claim:
-                claimed = f"**{escaped(row.variant)}** is {claim} than {reference}"
+            if found.claim is claim:
+                claimed = f"**{escaped(row.variant)}** is {claim.value} than {reference}"
                 said.append(f"{about.title}: {claimed}, {_by(found, finding)}.")
     silent: dict[str, list[str]] = {}
     for row, found in finding.others:
-        if found.claim not in (BETTER, WORSE):
+        if not found.claim.differs:
             silent.setdefault(_silence(found), []).append(escaped(row.variant))
     everyone = len(finding.others)
     for why, names in silent.items():
@@ -149,9 +149,9 @@ def _by(found: Comparison, finding: Finding) -> str:
 
 
 def _silence(found: Comparison) -> str:
-    if found.claim == NOT_ASKED:
+    if found.claim is Claim.NOT_PRIMARY:
         return "not named beforehand, so nothing is claimed of"
-    return f"{found.claim} of" if found.claim == NO_CLAIM else found.claim
+    return f"{found.claim_text} of" if found.claim is Claim.NONE else found.claim_text
 
 
 def _effects(finding: Finding, done: Done, found: Sequence[Judged]) -> list[Part]:
@@ -227,7 +227,7 @@ def _pictures(finding: Finding, done: Done) -> list[Part]:
 
 def _claimed(finding: Finding) -> str:
     """Return a caption that names the claimed differences, because a picture of single seeds may suggest others."""
-    names = [escaped(row.variant) for row, found in finding.others if found.claim in (BETTER, WORSE)]
+    names = [escaped(row.variant) for row, found in finding.others if found.claim.differs]
     if not names:
         return "No difference is claimed, also where all lines lean one way."
     return f"A difference to the reference is claimed of {', '.join(names)}, and of no other variant."

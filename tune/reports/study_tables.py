@@ -11,7 +11,7 @@ from tune.reports import formatting, latex
 from tune.reports.document import Table, escaped
 from tune.reports.formatting import NOTHING
 from tune.results.effects import Effect
-from tune.results.stats import BETTER, WORSE, Comparison
+from tune.results.stats import Comparison
 from tune.results.study_results import Finding, Row
 
 REFERENCE = "reference"
@@ -44,7 +44,7 @@ def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table
 
 def contrasts(metric: str, compared: Mapping[str, Comparison]) -> Table:
     """Return the table that compares one metric with another of the same trainings."""
-    return _differences(metric, "Variant", [(name, found, _short(found)) for name, found in compared.items()])
+    return _differences(metric, "Variant", [(name, found, found.claim.value) for name, found in compared.items()])
 
 
 def _differences(metric: str, what: str, compared: Sequence[tuple[str, Comparison, str]]) -> Table:
@@ -64,8 +64,8 @@ def _differences(metric: str, what: str, compared: Sequence[tuple[str, Compariso
 
 def effect_claim(effect: Effect, found: Comparison) -> str:
     """Return the claim in a few words; for an interaction, it compares both together with the sum of each."""
-    claim = _short(found)
-    return f"together {claim} than added up" if len(effect.factors) > 1 and claim in (BETTER, WORSE) else claim
+    claim = found.claim.value
+    return f"together {claim} than added up" if len(effect.factors) > 1 and found.claim.differs else claim
 
 
 def effects_csv(found: Mapping[str, Sequence[tuple[Effect, Comparison]]]) -> str:
@@ -125,12 +125,7 @@ def _columns(finding: Finding) -> list[tuple[str, list[str]]]:
 
 
 def _claim(row: Row) -> str:
-    return _short(row.comparison) if row.comparison else REFERENCE
-
-
-def _short(found: Comparison) -> str:
-    """Return the claim without the number of seeds it needs, which the report gives once, above the table."""
-    return found.claim.partition(" (")[0]
+    return row.comparison.claim.value if row.comparison else REFERENCE
 
 
 def _difference_span(about: Metric, row: Row) -> str:
@@ -177,7 +172,8 @@ def _line(about: Metric, row: Row) -> list[object]:
     found, mean = row.comparison, row.summary
     compared: list[object] = ["", "", "", "", "", "", "", REFERENCE]
     if found:
-        compared = [found.difference, found.low, found.high, found.n, found.p, found.p_holm, found.better, found.claim]
+        compared = [found.difference, found.low, found.high, found.n, found.p, found.p_holm, found.better]
+        compared.append(found.claim_text)
     changes = formatting.changes(row.changes)
     ours: list[object] = [
         about.name,

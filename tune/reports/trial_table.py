@@ -8,7 +8,7 @@ from htt import console
 from htt.text import plural
 from tune.reports import formatting, report
 from tune.results import selection
-from tune.results.run_folder import Trial, ranked
+from tune.results.run_folder import Trial
 
 SHOWN = ("hand_error_mm", "action_accuracy")
 """Metrics shown beside the one selected by; the report shows more."""
@@ -26,7 +26,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
     broken = sum(trial.breaks is not None for trial in trials)
     left_out = f"; {broken} broke the constraints" if broken else ""
     console.out.print(f"\nBest of {plural(len(trials), 'trial')} by {metric}{left_out}", style="bold")
-    order = ranked(trials, metric)
+    order = selection.ranked(trials, metric)
     _print(order[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
     if order:
         console.out.print(selection.statement(order[0], metric, None, ()), markup=False)

@@ -34,7 +34,7 @@ from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
 from tune.experiments import spec
 from tune.experiments.study import MOST_SEEDS, SEED
-from tune.results import run_folder, run_record
+from tune.results import run_folder, run_record, selection
 from tune.results.run_folder import RunFolder, Trial, write_text
 from tune.results.stats import FEWEST
 from tune.results.sync import Storage
@@ -193,7 +193,7 @@ def ask(
     _check_options(count, values, name)
     used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
     record = run_record.record_of(spec.Run(command=command), asked.config(), asked.name)
-    found_by = yaml_text.load(run_folder.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
+    found_by = yaml_text.load(selection.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
     found = override(asked.config(), trial.values)
     wanted = Retrained(
         path=run.path / name,

@@ -12,13 +12,75 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from htt import yaml_text
+from htt.config import changed, override
 from htt.evaluation.metric_table import METRICS
 from tune.experiments import constraints
 from tune.experiments.constraints import FIRST, KNEE, bounds
-from tune.results.run_folder import Asked, Trial, best_by, is_usable, ranked, value
+from tune.results.run_folder import Asked, Trial
 
 PAIR = ("hand_error_mm", "action_accuracy")
 """Metrics of hand pose and action: plotted against each other for a search with one objective."""
+
+
+def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
+    """Return the usable trials that have a finite value of ``metric``, best first.
+
+    Trials that failed or violate a constraint are left out. The value is that of the last epoch, which belongs to the
+    kept checkpoint and was reported to Optuna; the best of many noisy epochs would be too optimistic. A trial that was
+    stopped early counts with its last value.
+    """
+    sign = -1.0 if METRICS[metric].higher_is_better else 1.0
+    usable = [trial for trial in trials if is_usable(trial) and math.isfinite(value(trial, metric))]
+    return sorted(usable, key=lambda trial: (sign * value(trial, metric), trial.number))
+
+
+def is_usable(trial: Trial) -> bool:
+    """Return whether a trial may be selected: it did not fail and satisfies all constraints."""
+    return trial.state != "failed" and trial.breaks is None
+
+
+def value(trial: Trial, metric: str) -> float:
+    """Return a metric of the trial's last epoch, or NaN if it has none."""
+    return trial.metrics.get(metric, math.nan)
+
+
+def best_by(metric: str) -> str:
+    """Return the rule of a selection by one metric, in words: "the lowest hand_error_mm"."""
+    return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
+
+
+def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
+    """Return the text of ``best.yaml``: configuration of a trial, its changes, and how it was found.
+
+    Args:
+        asked: record of the run.
+        trial: selected trial.
+        metric: metric that selected it, or the first of several.
+        trials: number of trials of the run.
+        rule: rule of the pick from a Pareto front, in words; empty if the metric alone decided.
+    """
+    base = asked.config()
+    config = override(base, trial.values)
+    found_by = {
+        "run": asked.name,
+        "trial": trial.number,
+        "metric": metric,
+        "value": value(trial, metric),
+        "unit": METRICS[metric].unit,
+        "epoch": trial.epochs,
+        "state": trial.state,
+        "seed": asked.seed,
+        "trials": trials,
+        "commit": asked.commit,
+    }
+    found_by["rule"] = rule or best_by(metric)
+    if rule:
+        found_by["objectives"] = {name: value(trial, name) for name in asked.objectives}
+    if asked.constraints:
+        found_by["constraints"] = list(asked.constraints)
+    plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}
+    return yaml_text.dump(plain)
 
 
 def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:

@@ -18,6 +18,7 @@ the other variants get intervals only. Each metric is a separate family of tests
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,21 @@ RESAMPLES = 4000
 FEWEST = 2
 """Smallest number of seeds with an interval."""
 
-BETTER, WORSE = "better", "worse"
-NO_CLAIM = "no difference can be claimed"
-NOT_ASKED = "not asked beforehand"
-"""Claim of a variant that is not in ``primary``."""
+
+class Claim(enum.Enum):
+    """Conclusion of a comparison; the values are its words in tables."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NONE = "no difference can be claimed"
+    TOO_FEW_SEEDS = "not enough seeds to claim"
+    NOT_PRIMARY = "not asked beforehand"
+    """The variant is not in ``primary``."""
+
+    @property
+    def differs(self) -> bool:
+        """True if a difference is claimed."""
+        return self in (Claim.BETTER, Claim.WORSE)
 
 
 @dataclass(frozen=True)
@@ -70,9 +82,18 @@ class Comparison:
     """P(better): share of resampled differences on the better side, counting half of those at zero."""
     n: int
     """Number of seeds that both have."""
-    claim: str
-    """One of "better", "worse", "no difference can be claimed", "not enough seeds to claim (...)" and "not asked
-    beforehand"."""
+    claim: Claim
+    comparisons: int
+    """Number of comparisons in Holm's correction."""
+
+    @property
+    def claim_text(self) -> str:
+        """Claim in words, with the number of seeds needed if there are too few."""
+        if self.claim is not Claim.TOO_FEW_SEEDS:
+            return self.claim.value
+        over = f" for {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        needed = f"{seeds_needed(self.comparisons)} are needed{over} at the {100 * LEVEL:g} % level"
+        return f"{self.claim.value} ({self.n}; {needed})"
 
 
 def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
@@ -130,7 +151,7 @@ def compare(
         low, high, better = _interval(table, sign, resamples, seed)
         difference, seeds, p_holm = _mean(table), len(table), corrected.get(name, math.nan)
         claim = _claim(sign * difference, not low <= 0 <= high, p_holm, seeds, len(asked))
-        found[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim)
+        found[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim, len(asked))
     return found
 
 
@@ -164,13 +185,10 @@ def _interval(table: np.ndarray, sign: float, resamples: int, seed: int) -> tupl
     return float(low), float(high), float(better)
 
 
-def _claim(gain: float, leaves_out_zero: bool, p_holm: float, seeds: int, comparisons: int) -> str:
+def _claim(gain: float, excludes_zero: bool, p_holm: float, seeds: int, comparisons: int) -> Claim:
+    """Return the claim by the rule of the module docstring."""
     if math.isnan(p_holm):
-        return NOT_ASKED
-    if p_holm <= LEVEL and leaves_out_zero:
-        return BETTER if gain > 0 else WORSE
-    needed = seeds_needed(comparisons)
-    if seeds < needed:
-        over = f" for {comparisons} comparisons" if comparisons > 1 else ""
-        return f"not enough seeds to claim ({seeds}; {needed} are needed{over} at the 5 % level)"
-    return NO_CLAIM
+        return Claim.NOT_PRIMARY
+    if p_holm <= LEVEL and excludes_zero:
+        return Claim.BETTER if gain > 0 else Claim.WORSE
+    return Claim.TOO_FEW_SEEDS if seeds < seeds_needed(comparisons) else Claim.NONE

@@ -21,7 +21,8 @@ from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.experiments.study import Study
 from tune.results import stats
-from tune.results.run_folder import Asked, RunFolder, Trial, value
+from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.selection import value
 from tune.results.stats import Comparison, Summary
 
 _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard"}

@@ -20,7 +20,7 @@ from project import SUPPORT, environment
 from report_folders import search_folder
 from tune.execution import retrain as retrain_execution
 from tune.results import retrain
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 from tune.results.sync import Storage
 
 pytestmark = pytest.mark.ray

@@ -6,7 +6,7 @@ import pytest
 from report_folders import DOMAINS, search_folder, trial
 from tune.reports.figures.axes import axes
 from tune.reports.importance import FEWEST, importance
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 
 def shares(folder, metric="hand_error_mm"):

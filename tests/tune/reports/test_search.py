@@ -7,8 +7,7 @@ import pytest
 from report_folders import DOMAINS, search_folder
 from tune.reports import search
 from tune.reports.listing import next_commands
-from tune.results.run_folder import best_text, ranked
-from tune.results.selection import PAIR, front
+from tune.results.selection import PAIR, best_text, front, ranked
 
 
 def written(folder):

@@ -6,6 +6,7 @@ from report_folders import study_folder, windows
 from tune.reports import study
 from tune.results import study_results
 from tune.results.contrasts import contrast
+from tune.results.stats import Claim
 
 PAIR = ("action_accuracy", "action_accuracy_hard")
 
@@ -36,7 +37,7 @@ def test_two_metrics_of_the_same_trainings_are_compared_within_each(folder):
     found = contrast(study_results.read(folder), *PAIR)
     same, more = found["1 frame"], found["2 frames"]
     assert (same.difference, same.low, same.high, same.p_holm, same.n) == (0.0, 0.0, 0.0, 1.0, 8)
-    assert same.claim == "no difference can be claimed"
+    assert same.claim is Claim.NONE
     assert more.difference == pytest.approx(1 / 12)
     assert more.p_holm == 2 * 2 / 2**8, "the smallest there is with eight seeds, for two comparisons"
     assert more.low <= 1 / 12 <= more.high
@@ -48,7 +49,7 @@ def test_it_is_by_seeds_alone_where_clips_are_not_known_of_both(folder):
         pl.read_parquet(path).drop("correct_hard").write_parquet(path)
     found = contrast(study_results.read(folder), *PAIR)["2 frames"]
     assert (found.difference, found.low, found.high) == pytest.approx((1 / 12, 1 / 12, 1 / 12))
-    assert found.claim == "better"
+    assert found.claim is Claim.BETTER
 
 
 def test_the_report_shows_it_beside_the_second_metric(folder):

@@ -11,6 +11,7 @@ from tune.experiments.designs import factorial, fractional
 from tune.experiments.study import Study
 from tune.reports import study as study_report
 from tune.results import effects, study_results
+from tune.results.stats import Claim
 
 FACTORS = {
     "window": {"16 frames": {}, "1 frame": {"model.pose.window": 1}},
@@ -95,10 +96,10 @@ def test_effects_of_a_study_are_those_of_its_world(folder):
         assert one.n == 9
         assert one.p == 2 / 2**9
         assert one.p_holm == 3 * 2 / 2**9, "corrected over the three effects"
-        assert one.claim == "worse"
+        assert one.claim is Claim.WORSE
         assert one.low <= one.difference <= one.high
     flat = [one for _, one in effects.compared(study_results.read(folder), "action_accuracy")]
-    assert {(one.difference, one.claim) for one in flat} == {(0.0, "no difference can be claimed")}
+    assert {(one.difference, one.claim) for one in flat} == {(0.0, Claim.NONE)}
 
 
 def test_a_seed_counts_where_every_variant_has_it(folder):

@@ -13,7 +13,7 @@ from htt.config import Config, override
 from htt.errors import ConfigError, RunError, StorageError
 from tune.experiments import constraints
 from tune.reports import report
-from tune.results import run_folder, trials
+from tune.results import run_folder, selection, trials
 from tune.results.run_folder import Asked, RunFolder, Trial
 
 
@@ -91,13 +91,13 @@ def test_columns_of_mixed_kinds_are_text():
 
 
 def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
-    assert [one.number for one in run_folder.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
-    assert [one.number for one in run_folder.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
-    assert not run_folder.ranked([trial(1, math.nan)], "hand_error_mm")
+    assert [one.number for one in selection.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
+    assert [one.number for one in selection.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
+    assert not selection.ranked([trial(1, math.nan)], "hand_error_mm")
 
 
 def test_best_yaml_is_a_configuration_with_its_story(folder):
-    text = run_folder.best_text(ASKED, TRIALS[1], "hand_error_mm", len(TRIALS))
+    text = selection.best_text(ASKED, TRIALS[1], "hand_error_mm", len(TRIALS))
     run_folder.write_text(folder.best, text)
     best = configuration.read(folder.best)
     assert best == override(Config(), TRIALS[1].values)

@@ -11,6 +11,7 @@ from htt.errors import RunError
 from report_folders import PLAIN, study_folder, windows
 from tune.results import study_results
 from tune.results.run_folder import Asked, RunFolder
+from tune.results.stats import Claim
 
 VARIANTS = {"long": {}, "short": {"model.pose.window": 1}}
 ERRORS = {("long", 0): [10, 20, 30], ("long", 1): [12, 22, 32], ("short", 0): [13, 23, 33], ("short", 1): [17, 27, 37]}
@@ -97,7 +98,7 @@ def test_what_is_missing_is_named_and_never_counted(tmp_path):
     assert found.reference.summary.n == 1
     row, compared = found.others[0]
     assert (row.summary.n, compared.n) == (0, 0)
-    assert compared.claim.startswith("not enough seeds to claim")
+    assert compared.claim is Claim.TOO_FEW_SEEDS
 
 
 def test_a_training_that_was_repeated_counts_once_and_the_complete_one(tmp_path):
@@ -123,7 +124,7 @@ def test_claims_are_over_those_named_beforehand(tmp_path):
     folder = study_folder(tmp_path / "run", windows(3), study={"primary": names[1:2]})
     found = study_results.findings(study_results.read(folder))[1]
     claims = {row.variant: compared.claim for row, compared in found.others}
-    assert claims == {names[1]: "worse", names[2]: "not asked beforehand"}
+    assert claims == {names[1]: Claim.WORSE, names[2]: Claim.NOT_PRIMARY}
 
 
 @pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("asked.yaml", "{")])

@@ -8,7 +8,8 @@ from htt.errors import ConfigError
 from report_folders import PLAIN
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform, Space
-from tune.results.run_folder import Asked, RunFolder, Trial, best_text
+from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.selection import best_text
 from tune.searchers import warm_start
 from tune.searchers.warm_start import Question
 

@@ -17,8 +17,8 @@ from htt.evaluation.metric_table import METRICS
 from tune.reports import formatting
 from tune.reports.figures.axes import Axis
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, STEPS, canvas, plain_axes, wrapped
-from tune.results.run_folder import Trial, value
-from tune.results.selection import front, judged
+from tune.results.run_folder import Trial
+from tune.results.selection import front, judged, value
 
 STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"), "reused": (OPEN, "o")}
 FROM_BAD_TO_GOOD = LinearSegmentedColormap.from_list("from bad to good", [BAD, OPEN, GOOD])

@@ -26,7 +26,7 @@ from tune.reports.figures.style import (
     plain_axes,
     wrapped,
 )
-from tune.results.stats import BETTER, WORSE, Comparison
+from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Finding, Row
 
 TOGETHER = 4
@@ -38,7 +38,8 @@ SPREAD_IN = 0.11
 """Largest offset of a seed from the middle of its row, in inches, so that equal values all stay visible."""
 TAKES_LOGARITHM = 8.0
 """Ratio of the highest to the lowest cost from which the axis is logarithmic."""
-CLAIMS = {BETTER: (GOOD, "better"), WORSE: (BAD, "worse"), "": (OPEN, "no claim")}
+CLAIMS = {Claim.BETTER: (GOOD, "better"), Claim.WORSE: (BAD, "worse")}
+NO_CLAIM = (OPEN, "no claim")
 
 
 def forest(finding: Finding) -> Figure:
@@ -205,7 +206,7 @@ def _interval(axes: Axes, y: float, found: Comparison, factor: float) -> None:
     if not math.isfinite(found.difference):
         return
     colour, _ = _claim(found)
-    filled = found.claim in (BETTER, WORSE)
+    filled = found.claim.differs
     if math.isfinite(found.low):
         axes.plot([factor * found.low, factor * found.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot(
@@ -215,7 +216,7 @@ def _interval(axes: Axes, y: float, found: Comparison, factor: float) -> None:
 
 
 def _claim(found: Comparison) -> tuple[str, str]:
-    return CLAIMS.get(found.claim, CLAIMS[""])
+    return CLAIMS.get(found.claim, NO_CLAIM)
 
 
 def _in_words(metric: str, found: Comparison) -> str:

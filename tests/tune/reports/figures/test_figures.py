@@ -12,7 +12,7 @@ from tune.reports.figures import search, study, style
 from tune.reports.figures.axes import axes
 from tune.reports.importance import importance
 from tune.results import selection, study_results
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 STUDIES = [(2, False), (4, False), (8, True), (12, True)]
 
