@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -86,48 +89,38 @@ def shown(retrained: Retrained) -> list[str]:
 
 def table(retrained: Retrained, metrics: Sequence[str]) -> Table[str]:
     """Return a table with a row for each metric: the search's number, then each split that has values."""
-    columns: list[Column[str]] = [
-        Column("Metric", lambda metric: METRICS[metric].title, number=False),
-        Column(
-            "Search (one seed)", lambda metric: fmt.number(METRICS[metric], retrained.searched.get(metric, math.nan))
-        ),
-    ]
+
+    def column(title: str, show: Callable[..., str], *values: Mapping[str, float]) -> Column[str]:
+        return Column(
+            "", lambda name: [METRICS[name], *(each[name] for each in values)], title, lambda all_: show(*all_)
+        )
+
+    searched = {name: retrained.searched.get(name, math.nan) for name in metrics}
+    columns = [column("Metric", lambda about: about.title), column("Search (one seed)", fmt.number, searched)]
     for split in SPLITS:
         if retrained.metrics(split):
-            columns += _split_columns({metric: summary(retrained, split, metric) for metric in metrics}, split)
-    return Table(columns, metrics)
-
-
-def _split_columns(means: dict[str, Summary], split: str) -> list[Column[str]]:
-    def mean(metric: str) -> str:
-        return fmt.number(METRICS[metric], means[metric].mean)
-
-    def interval(metric: str) -> str:
-        return fmt.span(METRICS[metric], means[metric].low, means[metric].high)
-
-    def deviation(metric: str) -> str:
-        return fmt.deviation(METRICS[metric], means[metric].deviation)
-
-    return [
-        Column(f"{split.capitalize()} mean", mean),
-        Column("95 % interval", interval),
-        Column("Deviation", deviation),
-    ]
+            means = {name: summary(retrained, split, name) for name in metrics}
+            mean, low, high, deviation = (
+                {name: getattr(each, part) for name, each in means.items()}
+                for part in ("mean", "low", "high", "deviation")
+            )
+            columns += [
+                column(f"{split.capitalize()} mean", fmt.number, mean),
+                column("95 % interval", fmt.span, low, high),
+                column("Deviation", fmt.deviation, deviation),
+            ]
+    return Table([replace(columns[0], number=False), *columns[1:]], metrics)
 
 
 def _seed_table(retrained: Retrained) -> Table[int]:
     """Return a table with a row for each finished seed."""
-
-    def column(split: str, metric: str) -> Column[int]:
-        values = dict(zip(retrained.done, retrained.values(split, metric), strict=True))
-        return Column(
-            f"{METRICS[metric].title}, {split}", lambda seed: fmt.number(METRICS[metric], float(values[seed]))
-        )
-
-    metrics = [
-        column(split, metric) for metric in shown(retrained) for split in SPLITS if metric in retrained.metrics(split)
-    ]
-    return Table([Column("Seed"), *metrics], retrained.done)
+    columns: list[Column[int]] = [Column("", int, "Seed")]
+    for metric, split in itertools.product(shown(retrained), SPLITS):
+        if metric in retrained.metrics(split):
+            about = METRICS[metric]
+            values = dict(zip(retrained.done, retrained.values(split, metric), strict=True))
+            columns.append(Column("", values.__getitem__, f"{about.title}, {split}", partial(fmt.number, about)))
+    return Table(columns, retrained.done)
 
 
 def _table_csv(retrained: Retrained) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from functools import partial
+from operator import attrgetter, itemgetter
 
 from htt.evaluation.metric_table import METRICS, Metric
 from tune.reports import format as fmt
@@ -22,36 +23,22 @@ DIFFERENCES = ("Difference", "95 % interval", "p (Holm)", "Claim")
 def variants(finding: Finding) -> Table[Row]:
     """Return the table of the variants for one metric."""
     about = METRICS[finding.metric]
-    difference, interval, paired, *tests = _comparison(
-        about, attrgetter("comparison"), "Its 95 % interval", "difference_"
-    )
     columns: list[Column[Row]] = [
         *_metric(about),
-        Column.of("variant", attrgetter("variant"), "Variant"),
-        Column.of("changes", lambda row: fmt.changes(row.changes), "Changes"),
-        Column.of("seeds", attrgetter("summary.n"), "Seeds", number=True),
-        Column("Mean", lambda row: fmt.number(about, row.summary.mean), values={"mean": attrgetter("summary.mean")}),
-        Column.of("iqm", attrgetter("summary.iqm")),
-        Column(
-            "95 % interval",
-            lambda row: fmt.span(about, row.summary.low, row.summary.high),
-            values={"mean_low": attrgetter("summary.low"), "mean_high": attrgetter("summary.high")},
-        ),
-        difference,
-        interval,
-        paired,
-        *tests,
-        Column(
-            "Claim",
-            lambda row: row.comparison.claim.value if row.comparison else REFERENCE,
-            False,
-            {"claim": lambda row: row.comparison.claim_text if row.comparison else REFERENCE},
-        ),
-        Column("Parameters", lambda row: fmt.count(row.parameters), values={"parameters": attrgetter("parameters")}),
-        Column(
-            "Time a trial", lambda row: fmt.duration(row.seconds), values={"seconds_per_trial": attrgetter("seconds")}
-        ),
-        Column("Paper", lambda row: fmt.number(about, row.paper), values={"paper": attrgetter("paper")}),
+        Column("variant", attrgetter("variant"), "Variant", number=False),
+        Column("changes", lambda row: fmt.changes(row.changes), "Changes", number=False),
+        Column("seeds", attrgetter("summary.n"), "Seeds"),
+        Column("mean", attrgetter("summary.mean"), "Mean", partial(fmt.number, about)),
+        Column("iqm", attrgetter("summary.iqm")),
+        Column("", attrgetter("summary"), "95 % interval", lambda each: fmt.span(about, each.low, each.high)),
+        Column("mean_low", attrgetter("summary.low")),
+        Column("mean_high", attrgetter("summary.high")),
+        *_comparison(about, attrgetter("comparison"), "Its 95 % interval", "difference_"),
+        Column("claim", lambda row: row.comparison.claim_text if row.comparison else REFERENCE),
+        Column("", lambda row: row.comparison.claim.value if row.comparison else REFERENCE, "Claim", number=False),
+        Column("parameters", attrgetter("parameters"), "Parameters", fmt.count),
+        Column("seconds_per_trial", attrgetter("seconds"), "Time a trial", fmt.duration),
+        Column("paper", attrgetter("paper"), "Paper", partial(fmt.number, about)),
     ]
     return Table(columns, finding.rows)
 
@@ -59,74 +46,61 @@ def variants(finding: Finding) -> Table[Row]:
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table[tuple[Effect, Comparison]]:
     """Return the table of the effects of factors on one metric; ``could_be`` lists the aliases of an effect."""
     about = METRICS[metric]
-    difference, interval, paired, *tests = _comparison(about, lambda row: row[1], "95 % interval")
-    return Table(
-        [
-            *_metric(about),
-            Column.of("effect", lambda row: row[0].title, "Effect"),
-            Column.of("factors", lambda row: " x ".join(row[0].factors)),
-            paired,
-            difference,
-            interval,
-            *tests,
-            Column.of("claim", lambda row: _effect_claim(*row), "Claim"),
-            Column.of("could_be", lambda row: "; ".join(" x ".join(alias) for alias in row[0].aliases)),
-        ],
-        compared,
-    )
+    seeds: Column[tuple[Effect, Comparison]] = Column("paired_seeds", lambda row: row[1].n)
+    columns: list[Column[tuple[Effect, Comparison]]] = [
+        *_metric(about),
+        Column("effect", lambda row: row[0].title, "Effect", number=False),
+        Column("factors", lambda row: " x ".join(row[0].factors)),
+        seeds,
+        *(each for each in _comparison(about, itemgetter(1)) if each.name != seeds.name),
+        Column("claim", lambda row: _effect_claim(*row), "Claim", number=False),
+        Column("could_be", lambda row: "; ".join(" x ".join(alias) for alias in row[0].aliases)),
+    ]
+    return Table(columns, compared)
 
 
 def contrasts(metric: str, compared: Mapping[str, Comparison]) -> Table[tuple[str, Comparison]]:
     """Return the table that compares one metric with another of the same trials."""
-    variant: Column[tuple[str, Comparison]] = Column.of("variant", lambda row: row[0], "Variant")
-    claim: Column[tuple[str, Comparison]] = Column.of("claim", lambda row: row[1].claim.value, "Claim")
-    columns = [variant, *_comparison(METRICS[metric], lambda row: row[1], "95 % interval"), claim]
+    columns: list[Column[tuple[str, Comparison]]] = [
+        Column("variant", itemgetter(0), "Variant", number=False),
+        *_comparison(METRICS[metric], itemgetter(1)),
+        Column("claim", lambda row: row[1].claim.value, "Claim", number=False),
+    ]
     return Table(columns, list(compared.items())).select("Variant", *DIFFERENCES)
 
 
 def _metric(about: Metric) -> list[Column[RowT]]:
-    return [Column.of("metric", lambda _: about.name), Column.of("unit", lambda _: about.unit)]
+    return [Column("metric", lambda _: about.name), Column("unit", lambda _: about.unit)]
 
 
 def _comparison(
-    about: Metric, of: Callable[[RowT], Comparison | None], interval: str, prefix: str = ""
+    about: Metric, of: Callable[[RowT], Comparison | None], interval: str = "95 % interval", prefix: str = ""
 ) -> list[Column[RowT]]:
-    """Return the columns of a comparison, empty for rows that have none.
-
-    They are: difference, its interval, number of paired seeds (CSV), p (CSV), p after correction, P(better).
+    """Return the columns of the comparison that ``of`` returns for a row, or None.
 
     Args:
         about: metric that is compared.
-        of: returns the comparison of a row.
+        of: returns the comparison of a row, or None.
         interval: title of the interval.
         prefix: prefix of the names of the interval's ends in CSV.
     """
 
-    def cell(show: Callable[[Comparison], str]) -> Callable[[RowT], str]:
-        return lambda row: show(found) if (found := of(row)) else NOTHING
-
-    def value(name: str) -> Callable[[RowT], object]:
+    def part(name: str) -> Callable[[RowT], object]:
         return lambda row: getattr(found, name) if (found := of(row)) else ""
 
+    def whole(row: RowT) -> object:
+        return of(row) or ""
+
     return [
-        Column(
-            "Difference",
-            cell(lambda found: fmt.difference(about, found.difference)),
-            values={"difference": value("difference")},
-        ),
-        Column(
-            interval,
-            cell(lambda found: fmt.difference_span(about, found.low, found.high)),
-            values={f"{prefix}low": value("low"), f"{prefix}high": value("high")},
-        ),
-        Column.of("paired_seeds", value("n")),
-        Column.of("p", value("p")),
-        Column(
-            "p (Holm)",
-            cell(lambda found: fmt.p_value(found.p_holm) if found.n else NOTHING),
-            values={"p_holm": value("p_holm")},
-        ),
-        Column("P(better)", cell(lambda found: fmt.probability(found.better)), values={"p_better": value("better")}),
+        Column("difference", part("difference"), "Difference", partial(fmt.difference, about)),
+        Column("", whole, interval, lambda each: fmt.difference_span(about, each.low, each.high)),
+        Column(f"{prefix}low", part("low")),
+        Column(f"{prefix}high", part("high")),
+        Column("paired_seeds", part("n")),
+        Column("p", part("p")),
+        Column("p_holm", part("p_holm")),
+        Column("", whole, "p (Holm)", lambda each: fmt.p_value(each.p_holm) if each.n else NOTHING),
+        Column("p_better", part("better"), "P(better)", fmt.probability),
     ]
 
 

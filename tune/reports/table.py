@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from htt import console, text
@@ -17,21 +17,23 @@ RowT = TypeVar("RowT")
 
 @dataclass(frozen=True)
 class Column(Generic[RowT]):
-    """A column: the text of its cells for people, and the values of the same row for programs."""
+    """A column: the values of its cells for programs, and their texts for people."""
 
-    title: str
-    """Head of the column, or "" for a column of CSV alone."""
-    text: Callable[[RowT], str] = str
-    """Text of a cell: the row's value, rounded, with its unit."""
+    name: str
+    """Head in CSV, or "" for a column for people alone."""
+    value: Callable[[RowT], Any]
+    """Value of a row, not rounded; "" if it has none."""
+    title: str = ""
+    """Head for people, or "" for a column of CSV alone."""
+    show: Callable[[Any], str] = str
+    """Text of a value: rounded, with its unit."""
     number: bool = True
     """True for numbers, which are aligned to the right."""
-    values: Mapping[str, Callable[[RowT], object]] = field(default_factory=dict)
-    """Columns of CSV: {name: unrounded value of a row}."""
 
-    @classmethod
-    def of(cls, name: str, value: Callable[[RowT], object], title: str = "", *, number: bool = False) -> Column[RowT]:
-        """Return a column that shows a value unchanged; without a title for CSV alone."""
-        return cls(title, lambda row: str(value(row)), number, {name: value})
+    def text(self, row: RowT) -> str:
+        """Return the text of a cell; a dash if the row has no value."""
+        value = self.value(row)
+        return NOTHING if value == "" else self.show(value)
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,9 @@ class Table(Generic[RowT]):
 
 def csv(tables: Sequence[Table[Any]]) -> str:
     """Return tables with the same columns as one CSV; NaN is an empty cell."""
-    values = {name: value for column in tables[0].columns for name, value in column.values.items()}
-    lines = [
-        [value(row) for column in table.columns for value in column.values.values()]
-        for table in tables
-        for row in table.rows
-    ]
-    return text.csv(list(values), lines)
+    heads = [column.name for column in tables[0].columns if column.name]
+    rows = ([each.value(row) for each in table.columns if each.name] for table in tables for row in table.rows)
+    return text.csv(heads, rows)
 
 
 def _aligned(column: Sequence[str]) -> list[str]:

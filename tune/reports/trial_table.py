@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 
 from htt import console
 from htt.evaluation.metric_table import METRICS
@@ -16,18 +18,16 @@ from tune.results.selection import ranked, value
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
 """Metrics shown beside the one selected by, most important first; small tables show only the first of them."""
-NUMBER: Column[Trial] = Column("trial", lambda trial: str(trial.number))
-STATE: Column[Trial] = Column("state", lambda trial: trial.state, number=False)
-BREAKS: Column[Trial] = Column("breaks", lambda trial: str(trial.breaks), number=False)
-VALUES: Column[Trial] = Column("values", lambda trial: fmt.changes(trial.values), number=False)
-_EPOCHS: Column[Trial] = Column("epochs", lambda trial: str(trial.epochs))
-_SAMPLE: Column[Trial] = Column("values", lambda trial: fmt.sample(trial.values), number=False)
+NUMBER: Column[Trial] = Column("", attrgetter("number"), "trial")
+STATE: Column[Trial] = Column("", attrgetter("state"), "state", number=False)
+BREAKS: Column[Trial] = Column("", attrgetter("breaks"), "breaks", number=False)
+VALUES: Column[Trial] = Column("", attrgetter("values"), "values", fmt.changes, number=False)
 
 
 def metric_column(metric: str) -> Column[Trial]:
     """Return the column of a metric at the last epoch."""
     about = METRICS[metric]
-    return Column(about.title, lambda trial: fmt.number(about, value(trial, metric)))
+    return Column("", lambda trial: value(trial, metric), about.title, partial(fmt.number, about))
 
 
 def table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table[Trial]:
@@ -39,13 +39,14 @@ def table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table[Trial]:
     known = [first, *(name for name in others if any(name in trial.metrics for trial in trials))]
     paths = dict.fromkeys(path for trial in trials for path in trial.values)
     searched = [_path_column(path, trials) for path in paths]
-    return Table([NUMBER, STATE, _EPOCHS, *map(metric_column, known), *searched], trials, folds=True)
+    epochs: Column[Trial] = Column("", attrgetter("epochs"), "epochs")
+    return Table([NUMBER, STATE, epochs, *map(metric_column, known), *searched], trials, folds=True)
 
 
 def _path_column(path: str, trials: Sequence[Trial]) -> Column[Trial]:
     values = [trial.values.get(path) for trial in trials]
     number = all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
-    return Column(fmt.short(path), lambda trial: fmt.setting(trial.values.get(path)), number)
+    return Column("", lambda trial: trial.values.get(path), fmt.short(path), fmt.setting, number)
 
 
 def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = ()) -> None:
@@ -80,5 +81,7 @@ def _print(trials: Sequence[Trial], metrics: Sequence[str]) -> None:
     text = replace(whole, columns=columns).terminal(None)
     if room and max(map(len, text.splitlines())) > room:
         searched = len({path for trial in trials for path in trial.values})
-        text = replace(whole, columns=[*columns[: len(columns) - searched], _SAMPLE]).terminal(room)
+        text = replace(whole, columns=[*columns[: len(columns) - searched], replace(VALUES, show=fmt.sample)]).terminal(
+            room
+        )
     console.out.print(text, markup=False)

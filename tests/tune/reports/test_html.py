@@ -1,5 +1,6 @@
 import html
 import re
+from operator import itemgetter
 
 import pytest
 
@@ -21,7 +22,7 @@ def picture(name="some-figure"):
 
 
 PAIRS = Table(
-    [Column("a.name", lambda row: row[0], number=False), Column("value", lambda row: row[1])],
+    [Column("", itemgetter(0), "a.name", number=False), Column("", itemgetter(1), "value")],
     [("x", "1.5 mm"), ("y", "–")],
 )
 PARTS = [
@@ -66,7 +67,7 @@ def test_escaped_text_is_shown_literally_on_the_page(template):
 
 @pytest.mark.parametrize("markup", ["<script>alert(1)</script>", "[a](javascript:b)", "![a](b)", "<b>", "<!-- -->"])
 def test_markup_that_is_not_escaped_is_text_too(markup):
-    text = page.page(markup, [markup, f"- {markup}", Table([Column(markup)], [markup])])
+    text = page.page(markup, [markup, f"- {markup}", Table([Column("", str, markup)], [markup])])
     body = text[text.index("</style>") :]
     assert "<script" not in body
     assert "<b>" not in body

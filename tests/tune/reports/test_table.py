@@ -1,12 +1,12 @@
 import re
+from operator import itemgetter
 
 from tune.reports.table import Column, Table, csv
 
 
 def columns(heads, **options):
     """A table of text columns, whose rows are lists of cells."""
-    made = [Column(head, lambda row, place=place: row[place], number=False) for place, head in enumerate(heads)]
-    return [Column(made[0].title, made[0].text), *made[1:]]
+    return [Column("", itemgetter(place), head, number=place == 0) for place, head in enumerate(heads)]
 
 
 def test_table_that_folds_is_whole_within_80_columns():
@@ -23,13 +23,13 @@ def test_table_that_folds_is_whole_within_80_columns():
 
 
 def test_a_table_without_rows_has_its_heads():
-    empty = Table([Column("head")], [])
+    empty = Table([Column("", str, "head")], [])
     assert empty.markdown() == "| head |\n| ---: |"
     assert empty.terminal(None).split() == ["head"]
 
 
 def test_markup_in_cells_and_heads_is_escaped():
-    table = Table([Column("a|b", number=False)], ["<b> | `c`"])
+    table = Table([Column("", str, "a|b", number=False)], ["<b> | `c`"])
     assert table.markdown() == "| a\\|b |\n| --- |\n| \\<b\\> \\| \\`c\\` |"
     assert r"a\textbar{}b \\" in table.latex("50 %", "label")
     assert r"\caption{50 \%}" in table.latex("50 %", "label")
@@ -37,7 +37,7 @@ def test_markup_in_cells_and_heads_is_escaped():
 
 def test_columns_are_aligned_by_their_type_and_not_by_their_text():
     table = Table(
-        [Column("name", lambda row: row[0], number=False), Column("value", lambda row: row[1])], [("12", "none")]
+        [Column("", itemgetter(0), "name", number=False), Column("", itemgetter(1), "value")], [("12", "none")]
     )
     assert table.markdown().splitlines()[1] == "| --- | ---: |"
     assert r"\begin{tabular}{lr}" in table.latex("", "")
@@ -45,12 +45,12 @@ def test_columns_are_aligned_by_their_type_and_not_by_their_text():
 
 
 def test_columns_of_dashes_are_left_out_on_request():
-    table = Table([Column("a"), Column("b", lambda _: "–")], ["1", "2"])
+    table = Table([Column("", str, "a"), Column("b", lambda _: "", "b")], ["1", "2"])
     assert [column.title for column in table.filled().shown] == ["a"]
     assert [column.title for column in table.select("b", "c", "a").shown] == ["b", "a"]
 
 
 def test_csv_has_columns_for_programs_and_formulas_are_text():
-    wide = Column("both", str, values={"low": lambda row: row, "high": lambda row: row + 1.5})
-    table = Table([Column.of("name", lambda _: "=1+1"), wide, Column("shown alone")], [1.0, float("nan")])
+    ends = [Column("low", lambda row: row, "both"), Column("high", lambda row: row + 1.5)]
+    table = Table([Column("name", lambda _: "=1+1"), *ends, Column("", str, "shown alone")], [1.0, float("nan")])
     assert csv([table, table]).splitlines() == ["name,low,high", "'=1+1,1.0,2.5", "'=1+1,,", "'=1+1,1.0,2.5", "'=1+1,,"]
