@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from htt.config import Value
 from tune.experiments.space import Choice, Domain, LogUniform
-from tune.reports.formatting import setting
+from tune.reports.format import setting
 from tune.results.run_folder import RunRecord, Trial
 
 FEW = 6
