@@ -71,9 +71,9 @@ class Experiment(ABC):
     """Number of trials (of a study: variants) that may fail before any succeeds; then the run stops."""
     time_budget_s: float | None = None
 
-    @property
+    @cached_property
     def folder(self) -> RunFolder:
-        """Local folder of the run."""
+        """Local folder of the run; its record is first read when the run is locked and fetched."""
         return RunFolder(self.storage.local)
 
     @cached_property
