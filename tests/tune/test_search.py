@@ -38,7 +38,7 @@ MISTAKES = {
         "Cannot combine --metric loss with --objective latency_ms: the first objective is the metric.",
     ),
     "an objective twice": (["--objective", "loss", "--objective", "loss"], "names each metric once; got loss twice"),
-    "no bound": (["--constraint", "parameters<5"], "such as 'parameters<=2e6'; got 'parameters<5'"),
+    "no bound": (["--constraint", "parameters<5"], "as in 'parameters<=2e6'; got 'parameters<5'"),
     "no rule": (["--pick", "kneee", "--objective", "loss", "--objective", "latency_ms"], "Did you mean 'knee'?"),
     "a pick of one": (["--pick", "knee"], "got no --objective. Add another, or drop --pick."),
     "no worker": (["--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0."),

@@ -175,6 +175,8 @@ def upgrade(old: Any) -> dict[str, Any]:
         domains = dict(spec.get("domains", {}))
         domains = {path: _old_domain(str(text), choices.get(path)) for path, text in domains.items()}
         spec |= {"trials": spec.get("trials") or None, "domains": domains}
+    else:
+        spec.setdefault("study_name", "")
     for name in ("kind", "choices", *(each.name for each in (*fields(SearchSpec), *fields(StudySpec)))):
         rest.pop(name, None)
     return {"schema": 0, "kind": kind, **rest, "spec": spec}

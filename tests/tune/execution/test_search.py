@@ -246,7 +246,7 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"metric": "los"}, ConfigError, r"got 'los'.*Did you mean 'loss'\?"),
+        ({"metric": "los"}, ConfigError, r"No such metric: 'los'.*Did you mean 'loss'\?"),
         (
             {"algorithm": "tpee"},
             ConfigError,

@@ -46,7 +46,7 @@ def test_all_that_are_none_are_one_error():
     said = str(caught.value)
     assert said.startswith("4 values cannot be")
     for words in (
-        "--constraint must be NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got 'parameters<2e6'",
+        "--constraint must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got 'parameters<2e6'",
         "--constraint must bound a metric; got 'latency'",
         "Did you mean 'latency_ms'?",
         "got 'memory_mb<=much'",

@@ -125,7 +125,7 @@ def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_pa
     assert run_folder.find("run", tmp_path).path == run_folder.find(str(folder.path)).path == folder.path
     with pytest.raises(RunError, match=r"No run 'rum' in .*\. Available: run\. Did you mean 'run'\?"):
         run_folder.find("rum", tmp_path)
-    with pytest.raises(RunError, match="none yet"):
+    with pytest.raises(RunError, match="There are no runs yet"):
         run_folder.find("run", tmp_path / "elsewhere")
 
 
@@ -138,7 +138,7 @@ def test_find_says_that_a_final_training_is_no_search(tmp_path):
 
 
 def test_an_unknown_metric_is_an_error_that_helps():
-    with pytest.raises(ConfigError, match=r"got 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
+    with pytest.raises(ConfigError, match=r"No such metric: 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
         constraints.check_metric("hand_eror_mm")
 
 
