@@ -13,7 +13,6 @@ from pathlib import Path
 
 from htt.config import Config, override
 from htt.cores import cores
-from htt.data.location import data_key
 from htt.data.prepare import facts
 from htt.errors import CheckpointError, ConfigError, shown
 from htt.text import plural
@@ -39,13 +38,13 @@ class Plan:
     parameters: Mapping[str, int]
     """{variant: number of trainable parameters}."""
     warnings: Sequence[str]
-    there: Mapping[tuple[str, int], Trial]
+    recorded: Mapping[tuple[str, int], Trial]
     """Trials of this run by pair of variant and seed, complete or not."""
     shared: Mapping[tuple[str, int], CachedTrial]
     """Finished trials of other runs to reuse, by pair of variant and seed."""
     seconds: Mapping[str, float]
     """{variant: duration of a trial, s}, for variants of which a similar trial has ended."""
-    guessed: Mapping[str, float] = field(default_factory=dict)
+    estimated: Mapping[str, float] = field(default_factory=dict)
     """{variant: duration of a trial, s} of other variants, estimated from a few timed steps; empty unless ``timed``."""
 
     @property
@@ -63,14 +62,9 @@ class Plan:
         """Pairs of variant and seed that are left to train."""
         return [pair for pair in self.pairs if not self.has(pair) and pair.key not in self.shared]
 
-    @property
-    def unfinished(self) -> set[str]:
-        """Variants with at least one trial left to train."""
-        return {pair.variant for pair in self.left}
-
     def has(self, pair: Pair) -> bool:
         """Return True if the run has a complete trial of the pair."""
-        trial = self.there.get(pair.key)
+        trial = self.recorded.get(pair.key)
         return trial is not None and trial.state == "complete"
 
     @property
@@ -82,7 +76,7 @@ class Plan:
     @property
     def expected_s(self) -> float | None:
         """Expected duration of the remaining trials here, s, or None if no similar trial has ended or was timed."""
-        known = {**self.guessed, **self.seconds}
+        known = {**self.estimated, **self.seconds}
         if not known:
             return None
         usual = sum(known.values()) / len(known)
@@ -104,18 +98,18 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
     check_run(spec)
     free = {path: value for path, value in spec.study.base.items() if path not in spec.assignments}
     study, home = replace(spec.study, base=free), specs.home(spec.storage, runs)
-    warnings = [*study.check(spec.config()), *_kept(spec, resume)]
+    warnings = [*study.check(spec.config()), *_check_assignments(spec, resume)]
     base = override(spec.config(), study.base)
     spec = replace(spec, study=study, base=base.model_dump(mode="json"))
     trials = RunFolder(home / str(spec.name)).trials() if resume else []
-    there = {trial.pair: trial for trial in trials if trial.pair is not None}
+    recorded = {trial.pair: trial for trial in trials if trial.pair is not None}
     cache = TrialCache.of_runs(home, study.metrics, share_any=spec.share_any)
     listed = pairs(study)
     shared = {}
     if spec.share:
-        wanted = [pair for pair in listed if pair.key not in there or there[pair.key].state == "failed"]
-        found = {pair.key: cache.find(Candidate.of(base, pair.values)) for pair in wanted}
-        shared = {key: one for key, one in found.items() if one is not None}
+        wanted = [pair for pair in listed if pair.key not in recorded or recorded[pair.key].state == "failed"]
+        cached = {pair.key: cache.find(Candidate.of(base, pair.values)) for pair in wanted}
+        shared = {key: one for key, one in cached.items() if one is not None}
         if cache.other_code:
             names = ", ".join(sorted({one.folder.name for one in cache.other_code}))
             warnings.append(
@@ -130,13 +124,13 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
         pairs=listed,
         parameters=parameters(study, base),
         warnings=warnings,
-        there=there,
+        recorded=recorded,
         shared=shared,
         seconds={name: each for name, each in seconds.items() if each is not None},
     )
 
 
-def _kept(spec: StudySpec, resume: bool) -> list[str]:
+def _check_assignments(spec: StudySpec, resume: bool) -> list[str]:
     """Return warnings about variants that --set does not affect.
 
     Raises:
@@ -167,19 +161,12 @@ def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
     """
     from tune.execution.cost import training_seconds
 
-    wanted = [name for name in plan.study.variants if name not in plan.seconds and name in plan.unfinished]
-    guessed = {}
-    for name in wanted:
-        tell(name)
-        config = plan.study.config(plan.base, name, plan.study.seeds[0])
-        guessed[name] = training_seconds(config, steps, threads=max(1, int(plan.spec.cpus_per_worker)))
-    return replace(plan, guessed=guessed)
-
-
-def data(study: Study, base: Config) -> list[Config]:
-    """Return one configuration for each data set that the variants need."""
-    configs = [study.config(base, name, study.seeds[0]) for name in study.variants]
-    return list({data_key(config): config for config in configs}.values())
+    estimated, unfinished = {}, {pair.variant for pair in plan.left}
+    for name, config in plan.study.configs(plan.base).items():
+        if name in unfinished and name not in plan.seconds:
+            tell(name)
+            estimated[name] = training_seconds(config, steps, threads=max(1, int(plan.spec.cpus_per_worker)))
+    return replace(plan, estimated=estimated)
 
 
 def parameters(study: Study, base: Config) -> dict[str, int]:
@@ -191,18 +178,17 @@ def parameters(study: Study, base: Config) -> dict[str, int]:
     """
     from htt.model import size
 
-    found, faults = {}, []
-    for name in study.variants:
-        config = study.config(base, name, study.seeds[0])
+    counts, faults = {}, []
+    for name, config in study.configs(base).items():
         info = facts(config)
         try:
-            found[name] = size.parameters(config.model, info)
+            counts[name] = size.parameters(config.model, info)
         except (ConfigError, CheckpointError, RuntimeError, ValueError) as error:
             faults.append(f"'{name}': {' '.join(str(error).split())}")
     if faults:
         listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
         raise ConfigError(f"Cannot build the model of a variant: {listed}")
-    return found
+    return counts
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

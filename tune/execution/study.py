@@ -22,7 +22,6 @@ from htt.data.location import data_key
 from htt.text import plural
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
 from tune.execution import experiment
-from tune.execution import plan as plans
 from tune.execution.experiment import STATE, UNLIMITED, Experiment, Outcome
 from tune.execution.plan import Plan
 from tune.execution.trainable import Training, project_training, train_name
@@ -78,7 +77,8 @@ class StudyExperiment(Experiment):
     @property
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the variants need."""
-        return plans.data(self.plan.study, self.base)
+        configs = self.plan.study.configs(self.base).values()
+        return list({data_key(config): config for config in configs}.values())
 
     @property
     def limit(self) -> int:
@@ -88,8 +88,8 @@ class StudyExperiment(Experiment):
     @property
     def backbones(self) -> Sequence[BackboneConfig]:
         """Image encoders of the variants that are left to train."""
-        study, left = self.plan.study, {pair.variant for pair in self.plan.left}
-        return [study.config(self.base, name, study.seeds[0]).model.backbone for name in study.variants if name in left]
+        left = {pair.variant for pair in self.plan.left}
+        return [each.model.backbone for name, each in self.plan.study.configs(self.base).items() if name in left]
 
     def announce(self, concurrent: int) -> str:
         """Return a message with the number of trials."""

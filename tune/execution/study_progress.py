@@ -84,11 +84,11 @@ def _time(plan: Plan, command: Callable[..., str]) -> str:
             f"{command(dry_run=True, time_steps=3)}{one}"
         )
     total = f"About {fmt.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
-    if not plan.guessed:
+    if not plan.estimated:
         return f"{total} ({_mean(plan.seconds)} per training, by finished ones)."
     ended = f", {_mean(plan.seconds)} by finished ones" if plan.seconds else ""
     return (
-        f"{total}: an estimate ({_mean(plan.guessed)} per training by a few timed steps{ended}). It leaves out "
+        f"{total}: an estimate ({_mean(plan.estimated)} per training by a few timed steps{ended}). It leaves out "
         "startup, checkpoints, and trainings that slow each other down."
     )
 

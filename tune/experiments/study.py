@@ -88,6 +88,10 @@ class Study:
         """Return the configuration of a trial: base, shared changes, changes of the variant, and seed."""
         return override(base, {**self.base, **self.variants[variant], SEED: seed})
 
+    def configs(self, base: Config) -> dict[str, Config]:
+        """Return {variant: configuration with the first seed}."""
+        return {name: self.config(base, name, self.seeds[0]) for name in self.variants}
+
     def levels(self) -> dict[str, dict[str, str]]:
         """Return {variant: {factor: level}}; empty if the study has no factors."""
         if not self.factors:
@@ -96,7 +100,7 @@ class Study:
 
     def cut_alike(self, base: Config) -> bool:
         """Return whether all variants cut every clip into the same training windows."""
-        first, *others = (cutting(self.config(base, name, self.seeds[0])) for name in self.variants)
+        first, *others = map(cutting, self.configs(base).values())
         return all(each == first for each in others)
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
@@ -202,8 +206,7 @@ class Study:
     def _twins(self, base: Config) -> Iterator[str]:
         """Yield a warning for each group of variants that are equal on clips as short as these."""
         alike: dict[str, list[str]] = {}
-        for name in self.variants:
-            config = self.config(base, name, self.seeds[0])
+        for name, config in self.configs(base).items():
             alike.setdefault(within_clips(config).fingerprint(), []).append(f"'{name}'")
         for names in alike.values():
             if len(names) > 1:
