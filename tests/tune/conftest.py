@@ -42,14 +42,14 @@ def search(tmp_path):
     from tune.experiments.spec import SearchSpec
     from tune.searchers import warm_start
 
-    def run(space=SPACE, training=TRAINING, *, resume=False, points=(), **options):
+    def run(space=SPACE, training=TRAINING, *, resume=False, points=(), runs=tmp_path, **options):
         assignments = {"runtime.cache": str(tmp_path / "events"), **options.pop("assignments", {})}
         spec = SearchSpec(**{"space": "fake", "name": "run", "trials": 6, **options}).over(space, assignments)
         points = warm_start.points(points, Space(spec.domains), spec.config())
         spec = dataclasses.replace(spec, points=tuple(points))
         with (tmp_path / "shown").open("a") as file:
             show = Console(file=file, width=200)
-            return search_execution.run(spec, runs=tmp_path, resume=resume, training=training, show=show)
+            return search_execution.run(spec, runs=runs, resume=resume, training=training, show=show)
 
     return run
 
@@ -66,14 +66,14 @@ def ablate(tmp_path):
     from tune.experiments.spec import StudySpec
     from tune.experiments.study import Study
 
-    def run(variants, seeds=range(2), training=TRAINING, values=None, *, resume=False, **options):
+    def run(variants, seeds=range(2), training=TRAINING, values=None, *, resume=False, runs=tmp_path, **options):
         changes = {**BASE, "optim.lr": 1e-3, "runtime.cache": str(tmp_path / "events"), **(values or {})}
         study = Study(
             "Which?", variants, next(iter(variants)), seeds=seeds, metrics=("hand_error_mm", "action_accuracy")
         )
         base = override(Config(), changes).model_dump(mode="json")
         spec = StudySpec(**{"name": "study", "study_name": "fake", "study": study, "base": base, **options})
-        made = plan.plan(spec, runs=tmp_path, resume=resume)
+        made = plan.plan(spec, runs=runs, resume=resume)
         with (tmp_path / "shown").open("a") as file:
             return study_execution.run(made, training=training, show=Console(file=file, width=200))
 

@@ -71,7 +71,7 @@ def run(tmp_path, monkeypatch):
         (["run", "--out", "runs"], "--out must be a file in a folder, such as best.yaml; runs is a folder."),
         (["run", "--out", "runs/run/run.yaml/x.yaml"], "runs/run/run.yaml is a file."),
         (["run", "--out", "runs/run/run.yaml/x/y.yaml"], "runs/run/run.yaml is a file."),
-        (["study", "--retrain-seeds", "5"], "study is a study, whose variants are compared over all their seeds."),
+        (["study", "--retrain-seeds", "5"], "study is a study, which compares variants over all their seeds and has"),
     ],
 )
 def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
@@ -136,7 +136,7 @@ def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
 def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
     options = best.Options("front", retrain_seeds=2, **choice)
     folder = best.RunFolder(tmp_path / "runs" / "front")
-    chosen = best.choose(options, folder)
+    chosen = best.choose(options, folder.record, folder.trials(), folder)
     again, _ = best.retraining_of(options, folder, chosen)
     assert again.path.name == name
     assert again.found_by["trial"] == chosen.trial.number

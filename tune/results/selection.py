@@ -18,6 +18,7 @@ from htt.config import changed, override
 from htt.evaluation.metric_table import METRICS
 from tune.experiments import constraints
 from tune.experiments.constraints import FIRST, KNEE, bounds
+from tune.experiments.spec import SearchSpec
 from tune.results.run_folder import RunRecord, Trial
 
 PAIR = ("hand_error_mm", "action_accuracy")
@@ -61,6 +62,7 @@ def found_by(record: RunRecord, trial: Trial, metric: str, trials: int, rule: st
         trials: number of trials of the run.
         rule: rule that selected it from a Pareto front, in words; empty if the metric alone decided.
     """
+    spec = record.spec
     plain = {
         "run": record.name,
         "trial": trial.number,
@@ -69,15 +71,15 @@ def found_by(record: RunRecord, trial: Trial, metric: str, trials: int, rule: st
         "unit": METRICS[metric].unit,
         "epoch": trial.epochs,
         "state": trial.state,
-        "seed": record.search.seed,
+        "seed": spec.seed if isinstance(spec, SearchSpec) else trial.seed,
         "trials": trials,
         "commit": record.commit,
         "rule": rule or best_by(metric),
     }
     if rule:
         plain["objectives"] = {name: value(trial, name) for name in record.search.objectives}
-    if record.search.constraints:
-        plain["constraints"] = list(map(str, record.search.constraints))
+    if isinstance(spec, SearchSpec) and spec.constraints:
+        plain["constraints"] = list(map(str, spec.constraints))
     return plain
 
 

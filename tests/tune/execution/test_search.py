@@ -232,7 +232,7 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
     storage = search_execution.Storage("run", tmp_path / "here", "mock://runs")
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     storage.check()
     (storage.local / "run.yaml").write_text("{}")
     storage.push()

@@ -155,7 +155,7 @@ def test_learning_curves_are_shown_of_every_metric_of_the_study(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2))
     folder.write_trials(
         [
-            dataclasses.replace(one, curves={"hand_error_mm": one.curve, "action_accuracy": [0.1, 0.2, one.seed / 10]})
+            dataclasses.replace(one, curves={**one.curves, "action_accuracy": [0.1, 0.2, one.seed / 10]})
             for one in folder.trials()
         ]
     )
@@ -170,7 +170,7 @@ def test_every_file_of_a_report_reaches_the_bucket(tmp_path, monkeypatch):
         return fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
     (tmp_path / "bucket").mkdir()
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     folder = study_folder(tmp_path / "run", windows(2))
     study.write(folder)
     Storage("run", tmp_path, "mock://runs").push_reports()
@@ -276,7 +276,7 @@ def test_it_is_the_same_when_written_again(claims, tmp_path):
 
 
 def test_a_search_has_no_report_of_a_study(tmp_path):
-    with pytest.raises(RunError, match=r"Cannot read the study in .*asked\.yaml"):
+    with pytest.raises(RunError, match=r"Expected a study; run is a search\."):
         study.write(search_folder(tmp_path / "run", 3))
 
 

@@ -136,7 +136,7 @@ def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, m
     def from_uri(uri):
         return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     found = ended(tmp_path / "here" / "run")
     place = Storage("retrain", tmp_path / "here" / "run", "mock://runs/run")
     place.push_reports()
@@ -157,7 +157,7 @@ def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, m
 def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there(tmp_path, monkeypatch):
     (tmp_path / "bucket").mkdir()
     system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
-    monkeypatch.setattr("tune.results.sync.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
+    monkeypatch.setattr("cluster.storage.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
     monkeypatch.setattr("cluster.lock.SETTLE_S", 0.0)
     places = {}
     for machine, seeds in (("a", (1,)), ("b", (1, 2, 3))):
