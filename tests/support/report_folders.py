@@ -50,8 +50,8 @@ def study_folder(
             id=f"t{number}", number=number + 1, fingerprint=f"f{number}", epochs=0 if broken else epochs,
             state="failed" if broken else "complete", seconds=40.0 + 9 * names.index(name) + seed,
             finished_s=50.0 * number, values={**variants[name], "train.seed": seed}, metrics=metrics, best=metrics,
-            curves={} if broken else {"hand_error_mm": tuple(curve)}, error="NonFiniteLossError: loss became nan" if broken else None,
-            variant=name, seed=seed,
+            curves={} if broken else {"hand_error_mm": tuple(curve)},
+            error="NonFiniteLossError: loss became nan" if broken else None, variant=name, seed=seed,
         )  # fmt: skip
         rows.append(ended)
         if clips and not broken:
