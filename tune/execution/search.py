@@ -94,10 +94,10 @@ def run(
 def _earlier(spec: SearchSpec, runs: Path, show: Console) -> list[Trial]:
     """Return the fitting trials of the runs given by --warm-start, without duplicates."""
     question = Question(Space(spec.domains), spec.config(), spec.all_objectives, spec.constraints, spec.share_any)
-    found = [warm_start.earlier(locate(name, spec.storage, runs), question) for name in spec.warm_start]
-    for one in found:
-        show.print(str(one), markup=False)
-    return list({trial.taken_from: trial for one in found for trial in one.trials}.values())
+    earlier = [warm_start.earlier(locate(name, spec.storage, runs), question) for name in spec.warm_start]
+    for each in earlier:
+        show.print(str(each), markup=False)
+    return list({trial.taken_from: trial for each in earlier for trial in each.trials}.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,9 +224,9 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
 
 def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) -> None:
     """Raise a ``RunError`` if trials have values but violated bounds leave none of them as the best."""
-    found = selection.front(trials, spec.all_objectives)
-    broken = found or [trial for trial in trials if trial.breaks]
-    bounds = constraints.parse([spec.pick]) if found else spec.constraints
+    front = selection.front(trials, spec.all_objectives)
+    broken = front or [trial for trial in trials if trial.breaks]
+    bounds = constraints.parse([spec.pick]) if front else spec.constraints
     if not broken:
         return
 
@@ -235,10 +235,10 @@ def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) ->
         return sum(excess for excess in excesses if excess > 0), trial.number
 
     nearest = min(broken, key=beyond)
-    what = f"on the Pareto front satisfies --pick {spec.pick}" if found else "satisfies the constraints"
-    said = constraints.broken(bounds, nearest.metrics) if found else nearest.breaks
+    what = f"on the Pareto front satisfies --pick {spec.pick}" if front else "satisfies the constraints"
+    violation = constraints.broken(bounds, nearest.metrics) if front else nearest.breaks
     raise RunError(
-        f"No trial {what}, out of {len(broken) if found else len(trials)}. The nearest is trial {nearest.number}: "
-        f"{said}. Start a run with a looser bound, or resume this one: --resume {folder.name}. The report is "
+        f"No trial {what}, out of {len(broken) if front else len(trials)}. The nearest is trial {nearest.number}: "
+        f"{violation}. Start a run with a looser bound, or resume this one: --resume {folder.name}. The report is "
         f"{folder.report}."
     )

@@ -40,10 +40,10 @@ class Constraint:
             return f"{self.metric} is not known"
         if self.excess(value) <= 0:
             return None
-        found, bound = about.number(value), about.number(self.bound)
-        if found == bound:  # both round to the same text
-            found, bound = f"{value:,.10g}", f"{self.bound:,.10g}"
-        return f"{self.metric} {found} {'>' if self.at_most else '<'} {bound}"
+        shown_value, bound = about.number(value), about.number(self.bound)
+        if shown_value == bound:  # both round to the same text
+            shown_value, bound = f"{value:,.10g}", f"{self.bound:,.10g}"
+        return f"{self.metric} {shown_value} {'>' if self.at_most else '<'} {bound}"
 
     def __str__(self) -> str:
         return f"{self.metric}{'<=' if self.at_most else '>='}{self.bound:.12g}"
@@ -59,7 +59,7 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
     Raises:
         ConfigError: one error that lists all invalid texts.
     """
-    found, faults = [], []
+    parsed, faults = [], []
     for text in texts:
         match = _FORM.fullmatch(text)
         bound = _number(match[3]) if match else math.nan
@@ -71,10 +71,10 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
                 f"{option} must bound a metric; got {shown(match[1])}. Available: {', '.join(METRICS)}.{near}"
             )
         else:
-            found.append(Constraint(match[1], match[2] == "<=", bound))
+            parsed.append(Constraint(match[1], match[2] == "<=", bound))
     if faults:
         raise ConfigError.of(faults)
-    return tuple(found)
+    return tuple(parsed)
 
 
 def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint") -> None:
@@ -102,20 +102,20 @@ def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint"
 
 def broken(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
     """Return a description of all violated constraints, or None if all are satisfied."""
-    said = [words for each in constraints if (words := each.broken(metrics))]
-    return ", ".join(said) or None
+    violations = [violation for each in constraints if (violation := each.broken(metrics))]
+    return ", ".join(violations) or None
 
 
 def excesses(constraints: Sequence[Constraint], metrics: Mapping[str, Any], missing: float = 0.0) -> dict[str, float]:
     """Return {constraint: violation}, see ``Constraint.excess``; ``missing`` for an unknown or non-finite metric."""
-    found = {}
+    result = {}
     for each in constraints:
         value = metrics.get(each.metric)
         if isinstance(value, int | float) and math.isfinite(value):
-            found[str(each)] = each.excess(float(value))
+            result[str(each)] = each.excess(float(value))
         else:
-            found[str(each)] = missing
-    return found
+            result[str(each)] = missing
+    return result
 
 
 def _number(text: str) -> float:

@@ -251,11 +251,11 @@ class Space:
             if not isinstance(domain, Domain):
                 yield f"{path} must have a domain, such as Choice(4, 8) or LogUniform(1e-5, 1e-3); got {shown(domain)}."
                 return
-        there = {path: domain for path, domain in self.domains.items() if path in known}
-        bad = {fault for path, domain in there.items() for fault in _lone_faults(base, path, domain, there)}
+        existing = {path: domain for path, domain in self.domains.items() if path in known}
+        bad = {fault for path, domain in existing.items() for fault in _lone_faults(base, path, domain, existing)}
         yield from sorted(bad)
         if not bad:
-            yield from sorted({fault for sample in _samples(there) for fault in _faults(base, sample)})[:8]
+            yield from sorted({fault for sample in _samples(existing) for fault in _faults(base, sample)})[:8]
 
 
 def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, Domain]) -> list[str]:

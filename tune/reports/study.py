@@ -16,7 +16,7 @@ from tune.reports.html import Part, Picture, bullets, warnings
 from tune.reports.study_table import DIFFERENCES
 from tune.reports.table import csv
 from tune.results import effects
-from tune.results.contrasts import contrast
+from tune.results.effects import contrast
 from tune.results.run_folder import RunFolder, write_text
 from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Done, Finding, findings, read
