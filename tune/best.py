@@ -43,6 +43,28 @@ from tune.results.sync import Storage, locate
 
 
 @dataclass
+class TrainingOptions:
+    """Options that need ``--retrain-seeds``."""
+
+    set: console.Assignments = field(default_factory=list)
+    """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
+    workers: int = 1
+    """Processes of each training, over all machines."""
+    cpus_per_worker: float = 1.0
+    """Cores, and so threads, of each worker."""
+    gpus_per_worker: console.Number = None
+    """GPUs of each worker (default: one, if the machines have any)."""
+    max_concurrent: console.Count = None
+    """Maximum number of trainings at once (default: as many as fit on the machines)."""
+    share_any: bool = False
+    """Resume these trainings even if other code or other libraries trained the first; the report names them."""
+    name: console.Word = None
+    """Name of the trainings' folder inside the run's (default: retrain, or retrain-<metric>, retrain-<pick>)."""
+    address: console.Word = None
+    """Address of a Ray cluster to join, "auto" or host:port (default: this machine)."""
+
+
+@dataclass
 class Options(console.Options):
     """Show the best trials of a run and write the best configuration."""
 
@@ -61,37 +83,9 @@ class Options(console.Options):
     retrain_seeds: console.Count = None
     """Train the best configuration to the end with this number of seeds that the run has not used (default: do not
     train)."""
-    set: console.Assignments = field(default_factory=list)
-    """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
-    workers: int = 1
-    """Processes of each training, over all machines."""
-    cpus_per_worker: float = 1.0
-    """Cores, and so threads, of each worker."""
-    gpus_per_worker: console.Number = None
-    """GPUs of each worker (default: one, if the machines have any)."""
-    max_concurrent: console.Count = None
-    """Maximum number of trainings at once (default: as many as fit on the machines)."""
-    share_any: bool = False
-    """Resume these trainings even if other code or other libraries trained the first; the report names them."""
-    name: console.Word = None
-    """Name of the trainings' folder inside the run's (default: retrain, or retrain-<metric>, retrain-<pick>)."""
     storage: console.Word = None
     """Folder or URI (s3://, gs://) of the runs, as the search had it (default: runs)."""
-    address: console.Word = None
-    """Address of a Ray cluster to join, "auto" or host:port (default: this machine)."""
-
-
-OF_RETRAINING = (
-    "set",
-    "workers",
-    "cpus_per_worker",
-    "gpus_per_worker",
-    "max_concurrent",
-    "share_any",
-    "name",
-    "address",
-)
-"""Options that are valid only with ``--retrain-seeds``."""
+    training: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
 
 
 def main(options: Options) -> None:
@@ -102,7 +96,7 @@ def main(options: Options) -> None:
     check_is_search(record, folder)
     check_out(options.out)
     chosen = choose(options, record, trials, folder)
-    again = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
+    retraining = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
     if chosen.pick:
         trial_table.show_front(trials, record.search.objectives, chosen.trial, chosen.pick)
     else:
@@ -114,14 +108,14 @@ def main(options: Options) -> None:
     kept = report.checkpoint(folder, chosen.trial)
     if kept:
         console.out.print(f"Best checkpoint     {report.shown(kept)}", markup=False)
-    if again:
-        retrain(options, *again)
+    if retraining:
+        retrain(options.training, *retraining)
         return
     console.out.print("\nNext:")
-    by = {"--metric": options.metric, "--pick": options.pick}
-    same = [word for option in by.items() if option[1] for word in option if word]
-    again_words = ["python", "tune/best.py", report.shown(folder.path), *same, "--retrain-seeds", "5"]
-    for words in (again_words, ["python", "cluster/launch.py", "--config", report.shown(out)]):
+    selected = {"--metric": options.metric, "--pick": options.pick}
+    same = [word for option in selected.items() if option[1] for word in option if word]
+    again = ["python", "tune/best.py", report.shown(folder.path), *same, "--retrain-seeds", "5"]
+    for words in (again, ["python", "cluster/launch.py", "--config", report.shown(out)]):
         console.out.print(f"  {shlex.join(words)}")
 
 
@@ -179,12 +173,12 @@ def check_options(options: Options) -> None:
     """Raise a ``ConfigError`` for an invalid option, or for one that would be ignored."""
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more; got {options.top}.")
-    usual = Options(run="")
-    given = [name for name in OF_RETRAINING if getattr(options, name) != getattr(usual, name)]
+    training, default = options.training, TrainingOptions()
+    given = [name for name, value in vars(training).items() if value != getattr(default, name)]
     if given and options.retrain_seeds is None:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ConfigError(f"{named} need --retrain-seeds, such as --retrain-seeds 5. Add it, or drop them.")
-    specs.check_run(specs.RunOptions(name=options.name, max_concurrent=options.max_concurrent))
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"{names} need --retrain-seeds, such as --retrain-seeds 5. Add it, or drop them.")
+    specs.check_run(specs.RunOptions(name=training.name, max_concurrent=training.max_concurrent))
 
 
 def check_is_search(record: RunRecord, folder: RunFolder) -> None:
@@ -216,25 +210,24 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     """Return the retraining to run, and the storage of its files."""
     record = folder.record
     uri = options.storage or str(record.spec.storage)
-    name = options.name or chosen.name(NAME)
-    place = Storage(name, folder.path, join_uri(uri, record.name) if is_remote(uri) else None)
-    fetch(place)
-    again = plan(
+    name = options.training.name or chosen.name(NAME)
+    storage = Storage(name, folder.path, join_uri(uri, record.name) if is_remote(uri) else None)
+    fetch(storage)
+    retraining = plan(
         folder,
         chosen.trial,
         chosen.metric,
         int(options.retrain_seeds or 0),
         name=name,
         rule=chosen.rule(record),
-        assignments=parse_set(options.set),
-        command=shlex.join(["python", *sys.argv]),
-        share_any=options.share_any,
+        assignments=parse_set(options.training.set),
+        share_any=options.training.share_any,
     )
-    check_plugins(again.config)
-    return again, place
+    check_plugins(retraining.config)
+    return retraining, storage
 
 
-def retrain(options: Options, again: Retrained, place: Storage) -> None:
+def retrain(options: TrainingOptions, retraining: Retrained, storage: Storage) -> None:
     """Train with fresh seeds and print the results."""
     loading = console.say_later()
     from cluster.training import Workers  # imported late: only a retraining needs Ray and torch
@@ -244,16 +237,16 @@ def retrain(options: Options, again: Retrained, place: Storage) -> None:
 
     loading.cancel()
     workers = Workers(options.workers, options.cpus_per_worker, options.gpus_per_worker)
-    workers.check(again.config)
+    workers.check(retraining.config)
     try:
-        found = run(again, place, workers, address=options.address, max_concurrent=options.max_concurrent)
+        result = run(retraining, storage, workers, address=options.address, max_concurrent=options.max_concurrent)
     except (KeyboardInterrupt, LostRayError) as error:
         console.err.print("Stopped. Repeat the same command to resume; finished seeds are not trained again.")
         if isinstance(error, LostRayError):
             raise
         sys.exit(console.INTERRUPTED)
-    retrain_progress.show(found)
-    check_all(found)
+    retrain_progress.show(result)
+    check_all(result)
 
 
 if __name__ == "__main__":
