@@ -47,12 +47,13 @@ def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table
     """Return the table of the effects of factors on one metric."""
     about = METRICS[metric]
     seeds: Column[tuple[Effect, Comparison]] = Column("paired_seeds", lambda row: row[1].n)
+    comparison: list[Column[tuple[Effect, Comparison]]] = _comparison(about, lambda row: row[1])
     columns: list[Column[tuple[Effect, Comparison]]] = [
         *_metric(about),
         Column("effect", lambda row: row[0].title, "Effect", number=False),
         Column("factors", lambda row: " x ".join(row[0].factors)),
         seeds,
-        *(each for each in _comparison(about, lambda row: row[1]) if each.name != seeds.name),
+        *(each for each in comparison if each.name != seeds.name),
         Column("claim", lambda row: _effect_claim(*row), "Claim", number=False),
     ]
     return Table(columns, compared)
