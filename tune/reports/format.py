@@ -32,8 +32,8 @@ def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
         return ""
     listed = "; ".join(f"{', '.join(names)}: by {code}" for code, names in others.items())
     return (
-        f"**Numbers of other code:** the run began with {first}. {listed}. Numbers of two programs, "
-        "or of two versions of a library, need not compare."
+        f"**Results of other code:** the run was started with {first}. {listed}. Results of two versions "
+        "of the code or of a library may not be comparable."
     )
 
 

@@ -28,7 +28,7 @@ from tune.results.study_results import Done, Finding, findings, read
 
 Judged = tuple[effects.Effect, Comparison]
 COSTS = (
-    ("seconds", "time", "the mean time of a training on the machines used"),
+    ("seconds", "time", "the mean time of a trial on the machines used"),
     ("parameters", "parameters", "the parameters of its model"),
 )
 """Kinds of cost of a variant: (field of a row, name of the picture, words of the caption)."""
@@ -111,8 +111,8 @@ def _conclusions(finding: Finding) -> list[str]:
 
 def _silence(found: Comparison) -> str:
     if found.claim is Claim.NOT_PRIMARY:
-        return "not named beforehand, so nothing is claimed of"
-    return f"{found.claim_text} of" if found.claim is Claim.NONE else found.claim_text
+        return "not primary, so nothing is claimed for"
+    return f"{found.claim_text} for" if found.claim is Claim.NONE else found.claim_text
 
 
 def _effects(done: Done, factors: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _effects(done: Done, factors: Mapping[str, Sequence[Judged]]) -> dict[str, A
     return {
         "effects": {metric: table.select("Effect", *DIFFERENCES) for metric, table in tables.items()},
         "unknown": [" × ".join(pair) for pair in pairs if pair not in given],
-        "aliased": [f"of {factor} could be that of {others}" for factor, others in aliases.items()],
+        "aliased": [f"the effect of {factor} may be that of {others}" for factor, others in aliases.items()],
     }
 
 

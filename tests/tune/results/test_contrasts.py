@@ -56,8 +56,8 @@ def test_the_report_shows_it_beside_the_second_metric(folder):
     study.write(folder)
     text = folder.report.read_text()
     _, of_hard = text.split("## Action accuracy, hard vote")
-    said, table = of_hard.split("Action accuracy, hard vote less action accuracy, within each training:")[0:2]
+    said, table = of_hard.split("Action accuracy, hard vote minus action accuracy, within each trial:")[0:2]
     assert "| Variant | Difference | 95 % interval | p (Holm) | Claim |" in table
     assert "| 2 frames | +8.3 points |" in table
-    assert "within each training" not in said
-    assert text.count("within each training") == 1
+    assert "within each trial" not in said
+    assert text.count("within each trial") == 1

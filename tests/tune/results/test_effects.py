@@ -117,7 +117,7 @@ def test_the_report_and_its_csv_have_them(folder):
     said = folder.report.read_text()
     assert f"| {WINDOW} | +5.50 mm | +5.50 to +5.50 mm | 0.012 | worse |" in said
     assert f"| {WINDOW} × {CUES} | +3.00 mm | +3.00 to +3.00 mm | 0.012 | together worse than added up |" in said
-    assert "What each factor does" in said
+    assert "Effect of a factor: mean" in said
     lines = (folder.path / "effects.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 3
     assert lines[4].startswith(f"hand_error_mm,mm,{WINDOW},window,9,5.5")
@@ -129,14 +129,17 @@ def test_a_fraction_says_what_it_cannot_tell(tmp_path):
     folder = study_folder(tmp_path / "run", variants, study={"factors": factors})
     study_report.write(folder)
     said = folder.report.read_text()
-    assert "These variants cannot tell from other effects: window × cues, window × depth, cues × depth." in said
-    assert "effect of window could be that of cues × depth; of cues could be that of window × depth" in said
+    assert (
+        "Interactions that these variants cannot separate from other effects: window × cues, window × depth, cues × depth."
+        in said
+    )
+    assert "the effect of window may be that of cues × depth; the effect of cues may be that of window × depth" in said
 
 
 def test_a_study_without_factors_has_none(tmp_path):
     folder = study_folder(tmp_path / "run", factorial(**FACTORS))
     study_report.write(folder)
-    assert "What each factor does" not in folder.report.read_text()
+    assert "Effect of a factor: mean" not in folder.report.read_text()
     assert not (folder.path / "effects.csv").exists()
     assert effects.effects(Study("?", factorial(**FACTORS), ALL)) == []
 

@@ -51,7 +51,7 @@ def progress(trials: Sequence[Trial], metric: str) -> Figure:
     pick = max if about.higher_is_better else min
     best = [pick(found for _, found, _ in points[: count + 1]) for count in range(len(points))]
     axes.step([at for at, _, _ in points], best, where="post", color=INK, label="best so far")
-    axes.set_xlabel("Time since the search began [min]")
+    axes.set_xlabel("Time since the start of the search [min]")
     axes.set_ylabel(fmt.axis(about))
     plain_axes(axes)
     legend(figure, 5)
@@ -127,10 +127,10 @@ def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None
             axes.plot(*points, marker, **look)
 
         if outside:
-            draw(outside, "x", color=BAD, alpha=0.8, label="breaks a constraint")
-        draw(beaten, "o", color=OPEN, markerfacecolor="none", alpha=0.8, label="beaten by another")
+            draw(outside, "x", color=BAD, alpha=0.8, label="violates a constraint")
+        draw(beaten, "o", color=OPEN, markerfacecolor="none", alpha=0.8, label="dominated")
         draw(front(best, (first, other)) if len(others) > 1 else best, "-", color=GOOD, linewidth=1.2)
-        draw(best, "o", color=GOOD, label="on the front")
+        draw(best, "o", color=GOOD, label="Pareto front")
         if picked:
             look: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}
             draw([picked], "o", color=INK, label="picked", **look)
