@@ -318,12 +318,13 @@ def pause(elapsed_s: float) -> float:
     return max(LINE_EVERY_S, min(LONGEST_PAUSE_S, elapsed_s / 10))
 
 
-def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+def table(rows: Sequence[Sequence[str]], width: int | None = None, numbers: Sequence[bool] | None = None) -> str:
     """Return rows of cells as aligned lines: numbers right-aligned, and cells wrapped between words if too wide.
 
     Args:
         rows: the heads, then the rows.
         width: columns of the terminal, or None to wrap nothing.
+        numbers: True for each column of numbers, or None to recognise them by their text.
     """
     columns = [[_WITH_UNIT.sub(_NO_BREAK, cell) for cell in column] for column in zip(*rows, strict=True)]
     natural = [max(map(cell_len, column)) for column in columns]
@@ -333,10 +334,9 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
         folding = [place for place, each in enumerate(widths) if each > least[place]] or range(len(widths))
         widths[max(folding, key=widths.__getitem__)] -= 1
     shown = Table(box=None, pad_edge=False, show_edge=False)
-    for column, size in zip(columns, widths, strict=True):
-        shown.add_column(
-            Text(column[0]), justify="right" if numeric(column[1:]) else "left", width=size, overflow="fold"
-        )
+    numbers = numbers or [numeric(column[1:]) for column in columns]
+    for column, size, number in zip(columns, widths, numbers, strict=True):
+        shown.add_column(Text(column[0]), justify="right" if number else "left", width=size, overflow="fold")
     for row in zip(*(column[1:] for column in columns), strict=True):
         shown.add_row(*map(Text, row))
     text = io.StringIO()

@@ -33,7 +33,7 @@ from tune.execution import cost, plan, study_progress
 from tune.execution.plan import Ablation
 from tune.experiments.machines import OF_TRIAL, MachineOptions, Machines
 from tune.experiments.study import Study
-from tune.reports import listing
+from tune.reports import report
 from tune.results import run_record
 from tune.results.run_folder import RunFolder
 from tune.results.sync import Storage, locate
@@ -93,7 +93,7 @@ def main(options: Options) -> None:
 
     loading.cancel()
     outcome = run(ablation, asked)
-    again = listing.typed(outcome.folder.path)
+    again = report.typed(outcome.folder.path)
     if outcome.exit_code:
         console.err.print(f"Stopped. Go on with: python tune/ablate.py --resume {again}")
     study_progress.show_findings(outcome.folder)

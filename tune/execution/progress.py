@@ -20,7 +20,7 @@ from htt.console import clock
 from htt.evaluation.metric_table import METRICS
 from tune.execution.recorder import Recorder
 from tune.experiments.space import LENGTH
-from tune.reports import formatting
+from tune.reports import format as fmt
 from tune.results.run_folder import Trial
 from tune.results.selection import value
 
@@ -81,7 +81,7 @@ class Display:
         found = f"{self._value(trial):>12}" + (
             f"  best so far by {self._title}" if best and best.id == trial.id else ""
         )
-        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else formatting.sample(trial.values)
+        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else fmt.sample(trial.values)
         line = f"trial {trial.number:>3}  {trial.state:<8}  {found}  {reached}  {trying}"
         line += f"  as {trial.taken_from}" if trial.taken_from else ""
         line += f"  breaks: {trial.breaks}" if trial.breaks else ""
@@ -104,7 +104,7 @@ class Display:
             last = search.history.of(trial_id).get(epoch, {}).get(self.metric, math.nan)
             number = str(search.searcher.number(trial_id))
             variant, values = trial.config.get("variant"), trial.config["values"]
-            trying = pair_words(variant, trial.config["seed"]) if variant is not None else formatting.sample(values)
+            trying = pair_words(variant, trial.config["seed"]) if variant is not None else fmt.sample(values)
             table.add_row(number, f"{epoch}/{self._whole(values)}", self._number(last), Text(trying))
         more = len(search.live) - shown
         rest = [Text(f"... and {more} more running")] if more > 0 else []

@@ -9,10 +9,10 @@ from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.execution.plan import Plan
 from tune.experiments import power
-from tune.reports import formatting, listing
+from tune.reports import format as fmt
+from tune.reports import report, study_table
 from tune.results import study_results
 from tune.results.run_folder import RunFolder
-from tune.results.study_results import Finding
 
 
 def show_plan(plan: Plan, command: Callable[..., str]) -> None:
@@ -45,12 +45,13 @@ def show_findings(folder: RunFolder) -> None:
     done = study_results.read(folder)
     for finding in study_results.findings(done):
         console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
-        console.print_table(list(_finding_rows(finding)))
+        table = study_table.variants(finding).select(*study_table.TERMINAL)
+        console.out.print(table.terminal(console.width()), markup=False)
     for warning in done.asked.incomplete:
         console.say_error("warning:", warning)
     for variant, why in done.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
-    run, shown = listing.typed(folder.path), listing.shown(folder.path)
+    run, shown = report.typed(folder.path), report.shown(folder.path)
     console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
     wanted = power.seeds_needed(len(done.study.compared))
     if done.missing() or len(done.seeds) < wanted:
@@ -70,7 +71,7 @@ def _plan_rows(plan: Plan) -> Iterator[list[str]]:
             sum(pair.key in left for pair in own),
         )
         title = f"{name} (reference)" if name == plan.study.reference else name
-        yield [title, formatting.changes(changes), f"{plan.parameters[name]:,}", *map(str, counts)]
+        yield [title, fmt.changes(changes), f"{plan.parameters[name]:,}", *map(str, counts)]
 
 
 def _time(plan: Plan, command: Callable[..., str]) -> str:
@@ -82,7 +83,7 @@ def _time(plan: Plan, command: Callable[..., str]) -> str:
             "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
             f"guess: {command(dry_run=True, time_steps=3)}{one}"
         )
-    total = f"About {formatting.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
+    total = f"About {fmt.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
     if not plan.guessed:
         return f"{total} ({_mean(plan.seconds)} a training, by those that have ended)."
     ended = f", {_mean(plan.seconds)} by those that have ended" if plan.seconds else ""
@@ -93,24 +94,4 @@ def _time(plan: Plan, command: Callable[..., str]) -> str:
 
 
 def _mean(seconds: Mapping[str, float]) -> str:
-    return formatting.duration(sum(seconds.values()) / len(seconds))
-
-
-def _finding_rows(finding: Finding) -> Iterator[list[str]]:
-    metric = METRICS[finding.metric]
-    yield ["variant", "seeds", "mean", "95 %", "difference", "95 %", "p (Holm)", "claim"]
-    for row in finding.rows:
-        mean = row.summary
-        cells = [
-            row.variant,
-            str(mean.n),
-            formatting.number(metric, mean.mean),
-            formatting.span(metric, mean.low, mean.high),
-        ]
-        found = row.comparison
-        if found is None:
-            yield [*cells, formatting.NOTHING, formatting.NOTHING, formatting.NOTHING, "reference"]
-        else:
-            difference = formatting.difference(metric, found.difference)
-            interval = formatting.difference_span(metric, found.low, found.high)
-            yield [*cells, difference, interval, formatting.p_value(found.p_holm), found.claim_text]
+    return fmt.duration(sum(seconds.values()) / len(seconds))

@@ -6,7 +6,7 @@ import pytest
 
 from report_folders import DOMAINS, search_folder
 from tune.reports import search
-from tune.reports.listing import next_commands
+from tune.reports.report import next_commands
 from tune.results.selection import PAIR, best_text, front, ranked
 
 

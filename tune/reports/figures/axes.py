@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from htt.config import Value
-from tune.reports.formatting import setting
+from tune.reports.format import setting
 from tune.results.run_folder import Asked, Trial
 
 FEW = 6
