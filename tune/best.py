@@ -35,7 +35,7 @@ from htt.registry import check_plugins
 from tune.experiments import constraints, spec
 from tune.reports import report, trial_table
 from tune.results import run_folder, selection
-from tune.results.retrain import NAME, Retrained, ask, fetch
+from tune.results.retrain import NAME, Retrained, fetch, plan
 from tune.results.run_folder import Asked, RunFolder, Trial
 from tune.results.sync import Storage, locate
 
@@ -216,7 +216,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     name = options.name or chosen.name(NAME)
     place = Storage(name, folder.path, stores.below(uri, asked.name) if is_remote(uri) else None)
     fetch(place)
-    again = ask(
+    again = plan(
         folder,
         chosen.trial,
         chosen.metric,

@@ -25,7 +25,7 @@ def asked(path, count=3, **options):
     if run is None:
         run = retrain.RunFolder(path)
         best = ranked(run.trials(), "hand_error_mm")[0]
-    return retrain.ask(run, best, options.pop("metric", "hand_error_mm"), count, **options)
+    return retrain.plan(run, best, options.pop("metric", "hand_error_mm"), count, **options)
 
 
 def end(found, seed, values=None, test=True):

@@ -35,7 +35,7 @@ from htt.text import plural
 from htt.training.worker import listening, our_error
 from tune.execution import experiment
 from tune.reports import retrain
-from tune.results.retrain import RECORD_FILE, Retrained, pull
+from tune.results.retrain import RECORD_FILE, Retrained, fetch
 from tune.results.sync import Storage
 
 POLL_S = 1.0
@@ -79,7 +79,7 @@ def run(
     place.check()
     with place.lock():
         try:
-            pull(place)  # again: another machine may have worked on it meanwhile
+            fetch(place, locked=True)  # again: another machine may have worked on it meanwhile
             if asked.left:
                 asked = _train_left(asked, place, workers, training, show, address, max_concurrent)
             asked.write()

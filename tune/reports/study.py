@@ -21,7 +21,6 @@ from tune.reports.html import Part
 from tune.reports.study_table import DIFFERENCES
 from tune.reports.table import csv
 from tune.results import effects
-from tune.results.contrasts import contrast
 from tune.results.run_folder import RunFolder, write_text
 from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Done, Finding, findings, read
@@ -73,7 +72,7 @@ def content(done: Done, found: Sequence[Finding], factors: Mapping[str, Sequence
         findings=found,
         tables={finding.metric: study_table.variants(finding).filled() for finding in found},
         **_effects(done, factors),
-        contrast=lambda first, second: study_table.contrasts(second, contrast(done, first, second)),
+        contrast=lambda first, second: study_table.contrasts(second, effects.contrast(done, first, second)),
         figures=figures,
         differences={finding.metric: _differences(finding) for finding in found},
         means={finding.metric: _means(finding) for finding in found},

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from htt import yaml_text
 from htt.config import changed, override
@@ -30,14 +31,7 @@ def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
     kept checkpoint and was reported to Optuna; the best of many noisy epochs would be too optimistic. A trial that was
     stopped early counts with its last value.
     """
-    sign = -1.0 if METRICS[metric].higher_is_better else 1.0
-    usable = [trial for trial in trials if is_usable(trial) and math.isfinite(value(trial, metric))]
-    return sorted(usable, key=lambda trial: (sign * value(trial, metric), trial.number))
-
-
-def is_usable(trial: Trial) -> bool:
-    """Return whether a trial may be selected: it did not fail and satisfies all constraints."""
-    return trial.state != "failed" and trial.breaks is None
+    return sorted(judged(trials, [metric]), key=lambda trial: (_signed(trial, [metric]), trial.number))
 
 
 def value(trial: Trial, metric: str) -> float:
@@ -50,19 +44,17 @@ def best_by(metric: str) -> str:
     return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
 
 
-def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
-    """Return the text of ``best.yaml``: configuration of a trial, its changes, and how it was found.
+def found_by(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> dict[str, Any]:
+    """Return how a run found a trial, as plain data.
 
     Args:
         asked: record of the run.
         trial: selected trial.
         metric: metric that selected it, or the first of several.
         trials: number of trials of the run.
-        rule: rule of the pick from a Pareto front, in words; empty if the metric alone decided.
+        rule: rule that selected it from a Pareto front, in words; empty if the metric alone decided.
     """
-    base = asked.config()
-    config = override(base, trial.values)
-    found_by = {
+    plain = {
         "run": asked.name,
         "trial": trial.number,
         "metric": metric,
@@ -73,14 +65,23 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
         "seed": asked.seed,
         "trials": trials,
         "commit": asked.commit,
+        "rule": rule or best_by(metric),
     }
-    found_by["rule"] = rule or best_by(metric)
     if rule:
-        found_by["objectives"] = {name: value(trial, name) for name in asked.objectives}
+        plain["objectives"] = {name: value(trial, name) for name in asked.objectives}
     if asked.constraints:
-        found_by["constraints"] = list(asked.constraints)
-    plain = {"found_by": found_by, "changed": changed(config, base), "config": config.model_dump(mode="json")}
-    return yaml_text.dump(plain)
+        plain["constraints"] = list(map(str, asked.constraints))
+    return plain
+
+
+def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
+    """Return the text of ``best.yaml``: configuration of a trial, its changes, and ``found_by`` of these arguments."""
+    base = asked.config()
+    config = override(base, trial.values)
+    found = found_by(asked, trial, metric, trials, rule)
+    return yaml_text.dump(
+        {"found_by": found, "changed": changed(config, base), "config": config.model_dump(mode="json")}
+    )
 
 
 def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
@@ -98,17 +99,14 @@ def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     """
     usable = judged(trials, metrics)
     points = [_signed(trial, metrics) for trial in usable]
-    best = [
-        trial for trial, point in zip(usable, points, strict=True) if not any(_beats(other, point) for other in points)
-    ]
-    return sorted(best, key=lambda trial: (_signed(trial, metrics)[0], trial.number))
+    best = [trial for trial, own in zip(usable, points, strict=True) if not any(_beats(other, own) for other in points)]
+    return ranked(best, metrics[0])
 
 
 def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
-    """Return the usable trials that have finite values of all metrics."""
-    return [
-        trial for trial in trials if is_usable(trial) and all(math.isfinite(value(trial, metric)) for metric in metrics)
-    ]
+    """Return the trials that may be selected: not failed, all constraints satisfied, finite values of all metrics."""
+    usable = [trial for trial in trials if trial.state != "failed" and trial.breaks is None]
+    return [trial for trial in usable if all(math.isfinite(value(trial, metric)) for metric in metrics)]
 
 
 def chosen(asked: Asked, trials: Sequence[Trial]) -> Trial | None:
@@ -159,10 +157,10 @@ def statement(trial: Trial, metric: str, rule: str | None, metrics: Sequence[str
 def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> float:
     """Return the distance of a trial to the ideal point of the front, see the rule ``knee``."""
     total = 0.0
-    for place in range(len(metrics)):
-        column = [_signed(each, metrics)[place] for each in best]
+    columns = zip(*(_signed(each, metrics) for each in best), strict=True)
+    for own, column in zip(_signed(trial, metrics), columns, strict=True):
         low, high = min(column), max(column)
-        total += ((_signed(trial, metrics)[place] - low) / (high - low)) ** 2 if high > low else 0.0
+        total += ((own - low) / (high - low)) ** 2 if high > low else 0.0
     return math.sqrt(total)
 
 

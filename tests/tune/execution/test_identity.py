@@ -194,12 +194,12 @@ def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
     base = override(run.asked().config(), shards(tmp_path / "shards", "1" * 64))
     run.write_asked(dataclasses.replace(run.asked(), base=base.model_dump(mode="json")))
     row = dataclasses.replace(run.trials()[0], data=data_key(base))
-    assert retrain_results.ask(run, row, "hand_error_mm", 2).data == data_key(base)
+    assert retrain_results.plan(run, row, "hand_error_mm", 2).data == data_key(base)
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=rf"Cannot train .* on other data: trial {row.id} was trained on synthetic-"):
-        retrain_results.ask(run, row, "hand_error_mm", 2)
+        retrain_results.plan(run, row, "hand_error_mm", 2)
     elsewhere = shards(tmp_path / "elsewhere", "3" * 64)
-    assert retrain_results.ask(run, row, "hand_error_mm", 2, assignments=elsewhere).data is not None
+    assert retrain_results.plan(run, row, "hand_error_mm", 2, assignments=elsewhere).data is not None
 
 
 def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):

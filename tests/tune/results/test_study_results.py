@@ -138,5 +138,5 @@ def test_a_damaged_folder_says_which_file(tmp_path, file, text):
 def test_a_search_is_no_study(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_asked(Asked(**{**PLAIN, "name": "search"}))
-    with pytest.raises(RunError, match=r"asked\.yaml must hold a study"):
+    with pytest.raises(RunError, match=r"Cannot read the study in .*asked\.yaml"):
         study_results.read(folder)
