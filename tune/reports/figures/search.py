@@ -48,9 +48,9 @@ def progress(trials: Sequence[Trial], metric: str) -> Figure:
         some = [point for point in points if point[2] == state]
         if some:
             axes.plot([at for at, _, _ in some], [found for _, found, _ in some], marker, color=colour, label=state)
-    pick = max if about.higher_is_better else min
-    best = [pick(found for _, found, _ in points[: count + 1]) for count in range(len(points))]
-    axes.step([at for at, _, _ in points], best, where="post", color=INK, label="best so far")
+    at, values, _ = zip(*points, strict=True)
+    best = itertools.accumulate(values, max if about.higher_is_better else min)
+    axes.step(at, list(best), where="post", color=INK, label="best so far")
     axes.set_xlabel("Time since the start of the search [min]")
     axes.set_ylabel(fmt.axis(about))
     plain_axes(axes)
@@ -75,7 +75,7 @@ def parallel(trials: Sequence[Trial], scales: Sequence[Axis], metric: str) -> Fi
     rows = range(len(scales) + 1)
     for trial, share in reversed(list(zip(shown, good, strict=True))):
         off = JITTER * ((trial.number * 0.618034) % 1 - 0.5) * 2
-        across = [scale.place(trial.values[scale.path]) + (off if _gathers(scale) else 0) for scale in scales]
+        across = [scale.place(trial.values[scale.path]) + (off if scale.is_discrete else 0) for scale in scales]
         best = trial is shown[0]
         axes.plot(
             *_broken([*across, share]), color=INK if best else FROM_BAD_TO_GOOD(share), linewidth=2.4 if best else 1.0,
@@ -183,11 +183,6 @@ def _broken(places: Sequence[float]) -> tuple[list[float], list[float]]:
         x += [start, end, math.nan]
         y += [row + BELOW, row + 1, math.nan]
     return x, y
-
-
-def _gathers(scale: Axis) -> bool:
-    """Return whether many trials can share a value."""
-    return scale.choices is not None or scale.whole
 
 
 def _ruler(axes: Axes, row: float, ticks: Sequence[tuple[float, str]]) -> None:
