@@ -9,6 +9,7 @@ from cluster.revision import UNKNOWN
 from htt.config import Value
 from htt.evaluation import metric_table
 from htt.evaluation.metric_table import Metric
+from htt.text import escaped
 
 NOTHING = "–"
 """Placeholder for a missing number."""
@@ -19,19 +20,20 @@ def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
 
     Args:
         began: code that the run started with, or None if unknown.
-        codes: {name of a result: code that produced it, or None if unknown}.
+        codes: {name of a result, in Markdown: code that produced it, or None if unknown}.
     """
     others: dict[str, list[str]] = {}
     for name, code in codes.items():
         if code != began:
-            others.setdefault(code or UNKNOWN, []).append(name)
-    others.pop(began or UNKNOWN, None)
+            others.setdefault(escaped(code or UNKNOWN), []).append(name)
+    first = escaped(began or UNKNOWN)
+    others.pop(first, None)
     if not others:
         return ""
     listed = "; ".join(f"{', '.join(names)}: by {code}" for code, names in others.items())
     return (
-        f"**Numbers of other code:** the run began with {began or UNKNOWN}. {listed}. Numbers of two programs, "
-        "or of two versions of a library, need not compare."
+        f"**Results of other code:** the run was started with {first}. {listed}. Results of two versions "
+        "of the code or of a library may not be comparable."
     )
 
 

@@ -7,7 +7,7 @@ and dark colours, print style. HTML in the Markdown is shown literally.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +18,9 @@ from markdown_it.common.utils import escapeHtml
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from htt.text import escaped
+from htt.evaluation.metric_table import METRICS
+from htt.text import block, code, escaped, plural
+from tune.reports import format as fmt
 from tune.reports.figures import style
 from tune.reports.table import Table
 from tune.results.run_folder import RunFolder, write_text
@@ -73,18 +75,37 @@ def markdown(title: str, parts: Sequence[Part]) -> str:
 
 def page(title: str, parts: Sequence[Part]) -> str:
     """Return the report as an HTML page."""
-    template = _ENVIRONMENT.get_template("page.html")
+    template = _PAGES.get_template("page.html")
     return template.render(title=title, parts=parts, style=Markup((HERE / "page.css").read_text(encoding="utf-8")))
 
 
-def bullets(items: Iterable[str]) -> str:
-    """Return a Markdown list with an item for each text of inline Markdown."""
-    return "\n".join(f"- {item}" for item in items)
+def fill(template: str, **values: Any) -> list[Part]:
+    """Return the parts of a report from its Markdown template; values are escaped unless they are ``Markup``.
+
+    ``{{ part(table) }}`` places a table, ``{% call picture(name, figure, alternative) %}`` a picture with a caption.
+    """
+    parts: list[Part] = []
+
+    def place(part: Part) -> Markup:
+        parts.append(part)
+        return Markup(f"\n\n\0{len(parts) - 1}\0\n\n")  # no text of others contains \0: see htt.text.printable
+
+    def picture(name: str, figure: Figure, alternative: str, caller: Callable[[], str]) -> Markup:
+        return place(Picture(name, figure, _paragraph(caller()).strip(), alternative))
+
+    text = _REPORTS.get_template(template).render(values, part=place, picture=picture)
+    blocks = (re.sub(r"\n{3,}", "\n\n", block).strip("\n") for block in re.split("\0", text))
+    return [parts[int(block)] if number % 2 else block for number, block in enumerate(blocks) if block]
 
 
-def warnings(*texts: str) -> list[Part]:
-    """Return a warning that readers must not miss for each text of inline Markdown that is not empty."""
-    return [f"> {text}" for text in texts if text]
+def _paragraph(text: str) -> Markup:
+    """Return Markdown as one paragraph, on one line."""
+    return Markup(" ".join(text.split()) + "\n\n")
+
+
+def _finalize(value: object) -> Markup:
+    """Return a value of a Markdown template as Markdown that shows it literally."""
+    return value if isinstance(value, Markup) else Markup(escaped(str(value)))
 
 
 def _unbroken(text: str) -> str:
@@ -100,12 +121,22 @@ _MARKDOWN = MarkdownIt("zero", {"html": False}).enable(
     ["heading", "list", "fence", "blockquote", "backticks", "emphasis", "escape"]
 )
 _MARKDOWN.add_render_rule("text", lambda _, tokens, index, *__: escapeHtml(_unbroken(tokens[index].content)))
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
-)
-_ENVIRONMENT.filters |= {
+_PAGES = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
+_PAGES.filters |= {
     "markdown": lambda text: Markup(_MARKDOWN.render(text).rstrip("\n")),
     "inline": lambda text: Markup(_MARKDOWN.renderInline(text)),
     "unbroken": _unbroken,
     "breakable": _breakable,
+    "paragraph": _paragraph,
+    "bullet": lambda text: Markup(f"- {' '.join(text.split())}\n"),
+    "title_of": lambda metric: METRICS[metric].title,
 }
+_PAGES.globals |= {
+    "METRICS": METRICS,
+    "fmt": fmt,
+    "plural": plural,
+    "code": lambda text: Markup(code(text)),
+    "codes": lambda texts: Markup(", ".join(map(code, texts))),
+    "block": lambda *text: Markup(block(*text)),
+}
+_REPORTS = _PAGES.overlay(finalize=_finalize, trim_blocks=True, lstrip_blocks=True)

@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from markupsafe import Markup
 
 from htt.evaluation.metric_table import METRICS
-from htt.text import code, csv, escaped, plural
+from htt.text import csv, plural
 from tune.reports import format as fmt
 from tune.reports import html
 from tune.reports.figures import retrain as figures
-from tune.reports.html import Part, Picture, bullets, warnings
+from tune.reports.html import Part
 from tune.reports.table import Column, Table
 from tune.reports.trial_table import SHOWN
 from tune.results.retrain import SPLITS, TEST, VALIDATION, Retrained
@@ -41,17 +42,25 @@ def write(retrained: Retrained) -> None:
 
 def content(retrained: Retrained) -> list[Part]:
     """Return all parts of the report in reading order."""
-    parts: list[Part] = [_settings(retrained), *_missing(retrained), *_codes(retrained)]
-    if not retrained.done:
-        return parts
-    every = list(dict.fromkeys([*retrained.metrics(VALIDATION), *retrained.metrics(TEST)]))
-    return [
-        *parts,
-        *("## In short", bullets(in_short(retrained)), _picture(retrained)),
-        *("## Over the seeds", table(retrained, every)),
-        *("## Seed by seed", _seed_table(retrained)),
-        *("## How to read it", bullets(_notes(retrained))),
-    ]
+    done, metrics = retrained.done, shown(retrained)
+    every = list(dict.fromkeys(name for split in SPLITS for name in retrained.metrics(split)))
+    codes = {f"the search's trial {retrained.found_by['trial']}": retrained.found_code}
+    codes |= {f"seed {seed}": ", then ".join(retrained.codes_of(seed)) or None for seed in done}
+    return html.fill(
+        "retrain.md",
+        retrained=retrained,
+        by=retrained.found_by,
+        epochs=retrained.config.train.epochs,
+        done=done,
+        left=retrained.left,
+        other_code=Markup(fmt.other_code(retrained.codes[0], codes)) if retrained.codes else "",
+        sentences=map(Markup, in_short(retrained)) if done else (),
+        figure=figures.seeds(retrained, metrics) if done else None,
+        means=_means(retrained, metrics),
+        table=table(retrained, every),
+        seed_table=_seed_table(retrained),
+        tested=bool(retrained.metrics(TEST)),
+    )
 
 
 def summary(retrained: Retrained, split: str, metric: str) -> Summary:
@@ -135,76 +144,9 @@ def _table_csv(retrained: Retrained) -> str:
     return csv(COLUMNS, lines)
 
 
-def _settings(retrained: Retrained) -> str:
-    by = retrained.found_by
-    chosen = f"picked as {by['rule']}" if "rule" in by else f"selected by {retrained.metric}"
-    sentences = [
-        f"The configuration of trial {by['trial']} of {escaped(str(by['run']))}, {chosen}, trained "
-        f"from scratch with {plural(len(retrained.seeds), 'seed')} that the run had not used "
-        f"({', '.join(map(str, retrained.seeds))}), each for {plural(retrained.config.train.epochs, 'epoch')}."
-    ]
-    if retrained.assignments:
-        sentences.append(f"Changed for these trainings: {escaped(fmt.changes(retrained.assignments))}.")
-    sentences.append(
-        f"Asked by {code(retrained.command)}, commit {escaped(retrained.commit)}, {escaped(retrained.started)}."
-    )
-    return " ".join(sentences)
-
-
-def _missing(retrained: Retrained) -> list[Part]:
-    """Return warnings about missing clips and seeds."""
-    data = warnings(*(f"**{escaped(message)}**" for message in retrained.incomplete))
-    if not retrained.left:
-        return data
-    count = plural(len(retrained.seeds), "training")
-    text = f"**Incomplete:** {len(retrained.done)} of {count} came to their end."
-    if retrained.failed:
-        text += " Seeds that failed are part of what this configuration does; the numbers below leave them out."
-    reasons = {seed: retrained.failed.get(seed, "not trained to its end yet") for seed in retrained.left}
-    return [*data, *warnings(text), bullets(f"seed {seed}: {escaped(why)}" for seed, why in reasons.items())]
-
-
-def _codes(retrained: Retrained) -> list[Part]:
-    """Return a warning about numbers that came from other code, if there are any."""
-    if not retrained.codes:
-        return []
-    codes = {f"the search's trial {retrained.found_by['trial']}": retrained.found_code}
-    codes |= {f"seed {seed}": ", then ".join(retrained.codes_of(seed)) or None for seed in retrained.done}
-    return warnings(fmt.other_code(retrained.codes[0], codes))
-
-
-def _picture(retrained: Retrained) -> Picture:
-    metrics = shown(retrained)
-    means = "; ".join(
+def _means(retrained: Retrained, metrics: Sequence[str]) -> str:
+    return "; ".join(
         f"{METRICS[metric].title}, {split}: mean {fmt.number(METRICS[metric], float(np.nanmean(values)))}"
-        for metric in metrics
-        for split in SPLITS
+        for metric, split in itertools.product(metrics, SPLITS)
         if metric in retrained.metrics(split) and np.isfinite(values := retrained.values(split, metric)).any()
     )
-    return Picture(
-        "seeds",
-        figures.seeds(retrained, metrics),
-        "Dots are fresh seeds, the bar is their mean with its 95 % interval. The star is what the picked trial had in "
-        "the search.",
-        f"Dots of every seed on both splits. {means}",
-    )
-
-
-def _notes(retrained: Retrained) -> list[str]:
-    notes = [
-        "The search's number is optimistic: it was picked from many, so luck of its seed and of its clips was selected "
-        "with it. The fresh seeds had no part in the search, so their mean is free of the luck of a seed. The "
-        "configuration was still chosen on the validation clips; only the test split had no part in any choice.",
-        "Mean, standard deviation (n - 1) and 95 % t interval are over seeds: what another seed would give on the same "
-        "clips. How other clips would vary is not in them. Points: percentage points.",
-    ]
-    epochs, reached = retrained.config.train.epochs, int(retrained.found_by["epoch"])
-    if reached < epochs:
-        notes.append(
-            f"The search had stopped its trial after {plural(reached, 'epoch')}; the fresh trainings took all {epochs}."
-        )
-    if retrained.assignments:
-        notes.append("The search's number is of the configuration before the changes named above.")
-    if not retrained.metrics(TEST):
-        notes.append("These data have no test split with joints and labels.")
-    return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 
 from htt.evaluation.metric_table import METRICS, Metric
 from tune.reports import format as fmt
@@ -46,14 +46,13 @@ def variants(finding: Finding) -> Table[Row]:
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table[tuple[Effect, Comparison]]:
     """Return the table of the effects of factors on one metric."""
     about = METRICS[metric]
-    seeds: Column[tuple[Effect, Comparison]] = Column("paired_seeds", lambda row: row[1].n)
     comparison: list[Column[tuple[Effect, Comparison]]] = _comparison(about, lambda row: row[1])
     columns: list[Column[tuple[Effect, Comparison]]] = [
         *_metric(about),
         Column("effect", lambda row: row[0].title, "Effect", number=False),
         Column("factors", lambda row: " x ".join(row[0].factors)),
-        seeds,
-        *(each for each in comparison if each.name != seeds.name),
+        *(column for column in comparison if column.name == "paired_seeds"),
+        *(column for column in comparison if column.name != "paired_seeds"),
         Column("claim", lambda row: _effect_claim(*row), "Claim", number=False),
     ]
     return Table(columns, compared)
@@ -61,9 +60,10 @@ def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table
 
 def contrasts(metric: str, compared: Mapping[str, Comparison]) -> Table[tuple[str, Comparison]]:
     """Return the table that compares one metric with another of the same trials."""
+    comparison: list[Column[tuple[str, Comparison]]] = _comparison(METRICS[metric], lambda row: row[1])
     columns: list[Column[tuple[str, Comparison]]] = [
-        Column("variant", itemgetter(0), "Variant", number=False),
-        *_comparison(METRICS[metric], lambda row: row[1]),
+        Column("variant", lambda row: row[0], "Variant", number=False),
+        *comparison,
         Column("claim", lambda row: row[1].claim.value, "Claim", number=False),
     ]
     return Table(columns, list(compared.items())).select("Variant", *DIFFERENCES)

@@ -59,7 +59,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
         shown: further metrics to show, before the usual ones.
     """
     broken = sum(trial.breaks is not None for trial in trials)
-    left_out = f"; {broken} broke the constraints" if broken else ""
+    left_out = f"; {broken} violate the constraints" if broken else ""
     console.out.print(f"\nBest of {plural(len(trials), 'trial')} by {metric}{left_out}", style="bold")
     order = ranked(trials, metric)
     _print(order[:top], [metric, *shown, *SHOWN[:2]])

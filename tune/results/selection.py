@@ -32,14 +32,7 @@ def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
     kept checkpoint and was reported to Optuna; the best of many noisy epochs would be too optimistic. A trial that was
     stopped early counts with its last value.
     """
-    sign = -1.0 if METRICS[metric].higher_is_better else 1.0
-    usable = [trial for trial in trials if is_usable(trial) and math.isfinite(value(trial, metric))]
-    return sorted(usable, key=lambda trial: (sign * value(trial, metric), trial.number))
-
-
-def is_usable(trial: Trial) -> bool:
-    """Return whether a trial may be selected: it did not fail and satisfies all constraints."""
-    return trial.state != "failed" and trial.breaks is None
+    return sorted(judged(trials, [metric]), key=lambda trial: (_signed(trial, [metric]), trial.number))
 
 
 def value(trial: Trial, metric: str) -> float:
@@ -108,17 +101,14 @@ def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     """
     usable = judged(trials, metrics)
     points = [_signed(trial, metrics) for trial in usable]
-    best = [
-        trial for trial, point in zip(usable, points, strict=True) if not any(_beats(other, point) for other in points)
-    ]
-    return sorted(best, key=lambda trial: (_signed(trial, metrics)[0], trial.number))
+    best = [trial for trial, own in zip(usable, points, strict=True) if not any(_beats(other, own) for other in points)]
+    return ranked(best, metrics[0])
 
 
 def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
-    """Return the usable trials that have finite values of all metrics."""
-    return [
-        trial for trial in trials if is_usable(trial) and all(math.isfinite(value(trial, metric)) for metric in metrics)
-    ]
+    """Return the trials that may be selected: not failed, all constraints satisfied, finite values of all metrics."""
+    usable = [trial for trial in trials if trial.state != "failed" and trial.breaks is None]
+    return [trial for trial in usable if all(math.isfinite(value(trial, metric)) for metric in metrics)]
 
 
 def chosen(record: RunRecord, trials: Sequence[Trial]) -> Trial | None:
@@ -169,10 +159,10 @@ def statement(trial: Trial, metric: str, rule: str | None, metrics: Sequence[str
 def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> float:
     """Return the distance of a trial to the ideal point of the front, see the rule ``knee``."""
     total = 0.0
-    for place in range(len(metrics)):
-        column = [_signed(each, metrics)[place] for each in best]
+    columns = zip(*(_signed(each, metrics) for each in best), strict=True)
+    for own, column in zip(_signed(trial, metrics), columns, strict=True):
         low, high = min(column), max(column)
-        total += ((_signed(trial, metrics)[place] - low) / (high - low)) ** 2 if high > low else 0.0
+        total += ((own - low) / (high - low)) ** 2 if high > low else 0.0
     return math.sqrt(total)
 
 

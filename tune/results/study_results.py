@@ -61,12 +61,12 @@ class Finding:
 
     @property
     def reference(self) -> Row:
-        """Row of the reference."""
+        """Results of the reference."""
         return self.rows[0]
 
     @property
     def others(self) -> list[tuple[Row, Comparison]]:
-        """Rows of the other variants, with their comparisons."""
+        """Results of the other variants, with their comparisons."""
         return [(row, row.comparison) for row in self.rows if row.comparison is not None]
 
 

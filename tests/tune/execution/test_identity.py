@@ -129,7 +129,7 @@ def test_search_resume_by_other_code_is_refused_unless_asked_for_and_said(traine
     assert outcome.folder.record.codes == ["first", "second"]
     assert [one.code for one in outcome.trials] == ["first", "first", "second", "second"]
     said = outcome.folder.report.read_text()
-    assert "**Numbers of other code:** the run began with first. trial 3, trial 4: by second." in said
+    assert "**Results of other code:** the run was started with first. trial 3, trial 4: by second." in said
     other_code("first")
     search(trials=4, resume=True)
 
@@ -139,7 +139,7 @@ def test_resume_on_another_commit_with_the_same_code_goes_on(trained, search, mo
     monkeypatch.setattr(revision, "commit", lambda: "newer")
     folder = search(trials=2, resume=True).folder
     assert (folder.record.later_commits, folder.record.codes) == (["newer"], [revision.identity()])
-    assert "Numbers of other code" not in folder.report.read_text()
+    assert "Results of other code" not in folder.report.read_text()
 
 
 def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code, tmp_path):

@@ -241,7 +241,7 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
     assert first[128, 1].breaks.startswith("parameters ")
     assert outcome.best.values["model.action.cues"] == ["hands"]
     assert yaml.safe_load(outcome.folder.best.read_text())["found_by"]["constraints"] == list(map(str, constraints))
-    assert "Outside the constraints" in outcome.folder.report.read_text()
+    assert "Constraint violations" in outcome.folder.report.read_text()
     study = study_of(outcome.folder)
     assert all(excess <= 0 for excess in study.best_trial.constraints.values())
     refused = [trial for trial in study.get_trials() if trial.state.name == "PRUNED"]

@@ -3,11 +3,13 @@ import re
 from operator import itemgetter
 
 import pytest
+from jinja2 import FileSystemLoader, UndefinedError
+from markupsafe import Markup
 
 from htt.text import block, escaped
 from tune.reports import html as page
 from tune.reports.figures.style import canvas
-from tune.reports.html import Picture, bullets, warnings
+from tune.reports.html import Picture
 from tune.reports.table import Column, Table
 
 NASTY = 'a*b* `c` <script> |d| [e](f) ![g](h) _i_ j_k \\l & &amp; "m" 50 % http://n.o ~~p~~'
@@ -27,9 +29,9 @@ PAIRS = Table(
 )
 PARTS = [
     "Said.",
-    *warnings("**Beware** of `this`.", ""),
+    "> **Beware** of `this`.",
     "## Head",
-    bullets(["one", "two"]),
+    "- one\n- two",
     block("a < b", "yaml"),
     PAIRS,
 ]
@@ -96,3 +98,25 @@ def test_names_in_two_figures_of_a_page_differ():
 
 def test_the_picture_of_markdown_is_a_file_beside_it():
     assert '![A line with "quotes" & \\<marks\\>](some-figure.png)' in page.markdown("t", [picture()])
+
+
+def test_values_of_a_template_are_shown_literally_and_markup_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "some.md").write_text(
+        "{{ foreign }} {{ code(foreign) }} {{ trusted }}\n\n\n\n{{ part(table) }}\n"
+        "{% filter paragraph %}\none\n{% if trusted %}\ntwo {{ foreign }}.\n{% endif %}\n{% endfilter %}\n"
+        "{% call picture('name', none, foreign) %}\nof\n{{ foreign }}\n{% endcall %}\n> end\n"
+    )
+    monkeypatch.setattr(page._REPORTS, "loader", FileSystemLoader(tmp_path))
+    foreign = "*a*\n# b \x000\x00"
+    parts = page.fill("some.md", foreign=foreign, trusted=Markup("**c**"), table=PAIRS)
+    text = "\\*a\\* # b 0"
+    assert parts == [
+        f"{text} `*a* # b 0` **c**", PAIRS, f"one two {text}.", Picture("name", None, f"of {text}", foreign), "> end",
+    ]  # fmt: skip
+
+
+def test_a_template_names_only_values_that_exist(tmp_path, monkeypatch):
+    (tmp_path / "some.md").write_text("{{ unknown }}")
+    monkeypatch.setattr(page._REPORTS, "loader", FileSystemLoader(tmp_path))
+    with pytest.raises(UndefinedError, match="'unknown' is undefined"):
+        page.fill("some.md")

@@ -42,23 +42,23 @@ def test_the_claims_are_said_in_words(claims):
     for text in (said["md"], said["html"].replace("<strong>", "**").replace("</strong>", "**").replace("\u00a0", " ")):
         assert "Hand error: **2 frames** is worse than 1 frame, +4.89 mm (95 % interval +4.81 to" in text
         assert "Hand error: **4 frames** is better than 1 frame, −4.08 mm (95" in text
-        assert "Hand error: no difference can be claimed of: 8 frames." in text
+        assert "Hand error: no difference can be claimed for: 8 frames." in text
         assert "Incomplete" not in text
 
 
 def seeds_captions(text):
-    return re.findall(r"[A-Z][a-z ]+ of every training\. A line joins .*", text)
+    return re.findall(r"[A-Z][a-z ]+ of each trial\. A line joins .*", text)
 
 
 def test_caption_of_seeds_claims_what_is_claimed_and_no_more(claims, tmp_path):
     """Nine seeds claim two variants; with two seeds nothing is claimed, however the lines lean."""
     _, said = claims
     _, of_error = seeds_captions(said["md"])
-    assert "Bars are means. A difference to the reference is claimed of 2 frames, 4 frames, and of no other" in of_error
+    assert "Bars are means. A difference to the reference is claimed only for 2 frames, 4 frames." in of_error
     few = written(study_folder(tmp_path / "run", windows(2), seeds=range(2)))["md"]
     assert "not enough seeds to claim" in few
     for caption in seeds_captions(few):
-        assert "No difference is claimed, also where all lines lean one way." in caption
+        assert "No difference is claimed, even where all lines point in the same direction." in caption
     assert "accident" not in few
 
 
@@ -68,7 +68,7 @@ def test_study_of_incomplete_data_says_so_and_beside_the_papers_numbers(tmp_path
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
     text = written(study_folder(tmp_path / "run", windows(2), study=paper, base=base, incomplete=[said]))["md"]
     assert f"**{said}**" in text
-    assert "on H2O's whole validation split; the clips of these trainings are not all of it, so the two cannot" in text
+    assert "on H2O's whole validation split; these trials did not use all of its clips, so the values cannot be" in text
 
 
 def test_intervals_over_clips_say_of_how_many_people_they_are(tmp_path):
@@ -109,19 +109,19 @@ def test_the_screen_asks_for_no_more_seeds_than_claims_need(tmp_path, capsys):
 @pytest.mark.parametrize(("began", "said"), [(6, True), (8, False), (0, False)])
 def test_seeds_that_were_added_after_the_first_are_named(tmp_path, began, said):
     text = written(study_folder(tmp_path / "run", windows(2), seeds=range(8), first_seeds=began))["md"]
-    assert ("**2 seeds added later**, to the 6 of the beginning" in text) == said
+    assert ("**2 seeds added later** to the first 6" in text) == said
 
 
 def test_the_code_it_was_gone_on_with_is_named(tmp_path):
     text = written(study_folder(tmp_path / "run", windows(2), later_commits=["def", "fed"]))["md"]
-    assert "Gone on with at commit def, fed." in text
+    assert "Resumed at commit def, fed." in text
 
 
 @pytest.mark.parametrize(
     ("base", "said"),
     [
-        ({}, "seed: the same clips, cut into other windows. Bars"),
-        ({"data.shifted_starts": False}, "seed, which saw the same windows in the same order. Bars"),
+        ({}, "seed, which were trained on the same clips, cut into different windows. Bars"),
+        ({"data.shifted_starts": False}, "seed, which were trained on the same windows in the same order. Bars"),
     ],
 )
 def test_it_says_whether_the_trainings_of_a_seed_saw_the_same_windows(tmp_path, base, said):
@@ -239,7 +239,7 @@ def test_an_incomplete_study_names_what_is_missing_first(tmp_path):
     missing = [(names[1], seed) for seed in (2, 3, 4, 5)]
     failed = [(names[2], 0)]
     said = written(study_folder(tmp_path / "run", windows(3), missing=missing, failed=failed))
-    assert "> **Incomplete:** 13 of 18 trainings came to their end" in said["md"]
+    assert "> **Incomplete:** 13 of 18 trials are complete" in said["md"]
     assert "- 2 frames: seeds 2, 3, 4, 5 not trained yet" in said["md"]
     assert "- 4 frames: seed 0 failed (NonFiniteLossError: loss became nan)" in said["md"]
     assert said["md"].index("Incomplete") < said["md"].index("In short")
@@ -250,13 +250,13 @@ def test_a_study_of_nothing_yet_has_a_report(tmp_path):
     names = list(windows(2))
     folder = study_folder(tmp_path / "run", windows(2), missing=[(name, seed) for name in names for seed in range(6)])
     said = written(folder)
-    assert "0 of 12 trainings" in said["md"]
+    assert "0 of 12 trials" in said["md"]
     assert "not enough seeds to claim (0; 6 are needed" in said["md"]
 
 
 def test_values_of_seeds_alone_are_said_to_be(tmp_path):
     said = written(study_folder(tmp_path / "run", windows(2), clips=False))
-    assert "Of action accuracy, hand error, intervals of differences are over seeds alone" in said["md"]
+    assert "Of action accuracy, hand error, intervals of differences are over seeds only" in said["md"]
 
 
 def test_the_papers_column_is_there_where_the_paper_has_a_value(tmp_path):
@@ -293,4 +293,4 @@ def test_trainings_of_other_runs_are_named(tmp_path):
     trials = folder.trials()
     taken = [dataclasses.replace(one, taken_from=f"headline/{one.id} (abc)") if one.seed < 2 else one for one in trials]
     folder.write_trials(taken)
-    assert "4 trainings taken over from other runs (their commit): headline (abc)." in written(folder)["md"]
+    assert "4 trials reused from other runs (commit): headline (abc)." in written(folder)["md"]

@@ -114,7 +114,7 @@ def test_the_report_and_its_csv_have_them(folder):
     said = folder.report.read_text()
     assert f"| {WINDOW} | +5.50 mm | +5.50 to +5.50 mm | 0.012 | worse |" in said
     assert f"| {WINDOW} × {CUES} | +3.00 mm | +3.00 to +3.00 mm | 0.012 | together worse than added up |" in said
-    assert "What each factor does" in said
+    assert "Effect of a factor: mean" in said
     lines = (folder.path / "effects.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 3
     assert lines[4].startswith(f"hand_error_mm,mm,{WINDOW},window,9,5.5")
@@ -123,7 +123,7 @@ def test_the_report_and_its_csv_have_them(folder):
 def test_a_study_without_factors_has_none(tmp_path):
     folder = study_folder(tmp_path / "run", factorial(**FACTORS))
     study_report.write(folder)
-    assert "What each factor does" not in folder.report.read_text()
+    assert "Effect of a factor: mean" not in folder.report.read_text()
     assert not (folder.path / "effects.csv").exists()
     assert effects.effects(Study("?", factorial(**FACTORS), ALL)) == []
 
@@ -211,8 +211,8 @@ def test_the_report_shows_it_beside_the_second_metric(voted):
     study_report.write(voted)
     text = voted.report.read_text()
     _, of_hard = text.split("## Action accuracy, hard vote")
-    said, table = of_hard.split("Action accuracy, hard vote less action accuracy, within each training:")[0:2]
+    said, table = of_hard.split("Action accuracy, hard vote minus action accuracy, within each trial:")[0:2]
     assert "| Variant | Difference | 95 % interval | p (Holm) | Claim |" in table
     assert "| 2 frames | +8.3 points |" in table
-    assert "within each training" not in said
-    assert text.count("within each training") == 1
+    assert "within each trial" not in said
+    assert text.count("within each trial") == 1

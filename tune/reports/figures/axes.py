@@ -30,6 +30,11 @@ class Axis:
     logarithmic: bool = False
     whole: bool = False
 
+    @property
+    def is_discrete(self) -> bool:
+        """True if many trials can share a value."""
+        return self.choices is not None or self.whole
+
     def place(self, value: Value) -> float:
         """Return the position of a value: 0 at the low end, 1 at the high end."""
         if self.choices is not None:
