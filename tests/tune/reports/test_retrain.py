@@ -150,6 +150,6 @@ def test_the_screen_shows_both_splits_and_where_the_models_are(found, capsys, mo
     said = capsys.readouterr().out
     assert "82.0 mm" in said
     assert "94.0 mm" in said
-    assert "picked from many and so is optimistic" in said
+    assert "the best of many and so optimistic" in said
     assert "Failed: seed 9: TrainingError: lost" in said
     assert "run/retrain/seed-1/checkpoint" in said

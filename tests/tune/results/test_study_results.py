@@ -132,7 +132,7 @@ def test_a_damaged_folder_says_which_file(tmp_path, file, text):
     folder = folder_of(tmp_path, all_trials())
     (folder.path / file).write_text(text)
     with pytest.raises(RunError, match=file):
-        study_results.read(folder)
+        study_results.read(RunFolder(folder.path))
 
 
 def test_a_search_is_no_study(tmp_path):

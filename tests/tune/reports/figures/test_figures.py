@@ -95,13 +95,13 @@ def test_up_is_better_where_cost_is_drawn(studies):
 @pytest.mark.parametrize("count", [2, 3, 60, 200])
 def test_the_figures_of_a_search(tmp_path, count):
     folder = search_folder(tmp_path / "run", count)
-    trials, asked = folder.trials(), folder.record
-    order = ranked(trials, asked.metric)
-    scales = axes(asked, order)
-    assert_readable(search.progress(order, asked.metric))
-    assert_readable(search.parallel(order, scales, asked.metric))
+    trials, record = folder.trials(), folder.record
+    order = ranked(trials, record.spec.metric)
+    scales = axes(record, order)
+    assert_readable(search.progress(order, record.spec.metric))
+    assert_readable(search.parallel(order, scales, record.spec.metric))
     assert_readable(search.pareto(trials, ["hand_error_mm", "action_accuracy"]))
-    shares = importance(order, scales, asked.metric)
+    shares = importance(order, scales, record.spec.metric)
     if shares:
         assert_readable(search.bars(shares))
 
