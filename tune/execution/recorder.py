@@ -254,7 +254,7 @@ class Recorder(ray.tune.Callback):
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if not ended:
-                restore.mend(trial, self.epoch(trial.trial_id))
+                restore.use_newest_checkpoint(trial, self.epoch(trial.trial_id))
             if ended and trial.trial_id not in self.done:  # a full disk prevented its recording
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, messages.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
