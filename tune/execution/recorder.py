@@ -69,7 +69,7 @@ class Recorder(ray.tune.Callback):
         Args:
             work: experiment that runs.
             storage: storage of the run.
-            generator: generator of trials.
+            generator: generator of its trials.
             cache: complete trials whose results are reused, or None if all trials must be trained.
             keep: called with the id of each complete trial before it is recorded, to store additional files.
             tick: called several times a second.

@@ -62,7 +62,7 @@ class Searcher(TrialSearcher):
         first: Sequence[Mapping[str, Value]] = (),
         earlier: Sequence[Row] = (),
     ) -> None:
-        """Open the study, or create it.
+        """Open the study, or create it with the trials of earlier runs and the samples to try first.
 
         Args:
             space: space to sample from.
@@ -73,8 +73,8 @@ class Searcher(TrialSearcher):
             constraints: constraints that a trial must meet.
             algorithm: "tpe" or "random".
             seed: seed of the samples, given the study.
-            first: samples to try first, once.
-            earlier: finished trials of other runs, with values of this space, that are added to a new study.
+            first: samples to try first.
+            earlier: finished trials of other runs, with values of this space.
         """
         super().__init__(objectives[0], METRICS[objectives[0]].mode)
         self.codes = {path: Code(domain) for path, domain in space.domains.items()}
@@ -105,8 +105,8 @@ class Searcher(TrialSearcher):
             self.used_up = True
             return self.FINISHED
         self._keys[trial_id] = key
-        self._trial(key).set_user_attr(TUNE_ID, trial_id)
-        params = self._frozen(key).params
+        Trial(self.study, key).set_user_attr(TUNE_ID, trial_id)
+        params = self._storage.get_trial(key).params
         return {"values": {path: self.codes[path].decode(value) for path, value in params.items()}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ class Searcher(TrialSearcher):
         if not infeasible:
             violations = excesses(self.constraints, last, missing=1.0)
             self._record_epoch(key, float(last[self.objectives[0]]), epoch)
-        trial, frozen = self._trial(key), self._frozen(key)
+        trial, frozen = Trial(self.study, key), self._storage.get_trial(key)
         for name, violation in violations.items():
             if name not in frozen.constraints:
                 trial.set_constraint(name, violation)
@@ -150,7 +150,7 @@ class Searcher(TrialSearcher):
         for trial_id, result in ended.items():
             self.on_trial_complete(trial_id, dict(result))
         for trial_id, key in list(self._keys.items()):
-            frozen = self._frozen(key)
+            frozen = self._storage.get_trial(key)
             if frozen.state == TrialState.RUNNING and trial_id not in trials:
                 self.lost.append(frozen)
                 del self._keys[trial_id]
@@ -161,7 +161,7 @@ class Searcher(TrialSearcher):
         """Mark running trials as interrupted: PRUNED at their last epoch, or FAIL without one."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             key = self._key(frozen.number)
-            self._trial(key).set_user_attr(INTERRUPTED, True)
+            Trial(self.study, key).set_user_attr(INTERRUPTED, True)
             self._tell(key, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
 
     def next_name(self) -> str:
@@ -179,7 +179,7 @@ class Searcher(TrialSearcher):
         if trial_id not in self._keys:
             return 0
         if trial_id not in self._numbers:
-            self._numbers[trial_id] = self._number_of(self._frozen(self._keys[trial_id]))
+            self._numbers[trial_id] = self._number_of(self._storage.get_trial(self._keys[trial_id]))
         return self._numbers[trial_id]
 
     def _ask(self) -> int | None:
@@ -199,12 +199,13 @@ class Searcher(TrialSearcher):
         return self._key(self.study.ask(self._distributions).number)
 
     def _encoded(self, sample: Mapping[str, Value]) -> dict[str, Any]:
-        return {path: self.codes[path].encode(sample[path]) for path in sample}
+        return {path: self.codes[path].encode(value) for path, value in sample.items()}
 
     def _finished(self, row: Row) -> FrozenTrial:
         """Return a finished trial of another run as a trial of this study."""
-        last = {row.epochs: value(row, self.objectives[0])}
-        epochs = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last
+        epochs = dict(enumerate(row.curve, 1))
+        if len(epochs) != row.epochs:
+            epochs = {row.epochs: value(row, self.objectives[0])}
         several, complete = len(self.objectives) > 1, row.epochs >= int(str(row.values.get(LENGTH, self.epochs)))
         return create_trial(
             state=TrialState.COMPLETE if complete else TrialState.PRUNED,
@@ -251,16 +252,10 @@ class Searcher(TrialSearcher):
         """Return the storage's key of the trial with this number in the study."""
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
-    def _trial(self, key: int) -> Trial:
-        return Trial(self.study, key)
-
-    def _frozen(self, key: int) -> FrozenTrial:
-        return self._storage.get_trial(key)
-
     def _running(self, trial_id: str) -> int | None:
         """Return the key of a trial, or None if it is unknown or has ended."""
         key = self._keys.get(trial_id)
-        return None if key is None or self._frozen(key).state.is_finished() else key
+        return None if key is None or self._storage.get_trial(key).state.is_finished() else key
 
     def _number_at(self, number: int) -> int:
         """Return the run's number of a trial of the study; trials that resume others have none of their own."""
@@ -271,18 +266,18 @@ class Searcher(TrialSearcher):
         return self._number_at(int(frozen.user_attrs.get(RESUMES, frozen.number)))
 
     def _record_epoch(self, key: int, value: float, epoch: int) -> None:
-        known = epochs_of(self._frozen(key))
+        known = epochs_of(self._storage.get_trial(key))
         if epoch in known:
             return
         if len(self.objectives) == 1:
-            self._trial(key).report(value, epoch)
+            Trial(self.study, key).report(value, epoch)
         else:
-            self._trial(key).set_user_attr(EPOCHS, plain_epochs({**known, epoch: value}))
+            Trial(self.study, key).set_user_attr(EPOCHS, plain_epochs({**known, epoch: value}))
 
     def _tell(self, key: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.study.tell(self._trial(key), values, state=state)
+            self.study.tell(Trial(self.study, key), values, state=state)
 
 
 def _finite(value: Any) -> TypeGuard[float]:
