@@ -11,6 +11,7 @@ other machines which training has this name, and if the storage is a folder, ``<
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -21,11 +22,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cluster import revision
-from cluster import storage as stores
-from cluster.lock import Lease, claimed
+from cluster.lock import Lease, leased
+from cluster.storage import join_uri, list_names, read_text, request, uri_errors, write_text
 from htt import files
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data.location import data_key
@@ -34,23 +37,21 @@ from htt.errors import ConfigError, RunError, shown, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
-ASKED_FILE = "asked.yaml"
-"""File that only the folder of a search or a study contains."""
+RUN_FILE = "run.yaml"
+RUN_FILES = (RUN_FILE, "asked.yaml")
+"""File that only the folder of a search or a study contains, and its name in older versions."""
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 LONGEST_NAME = 100
 """Maximum length of a run's name: it is part of file names, which have at most 255 characters."""
-TRIES = 10
-"""Number of tries to lock a file that its owner may be removing."""
+LOCK_S = 0.2
+"""Time for repeated tries to lock a file that its owner may be removing, s."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""Errors of file systems without locks, as on some clusters; a run is not protected there."""
 STORAGE_FILE = ".storage"
 """File with the ``--storage`` of a run; empty without that option."""
 BEGAN_FILE = "began.json"
 """File with the key of a run's data, its first commit, and the identities of the code that started and resumed it."""
-
-try:
-    import fcntl
-except ImportError:  # not available on Windows: no lock, so no protection from two drivers
-    fcntl = None  # type: ignore[assignment]
 
 
 class EpochLog:
@@ -96,10 +97,7 @@ class EpochLog:
     def _write(self) -> None:
         lacking = {"incomplete": self.incomplete} if self.incomplete else {}
         plain = {"final": self.final, **lacking, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
-        with storage_errors(self._file):
-            beside = self._file.with_suffix(".tmp")
-            beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self._file)
+        files.write_text(self._file, json.dumps(plain, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -108,45 +106,26 @@ def one_process(folder: Path) -> Iterator[None]:
 
     Raises:
         RunError: another process works on the run.
-    """
-    with _locked(folder / LOCK) as file:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _locked(path: Path) -> TextIO:
-    """Open and lock a file; retry if its last owner removed it in the meantime, as then the lock has no effect.
-
-    Raises:
-        RunError: another process holds the lock, or the file is removed again and again.
         StorageError: the folder cannot be made or written.
     """
-    for _ in range(TRIES):
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as failing:
-                file = failing.enter_context(path.open("a+", encoding="utf-8"))
-                _lock(file, path.parent)
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    failing.pop_all()
-                    return file
-    raise RunError(f"One process at a time works on a run; {path} is removed again and again. Look who does that.")
-
-
-def _lock(file: TextIO, folder: Path) -> None:
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise RunError(
-            f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
-            "Wait for it, or stop it with Ctrl-C and resume."
-        ) from None
-    except OSError:
-        pass  # a file system without locks, as on some clusters: no protection there
+    file = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(file, LOCK_S, fallback_to_soft=False).acquire(poll_interval=LOCK_S / 4))
+            except Timeout:
+                owner = "?"
+                with contextlib.suppress(FileNotFoundError):
+                    owner = file.read_text(encoding="utf-8") or owner
+                raise RunError(
+                    f"{folder} is in use by process {owner}. Wait for it, or stop it with Ctrl-C and resume."
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            file.write_text(str(os.getpid()), encoding="utf-8")
+        yield
 
 
 @contextlib.contextmanager
@@ -154,7 +133,7 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     """Lock a run for the length of a ``with`` block, also against other machines that share its ``--storage``.
 
     Yield the lease if the run is in a bucket, else None. In a bucket, another process may take over the run if this one
-    does not renew its claim in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
+    does not renew its lease in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
 
     Raises:
         RunError: another process works on the run.
@@ -163,10 +142,10 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_process(folder))
-        place = stores.below(storage, folder.name) if storage else str(folder)
+        place = join_uri(storage, folder.name) if storage else str(folder)
         if is_remote(place):
-            there = stores.ask(place, lambda system, path: (system, path))
-            lease = stack.enter_context(claimed(place, *there, on_loss=_interrupt))
+            location = request(place, lambda system, path: (system, path))
+            lease = stack.enter_context(leased(place, *location, on_loss=_interrupt))
         elif Path(place).resolve() != folder.resolve():
             stack.enter_context(one_process(Path(place)))
         try:
@@ -241,7 +220,7 @@ def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | N
         folder: folder of the run.
         config: configuration of the training.
         resume: True if the run is resumed.
-        storage: ``--storage`` of the run after ``cluster.storage.settled``, or None.
+        storage: ``--storage`` of the run after ``cluster.storage.absolute_uri``, or None.
 
     Raises:
         RunError: the name is taken, the run to resume is missing or another training, or a process works on it.
@@ -266,8 +245,8 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     file = folder / CONFIG_FILE
     known = {str(file): read(file)} if file.exists() else {}
     if storage:
-        there = stores.below(storage, folder.name, CONFIG_FILE)
-        text = stores.read_text(there)
+        there = join_uri(storage, folder.name, CONFIG_FILE)
+        text = read_text(there)
         known |= {} if text is None else {there: from_yaml(text, there)}
     if resume:
         if not known:
@@ -279,9 +258,9 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
         _check_storage(folder, storage)
         return
     taken = [place.partition(f"/{CONFIG_FILE}")[0] for place in known]
-    if storage and not taken and not stores.is_empty(train := stores.below(storage, train_name(folder))):
+    if storage and not taken and list_names(train := join_uri(storage, train_name(folder))):
         taken = [train]
-    if (folder / ASKED_FILE).exists():
+    if any((folder / name).exists() for name in RUN_FILES):
         raise RunError(f"A run needs a name of its own; {folder} is a search or a study. Choose another --name.")
     if taken:
         raise RunError(f"A run needs a name of its own; {taken[0]} is taken. Choose another --name, or --resume it.")
@@ -300,7 +279,7 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     file = folder / BEGAN_FILE
     text = file.read_text(encoding="utf-8") if file.exists() else None
     if text is None and storage:
-        text = stores.read_text(stores.below(storage, folder.name, BEGAN_FILE))
+        text = read_text(join_uri(storage, folder.name, BEGAN_FILE))
     try:
         return dict(json.loads(text or "{}"))
     except ValueError:  # truncated by a full disk: treated as missing
@@ -369,16 +348,15 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
     """
     note = _began(folder, config, storage)
     if lease:
-        with stores.refusals(str(storage)):
+        with uri_errors(str(storage)):
             lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
-            with files.replacing(folder / name) as path:  # atomically: with a partial file the run could not be resumed
-                path.write_text(text, encoding="utf-8")
+            files.write_text(folder / name, text)  # atomically: with a partial file the run could not be resumed
     if storage:
-        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
-        stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
+        write_text(join_uri(storage, folder.name, BEGAN_FILE), note)
+        write_text(join_uri(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 
 def shared_folder(folder: Path, storage: str | None) -> Path | None:

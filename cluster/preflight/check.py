@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import connect, revision
-from cluster import storage as stores
 from cluster.preflight import faults as checks
 from cluster.preflight import nodes, probe
 from cluster.preflight.faults import DRIVER, Fault, Need, Report, judge
 from cluster.preflight.nodes import Node
 from cluster.revision import digest
+from cluster.storage import absolute_uri, open_uri
 from htt import console
 from htt.config import BackboneConfig, Config, override, parse_set, read
 from htt.data.store.remote import refuse_password
@@ -206,7 +206,7 @@ def need_of(
         roots=roots,
         cache=configs[0].runtime.cache,
         cache_gb=configs[0].runtime.cache_gb,
-        storage=stores.settled(storage),
+        storage=absolute_uri(storage),
         gpus=on_gpus,
         gloo=together and not on_gpus,
     )
@@ -243,7 +243,7 @@ def marked(storage: str | None) -> Iterator[str | None]:
             folder = Path(storage)
             made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-        system, path = stores.open_place(storage)
+        system, path = open_uri(storage)
         with system.open_output_stream(f"{path}/{mark}") as out:
             out.write(b"ok")
     except (OSError, ValueError, ArrowException):

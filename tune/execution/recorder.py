@@ -38,13 +38,14 @@ from tune.experiments.constraints import broken
 from tune.results.cache import TrialCache
 from tune.results.epochs import History
 from tune.results.ledger import Ledger
-from tune.results.run_folder import RunFolder, Trial, ranked
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.selection import ranked
 from tune.results.sync import Storage
 from tune.searchers.feasibility import SIZE, SizeCheck
 from tune.searchers.generator import EPOCH, TrialGenerator
 
 if TYPE_CHECKING:
-    from tune.execution.experiment import Work
+    from tune.execution.experiment import Experiment
 
 MAX_INFEASIBLE = 100
 """Number of consecutive infeasible configurations after which a search stops."""
@@ -55,7 +56,7 @@ class Recorder(ray.tune.Callback):
 
     def __init__(
         self,
-        work: Work,
+        work: Experiment,
         storage: Storage,
         generator: TrialGenerator,
         *,

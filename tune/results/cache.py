@@ -24,7 +24,7 @@ from htt.data.location import data_key
 from htt.errors import HTTError
 from tune.experiments.candidate import Candidate
 from tune.experiments.study import SEED
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.sync import CLIPS, Storage
 
 
@@ -35,13 +35,13 @@ class CachedTrial:
     trial: Trial
     folder: RunFolder
     """Folder of the run that has it."""
-    asked: Asked | None = None
+    record: RunRecord | None = None
     """Record of that run, or None for a trial of this run or of its warm-start runs."""
 
     @property
     def origin(self) -> str:
         """Run, trial and commit that trained it: "run/trial (commit)"; without the commit if it is this run's."""
-        commit = f" ({self.asked.commit})" if self.asked else ""
+        commit = f" ({self.record.commit})" if self.record else ""
         return self.trial.taken_from or f"{self.folder.name}/{self.trial.id}{commit}"
 
     @property
@@ -56,7 +56,7 @@ class CachedTrial:
 
     def curve(self, metric: str) -> Sequence[float]:
         """Return a metric's value at each epoch; empty if it was not recorded."""
-        recorded = self.trial.curve if self.asked and self.asked.metric == metric else ()
+        recorded = self.trial.curve if self.record and self.record.spec.metric == metric else ()
         return self.trial.curves.get(metric, recorded)
 
     def row(self, **changes: Any) -> Trial:
@@ -97,9 +97,9 @@ class TrialCache:
         for path in sorted(runs.glob("*/trials.parquet")):
             folder = RunFolder(path.parent)
             with contextlib.suppress(HTTError):
-                asked = folder.asked()
+                record = folder.record
                 for trial in folder.trials():
-                    cache._add(CachedTrial(trial, folder, asked))
+                    cache._add(CachedTrial(trial, folder, record))
         return cache
 
     def add(self, trial: Trial, folder: RunFolder) -> None:
@@ -129,7 +129,7 @@ class TrialCache:
             return None
         fitting = sorted((each for each in known if self._fits(each, data)), key=lambda each: not each.same_code)
         found = next(iter(fitting), None)
-        if found and found.asked and not (found.same_code or self.share_any):
+        if found and found.record and not (found.same_code or self.share_any):
             self.other_code.append(found)
             return None
         return found
@@ -137,7 +137,7 @@ class TrialCache:
     def _fits(self, cached: CachedTrial, data: str) -> bool:
         trial = cached.trial
         measured = all(math.isfinite(trial.metrics.get(name, math.nan)) for name in self.metrics)
-        if cached.asked is None:
+        if cached.record is None:
             return measured and trial.data in (data, None)  # None: this run was started by an older version
         return measured and trial.data == data and cached.clips.is_file()
 
@@ -151,7 +151,7 @@ class TrialCache:
         seconds: dict[str, list[float]] = {}
         for each in itertools.chain.from_iterable(self._trials.values()):
             with contextlib.suppress(HTTError):  # trials of older versions may be incompatible
-                base = each.asked.config() if each.asked else Config()
+                base = each.record.config() if each.record else Config()
                 config = override(base, {**each.trial.values, SEED: 0})
                 seconds.setdefault(config.fingerprint(), []).append(each.trial.seconds)
         return seconds

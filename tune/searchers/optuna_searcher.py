@@ -33,7 +33,7 @@ from htt.evaluation.metric_table import COSTS, METRICS
 from tune.experiments.constraints import Constraint, excesses
 from tune.experiments.space import LENGTH, Space
 from tune.results.run_folder import Trial as Row
-from tune.results.run_folder import value
+from tune.results.selection import value
 from tune.searchers import optuna_study
 from tune.searchers.distributions import Code
 from tune.searchers.finite_space import Coverage, UntriedSampler

@@ -18,7 +18,7 @@ from htt.errors import ConfigError, did_you_mean, shown
 from htt.text import plural
 from tune.experiments.constraints import Constraint, broken
 from tune.experiments.space import Space
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 
 FINISHED = ("complete", "pruned", "reused")
 
@@ -59,13 +59,13 @@ def earlier(folder: RunFolder, question: Question) -> Earlier:
     Raises:
         RunError: the run cannot be read.
     """
-    asked = folder.asked()
-    results = [_fitting(folder, asked, trial, question) for trial in folder.trials()]
+    record = folder.record
+    results = [_fitting(folder, record, trial, question) for trial in folder.trials()]
     fitting = [result for result in results if isinstance(result, Trial)]
     return Earlier(folder.name, fitting, Counter(result for result in results if isinstance(result, str)))
 
 
-def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) -> Trial | str:
+def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Question) -> Trial | str:
     """Return the trial as a row of the search, or the reason why it does not fit."""
     if trial.state not in FINISHED:
         return trial.state
@@ -74,7 +74,7 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
     if missing:
         return f"without {', '.join(missing)}"
     try:
-        config = override(asked.config(), trial.values)
+        config = override(record.config(), trial.values)
     except ConfigError:
         return "of another version"
     space, base = question.space, question.base
@@ -94,9 +94,9 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
         trial,
         state="pruned" if trial.epochs < config.train.epochs else "complete",
         values=sample,
-        curve=trial.curve if asked.metric == metric else trial.curves.get(metric, ()),
+        curve=trial.curve if record.spec.metric == metric else trial.curves.get(metric, ()),
         curves={},
-        taken_from=trial.taken_from or f"{folder.name}/{trial.id} ({asked.commit})",
+        taken_from=trial.taken_from or f"{folder.name}/{trial.id} ({record.commit})",
         breaks=broken(question.constraints, trial.metrics),
     )
 

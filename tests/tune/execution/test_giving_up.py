@@ -28,7 +28,7 @@ def test_runs_without_names_of_the_same_second_leave_two_folders(trained, search
     runs = [search(name=None, trials=1) if kind == "search" else ablate(variants, name=None) for _ in range(2)]
     names = [outcome.folder.name for outcome in runs]
     assert names == [f"{kind}-fake-20260101-120000", f"{kind}-fake-20260101-120000-2"]
-    assert [outcome.folder.asked().name for outcome in runs] == names
+    assert [outcome.folder.record.name for outcome in runs] == names
 
 
 def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):
@@ -40,7 +40,7 @@ def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):
 def test_a_study_gives_up_when_every_variant_has_failed_and_when_resumed_tries_each_again(trained, ablate):
     variants = {**BAD, "bad 5": {"optim.momentum": 0.1, "optim.lr": 1e-5}}
     for tries in (1, 2):
-        with pytest.raises(TrainingError, match="At least one training must come to its end; of 4 none did"):
+        with pytest.raises(TrainingError, match="No training was completed, out of 4"):
             ablate(variants, seeds=(0, 1), resume=tries > 1)
         assert len(trained) == 4 * tries
 
@@ -48,7 +48,7 @@ def test_a_study_gives_up_when_every_variant_has_failed_and_when_resumed_tries_e
 def test_a_search_gives_up_after_three_failures_and_when_resumed_after_three_more(trained, search):
     space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
     for tries in (1, 2):
-        with pytest.raises(TrainingError, match=f"of {3 * tries} none did"):
+        with pytest.raises(TrainingError, match=f"out of {3 * tries}:"):
             search(space, trials=9, resume=tries > 1)
         assert len(trained) == 3 * tries
 

@@ -103,7 +103,7 @@ def test_trial_of_the_current_code_goes_first(tmp_path):
 def cached(tmp_path):
     (tmp_path / "runs").mkdir()
     folder = finished(tmp_path / "runs", BASE)
-    return CachedTrial(folder.trials()[0], folder, folder.asked())
+    return CachedTrial(folder.trials()[0], folder, folder.record)
 
 
 def test_copy_clips_copies_the_file(cached, tmp_path):

@@ -5,10 +5,11 @@ from cluster import revision
 from htt.config import Config, override
 from htt.data.location import data_key
 from htt.errors import ConfigError
-from report_folders import PLAIN
+from report_folders import record
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform, Space
-from tune.results.run_folder import Asked, RunFolder, Trial, best_text
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.selection import best_text
 from tune.searchers import warm_start
 from tune.searchers.warm_start import Question
 
@@ -31,8 +32,8 @@ def trial(number, values=None, **changes):
 
 def run(path, trials, base=BASE, **asked):
     folder = RunFolder(path / "before")
-    plain = {**PLAIN, "name": "before", "base": base.model_dump(mode="json"), **asked}
-    folder.write_asked(Asked(**plain))
+    plain = {"name": "before", "base": base.model_dump(mode="json"), **asked}
+    folder.write_record(record(**plain))
     folder.write_trials(trials)
     return folder
 
@@ -93,7 +94,7 @@ def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
     mapping = tmp_path / "point.yaml"
     mapping.write_text("optim.lr: 5e-3\n")
     best = tmp_path / "best.yaml"
-    asked = Asked(**{**PLAIN, "name": "before", "base": override(BASE, {"train.seed": 4}).model_dump(mode="json")})
+    asked = record(name="before", base=override(BASE, {"train.seed": 4}).model_dump(mode="json"))
     best.write_text(best_text(asked, trial(1, {"optim.lr": 7e-3}), "hand_error_mm", 1))
     texts = ["optim.lr=2e-3 model.action.cues=[hands,object]", str(mapping), str(best), "optim.lr=2e-3", str(mapping)]
     assert warm_start.points(texts, SPACE, BASE) == [
