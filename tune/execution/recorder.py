@@ -70,7 +70,7 @@ class Recorder(ray.tune.Callback):
         Args:
             work: experiment that runs.
             storage: storage of the run.
-            generator: generator of trials.
+            generator: generator of its trials.
             cache: complete trials whose results are reused, or None if all trials must be trained.
             keep: called with the id of each complete trial before it is recorded, to store additional files.
             tick: called several times a second.
@@ -255,7 +255,7 @@ class Recorder(ray.tune.Callback):
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if not ended:
-                restore.mend(trial, self.epoch(trial.trial_id))
+                restore.use_newest_checkpoint(trial, self.epoch(trial.trial_id))
             if ended and trial.trial_id not in self.done:  # a full disk prevented its recording
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, messages.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)

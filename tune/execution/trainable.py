@@ -148,11 +148,7 @@ def _train_from_newest(
 ) -> ray.tune.Checkpoint | None:
     """Train from the newest whole checkpoint, or from the start if there is none; return the checkpoint used.
 
-    Args:
-        train: training function, called with the folder of the checkpoint.
-        newest: newest checkpoint of the trial, or None if it has none yet.
-        folder: folder of the trial.
-        notes: receives a message if the newest checkpoint was not used.
+    ``notes`` receives a message if the newest checkpoint is damaged.
     """
     system = newest.filesystem if newest else None
     before = [ray.tune.Checkpoint(place, system) for place in older(newest.path, system)] if newest else []
@@ -234,7 +230,7 @@ def lacks(job: Job, metrics: Mapping[str, float]) -> str | None:
 
 
 def train_name(trial_id: str) -> str:
-    """Return the name of a trial's Ray Train run; it is unique, since a finished name returns its old result."""
+    """Return the name of a trial's Ray Train run; a finished run returns its old result under its name."""
     return f"train-{trial_id}"
 
 

@@ -62,7 +62,7 @@ class Searcher(TrialSearcher):
         first: Sequence[Mapping[str, Value]] = (),
         earlier: Sequence[Row] = (),
     ) -> None:
-        """Open the study, or create it.
+        """Open the study, or create it with the trials of earlier runs and the samples to try first.
 
         Args:
             space: space to sample from.
@@ -73,8 +73,8 @@ class Searcher(TrialSearcher):
             constraints: constraints that a trial must meet.
             algorithm: "tpe" or "random".
             seed: seed of the samples, given the study.
-            first: samples to try first, once.
-            earlier: finished trials of other runs, with values of this space, that are added to a new study.
+            first: samples to try first.
+            earlier: finished trials of other runs, with values of this space.
         """
         super().__init__(objectives[0], METRICS[objectives[0]].mode)
         self.codes = {path: Code(domain) for path, domain in space.domains.items()}
@@ -99,47 +99,47 @@ class Searcher(TrialSearcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next sample under ``values`` of a trial's Tune configuration, or "FINISHED" if there is none."""
-        place = self._places.get(trial_id)
-        place = self._ask() if place is None else place
-        if place is None:
+        key = self._keys.get(trial_id)
+        key = self._ask() if key is None else key
+        if key is None:
             self.used_up = True
             return self.FINISHED
-        self._places[trial_id] = place
-        self._trial(place).set_user_attr(TUNE_ID, trial_id)
-        params = self._frozen(place).params
+        self._keys[trial_id] = key
+        Trial(self.study, key).set_user_attr(TUNE_ID, trial_id)
+        params = self._storage.get_trial(key).params
         return {"values": {path: self.codes[path].decode(value) for path, value in params.items()}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Store the value of an epoch in the study."""
-        reported, place = result.get(self.objectives[0]), self._running(trial_id)
-        if place is not None and _finite(reported):
-            self._record_epoch(place, float(reported), int(result.get(EPOCH, 0)))
+        reported, key = result.get(self.objectives[0]), self._running(trial_id)
+        if key is not None and _finite(reported):
+            self._record_epoch(key, float(reported), int(result.get(EPOCH, 0)))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Set the final state of a trial in the study."""
-        place, last = self._running(trial_id), result or {}
-        if place is None:
+        key, last = self._running(trial_id), result or {}
+        if key is None:
             return
         values, epoch = [last.get(name) for name in self.objectives], int(last.get(EPOCH, 0))
         violations = excesses(self.constraints, last)
         infeasible = epoch == 0 and any(violation > 0 for violation in violations.values())
         if error or not (infeasible or all(map(_finite, values))):
-            self._tell(place, TrialState.FAIL)
+            self._tell(key, TrialState.FAIL)
             return
         if not infeasible:
             violations = excesses(self.constraints, last, missing=1.0)
-            self._record_epoch(place, float(last[self.objectives[0]]), epoch)
-        trial, known = self._trial(place), self._frozen(place).constraints
+            self._record_epoch(key, float(last[self.objectives[0]]), epoch)
+        trial, frozen = Trial(self.study, key), self._storage.get_trial(key)
         for name, violation in violations.items():
-            if name not in known:
+            if name not in frozen.constraints:
                 trial.set_constraint(name, violation)
         for name in SHOWN:
             if name not in self.objectives and _finite(last.get(name)):
                 trial.set_user_attr(name, float(last[name]))
-        if epoch < self._full_epochs(self._frozen(place).params):
-            self._tell(place, TrialState.PRUNED)
+        if epoch < self._full_epochs(frozen.params):
+            self._tell(key, TrialState.PRUNED)
         else:
-            self._tell(place, TrialState.COMPLETE, [float(last[name]) for name in self.objectives])
+            self._tell(key, TrialState.COMPLETE, [float(last[name]) for name in self.objectives])
 
     def keep_only(self, trials: Mapping[str, Mapping[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
         """Reconcile the study with the trials that a restored run resumes, and with those that ended.
@@ -149,19 +149,20 @@ class Searcher(TrialSearcher):
         """
         for trial_id, result in ended.items():
             self.on_trial_complete(trial_id, dict(result))
-        for trial_id, place in list(self._places.items()):
-            frozen = self._frozen(place)
+        for trial_id, key in list(self._keys.items()):
+            frozen = self._storage.get_trial(key)
             if frozen.state == TrialState.RUNNING and trial_id not in trials:
                 self.lost.append(frozen)
-                del self._places[trial_id]
+                del self._keys[trial_id]
             elif frozen.user_attrs.get(INTERRUPTED) and trial_id in trials:
                 self._reopen(trial_id, frozen)
 
     def close(self) -> None:
         """Mark running trials as interrupted: PRUNED at their last epoch, or FAIL without one."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._trial(frozen.number).set_user_attr(INTERRUPTED, True)
-            self._tell(frozen.number, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
+            key = self._key(frozen.number)
+            Trial(self.study, key).set_user_attr(INTERRUPTED, True)
+            self._tell(key, TrialState.PRUNED if epochs_of(frozen) else TrialState.FAIL)
 
     def next_name(self) -> str:
         """Return the next trial's name: its number, or "13-2" for example if a killed driver lost it as "13"."""
@@ -170,21 +171,21 @@ class Searcher(TrialSearcher):
             again = f"-{int(before.partition('-')[2] or 1) + 1}" if before else ""
             return f"{self._number_of(self.lost[0])}{again}"
         known = self.study.get_trials(deepcopy=False)
-        place = next((trial.number for trial in known if trial.state == TrialState.WAITING), len(known))
-        return str(self._number_at(place))
+        number = next((trial.number for trial in known if trial.state == TrialState.WAITING), len(known))
+        return str(self._number_at(number))
 
     def number(self, trial_id: str) -> int:
         """Return the trial's number: 1 for the first that was suggested, not counting trials of earlier runs."""
-        if trial_id not in self._places:
+        if trial_id not in self._keys:
             return 0
         if trial_id not in self._numbers:
-            self._numbers[trial_id] = self._number_of(self._frozen(self._places[trial_id]))
+            self._numbers[trial_id] = self._number_of(self._storage.get_trial(self._keys[trial_id]))
         return self._numbers[trial_id]
 
     def _ask(self) -> int | None:
-        """Return the next trial's number in the study, or None if all configurations were tried."""
+        """Return the key of the next trial, or None if all configurations were tried."""
         if self.lost:
-            return self.lost.pop(0).number
+            return self._key(self.lost.pop(0).number)
         known = self.study.get_trials(deepcopy=False)
         asked = len(known) - len(self._resumed)
         self.study.sampler = self._sampler(asked)
@@ -195,15 +196,16 @@ class Searcher(TrialSearcher):
                 return None
             inner, seed = self.study.sampler, self._seed_of(asked)
             self.study.sampler = UntriedSampler(inner, self.coverage, self._distributions, tried, seed)
-        return self.study.ask(self._distributions).number
+        return self._key(self.study.ask(self._distributions).number)
 
     def _encoded(self, sample: Mapping[str, Value]) -> dict[str, Any]:
-        return {path: self.codes[path].encode(sample[path]) for path in sample}
+        return {path: self.codes[path].encode(value) for path, value in sample.items()}
 
     def _finished(self, row: Row) -> FrozenTrial:
         """Return a finished trial of another run as a trial of this study."""
-        last = {row.epochs: value(row, self.objectives[0])}
-        epochs = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last
+        epochs = dict(enumerate(row.curve, 1))
+        if len(epochs) != row.epochs:
+            epochs = {row.epochs: value(row, self.objectives[0])}
         several, complete = len(self.objectives) > 1, row.epochs >= int(str(row.values.get(LENGTH, self.epochs)))
         return create_trial(
             state=TrialState.COMPLETE if complete else TrialState.PRUNED,
@@ -232,51 +234,50 @@ class Searcher(TrialSearcher):
         self._resumed = [each.number for each in known if RESUMES in each.user_attrs]
         self._earlier = sum(WARM_START in each.user_attrs for each in known)
         self._numbers: dict[str, int] = {}
-        self._places: dict[str, int] = {}
-        """{id of the run's trial: number of its newest trial in the study}."""
+        self._keys: dict[str, int] = {}
+        """{id of the run's trial: key of its newest trial in the study's storage}."""
         for frozen in trials:
             if (trial_id := frozen.user_attrs.get(TUNE_ID)) is not None and frozen.state != TrialState.WAITING:
-                self._places[trial_id] = frozen.number
+                self._keys[trial_id] = self._key(frozen.number)
             elif frozen.state == TrialState.RUNNING:
                 self.lost.append(frozen)
 
     def _reopen(self, trial_id: str, frozen: FrozenTrial) -> None:
         self.study.add_trial(optuna_study.running_again(frozen))
-        self._places[trial_id] = len(self.study.get_trials(deepcopy=False)) - 1
-        self._resumed.append(self._places[trial_id])
+        number = len(self.study.get_trials(deepcopy=False)) - 1
+        self._keys[trial_id] = self._key(number)
+        self._resumed.append(number)
 
-    def _trial(self, place: int) -> Trial:
-        return Trial(self.study, self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place))
-
-    def _frozen(self, place: int) -> FrozenTrial:
-        return self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(self._study_id, place))
+    def _key(self, number: int) -> int:
+        """Return the storage's key of the trial with this number in the study."""
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _running(self, trial_id: str) -> int | None:
-        """Return a trial's number in the study, or None if it is unknown or has ended."""
-        place = self._places.get(trial_id)
-        return None if place is None or self._frozen(place).state.is_finished() else place
+        """Return the key of a trial, or None if it is unknown or has ended."""
+        key = self._keys.get(trial_id)
+        return None if key is None or self._storage.get_trial(key).state.is_finished() else key
 
-    def _number_at(self, place: int) -> int:
+    def _number_at(self, number: int) -> int:
         """Return the run's number of a trial of the study; trials that resume others have none of their own."""
-        return place - bisect_left(self._resumed, place) + 1 - self._earlier
+        return number - bisect_left(self._resumed, number) + 1 - self._earlier
 
     def _number_of(self, frozen: FrozenTrial) -> int:
         """Return ``number`` of a trial; a resumed trial has the number of the interrupted one."""
         return self._number_at(int(frozen.user_attrs.get(RESUMES, frozen.number)))
 
-    def _record_epoch(self, place: int, value: float, epoch: int) -> None:
-        known = epochs_of(self._frozen(place))
+    def _record_epoch(self, key: int, value: float, epoch: int) -> None:
+        known = epochs_of(self._storage.get_trial(key))
         if epoch in known:
             return
         if len(self.objectives) == 1:
-            self._trial(place).report(value, epoch)
+            Trial(self.study, key).report(value, epoch)
         else:
-            self._trial(place).set_user_attr(EPOCHS, plain_epochs({**known, epoch: value}))
+            Trial(self.study, key).set_user_attr(EPOCHS, plain_epochs({**known, epoch: value}))
 
-    def _tell(self, place: int, state: TrialState, values: Sequence[float] | None = None) -> None:
+    def _tell(self, key: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.study.tell(place, values, state=state)
+            self.study.tell(Trial(self.study, key), values, state=state)
 
 
 def _finite(value: Any) -> TypeGuard[float]:

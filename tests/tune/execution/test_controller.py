@@ -6,10 +6,10 @@ import ray.tune.tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
-from tune.execution.controller import Forgetful, forgetting
+from tune.execution.controller import DroppingController, forgetting
 
 
-class Loop(Forgetful):
+class Loop(DroppingController):
     """As much of the loop as forgetting looks at."""
 
     def __init__(self, trials, written, busy=()):
@@ -38,7 +38,7 @@ def trials(*states):
     return made
 
 
-def test_forgetful_keeps_what_runs_what_is_not_written_and_the_newest(tmp_path):
+def test_controller_keeps_running_and_unrecorded_trials_and_the_newest(tmp_path):
     ended, failed, running, unwritten, stopping, newest = those = trials(
         Trial.TERMINATED, Trial.ERROR, Trial.RUNNING, Trial.TERMINATED, Trial.TERMINATED, Trial.TERMINATED
     )
@@ -57,5 +57,5 @@ def test_forgetful_keeps_what_runs_what_is_not_written_and_the_newest(tmp_path):
 
 def test_forgetting_is_over_after_the_block():
     with forgetting(lambda _: True, print):
-        assert ray.tune.tune.TuneController.func is Forgetful
+        assert ray.tune.tune.TuneController.func is DroppingController
     assert ray.tune.tune.TuneController is TuneController
