@@ -20,8 +20,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_replacing_leaves_the_old_file_and_no_other_on_an_error(tmp_path):
     file = tmp_path / "file"
     files.write_text(file, "old")
-    with pytest.raises(TypeError), files.replacing(file) as temporary:
-        temporary.write_text(b"new")
+
+    def write_half():
+        with files.replacing(file) as temporary:
+            temporary.write_text("ne")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        write_half()
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
