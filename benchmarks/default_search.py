@@ -22,7 +22,8 @@ import numpy as np
 
 from htt.data.loading.clips import Clips, open_split
 from result import header, write
-from tune.results.run_folder import RunFolder, ranked
+from tune.results.run_folder import RunFolder
+from tune.results.selection import ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTED = '"intermediate_value"'

@@ -106,17 +106,15 @@ def resident_bytes() -> int:
 def measure(folder: Path, name: str, trials: int, workers: int) -> tuple[list[dict], float]:
     """Run a search; its events, and when its last results were written."""
     cache = folder / f"{name}-cache"
-    search = spec.Search(
+    search = spec.SearchSpec(
         space="cost",
         name=name,
         trials=trials,
-        runs=folder,
         workers_per_trial=workers,
         scheduler="none",
         algorithm="random",
-        assignments={"runtime.cache": str(cache)},
-    )
-    outcome = search_execution.run(search, SPACE, TRAINING)
+    ).over(SPACE, {"runtime.cache": str(cache)})
+    outcome = search_execution.run(search, runs=folder, training=TRAINING)
     ended = max(trial.finished_s for trial in outcome.trials)
     return [json.loads(line) for line in (cache / EVENTS).read_text().splitlines()], ended
 

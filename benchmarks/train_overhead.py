@@ -148,7 +148,7 @@ def measure_trials(folder: Path, trials: int) -> tuple[float, float, float]:
     for trial in found.trials():
         place = folder / f"bare-{trial.number}"
         place.mkdir()
-        config = override(found.asked().config(), trial.values)
+        config = override(found.record.config(), trial.values)
         (place / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         files.append(place / "config.yaml")
     began = time.monotonic()

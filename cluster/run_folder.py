@@ -37,8 +37,9 @@ from htt.errors import ConfigError, RunError, shown, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
-ASKED_FILE = "asked.yaml"
-"""File that only the folder of a search or a study contains."""
+RUN_FILE = "run.yaml"
+RUN_FILES = (RUN_FILE, "asked.yaml")
+"""File that only the folder of a search or a study contains, and its name in older versions."""
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 LONGEST_NAME = 100
@@ -259,7 +260,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     taken = [place.partition(f"/{CONFIG_FILE}")[0] for place in known]
     if storage and not taken and list_names(train := join_uri(storage, train_name(folder))):
         taken = [train]
-    if (folder / ASKED_FILE).exists():
+    if any((folder / name).exists() for name in RUN_FILES):
         raise RunError(f"A run needs a name of its own; {folder} is a search or a study. Choose another --name.")
     if taken:
         raise RunError(f"A run needs a name of its own; {taken[0]} is taken. Choose another --name, or --resume it.")

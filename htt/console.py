@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 from rich.cells import cell_len
@@ -163,6 +163,8 @@ err = Screen(stderr=True, soft_wrap=True)
 class Options:
     """Options of every command."""
 
+    arguments: ClassVar[Sequence[str] | None] = None
+    """Words that the options were parsed from, or None for those of this process."""
     debug: bool = field(default=False, kw_only=True)
     """Show the traceback of an error."""
 
@@ -185,6 +187,7 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
         timer.cancel()
     _open_outputs()
     options = tyro.cli(kind, args=arguments, prog=program())
+    options.arguments = arguments  # type: ignore[misc]  # of this instance, and no option
     try:
         with _interruptible():
             main(_settled(options))
@@ -263,7 +266,7 @@ def _settled(options: OptionsT) -> OptionsT:
         given = getattr(options, entry.name)
         if is_dataclass(given):
             _settled(given)  # type: ignore[type-var]
-        elif given == "" or (isinstance(given, list) and "" in given):
+        elif given == "" or (isinstance(given, list | tuple) and "" in given):
             raise ConfigError(
                 f"--{entry.name.replace('_', '-')} must not be empty; is a variable of the shell not set? Leave the "
                 "option out for its usual value."
@@ -318,12 +321,13 @@ def pause(elapsed_s: float) -> float:
     return max(LINE_EVERY_S, min(LONGEST_PAUSE_S, elapsed_s / 10))
 
 
-def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+def table(rows: Sequence[Sequence[str]], width: int | None = None, numbers: Sequence[bool] | None = None) -> str:
     """Return rows of cells as aligned lines: numbers right-aligned, and cells wrapped between words if too wide.
 
     Args:
         rows: the heads, then the rows.
         width: columns of the terminal, or None to wrap nothing.
+        numbers: True for each column of numbers, or None to recognise them by their text.
     """
     columns = [[_WITH_UNIT.sub(_NO_BREAK, cell) for cell in column] for column in zip(*rows, strict=True)]
     natural = [max(map(cell_len, column)) for column in columns]
@@ -333,10 +337,9 @@ def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
         folding = [place for place, each in enumerate(widths) if each > least[place]] or range(len(widths))
         widths[max(folding, key=widths.__getitem__)] -= 1
     shown = Table(box=None, pad_edge=False, show_edge=False)
-    for column, size in zip(columns, widths, strict=True):
-        shown.add_column(
-            Text(column[0]), justify="right" if numeric(column[1:]) else "left", width=size, overflow="fold"
-        )
+    numbers = numbers or [numeric(column[1:]) for column in columns]
+    for column, size, number in zip(columns, widths, numbers, strict=True):
+        shown.add_column(Text(column[0]), justify="right" if number else "left", width=size, overflow="fold")
     for row in zip(*(column[1:] for column in columns), strict=True):
         shown.add_row(*map(Text, row))
     text = io.StringIO()

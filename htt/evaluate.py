@@ -37,19 +37,19 @@ class Options(console.Options):
     """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
 
     checkpoint: Path
-    """The folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
+    """Folder of a checkpoint, or with --official the file of weights that HTT's authors released."""
     split: str
-    """Which clips: train, val or test."""
+    """Split to evaluate: train, val or test."""
     data: console.Word = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
-    """The checkpoint is the authors' file."""
+    """Read the checkpoint as the file of HTT's authors."""
     set: console.Assignments = field(default_factory=list)
-    """Change a field of the evaluation, as in --set train.precision=fp32; repeat for more."""
+    """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
-    """Processes, over all GPUs or cores."""
+    """Number of worker processes."""
     gpus_per_worker: console.Number = None
-    """GPUs of each of several workers (default: one, where there are any). One worker alone takes the GPU there is."""
+    """GPUs of each of several workers (default: 1 if there are any). A single worker uses a GPU if there is one."""
     out: console.File = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
@@ -63,8 +63,8 @@ def main(options: Options) -> None:
         )
     from htt.data.loading.splits import coverage, open_named
     from htt.data.prepare import prepare
-    from htt.evaluation import report
-    from htt.evaluation.scores import per_clip, scores
+    from htt.evaluation import clip_table, report
+    from htt.evaluation.scores import scores
     from htt.training.tasks import EvaluationJob
 
     config = evaluation_config(options)
@@ -72,17 +72,16 @@ def main(options: Options) -> None:
     clips = open_named(root, options.split, config.data)
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
     job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
-    there = coverage(root, options.split, config.data)
-    result = scores(evaluate(job, clips, options, out), options.split, coverage=there, subjects=clips.subjects)
-    objects = [clips.info.objects[each] if each >= 0 else "" for each in clips.object.tolist()]
-    about = report.Evaluated(
+    covered = coverage(root, options.split, config.data)
+    result = scores(evaluate(job, clips, options, out), options.split, coverage=covered, subjects=clips.subjects)
+    about = report.Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",
         command=shlex.join(["python", "-m", "htt.evaluate", *sys.argv[1:]]),
         frames=int(clips.frame_counts.sum()),
         fingerprint=config.fingerprint(),
     )
-    report.write(out, result, per_clip(result, clips.ids, clips.subjects, objects), about)
+    report.write(out, result, clip_table.of_split(result.sums, clips), about)
     show(result, out)
     if commands := next_commands(options, config, root):
         lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
@@ -110,11 +109,13 @@ def evaluation_config(options: Options) -> Config:
     values = parse_set(options.set)
     if options.data:
         if "data.root" in values:
-            raise ConfigError("The data are named once, with --data or with --set data.root; got both.")
+            raise ConfigError("Cannot use --data and --set data.root together: both name the data.")
         root = absolute(options.data)
         values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:
-        raise ConfigError("Released weights come without data; name a folder of shards with --data.")
+        raise ConfigError(
+            "Expected --data with --official: the file of weights does not name its data. Give a folder of shards."
+        )
     return override(config, values)
 
 
@@ -140,11 +141,11 @@ def show(result: Scores, out: Path) -> None:
     from htt.evaluation import report
     from htt.evaluation.intervals import people
 
-    clips = len(result.tally.clip)
+    clips = len(result.sums.clip)
     console.out.print(f"{result.source}, {result.split}: {plural(clips, 'clip')}")
     console.print_table([report.heads(result), *report.rows(result)])
-    if said := people(result.subjects):
-        console.out.print(f"\n{said}")
+    if sentence := people(result.subjects):
+        console.out.print(f"\n{sentence}")
     for warning in result.warnings:
         console.say_error("warning:", warning)
     console.out.print(f"\nReport      {out / report.REPORT}", markup=False)

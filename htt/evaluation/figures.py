@@ -1,4 +1,4 @@
-"""Figures of an evaluation: joints found within a distance (PCK), and confusion of actions."""
+"""Figures of an evaluation: joints within a distance (PCK), and confusion of actions."""
 
 from __future__ import annotations
 

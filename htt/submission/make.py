@@ -88,8 +88,8 @@ def predict(
             on_frames(len(clip_of_frame))
 
     group = Group(device=device or torch.device("cpu"))
-    tally = evaluate(model.to(group.device), clips, config, group=group, on_batch=take).tally()
-    known = {clip for clip, soft in zip(tally.clip.tolist(), tally.soft, strict=True) if np.isfinite(soft).all()}
+    sums = evaluate(model.to(group.device), clips, config, group=group, on_batch=take).sums()
+    known = {clip for clip, soft in zip(sums.clip.tolist(), sums.soft, strict=True) if np.isfinite(soft).all()}
     broken = [
         clips.ids[clip] for clip, joints in enumerate(joints_m) if clip not in known or not np.isfinite(joints).all()
     ]
@@ -98,7 +98,7 @@ def predict(
             f"Predictions must be finite numbers; the model gives others in clips {runs(broken)}. "
             "Take another checkpoint."
         )
-    actions = dict(zip(tally.clip.tolist(), tally.actions(vote).tolist(), strict=True))
+    actions = dict(zip(sums.clip.tolist(), sums.actions(vote).tolist(), strict=True))
     numbers = [clips.frame_numbers(clip).tolist() for clip in range(len(clips))]
     return Predicted(
         {id_: actions[clip] for clip, id_ in enumerate(clips.ids)},

@@ -3,7 +3,7 @@
 ::
 
     model.safetensors       the weights
-    training.safetensors    the optimiser's tensors, the random states
+    training.safetensors    the optimiser's tensors
     checkpoint.json         format, checksums, configuration, facts of the data, epoch, cursor, metrics, the optimiser's
                             numbers
     clips.parquet           this model's result for each validation clip, if there are any (``clip_table``)
@@ -37,7 +37,7 @@ from htt.files import sha256
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state
-from htt.training.state import optimizer_parts, optimizer_state, random_state, set_random_state
+from htt.training.state import optimizer_parts, optimizer_state
 
 if TYPE_CHECKING:
     import polars as pl
@@ -110,7 +110,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(_storable(model.state_dict()), partial / MODEL)
-        _write(_storable({**tensors, **random_state()}), partial / TRAINING)
+        _write(_storable(tensors), partial / TRAINING)
         if clips is not None:
             clips.write_parquet(partial / CLIPS)
         sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
@@ -172,7 +172,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, C
 
 
 def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore a model, its optimiser and torch's random states from a checkpoint, and return the saved progress.
+    """Restore a model and its optimiser from a checkpoint, and return the saved progress.
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or its tensors do not fit (lists the keys).
@@ -182,7 +182,6 @@ def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimiz
     load_strictly(model, _tensors(folder / MODEL), str(folder))
     stored = _tensors(folder / TRAINING)
     optimizer.load_state_dict(optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
-    set_random_state(stored)
     return checkpoint.progress
 
 

@@ -183,7 +183,7 @@ def validate(
     if not splits.val:
         return {}, None
     evaluation = evaluate(model, splits.val, config, **how)
-    return evaluation.result(), clip_table.of_split(evaluation.tally(), splits.val)
+    return evaluation.result(), clip_table.of_split(evaluation.sums(), splits.val)
 
 
 @torch.inference_mode()

@@ -1,4 +1,7 @@
-"""Training state beside the weights, as named tensors and plain numbers: the optimiser and the random states."""
+"""Optimiser state as named tensors and plain numbers.
+
+Random states are not stored: every step seeds torch by (seed, step, worker), and nothing else draws random numbers.
+"""
 
 from __future__ import annotations
 
@@ -48,19 +51,3 @@ def _laid_out(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return value
-
-
-def random_state() -> dict[str, Tensor]:
-    """Return torch's random states, of the CPU and of every GPU, by name."""
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"random.cuda.{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def set_random_state(stored: Mapping[str, Tensor]) -> None:
-    """Set the random states that ``random_state`` returned."""
-    torch.set_rng_state(stored["random.cpu"])
-    for place in range(torch.cuda.device_count()):
-        if f"random.cuda.{place}" in stored:
-            torch.cuda.set_rng_state(stored[f"random.cuda.{place}"], place)

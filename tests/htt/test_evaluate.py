@@ -152,7 +152,7 @@ def test_mistakes_are_one_sentence(trained, tmp_path, capsys):
         (["--checkpoint", trained, "--split", "val", "--set", "train.precison=fp32"], "mean 'train.precision'?"),
         (["--checkpoint", trained / "model.safetensors", "--split", "val"], "add --official"),
         (["--checkpoint", trained, "--official", "--split", "val"], "--official takes the file of weights"),
-        (["--checkpoint", trained / "model.safetensors", "--official", "--split", "val"], "without data; name"),
+        (["--checkpoint", trained / "model.safetensors", "--official", "--split", "val"], "Expected --data with"),
     ]  # fmt: skip
     for words, message in mistakes:
         run(*words, code=2)

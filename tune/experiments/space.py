@@ -21,7 +21,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from htt.config import BackboneConfig, Config, Value, flatten, override, plain_value, unknown
@@ -100,33 +100,20 @@ class Uniform:
         return f"{self.low:g} to {self.high:g}"
 
 
-@dataclass(frozen=True)
-class LogUniform:
+class LogUniform(Uniform):
     """Domain of positive numbers between two ends, with uniformly distributed logarithms."""
 
-    low: float
-    high: float
-    why: str = field(default="", kw_only=True)
-
     def __post_init__(self) -> None:
-        _check_ends(self)
+        super().__post_init__()
         if self.low <= 0:
             raise ConfigError(f"LogUniform must start above 0; got {self.low:g}. Use Uniform, or raise its low end.")
-
-    def probes(self) -> tuple[Value, ...]:
-        """Return the two ends."""
-        return (float(self.low), float(self.high))
 
     def draw(self, source: random.Random) -> Value:
         """Return a random value."""
         return math.exp(source.uniform(math.log(self.low), math.log(self.high)))
 
-    def holds(self, value: Value) -> bool:
-        """Return whether the value is in the domain."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
     def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}, logarithmic"
+        return f"{super().__str__()}, logarithmic"
 
 
 @dataclass(frozen=True)
@@ -167,6 +154,29 @@ class Integer:
 
 
 Domain: TypeAlias = Choice | Uniform | LogUniform | Integer
+KINDS = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform, Integer)}
+
+
+def to_plain(domain: Domain) -> dict[str, Any]:
+    """Return a domain as plain data; the inverse of ``of_plain``."""
+    return {"kind": type(domain).__name__} | {
+        each.name: plain_value(getattr(domain, each.name)) for each in fields(domain)
+    }
+
+
+def of_plain(plain: Mapping[str, Any]) -> Domain:
+    """Return the domain of plain data.
+
+    Raises:
+        ConfigError: the data are not a domain.
+    """
+    try:
+        settings = dict(plain)
+        kind: Any = KINDS[settings.pop("kind")]
+        domain: Domain = kind(*settings.pop("values", ()), **settings)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"Invalid domain {shown(str(plain), quoted=False)}: {error}.") from error
+    return domain
 
 
 @dataclass(frozen=True)
@@ -226,10 +236,10 @@ class Space:
         """
         problems = list(self._problems(base))
         if len(problems) == 1:
-            raise ConfigError(f"The space cannot be searched. {problems[0]}")
+            raise ConfigError(f"Invalid space: {problems[0]}")
         if problems:
             lines = "\n".join(f"  - {problem}" for problem in problems)
-            raise ConfigError(f"The space cannot be searched; {len(problems)} faults:\n{lines}")
+            raise ConfigError(f"Invalid space; {len(problems)} faults:\n{lines}")
 
     def _problems(self, base: Config) -> Iterator[str]:
         known = flatten(base)
@@ -241,11 +251,11 @@ class Space:
             if not isinstance(domain, Domain):
                 yield f"{path} must have a domain, such as Choice(4, 8) or LogUniform(1e-5, 1e-3); got {shown(domain)}."
                 return
-        there = {path: domain for path, domain in self.domains.items() if path in known}
-        bad = {fault for path, domain in there.items() for fault in _lone_faults(base, path, domain, there)}
+        existing = {path: domain for path, domain in self.domains.items() if path in known}
+        bad = {fault for path, domain in existing.items() for fault in _lone_faults(base, path, domain, existing)}
         yield from sorted(bad)
         if not bad:
-            yield from sorted({fault for sample in _samples(there) for fault in _faults(base, sample)})[:8]
+            yield from sorted({fault for sample in _samples(existing) for fault in _faults(base, sample)})[:8]
 
 
 def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, Domain]) -> list[str]:

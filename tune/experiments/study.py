@@ -72,7 +72,7 @@ class Study:
         object.__setattr__(self, "contrasts", tuple(tuple(pair) for pair in self.contrasts))
         for name, values in {"seeds": seeds, "metrics": self.metrics, "primary": self.primary}.items():
             object.__setattr__(self, name, tuple(map(plain_value, values)))
-        _raise("The study cannot be asked", list(self._own_faults()))
+        _raise("Invalid study", list(self._own_faults()))
 
     @property
     def others(self) -> list[str]:
@@ -88,6 +88,10 @@ class Study:
         """Return the configuration of a trial: base, shared changes, changes of the variant, and seed."""
         return override(base, {**self.base, **self.variants[variant], SEED: seed})
 
+    def configs(self, base: Config) -> dict[str, Config]:
+        """Return {variant: configuration with the first seed}."""
+        return {name: self.config(base, name, self.seeds[0]) for name in self.variants}
+
     def levels(self) -> dict[str, dict[str, str]]:
         """Return {variant: {factor: level}}; empty if the study has no factors."""
         if not self.factors:
@@ -96,7 +100,7 @@ class Study:
 
     def cut_alike(self, base: Config) -> bool:
         """Return whether all variants cut every clip into the same training windows."""
-        first, *others = (cutting(self.config(base, name, self.seeds[0])) for name in self.variants)
+        first, *others = map(cutting, self.configs(base).values())
         return all(each == first for each in others)
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
@@ -112,7 +116,7 @@ class Study:
         Raises:
             ConfigError: one error with all unknown paths, invalid values and equal variants.
         """
-        _raise("The study cannot be run", list(self._faults(base)))
+        _raise("Invalid study", list(self._faults(base)))
         return [*self._twins(base), *self._warnings()]
 
     def plain(self) -> dict[str, Any]:
@@ -133,9 +137,9 @@ class Study:
 
     def _own_faults(self) -> Iterator[str]:
         if self.reference not in self.variants:
-            there = ", ".join(self.variants)
             near = did_you_mean(self.reference, list(self.variants))
-            yield f"the reference must be one of the variants; got '{self.reference}'. There are: {there}.{near}"
+            known = ", ".join(self.variants)
+            yield f"the reference must be one of the variants; got '{self.reference}'. Available: {known}.{near}"
         elif not self.others:
             yield f"it must have a variant beside the reference; got '{self.reference}' alone."
         if len(set(self.seeds)) < len(self.seeds):
@@ -151,30 +155,30 @@ class Study:
                 f"metrics must mean the same for all variants; loss is weighted by {', '.join(weighted)}, which they "
                 "change. Use hand_error_mm or action_accuracy, or a term such as loss_action."
             )
-        odd = [pair for pair in self.contrasts if len({*pair} & {*self.metrics}) != 2]
-        if odd:
-            yield f"contrasts must be pairs of the study's metrics; got {odd}."
+        invalid = [pair for pair in self.contrasts if len({*pair} & {*self.metrics}) != 2]
+        if invalid:
+            yield f"contrasts must be pairs of the study's metrics; got {invalid}."
         for word, names in (("primary", self.primary), ("paper_value", self.paper_value), ("notes", self.notes)):
-            strangers = [name for name in names if name not in self.variants]
-            if strangers:
-                yield f"{word} must name variants; got {strangers}."
+            unknown = [name for name in names if name not in self.variants]
+            if unknown:
+                yield f"{word} must name variants; got {unknown}."
         yield from self._faults_of_factors()
         if self.reference in self.primary:
             yield f"primary must name what is compared to the reference; got the reference, '{self.reference}'."
 
     def _faults_of_factors(self) -> Iterator[str]:
         levels = self.levels()
-        odd = [name for name, has in levels.items() if len(has) < len(self.factors)]
-        if odd:
-            yield f"variants of a study of factors must be combinations of levels and nothing else; {odd} are not."
+        invalid = [name for name, has in levels.items() if len(has) < len(self.factors)]
+        if invalid:
+            yield f"variants of a study of factors must be combinations of levels and nothing else; {invalid} are not."
         elif levels:
             for first, second in itertools.combinations(self.factors, 2):
                 cells = itertools.product(self.factors[first], self.factors[second])
                 counts = {sum((has[first], has[second]) == cell for has in levels.values()) for cell in cells}
                 if len(counts) > 1:
                     yield (
-                        f"effects can be told where each pair of levels is in equally many variants; those of {first} "
-                        f"and {second} are not. Use factorial or fractional of tune/experiments/designs.py."
+                        f"effects need each pair of levels in equally many variants; those of {first} "
+                        f"and {second} are not. Use factorial of tune/experiments/designs.py."
                     )
 
     def _faults(self, base: Config) -> Iterator[str]:
@@ -202,8 +206,7 @@ class Study:
     def _twins(self, base: Config) -> Iterator[str]:
         """Yield a warning for each group of variants that are equal on clips as short as these."""
         alike: dict[str, list[str]] = {}
-        for name in self.variants:
-            config = self.config(base, name, self.seeds[0])
+        for name, config in self.configs(base).items():
             alike.setdefault(within_clips(config).fingerprint(), []).append(f"'{name}'")
         for names in alike.values():
             if len(names) > 1:
@@ -216,10 +219,10 @@ class Study:
         if count >= needed:
             return
         possible = comparisons_possible(count)
-        could = f"over {possible} named in `primary`" if possible else "over none, however clear"
+        claims = f"over {possible} named in `primary`" if possible else "over none, however clear"
         yield (
             f"{plural(count, 'seed')} cannot carry a claim over {plural(len(self.compared), 'comparison')} at the 5 % "
-            f"level; {needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the "
+            f"level; {needed} can. With {count}, a difference could be claimed {claims}. Intervals are given all the "
             "same."
         )
 
@@ -241,15 +244,15 @@ def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, M
     A factor is omitted if the variant has none of its levels. The result is empty if the variant changes a path that
     belongs to no factor.
     """
-    found, known = {}, set()
+    result, known = {}, set()
     for factor, levels in factors.items():
         paths = {path for level in levels.values() for path in level}
         own = {path: value for path, value in changes.items() if path in paths}
         same = [level for level, wanted in levels.items() if plain_value(wanted) == plain_value(own)]
         if same:
-            found[factor] = same[0]
+            result[factor] = same[0]
         known |= paths
-    return found if set(changes) <= known else {}
+    return result if set(changes) <= known else {}
 
 
 def _raise(rule: str, faults: list[str]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from htt.evaluation.metric_table import METRICS
 from tune.reports.figures.axes import Axis
-from tune.results.run_folder import Trial, value
+from tune.results.run_folder import Trial
+from tune.results.selection import value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

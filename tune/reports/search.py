@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 from htt.config import changed, override
 from htt.evaluation.metric_table import METRICS
-from htt.text import plural
-from tune.experiments.constraints import excesses, parse
-from tune.reports import formatting, html, importance
-from tune.reports.document import Code, Heading, Listing, Part, Picture, Table, Text, code, escaped
+from htt.text import block, code, escaped, plural
+from tune.experiments.constraints import excesses
+from tune.reports import format as fmt
+from tune.reports import html, importance, trial_table
 from tune.reports.figures import search
 from tune.reports.figures.axes import Axis, axes
-from tune.reports.listing import SHOWN, next_commands, rows
-from tune.results.run_folder import Asked, RunFolder, Trial, ranked, value
-from tune.results.selection import chosen, front, judged, objectives, statement
-from tune.results.selection import words as rule_words
+from tune.reports.html import Part, Picture, bullets, warnings
+from tune.reports.report import next_commands
+from tune.reports.table import Table
+from tune.reports.trial_table import BREAKS, NUMBER, STATE, VALUES, metric_column
+from tune.results import selection
+from tune.results.run_folder import RunFolder, RunRecord, Trial
+from tune.results.selection import value
 
 ROWS = 10
 
@@ -27,150 +30,84 @@ def write(folder: RunFolder) -> None:
         RunError: the folder holds no readable run.
         StorageError: the disk is full or not writable.
     """
-    asked = folder.asked()
-    html.publish(folder, asked.name, content(folder, asked, folder.trials()))
+    record = folder.record
+    html.publish(folder, record.name, content(folder, record, folder.trials()))
 
 
-def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Part]:
+def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
     """Return all parts of the report in reading order."""
-    order, best = ranked(trials, asked.metric), chosen(asked, trials)
-    parts: list[Part] = _question(asked, trials)
+    order, best = selection.ranked(trials, record.spec.metric), selection.chosen(record, trials)
+    parts = _settings(record, trials)
     if order:
-        title = f"Best by {METRICS[asked.metric].title.lower()} alone" if asked.objectives else "Best trials"
-        parts += [*_picked(asked, best), Heading(title), _table(order[:ROWS], asked), *_best(asked, best)]
-        parts += [Heading("Progress"), _progress(order, asked.metric)]
-        parts += _searched(order, axes(asked, order), asked.metric)
-        parts += _traded(asked, trials, objectives(asked, trials), best)
+        parts += _best(record, order, best)
+        parts += ["## Progress", _progress(order, record.spec.metric)]
+        parts += _searched(order, axes(record, order), record.spec.metric)
+        parts += _front(record, trials, best)
+    elif any(trial.breaks for trial in trials):
+        parts += warnings(f"No trial keeps the constraints {', '.join(map(str, record.search.constraints))} yet.")
     else:
-        parts.append(Text(_nothing(asked, trials), warns=True))
-    parts += _outside(asked, trials)
-    failed = [trial for trial in trials if trial.error]
+        parts += warnings("No trial gave a value yet.")
+    parts += _violations(record, trials)
+    failed = [f"trial {trial.number}: {escaped(trial.error)}" for trial in trials if trial.error]
     if failed:
-        parts += [
-            Heading("Failed"),
-            Listing([_failure(one) for one in failed[:ROWS]]),
-        ]
-    return [*parts, Heading("Next"), Code(next_commands(folder, best))]
+        parts += ["## Failed", bullets(failed[:ROWS])]
+    return [*parts, "## Next", block(next_commands(folder, best))]
 
 
-def _failure(trial: Trial) -> str:
-    return f"trial {trial.number}: {escaped(str(trial.error))}"
-
-
-def _question(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    states = [trial.state for trial in trials]
+def _settings(record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
+    spec, states = record.search, [trial.state for trial in trials]
     ended = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none"
-    goals = [f"`{name}` ({_direction(name)} is better)" for name in asked.objectives or [asked.metric]]
-    return [
-        *(Text(f"**{escaped(said)}**", warns=True) for said in asked.incomplete),
-        Text(code(asked.command)),
-        Text(
-            f"Selected by {' and '.join(goals)} on the validation split, at a trial's last epoch. "
-            f"Space {code(asked.space)}, algorithm {asked.algorithm}, scheduler {asked.scheduler}, seed {asked.seed}, "
-            f"commit {escaped(asked.commit)}. Trials: {len(trials)} ({ended})."
-        ),
-        *_wishes(asked),
-        *_codes(asked, trials),
-        Text("Searched:"),
-        Listing([f"`{path}`: {escaped(domain)}" for path, domain in asked.domains.items()]),
+    goals = [
+        f"`{name}` ({'higher' if METRICS[name].higher_is_better else 'lower'} is better)"
+        for name in spec.all_objectives
     ]
-
-
-def _wishes(asked: Asked) -> list[Part]:
-    """Return a paragraph about objectives, constraints, warm start and initial points, if any are set."""
-    said = []
-    if asked.objectives:
-        said.append(
-            f"Objectives: {', '.join(f'`{name}`' for name in asked.objectives)}; the scheduler watches the first. One "
-            f"trial of their front is picked: {rule_words(asked.pick, asked.objectives)}."
-        )
-    if asked.constraints:
-        said.append(f"Constraints: {', '.join(map(code, asked.constraints))}.")
-    if asked.warm_start:
-        said.append(f"Began with trials of {', '.join(map(code, asked.warm_start))}.")
-    if asked.points:
-        said.append(f"{plural(len(asked.points), 'point')} given to try first.")
-    return [Text(" ".join(said))] if said else []
-
-
-def _codes(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    """Return a warning about numbers that came from other code, if there are any."""
     codes = {f"trial {trial.number}": trial.code for trial in trials if trial.epochs}
-    said = formatting.other_code(next(iter(asked.codes), None), codes)
-    return [Text(said, warns=True)] if said else []
-
-
-def _nothing(asked: Asked, trials: Sequence[Trial]) -> str:
-    if any(trial.breaks for trial in trials):
-        return f"No trial keeps the constraints {', '.join(asked.constraints)} yet."
-    return "No trial gave a value yet."
-
-
-def _outside(asked: Asked, trials: Sequence[Trial]) -> list[Part]:
-    """Return the section on trials that break a constraint and so cannot be the best, smallest violation first."""
-    broken = [trial for trial in trials if trial.breaks]
-    if not broken:
-        return []
-    bounds = parse(asked.constraints)
-
-    def beyond(trial: Trial) -> float:
-        return sum(max(0.0, excess) for excess in excesses(bounds, trial.metrics, missing=1.0).values())
-
-    refused = sum(trial.state == "refused" for trial in broken)
-    said = f"{plural(len(broken), 'trial')} broke a constraint and cannot be the best"
-    said += (
-        f"; {refused} of them {'was' if refused == 1 else 'were'} known to before training, and not trained"
-        if refused
-        else ""
-    )
-    nearest = sorted(broken, key=lambda trial: (beyond(trial), trial.number))[:ROWS]
-    heads = ["trial", "state", METRICS[asked.metric].title, "breaks", "values"]
-    about = METRICS[asked.metric]
-    cells = [
-        [
-            str(one.number),
-            one.state,
-            formatting.number(about, value(one, asked.metric)),
-            str(one.breaks),
-            formatting.changes(one.values),
-        ]
-        for one in nearest
-    ]
     return [
-        Heading("Outside the constraints"),
-        Text(f"{said}. The nearest:"),
-        Table(heads, [list(map(escaped, line)) for line in cells]),
+        *warnings(*(f"**{escaped(message)}**" for message in record.incomplete)),
+        code(record.command),
+        f"Selected by {' and '.join(goals)} on the validation split, at a trial's last epoch. "
+        f"Space {code(spec.space)}, algorithm {spec.algorithm}, scheduler {spec.scheduler}, seed {spec.seed}, "
+        f"commit {escaped(record.commit)}. Trials: {len(trials)} ({ended}).",
+        *_options(record),
+        *warnings(fmt.other_code(next(iter(record.codes), None), codes)),
+        "Searched:",
+        bullets(f"`{path}`: {escaped(str(domain))}" for path, domain in spec.domains.items()),
     ]
 
 
-def _table(trials: Sequence[Trial], asked: Asked) -> Table:
-    bounded = [each.metric for each in parse(asked.constraints)]
-    heads, cells = rows(trials, asked.metric, list(dict.fromkeys([*asked.objectives, *bounded, *SHOWN])))
-    return Table(list(map(escaped, heads)), [list(map(escaped, line)) for line in cells], folds=True)
+def _options(record: RunRecord) -> list[str]:
+    """Return a paragraph about objectives, constraints, warm start and initial points, if any are set."""
+    spec, sentences = record.search, []
+    if spec.objectives:
+        sentences.append(
+            f"Objectives: {', '.join(f'`{name}`' for name in spec.objectives)}; the scheduler watches the first. One "
+            f"trial of their front is picked: {selection.words(spec.pick, spec.objectives)}."
+        )
+    if spec.constraints:
+        sentences.append(f"Constraints: {', '.join(code(str(each)) for each in spec.constraints)}.")
+    if spec.warm_start:
+        sentences.append(f"Began with trials of {', '.join(map(code, spec.warm_start))}.")
+    if spec.points:
+        sentences.append(f"{plural(len(spec.points), 'point')} given to try first.")
+    return [" ".join(sentences)] if sentences else []
 
 
-def _picked(asked: Asked, trial: Trial | None) -> list[Part]:
-    """Return a sentence that names the trial in ``best.yaml`` and the rule that picked it."""
-    if trial is None:
-        return [Text(f"No trial on the front keeps the rule to pick one: {asked.pick}.", warns=True)]
-    said = statement(trial, asked.metric, asked.pick if asked.objectives else None, asked.objectives)
-    return [Text(escaped(said))]
-
-
-def _best(asked: Asked, trial: Trial | None) -> list[Part]:
-    """Return the changes of the picked trial to the base configuration."""
-    if trial is None:
-        return []
-    base = asked.config()
-    lines = [f"{path}: {chosen}" for path, chosen in changed(override(base, trial.values), base).items()]
+def _best(record: RunRecord, order: Sequence[Trial], picked: Trial | None) -> list[Part]:
+    """Return the rule that picked the trial in ``best.yaml``, the best trials, and the changes of the picked one."""
+    title = f"Best by {METRICS[record.spec.metric].title.lower()} alone" if record.search.objectives else "Best trials"
+    bounded = [each.metric for each in record.search.constraints]
+    shown = [record.spec.metric, *record.search.objectives, *bounded, *trial_table.SHOWN]
+    best: list[Part] = [f"## {title}", trial_table.table(order[:ROWS], shown)]
+    if picked is None:
+        return [*warnings(f"No trial on the front keeps the rule to pick one: {record.search.pick}."), *best]
+    rule, base = record.search.pick if record.search.objectives else None, record.config()
+    changes = changed(override(base, picked.values), base)
     return [
-        Text(f"What trial {trial.number}, the one picked, changes in the base:"),
-        Code("\n".join(lines) or "# nothing", "yaml"),
+        escaped(selection.statement(picked, record.spec.metric, rule, record.search.objectives)),
+        *best,
+        f"What trial {picked.number}, the one picked, changes in the base:",
+        block("\n".join(f"{path}: {chosen}" for path, chosen in changes.items()) or "# nothing", "yaml"),
     ]
-
-
-def _direction(metric: str) -> str:
-    return "higher" if METRICS[metric].higher_is_better else "lower"
 
 
 def _progress(order: Sequence[Trial], metric: str) -> Picture:
@@ -187,69 +124,77 @@ def _searched(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> li
     """Return the sections on the values tried and on the importance of the paths."""
     if not scales or len(order) < 2:
         return []
-    about = METRICS[metric]
-    paths = ", ".join(scale.path for scale in scales)
+    goal = METRICS[metric].title.lower()
     drawn = Picture(
         "parallel",
         search.parallel(order, scales, metric),
         "Each line is a trial, through the values it took, down to what it reached: from orange (worst) by grey to "
-        f"blue (best); the black one is the best by {about.title.lower()}. Axes are logarithmic where the "
-        "search drew logarithms.",
-        f"Parallel coordinates of {len(order)} trials over {paths}, coloured by {about.title.lower()}.",
+        f"blue (best); the black one is the best by {goal}. Axes are logarithmic where the search drew logarithms.",
+        f"Parallel coordinates of {len(order)} trials over {', '.join(scale.path for scale in scales)}, coloured by "
+        f"{goal}.",
     )
-    return [Heading("What was tried"), drawn, Heading("What mattered"), *_importance(order, scales, metric)]
+    return ["## What was tried", drawn, "## What mattered", _importance(order, scales, metric)]
 
 
-def _importance(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> list[Part]:
+def _importance(order: Sequence[Trial], scales: Sequence[Axis], metric: str) -> Part:
     shares = importance.importance(order, scales, metric)
     if shares is None:
-        return [
-            Text(
-                f"Too few trials to tell: {plural(len(order), 'trial')} gave a value, and shares of importance "
-                f"are mostly chance below {importance.FEWEST}."
-            )
-        ]
-    said = ", ".join(f"{path} {100 * share:.0f} %" for path, share in shares.items())
-    return [
-        Picture(
-            "importance",
-            search.bars(shares),
-            f"How far the values of the best trials differ from those of all {len(order)} (PED-ANOVA); the shares sum "
-            "to 100 %. A small share may be chance, and a path is important within its domain alone. Trials that were "
-            "stopped early count with what they reached.",
-            f"Bars of the importance of each searched path: {said}.",
+        return (
+            f"Too few trials to tell: {plural(len(order), 'trial')} gave a value, and shares of importance "
+            f"are mostly chance below {importance.FEWEST}."
         )
-    ]
-
-
-def _traded(asked: Asked, trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None) -> list[Part]:
-    """Return the section on the Pareto front; empty if fewer than two trials have values of the objectives."""
-    if len(judged(trials, metrics)) < 2 or not metrics:
-        return []
-    best = front(trials, metrics)
-    titles = [METRICS[metric].title for metric in metrics]
-    ringed = f" The ring is trial {picked.number}, the one picked." if picked and asked.objectives else ""
-    crossed = (
-        " Crosses break a constraint." if any(trial.breaks and trial.state != "refused" for trial in trials) else ""
+    return Picture(
+        "importance",
+        search.bars(shares),
+        f"How far the values of the best trials differ from those of all {len(order)} (PED-ANOVA); the shares sum "
+        "to 100 %. A small share may be chance, and a path is important within its domain alone. Trials that were "
+        "stopped early count with what they reached.",
+        "Bars of the importance of each searched path: "
+        f"{', '.join(f'{path} {100 * share:.0f} %' for path, share in shares.items())}.",
     )
-    cells = [
-        [
-            str(one.number),
-            one.state,
-            *(METRICS[name].number(value(one, name)) for name in metrics),
-            formatting.changes(one.values),
-        ]
-        for one in best
-    ]
+
+
+def _front(record: RunRecord, trials: Sequence[Trial], best: Trial | None) -> list[Part]:
+    """Return the section on the Pareto front; empty if fewer than two trials have values of the objectives."""
+    metrics = selection.objectives(record, trials)
+    if not metrics or len(selection.judged(trials, metrics)) < 2:
+        return []
+    picked = best if record.search.objectives else None
+    front = selection.front(trials, metrics)
+    against = " against ".join(METRICS[metric].title for metric in metrics)
+    ringed = f" The ring is trial {picked.number}, the one picked." if picked else ""
+    crossed = any(trial.breaks and trial.state != "refused" for trial in trials)
     return [
-        Heading("What is traded for what"),
+        "## What is traded for what",
         Picture(
             "pareto",
-            search.pareto(trials, metrics, picked if asked.objectives else None),
-            f"{' against '.join(titles).capitalize()}: a trial is on the front where no other one is as good in all "
-            f"and better in one.{ringed}{crossed}",
-            f"Scatter of {' against '.join(titles).lower()}; {plural(len(best), 'trial')} on the Pareto front.",
+            search.pareto(trials, metrics, picked),
+            f"{against.capitalize()}: a trial is on the front where no other one is as good in all "
+            f"and better in one.{ringed}{' Crosses break a constraint.' if crossed else ''}",
+            f"Scatter of {against.lower()}; {plural(len(front), 'trial')} on the Pareto front.",
         ),
-        Text("On the front:"),
-        Table(["trial", "state", *titles, "values"], [list(map(escaped, line)) for line in cells]),
+        "On the front:",
+        Table([NUMBER, STATE, *map(metric_column, metrics), VALUES], front),
+    ]
+
+
+def _violations(record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
+    """Return the section on trials that break a constraint and so cannot be the best, smallest violation first."""
+    broken = [trial for trial in trials if trial.breaks]
+    if not broken:
+        return []
+    bounds = record.search.constraints
+
+    def excess(trial: Trial) -> float:
+        return sum(max(0.0, each) for each in excesses(bounds, trial.metrics, missing=1.0).values())
+
+    sentence = f"{plural(len(broken), 'trial')} broke a constraint and cannot be the best"
+    if refused := sum(trial.state == "refused" for trial in broken):
+        were = "was" if refused == 1 else "were"
+        sentence += f"; {refused} of them {were} known to before training, and not trained"
+    nearest = sorted(broken, key=lambda trial: (excess(trial), trial.number))[:ROWS]
+    return [
+        "## Outside the constraints",
+        f"{sentence}. The nearest:",
+        Table([NUMBER, STATE, metric_column(record.spec.metric), BREAKS, VALUES], nearest),
     ]

@@ -11,19 +11,91 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from htt import yaml_text
+from htt.config import changed, override
 from htt.evaluation.metric_table import METRICS
 from tune.experiments import constraints
 from tune.experiments.constraints import FIRST, KNEE, bounds
-from tune.results.run_folder import Asked, Trial, best_by, is_usable, ranked, value
+from tune.experiments.spec import SearchSpec
+from tune.results.run_folder import RunRecord, Trial
 
 PAIR = ("hand_error_mm", "action_accuracy")
 """Metrics of hand pose and action: plotted against each other for a search with one objective."""
 
 
-def objectives(asked: Asked, trials: Sequence[Trial]) -> list[str]:
+def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
+    """Return the usable trials that have a finite value of ``metric``, best first.
+
+    Trials that failed or violate a constraint are left out. The value is that of the last epoch, which belongs to the
+    kept checkpoint and was reported to Optuna; the best of many noisy epochs would be too optimistic. A trial that was
+    stopped early counts with its last value.
+    """
+    sign = -1.0 if METRICS[metric].higher_is_better else 1.0
+    usable = [trial for trial in trials if is_usable(trial) and math.isfinite(value(trial, metric))]
+    return sorted(usable, key=lambda trial: (sign * value(trial, metric), trial.number))
+
+
+def is_usable(trial: Trial) -> bool:
+    """Return whether a trial may be selected: it did not fail and satisfies all constraints."""
+    return trial.state != "failed" and trial.breaks is None
+
+
+def value(trial: Trial, metric: str) -> float:
+    """Return a metric of the trial's last epoch, or NaN if it has none."""
+    return trial.metrics.get(metric, math.nan)
+
+
+def best_by(metric: str) -> str:
+    """Return the rule of a selection by one metric, in words: "the lowest hand_error_mm"."""
+    return f"the {'highest' if METRICS[metric].higher_is_better else 'lowest'} {metric}"
+
+
+def found_by(record: RunRecord, trial: Trial, metric: str, trials: int, rule: str = "") -> dict[str, Any]:
+    """Return how a run found a trial, as plain data.
+
+    Args:
+        record: record of the run.
+        trial: selected trial.
+        metric: metric that selected it, or the first of several.
+        trials: number of trials of the run.
+        rule: rule that selected it from a Pareto front, in words; empty if the metric alone decided.
+    """
+    spec = record.spec
+    plain = {
+        "run": record.name,
+        "trial": trial.number,
+        "metric": metric,
+        "value": value(trial, metric),
+        "unit": METRICS[metric].unit,
+        "epoch": trial.epochs,
+        "state": trial.state,
+        "seed": spec.seed if isinstance(spec, SearchSpec) else trial.seed,
+        "trials": trials,
+        "commit": record.commit,
+        "rule": rule or best_by(metric),
+    }
+    if rule:
+        plain["objectives"] = {name: value(trial, name) for name in record.search.objectives}
+    if isinstance(spec, SearchSpec) and spec.constraints:
+        plain["constraints"] = list(map(str, spec.constraints))
+    return plain
+
+
+def best_text(record: RunRecord, trial: Trial, metric: str, trials: int, rule: str = "") -> str:
+    """Return the text of ``best.yaml``: configuration of a trial, its changes, and ``found_by`` of these arguments."""
+    base = record.config()
+    config = override(base, trial.values)
+    found = found_by(record, trial, metric, trials, rule)
+    return yaml_text.dump(
+        {"found_by": found, "changed": changed(config, base), "config": config.model_dump(mode="json")}
+    )
+
+
+def objectives(record: RunRecord, trials: Sequence[Trial]) -> list[str]:
     """Return the recorded objectives of a search, or ``PAIR`` if it had one objective; empty if fewer than two."""
-    names = asked.objectives or PAIR
+    names = record.search.objectives or PAIR
     known = [name for name in names if any(name in trial.metrics for trial in trials)]
     return known if len(known) > 1 else []
 
@@ -49,14 +121,14 @@ def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     ]
 
 
-def chosen(asked: Asked, trials: Sequence[Trial]) -> Trial | None:
+def chosen(record: RunRecord, trials: Sequence[Trial]) -> Trial | None:
     """Return the best trial of a search, or None if no trial is usable.
 
     With several objectives it is picked from the Pareto front, otherwise it is the best by the metric.
     """
-    if asked.objectives:
-        return pick(front(trials, asked.objectives), asked.objectives, asked.pick)
-    return next(iter(ranked(trials, asked.metric)), None)
+    if record.search.objectives:
+        return pick(front(trials, record.search.objectives), record.search.objectives, record.search.pick)
+    return next(iter(ranked(trials, record.spec.metric)), None)
 
 
 def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from cluster.lock import Lease, generation, leased
-from cluster.run_folder import LOCK, check_run_name, one_process
+from cluster.run_folder import LOCK, RUN_FILES, check_run_name, one_process
 from cluster.storage import Location, join_uri, shown_uri
 from htt import console, files
 from htt.data.store.remote import is_remote
@@ -27,7 +27,7 @@ from tune.experiments.spec import home
 from tune.results.run_folder import RunFolder, find
 
 MIRRORED = (
-    "asked.yaml", "earlier.parquet", "trials.parquet", "trials.jsonl", "epochs.jsonl", "optuna.journal", "best.yaml",
+    *RUN_FILES, "earlier.parquet", "trials.parquet", "trials.jsonl", "epochs.jsonl", "optuna.journal", "best.yaml",
     "report.md", "progress.png",
 )  # fmt: skip
 DERIVED = ("best.yaml", "report.md", "progress.png")
@@ -58,7 +58,7 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
     recorded: str | None = None
     with contextlib.suppress(RunError):
         local = find(name, root)
-        recorded = local.asked().storage
+        recorded = local.record.spec.storage
     for bucket in dict.fromkeys(each for each in (uri, recorded) if each and is_remote(each)):
         check_run_name(Path(name).name)
         storage = Storage(Path(name).name, local.path.parent if local else root, bucket)
@@ -126,11 +126,11 @@ class Storage:
 
     def exists(self) -> bool:
         """Return whether the run exists, in the local folder or in the bucket."""
-        return (self.local / "asked.yaml").exists() or self.exists_remotely()
+        return RunFolder(self.local).exists() or self.exists_remotely()
 
-    def exists_remotely(self, mark: str = "asked.yaml") -> bool:
-        """Return whether the run exists in the bucket; ``mark`` is a file that every run has."""
-        return self.remote and self._location.is_file(mark)
+    def exists_remotely(self, *marks: str) -> bool:
+        """Return whether the bucket holds a file that every run has: one of ``marks``, or the record of the run."""
+        return self.remote and any(map(self._location.is_file, marks or RUN_FILES))
 
     def push(self, *names: str) -> None:
         """Copy small files to the bucket: ``names``, or by default ``MIRRORED``.
@@ -187,12 +187,11 @@ class Storage:
         Args:
             names: the files, by default ``MIRRORED``; the first must be a file that every run has.
         """
-        required = (names or MIRRORED)[0]
-        if not self.exists_remotely(required):
+        if not self.exists_remotely(*names[:1]):
             return
         newest = self._location.request(generation)
         word, copied = self._read_copied()
-        if newest and newest == word and (self.local / required).exists():
+        if newest and newest == word and any((self.local / name).exists() for name in names[:1] or RUN_FILES):
             return
         aside = self.local / f"unsent-{time.strftime('%Y%m%d-%H%M%S')}"
         for name in names or MIRRORED:
@@ -205,7 +204,7 @@ class Storage:
 
     def refresh(self, *names: str) -> None:
         """Call ``pull``, unless a process of this machine works on the run: the local files are then the newest."""
-        if self.exists_remotely((names or MIRRORED)[0]):
+        if self.exists_remotely(*names[:1]):
             with contextlib.suppress(RunError), one_process(self.local):
                 self.pull(*names)
 

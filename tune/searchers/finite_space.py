@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class Coverage:
         return None
 
 
-class Fresh(BaseSampler):
+class UntriedSampler(BaseSampler):
     """Wrapper of a sampler that replaces a configuration already tried or running by an untried one.
 
     Training is deterministic, so a repeated configuration would give no new information.
@@ -111,18 +111,6 @@ class Fresh(BaseSampler):
             return self.coverage.untried(self.tried, self.seed) or drawn
         return drawn
 
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    def sample_independent(self, *arguments: Any, **named: Any) -> Any:
         """Sample one parameter with the inner sampler."""
-        return self.inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Forward Optuna's call to the inner sampler."""
-        self.inner.before_trial(study, trial)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Forward Optuna's call to the inner sampler."""
-        self.inner.after_trial(study, trial, state, values)
+        return self.inner.sample_independent(*arguments, **named)

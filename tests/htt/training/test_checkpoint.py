@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from htt.config import Config
 from htt.errors import CheckpointError, DamagedCheckpointError, StorageError
@@ -36,7 +37,8 @@ def train(model, optimizer, steps):
     for step in steps:
         batch = random_batch(tiny_info(), seed=step)
         optimizer.zero_grad()
-        noise = torch.rand(())  # training draws random numbers
+        torch.manual_seed(step)  # as each step of a training does
+        noise = torch.rand(())
         loss = total(losses(model(batch.frames, batch.valid, batch.intrinsics), batch), Config().loss)
         ((1 + 0.1 * noise) * loss).backward()
         optimizer.step()
@@ -260,3 +262,18 @@ def test_files_of_a_checkpoint_may_be_read_by_whom_the_umask_says(tmp_path, umas
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == dict.fromkeys(
         ["model.safetensors", "training.safetensors", "checkpoint.json", "clips.parquet"], oct(mode)
     )
+
+
+def test_checkpoint_of_an_older_version_with_random_states_is_restored(tmp_path):
+    model, _ = saved(tmp_path / "c")
+    path, record = tmp_path / "c" / "training.safetensors", tmp_path / "c" / "checkpoint.json"
+    save_file({**load_file(path), "random.cpu": torch.get_rng_state()}, path)
+    record.write_text(json.dumps(of_older_version(json.loads(record.read_text()))))
+    other, moves = fresh(seed=1)
+    assert checkpoint.restore(tmp_path / "c", other, moves) == Progress(1, 3, {})
+    assert torch.equal(other.action_head.weight, model.action_head.weight)
+
+
+def test_checkpoint_holds_no_random_states(tmp_path):
+    saved(tmp_path / "c")
+    assert all(name.startswith("optimizer.") for name in load_file(tmp_path / "c" / "training.safetensors"))

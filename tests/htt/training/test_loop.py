@@ -90,7 +90,7 @@ def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tin
     _, model = train(config, tiny_splits, tmp_path / "whole")
     found = evaluate(model, tiny_splits.val, config)
     kept = pl.read_parquet(tmp_path / "whole" / "checkpoint" / "clips.parquet")
-    assert kept.equals(clip_table.of_split(found.tally(), tiny_splits.val))
+    assert kept.equals(clip_table.of_split(found.sums(), tiny_splits.val))
     assert kept["clip"].to_list() == tiny_splits.val.ids
     train(config, tiny_splits, tmp_path / "parts", stop_after=1)
     first = pl.read_parquet(tmp_path / "parts" / "checkpoint" / "clips.parquet")

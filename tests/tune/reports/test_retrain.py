@@ -24,12 +24,12 @@ def found(tmp_path):
 
 
 def test_mean_deviation_and_interval_by_hand(found):
-    mean = retrain_report.summaries(found, "validation")["hand_error_mm"]
+    mean = retrain_report.summary(found, "validation", "hand_error_mm")
     assert (mean.mean, mean.deviation, mean.n) == (82.0, 2.0, 3)
     assert (mean.low, mean.high) == pytest.approx((82 - T2 * 2 / math.sqrt(3), 82 + T2 * 2 / math.sqrt(3)))
-    test = retrain_report.summaries(found, "test")["hand_error_mm"]
+    test = retrain_report.summary(found, "test", "hand_error_mm")
     assert (test.mean, test.deviation) == (94.0, 4.0)
-    assert retrain_report.summaries(found, "validation")["action_accuracy"].deviation == 0.25
+    assert retrain_report.summary(found, "validation", "action_accuracy").deviation == 0.25
 
 
 def test_incomplete_data_stand_in_the_report_and_on_the_screen(found, capsys):

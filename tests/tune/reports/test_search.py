@@ -6,9 +6,8 @@ import pytest
 
 from report_folders import DOMAINS, search_folder
 from tune.reports import search
-from tune.reports.listing import next_commands
-from tune.results.run_folder import best_text, ranked
-from tune.results.selection import PAIR, front
+from tune.reports.report import next_commands
+from tune.results.selection import PAIR, best_text, front, ranked
 
 
 def written(folder):
@@ -102,7 +101,7 @@ def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
     best = ranked(folder.trials(), "hand_error_mm")[0]
     assert f"Picked: trial {best.number}, the lowest hand_error_mm." in text.replace("\\_", "_")
     assert text.count("Picked") == 1
-    assert best_text(folder.asked(), best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
+    assert best_text(folder.record, best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
 
 
 def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_path(tmp_path, monkeypatch):

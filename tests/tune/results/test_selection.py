@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htt.errors import ConfigError
-from report_folders import PLAIN, trial
+from report_folders import record, trial
 from tune.experiments import constraints
 from tune.results import selection
-from tune.results.run_folder import Asked
 
 
 def numbers(trials):
@@ -40,7 +39,7 @@ def test_the_best_in_each_is_on_the_front(points):
 
 
 def test_a_search_with_one_objective_shows_both_ends_of_the_model():
-    asked = Asked(**{**PLAIN, "name": "run"})
+    asked = record(name="run")
     assert selection.objectives(asked, [trial(1)]) == ["hand_error_mm", "action_accuracy"]
     assert selection.objectives(asked, [trial(1, metrics={"loss": 1.0})]) == []
 
@@ -89,8 +88,8 @@ def test_the_knee_does_not_depend_on_units(points, unit):
 
 
 def test_the_best_is_picked_where_there_are_objectives_and_else_by_the_metric():
-    one = Asked(**{**PLAIN, "name": "run"})
-    several = Asked(**{**PLAIN, "name": "run", "objectives": list(selection.PAIR)})
+    one = record(name="run")
+    several = record(name="run", objectives=list(selection.PAIR))
     assert selection.chosen(one, THREE).number == 1
     assert selection.chosen(several, THREE).number == 2
     assert selection.chosen(one, [trial(1, breaks="parameters 3.0 M > 2.0 M")]) is None

@@ -8,9 +8,10 @@ import pytest
 import report_folders
 from htt.config import Config, override
 from htt.errors import RunError
-from report_folders import PLAIN, study_folder, windows
+from report_folders import record, study_folder, windows
 from tune.results import study_results
-from tune.results.run_folder import Asked, RunFolder
+from tune.results.run_folder import RunFolder
+from tune.results.stats import Claim
 
 VARIANTS = {"long": {}, "short": {"model.pose.window": 1}}
 ERRORS = {("long", 0): [10, 20, 30], ("long", 1): [12, 22, 32], ("short", 0): [13, 23, 33], ("short", 1): [17, 27, 37]}
@@ -31,8 +32,8 @@ def folder_of(path, trials, base=None, **study):
         "metrics": ["hand_error_mm", "action_accuracy", "hand_auc"], **study,
     }  # fmt: skip
     base = (base or Config()).model_dump(mode="json")
-    asked = {**PLAIN, "base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
-    folder.write_asked(Asked(**asked))
+    asked = {"base": base, "name": "run", "kind": "study", "study": plain, "parameters": {"long": 1000}}
+    folder.write_record(record(**asked))
     folder.write_trials(trials)
     folder.clips.mkdir()
     for one in trials:
@@ -97,7 +98,7 @@ def test_what_is_missing_is_named_and_never_counted(tmp_path):
     assert found.reference.summary.n == 1
     row, compared = found.others[0]
     assert (row.summary.n, compared.n) == (0, 0)
-    assert compared.claim.startswith("not enough seeds to claim")
+    assert compared.claim is Claim.TOO_FEW_SEEDS
 
 
 def test_a_training_that_was_repeated_counts_once_and_the_complete_one(tmp_path):
@@ -123,10 +124,10 @@ def test_claims_are_over_those_named_beforehand(tmp_path):
     folder = study_folder(tmp_path / "run", windows(3), study={"primary": names[1:2]})
     found = study_results.findings(study_results.read(folder))[1]
     claims = {row.variant: compared.claim for row, compared in found.others}
-    assert claims == {names[1]: "worse", names[2]: "not asked beforehand"}
+    assert claims == {names[1]: Claim.WORSE, names[2]: Claim.NOT_PRIMARY}
 
 
-@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("asked.yaml", "{")])
+@pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("run.yaml", "{")])
 def test_a_damaged_folder_says_which_file(tmp_path, file, text):
     folder = folder_of(tmp_path, all_trials())
     (folder.path / file).write_text(text)
@@ -136,6 +137,6 @@ def test_a_damaged_folder_says_which_file(tmp_path, file, text):
 
 def test_a_search_is_no_study(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_asked(Asked(**{**PLAIN, "name": "search"}))
-    with pytest.raises(RunError, match=r"asked\.yaml must hold a study"):
+    folder.write_record(record(name="search"))
+    with pytest.raises(RunError, match=r"Expected a study; search is a search\."):
         study_results.read(folder)

@@ -12,7 +12,6 @@ from tune.experiments.space import Choice, Integer, LogUniform, Space, Uniform
 from tune.results.run_folder import Trial
 from tune.searchers import optuna_study
 from tune.searchers.distributions import Code
-from tune.searchers.generator import Samples
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.optuna_study import epochs_of, open_journal
 from tune.searchers.scheduler import scheduler
@@ -38,7 +37,7 @@ def test_lock_that_a_killed_process_left_on_the_journal_is_removed_and_named(mak
     make().suggest("second")
     assert time.monotonic() - began < 20  # Optuna itself waits for 30 s, if the link leads somewhere
     assert not lock.is_symlink()
-    assert f"{lock} was left by a process that was killed; it is removed." in capsys.readouterr().err
+    assert f"Removed {lock}: a killed process left it." in capsys.readouterr().err
 
 
 def test_lock_of_a_dashboard_that_writes_is_waited_for(make, tmp_path, capsys):
@@ -200,7 +199,7 @@ def test_a_dashboard_finds_the_study_by_its_name(make, tmp_path):
 def test_a_damaged_journal_is_one_error(tmp_path):
     path = tmp_path / "optuna.journal"
     path.write_text("no journal\n" * 3)
-    with pytest.raises(StorageError, match="must be a whole Optuna journal"):
+    with pytest.raises(StorageError, match="Invalid Optuna journal"):
         optuna.get_all_study_names(open_journal(path))
 
 
@@ -209,7 +208,7 @@ def test_halving_remembers_what_the_study_knows(make):
     for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
         searcher.suggest(name)
         searcher.on_trial_result(name, result(1, value))
-    asha = scheduler("asha", mode="min", epochs=4, searcher=make())
+    asha = scheduler("asha", epochs=4, searcher=make())
     asha.set_search_properties("hand_error_mm", "min")
 
     class Trial:
@@ -219,10 +218,17 @@ def test_halving_remembers_what_the_study_knows(make):
     assert asha.on_trial_result(None, Trial, result(1, 9.0)) == "STOP"
 
 
-def test_a_restored_stream_may_be_asked_for_more(make):
-    samples = Samples(make(), concurrent=1, trials=9)
-    samples.set_state({"counter": 4, "total_samples": 4, "finished": True, "experiment": None})
-    assert not samples.is_finished()
+def test_resumed_trial_that_a_killed_driver_left_running_ends_with_its_result(make):
+    make().suggest("a")
+    stopped = make()
+    stopped.close()
+    for last in (False, True):
+        back = make()
+        back.keep_only({"a": {}}, {})
+        back.on_trial_result("a", result(2 if last else 1, 8.0))
+    back.on_trial_complete("a", result(4, 5.0))
+    assert states(back) == ["FAIL", "COMPLETE"]
+    assert back.study.get_trials()[-1].intermediate_values == {1: 8.0, 2: 8.0, 4: 5.0}
 
 
 def play(searcher, names, error=lambda values: abs(math.log10(values["optim.lr"]) + 3), **more):
@@ -278,7 +284,7 @@ def test_halving_remembers_the_first_of_several_objectives(make):
     for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
         searcher.suggest(name)
         searcher.on_trial_result(name, result(1, value))
-    asha = scheduler("asha", mode="min", epochs=4, searcher=make(**BOTH))
+    asha = scheduler("asha", epochs=4, searcher=make(**BOTH))
     asha.set_search_properties("hand_error_mm", "min")
 
     class Trial:
@@ -385,7 +391,7 @@ def test_halving_reaches_to_the_longest_trial_of_the_space():
     base = override(Config(), {"train.epochs": 2})
     assert LENGTHS.longest(base) == 8
     assert SPACE.longest(base) == 2
-    asha = scheduler("asha", mode="min", epochs=LENGTHS.longest(base))
+    asha = scheduler("asha", epochs=LENGTHS.longest(base))
     asha.set_search_properties("hand_error_mm", "min")
 
     class Trial:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from htt.evaluation.metric_table import METRICS
-from tune.reports import formatting
+from tune.reports import format as fmt
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, STEPS, canvas, plain_axes
 from tune.results.retrain import SPLITS, VALIDATION, Retrained
 from tune.results.stats import summarise
@@ -34,7 +34,7 @@ def seeds(found: Retrained, metrics: Sequence[str]) -> Figure:
 
 def _panel(axes: Axes, found: Retrained, metric: str) -> None:
     about = METRICS[metric]
-    factor, _ = formatting.scale(about)
+    factor = fmt.scale(about)
     splits = [split for split in SPLITS if metric in found.metrics(split)]
     for row, split in enumerate(splits):
         _row(axes, row, factor * found.values(split, metric), factor * np.array(about.range))
@@ -44,7 +44,7 @@ def _panel(axes: Axes, found: Retrained, metric: str) -> None:
         axes.plot([factor * searched], [splits.index(VALIDATION)], "*", color=BAD, markersize=12, zorder=4, label=label)
     axes.set_yticks(range(len(splits)), splits)
     axes.set_ylim(len(splits) - 0.5, -0.5)
-    axes.set_xlabel(formatting.axis(about))
+    axes.set_xlabel(fmt.axis(about))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     axes.margins(x=0.08)
     plain_axes(axes, "x")

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from htt.evaluation.metric_table import METRICS
-from tune.reports import formatting
+from tune.reports import format as fmt
 from tune.reports.figures.axes import Axis
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, STEPS, canvas, plain_axes, wrapped
-from tune.results.run_folder import Trial, value
-from tune.results.selection import front, judged
+from tune.results.run_folder import Trial
+from tune.results.selection import front, judged, value
 
 STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"), "reused": (OPEN, "o")}
 FROM_BAD_TO_GOOD = LinearSegmentedColormap.from_list("from bad to good", [BAD, OPEN, GOOD])
@@ -41,7 +41,7 @@ def progress(trials: Sequence[Trial], metric: str) -> Figure:
         metric: metric they are selected by.
     """
     about = METRICS[metric]
-    factor, _ = formatting.scale(about)
+    factor = fmt.scale(about)
     points = sorted((trial.finished_s / 60, factor * value(trial, metric), trial.state) for trial in trials)
     figure = canvas(4.0)
     axes = figure.add_subplot()
@@ -53,7 +53,7 @@ def progress(trials: Sequence[Trial], metric: str) -> Figure:
     best = [pick(found for _, found, _ in points[: count + 1]) for count in range(len(points))]
     axes.step([at for at, _, _ in points], best, where="post", color=INK, label="best so far")
     axes.set_xlabel("Time since the search began [min]")
-    axes.set_ylabel(formatting.axis(about))
+    axes.set_ylabel(fmt.axis(about))
     for scale in (axes.xaxis, axes.yaxis):
         scale.set_major_locator(MaxNLocator(6, steps=STEPS))
     plain_axes(axes)
@@ -86,7 +86,7 @@ def parallel(trials: Sequence[Trial], scales: Sequence[Axis], metric: str) -> Fi
     for row, scale in zip(rows, scales, strict=False):
         _ruler(axes, row, scale.ticks())
     _ruler(axes, rows[-1], _metric_ticks(shown, metric))
-    axes.set_yticks(rows, [*(wrapped(formatting.short(scale.path), 26) for scale in scales), METRICS[metric].title])
+    axes.set_yticks(rows, [*(wrapped(fmt.short(scale.path), 26) for scale in scales), METRICS[metric].title])
     axes.get_yticklabels()[-1].set_fontweight("bold")
     axes.set_ylim(rows[-1] + 0.62, -0.25)
     axes.set_xlim(-0.06, 1.06)
@@ -99,7 +99,7 @@ def parallel(trials: Sequence[Trial], scales: Sequence[Axis], metric: str) -> Fi
 
 def bars(shares: Mapping[str, float]) -> Figure:
     """Draw the importance of each path as a bar."""
-    names = [wrapped(formatting.short(path)) for path in shares]
+    names = [wrapped(fmt.short(path)) for path in shares]
     figure = canvas(0.36 * len(shares) + 1.0)
     axes = figure.add_subplot()
     percent = [100 * share for share in shares.values()]
@@ -171,9 +171,9 @@ def _unit(trials: Sequence[Trial], name: str) -> tuple[float, str]:
     """Return the factor for a metric's values on an axis, and the label of the axis."""
     about = METRICS[name]
     if not about.is_count:
-        return formatting.scale(about)[0], formatting.axis(about)
+        return fmt.scale(about), fmt.axis(about)
     largest = max((found for trial in trials if math.isfinite(found := value(trial, name))), default=0.0)
-    size, unit = formatting.measure(largest, name)
+    size, unit = fmt.measure(largest, name)
     return 1 / size, f"{about.title} [{unit}]" if unit else about.title
 
 

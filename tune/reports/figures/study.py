@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from htt.evaluation.metric_table import METRICS
-from tune.reports import formatting
+from tune.reports import format as fmt
 from tune.reports.figures.style import (
     BAD,
     COLOURS,
@@ -26,7 +26,7 @@ from tune.reports.figures.style import (
     plain_axes,
     wrapped,
 )
-from tune.results.stats import BETTER, WORSE, Comparison
+from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Finding, Row
 
 TOGETHER = 4
@@ -38,13 +38,14 @@ SPREAD_IN = 0.11
 """Largest offset of a seed from the middle of its row, in inches, so that equal values all stay visible."""
 TAKES_LOGARITHM = 8.0
 """Ratio of the highest to the lowest cost from which the axis is logarithmic."""
-CLAIMS = {BETTER: (GOOD, "better"), WORSE: (BAD, "worse"), "": (OPEN, "no claim")}
+CLAIMS = {Claim.BETTER: (GOOD, "better"), Claim.WORSE: (BAD, "worse")}
+NO_CLAIM = (OPEN, "no claim")
 
 
 def forest(finding: Finding) -> Figure:
     """Draw each variant's difference to the reference with its interval; the better side of zero is shaded."""
     about = METRICS[finding.metric]
-    factor, _ = formatting.scale(about)
+    factor = fmt.scale(about)
     labels = [wrapped(row.variant) for row, _ in finding.others]
     at, height = places(labels)
     figure = canvas(height + 1.5)
@@ -57,7 +58,7 @@ def forest(finding: Finding) -> Figure:
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(at, labels)
     axes.set_ylim(height, 0)
-    axes.set_xlabel(formatting.of_difference(about))
+    axes.set_xlabel(fmt.of_difference(about))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     _mark_better_side(axes, about.higher_is_better)
     plain_axes(axes, "x")
@@ -69,7 +70,7 @@ def forest(finding: Finding) -> Figure:
 
 def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
     """Draw a dot for each seed of each variant; lines join a seed across variants, bars are means."""
-    factor, _ = formatting.scale(METRICS[finding.metric])
+    factor = fmt.scale(METRICS[finding.metric])
     labels = [wrapped(row.variant) for row in finding.rows]
     at, height = places(labels)
     figure = canvas(height + 1.4)
@@ -88,7 +89,7 @@ def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
         axes.plot([factor * row.summary.mean] * 2, [y - 0.17, y + 0.17], color=INK, linewidth=2, zorder=4)
     axes.set_yticks(at, labels)
     axes.set_ylim(height, 0)
-    axes.set_xlabel(formatting.axis(METRICS[finding.metric]))
+    axes.set_xlabel(fmt.axis(METRICS[finding.metric]))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     plain_axes(axes, "x")
     if named:
@@ -109,7 +110,7 @@ def cost(finding: Finding, by: str) -> Figure | None:
         The figure, or None if fewer than two variants have a known cost and difference.
     """
     about = METRICS[finding.metric]
-    factor, _ = formatting.scale(about)
+    factor = fmt.scale(about)
     points: list[tuple[Row, float, float, Comparison | None]] = [
         (row, getattr(row, by), 0.0, None) for row in finding.rows[:1]
     ]
@@ -130,7 +131,7 @@ def cost(finding: Finding, by: str) -> Figure | None:
         )
     _cost_axis(axes, by, [price for _, price, _, _ in points])
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_ylabel("\n".join(formatting.of_difference(about).split(", ")))
+    axes.set_ylabel("\n".join(fmt.of_difference(about).split(", ")))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     axes.margins(x=0.08, y=0.1)
     if not about.higher_is_better:
@@ -169,7 +170,7 @@ def curves(finding: Finding) -> Figure | None:
     for axes, names in panels:
         _curves_on(axes, known, names, finding, alone=len(panels) == 1)
     figure.supxlabel("Epoch", fontsize=10)
-    figure.supylabel(formatting.axis(METRICS[finding.metric]), fontsize=10)
+    figure.supylabel(fmt.axis(METRICS[finding.metric]), fontsize=10)
     handles = {label: line for axes, _ in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     side_by_side = 2 if len(panels) == 1 else 1
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=side_by_side, frameon=False, fontsize=9)
@@ -179,7 +180,7 @@ def curves(finding: Finding) -> Figure | None:
 def _curves_on(
     axes: Axes, known: Mapping[str, np.ndarray], names: Sequence[str], finding: Finding, *, alone: bool
 ) -> None:
-    factor, _ = formatting.scale(METRICS[finding.metric])
+    factor = fmt.scale(METRICS[finding.metric])
     for number, name in enumerate(name for name in names if name in known):
         reference = name == finding.reference.variant
         colour = (OPEN if reference else GOOD) if not alone else (INK if reference else COLOURS[number - 1])
@@ -205,7 +206,7 @@ def _interval(axes: Axes, y: float, found: Comparison, factor: float) -> None:
     if not math.isfinite(found.difference):
         return
     colour, _ = _claim(found)
-    filled = found.claim in (BETTER, WORSE)
+    filled = found.claim.differs
     if math.isfinite(found.low):
         axes.plot([factor * found.low, factor * found.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot(
@@ -215,15 +216,15 @@ def _interval(axes: Axes, y: float, found: Comparison, factor: float) -> None:
 
 
 def _claim(found: Comparison) -> tuple[str, str]:
-    return CLAIMS.get(found.claim, CLAIMS[""])
+    return CLAIMS.get(found.claim, NO_CLAIM)
 
 
 def _in_words(metric: str, found: Comparison) -> str:
     about = METRICS[metric]
     if not found.n:
         return "no seed in common with the reference"
-    span = formatting.difference_span(about, found.low, found.high)
-    return formatting.difference(about, found.difference) + ("" if span == formatting.NOTHING else f"\n[{span}]")
+    span = fmt.difference_span(about, found.low, found.high)
+    return fmt.difference(about, found.difference) + ("" if span == fmt.NOTHING else f"\n[{span}]")
 
 
 def _mark_better_side(axes: Axes, higher_is_better: bool) -> None:
@@ -256,7 +257,7 @@ def _cost_axis(axes: Axes, by: str, prices: Sequence[float]) -> None:
     low, high = min(prices), max(prices)
     spread = high / low if low > 0 else math.inf
     logarithmic = TAKES_LOGARITHM <= spread < math.inf
-    size, unit = formatting.measure(math.sqrt(low * high) if logarithmic else high, by)
+    size, unit = fmt.measure(math.sqrt(low * high) if logarithmic else high, by)
     axes.set_xlabel(f"Time a trial takes [{unit}]" if by == "seconds" else "Parameters of the model")
     if logarithmic:
         axes.set_xscale("log")
@@ -267,4 +268,4 @@ def _cost_axis(axes: Axes, by: str, prices: Sequence[float]) -> None:
     if by == "seconds":
         axes.xaxis.set_major_formatter(FuncFormatter(lambda price, _: f"{price / size:g}"))
     else:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda price, _: formatting.count(price).replace(".0 ", " ")))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda price, _: fmt.count(price).replace(".0 ", " ")))

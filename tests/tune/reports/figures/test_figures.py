@@ -12,7 +12,7 @@ from tune.reports.figures import search, study, style
 from tune.reports.figures.axes import axes
 from tune.reports.importance import importance
 from tune.results import selection, study_results
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 STUDIES = [(2, False), (4, False), (8, True), (12, True)]
 
@@ -95,7 +95,7 @@ def test_up_is_better_where_cost_is_drawn(studies):
 @pytest.mark.parametrize("count", [2, 3, 60, 200])
 def test_the_figures_of_a_search(tmp_path, count):
     folder = search_folder(tmp_path / "run", count)
-    trials, asked = folder.trials(), folder.asked()
+    trials, asked = folder.trials(), folder.record
     order = ranked(trials, asked.metric)
     scales = axes(asked, order)
     assert_readable(search.progress(order, asked.metric))
@@ -114,13 +114,13 @@ def test_long_choices_stay_apart(tmp_path):
         dataclasses.replace(trial, values={"model.action.cues": cues[trial.number % 7]}) for trial in folder.trials()
     ]
     order = ranked(trials, "hand_error_mm")
-    assert_readable(search.parallel(order, axes(folder.asked(), order), "hand_error_mm"))
+    assert_readable(search.parallel(order, axes(folder.record, order), "hand_error_mm"))
 
 
 def test_in_parallel_coordinates_the_best_trial_goes_where_its_values_are(tmp_path):
     folder = search_folder(tmp_path / "run", 30)
     order = ranked(folder.trials(), "hand_error_mm")
-    scales = axes(folder.asked(), order)
+    scales = axes(folder.record, order)
     lines = search.parallel(order, scales, "hand_error_mm").axes[0].lines
     (best,) = [line for line in lines if line.get_linewidth() > 2]
     starts = [x for x, y in zip(best.get_xdata(), best.get_ydata(), strict=True) if not math.isnan(x) and y % 1]
