@@ -155,7 +155,7 @@ class Recorder(ray.tune.Callback):
         if cached is None:
             return None
         violation = broken(self.work.constraints, cached.trial.metrics)
-        return cached.row(state="reused", seconds=0.0, values=candidate.values, breaks=violation)
+        return cached.row(state="reused", seconds=0.0, values=candidate.values, violation=violation)
 
     def _infeasible(self, candidate: Candidate) -> Trial | None:
         """Return the row of a candidate whose model is too large or too small for the constraints, or None."""
@@ -165,7 +165,7 @@ class Recorder(ray.tune.Callback):
         size, violation = found
         return Trial(
             id="", number=0, fingerprint=candidate.fingerprint, state="refused", epochs=0, seconds=0.0, finished_s=0.0,
-            values=candidate.values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, breaks=violation,
+            values=candidate.values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, violation=violation,
             data=data_key(candidate.config),
         )  # fmt: skip
 
@@ -322,7 +322,7 @@ class Recorder(ray.tune.Callback):
             seed=trial.config.get("seed"),
             data=data,
             code=revision.identity(),
-            breaks=broken(self.work.constraints, last) if last else None,
+            violation=broken(self.work.constraints, last) if last else None,
         )
 
     def _data(self, config: Config) -> tuple[str | None, str | None]:

@@ -43,7 +43,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         parts += ["## Progress", _progress(order, record.spec.metric)]
         parts += _searched(order, axes(record, order), record.spec.metric)
         parts += _front(record, trials, best)
-    elif any(trial.breaks for trial in trials):
+    elif any(trial.violation for trial in trials):
         parts += warnings(f"No trial keeps the constraints {', '.join(map(str, record.search.constraints))} yet.")
     else:
         parts += warnings("No trial gave a value yet.")
@@ -163,7 +163,7 @@ def _front(record: RunRecord, trials: Sequence[Trial], best: Trial | None) -> li
     front = selection.front(trials, metrics)
     against = " against ".join(METRICS[metric].title for metric in metrics)
     ringed = f" The ring is trial {picked.number}, the one picked." if picked else ""
-    crossed = any(trial.breaks and trial.state != "refused" for trial in trials)
+    crossed = any(trial.violation and trial.state != "refused" for trial in trials)
     return [
         "## What is traded for what",
         Picture(
@@ -180,7 +180,7 @@ def _front(record: RunRecord, trials: Sequence[Trial], best: Trial | None) -> li
 
 def _violations(record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
     """Return the section on trials that break a constraint and so cannot be the best, smallest violation first."""
-    broken = [trial for trial in trials if trial.breaks]
+    broken = [trial for trial in trials if trial.violation]
     if not broken:
         return []
     bounds = record.search.constraints

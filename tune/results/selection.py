@@ -39,7 +39,7 @@ def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
 
 def is_usable(trial: Trial) -> bool:
     """Return whether a trial may be selected: it did not fail and satisfies all constraints."""
-    return trial.state != "failed" and trial.breaks is None
+    return trial.state != "failed" and trial.violation is None
 
 
 def value(trial: Trial, metric: str) -> float:

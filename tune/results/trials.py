@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STATES = ("complete", "pruned", "failed", "stopped", "reused", "refused")
 """States of a trial: all epochs trained (complete); stopped by the scheduler (pruned); crashed or not finite (failed);
 ended by Ctrl-C or the time budget (stopped); not trained, because an equal trial exists (reused, see ``taken_from``) or
-because it cannot satisfy the constraints (refused, see ``breaks``)."""
+because it cannot satisfy the constraints (refused, see ``violation``)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Trial:
     """Key of the data, equal for equal data; see ``htt.data.location.data_key``."""
     taken_from: str | None = None
     """Origin of a reused trial: "run/trial (commit)"."""
-    breaks: str | None = None
+    violation: str | None = None
     """Violated constraints in words, or None. A trial that violates constraints is never the best."""
     error_kind: str | None = None
     """Class name of its error, if it is one of ``htt.errors``."""
@@ -90,6 +90,8 @@ _FIXED: dict[str, Any] = {
 }
 """{field: type of its column}; mappings are stored as JSON text."""
 
+_RENAMED = {"breaks": "violation"}
+"""{name in files of older versions: name}."""
 SHARE = 16
 """The table is rewritten when at least 1 / ``SHARE`` of the rows are not in it."""
 
@@ -161,7 +163,7 @@ def trials_of(table: pl.DataFrame) -> list[Trial]:
     """Return the trials of a table made by ``frame``."""
     metrics = [name.removeprefix("best_") for name in table.columns if name.startswith("best_")]
     trials = []
-    for row in table.to_dicts():
+    for row in table.rename(_RENAMED, strict=False).to_dicts():
         fixed = {name: row.get(name) for name in _FIXED}
         fixed |= {name: json.loads(fixed[name] or "{}") for name in ("values", "curves")}
         fixed["metrics"] = {name: row[name] for name in metrics if row[name] is not None}
@@ -172,7 +174,7 @@ def trials_of(table: pl.DataFrame) -> list[Trial]:
 
 def of_line(text: str) -> Trial:
     """Return the trial of a line that ``TrialWriter`` appended."""
-    return _trial(json.loads(text))
+    return _trial({_RENAMED.get(name, name): value for name, value in json.loads(text).items()})
 
 
 def _trial(plain: Mapping[str, Any]) -> Trial:

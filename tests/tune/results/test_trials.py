@@ -1,10 +1,12 @@
 """Rows are on disk the moment a trial ends, at a cost that does not grow, and are read as they were written."""
 
 import math
+from dataclasses import asdict
 
 import polars as pl
 import pytest
 
+from htt import json_lines
 from htt.errors import RunError, StorageError
 from tune.results.run_folder import RunFolder
 from tune.results.trials import SHARE, Trial, TrialWriter
@@ -50,7 +52,7 @@ def test_writer_writes_the_table_ever_more_rarely(tmp_path, monkeypatch):
 def test_writer_rows_keep_what_the_table_keeps(tmp_path):
     trials = [
         trial(1, state="failed", error="a\nb \u2028 c", metrics={"loss": math.nan}, best={}, curve=(math.nan,)),
-        trial(2, variant="v", seed=3, data="d", taken_from="r/t", breaks="x", instead_of=("t0",)),
+        trial(2, variant="v", seed=3, data="d", taken_from="r/t", violation="x", instead_of=("t0",)),
     ]
     written(RunFolder(tmp_path / "table"), trials)
     folder = RunFolder(tmp_path / "lines")
@@ -104,3 +106,14 @@ def test_run_folder_names_lines_that_are_no_trials(tmp_path):
     folder.newest.write_text('{"id": 1}\n')
     with pytest.raises(RunError, match=r"Cannot read .*trials\.jsonl, the newest trials"):
         folder.trials()
+
+
+def test_constraint_violation_of_an_older_version_is_read(tmp_path):
+    folder, one = RunFolder(tmp_path), trial(1, violation="parameters 3.0 M > 2.0 M")
+    folder.write_trials([one])
+    table = tmp_path / "trials.parquet"
+    pl.read_parquet(table).rename({"violation": "breaks"}).write_parquet(table)
+    assert folder.trials() == [one]
+    json_lines.append(folder.newest, asdict(trial(2, violation="x")))
+    folder.newest.write_text(folder.newest.read_text().replace('"violation"', '"breaks"'))
+    assert folder.trials() == [one, trial(2, violation="x")]

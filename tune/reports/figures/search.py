@@ -125,7 +125,7 @@ def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None
     """
     best = front(trials, metrics)
     outside = [
-        trial for trial in trials if trial.breaks and all(math.isfinite(value(trial, metric)) for metric in metrics)
+        trial for trial in trials if trial.violation and all(math.isfinite(value(trial, metric)) for metric in metrics)
     ]
     others = [trial for trial in judged(trials, metrics) if trial not in best]
     panels = metrics[1:]
