@@ -184,11 +184,6 @@ def run(experiment: Experiment, training: Training, show: Console) -> Iterator[s
 
     The run stays locked against other processes within the ``with`` block, where the caller completes it.
 
-    Args:
-        experiment: experiment to run.
-        training: training functions that a trial calls.
-        show: console for progress.
-
     Raises:
         ConfigError, ClusterError, RunError, StorageError: the request is invalid; nothing was started.
     """
@@ -242,11 +237,10 @@ def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | N
 def kind_of(names: Sequence[str | None]) -> type[HTTError]:
     """Return ``UserError`` if every trial failed with an error that the user can correct, else ``TrainingError``.
 
-    Args:
-        names: class names of the trials' errors, or None for an error that is not the project's own.
+    ``names`` are the class names of the trials' errors, or None for an error that is not the project's own.
     """
-    mended = names and all(issubclass(of_name(name), UserError) for name in names)
-    return UserError if mended else TrainingError
+    correctable = names and all(issubclass(of_name(name), UserError) for name in names)
+    return UserError if correctable else TrainingError
 
 
 def _connected(experiment: Experiment, training: Training, show: Console) -> str | None:

@@ -18,6 +18,7 @@ from htt.errors import CheckpointError, ConfigError, shown
 from htt.text import plural
 from tune.experiments import spec as specs
 from tune.experiments.candidate import Candidate
+from tune.experiments.space import raise_faults
 from tune.experiments.spec import RUNS, StudySpec, check_run
 from tune.experiments.study import MOST_SEEDS, SEED, Pair, Study, pairs
 from tune.results.cache import CachedTrial, TrialCache
@@ -185,9 +186,7 @@ def parameters(study: Study, base: Config) -> dict[str, int]:
             counts[name] = size.parameters(config.model, info)
         except (ConfigError, CheckpointError, RuntimeError, ValueError) as error:
             faults.append(f"'{name}': {' '.join(str(error).split())}")
-    if faults:
-        listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
-        raise ConfigError(f"Cannot build the model of a variant: {listed}")
+    raise_faults("Cannot build the model of a variant", faults)
     return counts
 
 

@@ -53,7 +53,7 @@ def run(
         spec: definition of the search, with domains and base.
         runs: folder of all runs on this machine, unless ``spec.storage`` is a local folder.
         resume: True to resume the run ``spec.name``.
-        training: training functions that a trial calls, or None for the project's own.
+        training: functions that a trial calls, or None for the project's own.
         show: console for progress.
 
     Raises:

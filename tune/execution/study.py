@@ -36,11 +36,6 @@ from tune.searchers.list_searcher import ListSearcher
 def run(plan: Plan, *, training: Training | None = None, show: Console = console.out) -> Outcome:
     """Train the trials that a study lacks, and write the report to its folder.
 
-    Args:
-        plan: plan of the study.
-        training: training functions that a trial calls, or None for the project's own.
-        show: console for progress.
-
     Raises:
         ConfigError, ClusterError, DataError, RunError, StorageError: the request is invalid; nothing was started.
         TrainingError: no trial was completed.

@@ -226,7 +226,7 @@ class Space:
         several = math.prod(len(domain.probes()) for domain in named.values())
         if several > DATA_SETS or not all(isinstance(domain, Choice) for domain in named.values()):
             return [base]
-        return [override(base, sample) for sample in _samples(named) if not _faults(base, sample)] or [base]
+        return [override(base, sample) for sample in _samples(named) if not faults_of(base, sample)] or [base]
 
     def check(self, base: Config) -> None:
         """Check that the values of all domains give valid configurations.
@@ -234,16 +234,11 @@ class Space:
         Raises:
             ConfigError: one error with all unknown paths and all invalid values and combinations.
         """
-        problems = list(self._problems(base))
-        if len(problems) == 1:
-            raise ConfigError(f"Invalid space: {problems[0]}")
-        if problems:
-            lines = "\n".join(f"  - {problem}" for problem in problems)
-            raise ConfigError(f"Invalid space; {len(problems)} faults:\n{lines}")
+        raise_faults("Invalid space", list(self._problems(base)))
 
     def _problems(self, base: Config) -> Iterator[str]:
         known = flatten(base)
-        yield from _faults(base, {})
+        yield from faults_of(base, {})
         if not self.domains:
             yield "it must search at least one path; got none."
         yield from (unknown(path, known) for path in self.domains if path not in known)
@@ -255,15 +250,15 @@ class Space:
         bad = {fault for path, domain in existing.items() for fault in _lone_faults(base, path, domain, existing)}
         yield from sorted(bad)
         if not bad:
-            yield from sorted({fault for sample in _samples(existing) for fault in _faults(base, sample)})[:8]
+            yield from sorted({fault for sample in _samples(existing) for fault in faults_of(base, sample)})[:8]
 
 
 def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, Domain]) -> list[str]:
     """Return the faults of single values; a value that is valid in some sample of the space has none."""
     found = []
     for value in domain.probes():
-        faults = _faults(base, {path: value})
-        if faults and not any(not _faults(base, {**sample, path: value}) for sample in _samples(domains, 16)):
+        faults = faults_of(base, {path: value})
+        if faults and not any(not faults_of(base, {**sample, path: value}) for sample in _samples(domains, 16)):
             found += faults
     return found
 
@@ -278,12 +273,21 @@ def _samples(domains: Mapping[str, Domain], draws: int = JOINT_DRAWS) -> Iterato
         yield from ({path: domain.draw(source) for path, domain in domains.items()} for _ in range(draws))
 
 
-def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
+def faults_of(base: Config, values: Mapping[str, Value]) -> list[str]:
+    """Return the faults of the configuration with these changes: {dotted path: value}."""
     try:
         check_plugins(override(base, values))
     except ConfigError as error:
         return error.faults
     return []
+
+
+def raise_faults(subject: str, faults: list[str]) -> None:
+    """Raise one ``ConfigError`` for all faults, if there are any."""
+    if len(faults) == 1:
+        raise ConfigError(f"{subject}: {faults[0]}")
+    if faults:
+        raise ConfigError(f"{subject}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
 def _check_ends(domain: Any) -> None:

@@ -24,9 +24,9 @@ from htt.config import Config, Value, override, plain_value
 from htt.data.loading.windows import cutting
 from htt.errors import ConfigError, did_you_mean
 from htt.evaluation.metric_table import METRICS
-from htt.registry import check_plugins
 from htt.text import plural
 from tune.experiments.power import comparisons_possible, seeds_needed
+from tune.experiments.space import faults_of, raise_faults
 
 SEED = "train.seed"
 MOST_SEEDS = 1000
@@ -72,7 +72,7 @@ class Study:
         object.__setattr__(self, "contrasts", tuple(tuple(pair) for pair in self.contrasts))
         for name, values in {"seeds": seeds, "metrics": self.metrics, "primary": self.primary}.items():
             object.__setattr__(self, name, tuple(map(plain_value, values)))
-        _raise("Invalid study", list(self._own_faults()))
+        raise_faults("Invalid study", list(self._own_faults()))
 
     @property
     def others(self) -> list[str]:
@@ -116,7 +116,7 @@ class Study:
         Raises:
             ConfigError: one error with all unknown paths, invalid values and equal variants.
         """
-        _raise("Invalid study", list(self._faults(base)))
+        raise_faults("Invalid study", list(self._faults(base)))
         return [*self._twins(base), *self._warnings()]
 
     def plain(self) -> dict[str, Any]:
@@ -182,7 +182,8 @@ class Study:
                     )
 
     def _faults(self, base: Config) -> Iterator[str]:
-        faults = {name: self._attempt(base, name) for name in self.variants}
+        seed = {SEED: min(self.seeds)}
+        faults = {name: faults_of(base, {**self.base, **each, **seed}) for name, each in self.variants.items()}
         shared = [fault for fault in faults[self.reference] if all(fault in found for found in faults.values())]
         yield from shared
         seen: dict[str, str] = {}
@@ -194,14 +195,6 @@ class Study:
                 twin = seen.setdefault(self.config(base, name, self.seeds[0]).fingerprint(), name)
                 if twin != name:
                     yield f"'{name}' must differ from '{twin}'; on this base both are the same configuration."
-
-    def _attempt(self, base: Config, variant: str) -> list[str]:
-        """Return the faults of a variant's configuration."""
-        try:
-            check_plugins(self.config(base, variant, min(self.seeds)))
-        except ConfigError as error:
-            return error.faults
-        return []
 
     def _twins(self, base: Config) -> Iterator[str]:
         """Yield a warning for each group of variants that are equal on clips as short as these."""
@@ -253,13 +246,6 @@ def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, M
             result[factor] = same[0]
         known |= paths
     return result if set(changes) <= known else {}
-
-
-def _raise(rule: str, faults: list[str]) -> None:
-    if len(faults) == 1:
-        raise ConfigError(f"{rule}: {faults[0]}")
-    if faults:
-        raise ConfigError(f"{rule}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
 @dataclass(frozen=True)

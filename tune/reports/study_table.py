@@ -47,12 +47,13 @@ def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table
     """Return the table of the effects of factors on one metric."""
     about = METRICS[metric]
     seeds: Column[tuple[Effect, Comparison]] = Column("paired_seeds", lambda row: row[1].n)
+    comparison: list[Column[tuple[Effect, Comparison]]] = _comparison(about, lambda row: row[1])
     columns: list[Column[tuple[Effect, Comparison]]] = [
         *_metric(about),
         Column("effect", lambda row: row[0].title, "Effect", number=False),
         Column("factors", lambda row: " x ".join(row[0].factors)),
         seeds,
-        *(each for each in _comparison(about, itemgetter(1)) if each.name != seeds.name),
+        *(each for each in comparison if each.name != seeds.name),
         Column("claim", lambda row: _effect_claim(*row), "Claim", number=False),
     ]
     return Table(columns, compared)
@@ -62,7 +63,7 @@ def contrasts(metric: str, compared: Mapping[str, Comparison]) -> Table[tuple[st
     """Return the table that compares one metric with another of the same trials."""
     columns: list[Column[tuple[str, Comparison]]] = [
         Column("variant", itemgetter(0), "Variant", number=False),
-        *_comparison(METRICS[metric], itemgetter(1)),
+        *_comparison(METRICS[metric], lambda row: row[1]),
         Column("claim", lambda row: row[1].claim.value, "Claim", number=False),
     ]
     return Table(columns, list(compared.items())).select("Variant", *DIFFERENCES)

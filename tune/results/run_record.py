@@ -130,7 +130,7 @@ def read(folder: Path) -> RunRecord:
     try:
         plain = yaml_text.load(yaml_text.read(file, "it"), "it")
         return of_plain(plain if file.name == RUN_FILE else upgrade(plain))
-    except ConfigError as error:
+    except (ConfigError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"Cannot read {file}, the record of a run: {error}") from error
 
 

@@ -14,7 +14,7 @@ from htt.training.tasks import Facts
 from tune.execution import experiment
 from tune.execution.recorder import MAX_INFEASIBLE, Recorder
 from tune.experiments.constraints import parse
-from tune.experiments.space import Choice, Integer, Space
+from tune.experiments.space import Choice, Integer, LogUniform, Space
 from tune.results.run_folder import RunFolder
 from tune.searchers.feasibility import SizeCheck
 from tune.searchers.optuna_searcher import Searcher
@@ -272,6 +272,34 @@ def test_a_search_in_which_all_fails_blames_the_failures(trained, search):
     space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
     with pytest.raises(TrainingError, match="NonFiniteLossError"):
         search(space, trials=9, constraints=parse(["latency_ms<=1"]))
+
+
+def make_old(folder):
+    """Replace the record of a run by that of an older version."""
+    plain = yaml.safe_load((folder.path / "run.yaml").read_text())
+    spec, domains = plain.pop("spec"), folder.record.spec.domains
+    choices = {path: list(domain.values) for path, domain in domains.items() if isinstance(domain, Choice)}
+    texts = {path: str(domain) for path, domain in domains.items()}
+    old = {**plain, **spec, "domains": texts, "choices": choices, "trials": spec["trials"] or 0}
+    for name in ("schema", "share_any", "max_concurrent", "address"):
+        del old[name]
+    (folder.path / "asked.yaml").write_text(yaml.safe_dump(old))
+    (folder.path / "run.yaml").unlink()
+
+
+def test_a_search_of_an_older_version_is_resumed_and_then_has_a_record_of_this_one(trained, search):
+    space = Space({"optim.lr": LogUniform(1e-4 / 3, 1e-2), **CUES}, base=BASE)
+    first = search(space, trials=2, seed=3)
+    make_old(first.folder)
+    assert RunFolder(first.folder.path).record.schema == 0
+    more = search(space, trials=3, seed=3, resume=True)
+    assert more.trials[:2] == first.trials
+    record = RunFolder(first.folder.path).record
+    assert (record.schema, record.spec.domains, record.spec.trials) == (1, space.domains, 2)
+    other = Space({**space.domains, "optim.lr": LogUniform(1e-4, 1e-2)}, base=BASE)
+    make_old(more.folder)
+    with pytest.raises(RunError, match=r"Cannot change the space when resuming run\. Start a new run"):
+        search(other, trials=4, seed=3, resume=True)
 
 
 def test_a_search_begins_with_another_runs_trials_and_points_once(trained, search, tmp_path):
