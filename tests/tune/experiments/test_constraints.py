@@ -64,7 +64,7 @@ def test_all_that_are_none_are_one_error():
         ),
         (["hand_auc<=1.5"], "--constraint must bound hand_auc within its range, 0 to 1; got hand_auc<=1.5"),
         (["latency_ms<=-3"], "bound latency_ms within its range, 0 or more; got latency_ms<=-3"),
-        (["latency_ms<=10", "latency_ms>=20"], "none keeps both latency_ms<=10 and latency_ms>=20"),
+        (["latency_ms<=10", "latency_ms>=20"], "none satisfies both latency_ms<=10 and latency_ms>=20"),
     ],
 )
 def test_bounds_that_no_trial_can_keep_are_refused(bounds, message):
