@@ -18,6 +18,7 @@ from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
 from htt.data.store.remote import refuse_password
 from htt.errors import RunError
+from htt.files import write_text
 from htt.text import plural
 from tune.execution import experiment
 from tune.execution.experiment import Experiment, Outcome
@@ -31,7 +32,7 @@ from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import report
 from tune.results import run_record, selection
 from tune.results.cache import TrialCache
-from tune.results.run_folder import RunFolder, Trial, write_text
+from tune.results.run_folder import RunFolder, Trial
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
 from tune.searchers.optuna_searcher import Searcher

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from htt.text import code, csv, escaped, plural
 from tune.reports import format as fmt
 from tune.reports import html
@@ -19,7 +20,7 @@ from tune.reports.html import Part, Picture, bullets, warnings
 from tune.reports.table import Column, Table
 from tune.reports.trial_table import SHOWN
 from tune.results.retrain import SPLITS, TEST, VALIDATION, Retrained
-from tune.results.run_folder import RunFolder, write_text
+from tune.results.run_folder import RunFolder
 from tune.results.stats import Summary, summarise
 
 COLUMNS = ("split", "metric", "unit", "seeds", "mean", "deviation", "low", "high", "searched")

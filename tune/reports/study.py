@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from htt.evaluation.intervals import people
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from htt.text import code, escaped, plural
 from tune.reports import format as fmt
 from tune.reports import html, study_table
@@ -17,7 +18,7 @@ from tune.reports.study_table import DIFFERENCES
 from tune.reports.table import csv
 from tune.results import effects
 from tune.results.effects import contrast
-from tune.results.run_folder import RunFolder, write_text
+from tune.results.run_folder import RunFolder
 from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Done, Finding, findings, read
 
