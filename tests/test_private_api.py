@@ -55,7 +55,7 @@ USES = [
      "bounds the cost of TPE"),
     ("tune/searchers/recent_tpe.py", "optuna:Study._get_trials", "deepcopy states use_cache", "bounds the cost of TPE"),
     ("tune/searchers/recent_tpe.py", "optuna.samplers:TPESampler", "_search_space", "bounds the cost of TPE"),
-    ("tune/results/json_lines.py", "optuna.storages.journal:JournalFileBackend", "_file_path append_logs",
+    ("tune/searchers/optuna_journal.py", "optuna.storages.journal:JournalFileBackend", "_file_path append_logs",
      "cuts a journal back after a failed append"),
     ("cluster/trainer.py", SNAPSHOT, "checkpoint_results checkpoint_report_indices latest_checkpoint_result",
      "rewrites Ray Train's truncated list of checkpoints"),

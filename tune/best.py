@@ -28,7 +28,7 @@ from typing import Annotated
 import tyro
 
 from cluster.storage import join_uri
-from htt import console
+from htt import console, files
 from htt.config import parse_set
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, RunError
@@ -36,7 +36,7 @@ from htt.registry import check_plugins
 from tune.experiments import constraints
 from tune.experiments import spec as specs
 from tune.reports import report, trial_table
-from tune.results import run_folder, selection
+from tune.results import selection
 from tune.results.retrain import NAME, Retrained, fetch, plan
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.sync import Storage, locate
@@ -103,7 +103,7 @@ def main(options: Options) -> None:
         trial_table.show(trials, chosen.metric, options.top)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
     text = selection.best_text(record, chosen.trial, chosen.metric, len(trials), chosen.rule(record))
-    run_folder.write_text(out, text)
+    files.write_text(out, text)
     console.out.print(f"\nBest configuration  {report.shown(out)}", markup=False)
     kept = report.checkpoint(folder, chosen.trial)
     if kept:

@@ -40,6 +40,7 @@ from htt.config import BackboneConfig, Config, override, parse_set, read
 from htt.data.store.remote import refuse_password
 from htt.errors import ClusterError, ConfigError, UserError
 from htt.registry import is_free, preset
+from htt.text import plural
 
 WIDTH = 160
 """Width of the table of faults if the output is not a terminal."""
@@ -290,7 +291,7 @@ def table(faults: Sequence[Fault], width: int | None = None) -> str:
 def all_well(there: Sequence[Node], need: Need) -> str:
     """Return the line that says that all machines are ready."""
     gpus = sum(node.gpus for node in there)
-    count = f"{len(there)} machine{'s' if len(there) != 1 else ''}, {gpus:g} GPU{'s' if gpus != 1 else ''}"
+    count = f"{plural(len(there), 'machine')}, {gpus:g} GPU{'s' if gpus != 1 else ''}"
     return f"{count}: same code and versions, {'data and ' if need.roots else ''}storage reachable."
 
 

@@ -83,7 +83,7 @@ class Display:
         trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else fmt.sample(trial.values)
         line = f"trial {trial.number:>3}  {trial.state:<8}  {result}  {reached}  {trying}"
         line += f"  as {trial.taken_from}" if trial.taken_from else ""
-        line += f"  breaks: {trial.breaks}" if trial.breaks else ""
+        line += f"  breaks: {trial.violation}" if trial.violation else ""
         line += f"\n           {trial.error}" if trial.error else ""
         if self.live:
             self.ended = [line, *self.ended][:ENDED_SHOWN]

@@ -36,11 +36,11 @@ from tune.execution.trainable import ERROR, ERROR_KIND
 from tune.experiments.candidate import Candidate
 from tune.experiments.constraints import broken
 from tune.results.cache import TrialCache
-from tune.results.epochs import History
-from tune.results.ledger import Ledger
+from tune.results.epochs import TrialEpochs
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.selection import ranked
 from tune.results.sync import Storage
+from tune.results.trials import TrialWriter
 from tune.searchers.feasibility import SIZE, SizeCheck
 from tune.searchers.generator import EPOCH, TrialGenerator
 
@@ -84,12 +84,12 @@ class Recorder(ray.tune.Callback):
         generator.settle = self.settle
         self.done = {trial.id: trial for trial in self.folder.trials()}
         self._best = next(iter(ranked(list(self.done.values()), work.metric)), None)
-        self._ledger = Ledger(self.folder, table_alone=storage.remote)
+        self._writer = TrialWriter(self.folder, table_alone=storage.remote)
         self._on_disk: set[str] = set()
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
-        self.history = History(self.folder.epochs)
+        self.history = TrialEpochs(self.folder.epochs)
         self.live: dict[str, TuneTrial] = {}
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
@@ -155,7 +155,7 @@ class Recorder(ray.tune.Callback):
         if cached is None:
             return None
         violation = broken(self.work.constraints, cached.trial.metrics)
-        return cached.row(state="reused", seconds=0.0, values=candidate.values, breaks=violation)
+        return cached.row(state="reused", seconds=0.0, values=candidate.values, violation=violation)
 
     def _infeasible(self, candidate: Candidate) -> Trial | None:
         """Return the row of a candidate whose model is too large or too small for the constraints, or None."""
@@ -165,7 +165,7 @@ class Recorder(ray.tune.Callback):
         size, violation = found
         return Trial(
             id="", number=0, fingerprint=candidate.fingerprint, state="refused", epochs=0, seconds=0.0, finished_s=0.0,
-            values=candidate.values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, breaks=violation,
+            values=candidate.values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, violation=violation,
             data=data_key(candidate.config),
         )  # fmt: skip
 
@@ -322,7 +322,7 @@ class Recorder(ray.tune.Callback):
             seed=trial.config.get("seed"),
             data=data,
             code=revision.identity(),
-            breaks=broken(self.work.constraints, last) if last else None,
+            violation=broken(self.work.constraints, last) if last else None,
         )
 
     def _data(self, config: Config) -> tuple[str | None, str | None]:
@@ -340,7 +340,7 @@ class Recorder(ray.tune.Callback):
         with self._faults():
             if ended.state == "complete":
                 self.keep(ended.id)
-            self._ledger.add(ended, self.done.values())
+            self._writer.add(ended, self.done.values())
             self._on_disk.add(ended.id)
             self.storage.push()
 

@@ -18,6 +18,7 @@ from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
 from htt.data.store.remote import refuse_password
 from htt.errors import RunError
+from htt.files import write_text
 from htt.text import plural
 from tune.execution import experiment
 from tune.execution.experiment import Experiment, Outcome
@@ -31,7 +32,7 @@ from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import report
 from tune.results import run_record, selection
 from tune.results.cache import TrialCache
-from tune.results.run_folder import RunFolder, Trial, write_text
+from tune.results.run_folder import RunFolder, Trial
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
 from tune.searchers.optuna_searcher import Searcher
@@ -225,7 +226,7 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
 def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) -> None:
     """Raise a ``RunError`` if trials have values but violated bounds leave none of them as the best."""
     front = selection.front(trials, spec.all_objectives)
-    broken = front or [trial for trial in trials if trial.breaks]
+    broken = front or [trial for trial in trials if trial.violation]
     bounds = constraints.parse([spec.pick]) if front else spec.constraints
     if not broken:
         return
@@ -236,7 +237,7 @@ def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) ->
 
     nearest = min(broken, key=beyond)
     what = f"on the Pareto front satisfies --pick {spec.pick}" if front else "satisfies the constraints"
-    violation = constraints.broken(bounds, nearest.metrics) if front else nearest.breaks
+    violation = constraints.broken(bounds, nearest.metrics) if front else nearest.violation
     raise RunError(
         f"No trial {what}, out of {len(broken) if front else len(trials)}. The nearest is trial {nearest.number}: "
         f"{violation}. Start a run with a looser bound, or resume this one: --resume {folder.name}. The report is "

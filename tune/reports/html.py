@@ -19,11 +19,12 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from htt.text import block, code, escaped, plural
 from tune.reports import format as fmt
 from tune.reports.figures import style
 from tune.reports.table import Table
-from tune.results.run_folder import RunFolder, write_text
+from tune.results.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 _NO_BREAK = re.compile(r"(?<=\d) (?=%|mm\b|points\b)|(?<=\w:) (?=\S{1,6}(?:,|$))")

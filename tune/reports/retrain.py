@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from htt.text import csv, plural
 from tune.reports import format as fmt
 from tune.reports import html
@@ -20,7 +21,7 @@ from tune.reports.html import Part
 from tune.reports.table import Column, Table
 from tune.reports.trial_table import SHOWN
 from tune.results.retrain import SPLITS, TEST, VALIDATION, Retrained
-from tune.results.run_folder import RunFolder, write_text
+from tune.results.run_folder import RunFolder
 from tune.results.stats import Summary, summarise
 
 COLUMNS = ("split", "metric", "unit", "seeds", "mean", "deviation", "low", "high", "searched")

@@ -45,7 +45,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
     front = selection.front(trials, objectives) if len(selection.judged(trials, objectives)) > 1 else []
     bounds = spec.constraints
     shown = [spec.metric, *spec.objectives, *(bound.metric for bound in bounds), *trial_table.SHOWN]
-    broken = [trial for trial in trials if trial.breaks]
+    broken = [trial for trial in trials if trial.violation]
     rule = spec.pick if spec.objectives else None
 
     def excess(trial: Trial) -> float:

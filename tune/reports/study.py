@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from htt.evaluation.intervals import people
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from htt.text import escaped
 from tune.reports import format as fmt
 from tune.reports import html, study_table
@@ -19,7 +20,7 @@ from tune.reports.html import Part
 from tune.reports.study_table import DIFFERENCES
 from tune.reports.table import Table, csv
 from tune.results import effects
-from tune.results.run_folder import RunFolder, write_text
+from tune.results.run_folder import RunFolder
 from tune.results.stats import Claim, Comparison
 from tune.results.study_results import Done, Finding, findings, read
 

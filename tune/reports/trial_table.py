@@ -20,7 +20,7 @@ SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
 """Metrics shown beside the one selected by, most important first; small tables show only the first of them."""
 NUMBER: Column[Trial] = Column("", attrgetter("number"), "trial")
 STATE: Column[Trial] = Column("", attrgetter("state"), "state", number=False)
-BREAKS: Column[Trial] = Column("", attrgetter("breaks"), "breaks", number=False)
+BREAKS: Column[Trial] = Column("", attrgetter("violation"), "breaks", number=False)
 VALUES: Column[Trial] = Column("", attrgetter("values"), "values", fmt.changes, number=False)
 
 
@@ -58,7 +58,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
         top: number of trials to show.
         shown: further metrics to show, before the usual ones.
     """
-    broken = sum(trial.breaks is not None for trial in trials)
+    broken = sum(trial.violation is not None for trial in trials)
     left_out = f"; {broken} violate the constraints" if broken else ""
     console.out.print(f"\nBest of {plural(len(trials), 'trial')} by {metric}{left_out}", style="bold")
     order = ranked(trials, metric)

@@ -32,10 +32,11 @@ from htt.config import Config, Value, from_plain, override
 from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from tune.experiments import spec
 from tune.experiments.study import MOST_SEEDS, SEED
 from tune.results import run_record, selection
-from tune.results.run_folder import RunFolder, Trial, write_text
+from tune.results.run_folder import RunFolder, Trial
 from tune.results.stats import FEWEST
 from tune.results.sync import Storage
 

@@ -37,7 +37,7 @@ from tune.results import run_record
 from tune.results.run_record import RunRecord
 from tune.results.trials import STATES, Trial, frame, of_line, trials_of
 
-__all__ = ["STATES", "RunFolder", "RunRecord", "Trial", "find", "write_text"]
+__all__ = ["STATES", "RunFolder", "RunRecord", "Trial", "find"]
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
 
 def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     """Return the trials that may be selected: not failed, all constraints satisfied, finite values of all metrics."""
-    usable = [trial for trial in trials if trial.state != "failed" and trial.breaks is None]
+    usable = [trial for trial in trials if trial.state != "failed" and trial.violation is None]
     return [trial for trial in usable if all(math.isfinite(value(trial, metric)) for metric in metrics)]
 
 

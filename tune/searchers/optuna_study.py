@@ -15,10 +15,10 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from htt import console
+from htt import console, json_lines
 from htt.errors import StorageError, storage_errors
 from htt.evaluation.metric_table import METRICS
-from tune.results import json_lines
+from tune.searchers.optuna_journal import Journal, mend
 from tune.searchers.recent_tpe import Recent, RecentTPE
 
 LOCK_SUFFIX = ".lock"
@@ -82,7 +82,7 @@ def repair(journal: Path) -> None:
     drop_stale_lock(journal)
     json_lines.drop_unfinished_line(journal)
     with storage_errors(journal):
-        json_lines.mend(journal)
+        mend(journal)
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -94,7 +94,7 @@ def open_journal(path: Path) -> JournalStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with storage_errors(path):
-            return JournalStorage(json_lines.Journal(str(path)))
+            return JournalStorage(Journal(str(path)))
     except (ValueError, KeyError) as error:
         raise StorageError(f"Invalid Optuna journal {path}: {error}. Move it away to start a new study.") from error
 

@@ -97,7 +97,7 @@ def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Quest
         curve=trial.curve if record.spec.metric == metric else trial.curves.get(metric, ()),
         curves={},
         taken_from=trial.taken_from or f"{folder.name}/{trial.id} ({record.commit})",
-        breaks=broken(question.constraints, trial.metrics),
+        violation=broken(question.constraints, trial.metrics),
     )
 
 

@@ -236,9 +236,9 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
         (128, 1): "refused", (128, 2): "refused",
     }  # fmt: skip
     assert len(trained) == 4
-    assert {first[64, 2].breaks, first[32, 2].breaks} == {"latency_ms 20.0 ms > 15.0 ms"}
-    assert first[64, 1].breaks is None
-    assert first[128, 1].breaks.startswith("parameters ")
+    assert {first[64, 2].violation, first[32, 2].violation} == {"latency_ms 20.0 ms > 15.0 ms"}
+    assert first[64, 1].violation is None
+    assert first[128, 1].violation.startswith("parameters ")
     assert outcome.best.values["model.action.cues"] == ["hands"]
     assert yaml.safe_load(outcome.folder.best.read_text())["found_by"]["constraints"] == list(map(str, constraints))
     assert "Constraint violations" in outcome.folder.report.read_text()
@@ -352,7 +352,7 @@ def test_cached_trial_that_violates_a_constraint_says_so(trained, search, tmp_pa
     with pytest.raises(RunError, match="none of 1 does"):
         search(FINITE, trials=1, name="after", **options)
     (trial,) = RunFolder(tmp_path / "after").trials()
-    assert (trial.state, trial.breaks) == ("reused", "latency_ms 10.0 ms > 5 ms")
+    assert (trial.state, trial.violation) == ("reused", "latency_ms 10.0 ms > 5 ms")
     assert len(trained) == 1
 
 

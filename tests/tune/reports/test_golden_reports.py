@@ -30,7 +30,7 @@ def search(path):
         4: {"state": "stopped", "code": None},
         5: {"error": f"Error: {NASTY}"},
         6: {"code": "code two"},
-        7: {"breaks": "hand_error_mm 61.0 mm > 60.0 mm", "metrics": {"hand_error_mm": 61.0, "action_accuracy": 0.5}},
+        7: {"violation": "hand_error_mm 61.0 mm > 60.0 mm", "metrics": {"hand_error_mm": 61.0, "action_accuracy": 0.5}},
     }
     default = {"code": "code one"}
     folder.write_trials([dataclasses.replace(each, **changes.get(each.number, default)) for each in folder.trials()])
@@ -47,8 +47,8 @@ def front(path):
     for each in folder.trials():
         metrics = {**each.metrics, "parameters": 1e5 * each.number} if each.metrics else {}
         breaks = "parameters 2.6 M > 2.5 M" if metrics.get("parameters", 0) > 2.5e6 else None
-        trials.append(dataclasses.replace(each, metrics=metrics, breaks=breaks))
-    refused = {"state": "refused", "breaks": "parameters 9.0 M > 2.5 M", "metrics": {"parameters": 9e6}, "epochs": 0}
+        trials.append(dataclasses.replace(each, metrics=metrics, violation=breaks))
+    refused = {"state": "refused", "violation": "parameters 9.0 M > 2.5 M", "metrics": {"parameters": 9e6}, "epochs": 0}
     trials.append(dataclasses.replace(trials[0], id="r", number=31, **refused))
     folder.write_trials(trials)
     report.write(folder)

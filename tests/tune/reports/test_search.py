@@ -63,14 +63,14 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
     folder = search_folder(tmp_path / "run", 30, **wishes)
     trials = folder.trials()
     best = min((one for one in trials if one.metrics), key=lambda one: one.metrics["hand_error_mm"])
-    outside = {"breaks": "parameters 2.0 M > 1.5 M"}
+    outside = {"violation": "parameters 2.0 M > 1.5 M"}
     trials = [
         dataclasses.replace(one, metrics={**one.metrics, "parameters": 2e6}, **(outside if one is best else {}))
         for one in trials
         if one.metrics
     ]
     refused = dataclasses.replace(
-        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, breaks="parameters 9.0 M > 1.5 M"
+        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, violation="parameters 9.0 M > 1.5 M"
     )
     folder.write_trials([*trials, refused])
     text, page = written(folder)
@@ -132,7 +132,7 @@ def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_pa
 
 def test_nothing_keeps_the_constraints(tmp_path):
     folder = search_folder(tmp_path / "run", 5, constraints=["parameters<=10"])
-    folder.write_trials([dataclasses.replace(one, breaks="parameters 1.0 M > 10") for one in folder.trials()])
+    folder.write_trials([dataclasses.replace(one, violation="parameters 1.0 M > 10") for one in folder.trials()])
     text, _ = written(folder)
     assert "No trial satisfies the constraints parameters\\<=10 yet." in text
     assert "launch.py" not in text

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from htt import config as configuration
+from htt import files
 from htt.config import Config, override
 from htt.errors import ConfigError, RunError, StorageError
 from tune.experiments import constraints
@@ -100,7 +101,7 @@ def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
 
 def test_best_yaml_is_a_configuration_with_its_story(folder):
     text = selection.best_text(RECORD, TRIALS[1], "hand_error_mm", len(TRIALS))
-    run_folder.write_text(folder.best, text)
+    files.write_text(folder.best, text)
     best = configuration.read(folder.best)
     assert best == override(Config(), TRIALS[1].values)
     plain = yaml.safe_load(text)
@@ -206,7 +207,7 @@ def test_best_py_of_no_run(tmp_path):
 def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        run_folder.write_text(tmp_path / "best.yaml", "a: 1")
+        files.write_text(tmp_path / "best.yaml", "a: 1")
         RunFolder(tmp_path).write_trials([trial(1)])
     finally:
         os.umask(before)

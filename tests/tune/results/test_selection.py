@@ -45,7 +45,7 @@ def test_a_search_with_one_objective_shows_both_ends_of_the_model():
 
 
 def test_what_breaks_a_constraint_is_on_no_front_and_beats_nobody():
-    trials = [trial(1, 20, 0.5), trial(2, 10, 0.9, breaks="parameters 3.0 M > 2.0 M"), trial(3, 19, 0.4)]
+    trials = [trial(1, 20, 0.5), trial(2, 10, 0.9, violation="parameters 3.0 M > 2.0 M"), trial(3, 19, 0.4)]
     assert numbers(trials) == [3, 1]
 
 
@@ -92,7 +92,7 @@ def test_the_best_is_picked_where_there_are_objectives_and_else_by_the_metric():
     several = record(name="run", objectives=list(selection.PAIR))
     assert selection.chosen(one, THREE).number == 1
     assert selection.chosen(several, THREE).number == 2
-    assert selection.chosen(one, [trial(1, breaks="parameters 3.0 M > 2.0 M")]) is None
+    assert selection.chosen(one, [trial(1, violation="parameters 3.0 M > 2.0 M")]) is None
 
 
 @pytest.mark.parametrize("rule", ["knee", "first", "latency_ms<=30"])

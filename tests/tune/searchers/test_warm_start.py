@@ -85,7 +85,7 @@ def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
         RunFolder(tmp_path / "before"), ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"])
     ).trials[0]
     assert found.curve == ()
-    assert found.breaks == "latency_ms 20.0 ms > 15.0 ms"
+    assert found.violation == "latency_ms 20.0 ms > 15.0 ms"
     missing = warm_start.earlier(RunFolder(tmp_path / "before"), ask(constraints=["memory_mb<=1"]))
     assert missing.misfits == {"without memory_mb": 1}
 

@@ -116,7 +116,8 @@ def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None
     """
     first, *others = metrics
     best = front(trials, metrics)
-    outside = [trial for trial in trials if trial.breaks and all(math.isfinite(value(trial, name)) for name in metrics)]
+    broken = [trial for trial in trials if trial.violation]
+    outside = [trial for trial in broken if all(math.isfinite(value(trial, name)) for name in metrics)]
     beaten = [trial for trial in judged(trials, metrics) if trial not in best]
     units = {name: _unit(trials, name) for name in metrics}
     figure = canvas(4.2, max(8.0, 4.4 * len(others)))

@@ -145,7 +145,7 @@ def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crosse
         for one in folder.trials()
     ]
     trials = [
-        dataclasses.replace(one, breaks="parameters" if one.metrics.get("parameters", 0) > 2e6 else None)
+        dataclasses.replace(one, violation="parameters" if one.metrics.get("parameters", 0) > 2e6 else None)
         for one in trials
     ]
     metrics = ["hand_error_mm", "parameters"]
@@ -153,7 +153,7 @@ def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crosse
     figure = search.pareto(trials, metrics, picked)
     assert_readable(figure)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert len(lines["violates a constraint"].get_xdata()) == sum(bool(one.breaks and one.metrics) for one in trials)
+    assert len(lines["violates a constraint"].get_xdata()) == sum(bool(one.violation and one.metrics) for one in trials)
     assert lines["violates a constraint"].get_ydata().min() > 2, "millions"
     assert list(lines["picked"].get_xdata()) == [picked.metrics["hand_error_mm"]]
     assert list(lines["picked"].get_ydata()) == [pytest.approx(picked.metrics["parameters"] / 1e6)]
