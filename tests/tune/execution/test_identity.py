@@ -152,7 +152,7 @@ def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code,
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",), share_any=True)
     (taken,) = outcome.trials
     assert (taken.state, taken.code, taken.metrics) == ("reused", "first", before.trials[0].metrics)
-    assert "began with second. trial 1: by first." in outcome.folder.report.read_text()
+    assert "started with second. trial 1: by first." in outcome.folder.report.read_text()
 
 
 def test_study_report_names_trainings_of_other_code(tmp_path):
@@ -161,7 +161,7 @@ def test_study_report_names_trainings_of_other_code(tmp_path):
     folder.write_trials(rows)
     report.write(folder)
     said = folder.report.read_text()
-    assert f"began with mine. {rows[0].variant} with seed 0: by theirs." in said
+    assert f"started with mine. {rows[0].variant} with seed 0: by theirs." in said
 
 
 def test_final_training_resume_refuses_other_data(tmp_path):
@@ -221,7 +221,7 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
     more.write()
     retrain.write(more)
     said = (more.path / "report.md").read_text()
-    assert "the run began with first." in said
+    assert "the run was started with first." in said
     assert "seed 3: by second." in said
 
 
@@ -231,4 +231,4 @@ def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, 
     folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])
     folder = search(trials=2, resume=True).folder
     assert folder.record.codes == ["unknown", revision.identity()]
-    assert f"the run began with unknown. trial 2: by {revision.identity()}." in folder.report.read_text()
+    assert f"the run was started with unknown. trial 2: by {revision.identity()}." in folder.report.read_text()
