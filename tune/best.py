@@ -134,7 +134,7 @@ class Chosen:
 
     def rule(self, asked: Asked) -> str:
         """Return the rule in words, or an empty string if the trial was not picked from a front."""
-        return selection.words(self.pick, asked.objectives) if self.pick else ""
+        return selection.rule_text(self.pick, asked.objectives) if self.pick else ""
 
     def name(self, usual: str) -> str:
         """Return the name of a file or folder: ``usual``, with the metric or rule appended if ``differs`` is set."""
@@ -166,7 +166,7 @@ def choose(options: Options, folder: RunFolder) -> Chosen:
     if options.metric or not asked.objectives:
         return Chosen(order[0], metric, None, metric if metric != asked.metric or asked.objectives else None)
     pick = options.pick or asked.pick
-    best = selection.chosen(replace(asked, pick=pick), trials)
+    best = selection.best_trial(replace(asked, pick=pick), trials)
     if best is None:
         raise RunError(f"A trial on the front must keep {pick}; none of the {len(trials)} in {folder.path} does.")
     return Chosen(best, metric, pick, pick if pick != asked.pick else None)

@@ -154,7 +154,7 @@ class Searching(Work):
         ends with nothing worse than it starts with. The base itself is tried last, if the space contains it.
         """
         complete = [trial for trial in self.earlier if trial.state == "complete"]
-        known = [trial.values for trial in selection.front(complete, self.search.goals)]
+        known = [trial.values for trial in selection.pareto_front(complete, self.search.goals)]
         wanted = [*self.points, *known, self.space.of(self.base)]
         first = [sample for place, sample in enumerate(wanted) if sample and sample not in wanted[:place]]
         return Searcher(
@@ -184,9 +184,9 @@ class Searching(Work):
 def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | None) -> Outcome:
     """Write the best configuration and the report."""
     trials, asked = folder.trials(), folder.asked()
-    best = selection.chosen(asked, trials)
+    best = selection.best_trial(asked, trials)
     if best:
-        rule = selection.words(asked.pick, asked.objectives) if asked.objectives else ""
+        rule = selection.rule_text(asked.pick, asked.objectives) if asked.objectives else ""
         write_text(folder.best, selection.best_text(asked, best, search.metric, len(trials), rule))
     experiment.end(storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
@@ -198,7 +198,7 @@ def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | 
 
 def _check_kept(search: Search, asked: Asked, trials: Sequence[Trial], folder: RunFolder) -> None:
     """Raise a ``RunError`` if trials have values but violated bounds leave none of them as the best."""
-    found = selection.front(trials, search.goals)
+    found = selection.pareto_front(trials, search.goals)
     broken = found or [trial for trial in trials if trial.breaks]
     bounds = constraints.parse([asked.pick]) if found else search.constraints
     if not broken:

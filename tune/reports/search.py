@@ -37,11 +37,11 @@ def write(folder: RunFolder) -> None:
 
 def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Part]:
     """Return all parts of the report in reading order."""
-    order, best = selection.ranked(trials, asked.metric), selection.chosen(asked, trials)
+    order, best = selection.ranked(trials, asked.metric), selection.best_trial(asked, trials)
     scales = axes(asked, order)
     shares = importance.importance(order, scales, asked.metric) or {}
     objectives = selection.objectives(asked, trials)
-    front = selection.front(trials, objectives) if len(selection.judged(trials, objectives)) > 1 else []
+    front = selection.pareto_front(trials, objectives) if len(selection.comparable(trials, objectives)) > 1 else []
     bounds = parse(asked.constraints)
     shown = [asked.metric, *asked.objectives, *(bound.metric for bound in bounds), *trial_table.SHOWN]
     broken = [trial for trial in trials if trial.breaks]
@@ -59,7 +59,7 @@ def content(folder: RunFolder, asked: Asked, trials: Sequence[Trial]) -> list[Pa
         order=order,
         best=best,
         states=", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in trials).items()),
-        rule=Markup(printable(selection.words(asked.pick, asked.objectives))) if asked.objectives else "",
+        rule=Markup(printable(selection.rule_text(asked.pick, asked.objectives))) if asked.objectives else "",
         statement=selection.statement(best, asked.metric, rule, asked.objectives) if best else "",
         other_code=Markup(fmt.other_code(next(iter(asked.codes), None), codes)),
         table=trial_table.table(order[:ROWS], shown) if order else None,
