@@ -132,7 +132,7 @@ class Chosen:
 
     def rule(self, record: RunRecord) -> str:
         """Return the rule in words, or an empty string if the trial was not picked from a front."""
-        return selection.words(self.pick, record.search.objectives) if self.pick else ""
+        return selection.rule_text(self.pick, record.search.objectives) if self.pick else ""
 
     def name(self, usual: str) -> str:
         """Return the name of a file or folder: ``usual``, with the metric or rule appended if ``differs`` is set."""
@@ -163,7 +163,7 @@ def choose(options: Options, record: RunRecord, trials: Sequence[Trial], folder:
     if options.metric or not spec.objectives:
         return Chosen(order[0], metric, None, metric if metric != spec.metric or spec.objectives else None)
     pick = options.pick or spec.pick
-    best = selection.pick(selection.front(trials, spec.objectives), spec.objectives, pick)
+    best = selection.select(selection.pareto_front(trials, spec.objectives), spec.objectives, pick)
     if best is None:
         raise RunError(f"No trial on the Pareto front satisfies {pick}, out of {len(trials)} in {folder.path}.")
     return Chosen(best, metric, pick, pick if pick != spec.pick else None)

@@ -107,12 +107,12 @@ def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path,
     console.run(best.Options, best.main, ["front", *words])
     said = capsys.readouterr().out
     folder = best.RunFolder(tmp_path / "runs" / "front")
-    expected = selection.pick(selection.front(folder.trials(), OBJECTIVES), OBJECTIVES, picked)
+    expected = selection.select(selection.pareto_front(folder.trials(), OBJECTIVES), OBJECTIVES, picked)
     same = f" --pick '{picked}'" if "<" in picked else f" --pick {picked}"
     assert f"python tune/best.py runs/front{same if words else ''} --retrain-seeds 5" in said
-    assert f"Picked: trial {expected.number}, {selection.words(picked, OBJECTIVES)}." in said
+    assert f"Picked: trial {expected.number}, {selection.rule_text(picked, OBJECTIVES)}." in said
     found = yaml.safe_load((folder.path / file).read_text())["found_by"]
-    assert (found["trial"], found["rule"]) == (expected.number, selection.words(picked, OBJECTIVES))
+    assert (found["trial"], found["rule"]) == (expected.number, selection.rule_text(picked, OBJECTIVES))
     assert list(found["objectives"]) == list(OBJECTIVES)
 
 

@@ -173,7 +173,7 @@ class SearchExperiment(Experiment):
         ends with nothing worse than it starts with. The base itself is tried last, if the space contains it.
         """
         complete = [trial for trial in self.earlier if trial.state == "complete"]
-        known = [trial.values for trial in selection.front(complete, self.spec.all_objectives)]
+        known = [trial.values for trial in selection.pareto_front(complete, self.spec.all_objectives)]
         wanted = [*self.spec.points, *known, self.space.of(self.base)]
         first = [sample for place, sample in enumerate(wanted) if sample and sample not in wanted[:place]]
         return Searcher(
@@ -211,9 +211,9 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
     """Write the best configuration and the report."""
     folder, spec = search.folder, search.spec
     trials, record = folder.trials(), folder.record
-    best = selection.chosen(record, trials)
+    best = selection.best_trial(record, trials)
     if best:
-        rule = selection.words(spec.pick, spec.objectives) if spec.objectives else ""
+        rule = selection.rule_text(spec.pick, spec.objectives) if spec.objectives else ""
         write_text(folder.best, selection.best_text(record, best, spec.metric, len(trials), rule))
     experiment.end(search.storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
@@ -225,7 +225,7 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
 
 def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) -> None:
     """Raise a ``RunError`` if trials have values but violated bounds leave none of them as the best."""
-    front = selection.front(trials, spec.all_objectives)
+    front = selection.pareto_front(trials, spec.all_objectives)
     broken = front or [trial for trial in trials if trial.violation]
     bounds = constraints.parse([spec.pick]) if front else spec.constraints
     if not broken:

@@ -40,22 +40,22 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
         console.say_error("warning:", warning)
 
 
-def show_findings(folder: RunFolder) -> None:
+def show_results(folder: RunFolder) -> None:
     """Print each variant's mean and difference with intervals for each metric, and the commands to run next."""
-    done = study_results.read(folder)
-    for finding in study_results.findings(done):
-        console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
-        table = study_table.variants(finding).select(*study_table.TERMINAL)
+    results = study_results.read(folder)
+    for result in study_results.results_by_metric(results):
+        console.out.print(f"\n{METRICS[result.metric].title}, validation", style="bold")
+        table = study_table.variants(result).select(*study_table.TERMINAL)
         console.out.print(table.terminal(console.width()), markup=False)
-    for warning in done.record.incomplete:
+    for warning in results.record.incomplete:
         console.say_error("warning:", warning)
-    for variant, why in done.missing().items():
+    for variant, why in results.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run, shown = report.typed(folder.path), report.shown(folder.path)
     console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
-    wanted = power.seeds_needed(len(done.study.compared))
-    if done.missing() or len(done.seeds) < wanted:
-        more = "" if done.missing() else f" --seeds {wanted}"
+    wanted = power.seeds_needed(len(results.study.compared))
+    if results.missing() or len(results.seeds) < wanted:
+        more = "" if results.missing() else f" --seeds {wanted}"
         console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)
     console.out.print(f"  python -m tune.reports {run}", markup=False)
 

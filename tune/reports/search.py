@@ -38,11 +38,11 @@ def write(folder: RunFolder) -> None:
 def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
     """Return all parts of the report in reading order."""
     spec = record.search
-    order, best = selection.ranked(trials, spec.metric), selection.chosen(record, trials)
+    order, best = selection.ranked(trials, spec.metric), selection.best_trial(record, trials)
     scales = axes(record, order)
     shares = importance.importance(order, scales, spec.metric) or {}
     objectives = selection.objectives(record, trials)
-    front = selection.front(trials, objectives) if len(selection.judged(trials, objectives)) > 1 else []
+    front = selection.pareto_front(trials, objectives) if len(selection.comparable(trials, objectives)) > 1 else []
     bounds = spec.constraints
     shown = [spec.metric, *spec.objectives, *(bound.metric for bound in bounds), *trial_table.SHOWN]
     broken = [trial for trial in trials if trial.violation]
@@ -61,7 +61,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         order=order,
         best=best,
         states=", ".join(f"{count} {state}" for state, count in Counter(trial.state for trial in trials).items()),
-        rule=Markup(printable(selection.words(spec.pick, spec.objectives))) if spec.objectives else "",
+        rule=Markup(printable(selection.rule_text(spec.pick, spec.objectives))) if spec.objectives else "",
         statement=selection.statement(best, spec.metric, rule, spec.objectives) if best else "",
         other_code=Markup(fmt.other_code(next(iter(record.codes), None), codes)),
         table=trial_table.table(order[:ROWS], shown) if order else None,

@@ -12,7 +12,7 @@ from tune.reports.format import NOTHING
 from tune.reports.table import Column, RowT, Table
 from tune.results.effects import Effect
 from tune.results.stats import Comparison
-from tune.results.study_results import Finding, Row
+from tune.results.study_results import MetricResults, VariantResults
 
 REFERENCE = "reference"
 TERMINAL = ("Variant", "Seeds", "Mean", "95 % interval", "Difference", "Its 95 % interval", "p (Holm)", "Claim")
@@ -20,10 +20,10 @@ TERMINAL = ("Variant", "Seeds", "Mean", "95 % interval", "Difference", "Its 95 %
 DIFFERENCES = ("Difference", "95 % interval", "p (Holm)", "Claim")
 
 
-def variants(finding: Finding) -> Table[Row]:
+def variants(result: MetricResults) -> Table[VariantResults]:
     """Return the table of the variants for one metric."""
-    about = METRICS[finding.metric]
-    columns: list[Column[Row]] = [
+    about = METRICS[result.metric]
+    columns: list[Column[VariantResults]] = [
         *_metric(about),
         Column("variant", attrgetter("variant"), "Variant", number=False),
         Column("changes", lambda row: fmt.changes(row.changes), "Changes", number=False),
@@ -40,7 +40,7 @@ def variants(finding: Finding) -> Table[Row]:
         Column("seconds_per_trial", attrgetter("seconds"), "Time a trial", fmt.duration),
         Column("paper", attrgetter("paper"), "Paper", partial(fmt.number, about)),
     ]
-    return Table(columns, finding.rows)
+    return Table(columns, result.rows)
 
 
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table[tuple[Effect, Comparison]]:

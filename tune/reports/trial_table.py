@@ -70,7 +70,7 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
 def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
     """Print the Pareto front, the trial picked from it, and the rule that picked it."""
     console.out.print(f"\nOn the front of {plural(len(trials), 'trial')} by {', '.join(metrics)}", style="bold")
-    _print(selection.front(trials, metrics), metrics)
+    _print(selection.pareto_front(trials, metrics), metrics)
     console.out.print(selection.statement(best, metrics[0], rule, metrics), markup=False)
 
 

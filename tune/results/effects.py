@@ -24,7 +24,7 @@ from htt.evaluation.metric_table import METRICS
 from tune.experiments.study import Study
 from tune.results import stats, study_results
 from tune.results.stats import Comparison
-from tune.results.study_results import Done
+from tune.results.study_results import StudyResults
 
 Term = tuple[str, ...]
 """Term of the linear model of the variants: the names of one or two factors."""
@@ -53,10 +53,10 @@ def effects(study: Study) -> list[Effect]:
     return [Effect(title, term, weights) for term in terms for title, weights in _weights(study, levels, term)]
 
 
-def compared(done: Done, metric: str) -> list[tuple[Effect, Comparison]]:
+def compared(results: StudyResults, metric: str) -> list[tuple[Effect, Comparison]]:
     """Return each effect on a metric with its comparison to zero, over seeds that all variants of the effect have."""
-    found = effects(done.study)
-    tables, _ = study_results.tables(done, metric)
+    found = effects(results.study)
+    tables, _ = study_results.tables(results, metric)
     sums = {effect.title: sum_of(effect.weights, tables) for effect in found}
     comparisons = _to_zero(sums, metric)
     return [(effect, comparisons[effect.title]) for effect in found]
@@ -67,13 +67,13 @@ def sum_of(weights: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> np
     return np.asarray(sum(weight * tables[name] for name, weight in weights.items() if weight))
 
 
-def contrast(done: Done, first: str, second: str) -> dict[str, Comparison]:
+def contrast(results: StudyResults, first: str, second: str) -> dict[str, Comparison]:
     """Return {variant: ``second`` metric minus ``first``}; the direction of "better" is that of ``second``."""
-    before, clips_before = study_results.tables(done, first)
-    after, clips_after = study_results.tables(done, second)
+    before, clips_before = study_results.tables(results, first)
+    after, clips_after = study_results.tables(results, second)
     if clips_before != clips_after:  # one metric has no values per clip: compare per seed
         before, after = ({name: _of_seeds(table) for name, table in each.items()} for each in (before, after))
-    return _to_zero({name: after[name] - before[name] for name in done.order}, second)
+    return _to_zero({name: after[name] - before[name] for name in results.order}, second)
 
 
 def _to_zero(tables: Mapping[str, np.ndarray], metric: str) -> dict[str, Comparison]:

@@ -32,7 +32,7 @@ def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
     kept checkpoint and was reported to Optuna; the best of many noisy epochs would be too optimistic. A trial that was
     stopped early counts with its last value.
     """
-    return sorted(judged(trials, [metric]), key=lambda trial: (_signed(trial, [metric]), trial.number))
+    return sorted(comparable(trials, [metric]), key=lambda trial: (_signed(trial, [metric]), trial.number))
 
 
 def value(trial: Trial, metric: str) -> float:
@@ -93,35 +93,35 @@ def objectives(record: RunRecord, trials: Sequence[Trial]) -> list[str]:
     return known if len(known) > 1 else []
 
 
-def front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
+def pareto_front(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     """Return the Pareto-optimal trials, best in the first metric first.
 
     A trial dominates another if it is at least as good in all metrics and better in one. Trials that failed, violate a
     constraint or lack a metric are left out.
     """
-    usable = judged(trials, metrics)
+    usable = comparable(trials, metrics)
     points = [_signed(trial, metrics) for trial in usable]
     best = [trial for trial, own in zip(usable, points, strict=True) if not any(_beats(other, own) for other in points)]
     return ranked(best, metrics[0])
 
 
-def judged(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
+def comparable(trials: Sequence[Trial], metrics: Sequence[str]) -> list[Trial]:
     """Return the trials that may be selected: not failed, all constraints satisfied, finite values of all metrics."""
     usable = [trial for trial in trials if trial.state != "failed" and trial.violation is None]
     return [trial for trial in usable if all(math.isfinite(value(trial, metric)) for metric in metrics)]
 
 
-def chosen(record: RunRecord, trials: Sequence[Trial]) -> Trial | None:
+def best_trial(record: RunRecord, trials: Sequence[Trial]) -> Trial | None:
     """Return the best trial of a search, or None if no trial is usable.
 
     With several objectives it is picked from the Pareto front, otherwise it is the best by the metric.
     """
     if record.search.objectives:
-        return pick(front(trials, record.search.objectives), record.search.objectives, record.search.pick)
+        return select(pareto_front(trials, record.search.objectives), record.search.objectives, record.search.pick)
     return next(iter(ranked(trials, record.spec.metric)), None)
 
 
-def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | None:
+def select(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | None:
     """Return one trial of a Pareto front, or None if it is empty or no trial satisfies the rule's bound.
 
     Args:
@@ -135,7 +135,7 @@ def pick(best: Sequence[Trial], metrics: Sequence[str], rule: str) -> Trial | No
     return next(iter(ranked(kept, metrics[0])), None)
 
 
-def words(rule: str, metrics: Sequence[str]) -> str:
+def rule_text(rule: str, metrics: Sequence[str]) -> str:
     """Return a rule in words: "the nearest to the ideal point ..."."""
     if rule == KNEE:
         return "the nearest to the ideal point, each objective in units of its range on the front (knee)"
@@ -153,7 +153,7 @@ def statement(trial: Trial, metric: str, rule: str | None, metrics: Sequence[str
         rule: selection rule of a Pareto front, or None if one metric decided.
         metrics: the objectives.
     """
-    return f"Picked: trial {trial.number}, {words(rule, metrics) if rule else best_by(metric)}."
+    return f"Picked: trial {trial.number}, {rule_text(rule, metrics) if rule else best_by(metric)}."
 
 
 def _distance(trial: Trial, best: Sequence[Trial], metrics: Sequence[str]) -> float:

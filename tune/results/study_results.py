@@ -30,7 +30,7 @@ _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantResults:
     """Result of one variant for one metric."""
 
     variant: str
@@ -49,29 +49,29 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finding:
+class MetricResults:
     """Results of all variants for one metric, the reference first."""
 
     metric: str
-    rows: Sequence[Row]
+    rows: Sequence[VariantResults]
     clips: int
     """Number of clips in the comparisons; 0 if these are over seeds only."""
     curves: Mapping[str, Sequence[Sequence[float]]]
     """{variant: values per epoch, for each seed}; empty if not recorded."""
 
     @property
-    def reference(self) -> Row:
+    def reference(self) -> VariantResults:
         """Results of the reference."""
         return self.rows[0]
 
     @property
-    def others(self) -> list[tuple[Row, Comparison]]:
+    def others(self) -> list[tuple[VariantResults, Comparison]]:
         """Results of the other variants, with their comparisons."""
         return [(row, row.comparison) for row in self.rows if row.comparison is not None]
 
 
 @dataclass(frozen=True)
-class Done:
+class StudyResults:
     """Contents of a study's run folder."""
 
     record: RunRecord
@@ -114,7 +114,7 @@ class Done:
         return found
 
 
-def read(folder: RunFolder) -> Done:
+def read(folder: RunFolder) -> StudyResults:
     """Read a study, finished or not.
 
     Raises:
@@ -131,67 +131,67 @@ def read(folder: RunFolder) -> Done:
         if trial.pair and (trial.pair not in pairs or pairs[trial.pair].state != "complete"):
             pairs[trial.pair] = trial
     clips = {trial.id: table for trial in pairs.values() if (table := _clips(folder, trial)) is not None}
-    return Done(record, study, base, pairs, clips)
+    return StudyResults(record, study, base, pairs, clips)
 
 
-def findings(done: Done) -> list[Finding]:
+def results_by_metric(results: StudyResults) -> list[MetricResults]:
     """Return the results of a study for each of its metrics."""
-    return [_finding(done, metric) for metric in done.study.metrics]
+    return [_results_of(results, metric) for metric in results.study.metrics]
 
 
-def tables(done: Done, metric: str) -> tuple[dict[str, np.ndarray], int]:
+def tables(results: StudyResults, metric: str) -> tuple[dict[str, np.ndarray], int]:
     """Return {variant: [s c]} over the clips that all trials have, and their number; [s] and 0 if there are none.
 
     A row of NaN is a trial that is not complete or lacks the metric.
     """
-    values, column = {name: _values(done, name, metric) for name in done.order}, _OF_CLIPS.get(metric, metric)
+    values, column = {name: _values(results, name, metric) for name in results.order}, _OF_CLIPS.get(metric, metric)
     known = {
-        (name, row): _by_clip(done.clips.get(done.pairs[name, seed].id), column)
-        for name in done.order
-        for row, seed in enumerate(done.seeds)
+        (name, row): _by_clip(results.clips.get(results.pairs[name, seed].id), column)
+        for name in results.order
+        for row, seed in enumerate(results.seeds)
         if not math.isnan(values[name][row])
     }
     shared = sorted(set.intersection(*map(set, known.values()))) if known else []
     if not shared:
         return values, 0
-    tables = {name: np.full((len(done.seeds), len(shared)), math.nan) for name in done.order}
+    tables = {name: np.full((len(results.seeds), len(shared)), math.nan) for name in results.order}
     for (name, row), clips in known.items():
         each = np.array([clips[clip] for clip in shared])
         tables[name][row] = each + (values[name][row] - each.mean())
     return tables, len(shared)
 
 
-def _finding(done: Done, metric: str) -> Finding:
-    by_clip, clips = tables(done, metric)
+def _results_of(results: StudyResults, metric: str) -> MetricResults:
+    by_clip, clips = tables(results, metric)
     compared = stats.compare(
-        by_clip[done.study.reference],
-        {name: by_clip[name] for name in done.study.others},
+        by_clip[results.study.reference],
+        {name: by_clip[name] for name in results.study.others},
         METRICS[metric].higher_is_better,
-        primary=done.study.primary,
+        primary=results.study.primary,
     )
-    rows = [_row(done, name, metric, compared.get(name)) for name in done.order]
-    curves = {name: curves for name in done.order if (curves := _curves(done, name, metric))}
-    return Finding(metric, rows, clips, curves)
+    rows = [_variant_results(results, name, metric, compared.get(name)) for name in results.order]
+    curves = {name: curves for name in results.order if (curves := _curves(results, name, metric))}
+    return MetricResults(metric, rows, clips, curves)
 
 
-def _row(done: Done, name: str, metric: str, comparison: Comparison | None) -> Row:
-    values = _values(done, name, metric)
-    seconds = [trial.seconds for trial in done.trials(name) if trial and trial.seconds > 0]
-    return Row(
+def _variant_results(results: StudyResults, name: str, metric: str, comparison: Comparison | None) -> VariantResults:
+    values = _values(results, name, metric)
+    seconds = [trial.seconds for trial in results.trials(name) if trial and trial.seconds > 0]
+    return VariantResults(
         variant=name,
-        changes=done.study.variants[name],
+        changes=results.study.variants[name],
         values=values,
         summary=stats.summarise(values, METRICS[metric].range),
         comparison=comparison,
         seconds=float(np.mean(seconds)) if seconds else math.nan,
-        parameters=float(done.record.parameters.get(name, math.nan)),
-        paper=float(done.study.paper(done.base, name).get(metric, math.nan)),
+        parameters=float(results.record.parameters.get(name, math.nan)),
+        paper=float(results.study.paper(results.base, name).get(metric, math.nan)),
     )
 
 
-def _values(done: Done, name: str, metric: str) -> np.ndarray:
+def _values(results: StudyResults, name: str, metric: str) -> np.ndarray:
     """Return the metric of each seed [s]; NaN if the trial is not complete or lacks the metric."""
-    values = np.array([value(trial, metric) if trial else math.nan for trial in done.trials(name)])
+    values = np.array([value(trial, metric) if trial else math.nan for trial in results.trials(name)])
     return np.where(np.isfinite(values), values, math.nan)
 
 
@@ -203,10 +203,10 @@ def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
     return dict(finite.iter_rows())
 
 
-def _curves(done: Done, name: str, metric: str) -> list[Sequence[float]]:
+def _curves(results: StudyResults, name: str, metric: str) -> list[Sequence[float]]:
     """Return the values per epoch of each trial that recorded them; older versions recorded the first metric only."""
-    first = metric == done.record.spec.metric
-    curves = [trial.curves.get(metric) or (trial.curve if first else ()) for trial in done.trials(name) if trial]
+    first = metric == results.record.metric
+    curves = [trial.curves.get(metric) or (trial.curve if first else ()) for trial in results.trials(name) if trial]
     return [curve for curve in curves if len(curve)]
 
 

@@ -7,7 +7,7 @@ import pytest
 from report_folders import DOMAINS, search_folder
 from tune.reports import search
 from tune.reports.report import next_commands
-from tune.results.selection import PAIR, best_text, front, ranked
+from tune.results.selection import PAIR, best_text, pareto_front, ranked
 
 
 def written(folder):
@@ -51,7 +51,7 @@ def test_the_table_lists_ten_and_the_failed_are_named(searched):
 def test_the_front_is_a_table_too(searched):
     folder, text, _ = searched
     listed = text[text.index("Trials on the front:") :]
-    best = front(folder.trials(), PAIR)
+    best = pareto_front(folder.trials(), PAIR)
     assert [int(number) for number in re.findall(r"^\| (\d+) \|", listed, re.MULTILINE)] == [one.number for one in best]
 
 

@@ -84,8 +84,8 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
     folder, said = claims
     row = next(line for line in said["md"].splitlines() if line.startswith("| 2 frames |") and " mm " in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    finding = study_results.findings(study_results.read(folder))[1]
-    found = finding.rows[1]
+    result = study_results.results_by_metric(study_results.read(folder))[1]
+    found = result.rows[1]
     assert cells[1:4] == ["pose.window: 2", "9", f"{found.summary.mean:.1f} mm"]
     assert cells[5] == f"+{found.comparison.difference:.2f} mm"
     assert cells[7:] == ["0.012", "\\< 0.01", "worse", "1.2 M", "53 s"]
@@ -95,14 +95,14 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
 @pytest.mark.parametrize(("failed", "then"), [((), " --seeds 6"), ([("2 frames", 1)], "")])
 def test_the_screen_says_what_is_missing_and_how_to_go_on(tmp_path, capsys, failed, then):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(2), failed=failed)
-    study_progress.show_findings(folder)
+    study_progress.show_results(folder)
     said = capsys.readouterr().out
     assert ("Missing of 2 frames: seed 1" in said) == bool(failed)
     assert f"python tune/ablate.py --resume {folder.path}{then}\n" in said
 
 
 def test_the_screen_asks_for_no_more_seeds_than_claims_need(tmp_path, capsys):
-    study_progress.show_findings(study_folder(tmp_path / "run", windows(2), seeds=range(6)))
+    study_progress.show_results(study_folder(tmp_path / "run", windows(2), seeds=range(6)))
     assert "--resume" not in capsys.readouterr().out
 
 
@@ -161,7 +161,7 @@ def test_learning_curves_are_shown_of_every_metric_of_the_study(tmp_path):
     )
     said = written(folder)
     assert set(re.findall(r'<figure id="curves-([^"]+)"', said["html"])) == {"hand_error_mm", "action_accuracy"}
-    accuracy, _ = study_results.findings(study_results.read(folder))
+    accuracy, _ = study_results.results_by_metric(study_results.read(folder))
     assert [curve[-1] for curve in accuracy.curves["1 frame"]] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
@@ -200,8 +200,8 @@ def test_csv_has_the_numbers_unrounded(claims):
     folder, said = claims
     rows = list(csv.DictReader(io.StringIO(said["csv"])))
     assert [row["variant"] for row in rows[4:]] == list(windows(4))
-    finding = study_results.findings(study_results.read(folder))[1]
-    for row, found in zip(rows[4:], finding.rows, strict=True):
+    result = study_results.results_by_metric(study_results.read(folder))[1]
+    for row, found in zip(rows[4:], result.rows, strict=True):
         assert row["metric"] == "hand_error_mm"
         assert float(row["mean"]) == found.summary.mean
         assert float(row["iqm"]) == found.summary.iqm
@@ -284,7 +284,7 @@ def test_a_metric_that_no_training_has_is_dashes(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2), study={"metrics": ["loss", "hand_error_mm"]})
     said = written(folder)["md"]
     assert "| 1 frame | pose.window: 1 | 0 |" in said
-    found = study_results.findings(study_results.read(folder))[0]
+    found = study_results.results_by_metric(study_results.read(folder))[0]
     assert math.isnan(found.reference.summary.mean)
 
 

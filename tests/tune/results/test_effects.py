@@ -156,7 +156,7 @@ def test_factors_survive_the_record():
 def test_report_judges_the_effects_of_a_metric_once(tmp_path, monkeypatch):
     folder = study_folder(tmp_path / "run", factorial(**FACTORS), study={"factors": FACTORS})
     judged, compared = [], effects.compared
-    monkeypatch.setattr(effects, "compared", lambda done, metric: judged.append(metric) or compared(done, metric))
+    monkeypatch.setattr(effects, "compared", lambda results, metric: judged.append(metric) or compared(results, metric))
     study_report.write(folder)
     assert sorted(judged) == ["action_accuracy", "hand_error_mm"]
     assert WINDOW in (folder.path / "report.md").read_text()

@@ -17,7 +17,7 @@ from tune.reports import format as fmt
 from tune.reports.figures.axes import Axis
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, canvas, legend, plain_axes, row_canvas, wrapped
 from tune.results.run_folder import Trial
-from tune.results.selection import front, judged, value
+from tune.results.selection import comparable, pareto_front, value
 
 STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"), "reused": (OPEN, "o")}
 FROM_BAD_TO_GOOD = LinearSegmentedColormap.from_list("from bad to good", [BAD, OPEN, GOOD])
@@ -115,10 +115,10 @@ def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None
         picked: trial to mark with a ring, or None.
     """
     first, *others = metrics
-    best = front(trials, metrics)
+    best = pareto_front(trials, metrics)
     broken = [trial for trial in trials if trial.violation]
     outside = [trial for trial in broken if all(math.isfinite(value(trial, name)) for name in metrics)]
-    beaten = [trial for trial in judged(trials, metrics) if trial not in best]
+    beaten = [trial for trial in comparable(trials, metrics) if trial not in best]
     units = {name: _unit(trials, name) for name in metrics}
     figure = canvas(4.2, max(8.0, 4.4 * len(others)))
     for axes, other in zip(figure.subplots(1, len(others), squeeze=False).ravel(), others, strict=True):
@@ -130,7 +130,7 @@ def pareto(trials: Sequence[Trial], metrics: Sequence[str], picked: Trial | None
         if outside:
             draw(outside, "x", color=BAD, alpha=0.8, label="violates a constraint")
         draw(beaten, "o", color=OPEN, markerfacecolor="none", alpha=0.8, label="dominated")
-        draw(front(best, (first, other)) if len(others) > 1 else best, "-", color=GOOD, linewidth=1.2)
+        draw(pareto_front(best, (first, other)) if len(others) > 1 else best, "-", color=GOOD, linewidth=1.2)
         draw(best, "o", color=GOOD, label="Pareto front")
         if picked:
             look: dict[str, Any] = {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.6}

@@ -16,7 +16,7 @@ from tune.reports import format as fmt
 from tune.reports.figures import style
 from tune.reports.figures.style import BAD, COLOURS, GOOD, INK, MARKERS, OPEN, canvas, plain_axes, wrapped
 from tune.results.stats import Claim, Comparison
-from tune.results.study_results import Finding
+from tune.results.study_results import MetricResults
 
 TOGETHER = 4
 """Largest number of variants drawn in one panel of learning curves; more get a panel each, with the reference."""
@@ -29,12 +29,12 @@ CLAIMS = {Claim.BETTER: (GOOD, "better"), Claim.WORSE: (BAD, "worse")}
 NO_CLAIM = (OPEN, "no claim")
 
 
-def forest(finding: Finding) -> Figure:
+def forest(result: MetricResults) -> Figure:
     """Draw each variant's difference to the reference with its interval; the better side of zero is shaded."""
-    about = METRICS[finding.metric]
+    about = METRICS[result.metric]
     factor = fmt.scale(about)
-    figure, axes, at = style.row_canvas([wrapped(row.variant) for row, _ in finding.others], 1.5)
-    for y, (_, found) in zip(at, finding.others, strict=True):
+    figure, axes, at = style.row_canvas([wrapped(row.variant) for row, _ in result.others], 1.5)
+    for y, (_, found) in zip(at, result.others, strict=True):
         colour, label = CLAIMS.get(found.claim, NO_CLAIM)
         look: dict[str, Any] = {"color": colour, "markersize": 8, "markeredgewidth": 1.8, "solid_capstyle": "butt"}
         look["markerfacecolor"] = colour if found.claim.differs else style.PAPER
@@ -52,12 +52,12 @@ def forest(finding: Finding) -> Figure:
     return figure
 
 
-def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
+def seeds(result: MetricResults, numbers: Sequence[int]) -> Figure:
     """Draw a dot for each seed of each variant; lines join a seed across variants, bars are means."""
-    about = METRICS[finding.metric]
+    about = METRICS[result.metric]
     factor = fmt.scale(about)
-    figure, axes, at = style.row_canvas([wrapped(row.variant) for row in finding.rows], 1.4)
-    table = factor * np.array([row.values for row in finding.rows])  # [v s]
+    figure, axes, at = style.row_canvas([wrapped(row.variant) for row in result.rows], 1.4)
+    table = factor * np.array([row.values for row in result.rows])  # [v s]
     named = len(numbers) <= len(COLOURS)
     for column, (seed, offset) in enumerate(zip(numbers, style.offsets(len(numbers)), strict=True)):
         x, y = table[:, column], np.array(at) + offset
@@ -66,7 +66,7 @@ def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
         axes.plot(x, y, marker, color=colour, markersize=6, alpha=0.9, zorder=3, label=label)
         known = np.isfinite(x)
         axes.plot(x[known], y[known], color=colour, linewidth=0.9, alpha=0.5, zorder=2)
-    for middle, row in zip(at, finding.rows, strict=True):
+    for middle, row in zip(at, result.rows, strict=True):
         axes.plot([factor * row.summary.mean] * 2, [middle - 0.17, middle + 0.17], color=INK, linewidth=2, zorder=4)
     axes.set_xlabel(fmt.axis(about))
     lines = math.ceil(len(numbers) / BESIDE)
@@ -74,19 +74,19 @@ def seeds(finding: Finding, numbers: Sequence[int]) -> Figure:
     return figure
 
 
-def cost(finding: Finding, by: str) -> Figure | None:
+def cost(result: MetricResults, by: str) -> Figure | None:
     """Draw the cost of each variant against its difference to the reference.
 
     Args:
-        finding: results of one metric.
+        result: results of one metric.
         by: kind of cost: "seconds" per trial, or "parameters" of the model.
 
     Returns:
         The figure, or None if fewer than two variants have a known cost and difference.
     """
-    about = METRICS[finding.metric]
+    about = METRICS[result.metric]
     factor = fmt.scale(about)
-    gains = [(finding.reference, None, 0.0), *((row, found, found.difference) for row, found in finding.others)]
+    gains = [(result.reference, None, 0.0), *((row, found, found.difference) for row, found in result.others)]
     points = [
         (row, found, getattr(row, by), gain)
         for row, found, gain in gains
@@ -117,20 +117,20 @@ def cost(finding: Finding, by: str) -> Figure | None:
     return figure
 
 
-def curves(finding: Finding) -> Figure | None:
+def curves(result: MetricResults) -> Figure | None:
     """Draw the metric over epochs: the mean over seeds and the band from the lowest to the highest seed.
 
     Returns:
         The figure, or None if no variant has a curve of at least two epochs.
     """
-    known = {name: _padded(curves) for name, curves in finding.curves.items()}
+    known = {name: _padded(curves) for name, curves in result.curves.items()}
     if not known or max(table.shape[1] for table in known.values()) < 2:
         return None
     if len(known) <= TOGETHER:
         figure = canvas(4.2)
         panels = [(figure.add_subplot(), list(known))]
     else:
-        reference = finding.reference.variant
+        reference = result.reference.variant
         others = [name for name in known if name != reference]
         columns = COLUMNS if len(others) % COLUMNS != 1 else COLUMNS - 1
         rows = math.ceil(len(others) / columns)
@@ -143,19 +143,19 @@ def curves(finding: Finding) -> Figure | None:
         for above in grid[max(0, len(others) - columns) : len(others)]:
             above.tick_params(labelbottom=True)
     for axes, names in panels:
-        _curves_on(axes, known, names, finding, alone=len(panels) == 1)
+        _curves_on(axes, known, names, result, alone=len(panels) == 1)
     figure.supxlabel("Epoch", fontsize=10)
-    figure.supylabel(fmt.axis(METRICS[finding.metric]), fontsize=10)
+    figure.supylabel(fmt.axis(METRICS[result.metric]), fontsize=10)
     style.legend(figure, 2 if len(panels) == 1 else 1)
     return figure
 
 
 def _curves_on(
-    axes: Axes, known: Mapping[str, np.ndarray], names: Sequence[str], finding: Finding, *, alone: bool
+    axes: Axes, known: Mapping[str, np.ndarray], names: Sequence[str], result: MetricResults, *, alone: bool
 ) -> None:
-    factor = fmt.scale(METRICS[finding.metric])
+    factor = fmt.scale(METRICS[result.metric])
     for number, name in enumerate(name for name in names if name in known):
-        reference = name == finding.reference.variant
+        reference = name == result.reference.variant
         colour = (OPEN if reference else GOOD) if not alone else (INK if reference else COLOURS[number - 1])
         label = wrapped(name + (" (reference)" if reference else ""), 44)
         table = factor * known[name]
