@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["skip_report"]
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: idle threads spin
 
 
