@@ -4,8 +4,6 @@ import dataclasses
 import functools
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,11 +188,6 @@ def test_two_parts_join_to_the_whole(parts, cut):
     for found, expected in zip(joined.clips(), whole.clips(), strict=True):
         assert dataclasses.asdict(found) == pytest.approx(dataclasses.asdict(expected), rel=1e-9)
     assert first.result() == evaluated(info, *pairs[:cut]).result(), "a part does not change"
-
-
-def test_the_table_needs_no_torch():
-    program = "import sys; import htt.evaluation.metric_table; print('torch' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
 
 
 def test_a_metric_knows_its_direction_and_an_unknown_one_is_refused():
