@@ -1,6 +1,7 @@
-"""One Ray for all tests of a session, and a training that needs no torch."""
+"""One Ray for all tests of a file, and searches and studies whose training needs no torch."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -31,9 +32,32 @@ def driver(tmp_path):
     drivers.kill()
 
 
+@pytest.fixture(scope="session")
+def search_in():
+    """Return a function of a folder that returns ``search`` for it."""
+    return searching
+
+
 @pytest.fixture
 def search(tmp_path):
-    """A search with the stand-in training; give it options as keywords."""
+    """Search with the stand-in training, one trial at a time; give it options as keywords."""
+    return searching(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def searched(local_ray, tmp_path_factory):
+    """A folder in which a search has ended, for tests that only read it, and its outcome."""
+    folder = tmp_path_factory.mktemp("searched")
+    return folder, searching(folder)(trials=8, seed=1, max_concurrent=2)
+
+
+@pytest.fixture
+def finished(searched, tmp_path):
+    """The ended search in this test's folder, to be resumed there with ``search``."""
+    shutil.copytree(searched[0], tmp_path, dirs_exist_ok=True)
+
+
+def searching(folder):
     from rich.console import Console
 
     from fake_training import SPACE, TRAINING
@@ -41,10 +65,11 @@ def search(tmp_path):
     from tune.experiments.spec import Search
 
     def run(space=SPACE, training=TRAINING, **options):
-        assignments = {"runtime.cache": str(tmp_path / "events"), **options.pop("assignments", {})}
-        asked = Search(space="fake", runs=tmp_path, assignments=assignments, command="python tune/search.py")
-        asked = dataclasses.replace(asked, **{"name": "run", "trials": 6, **options})
-        with (tmp_path / "shown").open("a") as file:
+        assignments = {"runtime.cache": str(folder / "events"), **options.pop("assignments", {})}
+        asked = Search(space="fake", runs=folder, assignments=assignments, command="python tune/search.py")
+        # A trial at a time needs one actor; each takes seconds to start.
+        asked = dataclasses.replace(asked, **{"name": "run", "trials": 6, "max_concurrent": 1, **options})
+        with (folder / "shown").open("a") as file:
             return search_execution.run(asked, space, training, Console(file=file, width=200))
 
     return run
@@ -52,7 +77,7 @@ def search(tmp_path):
 
 @pytest.fixture
 def ablate(tmp_path):
-    """A study with the stand-in training; give it options as keywords."""
+    """Study with the stand-in training, one trial at a time; give it options as keywords."""
     from rich.console import Console
 
     from fake_training import BASE, TRAINING
@@ -67,7 +92,7 @@ def ablate(tmp_path):
         study = Study(
             "Which?", variants, next(iter(variants)), seeds=seeds, metrics=("hand_error_mm", "action_accuracy")
         )
-        options = {"name": "study", "runs": tmp_path, **options}
+        options = {"name": "study", "runs": tmp_path, "max_concurrent": 1, **options}
         asked = plan.Ablation(study_name="fake", study=study, base=override(Config(), changes), **options)
         folder = RunFolder(tmp_path / options["name"]) if asked.resume else None
         with (tmp_path / "shown").open("a") as file:
