@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -135,13 +136,21 @@ def test_lease_that_was_taken_over_writes_nothing_more(run):
     assert (read(run)["process"], read(run)["ended"]) == (7, False)
 
 
-def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run, store, tmp_path):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C is heeded, though a shell starts what is in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run, store, tmp_path, interruptible):
     here = tmp_path / run[2].rpartition("/")[2]
 
     def train():
         with run_folder.alone(here, store.uri("")) as lease:
             run_folder.claim_folder(here, tiny_config(), lease=lease)
-            for _ in range(1000):
+            for _ in range(300):
                 write(run)
                 time.sleep(0.2)
 

@@ -25,10 +25,17 @@ console.run(console.Options, main, [])
 """
 
 
+def heed_hangups():
+    """Heed SIGHUP as usual, though these tests may run under ``nohup``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(times, shell="exec {python} -c '{command}'"):
     command = COMMAND.format(times=times).replace("'", '"')
     words = ["bash", "-c", shell.format(python=sys.executable, command=command)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed_hangups
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     return process
