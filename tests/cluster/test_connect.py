@@ -28,7 +28,7 @@ def test_an_address_where_nobody_answers_is_one_error_at_once(address, message):
     began = time.monotonic()
     with pytest.raises(ClusterError, match=message), connect.connect(address):
         pass
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
 
 
 def test_a_port_that_speaks_no_ray_is_one_error(monkeypatch):

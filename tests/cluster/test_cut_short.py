@@ -37,7 +37,7 @@ class Launched:
 
     def ended(self, code):
         try:
-            self.said += self.process.communicate(timeout=60)[0]
+            self.said += self.process.communicate(timeout=300)[0]
         except subprocess.TimeoutExpired:
             self.process.kill()
             pytest.fail(f"it did not end within a minute:\n{self.said}")

@@ -121,14 +121,18 @@ def test_workers_are_a_number_or_a_range():
 
 @pytest.mark.parametrize("begins", [True, False])
 def test_wait_for_workers_is_said_until_one_begins(capsys, begins):
-    with launch._patient(launch._show_starts(), after_s=0.2) as on_start:
+    said, after_s, began = "", 0.1, time.monotonic()
+    with launch._patient(launch._show_starts(), after_s=after_s) as on_start:
         if begins:
             on_start(Start(0, 0, 2))
-        time.sleep(1.0)
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.count("No worker has begun yet: it is starting, or waits for room on the cluster.") == (
-        0 if begins else 2
-    )
+            time.sleep(3 * after_s)
+        while not begins and said.count("No worker") < 3 and time.monotonic() - began < 60:
+            time.sleep(0.01)
+            said += capsys.readouterr().out
+    took, said = time.monotonic() - began, " ".join((said + capsys.readouterr().out).split())
+    count = said.count("No worker has begun yet: it is starting, or waits for room on the cluster.")
+    assert count == 0 if begins else count >= 3
+    assert begins or took >= 7 * after_s, "each pause is twice the one before"
 
 
 def test_show_starts_says_where_and_with_how_many_workers_it_goes_on(capsys):

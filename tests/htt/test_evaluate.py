@@ -30,6 +30,7 @@ HUNG_S = 1800
 def save(folder: Path, config: Config) -> Path:
     """A checkpoint of an untrained model."""
     torch.manual_seed(0)
+    prepare(config, workers=1)
     info = open_splits(config).info
     model = HTT(config.model, info)
     return checkpoint.save(

@@ -66,7 +66,7 @@ def _apart(program: str, *words: object, **environment: str) -> subprocess.Compl
     """A program that ran in a process of its own, where no Ray is named by the environment."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, "-c", program, *map(str, words)]
-    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.mark.ray
@@ -122,7 +122,7 @@ try:
 except ValueError as error:
     print(">", type(error).__name__)
 inside = ray.remote(num_cpus=2)(lambda: list(parallel.map(abs, [-1, -2], title="", unit="")))
-print(">", ray.get(inside.remote(), timeout=60), "in a task")
+print(">", ray.get(inside.remote(), timeout=300), "in a task")
 results = squares(50, workers=2)
 print(">", next(results), "at first")
 results.close()

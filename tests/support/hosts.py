@@ -142,7 +142,7 @@ class Hosts:
         """A file on a host's disk as this process sees it; not one of ``/tmp/ray``, ``/run`` and ``/dev``."""
         return Path(f"/proc/{self._rack}/root/run/{name}/root/{str(path).lstrip('/')}")
 
-    def typed(self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 60.0) -> list[str]:
+    def typed(self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 300.0) -> list[str]:
         """The words that run a command on a host, for ``subprocess``: as if typed in a fresh shell there."""
         pid = self._processes[name].pid
         namespaces = ["--mount", "--net", "--uts", "--ipc", f"--pid=/proc/{pid}/ns/pid_for_children"]
@@ -151,7 +151,7 @@ class Hosts:
         shell = ["bash", "--login", "-c", f"cd '{cwd}' && {command}"]
         return ["nsenter", f"--target={pid}", *namespaces, "env", "-i", *environment, *limit, *shell]
 
-    def run(self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 60.0, code: int = 0) -> str:
+    def run(self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 300.0, code: int = 0) -> str:
         """What a command says that is typed on a host.
 
         Raises:

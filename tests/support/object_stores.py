@@ -22,7 +22,7 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 """What the environment of whoever reads from it must hold: any credentials will do."""
-START_S = 60.0
+START_S = 300.0
 
 
 class Store:

@@ -17,8 +17,8 @@ from hosts import HOME, ROOT, Hosts
 LAPTOP = "laptop"
 FILE = "cluster/deploy/on_premises.yaml"
 EXPORTS = "export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265"
-UP_S = 180.0
-JOB_S = 300.0
+UP_S = 600.0
+JOB_S = 900.0
 
 
 SUBMIT = "ray job submit --working-dir . --"
@@ -92,7 +92,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.hosts.__exit__()
 
-    def type(self, command: str, *, seconds: float = 60.0, code: int = 0) -> str:
+    def type(self, command: str, *, seconds: float = 300.0, code: int = 0) -> str:
         """What a command says that is typed on the laptop, in the project's folder; see ``Hosts.run``."""
         return self.hosts.run(LAPTOP, f"{EXPORTS} && {command}", cwd=ROOT, seconds=seconds, code=code)
 

@@ -272,7 +272,7 @@ def check_kind(record: RunRecord, kind: str) -> None:
 
 
 NOT_OPTIONS = {"domains": "the space", "base": "the base configuration"}
-OPTIONS = {"assignments": "--set", "objectives": "--objective", "constraints": "--constraint"}
+OPTIONS = {"objectives": "--objective", "constraints": "--constraint"}
 
 
 def check_unchanged(record: RunRecord, spec: SearchSpec | StudySpec) -> None:
@@ -299,7 +299,7 @@ def check_unchanged(record: RunRecord, spec: SearchSpec | StudySpec) -> None:
 
 def _comparable(spec: RunSpec, schema: int) -> dict[str, Any]:
     """Return the plain values that must be equal in a resumed run; domains of older records are rounded text."""
-    changeable = spec.CHANGEABLE | {"name", "warm_start", "points"}
+    changeable = spec.CHANGEABLE | {"name", "warm_start", "points", "assignments"}  # assignments are part of the base
     values = {each.name: getattr(spec, each.name) for each in fields(spec) if each.name not in changeable}
     if schema == 0 and "domains" in values:
         values["domains"] = {path: str(domain) for path, domain in values["domains"].items()}
@@ -309,8 +309,6 @@ def _comparable(spec: RunSpec, schema: int) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = [f"{path}={each}" for path, each in value.items()]
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 

@@ -13,6 +13,7 @@ import pytest
 from pyarrow import fs
 
 import object_stores
+from cluster import launch
 from cluster.preflight import check as preflight
 from cluster.preflight import probe
 from cluster.preflight.faults import Fault, Need
@@ -21,6 +22,7 @@ from cluster.storage import open_uri
 from htt.config import BackboneConfig, override
 from htt.errors import CheckpointError, ClusterError, ConfigError
 from htt.testing import tiny_config
+from tune import ablate, search
 
 ROOT = Path(__file__).resolve().parents[3]
 ALONE = Node("f1", "laptop", "127.0.0.1", 0.0)
@@ -216,6 +218,7 @@ from cluster.preflight import nodes
 from htt import console
 from htt.config import BackboneConfig, override
 from htt.testing import tiny_config
+from tune import ablate, search
 
 work, other = Path(sys.argv[1]), sys.argv[2]
 nodes.START_S = nodes.LOOK_S = 600.0  # whatever else this machine does
@@ -347,18 +350,15 @@ def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path)
             preflight.check_backbones(backbones, one_is_enough=enough)
 
 
-def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, monkeypatch):
+def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, refused):
     weights = f"model.backbone.weights={tmp_path}/no.pth"
     commands = [
-        ["cluster/launch.py", "--preset", "quick", "--set", weights],
-        ["tune/search.py", "--set", weights],
-        ["tune/ablate.py", "--study", "cues", "--preset", "quick", "--set", weights],
+        (launch, ["--preset", "quick", "--set", weights]),
+        (search, ["--set", weights]),
+        (ablate, ["--study", "cues", "--preset", "quick", "--set", weights]),
     ]
-    for command in commands:
-        ended = subprocess.run(
-            [sys.executable, ROOT / command[0], *command[1:]], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert ended.returncode == 2, ended.stderr
-        assert "there is no" in ended.stderr
-        assert "Starting on" not in ended.stdout
+    for script, words in commands:
+        said = refused(script, *words, cwd=tmp_path)
+        assert "there is no" in said
+        assert "Starting on" not in said
     assert not list(tmp_path.glob("runs/*"))

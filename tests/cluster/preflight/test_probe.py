@@ -75,10 +75,10 @@ def test_a_check_that_hangs_is_an_answer_and_delays_no_other():
     hold = threading.Event()
     began = time.monotonic()
     checks = [Check("storage", "storage", hold.wait), Check("disk", "disks", lambda: 5), Check("data", "data", int)]
-    found, refusals = probe.answers(checks, limit_s=0.2)
+    found, refusals = probe.answers(checks, limit_s=1.0)
     hold.set()
-    assert time.monotonic() - began < 5
-    assert (found, refusals) == ({"disks": 5, "data": 0}, [("storage", "no answer within 0.2 s")])
+    assert time.monotonic() - began < 30
+    assert (found, refusals) == ({"disks": 5, "data": 0}, [("storage", "no answer within 1 s")])
 
 
 def test_what_an_error_says():

@@ -190,8 +190,8 @@ def test_no_shards(tmp_path: Path) -> None:
         prepare(override(tiny(tmp_path), {"data.source": "h2o"}))
 
 
-def test_a_rendered_shard_that_changed_in_the_cache_is_found(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
+def test_a_rendered_shard_that_changed_in_the_cache_is_found(cache: Path, tmp_path: Path) -> None:
+    config = tiny(shutil.copytree(cache, tmp_path / "cache"))
     shard = prepare(config) / "val-00000.arrow"
     data = bytearray(shard.read_bytes())
     data[-500] ^= 1

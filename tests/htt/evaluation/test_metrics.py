@@ -4,8 +4,6 @@ import dataclasses
 import functools
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -201,11 +199,6 @@ def test_two_parts_join_to_the_whole(parts, cut):
     if parts:
         assert_frame_equal(clips(joined), clips(whole), rel_tol=1e-9)
     assert first.result() == evaluated(info, *pairs[:cut]).result(), "a part does not change"
-
-
-def test_the_table_needs_no_torch():
-    program = "import sys; import htt.evaluation.metric_table; print('torch' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"
 
 
 def test_a_metric_knows_its_direction_and_unit():

@@ -56,7 +56,7 @@ def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_pat
 
 def without_splits(folder, *names):
     """The tiny benchmark as a data set that lacks some splits."""
-    root = prepare(tiny_config())
+    root = prepare(tiny_config(), workers=1)
     made = manifest.read(root)
     for file in (labels.NAME, *(shard.file for shards in made.splits.values() for shard in shards)):
         (folder / file).hardlink_to(root / file)

@@ -24,7 +24,7 @@ ASK = (*SET, "--name", "run", "--algorithm", "random", "--scheduler", "none", "-
 def shards(tmp_path, cache):
     """A folder of shards, and the first one of the training clips."""
     folder = tmp_path / "shards"
-    shutil.copytree(prepare(tiny_config()), folder)
+    shutil.copytree(prepare(tiny_config(), workers=1), folder)
     return folder, manifest.read(folder).splits["train"][0]
 
 

@@ -9,8 +9,18 @@ from fake_training import TRAINING, clips_of, curve, events, note
 from htt.config import override
 from htt.errors import RunError, TrainingError
 from tune.results.run_folder import RunFolder
+from unrayed import replace_tune
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The values of all trials that were trained, without Ray: for what does not depend on how trials run."""
+    values = []
+    replace_tune(monkeypatch, values)
+    return values
+
 
 RATES = {"good": {}, "high": {"optim.lr": 1e-2}}
 
@@ -69,22 +79,22 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
     assert keys["base"] == keys["spaced"] != keys["long clips"]
 
 
-def test_adding_seeds_trains_the_new_ones_alone(local_ray, ablate, tmp_path, monkeypatch):
+def test_adding_seeds_trains_the_new_ones_alone(trained, ablate, tmp_path, monkeypatch):
     before = ablate(RATES).trials
-    assert len(starts(tmp_path)) == 4
+    assert len(trained) == 4
     begun = RunFolder(tmp_path / "study").record
     assert (begun.first_seeds, begun.later_commits) == (2, [])
     monkeypatch.setattr("cluster.revision.commit", lambda: "newer")
     after = ablate(RATES, seeds=(0, 1, 5), resume=True).trials
     assert after[:4] == before
     assert keys(after[4:]) == [("good", 5), ("high", 5)]
-    assert len(starts(tmp_path)) == 6
+    assert len(trained) == 6
     record = RunFolder(tmp_path / "study").record
     assert record.spec.study.seeds == (0, 1, 5)
     assert (record.first_seeds, record.later_commits, record.commit) == (2, ["newer"], begun.commit)
 
 
-def test_a_finished_study_starts_nothing(local_ray, ablate, tmp_path, monkeypatch):
+def test_a_finished_study_starts_nothing(trained, ablate, tmp_path, monkeypatch):
     ablate(RATES, seeds=(0,))
     folder = RunFolder(tmp_path / "study")
     folder.report.unlink()
@@ -144,7 +154,7 @@ def test_what_was_taken_over_for_a_training_that_failed_stays(local_ray, ablate,
     assert ablate(AILING, seeds=(0, 1), name="one", resume=True).trials[1] == taken
 
 
-def test_a_study_in_which_all_fails_says_why(local_ray, ablate):
+def test_a_study_in_which_all_fails_says_why(trained, ablate):
     with pytest.raises(TrainingError, match=r"(?s)No training was completed.*NonFiniteLossError"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, values={"optim.momentum": 0.1})
 
@@ -182,7 +192,7 @@ def test_several_workers_leave_the_same_numbers_and_clips(local_ray, ablate):
         assert mine.equals(other)
 
 
-def test_a_run_is_resumed_by_the_script_that_began_it(local_ray, ablate, search):
+def test_a_run_is_resumed_by_the_script_that_began_it(trained, ablate, search):
     ablate(RATES, seeds=(0,), name="run")
     with pytest.raises(RunError, match=r"it is a study. Resume it with: python tune/ablate.py --resume run"):
         search(resume=True)
@@ -191,7 +201,7 @@ def test_a_run_is_resumed_by_the_script_that_began_it(local_ray, ablate, search)
         ablate(RATES, name="searched", resume=True)
 
 
-def test_a_row_keeps_all_it_had(local_ray, ablate):
+def test_a_row_keeps_all_it_had(trained, ablate):
     outcome = ablate(RATES, seeds=(0,))
     outcome.folder.write_trials(outcome.trials)
     assert outcome.folder.trials() == outcome.trials

@@ -223,7 +223,7 @@ def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_spl
     script = f"mount -t tmpfs -o size=96k tmpfs /dev/shm && exec {shlex.quote(sys.executable)} {tmp_path}/small.py"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[4])}
     command = ["unshare", "--mount", "bash", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env, check=False)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip("this machine mounts nothing")
     assert "A batch must fit into shared memory (/dev/shm); unable to allocate" in done.stdout, done.stderr

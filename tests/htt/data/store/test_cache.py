@@ -236,7 +236,7 @@ def test_processes_at_once_download_once(tmp_path: Path, store: Store) -> None:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"
     for process in processes:
-        process.communicate(b"go\n", timeout=60)
+        process.communicate(b"go\n", timeout=300)
         assert process.returncode == 0
     assert [store.gets(f"once/{letter}") for letter in "ab"] == [1, 1]
 
@@ -255,6 +255,6 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, store: 
             time.sleep(8)  # longer than Arrow itself tries
             assert process.poll() is None
             gate.start()
-            assert process.wait(60) == 0
+            assert process.wait(300) == 0
     finally:
         gate.kill()
