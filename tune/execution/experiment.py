@@ -289,15 +289,7 @@ def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, 
         metric=experiment.metric,
         best=experiment.ranks,
     )
-    recorder = Recorder(
-        experiment,
-        storage,
-        samples,
-        cache=experiment.cache(),
-        keep=experiment.keep,
-        tick=display.tick,
-        ended=display.on_end,
-    )
+    recorder = Recorder(experiment, samples, tick=display.tick, ended=display.on_end)
 
     def forgot(trial_id: str) -> None:
         if job.alone and trial_id in recorder.done:  # workers of Ray Train may still use theirs until the run ends

@@ -349,7 +349,7 @@ def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
 def test_cached_trial_that_violates_a_constraint_says_so(trained, search, tmp_path):
     search(FINITE, trials=1, name="before")
     options = {"warm_start": ("before",), "constraints": parse(["latency_ms<=5"])}
-    with pytest.raises(RunError, match="none of 1 does"):
+    with pytest.raises(RunError, match="No trial satisfies the constraints, out of 1"):
         search(FINITE, trials=1, name="after", **options)
     (trial,) = RunFolder(tmp_path / "after").trials()
     assert (trial.state, trial.violation) == ("reused", "latency_ms 10.0 ms > 5 ms")
