@@ -80,9 +80,9 @@ def check_same(name: str, codes: Sequence[str], started: str, *, share_any: bool
     now = identity()
     if codes and now not in codes and not share_any:
         raise RunError(
-            f"Cannot go on with {name} by other code: it was trained by {codes[-1]}, started at commit {started}; this "
-            f"is {now}, commit {commit()}. Numbers of two programs need not compare. Go back to that code, start a new "
-            "run, or add --share-any: the run then says which code its numbers came from."
+            f"Cannot resume {name} with other code: it was trained by {codes[-1]} (started at commit {started}), and "
+            f"the current code is {now} (commit {commit()}). Results of different code may not be comparable. Use that "
+            "code, start a new run, or add --share-any: the run then records which code its numbers came from."
         )
 
 

@@ -71,7 +71,7 @@ class EpochLog:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{file} is damaged ({type(error).__name__}: {shown(str(error), quoted=False)}). Remove it and resume: "
-                "the last checkpoint knows the epochs before it, and the file is written again."
+                "it is written again from the last checkpoint, which contains the epochs before it."
             ) from None
 
     def add(self, metrics: dict[str, float]) -> None:
@@ -96,10 +96,8 @@ class EpochLog:
     def _write(self) -> None:
         lacking = {"incomplete": self.incomplete} if self.incomplete else {}
         plain = {"final": self.final, **lacking, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
-        with storage_errors(self._file):
-            beside = self._file.with_suffix(".tmp")
-            beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self._file)
+        with files.replacing(self._file) as path:
+            path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -132,7 +130,7 @@ def _locked(path: Path) -> TextIO:
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     failing.pop_all()
                     return file
-    raise RunError(f"One process at a time works on a run; {path} is removed again and again. Look who does that.")
+    raise RunError(f"Cannot lock {path}: another program keeps removing it. Stop that program.")
 
 
 def _lock(file: TextIO, folder: Path) -> None:
@@ -142,8 +140,8 @@ def _lock(file: TextIO, folder: Path) -> None:
     except BlockingIOError:
         file.seek(0)
         raise RunError(
-            f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
-            "Wait for it, or stop it with Ctrl-C and resume."
+            f"{folder} is taken by process {file.read() or '?'}. Only one process can work on a run: wait for it, or "
+            "stop it with Ctrl-C and resume."
         ) from None
     except OSError:
         pass  # a file system without locks, as on some clusters: no protection there
@@ -163,12 +161,12 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_process(folder))
-        place = stores.below(storage, folder.name) if storage else str(folder)
-        if is_remote(place):
-            there = stores.ask(place, lambda system, path: (system, path))
-            lease = stack.enter_context(claimed(place, *there, on_loss=_interrupt))
-        elif Path(place).resolve() != folder.resolve():
-            stack.enter_context(one_process(Path(place)))
+        target = stores.below(storage, folder.name) if storage else str(folder)
+        if is_remote(target):
+            system, path = stores.ask(target, lambda system, path: (system, path))
+            lease = stack.enter_context(claimed(target, system, path, on_loss=_interrupt))
+        elif Path(target).resolve() != folder.resolve():
+            stack.enter_context(one_process(Path(target)))
         try:
             yield lease
         except KeyboardInterrupt:
@@ -185,9 +183,12 @@ def _interrupt() -> None:
 def check_run_name(name: str, option: str = "--name") -> None:
     """Raise a ``ConfigError`` if a name is not valid for folders on every system and in buckets."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError(f"{option} takes letters, digits, dots, dashes and underscores; got '{name[:LONGEST_NAME]}'.")
+        raise ConfigError(
+            f"Invalid {option} {shown(name)}: expected letters, digits, dots, dashes and underscores, beginning with a "
+            "letter or digit."
+        )
     if len(name) > LONGEST_NAME:
-        raise ConfigError(f"{option} takes at most {LONGEST_NAME} letters; got {len(name)}: {name[:20]}...")
+        raise ConfigError(f"Invalid {option} '{name[:20]}...': {len(name)} characters, at most {LONGEST_NAME} allowed.")
 
 
 @contextlib.contextmanager
@@ -266,25 +267,27 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     file = folder / CONFIG_FILE
     known = {str(file): read(file)} if file.exists() else {}
     if storage:
-        there = stores.below(storage, folder.name, CONFIG_FILE)
-        text = stores.read_text(there)
-        known |= {} if text is None else {there: from_yaml(text, there)}
+        remote = stores.below(storage, folder.name, CONFIG_FILE)
+        text = stores.read_text(remote)
+        known |= {} if text is None else {remote: from_yaml(text, remote)}
     if resume:
         if not known:
-            where = f"{file}, nor {there}" if storage else file
-            raise RunError(f"--resume needs a run that was started; there is no {where}.")
-        for place, began in known.items():
-            if began.fingerprint() != config.fingerprint():
-                raise RunError(f"--resume goes on with the same training; {place} holds another configuration.")
+            missing = f"neither {file} nor {remote} exists" if storage else f"{file} does not exist"
+            raise RunError(f"No run to resume: {missing}. Check --name, --runs and --storage.")
+        for path, started in known.items():
+            if started.fingerprint() != config.fingerprint():
+                raise RunError(
+                    f"Cannot resume with another configuration than {path}. Use that one, or choose another --name."
+                )
         _check_storage(folder, storage)
         return
-    taken = [place.partition(f"/{CONFIG_FILE}")[0] for place in known]
+    taken = [path.partition(f"/{CONFIG_FILE}")[0] for path in known]
     if storage and not taken and not stores.is_empty(train := stores.below(storage, train_name(folder))):
         taken = [train]
     if (folder / ASKED_FILE).exists():
-        raise RunError(f"A run needs a name of its own; {folder} is a search or a study. Choose another --name.")
+        raise RunError(f"The name is taken: {folder} is a search or a study. Choose another --name.")
     if taken:
-        raise RunError(f"A run needs a name of its own; {taken[0]} is taken. Choose another --name, or --resume it.")
+        raise RunError(f"The name is taken: {taken[0]} exists. Choose another --name, or resume it with --resume.")
 
 
 def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
@@ -321,24 +324,24 @@ def check_same(folder: Path, config: Config, *, storage: str | None = None, shar
         DataError: there are no data.
         StorageError: the storage does not answer.
     """
-    known, now = began(folder, storage), data_key(config)
-    if known.get("data") not in (None, now):
-        place = config.data.root or "the rendered benchmark of this version"
+    record, now = began(folder, storage), data_key(config)
+    if record.get("data") not in (None, now):
+        root = config.data.root or "the rendered benchmark of this version"
         raise RunError(
-            f"Cannot resume {folder}: its data changed. It was started with {known['data']}, and {place} is now "
-            f"{now}. Put the first data back (a copy or a link at the same place will do), or choose another --name."
+            f"Cannot resume {folder}: its data changed. It was started with {record['data']}, and {root} is now {now}. "
+            "Restore the first data (a copy or a link at the same path is enough), or choose another --name."
         )
-    revision.check_same(str(folder), known.get("codes", ()), str(known.get("commit")), share_any=share_any)
+    revision.check_same(str(folder), record.get("codes", ()), str(record.get("commit")), share_any=share_any)
 
 
 def _began(folder: Path, config: Config, storage: str | None) -> str:
     """Return the text of ``began.json``: data, first commit, and the codes with the current one added."""
-    known = began(folder, storage)
-    old = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
-    before = known.get("codes") or old
+    earlier = began(folder, storage)
+    unknown = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
+    before = earlier.get("codes") or unknown
     codes = [*before, *({revision.identity()} - {*before})]
-    note = {"data": data_key(config), "commit": known.get("commit") or revision.commit(), "codes": codes}
-    return json.dumps(note, indent=1) + "\n"
+    record = {"data": data_key(config), "commit": earlier.get("commit") or revision.commit(), "codes": codes}
+    return json.dumps(record, indent=1) + "\n"
 
 
 def _check_storage(folder: Path, storage: str | None) -> None:
@@ -346,13 +349,11 @@ def _check_storage(folder: Path, storage: str | None) -> None:
     file = folder / STORAGE_FILE
     if not file.exists():  # the run was started on another machine
         return
-    began = file.read_text(encoding="utf-8").strip() or None
-    if began != storage:
-        remedy = f"Give --storage {began}" if began else "Leave --storage out"
-        raise RunError(
-            f"--resume goes on from the checkpoints of the run; {folder} keeps them in {began or 'itself'}, and "
-            f"--storage is {storage or 'not given'}. {remedy}."
-        )
+    first = file.read_text(encoding="utf-8").strip() or None
+    if first != storage:
+        given = f"with --storage {storage}" if storage else "without --storage"
+        remedy = f"Add --storage {first}" if first else "Leave out --storage"
+        raise RunError(f"Cannot resume {folder} {given}: its checkpoints are in {first or folder}. {remedy}.")
 
 
 def claim_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
@@ -367,17 +368,18 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
     Raises:
         StorageError: the folder or the storage cannot be written, or another process has taken the run over.
     """
-    note = _began(folder, config, storage)
+    record = _began(folder, config, storage)
     if lease:
         with stores.refusals(str(storage)):
             lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
+        texts = {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: record, CONFIG_FILE: to_yaml(config)}
+        for name, text in texts.items():
             with files.replacing(folder / name) as path:  # atomically: with a partial file the run could not be resumed
                 path.write_text(text, encoding="utf-8")
     if storage:
-        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
+        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), record)
         stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 

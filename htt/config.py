@@ -271,8 +271,8 @@ class RuntimeConfig(Section):
     """Write scalars, the configuration and a few drawn predictions of each epoch."""
     overlays: Count = 4
     """Drawn predictions per epoch, in TensorBoard."""
-    keep_checkpoints: Positive = 1
-    """Newest checkpoints to keep; at least two are kept, since one may be damaged."""
+    keep_checkpoints: Positive = 2
+    """Newest checkpoints of a final training to keep; 1 also keeps two, since one may be damaged."""
     resize_minutes: Above0 = 1.0
     """Minutes between checks whether a final training with a range of workers can get more of them."""
     save_minutes: Above0 | None = 10.0

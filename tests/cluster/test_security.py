@@ -142,7 +142,7 @@ def test_the_gcs_answers_to_the_token_only(told):
 @pytest.mark.ray
 def test_joining_without_the_token_is_one_sentence(told):
     code, output = told["join without"]
-    assert "answers only to its token; there is none in " in output
+    assert "requires its token, and there is none in " in output
     assert (code, output.count("\n")) == (0, 1)
 
 

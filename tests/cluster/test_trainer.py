@@ -21,7 +21,7 @@ def run(tmp_path):
         (folder / name).mkdir(parents=True)
         (folder / name / "checkpoint.json").write_text(json.dumps({"metrics": {"loss": float(number)}}))
     (folder / trainer.SNAPSHOT).write_text("{")
-    trainer.mend_snapshot(str(folder))
+    trainer.repair_snapshot(str(folder))
     return folder
 
 
@@ -40,29 +40,29 @@ def restored(folder):
 def test_half_written_list_of_checkpoints_is_made_again_from_what_is_there(run, damage, capsys):
     file = run / trainer.SNAPSHOT
     file.write_text(damage(file.read_text()))
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert restored(run) == ([(NAMES[0], {"loss": 0.0}), (NAMES[1], {"loss": 1.0})], NAMES[1])
     said = capsys.readouterr().err.replace("\n", "")
-    assert "was damaged and is written again; the training goes on from" in said.replace("  ", " ")
+    assert "was damaged and has been repaired; the training resumes from" in said.replace("  ", " ")
 
 
 def test_list_with_a_checkpoint_that_somebody_removed_is_made_again(run):
     for file in (run / NAMES[1]).iterdir():
         file.unlink()
     (run / NAMES[1]).rmdir()
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert restored(run) == ([(NAMES[0], {"loss": 0.0})], NAMES[0])
 
 
 def test_bytes_that_are_no_text_are_a_damaged_list_too(run):
     (run / trainer.SNAPSHOT).write_bytes(b"\xff\xfe{")
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert restored(run)[1] == NAMES[1]
 
 
 def test_whole_list_stays_as_it_is_and_a_new_run_has_none(run, tmp_path):
     before = (run / trainer.SNAPSHOT).read_bytes()
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert (run / trainer.SNAPSHOT).read_bytes() == before
-    trainer.mend_snapshot(str(tmp_path / "another"))
+    trainer.repair_snapshot(str(tmp_path / "another"))
     assert not (tmp_path / "another").exists()

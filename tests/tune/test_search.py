@@ -23,7 +23,7 @@ MISTAKES = {
         ["--time-budget", "soon"],
         "such as 90s, 8m or 1h30m; got 'soon'",
     ),
-    "no such cluster": (["--address", "127.0.0.1:1"], "A Ray cluster must answer at '127.0.0.1:1'"),
+    "no such cluster": (["--address", "127.0.0.1:1"], "No Ray cluster answers at '127.0.0.1:1'"),
     "no such run": (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
     "a resumed run's wishes": (
         ["--resume", "nothing", "--point", "x=1", "--warm-start", "y"],

@@ -184,7 +184,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         (["--study", "headline", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
         (["--study", "headline", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
         (["--study", "headline", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
-        (["--study", "headline", "--name", "../x"], "--name takes letters"),
+        (["--study", "headline", "--name", "../x"], "Invalid --name '../x': expected letters"),
         (["--study", "headline", "--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0"),
         (["--study", "headline", "--cpus-per-worker", "0"], "--cpus-per-worker must be a number above 0; got 0"),
         (["--study", "headline", "--cpus-per-worker", "nan"], "--cpus-per-worker must be a number above 0; got nan"),

@@ -254,7 +254,7 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         ),
         ({"scheduler": "hyperband"}, ConfigError, "--scheduler must be one of asha, none"),
         ({"trials": 0}, ConfigError, "--trials must be 1 or more; got 0"),
-        ({"name": "../x"}, ConfigError, "--name takes letters"),
+        ({"name": "../x"}, ConfigError, "Invalid --name .*expected letters"),
         ({"assignments": {"optim.lrr": 1}}, ConfigError, "optim.lrr: there is no such field"),
         ({"assignments": {"optim.lr": -1.0}}, ConfigError, "optim.lr: should be greater than 0"),
         (
