@@ -131,7 +131,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
         resources.require(workers.resources, workers.least or workers.count)
         target, mark = (storage, f"{folder.name}/{CONFIG_FILE}") if storage else (str(folder), CONFIG_FILE)
         count, gpus = workers.count, workers.gpus or 0.0
-        ready = check.newcomers(config, storage=target, mark=mark, workers=count, gpus=gpus) if joined else None
+        ready = check.worker_check(config, storage=target, mark=mark, workers=count, gpus=gpus) if joined else None
         check.check([config], storage=target, workers=count, gpus=gpus)
         lease = stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: the name may be taken by now

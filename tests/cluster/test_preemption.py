@@ -97,7 +97,7 @@ def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeyp
     assert pauses == [60.0] * 3
     said = capsys.readouterr().err
     assert said.count("metadata service answers with HTTP Error 403") == 1
-    assert "asked every 60 s" in said
+    assert "queried every 60 s" in said
 
 
 def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
@@ -140,7 +140,7 @@ def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, caps
     ((_, words),) = told
     assert words[:2] == ["ray", "drain-node"]
     assert words[-2:] == ["--deadline-remaining-seconds", "115"]
-    assert "will be gone in 116 s" in capsys.readouterr().out
+    assert "stops this machine in 116 s" in capsys.readouterr().out
 
 
 def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray_says):
@@ -151,6 +151,6 @@ def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray
 
 def test_a_ray_that_never_answers_is_told_to_the_end(ray_says):
     told = ray_says(*[1] * 100)
-    with pytest.raises(ClusterError, match=r"must take the notice .*; `ray drain-node` left with 1 until the end"):
+    with pytest.raises(ClusterError, match=r"`ray drain-node` failed with exit code 1 in every attempt"):
         preemption.drain(12.0)
     assert [at_s for at_s, _ in told] == [0.0, 5.0, 10.0]

@@ -158,6 +158,7 @@ COMMANDS = {
     "python -m htt.data.publish": ["-m", "htt.data.publish"],
     "python -m tune.reports": ["-m", "tune.reports"],
     "python -m cluster.preemption": ["-m", "cluster.preemption"],
+    "python -m cluster.preflight": ["-m", "cluster.preflight"],
     "python tune/search.py": ["tune/search.py"],
     "python tune/ablate.py": ["tune/ablate.py"],
     "python tune/best.py": ["tune/best.py"],
