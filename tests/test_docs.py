@@ -13,7 +13,8 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = {"tune/search.py": "tune.search", "tune/ablate.py": "tune.ablate", "tune/best.py": "tune.best"}
 MODULES |= {"cluster/launch.py": "cluster.launch", "cluster.preflight": "cluster.preflight.__main__"}
 MODULES |= {"tune.reports": "tune.reports.__main__"}
-NO_OPTIONS = ("cluster.preemption", "venv")
+COMMAND = re.compile(r"(?:^|-- |exec |&& )(python (?:-m )?(?:htt|tune|cluster|benchmarks)\S.*?)(?= && |$)")
+NO_OPTIONS = ("cluster.preemption",)
 """Modules after ``python -m`` whose command lines are not parsed here."""
 
 
@@ -40,7 +41,7 @@ def commands(page):
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     inline = re.findall(r"`(python [^`]*)`", page.read_text())
     for line in [*lines, *inline]:
-        for _, command in re.findall(r"(^|-- |exec |&& )(python (?:-m )?(?:htt|tune|cluster|benchmarks)\S.*?)(?= && |$)", line):
+        for command in COMMAND.findall(line):
             words = shlex.split(command, comments=True)[1:]
             module, *rest = words[1:] if words[0] == "-m" else words
             if not any("..." in word for word in rest):

@@ -152,15 +152,15 @@ def test_an_environment_of_others_is_used_as_it_is(machine, tmp_path):
 @pytest.mark.parametrize(
     ("words", "env", "message"),
     [
-        ([], {}, "name a Python from 3.11 to 3.13"),
-        (["python9.9"], {}, "there is no python9.9 here; install it, or name another"),
-        (["PYTHON"], {"VERSION": "3.10.0"}, "need a Python from 3.11 to 3.13; PYTHON is Python 3.10.0"),
-        (["PYTHON"], {"BROKEN": "1"}, "PYTHON cannot make an environment; on Debian and Ubuntu: sudo apt-get install"),
-        (["PYTHON", "/nowhere"], {}, "there is no Ray in /nowhere; install into it first"),
+        ([], {}, "expected a Python from 3.11 to 3.13 as first argument"),
+        (["python9.9"], {}, "no python9.9 on this machine; install it, or use another"),
+        (["PYTHON"], {"VERSION": "3.10.0"}, "for the pinned packages; PYTHON is Python 3.10.0"),
+        (["PYTHON"], {"BROKEN": "1"}, "PYTHON cannot create a virtual environment; on Debian"),
+        (["PYTHON", "/nowhere"], {}, "no Ray in /nowhere; install the packages there first"),
         (
             ["PYTHON"],
             {},
-            "there is no token in HOME/.ray/auth_token; make one where you type ray up: python -m",
+            "no token in HOME/.ray/auth_token; create it on the machine where you run ray up: python -m",
         ),
     ],
 )
