@@ -14,8 +14,6 @@ MODULES = {"tune/search.py": "tune.search", "tune/ablate.py": "tune.ablate", "tu
 MODULES |= {"cluster/launch.py": "cluster.launch", "cluster.preflight": "cluster.preflight.__main__"}
 MODULES |= {"tune.reports": "tune.reports.__main__"}
 COMMAND = re.compile(r"(?:^|-- |exec |&& )(python (?:-m )?(?:htt|tune|cluster|benchmarks)\S.*?)(?= && |$)")
-NO_OPTIONS = ("cluster.preemption",)
-"""Modules after ``python -m`` whose command lines are not parsed here."""
 
 
 def anchors(page: Path) -> set[str]:
@@ -53,11 +51,9 @@ def test_commands_can_be_parsed(page):
     for module, words in commands(page):
         if module.startswith("benchmarks/"):
             assert (ROOT / module).is_file()
-        elif module not in NO_OPTIONS:
+        elif words:
             options = importlib.import_module(MODULES.get(module, module)).Options
-            filled = ["name" if word.startswith("$") else word for word in words]
-            if filled:
-                tyro.cli(options, args=filled)
+            tyro.cli(options, args=["name" if word.startswith("$") else word for word in words])
 
 
 def test_the_first_commands_of_the_readme_are_found():
