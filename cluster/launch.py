@@ -32,7 +32,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cluster import progress
-from cluster import storage as stores
 from cluster.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -44,6 +43,7 @@ from cluster.run_folder import (
     named,
     shared_folder,
 )
+from cluster.storage import absolute_uri
 from htt import console, driver_log, heartbeat
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
@@ -105,7 +105,7 @@ def main(options: Options) -> None:
     if options.resume and not options.name:
         raise RunError("--resume requires --name, the name of the run to resume.")
     workers = _workers(options, config)
-    storage = stores.settled(options.storage) if options.storage else None
+    storage = absolute_uri(options.storage) if options.storage else None
     with named(options.name, options.runs, "final", storage) as name:
         _train(options, config, options.runs / name, workers, storage)
 

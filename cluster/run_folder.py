@@ -11,6 +11,7 @@ other machines which training has this name, and if the storage is a folder, ``<
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -21,11 +22,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cluster import revision
-from cluster import storage as stores
-from cluster.lock import Lease, claimed
+from cluster.lock import Lease, leased
+from cluster.storage import join_uri, list_names, read_text, request, uri_errors, write_text
 from htt import files
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data.location import data_key
@@ -40,17 +43,14 @@ CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 LONGEST_NAME = 100
 """Maximum length of a run's name: it is part of file names, which have at most 255 characters."""
-TRIES = 10
-"""Number of tries to lock a file that its owner may be removing."""
+LOCK_S = 0.2
+"""Time for repeated tries to lock a file that its owner may be removing, s."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""Errors of file systems without locks, as on some clusters; a run is not protected there."""
 STORAGE_FILE = ".storage"
 """File with the ``--storage`` of a run; empty without that option."""
 BEGAN_FILE = "began.json"
 """File with the key of a run's data, its first commit, and the identities of the code that started and resumed it."""
-
-try:
-    import fcntl
-except ImportError:  # not available on Windows: no lock, so no protection from two drivers
-    fcntl = None  # type: ignore[assignment]
 
 
 class EpochLog:
@@ -96,8 +96,7 @@ class EpochLog:
     def _write(self) -> None:
         lacking = {"incomplete": self.incomplete} if self.incomplete else {}
         plain = {"final": self.final, **lacking, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
-        with files.replacing(self._file) as path:
-            path.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        files.write_text(self._file, json.dumps(plain, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -106,45 +105,26 @@ def one_process(folder: Path) -> Iterator[None]:
 
     Raises:
         RunError: another process works on the run.
-    """
-    with _locked(folder / LOCK) as file:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _locked(path: Path) -> TextIO:
-    """Open and lock a file; retry if its last owner removed it in the meantime, as then the lock has no effect.
-
-    Raises:
-        RunError: another process holds the lock, or the file is removed again and again.
         StorageError: the folder cannot be made or written.
     """
-    for _ in range(TRIES):
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as failing:
-                file = failing.enter_context(path.open("a+", encoding="utf-8"))
-                _lock(file, path.parent)
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    failing.pop_all()
-                    return file
-    raise RunError(f"Cannot lock {path}: another program keeps removing it. Stop that program.")
-
-
-def _lock(file: TextIO, folder: Path) -> None:
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise RunError(
-            f"{folder} is taken by process {file.read() or '?'}. Only one process can work on a run: wait for it, or "
-            "stop it with Ctrl-C and resume."
-        ) from None
-    except OSError:
-        pass  # a file system without locks, as on some clusters: no protection there
+    file = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(file, LOCK_S, fallback_to_soft=False).acquire(poll_interval=LOCK_S / 4))
+            except Timeout:
+                owner = "?"
+                with contextlib.suppress(FileNotFoundError):
+                    owner = file.read_text(encoding="utf-8") or owner
+                raise RunError(
+                    f"{folder} is in use by process {owner}. Wait for it, or stop it with Ctrl-C and resume."
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            file.write_text(str(os.getpid()), encoding="utf-8")
+        yield
 
 
 @contextlib.contextmanager
@@ -152,7 +132,7 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     """Lock a run for the length of a ``with`` block, also against other machines that share its ``--storage``.
 
     Yield the lease if the run is in a bucket, else None. In a bucket, another process may take over the run if this one
-    does not renew its claim in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
+    does not renew its lease in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
 
     Raises:
         RunError: another process works on the run.
@@ -161,10 +141,10 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_process(folder))
-        target = stores.below(storage, folder.name) if storage else str(folder)
+        target = join_uri(storage, folder.name) if storage else str(folder)
         if is_remote(target):
-            system, path = stores.ask(target, lambda system, path: (system, path))
-            lease = stack.enter_context(claimed(target, system, path, on_loss=_interrupt))
+            system, path = request(target, lambda system, path: (system, path))
+            lease = stack.enter_context(leased(target, system, path, on_loss=_interrupt))
         elif Path(target).resolve() != folder.resolve():
             stack.enter_context(one_process(Path(target)))
         try:
@@ -242,7 +222,7 @@ def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | N
         folder: folder of the run.
         config: configuration of the training.
         resume: True if the run is resumed.
-        storage: ``--storage`` of the run after ``cluster.storage.settled``, or None.
+        storage: ``--storage`` of the run after ``cluster.storage.absolute_uri``, or None.
 
     Raises:
         RunError: the name is taken, the run to resume is missing or another training, or a process works on it.
@@ -267,8 +247,8 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     file = folder / CONFIG_FILE
     known = {str(file): read(file)} if file.exists() else {}
     if storage:
-        remote = stores.below(storage, folder.name, CONFIG_FILE)
-        text = stores.read_text(remote)
+        remote = join_uri(storage, folder.name, CONFIG_FILE)
+        text = read_text(remote)
         known |= {} if text is None else {remote: from_yaml(text, remote)}
     if resume:
         if not known:
@@ -282,7 +262,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
         _check_storage(folder, storage)
         return
     taken = [path.partition(f"/{CONFIG_FILE}")[0] for path in known]
-    if storage and not taken and not stores.is_empty(train := stores.below(storage, train_name(folder))):
+    if storage and not taken and list_names(train := join_uri(storage, train_name(folder))):
         taken = [train]
     if (folder / ASKED_FILE).exists():
         raise RunError(f"The name is taken: {folder} is a search or a study. Choose another --name.")
@@ -303,7 +283,7 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     file = folder / BEGAN_FILE
     text = file.read_text(encoding="utf-8") if file.exists() else None
     if text is None and storage:
-        text = stores.read_text(stores.below(storage, folder.name, BEGAN_FILE))
+        text = read_text(join_uri(storage, folder.name, BEGAN_FILE))
     try:
         return dict(json.loads(text or "{}"))
     except ValueError:  # truncated by a full disk: treated as missing
@@ -370,17 +350,16 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
     """
     record = _began(folder, config, storage)
     if lease:
-        with stores.refusals(str(storage)):
+        with uri_errors(str(storage)):
             lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         texts = {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: record, CONFIG_FILE: to_yaml(config)}
         for name, text in texts.items():
-            with files.replacing(folder / name) as path:  # atomically: with a partial file the run could not be resumed
-                path.write_text(text, encoding="utf-8")
+            files.write_text(folder / name, text)  # atomically: with a partial file the run could not be resumed
     if storage:
-        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), record)
-        stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
+        write_text(join_uri(storage, folder.name, BEGAN_FILE), record)
+        write_text(join_uri(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 
 def shared_folder(folder: Path, storage: str | None) -> Path | None:

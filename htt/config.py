@@ -309,10 +309,18 @@ def changed(config: Section, base: Section) -> dict[str, Value]:
     return {path: value for path, value in flatten(config).items() if value != before[path]}
 
 
-def plain_value(value: Any) -> Value:
-    """Return a NumPy value, or a list of them, as Python values: a space may contain ``np.logspace``."""
+def plain_value(value: Any) -> Any:
+    """Return a value as plain data: mappings and configurations as dicts, sequences as lists, NumPy values as Python's.
+
+    >>> plain_value({"optim.lr": (1e-4, 1e-3)})
+    {'optim.lr': [0.0001, 0.001]}
+    """
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: plain_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([plain_value(each) for each in value])
+        return [plain_value(each) for each in value]
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 

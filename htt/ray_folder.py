@@ -16,12 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from htt.errors import ClusterError
+from filelock import FileLock
 
-try:
-    import fcntl
-except ImportError:  # another system: folders of killed processes stay
-    fcntl = None  # type: ignore[assignment]
+from htt.errors import ClusterError
 
 PREFIX, LOCK = "htt-ray-", "lock"
 SOCKET_BYTES = 107 if sys.platform.startswith("linux") else 103
@@ -62,29 +59,23 @@ def own() -> Iterator[str]:
         if before is not None:
             os.environ["TMPDIR"] = before
         _remove(folder)
-        os.close(held)
+        held.release()
 
 
 def remove_left(place: Path) -> None:
     """Remove the folders of killed processes in a temporary folder."""
     for folder in place.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if fcntl and folder.stat().st_uid == os.geteuid():
-                held = os.open(folder / LOCK, os.O_RDWR)
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+            if folder.stat().st_uid == os.geteuid() and (folder / LOCK).exists():
+                with FileLock(folder / LOCK).acquire(blocking=False):  # fails while its process lives
                     shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(held)
 
 
-def _hold(folder: Path) -> int:
+def _hold(folder: Path) -> FileLock:
     """Lock a folder before the lock file gets its final name, so that others never see it unlocked."""
-    beside = folder / f".{LOCK}"
-    held = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
-    if fcntl:
-        fcntl.flock(held, fcntl.LOCK_EX)
-    beside.replace(folder / LOCK)
+    held = FileLock(folder / f".{LOCK}")
+    held.acquire()
+    Path(held.lock_file).replace(folder / LOCK)
     return held
 
 

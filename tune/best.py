@@ -26,7 +26,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster import storage as stores
+from cluster.storage import join_uri
 from htt import console
 from htt.config import parse_set
 from htt.data.store.remote import is_remote
@@ -216,7 +216,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     asked = folder.asked()
     uri = options.storage or asked.storage
     name = options.name or chosen.name(NAME)
-    place = Storage(name, folder.path, stores.below(uri, asked.name) if is_remote(uri) else None)
+    place = Storage(name, folder.path, join_uri(uri, asked.name) if is_remote(uri) else None)
     fetch(place)
     again = ask(
         folder,

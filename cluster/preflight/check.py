@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster import revision
-from cluster import storage as stores
 from cluster.preflight import nodes, probe
 from cluster.preflight.faults import DRIVER, Fault, Report, Requirements, find_faults, listed
 from cluster.preflight.nodes import Node
+from cluster.storage import absolute_uri, open_uri
 from htt import console
 from htt.config import BackboneConfig, Config
 from htt.data.store.remote import refuse_password
@@ -151,7 +151,7 @@ def requirements(
         roots=roots,
         cache=configs[0].runtime.cache,
         cache_gb=configs[0].runtime.cache_gb,
-        storage=stores.settled(storage),
+        storage=absolute_uri(storage),
         gpus=on_gpus,
         gloo=together and not on_gpus,
     )
@@ -190,7 +190,7 @@ def marked(storage: str | None) -> Iterator[str | None]:
             folder = Path(storage)
             made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-        system, path = stores.open_place(storage)
+        system, path = open_uri(storage)
         with system.open_output_stream(f"{path}/{mark}") as out:
             out.write(b"ok")
     except (OSError, ValueError, ArrowException):

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from pyarrow import fs
 
 from cluster import revision
-from cluster.storage import open_place
+from cluster.storage import open_uri
 from htt.config import Config, RuntimeConfig
 from htt.data.location import cache_folder
 from htt.data.shards import manifest
@@ -127,7 +127,7 @@ def read_data(root: str, cache: Path) -> tuple[str, int]:
         DataError: there is no manifest that this version can read, or a shard is empty.
         OSError, ArrowException: the manifest or a shard cannot be read.
     """
-    system, path = open_place(root)
+    system, path = open_uri(root)
     if system.get_file_info(f"{path}/{manifest.NAME}").type != fs.FileType.File:
         raise DataError(f"no {manifest.NAME} in {root}")
     with system.open_input_stream(f"{path}/{manifest.NAME}") as stream:
@@ -152,7 +152,7 @@ def use_storage(storage: str, mark: str | None) -> bool:
     Raises:
         OSError, ArrowException: the storage cannot be written or read.
     """
-    system, path = open_place(storage)
+    system, path = open_uri(storage)
     seen = mark is None or system.get_file_info(f"{path}/{mark}").type == fs.FileType.File
     if seen:
         name, content = f"{path}/{MARK}{uuid.uuid4().hex[:8]}", os.urandom(16)

@@ -116,8 +116,7 @@ def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
         manifest.check_sums(root, [each for each in manifest.listed(found) if noted.get(each.file) != state[each.file]])
         for split in (each for each, shards in found.splits.items() if shards):
             open_split(root, split).check_frames()
-        with files.replacing(stamp) as path:
-            path.write_text(json.dumps(state), encoding="utf-8")
+        files.write_text(stamp, json.dumps(state))
     if time.monotonic() - started > 1:
         console.err.print(f"Checked the shards in {root}: they are what their manifest promises.", markup=False)
 

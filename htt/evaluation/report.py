@@ -46,8 +46,7 @@ def write(folder: Path, evaluated: Scores, per_clip: pl.DataFrame, about: Evalua
     title = f"{NAMES.get(evaluated.source, evaluated.source)}, {evaluated.split} split"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with files.replacing(folder / METRICS_FILE) as path:
-        path.write_text(json.dumps(evaluated.plain(), indent=2) + "\n", encoding="utf-8")
+    files.write_text(folder / METRICS_FILE, json.dumps(evaluated.plain(), indent=2) + "\n")
     with files.replacing(folder / PER_CLIP) as path:
         per_clip.write_parquet(path)
     drawn = {}
@@ -62,8 +61,7 @@ def write(folder: Path, evaluated: Scores, per_clip: pl.DataFrame, about: Evalua
         drawn["## Which actions are taken for which"] = (
             f"![confusion of actions]({CONFUSION})\n\n{_mistakes(evaluated)}"
         )
-    with files.replacing(folder / REPORT) as path:
-        path.write_text(_text(evaluated, about, title, drawn), encoding="utf-8")
+    files.write_text(folder / REPORT, _text(evaluated, about, title, drawn))
 
 
 def heads(evaluated: Scores) -> list[str]:

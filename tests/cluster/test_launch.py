@@ -55,7 +55,7 @@ MISTAKES = {
 )
 def test_secret_is_neither_said_nor_kept(refused, tmp_path, words):
     said = refused(launch, "--preset", "quick", "--name", "x", *words, cwd=tmp_path)
-    assert "must hold no password, key or token" in said
+    assert "must not contain a password, key or token" in said
     assert "hush" not in said
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 
@@ -83,8 +84,8 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
 )
 def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
     began, given = (each and each.format(storage) for each in (began, given))
-    monkeypatch.setattr(run_folder.stores, "write_text", lambda place, text: None)
-    monkeypatch.setattr(run_folder.stores, "read_text", lambda place: None)
+    monkeypatch.setattr(run_folder, "write_text", lambda place, text: None)
+    monkeypatch.setattr(run_folder, "read_text", lambda place: None)
     run_folder.claim_folder(tmp_path / "run", tiny_config(), began)
     with pytest.raises(RunError, match=told.replace("{}", storage)):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
@@ -98,31 +99,31 @@ def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
 
 
 def test_a_storage_that_refuses_is_one_sentence(tmp_path):
-    with pytest.raises(StorageError, match="--storage must be a folder or URI that can be written; nonsense://b/run"):
+    with pytest.raises(StorageError, match="--storage must be a writable folder or URI; nonsense://b/run"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
 
 
 def test_two_processes_never_work_on_one_training(tmp_path):
     config = tiny_config()
     run_folder.claim_folder(tmp_path, config)
-    with run_folder.one_process(tmp_path), pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
+    with run_folder.one_process(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         run_folder.check_folder(tmp_path, config, resume=True)
     run_folder.check_folder(tmp_path, config, resume=True)
 
 
-def test_lock_that_its_owner_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    """Whoever opened a lock file before it was removed holds the lock of a file that nobody else will find."""
-    lock, flock, removed = tmp_path / run_folder.LOCK, run_folder.fcntl.flock, []
+def test_lock_that_its_owner_removed_meanwhile_is_locked_anew(tmp_path, monkeypatch):
+    """A process that opened a lock file before it was removed locks a file that no other process will find."""
+    lock, flock, removed = tmp_path / run_folder.LOCK, fcntl.flock, []
 
     def remove_before(*arguments):
         if not removed:
             removed.append(lock.unlink())
         return flock(*arguments)
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", remove_before)
+    monkeypatch.setattr(fcntl, "flock", remove_before)
     with run_folder.one_process(tmp_path):
         assert lock.read_text() == str(os.getpid())
-        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"), run_folder.one_process(tmp_path):
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"), run_folder.one_process(tmp_path):
             pass
 
 
@@ -181,7 +182,7 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     with run_folder.one_process(tmp_path):
         assert (tmp_path / run_folder.LOCK).read_text() == str(os.getpid())
 
@@ -207,7 +208,7 @@ def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
     def full(self, *args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(StorageError, match="disk is full"):
         log.add({"epoch": 2, "loss": 2.0})
     monkeypatch.undo()

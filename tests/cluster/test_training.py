@@ -80,15 +80,15 @@ def test_every_worker_is_given_what_it_does_first(trained):
 
 
 def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys):
-    write, left = Path.write_text, [2]
+    write, left = Path.write_bytes, [2]
 
     def full(self, *args, **options):
-        if left[0] and self.name.startswith(".metrics.json"):
+        if left[0] and self.name.startswith(".metrics.json."):
             left[0] -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(self, *args, **options)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     trained.run()
     assert trained.shown == EPOCHS
     assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
@@ -101,7 +101,7 @@ def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
     def full(self, *args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="the disk is full"):
         trained.run()
     assert trained.shown == EPOCHS

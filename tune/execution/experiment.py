@@ -21,8 +21,8 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import connect, resources, revision
-from cluster import storage as stores
 from cluster.preflight import check
+from cluster.storage import join_uri, ray_storage
 from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
@@ -329,7 +329,7 @@ def _tune(
     ray.tune.run(
         function,
         name=STATE,
-        **stores.for_ray(storage.uri),
+        **ray_storage(storage.uri),
         metric=work.metric,
         mode=work.mode,
         num_samples=samples.trials,
@@ -352,7 +352,7 @@ def _job(work: Work, storage: Storage) -> Job:
         base=work.base.model_dump(mode="json"),
         metric=work.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
-        storage=stores.below(storage.uri, "train"),
+        storage=join_uri(storage.uri, "train"),
         workers=work.run.workers_per_trial,
         cpus_per_worker=work.run.cpus_per_worker,
         gpus_per_trial=resources.gpus(work.run.gpus_per_trial, work.run.workers_per_trial),

@@ -25,7 +25,7 @@ from typing import Any
 import ray
 import ray.tune
 
-from cluster import storage as stores
+from cluster.storage import join_uri, list_names
 from htt.config import Config, from_plain, override
 from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingError, storage_errors
 from htt.evaluation.metric_table import EVALUATED
@@ -180,8 +180,7 @@ def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
             callbacks=[complete_reports(job)],
             folder=str(_folder(job)) if job.folder else None,
         )
-        with storage_errors(job.storage):
-            before = stores.listed(stores.below(job.storage, name))
+        before = list_names(join_uri(job.storage, name))
         try:
             result = run.fit()
         except ray.train.TrainingFailedError as error:

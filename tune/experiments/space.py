@@ -67,7 +67,7 @@ class Choice:
 
     def holds(self, value: Value) -> bool:
         """Return whether the value is in the domain."""
-        return any(_plain(value) == _plain(own) for own in self.values)
+        return plain_value(value) in self.values
 
     def __str__(self) -> str:
         return f"one of {_words(self.values)}"
@@ -289,10 +289,6 @@ def _check_ends(domain: Any) -> None:
 
 def _repeats(value: Value, before: tuple[Value, ...]) -> bool:
     return any(type(value) is type(other) and value == other for other in before)
-
-
-def _plain(value: Value) -> Value:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _words(values: Iterable[Value]) -> str:

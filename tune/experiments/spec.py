@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import storage as stores
 from cluster.run_folder import check_run_name
+from cluster.storage import absolute_uri
 from htt.config import Value
 from htt.console import clock
 from htt.data.store.remote import is_remote
@@ -211,5 +211,5 @@ def home(uri: str | None, runs: Path = Path("runs")) -> Path:
     """
     if uri is None:
         return runs
-    place = stores.settled(uri)
+    place = absolute_uri(uri)
     return runs if is_remote(place) else Path(place)

@@ -69,9 +69,8 @@ class Study:
 
     def __post_init__(self) -> None:
         seeds = self.seeds if len(self.seeds) else range(seeds_needed(max(1, len(self.compared))))
-        pairs = [tuple(pair) for pair in self.contrasts]
-        lists = {"seeds": seeds, "metrics": self.metrics, "contrasts": pairs, "primary": self.primary}
-        for name, values in lists.items():
+        object.__setattr__(self, "contrasts", tuple(tuple(pair) for pair in self.contrasts))
+        for name, values in {"seeds": seeds, "metrics": self.metrics, "primary": self.primary}.items():
             object.__setattr__(self, name, tuple(map(plain_value, values)))
         _raise("The study cannot be asked", list(self._own_faults()))
 
@@ -118,7 +117,7 @@ class Study:
 
     def plain(self) -> dict[str, Any]:
         """Return the study as plain data, for the record of a run."""
-        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        return {entry.name: plain_value(getattr(self, entry.name)) for entry in fields(self)}
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Study:
@@ -246,7 +245,7 @@ def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, M
     for factor, levels in factors.items():
         paths = {path for level in levels.values() for path in level}
         own = {path: value for path, value in changes.items() if path in paths}
-        same = [level for level, wanted in levels.items() if _plain(wanted) == _plain(own)]
+        same = [level for level, wanted in levels.items() if plain_value(wanted) == plain_value(own)]
         if same:
             found[factor] = same[0]
         known |= paths
@@ -258,12 +257,6 @@ def _raise(rule: str, faults: list[str]) -> None:
         raise ConfigError(f"{rule}: {faults[0]}")
     if faults:
         raise ConfigError(f"{rule}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else plain_value(value)
 
 
 @dataclass(frozen=True)

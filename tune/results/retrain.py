@@ -28,7 +28,7 @@ import numpy as np
 from cluster import revision
 from cluster.run_folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
 from htt import yaml_text
-from htt.config import Config, Value, from_plain, override
+from htt.config import Config, Value, from_plain, override, plain_value
 from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
@@ -141,7 +141,7 @@ class Retrained:
 
     def write(self) -> None:
         """Write the record atomically."""
-        plain = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
+        plain = {entry.name: plain_value(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
         write_text(self.path / RECORD_FILE, yaml_text.dump(plain))
 
 
@@ -321,11 +321,3 @@ def _check_place(wanted: Retrained) -> Retrained | None:
 def _with(assignments: Mapping[str, Value]) -> str:
     listed = ", ".join(f"{path}={value}" for path, value in assignments.items())
     return f" with {listed}" if listed else ""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Config):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return list(value) if isinstance(value, list | tuple) else value

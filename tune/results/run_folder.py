@@ -24,7 +24,6 @@ import functools
 import io
 import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -34,9 +33,10 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from htt import yaml_text
-from htt.config import Config, Value, changed, from_plain, override
+from htt.config import Config, Value, changed, from_plain, override, plain_value
 from htt.errors import ConfigError, RunError, did_you_mean, shown, storage_errors
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_bytes, write_text
 from tune.results.trials import STATES, Trial, frame, of_line, trials_of
 
 __all__ = [
@@ -159,7 +159,7 @@ class RunFolder:
 
     def write_asked(self, asked: Asked) -> None:
         """Write the record of the run."""
-        plain = {entry.name: _plain(getattr(asked, entry.name)) for entry in fields(asked)}
+        plain = {entry.name: plain_value(getattr(asked, entry.name)) for entry in fields(asked)}
         write_text(self.path / "asked.yaml", yaml_text.dump(plain))
 
     def asked(self) -> Asked:
@@ -307,38 +307,10 @@ def best_text(asked: Asked, trial: Trial, metric: str, trials: int, rule: str = 
     return yaml_text.dump(plain)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    _write_bytes(path, text.encode("utf-8"))
-
-
 def _write_trials(path: Path, trials: Sequence[Trial]) -> None:
     content = io.BytesIO()
     frame(trials).write_parquet(content)  # to memory first: polars does not report a full disk
-    _write_bytes(path, content.getvalue())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    with storage_errors(path), _beside(path) as beside:
-        Path(beside).write_bytes(content)
-
-
-class _beside:  # noqa: N801 - used as a function
-    """Context manager of a temporary file that replaces ``path`` on success and is removed on an error."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> str:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.beside = str(self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}"))
-        return self.beside
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            os.replace(self.beside, self.path)
-        else:
-            Path(self.beside).unlink(missing_ok=True)
+    write_bytes(path, content.getvalue())
 
 
 def _read(path: Path) -> list[Trial]:
@@ -359,9 +331,3 @@ def _read_lines(path: Path) -> list[Trial]:
         return []
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} must hold the newest trials of a run; it cannot be read: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return dict(value) if isinstance(value, Mapping) else value

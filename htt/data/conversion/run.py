@@ -68,7 +68,7 @@ def convert(
         StorageError: the disk is full or not writable; finished shards are kept.
     """
     keys = keys_of(source) if keys is None else keys
-    with files.alone(out / ".lock"):
+    with files.locked(out / ".lock", f"Another process writes {out}; waiting for it."):
         files.remove_parts(out)
         wanted = conversion_state.wanted(keys)
         state = conversion_state.begin(source, out, making, wanted)

@@ -92,8 +92,7 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
 
 def save(out: Path, state: State) -> None:
     """Save the state."""
-    with files.replacing(out / STATE) as path:
-        path.write_text(state.model_dump_json(), encoding="utf-8")
+    files.write_text(out / STATE, state.model_dump_json())
 
 
 def finish(out: Path, state: State, made: Manifest) -> None:
@@ -101,10 +100,8 @@ def finish(out: Path, state: State, made: Manifest) -> None:
     wrong = {split: done.problems for split, done in state.splits.items() if done.problems}
     if wrong:
         lines = [f"{split}: {problem}\n" for split, of_split in wrong.items() for problem in of_split]
-        with files.replacing(out / LEFT_OUT) as path:
-            path.write_text("".join(lines), encoding="utf-8")
-        with files.replacing(out / PROBLEMS) as path:
-            path.write_bytes(_LISTS.dump_json(wrong, indent=1))
+        files.write_text(out / LEFT_OUT, "".join(lines))
+        files.write_bytes(out / PROBLEMS, _LISTS.dump_json(wrong, indent=1))
     else:  # files of an earlier conversion would be taken for those of this one
         (out / LEFT_OUT).unlink(missing_ok=True)
         (out / PROBLEMS).unlink(missing_ok=True)

@@ -239,8 +239,7 @@ def parse(content: bytes, place: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    with files.replacing(root / NAME) as path:
-        path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    files.write_text(root / NAME, manifest.model_dump_json(indent=2) + "\n")
 
 
 def check_sizes(root: Path, manifest: Manifest) -> None:

@@ -104,7 +104,7 @@ def test_shards_of_a_folder_have_a_digest_and_need_no_download(shards, tmp_path)
 
 def test_shards_of_a_bucket_that_are_not_in_the_cache_are_to_come(shards, tmp_path, monkeypatch):
     bucket = fs.SubTreeFileSystem(str(shards), fs.LocalFileSystem())
-    monkeypatch.setattr(probe, "open_place", lambda place: (bucket, ""))
+    monkeypatch.setattr(probe, "open_uri", lambda place: (bucket, ""))
     assert probe.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 100
     (tmp_path / "cache" / "shards").mkdir(parents=True)
     (tmp_path / "cache" / "shards" / f"{'0' * 64}.arrow").touch()
@@ -151,7 +151,7 @@ def test_a_storage_that_gives_other_bytes(monkeypatch):
         def open_input_stream(self, *args, **kwargs):
             return pa.BufferReader(b"other bytes")
 
-    monkeypatch.setattr(probe, "open_place", lambda place: (Corrupting(), place))
+    monkeypatch.setattr(probe, "open_uri", lambda place: (Corrupting(), place))
     with pytest.raises(OSError, match="returned other bytes than were written"):
         probe.use_storage("/tmp", None)
 

@@ -295,7 +295,7 @@ def test_two_drivers_never_work_on_one_run(local_ray, search, tmp_path):
         f"Storage('run', Path({str(tmp_path)!r})).lock().__enter__()"
     )
     with storage.lock():
-        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
             search(trials=2, resume=True)
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "RunError" in answer.stderr

@@ -96,5 +96,5 @@ def test_a_shard_of_a_store(driver, shards, store, tmp_path):
     assert {trial.state for trial in after[:3]} == {"complete"}
     assert [trial.state for trial in after][4:] == ["failed"] * 2, "the fourth may have opened it before"
     for trial in after[4:]:
-        assert f"bucket/shards/{shard.file} was fetched twice and has not the sha256 {shard.sha256}" in trial.error
+        assert f"bucket/shards/{shard.file} after two downloads; its manifest says sha256 {shard.sha256}" in trial.error
     assert "Traceback" not in said
