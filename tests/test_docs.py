@@ -17,7 +17,7 @@ COMMAND = re.compile(r"(?:^|-- |exec |&& )(python (?:-m )?(?:htt|tune|cluster|be
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives the headings of a page."""
+    """Return the anchors that GitHub gives the headings of a page."""
     heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
@@ -34,7 +34,7 @@ def test_links_lead_to_files_and_headings(page):
 
 
 def commands(page):
-    """The words of every command of the project in the code of a page; without comments and other programs."""
+    """Yield the module and the arguments of every command of the project in a page."""
     blocks = re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     inline = re.findall(r"`(python [^`]*)`", page.read_text())

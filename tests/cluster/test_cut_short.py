@@ -1,4 +1,4 @@
-"""A final training that is cut short from outside ends in good order and says how to go on."""
+"""A final training that is interrupted, or whose Ray dies, ends cleanly and prints how to resume."""
 
 import os
 import re

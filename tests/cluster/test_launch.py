@@ -1,4 +1,4 @@
-"""The command line of a final training: what it refuses, before Ray is there."""
+"""Command line of a final training: errors before Ray starts, and messages."""
 
 import os
 import shlex
@@ -93,7 +93,7 @@ def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
 
 
 def test_end_says_what_is_missing_and_what_to_type_next(capsys):
-    """A test split with gaps is warned of; every command can be typed as it stands, also with a space in a path."""
+    """Check the warning of an incomplete split, and that commands are quoted for a path with a space."""
     config = override(Config(), {"data.source": "h2o", "data.root": "/data/my h2o"})
     metrics = {"action_accuracy": 0.5, "epoch": 1.0, "test_hand_error_mm": 30.0}
     outcome = training.TrainingResult(metrics, Path("runs/a b/checkpoint"), ["split 'test' has 1 of 242 clips"])
@@ -136,7 +136,7 @@ def test_wait_for_workers_is_said_until_one_begins(capsys, begins):
 
 
 def test_interrupt_is_announced_while_the_handler_still_waits():
-    """Ray Train's own handler waits for its workers for seconds."""
+    """Check the message before the handler returns: that of Ray Train waits for its workers for seconds."""
     announced, in_time = threading.Event(), []
     before = signal.signal(signal.SIGINT, lambda *_: in_time.append(announced.wait(10)))
     try:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def make_token(tmp_path):
-    """The command as a user types it, in a home of its own."""
+    """Return a function that runs the command in a separate home folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 

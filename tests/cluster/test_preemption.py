@@ -1,4 +1,4 @@
-"""The cloud's notice that a machine goes, from a metadata server as AWS and Google describe theirs."""
+"""Preemption notices, from a metadata server like those of AWS and Google Cloud."""
 
 import http.server
 import json
@@ -13,7 +13,7 @@ from htt.errors import ClusterError
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """One machine's metadata."""
+    """Metadata service of one machine."""
 
     def do_PUT(self):
         self.answer("secret" if self.path == "/latest/api/token" else None)
@@ -44,7 +44,7 @@ class Metadata(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def metadata():
-    """A metadata server, and what it says of a path when asked for the nth time."""
+    """Metadata server; ``says(path, count)`` is its answer to the query number ``count``."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     server.asked, server.says = 0, lambda path, count: None
     server.url = f"http://127.0.0.1:{server.server_port}"
@@ -115,7 +115,7 @@ def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
 
 @pytest.fixture
 def ray_says(monkeypatch):
-    """What ``ray drain-node`` leaves with, one after the other; and what it was told at which time."""
+    """Replace ``ray drain-node``: set its exit codes, and record the time and arguments of each call."""
     told, clock, codes = [], [0.0], iter([0])
 
     def run(words, check):

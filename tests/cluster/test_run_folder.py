@@ -1,4 +1,4 @@
-"""A final training's folder and its log of epochs."""
+"""Run folder of a final training, and its log of epochs."""
 
 import contextlib
 import errno
@@ -112,7 +112,7 @@ def test_two_processes_never_work_on_one_training(tmp_path):
 
 
 def test_lock_that_its_owner_removed_meanwhile_is_locked_anew(tmp_path, monkeypatch):
-    """A process that opened a lock file before it was removed locks a file that no other process will find."""
+    """Check a lock file that its last owner removed after it was opened: locking it has no effect."""
     lock, flock, removed = tmp_path / run_folder.LOCK, fcntl.flock, []
 
     def remove_before(*arguments):

@@ -24,7 +24,7 @@ esac
 
 
 class Machine:
-    """A home, the project in it, and a Python; ``calls`` is what was made and installed."""
+    """Home folder with the project and a Python; ``calls`` lists the environments and packages it made."""
 
     def __init__(self, folder):
         self.home, self.calls_file = folder / "a home", folder / "calls"
@@ -54,12 +54,12 @@ class Machine:
         return subprocess.run(command, capture_output=True, text=True, env={**self.env, **env}, check=False)
 
     def calls(self):
-        """The words of each call; the version that is asked for at the end is none."""
+        """Return the arguments of each call, without the final query of the version."""
         lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
         return [line.split()[0] for line in lines if not line.startswith("python")]
 
     def say(self, words):
-        """What a shell of this user says."""
+        """Return the output of a shell of this user."""
         command = ["bash", "-ic", words]
         return subprocess.run(command, capture_output=True, text=True, env=self.env, check=True).stdout.strip()
 
@@ -83,7 +83,7 @@ def test_a_machine_is_ready_after_it(machine):
 
 
 def test_the_code_that_came_with_a_job_stays_before_that_of_the_machine(machine):
-    """The shell that starts a worker reads these lines too, after Ray has put the job's folder first."""
+    """Check that the job's folder stays first: the shell that starts a worker reads these lines too."""
     machine.give_token()
     machine.setup(machine.python)
     machine.env["PYTHONPATH"] = "/the/job"

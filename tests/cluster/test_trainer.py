@@ -1,4 +1,4 @@
-"""Ray Train's list of the checkpoints of a run, mended before a training goes on."""
+"""Ray Train's list of the checkpoints of a run, repaired before a training resumes."""
 
 import json
 
@@ -15,7 +15,7 @@ NAMES = ["checkpoint_2026-01-01_00-00-01.000000", "checkpoint_2026-01-01_00-00-0
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a Ray Train run with two checkpoints and a whole list of them."""
+    """Folder of a Ray Train run with two checkpoints and a valid list of them."""
     folder = tmp_path / "run-train"
     for number, name in enumerate(NAMES):
         (folder / name).mkdir(parents=True)
@@ -26,7 +26,7 @@ def run(tmp_path):
 
 
 def restored(folder):
-    """What Ray Train makes of the folder: (checkpoint, loss) of each, and the newest."""
+    """Return (name, metrics) of each checkpoint that Ray Train restores, and the newest name."""
     context = StorageContext(str(folder.parent), experiment_dir_name=folder.name)
     manager = CheckpointManager(CheckpointConfig(num_to_keep=2), context)
     newest = manager.latest_checkpoint_result

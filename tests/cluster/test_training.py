@@ -1,4 +1,4 @@
-"""What a final training leaves on this machine, whatever happens to its disk and to the storage meanwhile."""
+"""Files of a final training, also after faults of the disk and of the storage."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ FINAL = {**EPOCHS[-1], "test_loss": 1.5}
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """A final training in which Ray Train is a list of what it tells; and the trainers that were asked for."""
+    """Final training whose Ray Train is a list of messages; ``asked`` lists the trainers it made."""
     asked, returned = [], {"epochs": EPOCHS, "final": FINAL}
     stored = tmp_path / "stored" / "checkpoint_3"
     stored.mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
 
 
 def test_incomplete_data_are_kept_with_the_final_numbers(trained):
-    """What the workers say of gaps in the splits is in metrics.json, and said again by a run that had finished."""
+    """Check that warnings of the workers are in metrics.json and in the result of a finished run."""
     trained.returned["incomplete"] = ["split 'test' has 1 of 575 clips"]
     assert trained.run().incomplete == ["split 'test' has 1 of 575 clips"]
     assert noted(trained.folder)["incomplete"] == ["split 'test' has 1 of 575 clips"]

@@ -102,7 +102,7 @@ def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
 
 @pytest.fixture
 def worker(monkeypatch, tmp_path, cache):
-    """A worker, on whatever machine and with whatever code, of a training whose machines were checked."""
+    """Return a function that starts a worker on a given machine with given code, after the first check."""
     place = {"id": "f9", "rank": 0}
     monkeypatch.setattr(preflight.nodes, "nodes", lambda: RACK)
     monkeypatch.setattr(preflight.nodes, "this_node", lambda: place["id"])
@@ -258,7 +258,7 @@ cluster.shutdown()
 
 @pytest.fixture
 def copy(tmp_path):
-    """Another version of the project."""
+    """Return a copy of the project with an edited file."""
     other = tmp_path / "other"
     for room in ("htt", "tune", "cluster"):
         shutil.copytree(ROOT / room, other / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -282,7 +282,7 @@ def shards(tmp_path):
 
 @pytest.fixture
 def answer(tmp_path, copy, shards):
-    """What PROGRAM prints, in its parts."""
+    """Return the parts of the output of PROGRAM, and its errors."""
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "HTT_CACHE")
     env = {name: value for name, value in os.environ.items() if name not in names}
     short = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path is 107 bytes at most

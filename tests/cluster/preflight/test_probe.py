@@ -22,7 +22,7 @@ def entry(name, size):
 
 @pytest.fixture
 def shards(tmp_path):
-    """Two shards of a split, of which the first is there: more is not read."""
+    """Return a folder with the first of two shards of a split; only the first is read."""
     root = tmp_path / "shards"
     root.mkdir()
     manifest.write(root, empty({"train": [entry("train-0.arrow", 70), entry("train-1.arrow", 30)], "val": []}))
