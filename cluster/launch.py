@@ -158,27 +158,21 @@ def _resumable(options: Options, folder: Path) -> Iterator[None]:
     heartbeat.GO_ON[:] = [f"Resume with: {again}"]
     printed = False
 
-    def show() -> None:
+    def show(*lines: str) -> None:
         nonlocal printed
         if not printed and (folder / CONFIG_FILE).exists():
-            console.err.print(*heartbeat.GO_ON, markup=False)
-            printed = True
-
-    def stopping() -> None:
-        console.err.print("Stopping; this takes a few seconds.")
-        show()
+            lines, printed = (*lines, *heartbeat.GO_ON), True
+        for line in lines:
+            console.err.print(line, markup=False)
 
     try:
-        with _on_interrupt(stopping):
+        with _on_interrupt(lambda: show("Stopping; this takes a few seconds.")):
             yield
-    except LostRayError:
+    except (KeyboardInterrupt, LostRayError) as error:
         show()
+        if printed and isinstance(error, KeyboardInterrupt):
+            sys.exit(console.INTERRUPTED)
         raise
-    except KeyboardInterrupt:
-        show()
-        if not printed:
-            raise
-        sys.exit(console.INTERRUPTED)
 
 
 @contextlib.contextmanager
@@ -188,9 +182,6 @@ def _on_interrupt(show: Callable[[], None]) -> Iterator[None]:
     Ray Train replaces the signal handlers and stops the workers for seconds without a message; Python writes every
     signal to the wakeup descriptor before it calls a handler.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     received, sent = socket.socketpair()
     sent.setblocking(False)
     interrupts = {signal.SIGINT, *console.INTERRUPTS}

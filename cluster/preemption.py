@@ -102,11 +102,7 @@ CLOUDS: Mapping[str, Callable[[], float | None]] = {"aws": aws, "gcp": gcp}
 
 
 def drain(left_s: float, pause_s: float = POLL_S) -> None:
-    """Tell Ray to drain this node, with the time left; retry while there is time.
-
-    Args:
-        left_s: seconds until the machine is stopped.
-        pause_s: seconds between two tries.
+    """Make Ray drain this node, which is stopped in ``left_s`` seconds; retry while there is time.
 
     Raises:
         ClusterError: Ray did not accept the notice in time.

@@ -18,11 +18,7 @@ class EpochDisplay:
     """
 
     def __init__(self, epochs: int) -> None:
-        """Start without output.
-
-        Args:
-            epochs: epochs of the whole training.
-        """
+        """Start without output, for a training of so many epochs."""
         self._epochs = epochs
         self._counting: console.Counting | None = None
         self._at: Step | None = None
@@ -56,12 +52,7 @@ class EpochDisplay:
 
 
 def epoch_line(metrics: Mapping[str, float], epochs: int) -> str:
-    """Return one line with an epoch's metrics, its duration, and the time left.
-
-    Args:
-        metrics: metrics of the epoch.
-        epochs: epochs of the whole training.
-    """
+    """Return one line with an epoch's metrics, its duration, and the time left of a training of ``epochs`` epochs."""
     left = console.clock((epochs - metrics["epoch"]) * metrics["seconds"])
     shown = "  ".join(
         f"{METRICS[name].title.lower()} {METRICS[name].number(metrics[name])}" for name in SHOWN if name in metrics

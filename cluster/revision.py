@@ -69,13 +69,9 @@ def identity(root: Path = ROOT) -> str:
 
 
 def check_same(name: str, codes: Sequence[str], started: str, *, share_any: bool) -> None:
-    """Raise a ``RunError`` if a run was trained by other code than the current one.
+    """Raise a ``RunError`` if a run was trained by other code than the current one, unless ``share_any``.
 
-    Args:
-        name: name of the run.
-        codes: values of ``identity`` of the code that trained the run; empty if unknown.
-        started: commit at which the run was started.
-        share_any: True to accept other code.
+    ``codes`` are the values of ``identity`` of the code that trained it, if known, and ``started`` its first commit.
     """
     now = identity()
     if codes and now not in codes and not share_any:

@@ -6,6 +6,9 @@ Train's own files, from which a training resumes. ``.lock`` contains the PID of 
 
 With ``--storage``, Ray Train's files are in ``<name>-train`` of the storage. Next to them, ``<name>/config.yaml`` shows
 other machines which training has this name, and if the storage is a folder, ``<name>/tensorboard/`` is there too.
+
+Arguments of this module: ``folder`` is the folder of the run, ``config`` the configuration of the training, and
+``storage`` the ``--storage`` of the run after ``cluster.storage.absolute_uri``, or None.
 """
 
 from __future__ import annotations
@@ -82,13 +85,7 @@ class EpochLog:
     def finish(
         self, epochs: Sequence[dict[str, float]], final: dict[str, float], incomplete: Sequence[str] = ()
     ) -> None:
-        """Write the final evaluation, with epochs that did not reach the driver, and the incomplete splits.
-
-        Args:
-            epochs: metrics of epochs, which replace the entries with the same number.
-            final: metrics of the final evaluation.
-            incomplete: one sentence for each split with missing clips.
-        """
+        """Write the final evaluation, all epochs (some may not have reached the driver), and the incomplete splits."""
         self.epochs |= {int(metrics["epoch"]): metrics for metrics in epochs}
         self.final, self.incomplete = final, list(incomplete)
         self._write()
@@ -173,17 +170,10 @@ def check_run_name(name: str, option: str = "--name") -> None:
 
 @contextlib.contextmanager
 def named(given: str | None, runs: Path, stem: str, storage: str | None) -> Iterator[str]:
-    """Yield the name of a run: the given one, or a new unique one such as "final-20260101-120000".
+    """Yield the name of a run: the given one, or a new unique one such as "final-20260101-120000" for stem "final".
 
     The folder of a new name is made at once, so that no other process takes the name. It is removed after the block if
-    it is still empty.
-
-    Args:
-        given: name from the user, or None for a new one.
-        runs: folder of all runs on this machine.
-        stem: prefix of a new name; date and time follow.
-        storage: ``--storage`` of the run, or None. In a bucket a name cannot be reserved, so a new name ends with
-            random digits there.
+    it is still empty. In a bucket a name cannot be reserved, so a new name ends with random digits there.
 
     Raises:
         ConfigError: the given name is invalid.
@@ -218,12 +208,6 @@ def _is_new(folder: Path) -> bool:
 def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
     """Check that a run's name is free, or that the same training is resumed, and that no process works on the run.
 
-    Args:
-        folder: folder of the run.
-        config: configuration of the training.
-        resume: True if the run is resumed.
-        storage: ``--storage`` of the run after ``cluster.storage.absolute_uri``, or None.
-
     Raises:
         RunError: the name is taken, the run to resume is missing or another training, or a process works on it.
         StorageError: the storage does not answer.
@@ -238,7 +222,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     """Check the name as ``check_folder``, but without the lock, for the process that holds it.
 
     Ray Train itself would resume any run with the same name. The storage also shows runs that were started on other
-    machines, which may not exist any more. Arguments as for ``check_folder``.
+    machines, which may not exist any more.
 
     Raises:
         RunError: the name is taken, or the run to resume is missing or another training.
@@ -273,9 +257,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
 def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     """Return ``data``, ``commit`` and ``codes`` of a run, or an empty dict if they are missing (older versions).
 
-    Args:
-        folder: folder of the run.
-        storage: ``--storage`` of the run, read if this machine has no such file, or None.
+    The storage is read if this machine has no such file.
 
     Raises:
         StorageError: the storage does not answer.
@@ -291,13 +273,7 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
 
 
 def check_same(folder: Path, config: Config, *, storage: str | None = None, share_any: bool = False) -> None:
-    """Check that a resumed run has the same data and code as before.
-
-    Args:
-        folder: folder of the run.
-        config: configuration of the training.
-        storage: ``--storage`` of the run, or None.
-        share_any: True to accept other code.
+    """Check that a resumed run has the same data, and the same code unless ``share_any``.
 
     Raises:
         RunError: the data or the code have changed; the message names the old and the new ones.
@@ -338,12 +314,6 @@ def _check_storage(folder: Path, storage: str | None) -> None:
 
 def claim_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
     """Write configuration, ``began.json`` and storage to a run's folder, and the first two also to the storage.
-
-    Args:
-        folder: folder of the run.
-        config: configuration of the training.
-        storage: ``--storage`` of the run, or None.
-        lease: lease of a run in a bucket, or None.
 
     Raises:
         StorageError: the folder or the storage cannot be written, or another process has taken the run over.

@@ -3,6 +3,9 @@
 Every machine must run the same code and libraries, read the data, write the results, compute on the GPUs that Ray
 promises, agree on the time, reach the other machines and have free disk space. All faults are reported together, each
 with its remedy. On a single machine nothing is printed if it is ready.
+
+Arguments of this module: ``configs`` are the configurations to train, one for each data set; ``storage`` is the folder
+or URI of the results; ``workers`` the number of workers of one trial or training, and ``gpus`` the GPUs of each.
 """
 
 from __future__ import annotations
@@ -41,13 +44,6 @@ def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float,
     A single machine is checked in this process, without output: there is nothing to compare it with, and its data are
     checked by the next step, which prepares them.
 
-    Args:
-        configs: configurations to train: one for each data set.
-        storage: folder or URI of the results.
-        workers: workers of one trial or training.
-        gpus: GPUs of each worker.
-        show: console for the message that all machines are ready.
-
     Raises:
         ClusterError: a machine is not ready; lists every fault of every machine, with its remedy.
     """
@@ -64,9 +60,7 @@ def check(configs: Sequence[Config], *, storage: str, workers: int, gpus: float,
 def check_backbones(configs: Iterable[BackboneConfig], *, one_is_enough: bool = False) -> None:
     """Build the backbones whose network or weights come from elsewhere, to find errors before the start.
 
-    Args:
-        configs: backbones of all configurations to train.
-        one_is_enough: raise only if none can be built, as for a search, which continues without the others.
+    With ``one_is_enough`` it raises only if none can be built, as for a search, which continues without the others.
 
     Raises:
         ConfigError, CheckpointError: error of the first backbone that cannot be built.
@@ -116,12 +110,7 @@ class WorkerCheck:
 def worker_check(config: Config, *, storage: str, mark: str, workers: int, gpus: float) -> WorkerCheck:
     """Return the check for machines that join later, such as those a cloud starts on demand; call it before ``check``.
 
-    Args:
-        config: configuration to train.
-        storage: folder or URI of the results.
-        mark: name of a file that is in the storage when workers start.
-        workers: workers of the training.
-        gpus: GPUs of each worker.
+    The file ``mark`` must be in the storage when workers start.
     """
     machines = nodes.nodes()
     compared = {"code": revision.digests(), "commit": revision.commit(), "versions": revision.versions()}

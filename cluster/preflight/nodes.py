@@ -68,9 +68,7 @@ def this_node() -> str:
 def gather(machines: Sequence[Node], request: Mapping[str, Any]) -> list[Report]:
     """Return the report of every machine, in order; if a machine does not answer, its report says why.
 
-    Args:
-        machines: nodes to check.
-        request: request for ``probe.run``; ``peers`` and ``gpus`` are set for each machine.
+    The request is that of ``probe.run``; its ``peers`` and ``gpus`` are set for each machine.
     """
     with _actors(machines) as actors:
         ports, errors = _answers({node: actors[node].listen.remote() for node in machines}, START_S)
@@ -91,10 +89,6 @@ def clock(read: Callable[[], float], pings: int = PINGS) -> tuple[float, float]:
     """Return the lower and upper bound of how far another clock is ahead of this one, s.
 
     The other clock is read at an unknown time between request and answer, so the bounds differ by the round trip.
-
-    Args:
-        read: reads the other clock, s.
-        pings: number of readings.
     """
     trips = [(time.time(), read(), time.time()) for _ in range(pings)]
     return max(other - end for _, other, end in trips), min(other - start for start, other, _ in trips)

@@ -117,11 +117,7 @@ def run_checks(checks: Sequence[Check], limit_s: float = LIMIT_S) -> tuple[dict[
 
 
 def read_data(root: str, cache: Path) -> tuple[str, int]:
-    """Read the manifest and one shard of each split; return (digest of the manifest, bytes still to be downloaded).
-
-    Args:
-        root: folder or URI of shards.
-        cache: folder for downloaded data.
+    """Read the manifest and one shard of each split; return (digest of the manifest, bytes missing in the cache).
 
     Raises:
         DataError: there is no manifest that this version can read, or a shard is empty.
@@ -143,11 +139,7 @@ def read_data(root: str, cache: Path) -> tuple[str, int]:
 
 
 def use_storage(storage: str, mark: str | None) -> bool:
-    """Return False if the file ``mark`` is missing in the storage; else write, read and remove a file, return True.
-
-    Args:
-        storage: folder or URI of results.
-        mark: name of a file that the driver has written there, or None to skip this test.
+    """Return False if ``mark``, a file of the driver, is missing in the storage; else write, read and remove a file.
 
     Raises:
         OSError, ArrowException: the storage cannot be written or read.
