@@ -120,6 +120,35 @@ class Location:
         self._away = False
         return result
 
+    def is_file(self, name: str) -> bool:
+        """Return whether a file exists below the location. Raises as ``request``."""
+        return self.request(lambda system, path: bool(system.get_file_info(f"{path}/{name}").type == fs.FileType.File))
+
+    def read(self, name: str = "") -> bytes | None:
+        """Return the content of a small file, or None if there is no such file. Raises as ``request``."""
+
+        def read(system: fs.FileSystem, path: str) -> bytes | None:
+            file = f"{path}/{name}".rstrip("/")
+            if system.get_file_info(file).type != fs.FileType.File:
+                return None
+            with system.open_input_stream(file) as stream:
+                return bytes(stream.read())
+
+        return self.request(read)
+
+    def names(self, folder: str = "", kind: fs.FileType | None = None) -> list[str]:
+        """Return the names of the entries of a folder, or [] if it does not exist. Raises as ``request``.
+
+        Args:
+            folder: path below the location.
+            kind: only files or only folders, or None for both.
+        """
+
+        def entries(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+            return list(system.get_file_info(fs.FileSelector(f"{path}/{folder}".rstrip("/"), allow_not_found=True)))
+
+        return [entry.base_name for entry in self.request(entries) if kind in (None, entry.type)]
+
     def errors(self) -> contextlib.AbstractContextManager[None]:
         """Convert the errors of the store to ``StorageError``."""
         return uri_errors(self.uri, self._hint)
@@ -140,23 +169,13 @@ def request(uri: str, work: Callable[[fs.FileSystem, str], ResultT]) -> ResultT:
 
 def list_names(uri: str) -> list[str]:
     """Return the names of the entries of a folder or URI, or [] if it does not exist. Raises as ``request``."""
-
-    def names(system: fs.FileSystem, path: str) -> list[str]:
-        return [entry.base_name for entry in system.get_file_info(fs.FileSelector(path, allow_not_found=True))]
-
-    return request(uri, names)
+    return Location(uri).names()
 
 
 def read_text(uri: str) -> str | None:
     """Return the text of a small file, or None if there is no such file. Raises as ``request``."""
-
-    def read(system: fs.FileSystem, path: str) -> str | None:
-        if system.get_file_info(path).type != fs.FileType.File:
-            return None
-        with system.open_input_stream(path) as stream:
-            return str(stream.read().decode("utf-8"))
-
-    return request(uri, read)
+    content = Location(uri).read()
+    return None if content is None else content.decode("utf-8")
 
 
 def write_text(uri: str, text: str) -> None:

@@ -33,6 +33,7 @@ from htt.config import BackboneConfig, Config
 from htt.data.store.remote import refuse_password
 from htt.errors import ClusterError, UserError
 from htt.registry import is_free
+from htt.text import plural
 
 WIDTH = 160
 """Width of the table of faults if the output is not a terminal."""
@@ -225,7 +226,7 @@ def table(faults: Sequence[Fault], width: int | None = None) -> str:
 def ready_message(machines: Sequence[Node], required: Requirements) -> str:
     """Return the line that says that all machines are ready."""
     gpus = sum(node.gpus for node in machines)
-    count = f"{len(machines)} machine{'s' if len(machines) != 1 else ''}, {gpus:g} GPU{'s' if gpus != 1 else ''}"
+    count = f"{plural(len(machines), 'machine')}, {gpus:g} GPU{'s' if gpus != 1 else ''}"
     return f"{count}: same code and versions, {'data and ' if required.roots else ''}storage reachable."
 
 

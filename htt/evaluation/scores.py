@@ -17,6 +17,7 @@ from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
 from htt.evaluation.sums import Tally
 from htt.info import UNKNOWN
+from htt.text import plural
 
 VOTES = {"action_accuracy": "soft", "action_accuracy_hard": "hard"}
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over clips"
@@ -79,7 +80,7 @@ class Scores:
             of = f" ({counts[1]} clips)" if counts else ""
             said.append(
                 f"The published numbers are of the whole split{of}, these of "
-                f"{_plural(len(self.tally.clip), 'clip')}: they cannot be compared."
+                f"{plural(len(self.tally.clip), 'clip')}: they cannot be compared."
             )
         return said
 
@@ -188,7 +189,3 @@ def _compared(score: Score) -> dict[str, Any]:
     """Return the intervals of the published value and of the difference."""
     (low, high), (least, most) = score.published_interval or (None, None), score.difference or (None, None)
     return {"published_low": low, "published_high": high, "difference_low": least, "difference_high": most}
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from htt.errors import CheckpointError, DamagedCheckpointError
+from htt.files import sha256
 
 TORCHVISION = (
     (r"^conv1\.", "embedder.embedder.convolution."),
@@ -83,15 +83,6 @@ def check_sums(folder: Path, names: Collection[str] | None = None) -> None:
                 f"The checkpoint is damaged: {folder / name} {is_now} when it was saved. Copy it again from where it "
                 "came, or take an older one."
             )
-
-
-def sha256(path: Path) -> str:
-    """Return the checksum of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:

@@ -33,9 +33,10 @@ from torch import Tensor, nn
 
 from htt.config import Config, ModelConfig, from_plain, override
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
+from htt.files import sha256
 from htt.info import DataInfo
 from htt.model.htt import HTT
-from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state, sha256
+from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state
 from htt.training.state import optimizer_parts, optimizer_state, random_state, set_random_state
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from htt.training.older import NOTE
 from tune.execution import messages, restore
 from tune.execution.trainable import ERROR, ERROR_KIND
 from tune.experiments.constraints import broken
-from tune.results.epochs import History
-from tune.results.ledger import Ledger
+from tune.results.epochs import TrialEpochs
 from tune.results.run_folder import RunFolder, Trial, ranked
 from tune.results.sync import Storage
+from tune.results.trials import TrialWriter
 from tune.searchers.generator import EPOCH, Chooser, Samples
 from tune.searchers.known import Known
 
@@ -85,12 +85,12 @@ class Recorder(ray.tune.Callback):
         samples.settle = self.settle
         self.done = {trial.id: trial for trial in folder.trials()}
         self._best = next(iter(ranked(list(self.done.values()), metric)), None)
-        self._ledger = Ledger(folder, table_alone=storage.remote)
+        self._writer = TrialWriter(folder, table_alone=storage.remote)
         self._on_disk: set[str] = set()
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
-        self.history = History(folder.epochs)
+        self.history = TrialEpochs(folder.epochs)
         self.live: dict[str, TuneTrial] = {}
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
@@ -321,7 +321,7 @@ class Recorder(ray.tune.Callback):
         with self._faults():
             if self.keep and ended.state == "complete":
                 self.keep(ended.id)
-            self._ledger.add(ended, self.done.values())
+            self._writer.add(ended, self.done.values())
             self._on_disk.add(ended.id)
             self.storage.push()
 

@@ -130,7 +130,7 @@ class Storage:
 
     def exists_remotely(self, mark: str = "asked.yaml") -> bool:
         """Return whether the run exists in the bucket; ``mark`` is a file that every run has."""
-        return self.remote and self._location.request(lambda system, path: _is_file(system, f"{path}/{mark}"))
+        return self.remote and self._location.is_file(mark)
 
     def push(self, *names: str) -> None:
         """Copy small files to the bucket: ``names``, or by default ``MIRRORED``.
@@ -214,7 +214,7 @@ class Storage:
 
     def _update(self, name: str, aside: Path | None) -> None:
         """Replace a local file by that of the bucket, or remove it; move different content to ``aside`` before."""
-        local, content = self.local / name, self._read(name)
+        local, content = self.local / name, self._location.read(name)
         with storage_errors(self.local):
             if aside and content != local.read_bytes():
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
@@ -229,21 +229,10 @@ class Storage:
 
     def fetch(self, name: str, to: Path) -> bool:
         """Copy a file of the run's storage to this machine atomically; return False if it does not exist."""
-        content = self._read(name)
+        content = self._location.read(name)
         if content is not None:
             files.write_bytes(to, content)
         return content is not None
-
-    def _read(self, name: str) -> bytes | None:
-        """Return the content of a small file of the run's storage, or None if there is no such file."""
-
-        def read(system: fs.FileSystem, path: str) -> bytes | None:
-            if not _is_file(system, f"{path}/{name}"):
-                return None
-            with system.open_input_stream(f"{path}/{name}") as stream:
-                return bytes(stream.read())
-
-        return self._location.request(read)
 
     def remove(self, *folders: str) -> None:
         """Remove folders of the run's storage, if they exist."""
@@ -255,17 +244,11 @@ class Storage:
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in a folder of the run's storage."""
-        return self._names(folder, fs.FileType.Directory)
+        return self._location.names(folder, fs.FileType.Directory)
 
     def files(self, folder: str) -> list[str]:
         """Return the names of the files in a folder of the run's storage."""
-        return self._names(folder, fs.FileType.File)
-
-    def _names(self, folder: str, kind: fs.FileType) -> list[str]:
-        def entries(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
-            return list(system.get_file_info(fs.FileSelector(f"{path}/{folder}".rstrip("/"), allow_not_found=True)))
-
-        return [entry.base_name for entry in self._location.request(entries) if entry.type == kind]
+        return self._location.names(folder, fs.FileType.File)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -320,7 +303,3 @@ class Storage:
                     f"The folder {self.local} was removed during its run. Put it back and resume the run."
                 ) from error
             raise
-
-
-def _is_file(system: fs.FileSystem, path: str) -> bool:
-    return bool(system.get_file_info(path).type == fs.FileType.File)

@@ -31,17 +31,18 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
+from htt import json_lines
 from htt.config import Value
 from htt.errors import storage_errors
 from htt.evaluation.metric_table import COSTS, METRICS
 from tune.experiments.constraints import Constraint, excesses
 from tune.experiments.space import LENGTH, Space
-from tune.results import json_lines
 from tune.results.run_folder import Trial as Row
 from tune.searchers import optuna_study
 from tune.searchers.distributions import Code
 from tune.searchers.finite_space import Coverage, Fresh
 from tune.searchers.generator import EPOCH
+from tune.searchers.optuna_journal import mend
 from tune.searchers.optuna_study import (
     EARLIER,
     EPOCHS,
@@ -102,7 +103,7 @@ class Searcher(OptunaSearch):
         optuna_study.drop_stale_lock(journal)
         json_lines.drop_unfinished_line(journal)
         with storage_errors(journal):
-            json_lines.mend(journal)
+            mend(journal)
         storage = open_journal(journal)
         mode = METRICS[self.watched].mode
         super().__init__(

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from htt import console
 from htt.errors import StorageError, storage_errors
-from tune.results.json_lines import Journal
 from tune.results.run_folder import Trial, value
+from tune.searchers.optuna_journal import Journal
 from tune.searchers.recent_tpe import Recent, RecentTPE
 
 LOCK_S = 2.0
