@@ -69,7 +69,7 @@ LINE_EVERY_S = 10.0
 LONGEST_PAUSE_S = 300.0
 """Longest time between two lines of progress, s."""
 LOADING_S = 8.0
-LOADING = "Loading Ray and torch; from a cold or busy disk that takes a minute ..."
+LOADING = "Loading Ray and torch; this takes a minute from a cold or busy disk ..."
 """Message printed after ``LOADING_S`` by commands that must load these modules first."""
 _waiting: list[threading.Timer] = []
 BAR_FROM = 100
@@ -125,9 +125,9 @@ class Screen(Console):
                 self._say_it_is_gone(error)
 
     def _say_it_is_gone(self, error: Exception) -> None:
-        OURS.warning("The output cannot be written any more (%s); the work goes on.", error)
+        OURS.warning("Cannot write the output any more (%s); the command continues.", error)
         if not self.stderr:
-            err.print("Nobody reads the output any more; the work goes on without it.")
+            err.print("The output was closed; the command continues without it.")
 
 
 def _to_nowhere(file: Any) -> None:
@@ -149,7 +149,7 @@ def harmless(show: Callable[..., object]) -> Callable[..., None]:
             show(*arguments, **options)
         except Exception as error:  # of any type: the work is more important than its display
             if not failed:
-                OURS.warning("The display failed; the work goes on.", exc_info=error)
+                OURS.warning("The display failed; the command continues.", exc_info=error)
             failed = True
 
     return shown
@@ -194,7 +194,7 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
         say_error("error:", str(error), "bold red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        err.print("Stopped. The same command goes on with what is finished.")
+        err.print("Stopped. Finished work is kept: repeat the command to resume.")
         sys.exit(INTERRUPTED)
 
 
@@ -265,14 +265,14 @@ def _settled(options: OptionsT) -> OptionsT:
             _settled(given)  # type: ignore[type-var]
         elif given == "" or (isinstance(given, list) and "" in given):
             raise ConfigError(
-                f"--{entry.name.replace('_', '-')} must not be empty; is a variable of the shell not set? Leave the "
-                "option out for its usual value."
+                f"--{entry.name.replace('_', '-')} is empty. Is a shell variable unset? Leave the option out to "
+                "use its default."
             )
         elif isinstance(given, Path):
             try:
                 setattr(options, entry.name, given.expanduser())
             except RuntimeError as error:
-                raise ConfigError(f"--{entry.name.replace('_', '-')} must be a path; {given}: {error}") from error
+                raise ConfigError(f"Invalid path --{entry.name.replace('_', '-')} {given}: {error}") from error
     return options
 
 

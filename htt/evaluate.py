@@ -37,19 +37,19 @@ class Options(console.Options):
     """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
 
     checkpoint: Path
-    """The folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
+    """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
-    """Which clips: train, val or test."""
+    """Split to evaluate: train, val or test."""
     data: console.Word = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
-    """The checkpoint is the authors' file."""
+    """Read the checkpoint as the authors' file."""
     set: console.Assignments = field(default_factory=list)
     """Change a field of the evaluation, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
-    """Processes, over all GPUs or cores."""
+    """Number of processes, which share all GPUs or cores."""
     gpus_per_worker: console.Number = None
-    """GPUs of each of several workers (default: one, where there are any). One worker alone takes the GPU there is."""
+    """GPUs per worker, for several workers (default: one if there are any). A single worker always uses a GPU."""
     out: console.File = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
@@ -110,11 +110,11 @@ def evaluation_config(options: Options) -> Config:
     values = parse_set(options.set)
     if options.data:
         if "data.root" in values:
-            raise ConfigError("The data are named once, with --data or with --set data.root; got both.")
+            raise ConfigError("Cannot use both --data and --set data.root. Drop one of them.")
         root = absolute(options.data)
         values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:
-        raise ConfigError("Released weights come without data; name a folder of shards with --data.")
+        raise ConfigError("--data is required with --official: a folder of shards.")
     return override(config, values)
 
 

@@ -99,7 +99,7 @@ def _end(why: str) -> None:
 
 
 def _sentence(why: str) -> str:
-    return f"Ray must live while it is used; {why}. What is finished is kept."
+    return f"Lost Ray: {why}. Finished work is kept."
 
 
 def _dead_process() -> str | None:
@@ -107,7 +107,9 @@ def _dead_process() -> str | None:
     node: Any = sys.modules["ray"]._private.worker._global_node
     for kind, process in node.dead_processes() if node else []:
         if kind in CORE:
-            return f"its {CORE[kind]} process ended with {process.returncode}. Out of memory? See dmesg, or driver.log"
+            return (
+                f"its {CORE[kind]} process ended with {process.returncode} (out of memory?). See dmesg, or driver.log"
+            )
     return None
 
 
@@ -122,4 +124,8 @@ class _Silence:
             sys.modules["ray"]._private.worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)
             self._heard = time.monotonic()
         silent = time.monotonic() - self._heard
-        return f"its head has not answered for {silent:.0f} s. See ray status there" if silent > SILENT_S else None
+        return (
+            f"its head has not answered for {silent:.0f} s. Run ray status on its machine"
+            if silent > SILENT_S
+            else None
+        )

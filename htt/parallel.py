@@ -139,10 +139,8 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: 
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:  # Ray has already retried
-        said = f"{type(error).__name__}: {error}"
-        raise ClusterError(
-            out_of_memory(said) or f"Ray must not lose a worker; it says: {first_line(error)}"
-        ) from error
+        text = f"{type(error).__name__}: {error}"
+        raise ClusterError(out_of_memory(text) or f"Ray lost a worker: {first_line(error)}") from error
     finally:
         for left in waiting:
             ray.cancel(left)
@@ -223,7 +221,7 @@ def cannot_start(error: Exception) -> ClusterError:
     """Return the error for a machine on which no Ray can start."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = f" {ray_folder.FULL}" if full else ""
-    return ClusterError(f"Ray must start on this machine; it says: {first_line(error)}{remedy}")
+    return ClusterError(f"Cannot start Ray on this machine: {first_line(error)}{remedy}")
 
 
 def first_line(error: BaseException) -> str:
@@ -232,15 +230,15 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def out_of_memory(said: str) -> str | None:
+def out_of_memory(text: str) -> str | None:
     """Return a sentence if Ray's message is about a worker killed for lack of memory, or None."""
-    if not any(mark in said for mark in LOW_MEMORY):
+    if not any(mark in text for mark in LOW_MEMORY):
         return None
-    amount = re.search(r"(\S+) used / (\S+) limit", said)
-    many = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
+    amount = re.search(r"(\S+) used / (\S+) limit", text)
+    used = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
     return (
-        f"The machine must not run out of memory; it did{many}, and Ray ended a process. Let fewer run at "
-        "once (--max-concurrent, --workers), or lower train.batch_size or the model's size."
+        f"Out of memory{used}: Ray ended a process. Run fewer at once (--max-concurrent, --workers), or lower "
+        "train.batch_size or the size of the model."
     )
 
 

@@ -45,8 +45,8 @@ def shards_at(config: Config, place: str) -> tuple[Path, Manifest]:
     found = manifest.read(root)
     if found.source != config.data.source:
         raise DataError(
-            f"data.source must be what the shards were made of; got {config.data.source}, and {place} holds "
-            f"{found.source}. Add --set data.source={found.source}."
+            f"data.source does not match the shards: got {config.data.source}, but {place} holds {found.source}. "
+            f"Add --set data.source={found.source}."
         )
     return root, found
 

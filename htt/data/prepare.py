@@ -59,8 +59,8 @@ def _say_if_too_large(total_gb: float, config: Config) -> None:
     cache_gb = config.runtime.cache_gb
     if cache_gb is not None and total_gb > cache_gb:
         console.err.print(
-            f"The data have {total_gb:.3g} GB and runtime.cache_gb keeps {cache_gb:.3g}: every epoch downloads again "
-            "what found no room.",
+            f"The data have {total_gb:.3g} GB, but runtime.cache_gb is {cache_gb:.3g}: every epoch downloads the "
+            "remaining shards again.",
             markup=False,
         )
 
@@ -82,7 +82,7 @@ def _check_can_render(config: Config) -> None:
     source = config.data.source
     if source != SYNTHETIC:
         raise DataError(
-            f"data.root must name a folder of shards when data.source is {source}; it names none. Make shards with: "
+            f"data.root is required with data.source {source}: a folder of shards. Make shards with: "
             f"python -m htt.data.convert --source {source} --root FOLDER_OF_THE_DATA_SET --out SHARDS, "
             "then --set data.root=SHARDS."
         )
@@ -98,7 +98,7 @@ def _rendered(config: Config, workers: int | None) -> Path:
     try:
         _verify_once(root, manifest.read(root), cache_folder(config))
     except DataError as error:
-        raise DataError(f"{error} It is only a cache: delete {root}, and it is rendered again.") from error
+        raise DataError(f"{error} The folder is only a cache: delete {root} to render it again.") from error
     return root
 
 
@@ -119,7 +119,7 @@ def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
         with files.replacing(stamp) as path:
             path.write_text(json.dumps(state), encoding="utf-8")
     if time.monotonic() - started > 1:
-        console.err.print(f"Checked the shards in {root}: they are what their manifest promises.", markup=False)
+        console.err.print(f"Checked the shards in {root}: they match their manifest.", markup=False)
 
 
 def _noted(stamp: Path) -> dict[str, list[int | str]]:

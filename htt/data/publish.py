@@ -29,7 +29,7 @@ class Options(console.Options):
     shards: Path
     """Folder of converted shards."""
     to: str
-    """Where they go, such as s3://bucket/h2o; data.root of a training."""
+    """Destination, such as s3://bucket/h2o; data.root of a training."""
 
 
 def main(options: Options) -> None:
@@ -54,8 +54,7 @@ def publish(root: Path, remote: Remote) -> manifest.Manifest:
     content = (root / manifest.NAME).read_bytes()
     if remote.size(manifest.NAME) is not None and remote.read(manifest.NAME) != content:
         raise DataError(
-            f"Shards can only be copied to a place without others; {remote.place('').rstrip('/')} holds some. Choose "
-            "another, or delete those."
+            f"{remote.place('').rstrip('/')} already holds other shards. Choose another destination, or delete them."
         )
     listed = manifest.listed(made)
     with console.Counting(f"Copying {made.source}", sum(each.bytes for each in listed), "bytes") as counting:

@@ -83,7 +83,7 @@ def check(path: Path, expected: Expected) -> Checked:
         _check_unit(distance_m, faults)
     except _Unreadable as error:
         faults.file(str(error))
-        return Checked(f"{path.name}: nothing that can be read", faults.lines())
+        return Checked(f"{path.name}: unreadable", faults.lines())
     checked, unchecked = _what_was_checked(kind, content, expected, distance_m)
     return Checked(f"{kind}: {_summary(kind, content)}", faults.lines(), checked, unchecked)
 
@@ -100,8 +100,8 @@ def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected,
     _check_doubled(content, "the file", faults)
     modality = content.get("modality")
     if not isinstance(modality, str) or not modality.strip():
-        what = f"got {shown(modality)}" if "modality" in content else "there is none"
-        faults.file(f'"modality" must be a text that says what the predictions were made from, as "{MODALITY}"; {what}')
+        what = f"got {shown(modality)}" if "modality" in content else "it is missing"
+        faults.file(f'"modality" must be a text that names the input of the predictions, such as "{MODALITY}"; {what}')
     clips = {clip: value for clip, value in content.items() if clip != "modality"}
     (_check_labels if kind == LABELS else _check_poses)(clips, expected, faults)
 
@@ -158,7 +158,7 @@ def _check_unit(distance_m: float, faults: Faults) -> None:
 def _what_was_checked(
     kind: str, content: Mapping[str, Any], expected: Expected, distance_m: float
 ) -> tuple[list[str], list[str]]:
-    modality = f"whether the server takes the modality {shown(content.get('modality'))}"
+    modality = f"whether the server accepts the modality {shown(content.get('modality'))}"
     if kind == LABELS:
         checked = ["the id of every clip", f"that every action is a whole number of 1 to {LAST_ACTION}"]
         return checked, ["whether the actions are numbered as H2O does, from 1", modality]
@@ -168,7 +168,7 @@ def _what_was_checked(
     unchecked = ["the order of hands and joints", modality]
     numbers = "the numbers of the frames"
     if any(frames is None for frames in expected.frames.values()):
-        unchecked.insert(0, f"{numbers}, but for gaps")
+        unchecked.insert(0, f"{numbers}, except for gaps")
     else:
         checked.insert(1, numbers)
     return checked, unchecked
@@ -194,9 +194,9 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             raw = file.read(LARGEST_BYTES + 1)
     except OSError as error:
-        raise DataError(f"--check must name a file that can be read; {path}: {error.strerror}.") from error
+        raise DataError(f"Cannot read --check {path}: {error.strerror}.") from error
     if len(raw) > LARGEST_BYTES:
-        raise DataError(f"A submission has at most {LARGEST_BYTES >> 20} MiB; {path} has more. Name another file.")
+        raise DataError(f"{path} is too large: a submission has at most {LARGEST_BYTES >> 20} MiB.")
     return raw
 
 
@@ -216,11 +216,11 @@ def _member(raw: bytes, faults: Faults) -> tuple[str, bytes]:
                 faults.file(f"a zip must have one member; beside {shown(chosen.filename)} there is "
                             f"{', '.join(others[:5])}{more}")  # fmt: skip
             if chosen.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
-                raise _Unreadable("a zip must be stored or deflated; this one is packed in another way")
+                raise _Unreadable("a zip must be stored or deflated; this one has another compression")
             with archive.open(chosen) as file:
                 text = file.read(LARGEST_BYTES + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise _Unreadable(f"it must be a zip that can be unpacked; {error}") from error
+        raise _Unreadable(f"cannot unpack the zip: {error}") from error
     if len(text) > LARGEST_BYTES:
         raise _Unreadable(f"its JSON must have at most {LARGEST_BYTES >> 20} MiB; it has more")
     return chosen.filename, text
@@ -233,9 +233,9 @@ def _content(text: bytes) -> _Object:
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_Object)
     except (ValueError, RecursionError) as error:
-        raise _Unreadable(f"it must hold JSON; {error}") from error
+        raise _Unreadable(f"invalid JSON: {error}") from error
     if not isinstance(content, _Object):
-        raise _Unreadable(f"its JSON must be an object; it is {shown(content)}")
+        raise _Unreadable(f"its JSON must be an object; got {shown(content)}")
     return content
 
 

@@ -88,7 +88,7 @@ def compare_clips(found: Iterable[str], expected: Expected, faults: Faults) -> N
             faults.clip("missing", clip)
     for clip in there:
         if clip not in expected.frames:
-            faults.clip("not expected", clip)
+            faults.clip("unexpected", clip)
 
 
 def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faults) -> None:
@@ -112,9 +112,9 @@ def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faul
             continue
         wanted = range(there[0], there[-1] + 1) if wanted is None else wanted
         faults.frames("missing", clip, _gaps([number for number in there if number in wanted], wanted))
-        faults.frames("not expected", clip, [number for number in there if number not in wanted])
+        faults.frames("unexpected", clip, [number for number in there if number not in wanted])
     if expected.total is not None and total != expected.total:
-        faults.file(f"there must be {expected.total:,} frames in all, there are {total:,}")
+        faults.file(f"expected {expected.total:,} frames in all, got {total:,}")
 
 
 def _gaps(there: Sequence[int], wanted: range) -> list[range]:

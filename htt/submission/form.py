@@ -53,8 +53,8 @@ def expected(root: Path, split: str) -> Expected:
     manifest = manifests.read(root)
     if manifest.source != SOURCE:
         raise DataError(
-            f"Submissions are for the server of H2O, and {root} holds {manifest.source}, which has none: score it here "
-            f"with python -m htt.evaluate --checkpoint CHECKPOINT --data {root} --split {split}."
+            f"Only H2O has a test server; {root} holds {manifest.source}. Evaluate it with: "
+            f"python -m htt.evaluate --checkpoint CHECKPOINT --data {root} --split {split}"
         )
     return Expected(manifest.numbers(split))
 

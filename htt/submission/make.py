@@ -48,9 +48,9 @@ def require_frames(clips: Clips, wanted: Expected) -> None:
     compare({id_: clips.frame_numbers(clip).tolist() for clip, id_ in enumerate(clips.ids)}, wanted, faults)
     if faults.lines():
         raise DataError(
-            f"A submission needs every frame of every clip; the shards in {clips.root} lack some of '{clips.split}' "
-            f"({clips.root}/left_out.txt says why):\n{listed(faults.lines())}\nMend those files and convert the data "
-            "set again, into a new folder; nothing was written."
+            f"A submission needs every frame of every clip, but the shards in {clips.root} lack some of split "
+            f"'{clips.split}' ({clips.root}/left_out.txt gives the reasons):\n{listed(faults.lines())}\nRepair those "
+            "files and convert the data set again, into a new folder; nothing was written."
         )
 
 
@@ -94,10 +94,7 @@ def predict(
         clips.ids[clip] for clip, joints in enumerate(joints_m) if clip not in known or not np.isfinite(joints).all()
     ]
     if broken:
-        raise CheckpointError(
-            f"Predictions must be finite numbers; the model gives others in clips {runs(broken)}. "
-            "Take another checkpoint."
-        )
+        raise CheckpointError(f"The predictions are not finite in clips {runs(broken)}. Use another checkpoint.")
     actions = dict(zip(tally.clip.tolist(), tally.actions(vote).tolist(), strict=True))
     numbers = [clips.frame_numbers(clip).tolist() for clip in range(len(clips))]
     return Predicted(
@@ -131,7 +128,7 @@ def write(folder: Path, predicted: Predicted, wanted: Expected) -> list[Path]:
         lines |= dict.fromkeys(faults.lines())
     if lines:
         raise DataError(
-            f"A submission must be complete; this one would not be:\n{listed(list(lines))}\n"
+            f"The submission would be incomplete:\n{listed(list(lines))}\n"
             "Predict all clips of the split; nothing was written."
         )
     paths = []

@@ -153,7 +153,7 @@ def read(folder: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         reason = shown(" ".join(str(error).split()), quoted=False)
         raise CheckpointError(
-            f"{Path(folder) / RECORD} must be what this version writes; {reason}. Use the version that made it."
+            f"Cannot read {Path(folder) / RECORD}: {reason}. Use the version of htt that wrote it."
         ) from error
 
 
@@ -260,19 +260,21 @@ def _record(folder: Path) -> dict[str, Any]:
         plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DamagedCheckpointError(
-            f"A checkpoint must be a folder with a {RECORD}; there is none in {folder}. Name the folder training left."
+            f"No checkpoint in {folder}: expected a {RECORD}. Give the folder that a training wrote."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DamagedCheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
+        raise DamagedCheckpointError(
+            f"Damaged checkpoint: {folder / RECORD} is not valid JSON: {error}. Use an older one."
+        ) from error
     found = plain.get("format") if isinstance(plain, dict) else None
     if found != FORMAT:
         raise CheckpointError(
-            f"A checkpoint must be of format {FORMAT}; {folder} says {found}. Use the version of htt that made it."
+            f"Invalid checkpoint {folder}: expected format {FORMAT}, got {found}. Use the version of htt that wrote it."
         )
     if "sha256" in plain and (plain["sha256"] or {}).get(RECORD) != _sum_of(plain):
         raise DamagedCheckpointError(
-            f"The checkpoint is damaged: {folder / RECORD} is not as it was saved. Copy it again from where it "
-            "came, or take an older one."
+            f"Damaged checkpoint: {folder / RECORD} differs from what was saved. Copy it again from its source, or "
+            "use an older one."
         )
     return dict(plain)
 

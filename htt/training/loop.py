@@ -225,8 +225,8 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         supported = {"fp32": True, "bf16": _has_bf16(device), "fp16": device.type == "cuda"}
         if not supported[name]:
-            there = ", ".join(precision for precision, fits in supported.items() if fits)
-            raise ConfigError(f"train.precision must be one this {device.type} has; got {name}. There are: {there}.")
+            available = ", ".join(precision for precision, fits in supported.items() if fits)
+            raise ConfigError(f"train.precision {name} is not supported on this {device.type}. Available: {available}.")
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")

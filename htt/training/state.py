@@ -31,8 +31,8 @@ def optimizer_state(
     stored = sum(len(group["params"]) for group in numbers["param_groups"])
     if stored != len(parameters):
         raise CheckpointError(
-            f"An optimiser must have the parameters it was saved with; {folder} has {stored}, this one "
-            f"{len(parameters)}. Build it as for the training that is to be resumed."
+            f"The optimiser state in {folder} does not fit: it has {stored} parameters, the optimiser has "
+            f"{len(parameters)}. Build the optimiser as in the training that is resumed."
         )
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **numbers["state"]}.items():

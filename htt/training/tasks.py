@@ -87,21 +87,21 @@ def unknown(clips: Clips) -> dict[str, str]:
         seen |= clips.hand_valid(clip).any(axis=0)
     for hand in HANDS:
         if hand not in known:
-            reason = f"the data have the {' and the '.join(known)} hand alone"
+            reason = f"the data have only the {' and the '.join(known)} hand"
         elif not seen[known.index(hand)]:
-            reason = f"no frame of these clips has its {hand} hand annotated"
+            reason = f"no frame of these clips has an annotated {hand} hand"
         else:
             continue
         why |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
     if not seen.any():
-        reason = "no frame of these clips has a hand annotated"
+        reason = "no frame of these clips has an annotated hand"
         why |= {name: reason for name in EVALUATED if name.startswith("hand_") or name in OF_HANDS}
     for what, found in labels.items():
         if (found == UNKNOWN).all():
-            reason = f"the {what}s of these clips are not known"
+            reason = f"the {what}s of these clips are unknown"
             why |= {name: reason for name in EVALUATED if name.startswith(f"{what}_") or name == f"loss_{what}"}
     if all(f"loss_{term}" in why for term in TERMS):
-        why["loss"] = "these clips have no label at all"
+        why["loss"] = "these clips have no labels"
     return why
 
 

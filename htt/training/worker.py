@@ -89,8 +89,9 @@ def _progress(resume: Path, config: Config) -> checkpoints.Progress:
     kept = checkpoints.read(resume)
     if kept.config.fingerprint() != config.fingerprint():
         raise RunError(
-            "A training goes on from its own checkpoints; those below its name in the storage are of configuration "
-            f"{kept.config.fingerprint()}, and this is {config.fingerprint()}. Choose another --name or --storage."
+            "Cannot resume: the checkpoints of this name in the storage are of configuration "
+            f"{kept.config.fingerprint()}, this training has {config.fingerprint()}. Choose another --name "
+            "or --storage."
         )
     return kept.progress
 
@@ -242,8 +243,8 @@ class GiveUp(ray.train.UserCallback):
         self._lost += 1
         self._since = self._since if self._lost > 1 else time.monotonic()
         if self._lost > LOST_IN_A_ROW and time.monotonic() - self._since > LOST_S:
-            why = _last_word(next(iter(worker_exceptions.values())))
-            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {why}")
+            why = _last_line(next(iter(worker_exceptions.values())))
+            raise TrainingError(f"The training lost workers {self._lost} times in a row. Last error: {why}")
 
 
 def our_error(error: BaseException) -> HTTError | None:
@@ -254,13 +255,13 @@ def our_error(error: BaseException) -> HTTError | None:
 
 def stopped(error: Exception, what: str) -> TrainingError:
     """Return a ``TrainingError`` for an error of Ray Train that has no error of the project behind it."""
-    return TrainingError(f"The {what} stopped: {_last_word(error)} (--debug shows all of it)")
+    return TrainingError(f"The {what} failed: {_last_line(error)} (--debug shows the traceback)")
 
 
-def _last_word(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     """Return the last line of an error, or a sentence if Ray ran out of memory."""
-    said = f"{type(error).__name__}: {error}"
-    return parallel.out_of_memory(said) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    text = f"{type(error).__name__}: {error}"
+    return parallel.out_of_memory(text) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextlib.contextmanager
@@ -321,21 +322,21 @@ def _resume(scratch: Path, group: Group, *, final: bool) -> tuple[Path | None, s
     if newest is None:
         return None, ""
     faults: list[str] = []
-    places = [newest.path, *older(newest.path, newest.filesystem)]
-    for number, place in enumerate(places):
+    paths = [newest.path, *older(newest.path, newest.filesystem)]
+    for number, path in enumerate(paths):
         fetched = scratch / f"resume-{number}"
-        fault = _fault(ray.train.Checkpoint(place, newest.filesystem), fetched)
+        fault = _fault(ray.train.Checkpoint(path, newest.filesystem), fetched)
         if not group.sum(torch.tensor([float(fault is not None)])).item():
-            note = f"{'; '.join(faults)}. The training goes on from {place}." if faults else ""
+            note = f"{'; '.join(faults)}. The training resumes from {path}." if faults else ""
             return fetched, note
-        faults.append(f"{place} is damaged: {fault or 'another worker cannot read it'}")
+        faults.append(f"{path} is damaged: {fault or 'another worker cannot read it'}")
     folder = newest.path.rpartition("/")[0]
     if final:
         raise CheckpointError(
-            f"A training goes on from a whole checkpoint; none of the {len(places)} in {folder} is. "
-            f"{'; '.join(faults)}. Train anew under another --name, or remove {folder} and --resume: that begins anew."
+            f"Cannot resume: none of the {len(paths)} checkpoints in {folder} is usable. {'; '.join(faults)}. Start "
+            f"again under another --name, or remove {folder} and use --resume to start from scratch."
         )
-    return None, f"{'; '.join(faults)}. The training begins anew."
+    return None, f"{'; '.join(faults)}. The training starts from scratch."
 
 
 def _fault(checkpoint: ray.train.Checkpoint, folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""A final training that is cut short from outside ends in good order and says how to go on."""
+"""A final training that is truncated from outside ends in good order and says how to go on."""
 
 import os
 import re
@@ -61,6 +61,6 @@ def test_launch_ends_in_good_order_on_a_signal_and_when_its_ray_dies(cache, tmp_
     first.ended(130)
     lost = Launched(tmp_path, "--resume").in_an_epoch()
     os.kill(core_process(lost.process, "raylet"), signal.SIGKILL)
-    assert "error: Ray must live while it is used; its raylet process ended with -9" in lost.ended(2)
+    assert "error: Lost Ray: its raylet process ended with -9" in lost.ended(2)
     log = (tmp_path / "runs/cut/driver.log").read_text()
     assert len(re.findall(r"INFO htt: Training 500 epochs", log)) == 2

@@ -22,7 +22,7 @@ MISTAKES = {
     ),
     "nothing to resume": (["--preset", "quick", "--resume", "--name", "x"], "needs a run that was started"),
     "a resumed run without a name": (["--preset", "quick", "--resume"], "--resume needs the --name of the run"),
-    "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+    "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
     "workers that are no number": (["--preset", "quick", "--workers", "many"], "--workers takes a number, as 4, or"),
     "fewest above most": (["--preset", "quick", "--workers", "8:1"], "--workers takes a number, as 4, or"),
     "more workers than windows in a step": (

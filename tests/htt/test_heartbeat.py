@@ -79,5 +79,5 @@ def test_watched_ends_a_process_that_no_signal_reaches():
     done = subprocess.run([sys.executable, "-c", STUCK], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     error, go_on = done.stderr.splitlines()
-    assert error.startswith("error: Ray must live while it is used; its raylet process ended with -9.")
+    assert error.startswith("error: Lost Ray: its raylet process ended with -9")
     assert go_on == "Stopped. Go on with: this"

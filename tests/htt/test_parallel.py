@@ -57,7 +57,7 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("The current node timed out during startup.\nSee the logs.")
 
     monkeypatch.setattr("ray.init", slow)
-    said = r"Ray must start on this machine; it says: The current node timed out during startup\.$"
+    said = r"Cannot start Ray on this machine: The current node timed out during startup\.$"
     with pytest.raises(ClusterError, match=said), parallel.ray_here(1):
         pass
 

@@ -55,7 +55,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch):
 
 def test_a_file_in_the_way_is_no_token(home):
     (home / ".ray").touch()
-    with pytest.raises(ClusterError, match=r"must be written to .*/\.ray/auth_token; File exists"):
+    with pytest.raises(ClusterError, match=r"Cannot write the token to .*/\.ray/auth_token: File exists"):
         token_file.make()
 
 
@@ -67,7 +67,7 @@ def test_a_token_of_another_user_is_one_sentence(home, monkeypatch):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("pathlib.Path.chmod", refused)
-    with pytest.raises(ClusterError, match=r"others can read .*auth_token, and it is not yours .*: Operation not"):
+    with pytest.raises(ClusterError, match=r"can read .*auth_token, and its rights cannot be changed: Operation not"):
         token_file.close_to_others()
     token_file.ensure()  # a Ray starts all the same
 

@@ -79,7 +79,7 @@ def convert(
         _read_all(read, keys, state, out, making, workers=workers, title=title)
         problems = [problem for done in state.splits.values() for problem in done.problems]
         if not any(done.shards for done in state.splits.values()):
-            raise DataError("A data set must have a clip that can be read; none could:\n" + listed(problems))
+            raise DataError("No clip of the data set can be read:\n" + listed(problems))
         found = labels.write(out, {split: done.shards for split, done in state.splits.items()})
         made = _manifest(source, making, state, wanted).model_copy(update={"labels": found})
         conversion_state.finish(out, state, made)
@@ -141,14 +141,11 @@ def _check_known(out: Path, state: State, split: str) -> None:
         return
     (out / conversion_state.STATE).unlink(missing_ok=True)
     if not done.shards:
-        raise DataError(
-            f"A split to train on must have a clip that can be read; of the {done.clips:,} of '{split}' none could:\n"
-            + listed(done.problems)
-        )
+        raise DataError(f"None of the {done.clips:,} clips of split '{split}' can be read:\n{listed(done.problems)}")
     raise DataError(
-        f"A split to train on must have a frame whose hands are known; of the {done.frames:,} of '{split}' none has. "
-        "Look whether the archive with the hand poses is unpacked beside the images, and whether the lists of clips "
-        f"and poses are those of this split, not of another:\n{listed(done.problems)}"
+        f"None of the {done.frames:,} frames of split '{split}' has known hands. Check that the archive with the hand "
+        "poses is unpacked beside the images, and that the lists of clips and poses belong to this split:\n"
+        f"{listed(done.problems)}"
     )
 
 

@@ -82,9 +82,8 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
     differing = [name for name in asked if state.asked.get(name) != asked[name]]
     if differing:
         raise DataError(
-            f"A conversion can only be continued as it was begun; {out} holds a part of another "
-            f"({_changes(differing, state.asked, asked)}). "
-            "Choose another folder, or delete that one."
+            f"Cannot resume the conversion in {out} with other settings ({_changes(differing, state.asked, asked)}). "
+            "Choose another folder, or delete it."
         )
     whole = all(_is_there(out, shard) for done in state.splits.values() for shard in done.shards)
     return state if whole else fresh
@@ -125,9 +124,7 @@ def finished(out: Path, asked: State) -> Manifest:
     differing = [name for name in names if there[name] != asked.asked[name]]
     if differing:
         changes = _changes(differing, there, asked.asked)
-        raise DataError(
-            f"Shards can only be made in a folder without others; {out} holds some ({changes}). Choose another folder."
-        )
+        raise DataError(f"{out} already holds shards with other settings ({changes}). Choose another folder.")
     return found
 
 
@@ -143,7 +140,7 @@ def problems(out: Path) -> dict[str, list[Problem]]:
     except FileNotFoundError:
         return {}
     except ValidationError as error:
-        raise DataError(f"{path} must be a list of problems; it is not. Delete {out} and convert again.") from error
+        raise DataError(f"Invalid {path}: expected a list of problems. Delete {out} and convert again.") from error
 
 
 def wanted(keys: Mapping[str, Sequence[ClipKey]]) -> dict[str, list[Wanted]]:
@@ -166,4 +163,4 @@ def _is_there(out: Path, shard: Shard) -> bool:
 
 
 def _changes(names: Sequence[str], there: Mapping[str, object], asked: Mapping[str, object]) -> str:
-    return "; ".join(f"{name}: {there.get(name)} there, {asked[name]} asked for" for name in names)
+    return "; ".join(f"{name}: existing {there.get(name)}, requested {asked[name]}" for name in names)

@@ -24,7 +24,7 @@ def lines(out: Path, made: Manifest) -> list[str]:
     told = table(made, problems)
     everything = [problem for of_split in problems.values() for problem in of_split]
     if everything:
-        told += ["", "What was wrong, with an example of each kind:", *grouped(everything)]
+        told += ["", "Problems, with an example of each kind:", *grouped(everything)]
         told.append(f"All {len(everything):,} are listed in {out / state.LEFT_OUT}.")
     return told
 

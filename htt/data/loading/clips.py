@@ -158,9 +158,7 @@ class Clips(Sequence[ClipRecord]):
 
     def _read_labels(self) -> None:
         if not self._shards:
-            raise DataError(
-                f"A split must hold clips; '{self.split}' of {self.root} holds none. Convert the data again."
-            )
+            raise DataError(f"No clips in split '{self.split}' of {self.root}. Convert the data again.")
         table = self._label_table()
         made = self._folder.manifest
         labels.check(table, made, self.split, f"{self.root}/{made.labels.file}" if made.labels else self.root)
@@ -196,8 +194,8 @@ class Clips(Sequence[ClipRecord]):
                 self._check_view(clip, view)
             except ValueError as error:
                 raise DataError(
-                    f"A clip must be what its manifest and labels promise; clip {self.ids[clip]} in {file} is not: "
-                    f"{error}. Convert the data again."
+                    f"Clip {self.ids[clip]} in {file} does not match its manifest and labels: {error}. Convert the "
+                    "data again."
                 ) from error
         return view
 
@@ -241,7 +239,7 @@ class Clips(Sequence[ClipRecord]):
             raise ValueError(f"its images, numbers, hands and joints are {found}, not those of {frames} frames")
         wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
         if (np.diff(numbers) <= 0).any():
-            raise ValueError("its frame numbers do not ascend")
+            raise ValueError("its frame numbers are not ascending")
         if wanted is not None and (numbers[0] < wanted.start or numbers[-1] >= wanted.stop):
             raise ValueError(f"its frames are {numbers[0]} to {numbers[-1]}, not {wanted.start} to {wanted.stop - 1}")
 
@@ -256,8 +254,7 @@ class Clips(Sequence[ClipRecord]):
         file = self._folder.file(self._shards[self._place[clip][0]])
         number = int(self._view(clip).numbers[frame])
         return DataError(
-            f"Every frame must be a whole JPEG; frame {number} of clip {self.ids[clip]} in {file} is not: {reason}. "
-            "Convert the data again."
+            f"Invalid JPEG: frame {number} of clip {self.ids[clip]} in {file}: {reason}. Convert the data again."
         )
 
 
@@ -282,7 +279,7 @@ def _view_of(batch: pa.RecordBatch) -> _View:
 
 def _flags(values: np.ndarray) -> np.ndarray:
     if values.size and values.max() > 1:
-        raise ValueError(f"whether a hand is in the frame is 0 or 1, not {values.max()}")
+        raise ValueError(f"hand_valid must be 0 or 1, not {values.max()}")
     return values.astype(bool)
 
 

@@ -71,7 +71,10 @@ class Assembler:
         )
 
 
-REMEDY = "Give the container more (docker run --shm-size=8g), or let the training decode: runtime.loader_workers=0."
+REMEDY = (
+    "Give the container more shared memory (docker run --shm-size=8g), or decode in the training process: "
+    "runtime.loader_workers=0."
+)
 
 
 class Decoder:
@@ -108,7 +111,7 @@ class Decoder:
             if "DataLoader" not in str(error):  # raised by the code that uses the batches
                 raise
             raise ClusterError(
-                f"The {loader.num_workers} processes of runtime.loader_workers must give batches; {error} {REMEDY}"
+                f"No batch from the {loader.num_workers} processes of runtime.loader_workers: {error} {REMEDY}"
             ) from error
 
     def _check_room(self, steps: order.Steps) -> None:
@@ -120,8 +123,9 @@ class Decoder:
         needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
         if needed > free:
             raise ClusterError(
-                f"{self._loader.num_workers} processes of runtime.loader_workers need {needed / 2**20:,.0f} MB of "
-                f"shared memory for their batches; {SHARED} has {free / 2**20:,.0f} MB free. {REMEDY}"
+                f"Not enough shared memory: the batches of {self._loader.num_workers} processes of "
+                f"runtime.loader_workers need {needed / 2**20:,.0f} MB, and {SHARED} has {free / 2**20:,.0f} MB free. "
+                f"{REMEDY}"
             )
 
     def _next_in_thread(self, steps: order.Steps) -> Iterator[Batch]:
@@ -175,8 +179,8 @@ def _shared(batch: Batch) -> Batch:
         for entry in fields(batch):
             getattr(batch, entry.name).share_memory_()
     except (RuntimeError, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise ClusterError(f"A batch must fit into shared memory ({SHARED}); {said}. {REMEDY}") from None
+        reason = str(error).splitlines()[0]
+        raise ClusterError(f"Cannot put a batch into shared memory ({SHARED}): {reason}. {REMEDY}") from None
     return batch
 
 

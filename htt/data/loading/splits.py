@@ -97,8 +97,8 @@ def check_validation(root: Path, config: DataConfig) -> None:
     """
     if VAL not in manifest.read(root).splits and not config.held_out:
         raise DataError(
-            f"Trials are selected by validation clips; {root} has no split '{VAL}' and data.held_out is 0. Hold some "
-            "of the training clips out: --set data.held_out=0.1"
+            f"No validation clips to select trials by: {root} has no split '{VAL}' and data.held_out is 0. Hold out "
+            "some of the training clips: --set data.held_out=0.1"
         )
 
 
@@ -113,7 +113,9 @@ def hold_out(ids: list[str], actions: list[int], share: float) -> tuple[list[int
         DataError: there is only one clip.
     """
     if len(ids) < 2:
-        raise DataError(f"Two clips are needed to hold one out of training; there is {len(ids)}. Set data.held_out=0.")
+        raise DataError(
+            f"Cannot hold out validation clips: expected 2 or more clips, got {len(ids)}. Set data.held_out=0."
+        )
     digest = {clip: hashlib.sha256(ids[clip].encode()).hexdigest() for clip in range(len(ids))}
     of_action = Counter(actions)
     seen: dict[int, int] = defaultdict(int)

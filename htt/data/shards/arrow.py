@@ -141,7 +141,7 @@ def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBa
 
 
 def _no_arrow_file(place: str, error: Exception) -> DataError:
-    return DataError(f"A shard must be an Arrow file; {place} is not: {error}. Convert the data again.")
+    return DataError(f"Invalid shard {place}: {error}. Convert the data again.")
 
 
 class ShardWriter:

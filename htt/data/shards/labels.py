@@ -83,8 +83,7 @@ def read(path: Path, split: str) -> pa.Table:
         table = pa.Table.from_batches(batches, SCHEMA)
         return table.filter(pyarrow.compute.equal(table["split"], split))
     except (pa.ArrowException, OSError, ValueError) as error:
-        told = f"{path} must hold the labels of clips; it does not: {error}. Convert the data again."
-        raise DataError(told) from error
+        raise DataError(f"Invalid labels file {path}: {error}. Convert the data again.") from error
 
 
 def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
@@ -100,7 +99,7 @@ def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
         DataError: a count differs, or a clip has an invalid action, object, camera, number of frames or id; lists them.
     """
     faults = [
-        f"{what} are {found:,}, the manifest has {count:,}"
+        f"{found:,} {what}, but {count:,} in the manifest"
         for what, found, count in zip(
             ("clips", "frames"), (len(table), pyarrow.compute.sum(table["frames"]).as_py() or 0), made.count(split),
             strict=True,
@@ -111,23 +110,23 @@ def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
     seen = set[str]()
     for clip in table.to_pylist():
         wrong = [
-            f"{kind} {clip[kind]} is not -1 to {len(of_kind) - 1}"
+            f"{kind} {clip[kind]} is outside -1 to {len(of_kind) - 1}"
             for kind, of_kind in names.items()
             if not -1 <= clip[kind] < len(of_kind)
         ]
         camera = np.array(clip["intrinsics"]).reshape(3, 3)
         if not (np.isfinite(camera).all() and (camera.diagonal() > 0).all() and (camera[2] == (0, 0, 1)).all()):
-            wrong.append(f"intrinsics {clip['intrinsics']} are no camera's")
+            wrong.append(f"intrinsics {clip['intrinsics']} are invalid")
         if clip["frames"] < 1 or clip["frames"] > len(wanted.get(clip["id"], range(clip["frames"]))):
-            wrong.append(f"frames are {clip['frames']:,}")
+            wrong.append(f"invalid number of frames {clip['frames']:,}")
         if clip["id"] in seen:
-            wrong.append("its id is there twice")
+            wrong.append("its id occurs twice")
         seen.add(clip["id"])
         faults += [f"clip {clip['id']}: {each}" for each in wrong]
     if faults:
         more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
         raise DataError(
-            f"Labels must fit their manifest; in {place}, split {split}: {'; '.join([*faults[:SHOWN], *more])}. "
+            f"Labels do not match their manifest in {place}, split {split}: {'; '.join([*faults[:SHOWN], *more])}. "
             "Convert the data again."
         )
 

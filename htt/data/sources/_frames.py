@@ -146,8 +146,8 @@ class _Choice:
             detail = f"{self.frames} of {self.wanted} frames; {others}"
             found.add(UnreadableError(self.folder, "is one of several folders with its images", detail), "used")
         if self.size and self._is_smaller(size):
-            detail = f"{self.size[0]}x{self.size[1]} px, {size[0]}x{size[1]} are asked for"
-            found.add(UnreadableError(self.folder, "has images smaller than asked for", detail), "enlarged")
+            detail = f"{self.size[0]}x{self.size[1]} px, requested {size[0]}x{size[1]}"
+            found.add(UnreadableError(self.folder, "has images smaller than requested", detail), "enlarged")
 
 
 def roots(root: Path) -> list[Path]:
@@ -168,7 +168,7 @@ def distance_fault(joints_m: np.ndarray) -> str:
     """Return a description of the fault in a hand's joints [21 3], m, or "" if there is none."""
     distances_m = np.linalg.norm(joints_m, axis=-1)
     worst = distances_m.max() if distances_m.max() > FARTHEST_M else distances_m.min()
-    return "" if NEAREST_M <= worst <= FARTHEST_M else f"a joint is {worst:.3g} m away"
+    return "" if NEAREST_M <= worst <= FARTHEST_M else f"a joint is {worst:.3g} m from the camera"
 
 
 def read(
@@ -204,5 +204,5 @@ def _check_shape(path: Path, seen: tuple[int, int], camera: tuple[float, float])
     """Raise an error if an image has another aspect ratio than its camera: scaled intrinsics would be wrong."""
     if abs(seen[0] * camera[1] / (seen[1] * camera[0]) - 1) > _SHAPE_TOLERANCE:
         raise UnreadableError(
-            path, "has another shape than its camera", f"{seen[0]}x{seen[1]} px, {camera[0]:g}x{camera[1]:g} px"
+            path, "has another aspect ratio than its camera", f"{seen[0]}x{seen[1]} px, {camera[0]:g}x{camera[1]:g} px"
         )

@@ -76,7 +76,7 @@ def build(config: BackboneConfig) -> nn.Module:
             return HubBackbone(network.eval())
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"model.backbone.name must be a model that takes images alone; '{config.name}' does not: {error}"
+            f"model.backbone.name must be a vision model, with images as its only input; got '{config.name}': {error}"
         ) from error
 
 
@@ -135,12 +135,11 @@ def _fetched(get: Callable[[bool], T], field: str, name: str, error_kind: type[U
     if local or not isinstance(fault, OSError):
         reason = shown(" ".join(str(fault).split()), quoted=False)
         raise error_kind(
-            f"{field} must be a model that can be loaded without running code of its own; {shown(name)} cannot: "
-            f"{reason}"
+            f"Cannot load {field} {shown(name)} (code shipped with a model is never executed): {reason}"
         ) from fault
-    hub, what = ("does not give it", "spelling") if answers else ("does not answer", "network")
+    hub, what = ("does not have it", "spelling") if answers else ("does not answer", "network")
     raise error_kind(
-        f"{field} must be a local path or a name on the hub; {shown(name)} is no folder or file here, is not in the "
-        f"hub's cache, and the hub {hub}. Check the {what}, or download it on a machine with a network "
+        f"Cannot find {field} {shown(name)}: it is not a local file or folder, it is not in the hub's cache, and the "
+        f"hub {hub}. Check the {what}, or download it on a machine with a network "
         f"(hf download {name} --local-dir FOLDER) and give its path: --set {field}=FOLDER"
     ) from fault

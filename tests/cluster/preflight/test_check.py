@@ -343,7 +343,7 @@ def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path)
     preflight.check_backbones([random, random])
     preflight.check_backbones([gone, random], one_is_enough=True)
     for backbones, enough in (([random, gone], False), ([gone], True)):
-        with pytest.raises(CheckpointError, match=r"there is no .*no\.pth"):
+        with pytest.raises(CheckpointError, match=r"No such file of weights: .*no\.pth"):
             preflight.check_backbones(backbones, one_is_enough=enough)
 
 

@@ -203,7 +203,7 @@ def test_the_gradient_is_limited():
 
 
 def test_a_precision_the_device_lacks_is_refused():
-    with pytest.raises(ConfigError, match=r"train.precision must be one this cpu has; got fp16. There are: fp32, bf16"):
+    with pytest.raises(ConfigError, match=r"train.precision fp16 is not supported on this cpu. Available: fp32, bf16"):
         Precision("fp16", torch.device("cpu"))
 
 

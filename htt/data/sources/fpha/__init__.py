@@ -99,7 +99,7 @@ class FPHASource:
         table = lists.table(self.root)
         ids = lists.clips(self.root, table)
         if split not in ids:
-            raise DataError(f"A split of FPHA is {' or '.join(self.splits)}; got '{split}'.")
+            raise DataError(f"No split '{split}' in FPHA. Available: {', '.join(self.splits)}.")
         counts = {subject: self._frame_counts(subject) for subject in {clip.split("/")[0] for clip in ids[split]}}
         keys = []
         for clip in ids[split]:
@@ -206,7 +206,7 @@ class FPHASource:
             beyond = [number for number in numbers if number not in key.numbers]
             if beyond:
                 detail = f"{len(beyond)} up to frame {max(beyond)}, the clip has {key.frames}"
-                found.add(UnreadableError(where, "goes on after its clip", detail), "the rest left out", len(beyond))
+                found.add(UnreadableError(where, "continues beyond its clip", detail), "the rest left out", len(beyond))
 
 
 def source(root: Path | None, config: DataConfig) -> FPHASource:  # noqa: ARG001 - FPHA has no options
@@ -217,5 +217,5 @@ def source(root: Path | None, config: DataConfig) -> FPHASource:  # noqa: ARG001
     """
     if root is None or not os.path.isdir(root):
         shown = _text.printable(root)
-        raise DataError(f"--root must be the folder FPHA was unpacked to; got {shown}, which is no folder.")
+        raise DataError(f"--root must be the folder FPHA was unpacked to; got {shown}, which is not a folder.")
     return FPHASource(root)

@@ -78,13 +78,13 @@ def _line(path: Path, line: str, cut: bool) -> tuple[int, np.ndarray]:
     if cut or len(words) < _NUMBERS:
         raise _text.cut(path, words)
     if len(words) > _NUMBERS:
-        raise UnreadableError(path, _text.WRONG_NUMBERS, f"there are {len(words)}, not {_NUMBERS}")
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"expected {_NUMBERS}, got {len(words)}")
     try:
         values = _text.floats(words)
     except ValueError as error:
         raise UnreadableError(path, _text.WRONG_NUMBERS, str(error)) from None
     if values[0] != int(values[0]) or not 0 <= values[0] <= _text.LARGEST_NUMBER:
-        raise UnreadableError(path, _text.WRONG_NUMBERS, f"'{words[0]}' is no frame")
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"'{words[0]}' is not a frame number")
     joints_m = in_camera(values[1:].reshape(JOINTS_PER_HAND, 3))
     fault = distance_fault(joints_m)
     if fault:

@@ -108,7 +108,7 @@ class H2OSource:
         found = tuple(split for split in SPLITS if self._label_file(split))
         if not found:
             wanted = _text.printable(self.root / _LABEL_FOLDERS[0] / "action_train.txt")
-            raise DataError(f"The folder of H2O must hold label files, such as {wanted}; it has none. Check --root.")
+            raise DataError(f"No label files of H2O, such as {wanted}. Check --root.")
         return found
 
     def info(self, width: int, height: int) -> DataInfo:
@@ -120,7 +120,7 @@ class H2OSource:
         path = self._label_file(split)
         if path is None:
             root = _text.printable(self.root)
-            raise DataError(f"H2O must have the label file action_{split}.txt; {root} has none. Check --root.")
+            raise DataError(f"No label file action_{split}.txt in {root}. Check --root.")
         labels = lists.labels(path, len(ACTIONS), unlabelled=split == SPLITS[-1])
         pose_list = self._pose_list(split)
         listed = lists.poses(pose_list) if os.path.lexists(pose_list) else None
@@ -132,8 +132,8 @@ class H2OSource:
             keys.append(ClipKey(label.id, len(label.numbers), place, label.first))
         if keys and all(key.place.unlisted == (key.numbers,) for key in keys):
             raise DataError(
-                f"The pose list of a split must name frames of its clips; {_text.printable(pose_list)} names none of "
-                f"those in {_text.printable(path)}. Is one of them another split's? Get the files again."
+                f"The pose list {_text.printable(pose_list)} names no frame of the clips in {_text.printable(path)}. "
+                "Is one of them of another split? Get the files again."
             )
         return keys
 
@@ -181,7 +181,7 @@ class H2OSource:
                 lines.append(f"{split}: {len(found)} clips, {total:,} frames; published are {clips} and {frames:,}")
             pose_list = self._pose_list(split)
             if os.path.lexists(pose_list) and lists.poses(pose_list) is None:
-                lines.append(f"{split}: {pose_list.name} names no frame in a form known here; it is not used")
+                lines.append(f"{split}: {pose_list.name} has an unknown form and is not used")
         pairs = lists.shared(labels)
         more = [f"{len(pairs) - _PAIRS_SHOWN:,} more pairs of clips share frames"] if len(pairs) > _PAIRS_SHOWN else []
         return [*lines, *pairs[:_PAIRS_SHOWN], *more]
@@ -209,7 +209,7 @@ def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 
     """
     if root is None or not os.path.isdir(root):
         shown = _text.printable(root)
-        raise DataError(f"--root must be the folder H2O was unpacked to; got {shown}, which is no folder.")
+        raise DataError(f"--root must be the folder H2O was unpacked to; got {shown}, which is not a folder.")
     return H2OSource(root)
 
 
@@ -264,7 +264,7 @@ def _hands(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     flags, joints_m = hands[:, 0], hands[:, 1:].reshape(len(HANDS), JOINTS_PER_HAND, 3)
     wrong = flags[(flags != 0) & (flags != 1)]
     if len(wrong):
-        raise UnreadableError(path, _text.WRONG_NUMBERS, f"the flag of a hand is 0 or 1, not {wrong[0]:g}")
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"the flag of a hand must be 0 or 1, not {wrong[0]:g}")
     valid, fault = flags == 1, ""
     last_hand = " ".join(content.split()[1 - _HAND_NUMBERS :]) + content[len(content.rstrip()) :]
     if valid[-1] and _text.cut_short(last_hand):
@@ -284,8 +284,8 @@ def _compare_actions(folder: Path, place: Place, numbers: Sequence[int], found: 
     others = Counter({each: count for each, count in counts.items() if each != place.action + 1})
     if others:
         detail = f"{others.total()} of {counts.total()} frames, most {others.most_common(1)[0][0]:g}"
-        error = UnreadableError(folder, "names another action than the list", f"{detail}, not {place.action + 1}")
-        found.add(error, "the list's is used", others.total())
+        error = UnreadableError(folder, "has another action than the list", f"{detail}, not {place.action + 1}")
+        found.add(error, "action of the list used", others.total())
 
 
 def _first_number(folder: Path, number: int) -> float | None:
@@ -311,6 +311,6 @@ def _object(folder: Path, key: ClipKey, numbers: Sequence[int], found: Findings)
     if counts and shown != its:
         detail = f"{OBJECTS[shown]} in {counts[shown]} of {counts.total()} frames, not {OBJECTS[its]}"
         found.add(
-            UnreadableError(folder, "shows another object than the clip's action has", detail), "the action's used"
+            UnreadableError(folder, "has another object than the clip's action", detail), "object of the action used"
         )
     return its

@@ -184,7 +184,7 @@ def test_a_broken_frame_stops_with_its_name(
     record.jpegs[1] = record.jpegs[1][:-99]
     clips = open_split(write_shards(tmp_path, {"train": [record]}), "train")
     config = override(CONFIG, {"runtime.loader_workers": processes})
-    with pytest.raises(DataError, match=r"^Every frame must be a whole JPEG; frame 13 of clip clip-0"):
+    with pytest.raises(DataError, match=r"^Invalid JPEG: frame 13 of clip clip-0"):
         list(evaluation_loader(clips, config))
 
 
@@ -226,5 +226,5 @@ def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_spl
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip("this machine mounts nothing")
-    assert "A batch must fit into shared memory (/dev/shm); unable to allocate" in done.stdout, done.stderr
+    assert "Cannot put a batch into shared memory (/dev/shm): unable to allocate" in done.stdout, done.stderr
     assert "--shm-size=8g" in done.stdout

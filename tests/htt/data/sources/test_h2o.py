@@ -88,7 +88,7 @@ def test_frames_that_two_clips_share_and_frames_between_clips(tmp_path: Path) ->
     assert [clip.numbers for clip in clips] == [[*range(3, 13)], [*range(9, 15)], [17, 18]]
     np.testing.assert_array_equal(clips[0].joints_m[6:], clips[1].joints_m[:4])
     shown = (
-        "subject1/h1/0/cam4/obj_pose shows another object than the clip's action has "
+        "subject1/h1/0/cam4/obj_pose has another object than the clip's action "
         "(milk in 4 of 6 frames, not chips); the action's used"
     )
     assert open_source("h2o", tmp_path).differences()[-1] == (

@@ -156,7 +156,7 @@ def test_a_cache_too_small_for_the_data_is_kept_to_and_said(
         assert sum(map(size, shards_there(tmp_path))) <= 2 * limit
     open_mirror(prepare(config)).prefetcher.wait()
     assert len(shards_there(tmp_path)) < len(shards)
-    assert "every epoch downloads again what found no room." in " ".join(capsys.readouterr().err.split())
+    assert "every epoch downloads the remaining shards again." in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_shard_that_is_spoilt_in_the_store_is_named(root: Path, store: Store, tmp_path: Path) -> None:
