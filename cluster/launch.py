@@ -158,13 +158,14 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Print the command that resumes the training if it is interrupted or Ray dies, once the run folder exists."""
     again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-    heartbeat.GO_ON[:] = [f"Stopped. Go on with: {again}"]
+    hint = f"Stopped. To resume: {again}"
+    heartbeat.set_resume_hint(hint)
     try:
         yield
     except (KeyboardInterrupt, LostRayError) as error:
         if not (folder / CONFIG_FILE).exists():
             raise
-        console.err.print(*heartbeat.GO_ON, markup=False)
+        console.err.print(hint, markup=False)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(console.INTERRUPTED)
         raise

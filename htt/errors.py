@@ -56,9 +56,7 @@ class ConfigError(UserError):
         """Return one error for all faults, each a sentence."""
         if len(faults) == 1:
             return cls(faults[0])
-        lines = [f"  - {fault}" for fault in faults[:LISTED]]
-        lines += [f"  and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
-        error = cls("\n".join([f"{len(faults)} invalid settings:", *lines]))
+        error = cls(f"{len(faults)} invalid settings:\n{bullets(faults)}")
         error._faults = list(faults)
         return error
 
@@ -135,8 +133,14 @@ def _full_folder(path: Path, error: OSError) -> str:
 
 def _free_bytes(path: Path) -> int:
     """Return the free bytes on the disk of a path, which need not exist yet."""
-    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
+    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def bullets(faults: Sequence[object], most: int = LISTED) -> str:
+    """Return the first faults as lines of a list, with the number of the others."""
+    more = [f"and {len(faults) - most:,} more"] if len(faults) > most else []
+    return "\n".join(f"  - {fault}" for fault in [*faults[:most], *more])
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -218,12 +222,12 @@ def chain(error: BaseException, *names: str) -> Iterator[BaseException]:
     """
     waiting, seen = [error], set()
     while waiting:
-        here = waiting.pop(0)
-        if id(here) in seen:
+        current = waiting.pop(0)
+        if id(current) in seen:
             continue
-        seen.add(id(here))
-        yield here
+        seen.add(id(current))
+        yield current
         inner: list[object] = []
-        for found in (getattr(here, name, None) for name in ("__cause__", *names)):
-            inner += found.values() if isinstance(found, Mapping) else [found]
+        for linked in (getattr(current, name, None) for name in ("__cause__", *names)):
+            inner += linked.values() if isinstance(linked, Mapping) else [linked]
         waiting += [one for one in inner if isinstance(one, BaseException)]

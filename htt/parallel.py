@@ -52,15 +52,15 @@ METRICS = "RAY_enable_metrics_collection"
 class Amount:
     """Unit of work for items that differ in size, for the rate and the time left."""
 
-    of: str
+    unit: str
     """Unit, such as "frames"."""
     expected: Callable[[Any], int]
     """Expected amount of an item."""
-    found: Callable[[Any], int]
+    actual: Callable[[Any], int]
     """Actual amount of a result; less than expected if something is missing."""
     expected_before: int = 0
     """Expected amount of the items finished earlier."""
-    found_before: int = 0
+    actual_before: int = 0
     """Actual amount of the items finished earlier."""
 
 
@@ -101,7 +101,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
         for index, (item, result) in enumerate(zip(items, results, strict=True), start=done + 1):
             if amount is not None:
                 note = f"{index:,}/{done + len(items):,} {unit}"
-                shown.advance(amount.expected(item), amount.found(result), note)
+                shown.advance(amount.expected(item), amount.actual(result), note)
             else:
                 shown.advance(1)
             yield result
@@ -111,7 +111,7 @@ def _counting(title: str, unit: str, items: Sequence[Item], amount: Amount | Non
     if amount is None:
         return console.Counting(title, done + len(items), unit, done=done, found=done)
     total = amount.expected_before + sum(amount.expected(item) for item in items)
-    return console.Counting(title, total, amount.of, done=amount.expected_before, found=amount.found_before)
+    return console.Counting(title, total, amount.unit, done=amount.expected_before, found=amount.actual_before)
 
 
 def _in_process(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
@@ -278,7 +278,7 @@ def _cores() -> int:
     return cores()
 
 
-def gpus_there() -> float:
+def gpus_per_worker() -> float:
     """Return the GPUs for each worker of the running Ray: one, if it has any."""
     import ray
 

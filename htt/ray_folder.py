@@ -40,20 +40,20 @@ def own() -> Iterator[str]:
     Raises:
         ClusterError: the path of the temporary folder is too long for sockets, or no folder can be created in it.
     """
-    place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
-    length = len(os.fsencode(place)) + len(BELOW)
+    parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
+    length = len(os.fsencode(parent)) + len(BELOW)
     if length > SOCKET_BYTES:
         raise ClusterError(
-            f"The path of the temporary folder {place} is too long: Ray's sockets would have paths of {length} bytes, "
+            f"The path of the temporary folder {parent} is too long: Ray's sockets would have paths of {length} bytes, "
             f"at most {SOCKET_BYTES} are allowed. Set a shorter one: TMPDIR=/tmp before the command, or RAY_TMPDIR for "
             "Ray alone."
         )
-    remove_left(place)
+    remove_left(parent)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))  # of mode 0700
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # of mode 0700
         held = _hold(folder)
     except OSError as error:
-        raise ClusterError(f"Cannot create a folder in {place}: {error.strerror}. {FULL}") from error
+        raise ClusterError(f"Cannot create a folder in {parent}: {error.strerror}. {FULL}") from error
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)
     try:
@@ -66,9 +66,9 @@ def own() -> Iterator[str]:
         os.close(held)
 
 
-def remove_left(place: Path) -> None:
+def remove_left(parent: Path) -> None:
     """Remove the folders of killed processes in a temporary folder."""
-    for folder in place.glob(f"{PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if fcntl and folder.stat().st_uid == os.geteuid():
                 held = os.open(folder / LOCK, os.O_RDWR)

@@ -68,11 +68,11 @@ def value(package: ModuleType, name: str, constant: str, kind: type[ValueT]) -> 
     Raises:
         ConfigError: there is no such plug-in, it cannot be imported, or it has no such constant of that type.
     """
-    found = getattr(load(package, name), constant, None)
-    if not isinstance(found, kind):
+    constant_value = getattr(load(package, name), constant, None)
+    if not isinstance(constant_value, kind):
         file = Path(package.__path__[0]) / f"{name}.py"
-        raise ConfigError(f"Invalid {file}: expected {constant} of type {kind.__name__}, got {shown(found)}.")
-    return found
+        raise ConfigError(f"Invalid {file}: expected {constant} of type {kind.__name__}, got {shown(constant_value)}.")
+    return constant_value
 
 
 def preset(name: str) -> Config:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import override, parse_set
-from htt.errors import ConfigError, DataError, storage_errors
+from htt.errors import ConfigError, DataError, bullets, storage_errors
 from htt.submission.check import check
-from htt.submission.faults import Faults, compare, listed
+from htt.submission.faults import LINES, Faults, compare
 from htt.submission.form import H2O_TEST, LABELS, Expected, Vote, expected
 from htt.text import plural
 
@@ -96,7 +96,7 @@ def _short_of_h2o(wanted: Expected) -> str:
     """Return a line for each difference from the clips and frames of H2O's test split; empty if there is none."""
     faults = Faults()
     compare({clip: numbers or () for clip, numbers in wanted.frames.items()}, H2O_TEST, faults)
-    return listed(faults.lines())
+    return bullets(faults.lines(), LINES)
 
 
 def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected) -> Predicted:
@@ -128,18 +128,18 @@ def _make_folder(out: Path) -> None:
 
 
 def _check(path: Path, wanted: Expected, split: str) -> None:
-    found = check(path, wanted)
+    result = check(path, wanted)
     against = plural(len(wanted.frames), "clip") + (" of H2O's test split" if wanted is H2O_TEST else " of the data")
-    console.out.print(f"{found.holds}; compared with {against}", markup=False)
-    for title, what in (("Checked", found.checked), ("Not checked", found.unchecked)):
-        if what:
-            console.out.print(f"{title}: {'; '.join(what)}.", markup=False)
-    if found.faults:
+    console.out.print(f"{result.holds}; compared with {against}", markup=False)
+    for title, properties in (("Checked", result.checked), ("Not checked", result.unchecked)):
+        if properties:
+            console.out.print(f"{title}: {'; '.join(properties)}.", markup=False)
+    if result.faults:
         raise DataError(
-            f"Invalid submission {path}, {plural(len(found.faults), 'fault')}:\n{listed(found.faults)}\n"
+            f"Invalid submission {path}, {plural(len(result.faults), 'fault')}:\n{bullets(result.faults, LINES)}\n"
             "Write it again: python -m htt.submit --checkpoint CHECKPOINT --data SHARDS."
         )
-    parts = "every clip" if found.holds.startswith(LABELS) else "every clip and every frame"
+    parts = "every clip" if result.holds.startswith(LABELS) else "every clip and every frame"
     console.out.print(f"Complete: the file has {parts}, and no fault was found.")
     if split == "test" and (faults := _short_of_h2o(wanted)):
         console.out.print(f"note: the data are not H2O's whole test split:\n{faults}", markup=False)

@@ -55,24 +55,24 @@ def main(options: Options) -> None:
     _check(options)
     source = open_source(options.source, options.root)
     keys = keys_of(source)
-    _say_found(source, keys)
+    _print_contents(source, keys)
     making = Making(options.width, options.height, options.quality)
     title = f"Converting {source.name}"
     made, _ = convert(source, options.out, making, workers=options.workers, title=title, keys=keys)
-    told = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
-    console.out.print(_text.printable("\n".join(told)), markup=False)
+    lines = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
+    console.out.print(_text.printable("\n".join(lines)), markup=False)
 
 
 def _check(options: Options) -> None:
     """Raise one error that lists every invalid option."""
     faults = "; ".join([*_wrong_numbers(options), *_wrong_folders(options)])
-    told = [f"{faults}."] if faults else []
+    messages = [f"{faults}."] if faults else []
     try:
         registry.load(sources, options.source)
     except ConfigError as error:
-        told.append(str(error))
-    if told:
-        raise DataError(" ".join(told))
+        messages.append(str(error))
+    if messages:
+        raise DataError(" ".join(messages))
 
 
 def _wrong_numbers(options: Options) -> list[str]:
@@ -98,13 +98,13 @@ def _wrong_folders(options: Options) -> list[str]:
             f"--out must be a local folder; got {uri}. Convert into a local folder, then copy it: python -m "
             f"htt.data.publish --shards FOLDER --to {uri}",
         ]
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        faults.append(f"--out must be a folder or a new path; got {out}, but {there} is a file")
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        faults.append(f"--out must be a folder or a new path; got {out}, but {existing} is a file")
     return faults
 
 
-def _say_found(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> None:
+def _print_contents(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> None:
     counts = [
         f"{split} {plural(len(of_split), 'clip')}, {plural(sum(key.frames for key in of_split), 'frame')}"
         for split, of_split in keys.items()

@@ -46,15 +46,15 @@ def prepare(config: Config, workers: int | None = None) -> Path:
     if config.data.root is None:
         _check_can_render(config)
         return _rendered(config, workers)
-    root, found = shards_at(config, config.data.root)
+    root, made = shards_at(config, config.data.root)
     if mirror.is_mirror(root):
-        _say_if_too_large(sum(shard.bytes for shards in found.splits.values() for shard in shards) / 1e9, config)
+        _warn_if_too_large(sum(shard.bytes for shards in made.splits.values() for shard in shards) / 1e9, config)
     else:
-        _verify_once(root, found, cache_folder(config))
+        _verify_once(root, made, cache_folder(config))
     return root
 
 
-def _say_if_too_large(total_gb: float, config: Config) -> None:
+def _warn_if_too_large(total_gb: float, config: Config) -> None:
     """Warn if the size limit of the cache is smaller than the data."""
     cache_gb = config.runtime.cache_gb
     if cache_gb is not None and total_gb > cache_gb:
@@ -102,19 +102,19 @@ def _rendered(config: Config, workers: int | None) -> Path:
     return root
 
 
-def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
+def _verify_once(root: Path, made: Manifest, cache: Path) -> None:
     """Verify the checksums of files that changed since the last check; one process at a time."""
-    manifest.check_sizes(root, found)
+    manifest.check_sizes(root, made)
     stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    state = _state(root, found)
+    state = _state(root, made)
     if _noted(stamp) == state:
         return
     from htt.data.loading.clips import open_split  # imports torch, which callers of ``facts`` do not need
 
     with files.locked(stamp.with_suffix(".lock")):
         noted, started = _noted(stamp), time.monotonic()
-        manifest.check_sums(root, [each for each in manifest.listed(found) if noted.get(each.file) != state[each.file]])
-        for split in (each for each, shards in found.splits.items() if shards):
+        manifest.check_sums(root, [each for each in manifest.listed(made) if noted.get(each.file) != state[each.file]])
+        for split in (each for each, shards in made.splits.items() if shards):
             open_split(root, split).check_frames()
         with files.replacing(stamp) as path:
             path.write_text(json.dumps(state), encoding="utf-8")
@@ -131,5 +131,5 @@ def _noted(stamp: Path) -> dict[str, list[int | str]]:
     return noted if isinstance(noted, dict) else {}
 
 
-def _state(root: Path, found: Manifest) -> dict[str, list[int | str]]:
-    return {each.file: [*files.state((root / each.file).stat()), each.sha256] for each in manifest.listed(found)}
+def _state(root: Path, made: Manifest) -> dict[str, list[int | str]]:
+    return {each.file: [*files.state((root / each.file).stat()), each.sha256] for each in manifest.listed(made)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from htt.errors import CheckpointError, DamagedCheckpointError
+from htt.files import sha256
 
 TORCHVISION = (
     (r"^conv1\.", "embedder.embedder.convolution."),
@@ -76,21 +76,12 @@ def check_sums(folder: Path, names: Collection[str] | None = None) -> None:
     for name, wanted in sums.items():
         if name == RECORD or (names is not None and name not in names):
             continue
-        found = sha256(folder / name) if (folder / name).is_file() else None
-        if found != wanted:
-            fault = f"has sha256 {found[:12]}, saved was {str(wanted)[:12]}" if found else "is missing"
+        digest = sha256(folder / name) if (folder / name).is_file() else None
+        if digest != wanted:
+            fault = f"has sha256 {digest[:12]}, saved was {str(wanted)[:12]}" if digest else "is missing"
             raise DamagedCheckpointError(
                 f"Damaged checkpoint: {folder / name} {fault}. Copy it again from its source, or use an older one."
             )
-
-
-def sha256(path: Path) -> str:
-    """Return the checksum of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
@@ -135,8 +126,8 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Names that are transformers' already are kept; their prefix ``resnet.`` is removed.
     """
-    kept = {key.removeprefix("resnet."): value for key, value in state.items() if not key.startswith(CLASSIFIER)}
-    return {_rename(key): value for key, value in kept.items()}
+    encoder = {key.removeprefix("resnet."): value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    return {_rename(key): value for key, value in encoder.items()}
 
 
 def _rename(key: str) -> str:

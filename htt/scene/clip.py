@@ -11,12 +11,12 @@ from htt.camera import project, resized
 from htt.errors import ConfigError, did_you_mean
 from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.scene.camera import exposure
-from htt.scene.motion.programs import ACTIONS, MOTIONS, VERB_AND_NOUN
+from htt.scene.motion.programs import MOTIONS
 from htt.scene.render.raster import NEAR_M, Fragments, rasterise
 from htt.scene.render.shading import background, surface
 from htt.scene.stage import Stage, set_stage
 from htt.scene.subject import SUBJECTS
-from htt.scene.things.objects import OBJECTS
+from htt.vocabulary import ACTIONS, OBJECTS, VERB_AND_NOUN
 
 SPLITS = tuple(SUBJECTS)
 SMALLEST_IMAGE_PX = 16

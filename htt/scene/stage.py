@@ -11,7 +11,7 @@ from htt.scene.camera import head
 from htt.scene.hand import skin as hand_skin
 from htt.scene.hand.posed import Hand, HandPose
 from htt.scene.motion.play import HandPath, Path, Performance, play
-from htt.scene.motion.programs import VERB_AND_NOUN, Program, program
+from htt.scene.motion.programs import Program, program
 from htt.scene.passer import reach_across
 from htt.scene.render.room import Room, make_room
 from htt.scene.render.shading import Camera
@@ -20,6 +20,7 @@ from htt.scene.rotations import about
 from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject, tone
 from htt.scene.things import objects
 from htt.scene.things.mesh import Mesh, merged
+from htt.vocabulary import OBJECTS, VERB_AND_NOUN
 
 PARTS = (*HANDS, "arms", "thing", "clutter", "passer")
 """Parts of the scene to which vertices belong; ``Stage.part`` holds indices into this tuple."""
@@ -167,7 +168,7 @@ def _clutter(noun: str, script: Program, performance: Performance, rng: np.rando
     if script.cup:
         meshes.append(objects.cup(rng).moved(np.eye(3), performance.cup_m))
         taken.append(performance.cup_m[:2])
-    others = [other for other in objects.OBJECTS if other != noun]
+    others = [other for other in OBJECTS if other != noun]
     for other in rng.permutation(others)[: rng.integers(0, 3)]:
         place = np.array([rng.choice([-1, 1]) * rng.uniform(0.17, 0.38), rng.uniform(0.08, 0.40)])
         mesh = _dressed_body(objects.make(str(other), rng)).moved(about("z", rng.uniform(0, 2 * np.pi)), [*place, 0])

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from htt.data.shards import manifest as manifests
-from htt.data.sources.h2o import ACTIONS
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.submission import h2o_test
+from htt.vocabulary import ACTIONS
 
 SOURCE = "h2o"
 """Data set with a test server."""

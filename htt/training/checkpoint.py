@@ -31,11 +31,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from htt.config import Config, ModelConfig, from_plain, override
+from htt.config import Config, ModelConfig, from_plain
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
+from htt.files import sha256
 from htt.info import DataInfo
 from htt.model.htt import HTT
-from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state, sha256
+from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state
 from htt.training.state import optimizer_parts, optimizer_state, random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -164,8 +165,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, C
         CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its configuration.
     """
     checkpoint = read(folder)
-    architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # the weights are loaded below
-    model = HTT(architecture, checkpoint.info)
+    model = HTT.without_weights(checkpoint.config.model, checkpoint.info)
     load_strictly(model, _tensors(Path(folder) / MODEL), str(folder))
     return model.to(device).eval(), checkpoint
 
@@ -212,7 +212,7 @@ def import_official(path: str | Path, config: ModelConfig, info: DataInfo) -> HT
     Raises:
         CheckpointError: the file is unreadable or has other tensors (lists the keys).
     """
-    model = HTT(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+    model = HTT.without_weights(config, info)
     load_strictly(model, from_official(read_state(path)), str(path))
     return model.eval()
 
@@ -266,10 +266,10 @@ def _record(folder: Path) -> dict[str, Any]:
         raise DamagedCheckpointError(
             f"Damaged checkpoint: {folder / RECORD} is not valid JSON: {error}. Use an older one."
         ) from error
-    found = plain.get("format") if isinstance(plain, dict) else None
-    if found != FORMAT:
+    given = plain.get("format") if isinstance(plain, dict) else None
+    if given != FORMAT:
         raise CheckpointError(
-            f"Invalid checkpoint {folder}: expected format {FORMAT}, got {found}. Use the version of htt that wrote it."
+            f"Invalid checkpoint {folder}: expected format {FORMAT}, got {given}. Use the version that wrote it."
         )
     if "sha256" in plain and (plain["sha256"] or {}).get(RECORD) != _sum_of(plain):
         raise DamagedCheckpointError(

@@ -70,5 +70,5 @@ def _words(value: object, other: object) -> str:
     """Return a fact as text; for a list of names, their number and the first that differs."""
     if not isinstance(value, tuple) or not isinstance(other, tuple):
         return str(value)
-    own = [name for place, name in enumerate(value) if place >= len(other) or other[place] != name]
+    own = [name for index, name in enumerate(value) if index >= len(other) or other[index] != name]
     return f"{len(value)} with '{own[0]}'" if own else f"{len(value)}"

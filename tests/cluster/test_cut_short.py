@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG = {**TINY, "train.epochs": 500}
 SET = [word for path, value in LONG.items() for word in ("--set", f"{path}={str(value).lower()}")]
 WORDS = ["--preset", "quick", *SET, "--name", "cut"]
-GO_ON = r"Stopped\. Go on with: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
+RESUME = r"Stopped\. To resume: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
 
 
 class Launched:
@@ -42,7 +42,7 @@ class Launched:
             self.process.kill()
             pytest.fail(f"it did not end within a minute:\n{self.said}")
         assert self.process.returncode == code, self.said
-        assert re.search(GO_ON, self.said), self.said
+        assert re.search(RESUME, self.said), self.said
         assert "Traceback" not in self.said
         assert self.said.count("Stopped") == 1, self.said
         return self.said

@@ -38,7 +38,7 @@ def test_works_only_as_it_is_asked() -> None:
 
 
 def test_amounts_are_shown_as_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    amount = parallel.Amount("frames", expected=lambda item: 10, found=int, expected_before=60)
+    amount = parallel.Amount("frames", expected=lambda item: 10, actual=int, expected_before=60)
     list(_squares(4, workers=1, amount=amount, done=6))
     shown = capsys.readouterr().out
     assert "Squaring" in shown

@@ -119,11 +119,11 @@ def finished(out: Path, asked: State) -> Manifest:
     """
     found = manifest.read(out)
     manifest.check_sizes(out, found)
-    there = {**found.model_dump(), "list of clips": _digest(found.wanted)}
+    existing = {**found.model_dump(), "list of clips": _digest(found.wanted)}
     names = ("source", "width", "height", "quality", "pixels", "list of clips")
-    differing = [name for name in names if there[name] != asked.asked[name]]
+    differing = [name for name in names if existing[name] != asked.asked[name]]
     if differing:
-        changes = _changes(differing, there, asked.asked)
+        changes = _changes(differing, existing, asked.asked)
         raise DataError(f"{out} already holds shards with other settings ({changes}). Choose another folder.")
     return found
 
@@ -162,5 +162,5 @@ def _is_there(out: Path, shard: Shard) -> bool:
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
-def _changes(names: Sequence[str], there: Mapping[str, object], asked: Mapping[str, object]) -> str:
-    return "; ".join(f"{name}: existing {there.get(name)}, requested {asked[name]}" for name in names)
+def _changes(names: Sequence[str], existing: Mapping[str, object], asked: Mapping[str, object]) -> str:
+    return "; ".join(f"{name}: existing {existing.get(name)}, requested {asked[name]}" for name in names)

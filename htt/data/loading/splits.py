@@ -45,8 +45,8 @@ def open_splits(root: Path, config: DataConfig) -> Splits:
         return Splits(train, open_split(root, VAL))
     if not config.held_out:
         return Splits(train, None)
-    kept, held = hold_out(train.ids, train.action.tolist(), config.held_out)
-    return Splits(train.only(kept), train.only(held))
+    training, held = hold_out(train.ids, train.action.tolist(), config.held_out)
+    return Splits(train.only(training), train.only(held))
 
 
 def open_named(root: Path, split: str, config: DataConfig) -> Clips:
@@ -67,8 +67,8 @@ def coverage(root: Path, split: str, config: DataConfig) -> Coverage:
     Raises:
         DataError: there is no such split.
     """
-    found = manifest.read(root)
-    return found.coverage(_origin(found, split, config))
+    made = manifest.read(root)
+    return made.coverage(_origin(made, split, config))
 
 
 def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
@@ -79,14 +79,14 @@ def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
         config: data configuration, with the fraction that is held out.
         splits: names of the splits to check.
     """
-    found = manifest.read(root)
-    origins = dict.fromkeys(_origin(found, split, config) for split in splits)
-    return [said for split in origins if split in found.splits and (said := found.coverage(split).warning)]
+    made = manifest.read(root)
+    origins = dict.fromkeys(_origin(made, split, config) for split in splits)
+    return [warning for split in origins if split in made.splits and (warning := made.coverage(split).warning)]
 
 
-def _origin(found: Manifest, split: str, config: DataConfig) -> str:
+def _origin(made: Manifest, split: str, config: DataConfig) -> str:
     """Return the name of the split in the shards that holds the clips of ``split``."""
-    return TRAIN if split == VAL and VAL not in found.splits and config.held_out else split
+    return TRAIN if split == VAL and VAL not in made.splits and config.held_out else split
 
 
 def check_validation(root: Path, config: DataConfig) -> None:

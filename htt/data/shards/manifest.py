@@ -213,16 +213,16 @@ def read(root: Path, name: str = "data.root") -> Manifest:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise _no_manifest(str(path), error) from error
+        raise _invalid_manifest(str(path), error) from error
     return parse(content, str(path))
 
 
-def parse(content: bytes, place: str) -> Manifest:
+def parse(content: bytes, name: str) -> Manifest:
     """Parse the bytes of a manifest file.
 
     Args:
         content: bytes of the file.
-        place: name of the file in messages.
+        name: name of the file in messages.
 
     Raises:
         DataError: it is not a manifest, or has another version.
@@ -231,10 +231,10 @@ def parse(content: bytes, place: str) -> Manifest:
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
         text = content.decode("utf-8")
-        _check_version(place, json.loads(text))  # first, because other versions have other fields
+        _check_version(name, json.loads(text))  # first, because other versions have other fields
         return Manifest.model_validate_json(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deeply, or other fields
-        raise _no_manifest(place, error) from error
+        raise _invalid_manifest(name, error) from error
 
 
 def write(root: Path, manifest: Manifest) -> None:
@@ -282,9 +282,9 @@ def check_sums(root: Path, chosen: Sequence[Shard | Labels]) -> None:
     """
     faults = []
     for each in chosen:
-        found = files.sha256(root / each.file)
-        if found != each.sha256:
-            faults.append(f"{root / each.file} has sha256 {found}, not {each.sha256} as in its manifest")
+        digest = files.sha256(root / each.file)
+        if digest != each.sha256:
+            faults.append(f"{root / each.file} has sha256 {digest}, not {each.sha256} as in its manifest")
     _raise(faults)
 
 
@@ -303,14 +303,14 @@ def _raise(faults: list[str]) -> None:
         )
 
 
-def _no_manifest(place: str, error: Exception) -> DataError:
+def _invalid_manifest(name: str, error: Exception) -> DataError:
     if isinstance(error, ValidationError):
         faults = [f"{_path_of(each['loc'])}: {each['msg']}" for each in error.errors()[:_SHOWN]]
         more = error.error_count() - len(faults)
         reason = "; ".join([*faults, *([f"and {more:,} more"] if more else [])])
     else:
         reason = shown(" ".join(str(error).split()), quoted=False)
-    return DataError(f"Invalid manifest {place}: {reason}. Convert the data again.")
+    return DataError(f"Invalid manifest {name}: {reason}. Convert the data again.")
 
 
 def _path_of(location: Sequence[int | str]) -> str:
@@ -319,10 +319,10 @@ def _path_of(location: Sequence[int | str]) -> str:
     return ".".join(part if part.isprintable() else ascii(part) for part in parts)
 
 
-def _check_version(place: str, fields: object) -> None:
+def _check_version(name: str, fields: object) -> None:
     version = fields.get("schema_version", SCHEMA) if isinstance(fields, dict) else SCHEMA
     if version != SCHEMA:
-        raise DataError(f"Invalid manifest {place}: expected version {SCHEMA}, got {version}. Convert the data again.")
+        raise DataError(f"Invalid manifest {name}: expected version {SCHEMA}, got {version}. Convert the data again.")
 
 
 def _fault_of(root: Path) -> str:

@@ -30,7 +30,7 @@ class ClipKey:
     """Identifier, unique in its split."""
     frames: int
     """Number of frames the clip should have."""
-    place: Any
+    entry: Any
     """Data that only the source interprets; can be pickled."""
     first: int = 0
     """Number of the first frame: the clip should have frames ``first`` to ``first + frames - 1``."""

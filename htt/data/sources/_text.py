@@ -171,25 +171,25 @@ def numbered(folder: Path, pattern: re.Pattern[str], suffixes: Sequence[str]) ->
         raise UnreadableError(folder, "is not a folder") from None
     except OSError as error:
         raise refused(folder, error) from None
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for path in paths:
         match = pattern.fullmatch(path.stem)
         rank = suffixes.index(path.suffix.lower()) if path.suffix.lower() in suffixes else None
         if match and rank is not None:
             number = int(match[1])
-            if number not in found or rank < suffixes.index(found[number].suffix.lower()):
-                found[number] = path
-    return found
+            if number not in files or rank < suffixes.index(files[number].suffix.lower()):
+                files[number] = path
+    return files
 
 
-def gaps(wanted: range, there: Iterable[int]) -> list[range]:
-    """Return the missing numbers of ``wanted`` as ranges; the cost depends on ``there``, not on the size of ``wanted``.
+def gaps(wanted: range, present: Iterable[int]) -> list[range]:
+    """Return the missing numbers of ``wanted`` as ranges, at a cost that does not depend on the size of ``wanted``.
 
     >>> gaps(range(2, 9), [3, 4, 7, 20])
     [range(2, 3), range(5, 7), range(8, 9)]
     """
     runs, start = [], wanted.start
-    for number in [*sorted({each for each in there if each in wanted}), wanted.stop]:
+    for number in [*sorted({each for each in present if each in wanted}), wanted.stop]:
         if number > start:
             runs.append(range(start, number))
         start = number + 1

@@ -88,8 +88,8 @@ def hub_file(name: str, file: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    def get(here: bool) -> Path:
-        return Path(hf_hub_download(name, file, local_files_only=here))
+    def get(local: bool) -> Path:
+        return Path(hf_hub_download(name, file, local_files_only=local))
 
     return _fetched(get, "model.backbone.weights", name, CheckpointError)
 
@@ -108,9 +108,9 @@ def hub_answers() -> bool:
 def _pretrained(kind: Any, name: str, error_kind: type[UserError], field: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained``, from the cache if possible; code shipped with a model is never executed."""
 
-    def get(here: bool) -> Any:
-        place = os.path.expanduser(name)
-        return kind.from_pretrained(place, local_files_only=here, trust_remote_code=False, **options)
+    def get(local: bool) -> Any:
+        path = os.path.expanduser(name)
+        return kind.from_pretrained(path, local_files_only=local, trust_remote_code=False, **options)
 
     return _fetched(get, field, name, error_kind)
 
@@ -137,9 +137,9 @@ def _fetched(get: Callable[[bool], T], field: str, name: str, error_kind: type[U
         raise error_kind(
             f"Cannot load {field} {shown(name)} (code shipped with a model is never executed): {reason}"
         ) from fault
-    hub, what = ("does not have it", "spelling") if answers else ("does not answer", "network")
+    problem, what = ("does not have it", "spelling") if answers else ("does not answer", "network")
     raise error_kind(
         f"Cannot find {field} {shown(name)}: it is not a local file or folder, it is not in the hub's cache, and the "
-        f"hub {hub}. Check the {what}, or download it on a machine with a network "
+        f"hub {problem}. Check the {what}, or download it on a machine with a network "
         f"(hf download {name} --local-dir FOLDER) and give its path: --set {field}=FOLDER"
     ) from fault

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from htt.scene.things.objects import OBJECTS
+from htt.vocabulary import VERB_AND_NOUN
 
 Number = tuple[tuple[float, float], ...]
 Vector = tuple[tuple[float, tuple[float, float, float]], ...]
@@ -184,24 +184,6 @@ _BY_VERB_AND_NOUN = {
     ("apply", "lotion"): APPLY_LOTION,
     ("apply", "spray"): APPLY_SPRAY,
 }
-
-_VERBS = (
-    *((verb, OBJECTS) for verb in ("grab", "place")),
-    *((verb, ("lotion", "milk", "chips")) for verb in ("open", "close")),
-    ("pour", ("milk",)),
-    ("take out", ("espresso", "cocoa", "chips", "cappuccino")),
-    ("put in", ("espresso", "cocoa", "cappuccino")),
-    ("apply", ("lotion", "spray")),
-    ("read", ("book", "espresso")),
-    ("spray", ("spray",)),
-    ("squeeze", ("lotion",)),
-)
-VERB_AND_NOUN = tuple((verb, noun) for verb, nouns in _VERBS for noun in nouns)
-ACTIONS = tuple(f"{verb} {noun}" for verb, noun in VERB_AND_NOUN)
-"""The 36 actions in H2O's order: index 0 is H2O's action 1.
-
-Source: H2O data set documentation (Kwon et al. 2021).
-"""
 
 MOTIONS = tuple(VERB_AND_NOUN.index((BACKWARDS.get(verb, verb), noun)) for verb, noun in VERB_AND_NOUN)
 """Index of the action whose motion each action uses: its own, or that of the action it undoes, played backwards."""

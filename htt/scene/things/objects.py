@@ -13,9 +13,7 @@ import numpy as np
 
 from htt.scene.rotations import about, smooth_step
 from htt.scene.things.mesh import Mesh, box, lathe, merged
-
-OBJECTS = ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
-"""Nouns in H2O's order: index 0 is H2O's object 1."""
+from htt.vocabulary import OBJECTS
 
 _PLASTIC, _PAPER = 0.16, 0.03
 _INSIDE = (0.10, 0.08, 0.07, 0.0)

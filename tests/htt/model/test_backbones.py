@@ -173,7 +173,9 @@ def test_a_folder_below_the_home_is_found(tmp_path, monkeypatch):
 
 
 def test_a_backbone_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match=r"got 'resnet19'\. There are: resnet18, resnet_tiny\. Did you mean"):
+    with pytest.raises(
+        ConfigError, match=r"No 'resnet19' in backbones\. Available: resnet18, resnet_tiny\. Did you mean"
+    ):
         open_backbone(BackboneConfig(name="resnet19"))
 
 

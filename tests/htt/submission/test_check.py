@@ -57,7 +57,7 @@ def test_a_right_file_passes_and_says_what_it_holds(tmp_path):
             assert (found.holds, found.faults) == (holds, [])
             if path.name != LABELS and holds.startswith(POSES):
                 assert ("the numbers of the frames" in found.checked) == (expected is WANTED)
-                assert ("the numbers of the frames, but for gaps" in found.unchecked) == (expected is ANY)
+                assert ("the numbers of the frames, except for gaps" in found.unchecked) == (expected is ANY)
 
 
 def test_h2os_test_split_is_the_one_of_its_label_file(tmp_path):
@@ -77,7 +77,7 @@ LABEL_DAMAGE = {
         '"modality" must be a text that names the input of the pre',
     ),
     "modality is empty": (lambda c: c.update(modality=" "), "the predictions, such as \"RGB\"; got ' '"),
-    "modality is missing": (lambda c: c.pop("modality"), 'were made from, as "RGB"; there is none'),
+    "modality is missing": (lambda c: c.pop("modality"), 'the predictions, such as "RGB"; it is missing'),
     "a clip is missing": (lambda c: c.pop("2"), "missing: clip 2"),
     "a clip is unknown": (lambda c: c.update({"243": 1}), "unexpected: clip 243"),
     "a clip has another name": (lambda c: c.update({"01": 1}), "unexpected: clip '01'"),

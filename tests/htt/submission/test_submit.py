@@ -37,7 +37,7 @@ def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
         assert f"  python -m htt.submit --check {path} --data {h2o} --split test" in commands
         code, said, wrong = run(capsys, "--check", path, "--data", h2o)
         assert (code, wrong) == (0, "")
-        assert "Complete: every clip" in said
+        assert "Complete: the file has every clip" in said
         assert "note: the data are not H2O's whole test split:\n  - missing: clips 4-242\n" in said
 
     code, said, wrong = run(capsys, "--check", out / "hand_poses" / "answer.zip")
@@ -53,7 +53,7 @@ def test_many_faults_are_cut(h2o, tmp_path, capsys):
     path.write_text(json.dumps({"modality": "RGB", **{str(clip): 5 + clip for clip in range(1, 243)}}))
     code, _, wrong = run(capsys, "--check", path)
     assert code == 2
-    assert "has 242 faults:" in wrong
+    assert ", 242 faults:" in wrong
     assert wrong.count("  - ") == 21
     assert "  - and 222 more\n" in wrong
 
@@ -74,7 +74,7 @@ def test_incomplete_data_leave_nothing_behind(write_h2o, trained, tmp_path, caps
         (["--check", "x", "--official"], "with --checkpoint or --official"),
         (["--check", "no.zip"], "no.zip: No such file or directory."),
         (["--check", "no.zip", "--data", "nowhere"], "nowhere does not exist"),
-        (["--checkpoint", "x", "--data", "{h2o}", "--split", "tset"], "There are: test. Did you mean 'test'?"),
+        (["--checkpoint", "x", "--data", "{h2o}", "--split", "tset"], "Available: test. Did you mean 'test'?"),
         (
             ["--checkpoint", "{trained}", "--data", "{h2o}", "--set", "train.x=1", "--out", "{out}"],
             "train.x: no such",

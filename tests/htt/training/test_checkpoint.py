@@ -85,7 +85,7 @@ def test_read_refuses_a_number_that_changed_in_the_record(tmp_path):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     path.write_text(path.read_text().replace('"loss": 1.5', '"loss": 1.4'))
-    with pytest.raises(DamagedCheckpointError, match=r"checkpoint\.json is not as it was saved"):
+    with pytest.raises(DamagedCheckpointError, match=r"checkpoint\.json differs from what was saved"):
         checkpoint.read(tmp_path / "c")
 
 
@@ -192,7 +192,7 @@ def test_another_shape_is_refused_key_by_key(tmp_path):
         checkpoint.restore(tmp_path / "c", wider, moves)
     message = str(caught.value)
     assert "missing: pose_block.layers.1." in message
-    assert "pose_block.layers.0.expand.weight [64, 32], here [32, 32]" in message
+    assert "pose_block.layers.0.expand.weight [64, 32] instead of [32, 32]" in message
     assert "Build the model with the configuration" in message
 
 
@@ -202,7 +202,9 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path):
     record = of_older_version(json.loads(path.read_text()))
     record["info"]["actions"].append("wave")
     path.write_text(json.dumps(record))
-    with pytest.raises(CheckpointError, match=r"2 of another shape: action_head\.weight \[4, 32\], here \[5, 32\]"):
+    with pytest.raises(
+        CheckpointError, match=r"2 of another shape: action_head\.weight \[4, 32\] instead of \[5, 32\]"
+    ):
         checkpoint.load(tmp_path / "c")
 
 
@@ -231,7 +233,7 @@ def test_a_damaged_record_is_named(tmp_path, change, rule):
 
 
 def test_missing_and_truncated_files_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"must be a folder with a checkpoint\.json; there is none in .*none"):
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .*none: expected a checkpoint\.json"):
         checkpoint.load(tmp_path / "none")
     saved(tmp_path / "c")
     whole = (tmp_path / "c" / "model.safetensors").read_bytes()

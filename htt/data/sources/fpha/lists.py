@@ -21,7 +21,7 @@ _LEAST_COLUMNS = 4
 
 
 @dataclass(frozen=True)
-class Table:
+class ActionTable:
     """Actions and their objects."""
 
     objects_of: dict[str, str]
@@ -42,7 +42,7 @@ class Table:
         return self.actions.index(action), self.objects.index(self.objects_of[action])
 
 
-def table(root: Path) -> Table:
+def table(root: Path) -> ActionTable:
     """Read the actions and objects of the data set.
 
     Raises:
@@ -65,18 +65,18 @@ def table(root: Path) -> Table:
     if not lines:
         faults.append("it has no rows")
     _text.refuse(path, "a header, then the actions 1, 2, 3 and so on, one per line", faults)
-    return Table(objects_of)
+    return ActionTable(objects_of)
 
 
-def clips(root: Path, known: Table) -> dict[str, list[str]]:
+def clips(root: Path, known: ActionTable) -> dict[str, list[str]]:
     """Read the ids of the clips of each split, in the order of the file: "Subject_1/open_juice_bottle/2".
 
     Raises:
         DataError: the file cannot be read, has another number of lines than its headers say, or has an invalid line.
     """
     path = _frames.find(root, SPLIT)
-    found: dict[str, list[str]] = {}
-    said: dict[str, int] = {}
+    ids: dict[str, list[str]] = {}
+    announced: dict[str, int] = {}
     faults = []
     split, seen = "", set[str]()
     for number, line in enumerate(_text.lines(path), start=1):
@@ -84,26 +84,26 @@ def clips(root: Path, known: Table) -> dict[str, list[str]]:
         try:
             if words and words[0].lower() in _HEADERS:
                 split = _HEADERS[words[0].lower()]
-                if split in found:
+                if split in ids:
                     raise ValueError(f"'{words[0]}' occurs again")
-                found[split] = []
-                said[split] = _text.whole(" ".join(words[1:]))
+                ids[split] = []
+                announced[split] = _text.whole(" ".join(words[1:]))
             elif words:
                 _check_clip(words, split, seen, known)
-                found[split].append(words[0])
+                ids[split].append(words[0])
         except ValueError as error:
             faults.append(f"line {number}: {error}")
-    faults += [f"missing line '{header.capitalize()} ...'" for header in _HEADERS if _HEADERS[header] not in found]
+    faults += [f"missing line '{header.capitalize()} ...'" for header in _HEADERS if _HEADERS[header] not in ids]
     faults += [
-        f"{split} has {len(found[split])} clips, its header says {count}"
-        for split, count in said.items()
-        if not faults and len(found[split]) != count
+        f"{split} has {len(ids[split])} clips, its header says {count}"
+        for split, count in announced.items()
+        if not faults and len(ids[split]) != count
     ]
     _text.refuse(path, "'Training' and 'Test', each with a number and followed by that many clips", faults)
-    return found
+    return ids
 
 
-def _check_clip(words: list[str], split: str, seen: set[str], known: Table) -> None:
+def _check_clip(words: list[str], split: str, seen: set[str], known: ActionTable) -> None:
     if not split or len(words) != 2 or not _CLIP.fullmatch(words[0]):
         raise ValueError(f"'{' '.join(words)[:80]}' is not a clip such as 'Subject_1/open_juice_bottle/2 0'")
     if words[0] in seen:
@@ -127,7 +127,7 @@ def frame_counts(root: Path, subject: str) -> dict[str, int]:
     Raises:
         UnreadableError: the file cannot be read.
     """
-    found: dict[str, set[int]] = {}
+    counts_of: dict[str, set[int]] = {}
     for line in _text.text(info_file(root, subject)).splitlines()[_INFO_HEADER_LINES:]:
         words = line.split()
         try:
@@ -135,5 +135,5 @@ def frame_counts(root: Path, subject: str) -> dict[str, int]:
         except (IndexError, ValueError):
             continue  # a clip without a row is reported when it is read
         if len(words) == 3 and 0 < count <= _MOST_FRAMES:
-            found.setdefault(f"{subject}/{action}/{instance}", set()).add(count)
-    return {clip: min(counts) for clip, counts in found.items() if len(counts) == 1}
+            counts_of.setdefault(f"{subject}/{action}/{instance}", set()).add(count)
+    return {clip: min(counts) for clip, counts in counts_of.items() if len(counts) == 1}

@@ -27,7 +27,7 @@ LINE_LEFT_OUT = "line left out"
 _NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
 
-def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
+def read(path: Path, findings: Findings) -> dict[int, np.ndarray]:
     """Read the joints [21 3] of each frame, by frame number: camera space, metres; invalid lines are left out.
 
     Raises:
@@ -45,10 +45,10 @@ def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
                 frames.append(_line(path, words, cut and line == len(lines)))
         except UnreadableError as error:
             wrong = UnreadableError(f"{path}, line {line}", error.reason, error.detail)
-            found.frame(line, wrong, LINE_LEFT_OUT)
+            findings.frame(line, wrong, LINE_LEFT_OUT)
     repeated = {number for number, times in Counter(number for number, _ in frames).items() if times > 1}
     for number in sorted(repeated):
-        found.frame(number, UnreadableError(f"{path}, frame {number}", "has several lines"), LINE_LEFT_OUT)
+        findings.frame(number, UnreadableError(f"{path}, frame {number}", "has several lines"), LINE_LEFT_OUT)
     once = {number: joints_m for number, joints_m in frames if number not in repeated}
     if not once:
         raise UnreadableError(path, "has no readable line")

@@ -58,7 +58,7 @@ def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
             f"Invalid {_text.printable(path)}: expected the action of each clip, got the header '{header}' of a test "
             "split. Get the file again."
         )
-    found, faults, seen = [], [], dict[str, int]()
+    entries, faults, seen = [], [], dict[str, int]()
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
@@ -66,11 +66,11 @@ def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
             label = _label(line.split(), _HEADERS[header], actions)
             if seen.setdefault(label.id, number) != number:
                 raise ValueError(f"repeats the id {label.id} of line {seen[label.id]}")
-            found.append(label)
+            entries.append(label)
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     _text.refuse(path, "one clip per line", faults)
-    return found
+    return entries
 
 
 def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
@@ -82,11 +82,11 @@ def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
     lines = []
     for recording, clips in of_recording.items():
         ordered = sorted(clips, key=lambda clip: clip[0].first)
-        for place, (label, split) in enumerate(ordered):
-            for other, its in ordered[place + 1 :]:
+        for index, (label, split) in enumerate(ordered):
+            for other, other_split in ordered[index + 1 :]:
                 if other.first > label.last:
                     break
-                words = f"{split} clip {label.id} and {its} clip {other.id} share frames {other.first} to "
+                words = f"{split} clip {label.id} and {other_split} clip {other.id} share frames {other.first} to "
                 actions = f", as actions {label.action + 1} and {other.action + 1}"
                 lines.append(
                     f"{words}{min(label.last, other.last)} of {recording}"
@@ -118,17 +118,17 @@ def poses(path: Path) -> dict[str, set[int]] | None:
     Raises:
         DataError: the file cannot be read, or some of its lines name no frame; lists them.
     """
-    found: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
     faults = []
     for number, line in enumerate(_text.lines(path), start=1):
         match = _POSE.fullmatch(line.strip().replace("\\", "/"))
         if match and match[4] == _HEAD_CAMERA:
-            found.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
+            numbers.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
         elif not match and line.strip():
             faults.append(
                 f"line {number}: '{line.strip()[:80]}' is not a frame such as subject1/h1/0/cam4/rgb/000000.png"
             )
-    if faults and not found:
+    if faults and not numbers:
         return None  # a list of unknown form is ignored: the files in hand_pose show which frames have a pose
     _text.refuse(path, "one frame per line", faults)
-    return found
+    return numbers

@@ -46,12 +46,12 @@ class NoiseSource:
         return [ClipKey(name, 3, first + index, first=10) for index, name in enumerate(names)]
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        if key.place == self.stop_at:
+        if key.entry == self.stop_at:
             raise KeyboardInterrupt
         self.read_clips.append(key.id)
-        if key.place in self.broken:
+        if key.entry in self.broken:
             return None, [Problem(f"{self.folder}{key.id}/rgb", "is missing", "clip left out", frames=3)]
-        return self.make(key.place, 3), []
+        return self.make(key.entry, 3), []
 
     def differences(self) -> list[str]:
         return []

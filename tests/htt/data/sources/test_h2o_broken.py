@@ -116,7 +116,7 @@ def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
     [
         (None, "is missing"),
         ("636.6 636.2 635.2 366.8 1280", "is truncated (5 numbers, the last is '1280')"),
-        ("636.6 636.2 635.2 366.8 1280 720 0", "has invalid numbers (there are 7, not 6)"),
+        ("636.6 636.2 635.2 366.8 1280 720 0", "has invalid numbers (expected 6, got 7)"),
         ("636.6 -636.2 635.2 366.8 1280 720", "has invalid numbers (-636.2 is not above 0)"),
         ("636.6 inf 635.2 366.8 1280 720", "has invalid numbers ('inf' is not finite)"),
         ("", "is truncated (empty)"),
@@ -148,7 +148,7 @@ def test_a_recording_without_images(root: Path) -> None:
     record, problems = read(root)
     assert record is None
     assert problems == [
-        f"{TRAIN}/rgb is no folder; not used",
+        f"{TRAIN}/rgb is not a folder; not used",
         f"{TRAIN}/rgb/000000.png to 000021.png is missing; frame left out",
         "clip 32 has no readable frame (subject1/h1/6); clip left out",
     ]
@@ -166,7 +166,7 @@ def test_a_clip_of_a_million_frames_neither_hangs_nor_floods(root: Path, true: d
 def test_broken_label_file_lists_its_lines(root: Path) -> None:
     path = root / "action_labels/action_train.txt"
     wrong = {
-        "50 subject1/h1/0 44 5 6 0 449": "line 4: an action is 1 to 36, this one is 44",
+        "50 subject1/h1/0 44 5 6 0 449": "line 4: expected an action from 1 to 36, got 44",
         "51 subject1/h1/0 1 9": "line 5: expected 7 words, got 4",
         "52 subject1/h1/0 1 9 2 0 449": "line 6: the action ends in frame 2, before its start in frame 9",
         "438 subject1/h1/0 1 2 9 0 449": "line 7: repeats the id 438 of line 3",
@@ -187,7 +187,7 @@ def test_broken_label_file_lists_its_lines(root: Path) -> None:
     [
         (b"", "expected the header 'id path action_label"),
         (b"1 subject1/h1/0 16 0 61 0 449\n", "got '1 subject1/h1/0 16 0 61 0 449'"),
-        (b"id path \xe9", r"is no text \(byte 8 is not UTF-8\)"),
+        (b"id path \xe9", r"is not text \(byte 8 is not UTF-8\)"),
         (None, "is a folder"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_label_file_that_is_none(root: Path, content: bytes | None, message: s
 
 
 def test_no_label_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"action_labels/action_train\.txt; it has none"):
+    with pytest.raises(DataError, match=r"No label files of H2O, such as .*action_labels/action_train\.txt"):
         convert(open_source("h2o", tmp_path), tmp_path / "out", Making(64, 48))
 
 
@@ -254,7 +254,9 @@ def test_hands_flagged_where_no_hand_can_be_are_not_known_and_the_other_is(
     assert record.hand_valid[frame].tolist() == [False, True]
     assert not record.joints_m[frame, :21].any()
     where = f"{BOTH}/hand_pose/{404 + frame:06d}.txt"
-    assert problems == [f"{where} has invalid numbers (a joint is {told} m away, left hand); hands not known"]
+    assert problems == [
+        f"{where} has invalid numbers (a joint is {told} m from the camera, left hand); hands not known"
+    ]
 
 
 def test_hands_in_no_frame_are_an_error_that_names_what_to_look_at(root: Path, tmp_path: Path) -> None:
@@ -284,7 +286,9 @@ def test_lists_of_the_test_split_in_place_of_the_train_split_are_refused(root: P
     path.write_text(whole)
     (root / "label_split").mkdir()
     (root / "label_split/pose_train.txt").write_text("subject4/h1/5/cam4/rgb/000096.png\n")
-    with pytest.raises(DataError, match=r"pose_train\.txt names none of those in .*action_train\.txt\. Is one of them"):
+    with pytest.raises(
+        DataError, match=r"pose_train\.txt names no frame of the clips in .*action_train\.txt\. Is one of them"
+    ):
         open_source("h2o", root).clips("train")
 
 

@@ -38,7 +38,7 @@ def test_numbers(tmp_path: Path) -> None:
     path = tmp_path / "numbers.txt"
     for content, reason in (
         ("0.5 1.5", "is truncated (2 numbers, the last is '1.5')"),
-        ("0.5 1.5 2.5 3.5", "has invalid numbers (there are 4, not 3)"),
+        ("0.5 1.5 2.5 3.5", "has invalid numbers (expected 3, got 4)"),
         ("0.5 x 2.5", "has invalid numbers (could not convert string to float: 'x')"),
         ("0.5 1e999 2.5", "has invalid numbers ('1e999' is not finite)"),
     ):
