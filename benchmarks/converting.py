@@ -63,7 +63,7 @@ KINDS = (Kind("H2O: PNG", "png", 1280, 720, 40), Kind("FPHA: JPEG", "jpg", 1920,
 
 
 def write_tree(root: Path, kind: Kind, clips: int) -> list[Path]:
-    """Write a folder in H2O's format, with one recording that every clip shows from first to last; return its images."""
+    """Write a folder in H2O's format, with one recording that every clip shows whole; return its images."""
     folder = root / "subject1/h1/0/cam4"
     for name in ("rgb", "hand_pose"):
         (folder / name).mkdir(parents=True)

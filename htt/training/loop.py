@@ -26,7 +26,7 @@ from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips
-from htt.data.loading.loader import Epochs, evaluation_loader, training_loader
+from htt.data.loading.loader import EpochLoader, evaluation_loader, training_loader
 from htt.data.loading.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.evaluation import clip_table
@@ -109,7 +109,7 @@ def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> 
 
 def train_epoch(
     model: nn.Module,
-    loader: Epochs,
+    loader: EpochLoader,
     optimizer: torch.optim.Optimizer,
     config: Config,
     epoch: int,

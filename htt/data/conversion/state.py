@@ -37,7 +37,7 @@ class Making:
     shard_bytes: int = SHARD_BYTES
 
 
-class Done(BaseModel):
+class SplitState(BaseModel):
     """Finished part of one split."""
 
     clips: int = 0
@@ -55,7 +55,7 @@ class State(BaseModel):
     """Finished part of a conversion, and the settings it was started with."""
 
     asked: dict[str, str | int]
-    splits: dict[str, Done]
+    splits: dict[str, SplitState]
 
 
 def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequence[Wanted]]) -> State:
@@ -74,7 +74,7 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
         "clips": ", ".join(f"{len(of_split)} {split}" for split, of_split in wanted.items()),
         "list of clips": _digest(wanted),
     }
-    fresh = State(asked=asked, splits={split: Done() for split in wanted})
+    fresh = State(asked=asked, splits={split: SplitState() for split in wanted})
     try:
         state = State.model_validate_json((out / STATE).read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, ValidationError):

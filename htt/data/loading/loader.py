@@ -188,7 +188,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class Epochs(Protocol):
+class EpochLoader(Protocol):
     """Interface of the training data: the batches of each epoch; see ``TrainingLoader``."""
 
     @property

@@ -29,7 +29,7 @@ def test_the_36_actions_are_in_the_order_of_h2o():
 @pytest.mark.parametrize(("verb", "noun"), VERB_AND_NOUN)
 def test_the_tracks_of_every_program_run_from_0_to_1(verb, noun):
     script, _ = programs.program(verb, noun)
-    tracks = [script.place, script.tilt, script.slide, script.turn, script.carry]
+    tracks = [script.position, script.tilt, script.slide, script.turn, script.carry]
     tracks += [track for role in (script.lead, script.support) for track in (role.reach, role.close)]
     for keys in tracks:
         times = [time for time, _ in keys]
@@ -46,24 +46,24 @@ def test_a_track_rests_at_its_keys_and_passes_the_middle_half_way():
 
 @pytest.mark.parametrize(("undoing", "doing", "noun"), [("place", "grab", "milk"), ("close", "open", "lotion")])
 def test_a_verb_that_undoes_another_is_it_backwards(undoing, doing, noun):
-    forward, backward = perform(doing, noun).thing.place_m, perform(undoing, noun).thing.place_m
+    forward, backward = perform(doing, noun).thing.position_m, perform(undoing, noun).thing.position_m
     np.testing.assert_allclose(forward[-1], backward[0], atol=0.02)
     np.testing.assert_allclose(forward[0], backward[-1], atol=0.02)
 
 
 def test_a_grabbed_thing_leaves_the_table_in_the_hand():
     done = perform("grab", "chips")
-    assert done.thing.place_m[0, 2] == pytest.approx(0)
-    assert done.thing.place_m[-1, 2] > 0.03
-    gap = np.linalg.norm(done.right.palm.place_m - done.thing.place_m, axis=1)
+    assert done.thing.position_m[0, 2] == pytest.approx(0)
+    assert done.thing.position_m[-1, 2] > 0.03
+    gap = np.linalg.norm(done.right.palm.position_m - done.thing.position_m, axis=1)
     assert gap[-1] < 0.16 < gap[0]
 
 
 def test_a_left_hander_does_the_same_in_the_mirror():
     right = perform("pour", "milk")
     left = right.mirrored()
-    np.testing.assert_allclose(left.left.palm.place_m * [-1, 1, 1], right.right.palm.place_m)
-    np.testing.assert_allclose(left.thing.place_m[:, 0], -right.thing.place_m[:, 0])
+    np.testing.assert_allclose(left.left.palm.position_m * [-1, 1, 1], right.right.palm.position_m)
+    np.testing.assert_allclose(left.thing.position_m[:, 0], -right.thing.position_m[:, 0])
     np.testing.assert_allclose(np.linalg.det(left.right.palm.rotation), 1.0)
 
 
