@@ -165,7 +165,7 @@ class FPHASource:
         existing = [path for path in paths if os.path.lexists(path)]
         if len(existing) < 2:
             return next(iter(existing or paths), folders[0] / clip / "skeleton.txt")
-        counts = {path: _fpha_skeleton.count(path) for path in existing}
+        counts = {path: len(_fpha_skeleton.frame_numbers(path)) for path in existing}
         taken = max(existing, key=lambda path: counts[path])
         others = "; ".join(f"{findings.name(path)} has {counts[path]}" for path in existing if path != taken)
         detail = f"{counts[taken]} frames; {others}"
@@ -186,10 +186,10 @@ class FPHASource:
     def _count(self, clip: str) -> int:
         """Return the number of frames of a clip from its skeleton file, or else from its images."""
         findings = Findings(self.root)
-        last = _fpha_skeleton.last_number(self._skeleton(clip, findings))
-        if last < 0:
-            last = max(self._images(clip, range(_text.LARGEST_NUMBER), CAMERA_SIZE, findings).paths, default=-1)
-        return last + 1
+        numbers = _fpha_skeleton.frame_numbers(self._skeleton(clip, findings))
+        if not numbers:
+            numbers = list(self._images(clip, range(_text.LARGEST_NUMBER), CAMERA_SIZE, findings).paths)
+        return 1 + max(numbers, default=-1)
 
     def _report_count(self, key: ClipKey, findings: Findings) -> None:
         if key.entry.uncounted:

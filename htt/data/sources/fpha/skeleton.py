@@ -55,17 +55,8 @@ def read(path: Path, findings: Findings) -> dict[int, np.ndarray]:
     return once
 
 
-def last_number(path: Path) -> int:
-    """Return the largest frame number in a file, or -1 if there is none."""
-    return max(_numbers(path), default=-1)
-
-
-def count(path: Path) -> int:
-    """Return the number of readable frames in a file."""
-    return len(_numbers(path))
-
-
-def _numbers(path: Path) -> list[int]:
+def frame_numbers(path: Path) -> list[int]:
+    """Return the numbers of the readable frames in a file; none if it cannot be read."""
     try:
         return list(read(path, Findings(path.parent)))
     except UnreadableError:
