@@ -49,7 +49,7 @@ class Options(console.Options):
     workers: int = 1
     """Number of processes, which share all GPUs or cores."""
     gpus_per_worker: console.Number = None
-    """GPUs per worker, for several workers (default: one if there are any). A single worker uses one if there is one."""
+    """GPUs per worker, for several workers (default: one if there are any). A single worker uses one if it can."""
     out: console.File = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 

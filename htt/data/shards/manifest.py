@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from htt import files
 from htt.config import SIZE
-from htt.errors import DataError, did_you_mean, shown
+from htt.errors import DataError, bullets, did_you_mean, shown
 from htt.info import DataInfo
 
 NAME = "manifest.json"
@@ -296,7 +296,7 @@ def listed(manifest: Manifest) -> list[Shard | Labels]:
 
 def _raise(faults: list[str]) -> None:
     if faults:
-        text = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults) + "\n "
+        text = faults[0] if len(faults) == 1 else f"\n{bullets(faults, len(faults))}\n "
         raise DataError(
             f"Shards do not match their manifest: {text}. Copy them again from their source, or delete them with their "
             "manifest and convert the data again."
