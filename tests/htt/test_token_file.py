@@ -49,7 +49,7 @@ def test_a_token_is_never_replaced():
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch):
     monkeypatch.setenv("HOME", "/dev/null")
-    with pytest.raises(ClusterError, match=r"must be written to /dev/null/\.ray/auth_token; Not a directory"):
+    with pytest.raises(ClusterError, match=r"Cannot write the token to /dev/null/\.ray/auth_token: Not a directory"):
         token_file.make()
 
 

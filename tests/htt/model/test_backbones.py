@@ -92,7 +92,7 @@ def test_weights_of_another_shape_are_refused_key_by_key(torchvision, tmp_path):
     message = str(caught.value)
     assert "1 missing: embedder.embedder.normalization.weight" in message
     assert "1 unexpected: odd" in message
-    assert "embedder.embedder.convolution.weight [64, 1, 7, 7], here [64, 3, 7, 7]" in message
+    assert "embedder.embedder.convolution.weight [64, 1, 7, 7] instead of [64, 3, 7, 7]" in message
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def test_missing_and_truncated_files_are_named(tmp_path):
     saved(tmp_path / "c")
     whole = (tmp_path / "c" / "model.safetensors").read_bytes()
     (tmp_path / "c" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"is damaged: .*model\.safetensors has the sha256"):
+    with pytest.raises(CheckpointError, match=r"Damaged checkpoint: .*model\.safetensors has sha256"):
         checkpoint.load(tmp_path / "c")
     record = tmp_path / "c" / "checkpoint.json"
     record.write_text(json.dumps(of_older_version(json.loads(record.read_text()))))

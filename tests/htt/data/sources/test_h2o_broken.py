@@ -171,7 +171,7 @@ def test_broken_label_file_lists_its_lines(root: Path) -> None:
         "52 subject1/h1/0 1 9 2 0 449": "line 6: the action ends in frame 2, before its start in frame 9",
         "438 subject1/h1/0 1 2 9 0 449": "line 7: repeats the id 438 of line 3",
         "54 subject1/h1/0 1 2 9 0 8": "line 8: the action, frames 2 to 9, is outside its recording, frames 0 to 8",
-        "55 subject1/h1/0 1 2 1000000 0 2000000": "line 9: the largest number is 999999, this one is 1000000",
+        "55 subject1/h1/0 1 2 1000000 0 2000000": "line 9: the largest number is 999999, got 1000000",
         "56 subject1/h1/0 1 -2 9 0 449": "line 10: '-2' is not a whole number",
         "57 ../h1/0 1 2 9 0 449": "line 11: '../h1/0' is not a recording such as subject1/h1/0",
     }
