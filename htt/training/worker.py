@@ -329,7 +329,7 @@ def _resume(scratch: Path, group: Group, *, final: bool) -> tuple[Path | None, s
         if not group.sum(torch.tensor([float(fault is not None)])).item():
             note = f"{'; '.join(faults)}. The training resumes from {path}." if faults else ""
             return fetched, note
-        faults.append(f"{path} is damaged: {fault or 'another worker cannot read it'}")
+        faults.append((fault or f"Another worker cannot read {path}").rstrip("."))
     folder = newest.path.rpartition("/")[0]
     if final:
         raise CheckpointError(

@@ -135,8 +135,6 @@ def test_checkpoint_that_is_damaged_in_the_storage_is_not_kept(trained):
     sums = {"sha256": {"model.safetensors": "0" * 64}}
     (trained.stored / "checkpoint.json").write_text(json.dumps(sums))
     (trained.stored / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(
-        StorageError, match=rf"{trained.stored}/model\.safetensors has the sha256 .* --resume trains its"
-    ):
+    with pytest.raises(StorageError, match=rf"{trained.stored}/model\.safetensors has sha256 .* --resume trains its"):
         trained.run()
     assert not (trained.folder / "checkpoint").exists()

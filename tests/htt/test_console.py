@@ -28,7 +28,7 @@ def test_a_line_says_how_fast_this_run_is_and_how_long_it_takes(
     monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
     counting = console.Counting("Converting h2o", 5_100, "frames", done=3_100, found=3_000)
     monkeypatch.setattr(counting, "_started", 100.0)
-    monkeypatch.setattr(counting, "_said", 100.0)
+    monkeypatch.setattr(counting, "_printed_s", 100.0)
     next(clock)
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(counting._bar, "update", lambda *_, **shown: shown_notes.append(shown))

@@ -73,7 +73,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(stored, tmp_p
     spoil(stored[1])
     folder, note = worker._resume(tmp_path / "b", Group(), final=True)
     assert checkpoint.read(folder).progress.epoch == 1
-    assert note.startswith(f"{stored[1]} is damaged: Damaged checkpoint: {stored[1]}/model.safetensors has sha")
+    assert note.startswith(f"Damaged checkpoint: {stored[1]}/model.safetensors has sha")
     assert note.endswith(f"The training resumes from {stored[0]}.")
 
 
