@@ -359,6 +359,6 @@ def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, mon
             [sys.executable, ROOT / command[0], *command[1:]], cwd=tmp_path, capture_output=True, text=True
         )
         assert ended.returncode == 2, ended.stderr
-        assert "there is no" in ended.stderr
+        assert "No such file of weights" in ended.stderr
         assert "Starting on" not in ended.stdout
     assert not list(tmp_path.glob("runs/*"))

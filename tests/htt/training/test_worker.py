@@ -95,7 +95,7 @@ def test_workers_agree_on_a_checkpoint_that_one_of_them_cannot_read(stored, tmp_
     monkeypatch.setattr(Group, "sum", lambda self, values: values + next(answers))
     folder, note = worker._resume(tmp_path / "a", Group(), final=True)
     assert checkpoint.read(folder).progress.epoch == 1
-    assert "another worker cannot read it" in note
+    assert "Another worker cannot read" in note
 
 
 def test_a_machine_that_is_not_ready_trains_nothing():
