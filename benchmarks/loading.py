@@ -32,7 +32,7 @@ import torch
 from htt import scene
 from htt.config import Config, override
 from htt.data.loading.clips import Clips, open_split
-from htt.data.loading.loader import training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.data.shards import arrow, labels, manifest
 from htt.data.sources import ClipKey, _images
 from htt.data.sources.synthetic import SyntheticSource
@@ -95,7 +95,7 @@ def timed(work: Callable[[], int]) -> float:
 
 def measure(clips: Clips, config: Config, rounds: int) -> dict[str, list[float]]:
     """Return the frames per second of each way, round by round."""
-    loader = training_loader(clips, config)
+    loader = TrainingLoader(clips, config)
     image = np.empty((clips.info.height, clips.info.width, 3), np.uint8)
     random = torch.Generator().manual_seed(0)
     found: dict[str, list[float]] = {"decoder": [], "loader": [], "augmentation": []}

@@ -33,7 +33,7 @@ import torch
 
 from htt.config import Config, override
 from htt.data.loading.clips import open_split
-from htt.data.loading.loader import TrainingLoader, training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.data.prepare import prepare
 from htt.data.publish import publish
 from htt.data.shards import manifest
@@ -55,7 +55,7 @@ LIMIT = 0.95
 
 
 def loader(config: Config) -> TrainingLoader:
-    return training_loader(open_split(prepare(config), "train"), config)
+    return TrainingLoader(open_split(prepare(config), "train"), config)
 
 
 def first_batch(config: Config) -> tuple[float, float, float]:

@@ -170,7 +170,7 @@ def _asks_for_token(address: str) -> bool:
         )
     if address != "auto":
         _knock(address)
-    modes = ["disabled", "token"] if token_file.there_is_one() else ["disabled"]
+    modes = ["disabled", "token"] if token_file.exists() else ["disabled"]
     modes = [os.environ.get(token_file.MODE, mode) for mode in modes]
     for mode in dict.fromkeys(modes):
         answer = _answer(address, mode)
@@ -180,7 +180,7 @@ def _asks_for_token(address: str) -> bool:
             lines = (answer.stderr or answer.stdout).strip().splitlines()
             raise _unreachable(address, lines[-1].strip() if lines else "it does not answer as a Ray")
         return mode == "token"
-    raise _refused(address, known=token_file.there_is_one())
+    raise _refused(address, known=token_file.exists())
 
 
 def _answer(address: str, mode: str) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ class Options(console.Options):
 def main(options: Options) -> None:  # noqa: ARG001 - the command has no options of its own
     """Write the token if there is none, and print where it is and what to type; the token itself is never printed."""
     file = token_file.path()
-    if token_file.close_to_others():
+    if token_file.restrict_to_owner():
         console.out.print(f"Others could read {file}; now only you can.")
     found = "A new token is in" if token_file.make() else "You have a token, which is kept, in"
     console.out.print(f"{found} {file}; only you can read it. Keep it out of repositories and messages.")

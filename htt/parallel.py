@@ -286,7 +286,7 @@ def gpus_per_worker() -> float:
     return float(resources.get("GPU", 0) > 0)
 
 
-def use_given() -> int:
+def use_assigned() -> int:
     """Set the threads and GPUs of this worker to what Ray gave it, and return the number of threads.
 
     Idle OpenMP threads spin: two on one busy core cost most of its speed. Ray hides no GPU from workers without one;

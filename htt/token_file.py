@@ -26,7 +26,7 @@ def path() -> Path:
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
-def there_is_one() -> bool:
+def exists() -> bool:
     """Return whether Ray would find a token for this user."""
     return bool(os.environ.get(TOKEN)) or path().is_file()
 
@@ -65,7 +65,7 @@ def _write(file: Path) -> None:
         beside.unlink()
 
 
-def close_to_others() -> bool:
+def restrict_to_owner() -> bool:
     """Remove the rights of other users on the token file, and return whether they had any.
 
     Raises:

@@ -26,7 +26,7 @@ from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips
-from htt.data.loading.loader import EpochLoader, evaluation_loader, training_loader
+from htt.data.loading.loader import EpochLoader, EvaluationLoader, TrainingLoader
 from htt.data.loading.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.evaluation import clip_table
@@ -80,7 +80,7 @@ def fit(
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     parallel = group.parallel(model)
-    loader = training_loader(splits.train, config, group.rank, group.size)
+    loader = TrainingLoader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
     checkpoint_folder = folder / "checkpoint"
     saver = Saver(checkpoint_folder, model, optimizer, config, splits.info, group, precision.state, history, saving)
@@ -201,7 +201,7 @@ def evaluate(
     precision = precision or Precision(config.train.precision, group.device)
     model.eval()
     evaluation = Evaluation(clips.info, config.loss)
-    for batch in evaluation_loader(clips, config, group.rank, group.size):
+    for batch in EvaluationLoader(clips, config, group.rank, group.size):
         group.between_steps()
         moved = batch.to(group.device)
         with precision.autocast():

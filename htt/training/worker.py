@@ -302,7 +302,7 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
 
 def _group() -> Group:
     """Return the group of Ray Train workers, and use as many threads as this worker has cores."""
-    parallel.use_given()
+    parallel.use_assigned()
     context = ray.train.get_context()
     return Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 

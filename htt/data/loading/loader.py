@@ -204,9 +204,23 @@ class EpochLoader(Protocol):
 
 
 class TrainingLoader:
-    """Training batches of one worker, by epoch; see ``training_loader``."""
+    """Training batches of one worker, by epoch.
 
-    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+    All workers have the same number of steps; their batches of a step together form the global batch.
+    """
+
+    def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
+        """Prepare the decoding.
+
+        Args:
+            clips: clips of the training split.
+            config: configuration; runtime.loader_workers processes decode, or this process if it is 0.
+            rank: index of this worker.
+            world: number of workers.
+
+        Raises:
+            ConfigError: a step has fewer windows than there are workers.
+        """
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
         self.step_windows = config.train.batch_size * order.times(config.train, world)
@@ -238,9 +252,13 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Evaluation batches of one worker; see ``evaluation_loader``."""
+    """Evaluation batches of one worker, possibly none.
 
-    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+    Together, the workers evaluate every frame of every clip exactly once. The batches do not depend on the number of
+    workers, and each is computed by one of them, so the results do not depend on it either.
+    """
+
+    def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
         budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height)
         groups = order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
@@ -252,29 +270,3 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._decoder.batches(self._steps)
-
-
-def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> TrainingLoader:
-    """Return the training batches of a worker.
-
-    All workers have the same number of steps; their batches of a step together form the global batch.
-
-    Args:
-        clips: clips of the training split.
-        config: configuration; runtime.loader_workers processes decode, or this process if it is 0.
-        rank: index of this worker.
-        world: number of workers.
-
-    Raises:
-        ConfigError: a step has fewer windows than there are workers.
-    """
-    return TrainingLoader(clips, config, rank, world)
-
-
-def evaluation_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> EvaluationLoader:
-    """Return the evaluation batches of a worker, possibly none.
-
-    Together, the workers evaluate every frame of every clip exactly once. The batches do not depend on the number of
-    workers, and each is computed by one of them, so the results do not depend on it either.
-    """
-    return EvaluationLoader(clips, config, rank, world)
