@@ -59,7 +59,7 @@ WARM = 5
 
 
 def fill(search: spec.Search, folder: RunFolder, count: int) -> None:
-    """Write a run with so many finished trials."""
+    """Write a run with a number of finished trials."""
     base = SPACE.start(search.assignments)
     folder.path.mkdir(parents=True)
     folder.write_asked(run_record.record(search, SPACE, base, folder.name, warm_start.points((), SPACE, base)))
@@ -94,7 +94,7 @@ def fill(search: spec.Search, folder: RunFolder, count: int) -> None:
 
 
 def measure(scratch: Path, before: int, trials: int) -> list[float]:
-    """Processor time of each trial, s, after so many others."""
+    """Return the processor time of each trial, s, after a number of others."""
     name = f"after-{before}"
     search = spec.Search(
         space="fake", name=name, runs=scratch, trials=before + trials, assignments={"optim.step_epochs": 1},

@@ -170,7 +170,7 @@ def _requires_token(address: str) -> bool:
         )
     if address != "auto":
         _check_port(address)
-    modes = ["disabled", "token"] if token_file.there_is_one() else ["disabled"]
+    modes = ["disabled", "token"] if token_file.exists() else ["disabled"]
     modes = [os.environ.get(token_file.MODE, mode) for mode in modes]
     for mode in dict.fromkeys(modes):
         answer = _health_check(address, mode)
@@ -180,7 +180,7 @@ def _requires_token(address: str) -> bool:
             lines = (answer.stderr or answer.stdout).strip().splitlines()
             raise _unreachable(address, lines[-1].strip() if lines else "the process there is not Ray")
         return mode == "token"
-    raise _token_error(address, known=token_file.there_is_one())
+    raise _token_error(address, known=token_file.exists())
 
 
 def _health_check(address: str, mode: str) -> subprocess.CompletedProcess[str]:

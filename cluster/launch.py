@@ -155,13 +155,14 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Print the command that resumes the training if it is interrupted or Ray dies, once the run folder exists."""
     again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-    heartbeat.GO_ON[:] = [f"Resume with: {again}"]
+    hint = f"To resume: {again}"
+    heartbeat.set_resume_hint(hint)
     printed = False
 
     def show(*lines: str) -> None:
         nonlocal printed
         if not printed and (folder / CONFIG_FILE).exists():
-            lines, printed = (*lines, *heartbeat.GO_ON), True
+            lines, printed = (*lines, hint), True
         for line in lines:
             console.err.print(line, markup=False)
 

@@ -20,7 +20,7 @@ class Options(console.Options):
 def main(options: Options) -> None:  # noqa: ARG001 - the command has no options of its own
     """Write the token if there is none, and print where it is and what to type; the token itself is never printed."""
     file = token_file.path()
-    if token_file.close_to_others():
+    if token_file.restrict_to_owner():
         console.out.print(f"Other users could read {file}; the permissions are now restricted to you.")
     verb = "Wrote a new token to" if token_file.make() else "Kept the existing token in"
     console.out.print(f"{verb} {file}; only you can read it. Do not put it into repositories or messages.")

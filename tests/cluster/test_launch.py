@@ -25,7 +25,7 @@ MISTAKES = {
     ),
     "nothing to resume": (["--preset", "quick", "--resume", "--name", "x"], "No run to resume: runs/x/config.yaml"),
     "a resumed run without a name": (["--preset", "quick", "--resume"], "--resume requires --name"),
-    "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+    "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
     "workers that are no number": (["--preset", "quick", "--workers", "many"], "Invalid --workers 'many': expected"),
     "fewest above most": (["--preset", "quick", "--workers", "8:1"], "Invalid --workers '8:1': expected a number"),
     "more workers than windows in a step": (
@@ -159,7 +159,7 @@ def test_interrupted_training_prints_once_how_to_resume(tmp_path, capsys, starte
     with pytest.raises((SystemExit, KeyboardInterrupt)) as caught, launch._resumable(launch.Options(), folder):
         signal.raise_signal(signal.SIGINT)
     assert getattr(caught.value, "code", None) == code
-    resume = "Resume with: python cluster/launch.py --name final --resume\n" if started else ""
+    resume = "To resume: python cluster/launch.py --name final --resume\n" if started else ""
     assert capsys.readouterr().err == f"Stopping; this takes a few seconds.\n{resume}"
 
 

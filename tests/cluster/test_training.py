@@ -93,7 +93,7 @@ def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys
     assert trained.shown == EPOCHS
     assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
     said = capsys.readouterr().err
-    assert said.count("The metrics of an epoch are not saved yet: Writing below") == 1
+    assert said.count("The metrics of an epoch are not saved yet: No free space to write below") == 1
     assert said.count("the disk is full") == 1
 
 
@@ -135,6 +135,6 @@ def test_checkpoint_that_is_damaged_in_the_storage_is_not_kept(trained):
     sums = {"sha256": {"model.safetensors": "0" * 64}}
     (trained.stored / "checkpoint.json").write_text(json.dumps(sums))
     (trained.stored / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(StorageError, match=rf"{trained.stored}/model\.safetensors has the sha256 .* --resume to train"):
+    with pytest.raises(StorageError, match=rf"{trained.stored}/model\.safetensors has sha256 .* --resume to train"):
         trained.run()
     assert not (trained.folder / "checkpoint").exists()

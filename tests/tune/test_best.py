@@ -47,7 +47,7 @@ def run(tmp_path, monkeypatch):
         (["run", "--retrain-seeds", "5", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
         (["run", "--retrain-seeds", "5", "--set", "train.seed=1"], "--set must leave train.seed to --retrain-seeds"),
         (["run", "--retrain-seeds", "5", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
-        (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+        (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
         (["run", "--retrain-seeds", "5", "--name", "full"], "full holds something else. Choose another --name."),
         (["run", "--pick", "knee"], "several objectives; it had hand_error_mm alone."),
         (["front", "--pick", "kne"], "Did you mean 'knee'?"),

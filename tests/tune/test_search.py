@@ -14,10 +14,10 @@ from tune.experiments import spec
 from tune.results.run_folder import RunFolder
 
 MISTAKES = {
-    "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean 'optim.lr'?"),
+    "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: no such field. Did you mean 'optim.lr'?"),
     "a value out of range": (["--set", "optim.momentum=2"], "optim.momentum: should be less than 1; got 2"),
-    "an unknown backbone": (["--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
-    "an unknown space": (["--space", "quik"], "There are: fake, paper, quick. Did you mean 'quick'?"),
+    "an unknown backbone": (["--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
+    "an unknown space": (["--space", "quik"], "Available: fake, paper, quick. Did you mean 'quick'?"),
     "an unknown metric": (["--metric", "hand_eror_mm"], "Did you mean 'hand_error_mm'?"),
     "nonsense for a time": (
         ["--time-budget", "soon"],

@@ -82,16 +82,16 @@ class _Enough(Exception):  # noqa: N818 - not an error
 
 
 def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
-    from htt.data.loading.loader import training_loader
+    from htt.data.loading.loader import TrainingLoader
     from htt.training import loop, optim
 
-    loader = _First(training_loader(splits.train, config), steps + 1)
+    loader = _First(TrainingLoader(splits.train, config), steps + 1)
     loop.train_epoch(model, loader, optim.optimizer(config.optim, model.parameters()), config, 0, group=group)
     return loader.steps_per_epoch * _each(loader.times)
 
 
 def _validation_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
-    from htt.data.loading.loader import evaluation_loader
+    from htt.data.loading.loader import EvaluationLoader
     from htt.training import loop
 
     if not splits.val:
@@ -105,7 +105,7 @@ def _validation_seconds(model: HTT, config: Config, splits: Splits, group: Group
 
     with contextlib.suppress(_Enough):
         loop.evaluate(model, splits.val, config, group=group, on_batch=on_batch)
-    return len(evaluation_loader(splits.val, config)) * _each(times)
+    return len(EvaluationLoader(splits.val, config)) * _each(times)
 
 
 def _each(times: Sequence[float]) -> float:

@@ -260,7 +260,7 @@ def _with_machines(work: Work, storage: Storage, training: Training, show: Conso
     work.begin(storage, incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
     command = "ablate" if RunFolder(storage.local).asked().kind == "study" else "search"
-    heartbeat.GO_ON[:] = [f"Stopped. Go on with: python tune/{command}.py --resume {storage.local}"]
+    heartbeat.set_resume_hint(f"Stopped. To resume: python tune/{command}.py --resume {storage.local}")
     with driver_log.written(storage.local):
         return _try(work, storage, job, training, concurrent, show)
 

@@ -348,7 +348,7 @@ def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path)
     preflight.check_backbones([random, random])
     preflight.check_backbones([gone, random], one_is_enough=True)
     for backbones, enough in (([random, gone], False), ([gone], True)):
-        with pytest.raises(CheckpointError, match=r"there is no .*no\.pth"):
+        with pytest.raises(CheckpointError, match=r"No such file of weights: .*no\.pth"):
             preflight.check_backbones(backbones, one_is_enough=enough)
 
 
@@ -362,6 +362,6 @@ def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, mon
     for script, *words in commands:
         ended = subprocess.run([sys.executable, ROOT / script, *words], cwd=tmp_path, capture_output=True, text=True)
         assert ended.returncode == 2, ended.stderr
-        assert "there is no" in ended.stderr
+        assert "No such file of weights" in ended.stderr
         assert "Starting on" not in ended.stdout
     assert not list(tmp_path.glob("runs/*"))

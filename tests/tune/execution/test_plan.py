@@ -181,7 +181,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         (["--study", "headline", "--seeds", "many"], "--seeds takes a count"),
         (["--study", "headline", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
         (["--study", "headline", "--set", "model.action.heads=7"], "model.action.heads must divide model.width"),
-        (["--study", "headline", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+        (["--study", "headline", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
         (["--study", "headline", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
         (["--study", "headline", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
         (["--study", "headline", "--name", "../x"], "Invalid --name '../x': expected letters"),
