@@ -1,6 +1,6 @@
 """Watch on the Ray of this process: without it, the process would wait forever and silently for a dead Ray.
 
-For a Ray started here, the end of its two main processes is noticed at once. For a joined cluster, the head is asked
+For a Ray started here, the end of its two main processes is noticed at once. For a joined cluster, the head is queried
 regularly; Ray itself ends this process, without a message, a minute after the head is gone.
 """
 

@@ -27,7 +27,7 @@ BELOW = "/htt-ray-12345678/r/session_2026-01-01_00-00-00_123456_1234567/sockets/
 """Longest path of a socket, below the temporary folder."""
 FULL = "The temporary folder is full: free some space, or set another one with TMPDIR."
 LEAVE_S = 5.0
-"""Time for Ray's processes to finish writing after they were told to end, s."""
+"""Time for Ray's processes to finish writing after the request to end, s."""
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from htt.errors import ConfigError
 
 if TYPE_CHECKING:
     from htt.batch import Batch
-    from htt.data.loading.loader import Epochs
+    from htt.data.loading.loader import EpochLoader
     from htt.data.loading.splits import Splits
     from htt.group import Group
     from htt.model.htt import HTT
@@ -64,7 +64,7 @@ def training_seconds(config: Config, steps: int, threads: int = 1) -> float:
 class _First:
     """The first steps of a training loader, with the time at which each was requested."""
 
-    def __init__(self, loader: Epochs, count: int) -> None:
+    def __init__(self, loader: EpochLoader, count: int) -> None:
         self.step_windows, self.steps_per_epoch = loader.step_windows, loader.steps_per_epoch
         self.times: list[float] = []
         self._loader, self._count = loader, count

@@ -56,7 +56,7 @@ class Clips(Sequence[ClipRecord]):
 
     def __init__(self, folder: Folder, split: str) -> None:
         self._folder, self._shards = folder, folder.manifest.shards(split)
-        self.root, self.split = folder.place, split
+        self.root, self.split = folder.name, split
         self.info, self._wanted = folder.manifest.info, folder.manifest.numbers(split)
         self._rows = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
