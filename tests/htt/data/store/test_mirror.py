@@ -116,7 +116,7 @@ def test_the_first_batch_waits_for_its_own_shards_alone(
     clips = open_split(prepare(config), "train")
     loader = TrainingLoader(clips, config)
     first = next(TrainingLoader(open_split(root, "train"), config).epoch(0))
-    needed = {clips._shards[clips._place[clip][0]].file for clip in first.clip.tolist()}
+    needed = {clips._shards[clips._rows[clip][0]].file for clip in first.clip.tolist()}
     others = {shard.file for shard in clips._shards} - needed
     assert others
     gate, plain = threading.Event(), Remote.blocks
@@ -225,7 +225,7 @@ def test_no_shards_in_the_store(store: Store, tmp_path: Path) -> None:
 
 
 def test_another_source_in_the_store(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"got h2o, and s3://bucket/noise\?.* holds noise\. Add --set data\.source"):
+    with pytest.raises(DataError, match=r"got h2o, but s3://bucket/noise\?.* holds noise\. Add --set data\.source"):
         prepare(settings(uri, tmp_path, **{"data.source": "h2o"}))
 
 
