@@ -77,8 +77,8 @@ def test_metric_that_the_data_cannot_give_is_refused_before_a_trial_starts(train
 
 
 def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate, tmp_path):
-    training = prepared(unknown={"action_accuracy": "the actions of these clips are not known"})
-    with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are not known"):
+    training = prepared(unknown={"action_accuracy": "the actions of these clips are unknown"})
+    with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are unknown"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
     assert trained == []
 
