@@ -81,7 +81,7 @@ def test_metrics_that_clips_cannot_give_are_named_with_the_reason():
     whole = unknown(Labelled(2, [(True, False), (False, True)]))
     assert whole == {}
     one = unknown(Labelled(1, [(True,)]))
-    assert one["hand_error_left_mm"] == "the data have the right hand alone"
+    assert one["hand_error_left_mm"] == "the data have only the right hand"
     assert not [name for name in one if "left" not in name]
     left = unknown(Labelled(2, [(False, True)]))
     assert left["hand_auc_ra_left"] == "no frame of these clips has an annotated left hand"
