@@ -1,4 +1,4 @@
-"""A study of two variants and two seeds that is planned and never trained, and trials as a training leaves them."""
+"""Study of two variants and two seeds that is planned and never trained, and trials as a training leaves them."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def ablation(tmp_path, study=STUDY, values=None, **options):
 
 
 def finished(tmp_path, config, **changes):
-    """A run in which this configuration has been trained, with its clips."""
+    """Write a run in which this configuration has been trained, with its clips."""
     run = spec.Run()
     rest = {"space": "", "domains": {}, "metric": "hand_error_mm", "seed": 0, "trials": 1, "time_budget_s": None}
     asked = Asked(**run_record.record_of(run, config, "old"), **rest, algorithm="", scheduler="", assignments={})
