@@ -93,7 +93,7 @@ def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys
     assert trained.shown == EPOCHS
     assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
     said = capsys.readouterr().err
-    assert said.count("An epoch is not written down yet: No free space to write below") == 1
+    assert said.count("The metrics of an epoch are not saved yet: No free space to write below") == 1
     assert said.count("the disk is full") == 1
 
 

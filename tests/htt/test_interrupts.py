@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from driven import heed_hangups
 from htt import console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,11 +24,6 @@ def main(options):
 
 console.run(console.Options, main, [])
 """
-
-
-def heed_hangups():
-    """Heed SIGHUP as usual, though these tests may run under ``nohup``."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def start(times, shell="exec {python} -c '{command}'"):
