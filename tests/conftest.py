@@ -1,16 +1,26 @@
-"""What all tests share: two processes, a cache of their own, one thread, and a tiny rendered benchmark.
+"""Settings of all tests: two processes, one cache, one thread, no deadlines, and a tiny rendered benchmark.
 
-Each process takes one file after another; those that need several hosts go to the same. Ray's core ends the process
-that uses it, with code 1 and without a word, when the raylet of an orphan or, for a minute, the GCS of any does not
-answer. That is then the failure of one test with a name; pytest itself starts no Ray.
+Each process takes one file after another, those that take longest first; files that need several hosts go to the same
+process. Ray's core ends the process that uses it, with code 1 and without a word, when the raylet of an orphan or, for
+a minute, the GCS of any does not answer. That is then the failure of one test with a name. Of pytest's own processes
+only those that run ``local_ray`` start a Ray; elsewhere it is started by programs that a test runs.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["skip_report"]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: idle threads spin
+# A Ray of a test starts the workers that it needs, and no others.
+os.environ.update(RAY_prestart_worker_first_driver="0")
+# On a busy machine an example may take any time.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -42,7 +52,18 @@ def pytest_xdist_make_scheduler(config, log):
             super().remove_node(node)
             return name if crashed else None
 
+    config.option.loadscopereorder = False  # the order is that of the collection, below
     return HostsTogether(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Put the files that take longest first, so that in the end no process waits for the other."""
+    weights = Counter()
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        weights[item.path] += 500 if "cluster" in marks else 50 if "ray" in marks else 1
+    items.sort(key=lambda item: (-weights[item.path], item.path))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,8 +75,9 @@ def _one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Rendered data go to a folder of this test run."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Put rendered data in a folder of this test run, which its processes share."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
     before = os.environ.get("HTT_CACHE")
     os.environ["HTT_CACHE"] = str(folder)
     yield folder
@@ -65,9 +87,11 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_splits(cache):
     """Training and validation clips of the tiny benchmark, rendered once."""
+    from htt.data.prepare import prepare
     from htt.testing import tiny_config
     from htt.training.tasks import open_splits
 
+    prepare(tiny_config(), workers=1)  # several would start a Ray
     return open_splits(tiny_config())
 
 

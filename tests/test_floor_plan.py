@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from htt.config import Config, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,21 +47,21 @@ def test_tests_are_no_package():
     assert list((ROOT / "tests").rglob("__init__.py")) == []
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "htt.config",
-        "tune.experiments.space",
-        "tune.experiments.study",
-        "tune.results.stats",
-        "tune.results.run_folder",
-        "tune.reports.report",
-        "htt.evaluation.metric_table",
-    ],
-)
-def test_a_run_can_be_read_without_torch_and_ray(module):
-    code = f"import {module}, sys; assert not {{'torch', 'ray'}} & set(sys.modules), sorted(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+FREE = [
+    "htt.config",
+    "htt.evaluation.metric_table",
+    "tune.experiments.space",
+    "tune.experiments.study",
+    "tune.results.stats",
+    "tune.results.run_folder",
+    "tune.reports.report",
+]
+
+
+def test_a_run_can_be_read_without_torch_and_ray():
+    code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    code += "    assert not {'torch', 'ray'} & set(sys.modules), name"
+    subprocess.run([sys.executable, "-c", code, *FREE], check=True, cwd=ROOT)
 
 
 def test_every_field_is_read_somewhere():

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from htt.batch import Batch
 from htt.config import Config, override
 from htt.data.loading.clips import Clips
-from htt.data.loading.loader import evaluation_loader
+from htt.data.loading.loader import EvaluationLoader
 from htt.evaluation.metric_table import COSTS
 from htt.group import Group
 from htt.info import DataInfo
@@ -92,7 +92,7 @@ def memory_mb(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) ->
 def _median_clip(clips: Clips, config: Config) -> list[Batch]:
     order = np.argsort(clips.frame_counts, kind="stable")
     one = clips.only([int(order[(len(order) - 1) // 2])])
-    batches = evaluation_loader(one, override(config, {"runtime.loader_workers": 0}))
+    batches = EvaluationLoader(one, override(config, {"runtime.loader_workers": 0}))
     return [replace(batch, frames=_images(batch, clips.info)) if clips.encoding else batch for batch in batches]
 
 

@@ -194,7 +194,7 @@ class EncodedFrames:
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:  # noqa: ARG002
         """Encode a clip: its plain images, and in the training split also its augmented copies."""
-        split, index = key.place
+        split, index = key.entry
         if index is None:
             return None, [Problem(key.id, "is not in the shards of frames", "clip left out", frames=key.frames)]
         assembler = _assembler(self.root, split)

@@ -43,7 +43,7 @@ def browse(*words, tmp_path):
     profile = tmp_path / "profile"
     shutil.rmtree(profile, ignore_errors=True)
     command = [BROWSER, *QUIET, f"--user-data-dir={profile}", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

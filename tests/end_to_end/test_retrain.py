@@ -20,7 +20,7 @@ SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(
 def command(*words, cwd):
     """Run a command of the project; its output."""
     done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -1,6 +1,6 @@
-"""A search with the stand-in training and without a Ray: what Tune does for one trial after the other, in a loop.
+"""Search with the stand-in training and without Ray: what Tune does for one trial after the other, in a loop.
 
-It knows no scheduler, no retry and no lost worker: those are tested with Ray, in ``test_runner.py``.
+It knows no scheduler, no retry and no lost worker: those are tested with Ray, in ``test_search.py``.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ FINITE = Space(
 
 
 def replace_tune(patch, trained, stop_at=None):
-    """Have ``road`` train in this process.
+    """Make experiments train in this process.
 
     Args:
         patch: a MonkeyPatch.
@@ -29,17 +29,17 @@ def replace_tune(patch, trained, stop_at=None):
         stop_at: {trial's place: epoch after which the scheduler stops it}.
     """
 
-    def tune(work, storage, function, samples, scheduler, recorder):
+    def tune(running, function, samples, scheduler, recorder):
         samples.add_configurations(Experiment("unrayed", lambda _: None, num_samples=samples.trials))
         recorder.on_step_begin(trials=[])
         while not samples.is_finished() and (trial := samples.next_trial()) is not None:
             trained.append(trial.config["values"])
-            config = override(work.base, trial.config["values"])
+            config = override(running.base, trial.config["values"])
             recorder.on_trial_start(trial=trial)
             for epoch in range(1, (stop_at or {}).get(len(trained), config.train.epochs) + 1):
                 result = {**metrics_of(config, epoch), "time_total_s": 0.1 * epoch}
                 if config.optim.momentum == 0.1 and epoch == 2:
-                    result = {EPOCH: 1, work.metric: float("nan"), ERROR: "NonFiniteLossError: no"}
+                    result = {EPOCH: 1, running.metric: float("nan"), ERROR: "NonFiniteLossError: no"}
                 trial.run_metadata.last_result = result
                 samples.on_trial_result(trial.trial_id, result)
                 recorder.on_trial_result(trial=trial, result=result)

@@ -9,15 +9,17 @@ from htt.config import to_yaml
 from htt.training import checkpoint
 
 WORKER = """
-import sys, torch, torch.distributed
+import os, sys, torch, torch.distributed
 from pathlib import Path
 from htt.config import read
 from htt.group import Group
 from htt.training.loop import fit
 from htt.training.tasks import open_splits
 from htt.training.saving import Saving
-folder, rank, stop_after = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+folder, stop_after = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
+child = os.fork()  # once all is imported, which takes seconds, and before there are threads
+rank = 0 if child else 1
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 config = read(folder / "config.yaml")
 reports, kept = [], []
@@ -30,11 +32,14 @@ saving = Saving(keep, noticed=lambda: False, every_s=0.0) if stop_after else Non
 try:
     fit(config, open_splits(config), lambda metrics, saved: reports.append((metrics, saved)), folder=folder,
         group=Group(rank, 2), saving=saving)
-    print({name: value for name, value in reports[-1][0].items() if "seconds" not in name})
+    said = {name: value for name, value in reports[-1][0].items() if "seconds" not in name}
 except Stop:
-    print(len(kept))
+    said = len(kept)
 assert all((saved is None) == (rank == 1) for saved in kept + [saved for _, saved in reports])
 torch.distributed.destroy_process_group()
+(folder / f"said-{rank}").write_text(str(said))
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
@@ -44,13 +49,9 @@ def two_workers():
 
     def train(config, folder, *, stop_after=0):
         (folder / "config.yaml").write_text(to_yaml(config))
-        command = [sys.executable, "-c", WORKER, str(folder)]
-        workers = [
-            subprocess.Popen([*command, str(rank), str(stop_after)], stdout=subprocess.PIPE, text=True)
-            for rank in (0, 1)
-        ]
-        said = [worker.communicate(timeout=120)[0] for worker in workers]
-        assert [worker.returncode for worker in workers] == [0, 0]
+        command = [sys.executable, "-c", WORKER, str(folder), str(stop_after)]
+        subprocess.run(command, check=True, timeout=600)
+        said = [(folder / f"said-{rank}").read_text() for rank in (0, 1)]
         assert said[0] == said[1]
         return checkpoint.load(folder / "checkpoint")[0]
 

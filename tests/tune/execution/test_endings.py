@@ -1,4 +1,4 @@
-"""However a search is cut short from outside, it ends in good order, says how to go on, and leaves what it found."""
+"""However a search is truncated from outside, it ends in good order, says how to go on, and leaves what it found."""
 
 import contextlib
 import os
@@ -53,29 +53,36 @@ def check_cut_short(folder, shown):
     assert "trial   1  complete" in (folder.path / "driver.log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP])
+SAID_TO_ALL = [signal.SIGUSR1, signal.SIGHUP]
+"""SLURM signals all processes of a job before its time ends, and so does a terminal that is closed."""
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGUSR1, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path, number):
     notes.hold(2)
     process = driver(*ONE, *notes.option)
     notes.hold_the_second(process, 2, tmp_path)
-    everyone = [process.pid, *below(process.pid)]  # as SLURM signals the processes of a job before its time ends
-    for pid in everyone[:1] if number == signal.SIGTERM else everyone:
+    everyone = [process.pid, *below(process.pid)]
+    for pid in everyone if number in SAID_TO_ALL else everyone[:1]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-    assert process.wait(60) == 130, output(tmp_path, 0)
+    assert process.wait(300) == 130, output(tmp_path, 0)
     check_cut_short(folder, output(tmp_path, 0))
-    assert "Stopped. Go on with: " in output(tmp_path, 0)
+    assert "Stopped. Resume with: " in output(tmp_path, 0)
 
 
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
-def test_search_ends_within_a_minute_when_its_ray_dies(driver, notes, folder, tmp_path, name):
+@pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])
+def test_search_ends_in_good_order_when_its_ray_dies(driver, notes, folder, tmp_path, name):
     notes.hold(2)
     process = driver(*ONE, *notes.option)
     notes.hold_the_second(process, 2, tmp_path)
     os.kill(core_process(process, name), signal.SIGKILL)
-    assert process.wait(60) == 2, output(tmp_path, 0)
+    assert process.wait(300) == 2, output(tmp_path, 0)
     shown = output(tmp_path, 0)
-    assert "error: Ray must live while it is used; its " in shown
+    assert "error: Lost Ray: its " in shown
     check_cut_short(folder, shown)
 
 
@@ -90,8 +97,8 @@ def test_search_goes_on_when_nobody_reads_its_output(notes, folder, tmp_path):
         assert process.stdout.readline().startswith("Starting on")
         process.stdout.close()
         said = process.stderr.read()
-        assert process.wait(120) == 0, said
-    assert said.splitlines() == ["Nobody reads the output any more; the work goes on without it."]
+        assert process.wait(600) == 0, said
+    assert said.splitlines() == ["The output was closed; the command continues without it."]
     assert [trial.state for trial in folder.trials()] == ["complete"] * 3
     assert folder.best.exists()
     assert folder.report.exists()

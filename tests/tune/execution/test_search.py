@@ -35,14 +35,14 @@ def study_states(folder):
     return [trial.state.name for trial in study.get_trials()]
 
 
-def test_a_search_from_question_to_answer(local_ray, search, tmp_path):
-    outcome = search(trials=8, seed=1)
-    folder = RunFolder(tmp_path / "run")
+def test_a_search_from_question_to_answer(searched):
+    place, outcome = searched
+    folder = RunFolder(place / "run")
     trials = folder.trials()
     assert [trial.number for trial in trials] == list(range(1, 9))
     assert {trial.state for trial in trials} == {"complete", "pruned"}
     assert study_states(folder) == [trial.state.upper() for trial in trials]
-    base = folder.asked().config()
+    base = folder.record.config()
     for trial in trials:
         config = override(base, trial.values)
         assert trial.fingerprint == config.fingerprint()
@@ -58,29 +58,29 @@ def test_a_search_from_question_to_answer(local_ray, search, tmp_path):
     assert outcome.stopped is None
 
 
-def test_actors_are_reused_data_prepared_once_threads_given_and_checkpoints_few(local_ray, search, tmp_path):
-    search(trials=6)
-    seen = events(tmp_path / "events")
+def test_actors_are_reused_data_prepared_once_threads_given_and_checkpoints_few(searched):
+    place, _ = searched
+    seen = events(place / "events")
     assert sum("prepared" in event for event in seen) == 1
     trained = [event for event in seen if "pid" in event]
     assert len({event["pid"] for event in trained}) <= 2 < len(trained)
     assert {(event["threads"], event["gpus"]) for event in trained} == {("1", "")}  # one core, and no GPU it could see
-    for trial in RunFolder(tmp_path / "run").trials():
-        kept = list((tmp_path / "run" / "tune" / trial.id).glob("checkpoint_*"))
+    for trial in RunFolder(place / "run").trials():
+        kept = list((place / "run" / "tune" / trial.id).glob("checkpoint_*"))
         assert len(kept) == (trial.state == "complete")
-        assert not list((tmp_path / "run" / "trials" / trial.id).glob("checkpoints/*"))
+        assert not list((place / "run" / "trials" / trial.id).glob("checkpoints/*"))
 
 
 MISCHIEF = Space({"optim.momentum": Choice(0.1, 0.2, 0.3, 0.9)}, base=BASE)
 
 
 def test_a_nan_fails_at_once_a_crash_after_a_retry_and_a_lost_worker_goes_on(local_ray, search, tmp_path):
-    search(MISCHIEF, trials=8, algorithm="random", scheduler="none", seed=2)
+    search(MISCHIEF, trials=8, algorithm="random", scheduler="none", seed=2, max_concurrent=2)
     folder = RunFolder(tmp_path / "run")
     by_momentum = {trial.values["optim.momentum"]: trial for trial in folder.trials()}
     assert set(by_momentum) == {0.1, 0.2, 0.3, 0.9}
     assert by_momentum[0.1].state == "failed"
-    assert by_momentum[0.1].error.startswith("NonFiniteLossError: The loss must stay finite; action became NaN")
+    assert by_momentum[0.1].error.startswith("NonFiniteLossError: The loss is not finite: action became NaN")
     assert by_momentum[0.1].epochs == 1
     assert by_momentum[0.2].error == "ValueError: a bug"
     assert by_momentum[0.3].state == by_momentum[0.9].state == "complete"
@@ -98,7 +98,7 @@ def test_epoch_without_the_metric_fails_its_trial_in_one_sentence(local_ray, sea
     outcome = search(space, trials=4, algorithm="random", scheduler="none", seed=1)
     by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
     assert (by_momentum[0.5].state, by_momentum[0.5].epochs) == ("failed", 1)
-    assert by_momentum[0.5].error.startswith("TrainingError: an epoch must give hand_error_mm, which the run selects")
+    assert by_momentum[0.5].error.startswith("TrainingError: Expected hand_error_mm in each epoch, because")
     assert (by_momentum[0.9].state, outcome.best.values) == ("complete", {"optim.momentum": 0.9})
 
 
@@ -109,11 +109,11 @@ def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, 
     by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
     assert by_momentum[0.9].state == "complete"
     assert by_momentum[0.5].state == "failed"
-    assert by_momentum[0.5].error.startswith("TrainingError: an epoch must give hand_error_mm, which the run selects")
+    assert by_momentum[0.5].error.startswith("TrainingError: Expected hand_error_mm in each epoch, because")
 
 
 def test_a_search_in_which_all_fails_gives_up_and_says_why(local_ray, search):
-    with pytest.raises(TrainingError, match=r"(?s)of \d none did.*NonFiniteLossError"):
+    with pytest.raises(TrainingError, match=r"(?s)No trial ended with .* out of \d.*NonFiniteLossError"):
         search(Space({"optim.momentum": Choice(0.1), "train.seed": Choice(1, 2, 3)}, base=BASE), trials=50)
 
 
@@ -126,7 +126,7 @@ def spent(recorder):
 def test_the_time_budget_ends_a_search_and_resume_goes_on(local_ray, search, tmp_path, monkeypatch):
     slow = {"optim.step_epochs": 200}
     monkeypatch.setattr(Recorder, "left_s", property(spent))
-    outcome = search(trials=6, time_budget_s=60.0, assignments=slow, scheduler="none")
+    outcome = search(trials=6, time_budget_s=60.0, assignments=slow, scheduler="none", max_concurrent=2)
     monkeypatch.undo()
     folder = outcome.folder
     assert outcome.stopped == "time budget"
@@ -164,7 +164,7 @@ def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, t
     base = {**BASE, "optim.lr": 1e-3}  # the good one first, so that the scheduler stops the others
     space = Space({"optim.lr": Choice(1e-3, 1e-2, 1e-1)}, base=base)
     slow = {"optim.step_epochs": 1000}
-    group = search(space, name="group", trials=3, workers_per_trial=2, assignments=slow, seed=1)
+    group = search(space, name="group", trials=3, workers_per_trial=2, assignments=slow, seed=1, max_concurrent=None)
     alone = search(space, name="alone", trials=3, max_concurrent=1, seed=1)
     assert [trial.values for trial in group.trials] == [trial.values for trial in alone.trials]
     assert [trial.state for trial in group.trials] == ["complete", "pruned", "pruned"]  # a stopped one blocks no other
@@ -192,6 +192,7 @@ def test_several_workers_that_were_done_before_anyone_knew_give_their_result(loc
 def test_trials_that_need_no_training_never_reach_tune(local_ray, search, tmp_path):
     """With trials running beside them, several objectives, and a resume; the rest is tested without Ray."""
     options = {"objectives": ("hand_error_mm", "latency_ms"), "constraints": parse(["latency_ms<=15"]), "seed": 1}
+    options["max_concurrent"] = 2
     outcome = search(FINITE, trials=None, time_budget_s=120.0, scheduler="none", **options)
     states = [trial.state for trial in outcome.trials]
     complete = [trial for trial in outcome.trials if trial.state == "complete"]
@@ -212,7 +213,7 @@ def _no_placement_groups_left():
 
     from ray.util import placement_group_table
 
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         left = [one for one in placement_group_table().values() if one["state"] != "REMOVED"]
         if not left:
@@ -232,21 +233,21 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
     storage = search_execution.Storage("run", tmp_path / "here", "mock://runs")
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     storage.check()
-    (storage.local / "asked.yaml").write_text("{}")
+    (storage.local / "run.yaml").write_text("{}")
     storage.push()
-    assert (bucket / "runs" / "run" / "asked.yaml").read_text() == "{}"
+    assert (bucket / "runs" / "run" / "run.yaml").read_text() == "{}"
     there = search_execution.Storage("run", tmp_path / "there", "mock://runs")
     assert there.exists()
     there.pull()
-    assert (there.local / "asked.yaml").read_text() == "{}"
+    assert (there.local / "run.yaml").read_text() == "{}"
 
 
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"metric": "los"}, ConfigError, r"got 'los'.*Did you mean 'loss'\?"),
+        ({"metric": "los"}, ConfigError, r"No such metric: 'los'.*Did you mean 'loss'\?"),
         (
             {"algorithm": "tpee"},
             ConfigError,
@@ -254,8 +255,8 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         ),
         ({"scheduler": "hyperband"}, ConfigError, "--scheduler must be one of asha, none"),
         ({"trials": 0}, ConfigError, "--trials must be 1 or more; got 0"),
-        ({"name": "../x"}, ConfigError, "--name takes letters"),
-        ({"assignments": {"optim.lrr": 1}}, ConfigError, "optim.lrr: there is no such field"),
+        ({"name": "../x"}, ConfigError, "Invalid --name .*expected letters"),
+        ({"assignments": {"optim.lrr": 1}}, ConfigError, "optim.lrr: no such field"),
         ({"assignments": {"optim.lr": -1.0}}, ConfigError, "optim.lr: should be greater than 0"),
         (
             {"workers_per_trial": 3},
@@ -264,7 +265,7 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         ),
         ({"gpus_per_trial": 0.5}, ClusterError, r"Missing: 0.5 GPU"),
         ({"workers_per_trial": 0}, ConfigError, "--workers-per-trial must be 1 or more; got 0"),
-        ({"name": "nothing", "resume": True}, RunError, "no run to resume"),
+        ({"name": "nothing", "resume": True}, RunError, "No run to resume"),
         ({"storage": "/proc/nowhere"}, StorageError, "/proc/nowhere"),
         ({"storage": "nonsense://bucket"}, StorageError, "nonsense://bucket"),
     ],
@@ -276,27 +277,25 @@ def test_what_cannot_be_is_one_error_before_anything_starts(local_ray, search, t
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-def test_a_name_is_used_once_and_a_run_resumed_with_its_own_question(local_ray, search, tmp_path):
-    search(trials=1)
-    with pytest.raises(RunError, match=r"used once.*--resume run"):
+def test_a_name_is_used_once_and_a_run_resumed_with_its_own_question(finished, search):
+    with pytest.raises(RunError, match=r"use a name twice: .*--resume run"):
         search(trials=1)
     other = Space({"optim.lr": LogUniform(1e-4, 1e-3)}, base=BASE)
-    with pytest.raises(RunError, match="the space fake changed"):
-        search(other, resume=True)
-    with pytest.raises(RunError, match="the base configuration changed"):
-        search(assignments={"train.seed": 9}, resume=True)
+    with pytest.raises(RunError, match="Cannot change the space when resuming run"):
+        search(other, seed=1, resume=True)
+    with pytest.raises(RunError, match="Cannot change the base configuration when resuming run"):
+        search(assignments={"train.seed": 9}, seed=1, resume=True)
 
 
-def test_two_drivers_never_work_on_one_run(local_ray, search, tmp_path):
-    search(trials=1)
+def test_two_drivers_never_work_on_one_run(finished, search, tmp_path):
     storage = search_execution.Storage("run", tmp_path)
     code = (
         "from tune.results.sync import Storage; from pathlib import Path;"
         f"Storage('run', Path({str(tmp_path)!r})).lock().__enter__()"
     )
     with storage.lock():
-        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
-            search(trials=2, resume=True)
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+            search(trials=9, resume=True)
         answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "RunError" in answer.stderr
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "the lock dies with its owner"
@@ -318,10 +317,9 @@ def test_a_full_disk_ends_the_search_and_keeps_what_is_finished(local_ray, searc
     assert len(search(trials=6, resume=True).trials) == 6
 
 
-def test_the_display_says_where_the_search_is(local_ray, search, tmp_path):
-    search(trials=3)
-    shown = (tmp_path / "shown").read_text()
-    assert shown.count("epoch ") == 3
+def test_the_display_says_where_the_search_is(searched):
+    shown = (searched[0] / "shown").read_text()
+    assert shown.count("epoch ") == 8
     assert "best so far" in shown
     assert " mm" in shown
 
