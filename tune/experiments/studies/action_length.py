@@ -9,8 +9,8 @@ STUDY = Study(
     reference="128 frames",
     paper_value={"128 frames": published("h2o", "val")},
     notes={
-        "8 frames": "Clips are cut into more windows, whose votes are summed. In training, longer windows are shifted by "
-        "0 to 15 frames and these by 0 to 7, so an epoch has half as many frames, in more and smaller steps.",
+        "8 frames": "Clips are cut into more windows, whose votes are summed. In training, longer windows are shifted "
+        "by 0 to 15 frames and these by 0 to 7, so an epoch has half as many frames, in more and smaller steps.",
         "128 frames": "On shorter clips, equal to any length that holds the whole clip.",
     },
 )
