@@ -35,6 +35,14 @@ def data_key(config: Config) -> str:
     return f"{made.source}-{hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
+def preparation_key(config: Config) -> str:
+    """Return a key that is equal for two configurations whose shards, of frames or of features, are prepared alike."""
+    if not config.on_features:
+        return data_key(config)
+    parts = [config.model.backbone.model_dump(mode="json"), config.data.augment.model_dump(mode="json")]
+    return f"{data_key(config)} {json.dumps(parts, sort_keys=True)}"
+
+
 def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     """Return the folder of shards at a path or URI, and its manifest.
 

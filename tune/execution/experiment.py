@@ -117,6 +117,11 @@ class Experiment(ABC):
         return [self.base]
 
     @property
+    def data_keys(self) -> list[str]:
+        """Key of each data set, as recorded in the run."""
+        return list(dict.fromkeys(data_key(config) for config in self.data))
+
+    @property
     @abstractmethod
     def backbones(self) -> Sequence[BackboneConfig]:
         """Image encoders that the trials build."""
@@ -138,7 +143,7 @@ class Experiment(ABC):
         """Return the record of a new run."""
         name, storage = self.storage.local.name, self.spec.storage or str(self.storage.local.parent)
         spec = replace(self.spec, name=name, storage=storage)
-        return RunRecord(spec=spec, data=[data_key(each) for each in self.data], **run_record.provenance(), **fields)
+        return RunRecord(spec=spec, data=self.data_keys, **run_record.provenance(), **fields)
 
     @abstractmethod
     def searcher(self) -> TrialSearcher:

@@ -15,7 +15,7 @@ from rich.console import Console
 from cluster.run_folder import RUN_FILE, named
 from htt import console
 from htt.config import BackboneConfig, Config
-from htt.data.location import data_key
+from htt.data.location import preparation_key
 from htt.data.store.remote import refuse_password
 from htt.errors import RunError
 from htt.files import write_text
@@ -127,7 +127,7 @@ class SearchExperiment(Experiment):
     @property
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the space can select."""
-        return list({data_key(config): config for config in self.space.of_data(self.base)}.values())
+        return list({preparation_key(config): config for config in self.space.of_data(self.base)}.values())
 
     def announce(self, concurrent: int) -> str:
         """Return a message with the space and the limits of the search."""

@@ -18,7 +18,7 @@ from rich.console import Console
 from cluster.run_folder import RUN_FILE, named
 from htt import console
 from htt.config import BackboneConfig, Config
-from htt.data.location import data_key
+from htt.data.location import preparation_key
 from htt.text import plural
 from htt.training.checkpoint import CLIPS as CLIPS_FILE
 from tune.execution import experiment
@@ -73,7 +73,7 @@ class StudyExperiment(Experiment):
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the variants need."""
         configs = self.plan.study.configs(self.base).values()
-        return list({data_key(config): config for config in configs}.values())
+        return list({preparation_key(config): config for config in configs}.values())
 
     @property
     def limit(self) -> int:
@@ -108,7 +108,7 @@ class StudyExperiment(Experiment):
             record = replace(record, spec=replace(record.study, study=self.plan.study))
         else:
             record = self.new_record(parameters=self.plan.parameters, first_seeds=len(self.plan.study.seeds))
-        data, lacking = [data_key(each) for each in self.data], dict.fromkeys([*record.incomplete, *incomplete])
+        data, lacking = self.data_keys, dict.fromkeys([*record.incomplete, *incomplete])
         self.folder.write_record(replace(record, data=data, incomplete=list(lacking)))
         self.storage.push(RUN_FILE)
         self._reuse()

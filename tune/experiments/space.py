@@ -217,12 +217,14 @@ class Space:
         return max(int(str(value)) for value in domain.probes()) if domain else base.train.epochs
 
     def of_data(self, base: Config) -> list[Config]:
-        """Return the base with each valid combination of the searched paths that determine the data set.
+        """Return the base with each valid combination of the searched paths that determine its frames or features.
 
         With more than ``DATA_SETS`` combinations, or a domain other than ``Choice``, return the base alone: each trial
         then prepares its own data.
         """
-        named = {path: domain for path, domain in self.domains.items() if path.startswith(DATA)}
+        frozen = not base.model.backbone.trained or "model.backbone.trained" in self.domains
+        prepared = (*DATA, "model.backbone.", "data.augment.views") if frozen else DATA
+        named = {path: domain for path, domain in self.domains.items() if path.startswith(prepared)}
         several = math.prod(len(domain.probes()) for domain in named.values())
         if several > DATA_SETS or not all(isinstance(domain, Choice) for domain in named.values()):
             return [base]

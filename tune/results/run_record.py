@@ -323,7 +323,7 @@ def check_same_data(record: RunRecord, trials: Sequence[Trial], base: Config, co
         base: base configuration.
         configs: a configuration for each data set of the run.
     """
-    now = [data_key(config) for config in configs]
+    now = list(dict.fromkeys(data_key(config) for config in configs))
     pairs = list(zip(record.data, now, strict=False))
     keys: dict[str, str] = {}  # most trials have the same data
     for trial in trials:
