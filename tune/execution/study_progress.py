@@ -45,7 +45,7 @@ def show_results(folder: RunFolder) -> None:
     results = study_results.read(folder)
     for result in study_results.results_by_metric(results):
         console.out.print(f"\n{METRICS[result.metric].title}, validation", style="bold")
-        table = study_table.variants(result).select(*study_table.TERMINAL)
+        table = study_table.terminal(study_table.variants(result))
         console.out.print(table.terminal(console.width()), markup=False)
     for warning in results.record.incomplete:
         console.say_error("warning:", warning)
