@@ -26,7 +26,7 @@ from cluster.storage import join_uri, ray_storage
 from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
-from htt.errors import HTTError, TrainingError, UserError, of_name
+from htt.errors import HTTError, TrainingError, UserError, error_class
 from htt.evaluation.metric_table import METRICS
 from htt.heartbeat import LostRayError
 from htt.training.older import KEPT, PREFIX
@@ -239,7 +239,7 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
 
     ``names`` are the class names of the trials' errors, or None for an error that is not the project's own.
     """
-    correctable = names and all(issubclass(of_name(name), UserError) for name in names)
+    correctable = names and all(issubclass(error_class(name), UserError) for name in names)
     return UserError if correctable else TrainingError
 
 
