@@ -155,7 +155,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Print the command that resumes the training if it is interrupted or Ray dies, once the run folder exists."""
     again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-    hint = f"To resume: {again}"
+    hint = f"Resume with: {again}"
     heartbeat.set_resume_hint(hint)
     printed = False
 

@@ -272,7 +272,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     experiment.write_record(incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
     script = run_record.SCRIPTS[experiment.spec.KIND]
-    heartbeat.set_resume_hint(f"Stopped. To resume: python tune/{script}.py --resume {storage.local}")
+    heartbeat.set_resume_hint(f"Stopped. Resume with: python tune/{script}.py --resume {storage.local}")
     with driver_log.written(storage.local):
         return _try(experiment, job, training, concurrent, show)
 
