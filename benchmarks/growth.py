@@ -58,7 +58,7 @@ WARM = 5
 
 
 def fill(search: spec.SearchSpec, folder: RunFolder, count: int) -> None:
-    """Write a run with so many finished trials."""
+    """Write a run with a number of finished trials."""
     base = search.config()
     folder.path.mkdir(parents=True)
     folder.write_record(run_record.RunRecord(spec=search, **run_record.provenance()))
@@ -93,7 +93,7 @@ def fill(search: spec.SearchSpec, folder: RunFolder, count: int) -> None:
 
 
 def measure(scratch: Path, before: int, trials: int) -> list[float]:
-    """Processor time of each trial, s, after so many others."""
+    """Return the processor time of each trial, s, after a number of others."""
     name = f"after-{before}"
     search = spec.SearchSpec(space="fake", name=name, trials=before + trials, scheduler="none")
     search = search.over(SPACE, {"optim.step_epochs": 1})

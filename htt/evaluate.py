@@ -37,19 +37,19 @@ class Options(console.Options):
     """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
 
     checkpoint: Path
-    """Folder of a checkpoint, or with --official the file of weights that HTT's authors released."""
+    """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
     """Split to evaluate: train, val or test."""
     data: console.Word = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
-    """Read the checkpoint as the file of HTT's authors."""
+    """Read the checkpoint as the authors' file."""
     set: console.Assignments = field(default_factory=list)
     """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
-    """Number of worker processes."""
+    """Number of processes, which share all GPUs or cores."""
     gpus_per_worker: console.Number = None
-    """GPUs of each of several workers (default: 1 if there are any). A single worker uses a GPU if there is one."""
+    """GPUs per worker, for several workers (default: one if there are any). A single worker uses one if it can."""
     out: console.File = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
@@ -82,7 +82,7 @@ def main(options: Options) -> None:
         fingerprint=config.fingerprint(),
     )
     report.write(out, result, clip_table.of_split(result.sums, clips), about)
-    show(result, out)
+    print_result(result, out)
     if commands := next_commands(options, config, root):
         lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
         console.out.print(f"\nNext:{lines}", markup=False)
@@ -90,12 +90,12 @@ def main(options: Options) -> None:
 
 def next_commands(options: Options, config: Config, root: Path) -> list[list[str]]:
     """Return the next commands: the other splits with clips, and H2O's submission files."""
-    found = manifest.read(root)
+    made = manifest.read(root)
     model = ["--checkpoint", str(options.checkpoint), *(["--official"] if options.official else [])]
     data = ["--data", options.data] if options.data else []
     evaluate = ["python", "-m", "htt.evaluate", *model, *data, "--split"]
-    commands = [[*evaluate, split] for split in (VAL, TEST) if split != options.split and found.splits.get(split)]
-    if found.source == "h2o" and config.data.root:
+    commands = [[*evaluate, split] for split in (VAL, TEST) if split != options.split and made.splits.get(split)]
+    if made.source == "h2o" and config.data.root:
         commands.append(["python", "-m", "htt.submit", *model, "--data", options.data or config.data.root])
     return commands
 
@@ -109,13 +109,11 @@ def evaluation_config(options: Options) -> Config:
     values = parse_set(options.set)
     if options.data:
         if "data.root" in values:
-            raise ConfigError("Cannot use --data and --set data.root together: both name the data.")
+            raise ConfigError("Cannot use both --data and --set data.root. Drop one of them.")
         root = absolute(options.data)
         values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:
-        raise ConfigError(
-            "Expected --data with --official: the file of weights does not name its data. Give a folder of shards."
-        )
+        raise ConfigError("--data is required with --official: a folder of shards.")
     return override(config, values)
 
 
@@ -136,7 +134,7 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
         )
 
 
-def show(result: Scores, out: Path) -> None:
+def print_result(result: Scores, out: Path) -> None:
     """Print the numbers and the location of the files."""
     from htt.evaluation import report
     from htt.evaluation.intervals import people
@@ -144,8 +142,8 @@ def show(result: Scores, out: Path) -> None:
     clips = len(result.sums.clip)
     console.out.print(f"{result.source}, {result.split}: {plural(clips, 'clip')}")
     console.print_table([report.heads(result), *report.rows(result)])
-    if sentence := people(result.subjects):
-        console.out.print(f"\n{sentence}")
+    if note := people(result.subjects):
+        console.out.print(f"\n{note}")
     for warning in result.warnings:
         console.say_error("warning:", warning)
     console.out.print(f"\nReport      {out / report.REPORT}", markup=False)

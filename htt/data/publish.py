@@ -29,7 +29,7 @@ class Options(console.Options):
     shards: Path
     """Folder of converted shards."""
     to: str
-    """Where they go, such as s3://bucket/h2o; data.root of a training."""
+    """Destination, such as s3://bucket/h2o; data.root of a training."""
 
 
 def main(options: Options) -> None:

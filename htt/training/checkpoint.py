@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from htt.config import Config, ModelConfig, from_plain, override
+from htt.config import Config, ModelConfig, from_plain
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
 from htt.files import sha256
 from htt.info import DataInfo
@@ -154,7 +154,7 @@ def read(folder: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         reason = shown(" ".join(str(error).split()), quoted=False)
         raise CheckpointError(
-            f"{Path(folder) / RECORD} must be what this version writes; {reason}. Use the version that made it."
+            f"Cannot read {Path(folder) / RECORD}: {reason}. Use the version of htt that wrote it."
         ) from error
 
 
@@ -165,8 +165,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, C
         CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its configuration.
     """
     checkpoint = read(folder)
-    architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # the weights are loaded below
-    model = HTT(architecture, checkpoint.info)
+    model = HTT.without_weights(checkpoint.config.model, checkpoint.info)
     load_strictly(model, _tensors(Path(folder) / MODEL), str(folder))
     return model.to(device).eval(), checkpoint
 
@@ -212,7 +211,7 @@ def import_official(path: str | Path, config: ModelConfig, info: DataInfo) -> HT
     Raises:
         CheckpointError: the file is unreadable or has other tensors (lists the keys).
     """
-    model = HTT(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+    model = HTT.without_weights(config, info)
     load_strictly(model, from_official(read_state(path)), str(path))
     return model.eval()
 
@@ -260,19 +259,21 @@ def _record(folder: Path) -> dict[str, Any]:
         plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DamagedCheckpointError(
-            f"A checkpoint must be a folder with a {RECORD}; there is none in {folder}. Name the folder training left."
+            f"No checkpoint in {folder}: expected a {RECORD}. Give the folder that a training wrote."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DamagedCheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
-    found = plain.get("format") if isinstance(plain, dict) else None
-    if found != FORMAT:
+        raise DamagedCheckpointError(
+            f"Damaged checkpoint: {folder / RECORD} is not valid JSON: {error}. Use an older one."
+        ) from error
+    given = plain.get("format") if isinstance(plain, dict) else None
+    if given != FORMAT:
         raise CheckpointError(
-            f"A checkpoint must be of format {FORMAT}; {folder} says {found}. Use the version of htt that made it."
+            f"Invalid checkpoint {folder}: expected format {FORMAT}, got {given}. Use the version that wrote it."
         )
     if "sha256" in plain and (plain["sha256"] or {}).get(RECORD) != _sum_of(plain):
         raise DamagedCheckpointError(
-            f"The checkpoint is damaged: {folder / RECORD} is not as it was saved. Copy it again from where it "
-            "came, or take an older one."
+            f"Damaged checkpoint: {folder / RECORD} differs from what was saved. Copy it again from its source, or "
+            "use an older one."
         )
     return dict(plain)
 

@@ -20,9 +20,9 @@ def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
-    for place, entries in state["state"].items():
+    for index, entries in state["state"].items():
         for name, value in entries.items():
-            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{place}.{name}"] = value
+            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{index}.{name}"] = value
     return tensors, {"param_groups": state["param_groups"], "state": plain}
 
 
@@ -34,15 +34,15 @@ def optimizer_state(
     stored = sum(len(group["params"]) for group in numbers["param_groups"])
     if stored != len(parameters):
         raise CheckpointError(
-            f"An optimiser must have the parameters it was saved with; {folder} has {stored}, this one "
-            f"{len(parameters)}. Build it as for the training that is to be resumed."
+            f"The optimiser state in {folder} does not fit: it has {stored} parameters, the optimiser has "
+            f"{len(parameters)}. Build the optimiser as in the training that is resumed."
         )
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **numbers["state"]}.items():
         kind, _, rest = key.partition(".")
         if kind == "optimizer":
-            place, _, name = rest.partition(".")
-            state.setdefault(int(place), {})[name] = _laid_out(value, parameters[int(place)])
+            index, _, name = rest.partition(".")
+            state.setdefault(int(index), {})[name] = _laid_out(value, parameters[int(index)])
     return {"state": state, "param_groups": numbers["param_groups"]}
 
 

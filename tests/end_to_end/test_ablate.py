@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from htt.config import override
-from htt.data.loading.loader import training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.testing import TINY
 from htt.training.tasks import open_splits
 from tune.results.run_folder import RunFolder
@@ -94,7 +94,7 @@ def test_variants_with_equal_windows_see_the_same_clips_in_the_same_order(studie
     for variant, values in asked.study["variants"].items():
         for seed in (0, 1):
             config = override(asked.config(), {**values, "train.seed": seed})
-            loader = training_loader(open_splits(config).train, config)
+            loader = TrainingLoader(open_splits(config).train, config)
             batches = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
             orders[variant, seed] = [(batch.clip.tolist(), batch.frame.tolist()) for batch in batches]
     for variant in asked.study["variants"]:

@@ -128,7 +128,7 @@ def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha, refused):
     assert re.search(r"Action accuracy .* 94\.1 %", said)
     assert re.search(r"Hand AUC .* 0\.810", said)
     said = refused(submit, "--checkpoint", checkpoint, "--data", "shards", cwd=fpha)
-    assert "holds fpha, which has none" in said
+    assert "holds fpha. Evaluate it with" in said
 
 
 @pytest.mark.ray

@@ -47,8 +47,8 @@ def test_load_refuses_in_a_short_sentence_at_once(tmp_path, text, message):
         (b"\x00\x01\x02", "must be YAML"),
         (b"optim: {lr: \xff}", "must be a readable YAML file; 'utf-8' codec can't decode"),
         (b"a" * 5_000_000, "must be a YAML file of at most 4 MB; it is larger"),
-        (b"", "must hold a mapping of sections; got None"),
-        (b"PAR1", "must hold a mapping of sections; got 'PAR1'"),
+        (b"", "expected a mapping of sections, got None"),
+        (b"PAR1", "expected a mapping of sections, got 'PAR1'"),
     ],
 )
 def test_read_refuses_what_is_no_text(tmp_path, content, message):

@@ -1,7 +1,8 @@
-"""Real driver processes for tests that kill them: the command lines of ``driver.py``, what they say, and waiting."""
+"""Driver processes for tests that kill them: command lines of ``driver.py``, their output, and waiting."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ class Drivers:
         with output_file(self.folder, len(self._started)).open("w") as out:
             process = subprocess.Popen(
                 command, stdout=out, stderr=subprocess.STDOUT, text=True, env=env, cwd=self.folder,
-                start_new_session=True,
+                start_new_session=True, preexec_fn=heed_hangups,
             )  # fmt: skip
         self._started.append(process)
         return process
@@ -41,17 +42,22 @@ class Drivers:
                 process.wait()
 
 
+def heed_hangups() -> None:
+    """Heed SIGHUP as usual, though the tests may run under ``nohup``."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def output_file(folder: Path, number: int) -> Path:
     return folder / f"output-{number}"
 
 
 def output(folder: Path, number: int) -> str:
-    """What the driver with this number has said."""
+    """Return what the driver with this number printed."""
     return output_file(folder, number).read_text()
 
 
 def wait_for(
-    process: subprocess.Popen, condition: Callable[[], object], folder: Path, seconds: float = 90, number: int = 0
+    process: subprocess.Popen, condition: Callable[[], object], folder: Path, seconds: float = 300, number: int = 0
 ) -> None:
     """Wait until a condition holds; a driver that ends before fails the test with what it said."""
     deadline = time.monotonic() + seconds
@@ -61,8 +67,8 @@ def wait_for(
         time.sleep(0.05)
 
 
-def ended(process: subprocess.Popen, folder: Path, number: int, seconds: float = 180) -> str:
-    """What a driver said that must end well."""
+def ended(process: subprocess.Popen, folder: Path, number: int, seconds: float = 600) -> str:
+    """Return what a driver printed that must end well."""
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -72,22 +78,22 @@ def ended(process: subprocess.Popen, folder: Path, number: int, seconds: float =
 
 
 class Notes:
-    """What trainings note of themselves in a file."""
+    """Notes of trainings about themselves, in a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def option(self) -> tuple[str, str]:
-        """Of the driver's command line."""
+        """Option of the driver's command line."""
         return "--set", f"runtime.cache={self.path}"
 
     def all(self) -> list[dict]:
-        """Each event, in order; none, before the first."""
+        """Return the events in order."""
         return events(self.path) if place(self.path).exists() else []
 
     def epochs(self) -> dict[str, list[int]]:
-        """{trial: epochs that it began, in order}; a worker of several is a trial of its own."""
+        """Return {trial: epochs that it began, in order}; a worker of several is a trial of its own."""
         begun: dict[str, list[int]] = {}
         for event in self.all():
             if "epoch" in event:
@@ -95,7 +101,7 @@ class Notes:
         return begun
 
     def hold(self, epoch: int) -> None:
-        """Have every training wait in an epoch."""
+        """Make every training wait in an epoch."""
         self.path.mkdir(exist_ok=True)
         (self.path / f"hold-{epoch}").touch()
 
@@ -103,7 +109,7 @@ class Notes:
         (self.path / f"hold-{epoch}").unlink()
 
     def hold_the_second(self, process: subprocess.Popen, epoch: int, folder: Path) -> None:
-        """Let the first training end, and have the second wait in an epoch; all waited for in that epoch before."""
+        """Let the first training end, and make the second wait in an epoch in which all waited before."""
 
         def reached(trainings: int, last: int) -> bool:
             begun = [epochs[-1] for epochs in self.epochs().values()]
@@ -117,6 +123,10 @@ class Notes:
         self.release(epoch + 1)
         wait_for(process, lambda: reached(2, epoch), folder)
 
+    def pids(self) -> set[int]:
+        """Return the processes that have trained."""
+        return {event["pid"] for event in self.all() if "pid" in event}
+
     def pid(self, trial: str) -> int:
-        """Of the process that trains a trial now."""
+        """Return the process that trains a trial now."""
         return [event["pid"] for event in self.all() if event.get("trial") == trial and "pid" in event][-1]

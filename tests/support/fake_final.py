@@ -1,4 +1,4 @@
-"""A stand-in for ``cluster.training.run`` without torch; Ray's workers import it."""
+"""Stand-in for ``cluster.training.run`` without torch; Ray's workers import it."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from htt.errors import NonFiniteLossError
 
 
 def run(config: Config, folder: Path, workers, on_epoch, *, storage=None):
-    """Goes on with the epochs of ``metrics.json``; seed 2 diverges the first time where the momentum is 0.1."""
+    """Resume after the epochs in ``metrics.json``; with momentum 0.1, seed 2 diverges the first time."""
     log = EpochLog(folder / "metrics.json")
     if log.final:
         return

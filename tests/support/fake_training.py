@@ -1,4 +1,4 @@
-"""A stand-in for the project's training: a learning curve in the learning rate, without torch. Workers import it."""
+"""Stand-in for the project's training: a learning curve of the learning rate, without torch. Workers import it."""
 
 import contextlib
 import json
@@ -23,13 +23,13 @@ SPACE = Space(
 
 
 def curve(config: Config, epoch: int) -> float:
-    """Best near a rate of 1e-3, better with every epoch."""
+    """Return the error after an epoch: least near a rate of 1e-3, and less with every epoch."""
     of_seed = config.train.seed / 100 if epoch > 1 else 0.0
     return 20 + 10 * abs(math.log10(config.optim.lr / 1e-3)) + 40 / epoch + of_seed
 
 
 def clips_of(config: Config, epoch: int) -> dict[str, list]:
-    """What it says of four clips: as a whole the curve."""
+    """Return the results of four clips; their mean error is that of the curve."""
     away = [-3.0, -1.0, 1.0, 3.0]
     errors = [curve(config, epoch) + each for each in away]
     return {"clip": ["c0", "c1", "c2", "c3"], "hand_error_mm": errors, "correct": [True, False, False, True]}
@@ -67,7 +67,7 @@ def train(config: Config, folder: Path, report, resume: Path | None = None) -> N
 
 
 def epoch_of(resume: Path) -> int:
-    """The epoch of a checkpoint, which a test may have spoilt."""
+    """Return the epoch of a checkpoint, which a test may have damaged."""
     try:
         return json.loads((resume / "state.json").read_text())["epoch"]
     except ValueError as error:
@@ -75,7 +75,7 @@ def epoch_of(resume: Path) -> int:
 
 
 def misbehave(config: Config, epoch: int, folder: Path) -> None:
-    """What the optimiser's momentum stands for: 0.1 diverges, 0.2 crashes each time, 0.3 dies once, 0.4 ails.
+    """Fail as the optimiser's momentum says: 0.1 diverges, 0.2 crashes each time, 0.3 dies once, 0.4 ails.
 
     With 0.5 an epoch gives no hand error.
     What ails diverges for as long as a test has a file ``ailing`` in the cache.
@@ -94,7 +94,7 @@ def misbehave(config: Config, epoch: int, folder: Path) -> None:
 
 
 def wait_while_held(config: Config, epoch: int) -> None:
-    """A test holds all trainings in an epoch by a file in the cache."""
+    """Wait while a file in the cache, made by a test, holds all trainings in this epoch."""
     while config.runtime.cache and (Path(config.runtime.cache) / f"hold-{epoch}").exists():
         time.sleep(0.05)
 
@@ -104,14 +104,14 @@ def prepare(config: Config) -> None:
 
 
 def note(config: Config, event: dict) -> None:
-    """Write an event where ``events`` finds it; the cache folder is nobody else's here."""
+    """Write an event where ``events`` finds it; nothing else uses the cache folder here."""
     if config.runtime.cache:
         with place(Path(config.runtime.cache)).open("a") as file:
             file.write(json.dumps(event) + "\n")
 
 
 def place(cache: Path) -> Path:
-    """The file of the events: the cache itself, or in it where something has made it a folder."""
+    """Return the file of the events: the cache itself, or a file in it if it is a folder."""
     return cache / "events" if cache.is_dir() else cache
 
 

@@ -1,4 +1,4 @@
-"""Hosts out of Linux namespaces, all on this machine: to Ray and to ssh they are real ones.
+"""Hosts made of Linux namespaces, all on this machine; Ray and ssh take them for real ones.
 
 Each has an address, a name, processes, a home and sshd of its own, and a root that begins with this machine's files.
 They are on a network that nothing else reaches, and what they write stays in memory; this machine is left as it is. All
@@ -64,7 +64,7 @@ MaxSessions 100
 
 
 def why_not() -> str | None:
-    """Why there can be no such hosts here, in one sentence; none, if there can."""
+    """Return why there can be no such hosts here, in one sentence, or None if there can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "hosts out of network namespaces need Linux, and root"
     missing = [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
@@ -81,7 +81,7 @@ def why_not() -> str | None:
 
 
 class Hosts:
-    """The hosts, by name; a context manager that has them all running."""
+    """Hosts by name; a context manager within which all of them run."""
 
     def __init__(self, names: Iterable[str], shared: Path) -> None:
         """Name them; nothing is made yet.
@@ -116,7 +116,7 @@ class Hosts:
         self._opened.clear()
 
     def start(self, name: str) -> None:
-        """Switch a host on: its disk is as it was left, its memory and temporary files are empty."""
+        """Switch a host on; its disk is as it was, its memory and temporary files are empty."""
         namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc"]
         boot = ["bash", "-c", BOOT, "boot", f"/run/{name}/root", name]
         pid = self._keep(name, [*self._enter_rack, "unshare", *namespaces, "--fork", "--kill-child=KILL", *boot])
@@ -131,7 +131,7 @@ class Hosts:
         self.wait_for_port(name, 22)
 
     def kill(self, name: str, *, silently: bool = False) -> None:
-        """Take a host away at once, its connections closed; or silently, as if its cable were cut before."""
+        """Stop a host at once and close its connections; or silently, as if its cable were cut before."""
         if silently:
             self._in_rack("ip", "link", "del", f"to-{name}")
         process = self._processes.pop(name)
@@ -139,11 +139,11 @@ class Hosts:
         process.communicate()
 
     def file(self, name: str, path: str | Path) -> Path:
-        """A file on a host's disk as this process sees it; not one of ``/tmp/ray``, ``/run`` and ``/dev``."""
+        """Return where this process sees a file of a host's disk; not for ``/tmp/ray``, ``/run`` and ``/dev``."""
         return Path(f"/proc/{self._rack}/root/run/{name}/root/{str(path).lstrip('/')}")
 
     def typed(self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 300.0) -> list[str]:
-        """The words that run a command on a host, for ``subprocess``: as if typed in a fresh shell there."""
+        """Return the words for ``subprocess`` that run a command on a host as if typed in a fresh shell there."""
         pid = self._processes[name].pid
         namespaces = ["--mount", "--net", "--uts", "--ipc", f"--pid=/proc/{pid}/ns/pid_for_children"]
         environment = [f"HOME={HOME}", f"PATH={PATH}", "USER=root", "LANG=C.UTF-8", "TERM=dumb", "COLUMNS=200"]
@@ -152,7 +152,7 @@ class Hosts:
         return ["nsenter", f"--target={pid}", *namespaces, "env", "-i", *environment, *limit, *shell]
 
     def run(self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 300.0, code: int = 0) -> str:
-        """What a command says that is typed on a host.
+        """Return the output of a command typed on a host.
 
         Raises:
             AssertionError: it did not leave with ``code``, or took longer; the message is what it said.
@@ -173,7 +173,7 @@ class Hosts:
     def open(
         self, name: str, command: str, *, cwd: str | Path = HOME, seconds: float = 3600.0, output: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """The process of a command that is typed on a host and goes on; killed, it takes the command with it."""
+        """Start a command on a host and return its process; killing the process kills the command."""
         with output.open("wb") if output else open(os.devnull, "wb") as out:
             words = self.typed(name, command, cwd=cwd, seconds=seconds)
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
@@ -181,12 +181,12 @@ class Hosts:
         return process
 
     def wait_for_port(self, name: str, port: int) -> None:
-        """Until somebody on a host listens on a port of it."""
+        """Wait until a process on a host listens on a port."""
         opened = f"until (</dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done"
         self.run(name, opened, cwd="/", seconds=START_S)
 
     def _make_rack(self) -> None:
-        """The namespaces that hold all disks and the bridge between the hosts."""
+        """Make the namespaces that hold all disks and the bridge between the hosts."""
         self._rack = self._keep("", ["unshare", "--mount", "--net", "sh", "-c", "echo ready; exec cat"])
         self._in_rack("mount", "-t", "tmpfs", "tmpfs", "/run")
         self._in_rack("ip", "link", "add", "bridge", "type", "bridge")
@@ -198,7 +198,7 @@ class Hosts:
             self._in_rack("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"/run/key-{key}")
 
     def _make_disk(self, name: str) -> None:
-        """A host's files: those of this machine, and over them its own."""
+        """Make a host's files: those of this machine, overlaid by its own."""
         for number, place in enumerate(_file_systems()):
             disk, root = f"/run/{name}/{number}", f"/run/{name}/root{place}".rstrip("/")
             self._in_rack("mkdir", "-p", f"{disk}/upper", f"{disk}/work", root)
@@ -216,7 +216,7 @@ class Hosts:
         self._in_rack("cp", "/run/key-host", f"{root}/etc/ssh/namespace_key")
 
     def _make_home(self, name: str) -> None:
-        """A home as of a new user, to whom all other hosts open."""
+        """Make the home of a new user who can log in on all other hosts."""
         home = f"/run/{name}/root{HOME}"
         users = self.file(name, "/etc/passwd").read_text(encoding="utf-8")
         self._write(name, "/etc/passwd", re.sub(r"(?m)^(root:.*):[^:]*:[^:]*$", rf"\1:{HOME}:/bin/bash", users))
@@ -235,7 +235,7 @@ class Hosts:
         file.write_text(text, encoding="utf-8")
 
     def _keep(self, name: str, words: Sequence[str]) -> int:
-        """Start a process that holds namespaces, and wait until it has made them; its number."""
+        """Start a process that holds namespaces, wait until it has made them, and return its number."""
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._processes[name] = process
         assert process.stdout is not None
@@ -261,7 +261,7 @@ def _run(*words: str) -> None:
 
 
 def _file_systems() -> list[str]:
-    """Those that the project and its Python are on, the root first."""
+    """Return the file systems of the project and its Python, the root first."""
     lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     mounted = {line.split()[1] for line in lines}
     needed = [ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]

@@ -1,4 +1,4 @@
-"""A search of which all but the first trials are stopped, each a Ray Train run; says what they leave. A script.
+"""Script: a search whose trials are Ray Train runs, all but the first stopped early; reports what they leave.
 
 Its words: how many trials, how many at once, and the file for what was found, as JSON.
 """
@@ -32,19 +32,19 @@ LEAVE_S = 30.0
 
 
 def points(count):
-    """Each worse than all before it: the scheduler stops it after its first epoch."""
+    """Return points each worse than all before it, so that the scheduler stops it after its first epoch."""
     return tuple(f"optim.lr={1e-3 * 1.1**place:.6g}" for place in range(count))
 
 
 def held():
-    """What this process holds: open files and sockets, and memory in MB."""
+    """Return what this process holds: open files and sockets, and memory in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     handles = sorted(target for target in map(_target, Path("/proc/self/fd").iterdir()) if target)
     return {"handles": handles, "memory_mb": pages * os.sysconf("SC_PAGE_SIZE") / 2**20}
 
 
 def _target(handle):
-    """What a handle leads to, without the numbers of sockets; none: the handle that lists them, closed by now."""
+    """Return the target of a handle without socket numbers, or None if the handle was closed meanwhile."""
     try:
         return os.readlink(handle).partition(":[")[0]
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def _target(handle):
 
 
 def in_ray():
-    """What is still there of actors and placement groups."""
+    """Return the actors and placement groups that are left."""
     actors = list_actors(filters=[("state", "!=", "DEAD")])
     groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
     names = [actor.class_name for actor in actors if actor.class_name != OF_RAY]
@@ -60,7 +60,7 @@ def in_ray():
 
 
 def watch(found):
-    """Have ``found`` filled with what this process holds whenever a trial ends."""
+    """Append to ``found`` what this process holds whenever a trial ends."""
     said = progress.Display.on_end
 
     def on_end(display, search, trial):

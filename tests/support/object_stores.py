@@ -1,4 +1,4 @@
-"""An S3 server of this machine, by moto, for tests and benchmarks of data in an object store.
+"""S3 server on this machine, by moto, for tests and benchmarks of data in an object store.
 
 It keeps everything in memory: one that was killed and started again is empty. A ``Gate`` before it can be killed and
 started again instead.
@@ -26,7 +26,7 @@ START_S = 300.0
 
 
 class Store:
-    """A server with one bucket."""
+    """Server with one bucket."""
 
     bucket = "bucket"
 
@@ -42,7 +42,7 @@ class Store:
         self._process: subprocess.Popen[bytes] | None = None
 
     def uri(self, prefix: str, bucket: str = bucket, port: int | None = None) -> str:
-        """The URI of a folder in it, by its own port or another that leads there."""
+        """Return the URI of a folder in the bucket, by the server's own port or another that leads there."""
         options = f"endpoint_override={LOOPBACK}:{port or self.port}&scheme=http&region=us-east-1"
         return f"s3://{bucket}/{prefix}?{options}"
 
@@ -76,22 +76,22 @@ class Store:
         system.create_dir(path)
 
     def kill(self) -> None:
-        """Kill the server, and all it holds."""
+        """Kill the server; what it holds is lost."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def gets(self, name: str) -> int:
-        """How often a file was read, in blocks; looked for by the end of its name."""
+        """Return how often a file was read, in blocks; files are matched by the end of their names."""
         return len(re.findall(rf'"[^"]*GET /{self.bucket}/\S*{re.escape(name)} ', self._log.read_text()))
 
 
 class Gate:
-    """A process that passes connections on to a server, until it is killed."""
+    """Process that passes connections on to a server until it is killed."""
 
     def __init__(self, port: int) -> None:
-        """Lead to the server at a port of this machine; see ``start``."""
+        """Choose a port that leads to the server's port; see ``start``."""
         self._to, self.port = port, _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -1,4 +1,4 @@
-"""A cluster of hosts out of namespaces, made and used by what ``docs/cluster.md`` tells a user to type.
+"""Cluster of hosts made of namespaces, made and used by the commands of ``docs/cluster.md``.
 
 A host more, the laptop, is where it is typed: in the project's folder, with ``on_premises.yaml`` edited there.
 """
@@ -25,24 +25,24 @@ SUBMIT = "ray job submit --working-dir . --"
 
 
 class Job:
-    """One that was submitted; this is the process on the laptop that watches it."""
+    """Submitted job: the process on the laptop that watches it."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
         """Watch it."""
         self.process, self._output = process, output
 
     def said(self) -> str:
-        """What it has printed so far."""
+        """Return what it has printed so far."""
         return self._output.read_text(encoding="utf-8")
 
     def wait_for(self, condition: Callable[[], object], seconds: float = JOB_S) -> None:
-        """Until something holds while it runs."""
+        """Wait until a condition holds while the job runs."""
         wait(lambda: self.process.poll() is not None or condition(), self.said, seconds)
         if self.process.poll() is not None and not condition():
             raise AssertionError(f"The job has ended:\n{self.said()}")
 
     def ended(self, seconds: float = JOB_S) -> str:
-        """What it has printed; it must end well."""
+        """Return what it has printed; it must end well."""
         wait(lambda: self.process.poll() is not None, self.said, seconds)
         if self.process.returncode:
             raise AssertionError(f"The job left with {self.process.returncode}:\n{self.said()}")
@@ -50,7 +50,7 @@ class Job:
 
 
 def wait(condition: Callable[[], object], said: Callable[[], str], seconds: float) -> None:
-    """Until something holds.
+    """Wait until a condition holds.
 
     Raises:
         AssertionError: it does not in time; the message is what ``said`` gives.
@@ -63,7 +63,7 @@ def wait(condition: Callable[[], object], said: Callable[[], str], seconds: floa
 
 
 class Cluster:
-    """The hosts, and what is typed on the laptop; a context manager, over which the hosts are switched on."""
+    """Hosts and the commands typed on the laptop; a context manager within which the hosts run."""
 
     def __init__(self, shared: Path, workers: int = 2, cpus: int = 1) -> None:
         """Name the hosts: ``head``, ``node1`` and so on.
@@ -93,11 +93,11 @@ class Cluster:
         self.hosts.__exit__()
 
     def type(self, command: str, *, seconds: float = 300.0, code: int = 0) -> str:
-        """What a command says that is typed on the laptop, in the project's folder; see ``Hosts.run``."""
+        """Return the output of a command typed on the laptop in the project's folder; see ``Hosts.run``."""
         return self.hosts.run(LAPTOP, f"{EXPORTS} && {command}", cwd=ROOT, seconds=seconds, code=code)
 
     def make_token(self) -> str:
-        """The first command of all."""
+        """Make the token: the first command of all."""
         return self.type("python -m cluster.make_token")
 
     def up(self) -> str:
@@ -105,11 +105,11 @@ class Cluster:
         return self.type(f"ray up {FILE} --yes --no-config-cache", seconds=UP_S)
 
     def down(self) -> str:
-        """End it."""
+        """End the cluster."""
         return self.type(f"ray down {FILE} --yes", seconds=UP_S)
 
     def open_dashboard(self) -> None:
-        """``ray dashboard``, left open: jobs go through it. Again, where the head it led to is gone."""
+        """Start ``ray dashboard``, through which jobs go, and leave it open; again if its head is gone."""
         if self._dashboard is not None:
             self._dashboard.kill()
         words = f"{EXPORTS} && exec ray dashboard {FILE}"
@@ -117,27 +117,27 @@ class Cluster:
         self.hosts.wait_for_port(LAPTOP, 8265)
 
     def nodes(self) -> dict[str, str]:
-        """{host: ALIVE or DEAD}, of those that ever were in this cluster."""
+        """Return {host: ALIVE or DEAD} of the hosts that ever were in this cluster."""
         listed = json.loads(self.type("ray list nodes --format json --limit 100"))
         names = {address: name for name, address in self.hosts.addresses.items()}
         known = sorted((names[node["node_ip"]], node["state"]) for node in listed)
         return {name: min(state for other, state in known if other == name) for name, _ in known}
 
     def wait_for_nodes(self, alive: int, seconds: float = UP_S) -> None:
-        """Until so many hosts are in the cluster."""
+        """Wait until so many hosts are in the cluster."""
         wait(lambda: list(self.nodes().values()).count("ALIVE") == alive, lambda: str(self.nodes()), seconds)
 
     def submit(self, command: str, *, seconds: float = JOB_S, code: int = 0) -> str:
-        """What a job prints, submitted from the laptop with the project's folder."""
+        """Submit a job from the laptop with the project's folder; return its output."""
         return self.type(f"{SUBMIT} python {command}", seconds=seconds, code=code)
 
     def start(self, command: str, output: Path) -> Job:
-        """A job, submitted the same way, that goes on while other things happen; it prints into a file."""
+        """Submit a job the same way and return at once; it prints into a file."""
         words = f"{EXPORTS} PYTHONUNBUFFERED=1 && {SUBMIT} python {command}"  # else Ray shows it in blocks
         return Job(self.hosts.open(LAPTOP, words, cwd=ROOT, output=output), output)
 
     def _edit(self) -> None:
-        """The lines of the file that are the user's, and how many CPUs a host offers."""
+        """Fill in the user's lines of the file, and how many CPUs a host offers."""
         first, *others = (self.hosts.addresses[name] for name in (self.head, *self.workers))
         prefix = Path(sys.prefix).resolve()
         mine = {

@@ -1,4 +1,4 @@
-"""A study of two variants and two seeds that is planned and never trained, and trials as a training leaves them."""
+"""Study of two variants and two seeds that is planned and never trained, and trials as a training leaves them."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ def study_spec(study=STUDY, values=None, **options):
 
 
 def finished(tmp_path, config, **changes):
-    """A run in which this configuration has been trained, with its clips."""
+    """Write a run in which this configuration has been trained, with its clips."""
     metrics = {"action_accuracy": 0.5, "hand_error_mm": 9.0}
     trial = Trial("t1", 1, config.fingerprint(), "complete", 2, 30.0, 0.0, {}, metrics, data=data_key(config))
     changes = {"code": revision.identity(), **changes}

@@ -5,7 +5,7 @@ from matplotlib.text import Text
 
 
 def assert_readable(figure):
-    """No two texts overlap, and none leaves the canvas."""
+    """Check that no two texts overlap, and none leaves the canvas."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     hidden = undrawn(figure)
@@ -25,7 +25,7 @@ def assert_readable(figure):
 
 
 def undrawn(figure):
-    """Labels of ticks outside their axis, and of hidden axes: matplotlib keeps them without drawing them."""
+    """Return labels of ticks outside their axis and of hidden axes, which matplotlib keeps and does not draw."""
     kept = {label for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
     for panel in figure.axes:
         if not panel.axison:

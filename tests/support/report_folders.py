@@ -22,14 +22,14 @@ PLAIN = {
 
 
 def record(**changes):
-    """The record of a run; ``changes`` are in the form of an older version, whose domains are texts."""
+    """Return the record of a run; ``changes`` are in the form of an older version, whose domains are texts."""
     return dataclasses.replace(run_record.of_plain(run_record.upgrade({**PLAIN, **changes})), schema=run_record.SCHEMA)
 
 
 def study_folder(
     path, variants, *, seeds=range(6), effects=None, missing=(), failed=(), clips=True, epochs=6, **changes
 ):
-    """A study whose variants differ from the first by ``effects`` in mm, and a tenth of it in accuracy.
+    """Write a study whose variants differ from the first by ``effects`` in mm, and a tenth of it in accuracy.
 
     ``missing`` and ``failed`` are pairs (variant, seed).
     """
@@ -75,7 +75,7 @@ def study_folder(
 
 
 def trial(number, mm=20.0, accuracy=0.5, state="complete", **changes):
-    """A trial of a search."""
+    """Return a trial of a search."""
     metrics = {"hand_error_mm": mm, "action_accuracy": accuracy}
     plain = {
         "id": f"t{number}", "number": number, "fingerprint": "", "state": state, "epochs": 1, "seconds": 1.0,
@@ -85,7 +85,7 @@ def trial(number, mm=20.0, accuracy=0.5, state="complete", **changes):
 
 
 def windows(count, *, long=False):
-    """Variants of the length of block P's window."""
+    """Return variants of the length of block P's window."""
     return {
         f"{2**number} frame{'s' if number else ''}" + (f", {LONG} {number}" if long else ""): {
             "model.pose.window": 2**number
@@ -105,7 +105,7 @@ DOMAINS = {
 
 
 def search_folder(path, count, **changes):
-    """A search in which the learning rate decides nearly alone, and every fifth trial failed."""
+    """Write a search in which the learning rate decides nearly alone, and every fifth trial failed."""
     folder, source, trials = RunFolder(path), random.Random(1), []
     for number in range(1, count + 1):
         values = {

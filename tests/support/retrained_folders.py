@@ -14,13 +14,13 @@ FINALS = {1: (80.0, 0.5, 90.0), 2: (82.0, 0.25, 94.0), 3: (84.0, 0.75, 98.0)}
 
 
 def searched(path, count=12, **changes):
-    """A search, its best trial, and what it was selected by."""
+    """Write a search; return it and its best trial."""
     run = search_folder(path, count, **changes)
     return run, ranked(run.trials(), "hand_error_mm")[0]
 
 
 def asked(path, count=3, **options):
-    """A retraining of a search's best trial, of which nothing was trained."""
+    """Write a retraining of a search's best trial of which nothing was trained."""
     run, best = searched(path) if not (path / "run.yaml").exists() else (None, None)
     if run is None:
         run = retrain.RunFolder(path)
@@ -29,7 +29,7 @@ def asked(path, count=3, **options):
 
 
 def end(found, seed, values=None, test=True):
-    """Let a seed's training come to its end."""
+    """Write a seed's finished training."""
     final_folder.claim_folder(found.folder(seed), found.config_of(seed))
     mm, accuracy, test_mm = values or FINALS[seed]
     final = {"epoch": EPOCHS, "lr": 0.1, "hand_error_mm": mm, "action_accuracy": accuracy}
@@ -39,7 +39,7 @@ def end(found, seed, values=None, test=True):
 
 
 def ended(path, **options):
-    """One of three seeds that all came to their end."""
+    """Write a retraining of three seeds, all finished."""
     found = asked(path)
     for seed in found.seeds:
         end(found, seed, **options)

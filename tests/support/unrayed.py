@@ -1,6 +1,6 @@
-"""A search with the stand-in training and without a Ray: what Tune does for one trial after the other, in a loop.
+"""Search with the stand-in training and without Ray: what Tune does for one trial after the other, in a loop.
 
-It knows no scheduler, no retry and no lost worker: those are tested with Ray, in ``test_runner.py``.
+It knows no scheduler, no retry and no lost worker: those are tested with Ray, in ``test_search.py``.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ FINITE = Space(
 
 
 def replace_tune(patch, trained, stop_at=None):
-    """Have ``road`` train in this process.
+    """Make experiments train in this process.
 
     Args:
         patch: a MonkeyPatch.

@@ -46,14 +46,14 @@ def run(tmp_path, monkeypatch):
             ["run", "--workers", "2", "--name", "x"],
             "--workers, --name need --retrain-seeds, such as",
         ),
-        (["run", "--retrain-seeds", "5", "--name", "a/b"], "--name takes letters, digits"),
+        (["run", "--retrain-seeds", "5", "--name", "a/b"], "Invalid --name 'a/b': expected letters, digits"),
         (["run", "--retrain-seeds", "5", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
         (
             ["run", "--retrain-seeds", "5", "--set", "train.seed=1"],
             "Cannot --set train.seed=1: seeds are",
         ),
         (["run", "--retrain-seeds", "5", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
-        (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+        (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
         (["run", "--retrain-seeds", "5", "--name", "full"], "full: it holds other files. Choose another --name."),
         (["run", "--pick", "knee"], "several objectives; this one has only hand_error_mm."),
         (["front", "--pick", "kne"], "Did you mean 'knee'?"),
@@ -146,9 +146,7 @@ def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
 def test_more_workers_than_a_step_has_windows_are_refused_before_anything_starts(run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         console.run(best.Options, best.main, ["front", "--retrain-seeds", "2", "--workers", "3"])
-    assert (
-        "A step must have a window for each worker; there are 3, and train.batch_size is 2." in capsys.readouterr().err
-    )
+    assert "Cannot share a step of 2 windows (train.batch_size) among 3 workers." in capsys.readouterr().err
     assert not (tmp_path / "runs" / "front" / "retrain").exists()
 
 

@@ -15,16 +15,16 @@ from tune.experiments.spaces import quick
 from tune.results.run_folder import RunFolder
 
 MISTAKES = {
-    "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean 'optim.lr'?"),
+    "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: no such field. Did you mean 'optim.lr'?"),
     "a value out of range": (["--set", "optim.momentum=2"], "optim.momentum: should be less than 1; got 2"),
-    "an unknown backbone": (["--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
-    "an unknown space": (["--space", "quik"], "There are: fake, paper, quick. Did you mean 'quick'?"),
+    "an unknown backbone": (["--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
+    "an unknown space": (["--space", "quik"], "Available: fake, paper, quick. Did you mean 'quick'?"),
     "an unknown metric": (["--metric", "hand_eror_mm"], "Did you mean 'hand_error_mm'?"),
     "nonsense for a time": (
         ["--time-budget", "soon"],
         "such as 90s, 8m or 1h30m; got 'soon'",
     ),
-    "no such cluster": (["--address", "127.0.0.1:1"], "A Ray cluster must answer at '127.0.0.1:1'"),
+    "no such cluster": (["--address", "127.0.0.1:1"], "No Ray cluster answers at '127.0.0.1:1'"),
     "no such run": (
         ["--resume", "nothing"],
         "No run 'nothing' in runs/. There are no runs yet",

@@ -272,7 +272,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     experiment.write_record(incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
     script = run_record.SCRIPTS[experiment.spec.KIND]
-    heartbeat.GO_ON[:] = [f"Stopped. Resume with: python tune/{script}.py --resume {storage.local}"]
+    heartbeat.set_resume_hint(f"Stopped. To resume: python tune/{script}.py --resume {storage.local}")
     with driver_log.written(storage.local):
         return _try(experiment, job, training, concurrent, show)
 
@@ -289,15 +289,7 @@ def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, 
         metric=experiment.metric,
         best=experiment.ranks,
     )
-    recorder = Recorder(
-        experiment,
-        storage,
-        samples,
-        cache=experiment.cache(),
-        keep=experiment.keep,
-        tick=display.tick,
-        ended=display.on_end,
-    )
+    recorder = Recorder(experiment, samples, tick=display.tick, ended=display.on_end)
 
     def forgot(trial_id: str) -> None:
         if job.alone and trial_id in recorder.done:  # workers of Ray Train may still use theirs until the run ends

@@ -35,11 +35,9 @@ from tune.execution import messages, restore
 from tune.execution.trainable import ERROR, ERROR_KIND
 from tune.experiments.candidate import Candidate
 from tune.experiments.constraints import broken
-from tune.results.cache import TrialCache
 from tune.results.epochs import TrialEpochs
-from tune.results.run_folder import RunFolder, Trial
+from tune.results.run_folder import Trial
 from tune.results.selection import ranked
-from tune.results.sync import Storage
 from tune.results.trials import TrialWriter
 from tune.searchers.feasibility import SIZE, SizeCheck
 from tune.searchers.generator import EPOCH, TrialGenerator
@@ -56,35 +54,29 @@ class Recorder(ray.tune.Callback):
 
     def __init__(
         self,
-        work: Experiment,
-        storage: Storage,
+        experiment: Experiment,
         generator: TrialGenerator,
         *,
-        cache: TrialCache | None = None,
-        keep: Callable[[str], None],
         tick: Callable[[Recorder], None],
         ended: Callable[[Recorder, Trial], None],
     ) -> None:
         """Read the trials that are already recorded.
 
         Args:
-            work: experiment that runs.
-            storage: storage of the run.
+            experiment: experiment that runs.
             generator: generator of its trials.
-            cache: complete trials whose results are reused, or None if all trials must be trained.
-            keep: called with the id of each complete trial before it is recorded, to store additional files.
             tick: called several times a second.
             ended: called with each trial that ends.
         """
-        self.work, self.storage, self.generator = work, storage, generator
-        self.folder, self.searcher = RunFolder(storage.local), generator.trial_searcher
-        self.needed = list(dict.fromkeys((work.metric, *work.needed)))
-        self.cache, self.sizes = cache, SizeCheck(work.constraints)
-        self.keep, self.tick, self.ended = keep, console.harmless(tick), console.harmless(ended)
+        self.experiment, self.generator, self.searcher = experiment, generator, generator.trial_searcher
+        self.folder, self.storage = experiment.folder, experiment.storage
+        self.needed = list(dict.fromkeys((experiment.metric, *experiment.needed)))
+        self.cache, self.sizes = experiment.cache(), SizeCheck(experiment.constraints)
+        self.tick, self.ended = console.harmless(tick), console.harmless(ended)
         generator.settle = self.settle
         self.done = {trial.id: trial for trial in self.folder.trials()}
-        self._best = next(iter(ranked(list(self.done.values()), work.metric)), None)
-        self._writer = TrialWriter(self.folder, table_alone=storage.remote)
+        self._best = next(iter(ranked(list(self.done.values()), experiment.metric)), None)
+        self._writer = TrialWriter(self.folder, table_alone=self.storage.remote)
         self._on_disk: set[str] = set()
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
@@ -98,7 +90,7 @@ class Recorder(ray.tune.Callback):
         self._end_tune: Any = None
         self._data_keys: dict[str, str] = {}
         with contextlib.suppress(HTTError):  # a study's base may name data that no variant uses
-            self._data_keys[work.base.data.model_dump_json()] = data_key(work.base)
+            self._data_keys[experiment.base.data.model_dump_json()] = data_key(experiment.base)
 
     @property
     def elapsed_s(self) -> float:
@@ -108,7 +100,8 @@ class Recorder(ray.tune.Callback):
     @property
     def left_s(self) -> float:
         """Time left in the budget, s; infinite without a budget."""
-        return math.inf if self.work.time_budget_s is None else max(0.0, self.work.time_budget_s - self.elapsed_s)
+        budget_s = self.experiment.time_budget_s
+        return math.inf if budget_s is None else max(0.0, budget_s - self.elapsed_s)
 
     def best(self) -> Trial | None:
         """Return the best ended trial, or None if there is none."""
@@ -154,7 +147,7 @@ class Recorder(ray.tune.Callback):
         cached = self.cache.find(candidate) if self.cache else None
         if cached is None:
             return None
-        violation = broken(self.work.constraints, cached.trial.metrics)
+        violation = broken(self.experiment.constraints, cached.trial.metrics)
         return cached.row(state="reused", seconds=0.0, values=candidate.values, violation=violation)
 
     def _infeasible(self, candidate: Candidate) -> Trial | None:
@@ -281,7 +274,7 @@ class Recorder(ray.tune.Callback):
                 self.history.forget(trial.trial_id)
         if all(one.state == "failed" for one in self.done.values()):
             failed = {one.variant or one.id for one in self.done.values() if one.finished_s > self.before_s}
-            if len(failed) >= self.work.max_failures:
+            if len(failed) >= self.experiment.max_failures:
                 self.stop("failures")
 
     def _put(self, ended: Trial) -> None:
@@ -289,7 +282,7 @@ class Recorder(ray.tune.Callback):
         replaced = [name for name in (*ended.instead_of, ended.id) if self.done.pop(name, None)]
         self.done[ended.id] = ended
         others = self.done.values() if replaced else [self._best, ended]
-        self._best = next(iter(ranked([trial for trial in others if trial], self.work.metric)), None)
+        self._best = next(iter(ranked([trial for trial in others if trial], self.experiment.metric)), None)
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
         epochs = self.history.of(trial.trial_id)
@@ -314,15 +307,15 @@ class Recorder(ray.tune.Callback):
             values=candidate.values,
             metrics=last,
             best=messages.best(list(epochs.values())),
-            curve=messages.curve(epochs, self.work.metric),
-            curves={name: messages.curve(epochs, name) for name in self.work.metrics},
+            curve=messages.curve(epochs, self.experiment.metric),
+            curves={name: messages.curve(epochs, name) for name in self.experiment.metrics},
             error=error,
             error_kind=(trial.last_result or {}).get(ERROR_KIND) if error else None,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data,
             code=revision.identity(),
-            violation=broken(self.work.constraints, last) if last else None,
+            violation=broken(self.experiment.constraints, last) if last else None,
         )
 
     def _data(self, config: Config) -> tuple[str | None, str | None]:
@@ -339,7 +332,7 @@ class Recorder(ray.tune.Callback):
     def _write(self, ended: Trial) -> None:
         with self._faults():
             if ended.state == "complete":
-                self.keep(ended.id)
+                self.experiment.keep(ended.id)
             self._writer.add(ended, self.done.values())
             self._on_disk.add(ended.id)
             self.storage.push()

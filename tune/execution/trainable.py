@@ -32,7 +32,7 @@ from cluster.storage import join_uri, list_names
 from htt.config import Config, from_plain, override
 from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingError, storage_errors
 from htt.evaluation.metric_table import EVALUATED
-from htt.parallel import use_given
+from htt.parallel import use_assigned
 from htt.training.older import NOTE, older
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
@@ -112,7 +112,7 @@ def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
 
 def train_in_process(training: Training, job: Job, settings: dict[str, Any]) -> None:
     """Train in this process, from the trial's checkpoint if it has one."""
-    use_given()
+    use_assigned()
     free()
     checkpoint = ray.tune.get_checkpoint()
     with _errors_as_results(job) as seen:

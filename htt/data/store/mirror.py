@@ -58,7 +58,7 @@ class MirroredFolder:
             raise DataError(f"Damaged cache folder {root}: {error}. Delete it.") from error
         self.manifest, self._root = manifest.read(root), root
         self._remote = remote or Remote(origin.uri)
-        self.place = self._remote.shown()
+        self.name = self._remote.shown()
         self._cache = Cache(root.parents[1] / cache.FOLDER, origin.limit_bytes)
         total = sum(shard.bytes for of_split in self.manifest.splits.values() for shard in of_split)
         self.holds_all = origin.limit_bytes is None or total <= origin.limit_bytes

@@ -66,7 +66,7 @@ def test_as_typed(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "htt.data.publish", "--shards", str(tmp_path), "--to", "s3://bucket/x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "error: --shards must be a folder of shards" in done.stderr
+    assert "error: Invalid --shards: expected a folder of shards" in done.stderr
 
 
 @pytest.mark.parametrize(("place", "rule"), [("foo://x/y", "must be a folder or a URI"), ("s3://", "must")])

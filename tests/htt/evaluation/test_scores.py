@@ -138,7 +138,7 @@ def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
     """One clip of 122: warned of in the report and the JSON, and not compared with what was published."""
     found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 122, 11_638))
     first, second = found.warnings
-    assert "split 'val' has 1 of 122 clips and 3 of 11,638 frames, so numbers are not of the whole split" in first
+    assert "split 'val' has 1 of 122 clips and 3 of 11,638 frames, so metrics do not cover the whole split" in first
     assert second == NOT_COMPARED
     text = text_of(found, tmp_path)
     assert f"**{first}**" in text

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from htt.config import override
-from htt.data.loading.loader import evaluation_loader, training_loader
+from htt.data.loading.loader import EvaluationLoader, TrainingLoader
 from htt.errors import ConfigError
 from htt.testing import tiny_config
 from htt.training.tasks import open_splits
@@ -37,8 +37,8 @@ def ticking(monkeypatch):
 @pytest.mark.parametrize("steps", [1, 100])
 def test_every_step_and_every_validation_batch_of_all_epochs_is_counted(ticking, tiny_splits, steps):
     config = override(tiny_config(), {"train.epochs": 3})
-    step_count = training_loader(open_splits(config).train, config).steps_per_epoch
-    batch_count = len(evaluation_loader(open_splits(config).val, config))
+    step_count = TrainingLoader(open_splits(config).train, config).steps_per_epoch
+    batch_count = len(EvaluationLoader(open_splits(config).val, config))
     assert cost.training_seconds(config, steps) == 3 * (step_count + batch_count)
 
 

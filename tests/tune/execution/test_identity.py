@@ -123,7 +123,9 @@ def test_search_resume_by_other_code_is_refused_unless_asked_for_and_said(traine
     other_code("first")
     search(trials=2)
     other_code("second")
-    with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second.*add --share-any"):
+    with pytest.raises(
+        RunError, match=r"trained by first \(started at commit .*current code is second.*add --share-any"
+    ):
         search(trials=4, resume=True)
     outcome = search(trials=4, resume=True, share_any=True)
     assert outcome.folder.record.codes == ["first", "second"]
@@ -179,7 +181,7 @@ def test_final_training_resume_refuses_other_code_and_notes_it_where_it_is_allow
     final_folder.claim_folder(place, tiny_config(), storage)
     other_code("second")
     for folder in (place, tmp_path / "there" / "run"):
-        with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second"):
+        with pytest.raises(RunError, match=r"trained by first \(started at commit .*current code is second"):
             final_folder.check_same(folder, tiny_config(), storage=storage)
     final_folder.check_same(place, tiny_config(), storage=storage, share_any=True)
     final_folder.claim_folder(place, tiny_config(), storage)
@@ -214,7 +216,7 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
     found.write()
     other_code("second")
     assert not asked_again(tmp_path / "run", 2).left, "what is finished can be shown by any code"
-    with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second"):
+    with pytest.raises(RunError, match=r"trained by first \(started at commit .*current code is second"):
         asked_again(tmp_path / "run", 3)
     more = asked_again(tmp_path / "run", 3, share_any=True)
     end(more, 3)

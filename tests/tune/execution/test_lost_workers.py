@@ -56,7 +56,7 @@ def faulty(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (rays.OutOfMemoryError(OOM), "TrainingError: The machine must not run out of memory; it did (8.31GB of"),
+        (rays.OutOfMemoryError(OOM), "TrainingError: Out of memory (8.31GB of"),
         (ModuleNotFoundError("No module named 'plugin'"), "ModuleNotFoundError: No module named 'plugin'"),
     ],
 )

@@ -29,7 +29,7 @@ def test_trial_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path, monkey
         (place / "state").write_text("damaged" if number in damaged else "whole")
     kept = ray.tune.Checkpoint.from_directory(str(places[2]))
     reported, began = [], []
-    monkeypatch.setattr(trainable, "use_given", lambda: None)
+    monkeypatch.setattr(trainable, "use_assigned", lambda: None)
     monkeypatch.setattr(trainable.ray.tune, "get_checkpoint", lambda: kept)
     monkeypatch.setattr(trainable.ray.tune, "report", lambda metrics, checkpoint=None: reported.append(metrics))
     monkeypatch.setattr(trainable, "_folder", lambda job: tmp_path)

@@ -99,7 +99,7 @@ def test_a_seeds_folder_of_another_training_is_refused(local_ray, tmp_path):
     asked = retrain.plan(run, best, "hand_error_mm", 2, name="fresh")
     asked.folder(2).mkdir(parents=True)
     (asked.folder(2) / "config.yaml").write_text("optim:\n  lr: 0.5\n")
-    with pytest.raises(RunError, match="holds another configuration"):
+    with pytest.raises(RunError, match="Cannot resume with another configuration"):
         retrain_execution.run(
             asked, Storage("fresh", run.path), Workers(), training=TRAINING, show=Console(file=io.StringIO())
         )

@@ -80,7 +80,7 @@ def test_a_nan_fails_at_once_a_crash_after_a_retry_and_a_lost_worker_goes_on(loc
     by_momentum = {trial.values["optim.momentum"]: trial for trial in folder.trials()}
     assert set(by_momentum) == {0.1, 0.2, 0.3, 0.9}
     assert by_momentum[0.1].state == "failed"
-    assert by_momentum[0.1].error.startswith("NonFiniteLossError: The loss must stay finite; action became NaN")
+    assert by_momentum[0.1].error.startswith("NonFiniteLossError: The loss is not finite: action became NaN")
     assert by_momentum[0.1].epochs == 1
     assert by_momentum[0.2].error == "ValueError: a bug"
     assert by_momentum[0.3].state == by_momentum[0.9].state == "complete"
@@ -255,8 +255,8 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         ),
         ({"scheduler": "hyperband"}, ConfigError, "--scheduler must be one of asha, none"),
         ({"trials": 0}, ConfigError, "--trials must be 1 or more; got 0"),
-        ({"name": "../x"}, ConfigError, "--name takes letters"),
-        ({"assignments": {"optim.lrr": 1}}, ConfigError, "optim.lrr: there is no such field"),
+        ({"name": "../x"}, ConfigError, "Invalid --name .*expected letters"),
+        ({"assignments": {"optim.lrr": 1}}, ConfigError, "optim.lrr: no such field"),
         ({"assignments": {"optim.lr": -1.0}}, ConfigError, "optim.lr: should be greater than 0"),
         (
             {"workers_per_trial": 3},

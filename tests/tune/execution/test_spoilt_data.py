@@ -55,7 +55,7 @@ def test_a_shard_of_this_machine(driver, shards, tmp_path):
     assert [trial.state for trial in after][:1] == ["complete"]
     assert [trial.state for trial in after][2:] == ["failed"] * 2, "the second may have opened it before"
     for trial in after[2:]:
-        assert trial.error.startswith("DataError: Shards must be what their manifest promises")
+        assert trial.error.startswith("DataError: Shards do not match their manifest")
         assert str(folder / shard.file) in trial.error
     assert "python cluster/launch.py --config runs/run/best.yaml" in said
     assert "Traceback" not in said

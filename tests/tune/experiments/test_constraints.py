@@ -44,7 +44,7 @@ def test_all_that_are_none_are_one_error():
     with pytest.raises(ConfigError) as caught:
         parse(["parameters<2e6", "latency<=5", "memory_mb<=much", "loss<=nan"])
     said = str(caught.value)
-    assert said.startswith("4 values cannot be")
+    assert said.startswith("4 invalid settings")
     for words in (
         "--constraint must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got 'parameters<2e6'",
         "--constraint must bound a metric; got 'latency'",

@@ -129,7 +129,7 @@ def test_one_error_lists_every_variant_that_cannot_be():
         asked.check(Config())
     text = str(caught.value)
     assert text.startswith("Invalid study; 8 faults:")
-    assert "'typo': model.pose.windw: there is no such field. Did you mean 'model.pose.window'?" in text
+    assert "'typo': model.pose.windw: no such field. Did you mean 'model.pose.window'?" in text
     assert "'zero': model.pose.window: should be greater than or equal to 1; got 0" in text
     assert "'no such blocks': model.pose.block: there is no 'mamba'." in text
     assert "'no such blocks': model.action.block: there is no 'gru'." in text
@@ -144,7 +144,7 @@ def test_what_is_wrong_for_all_variants_is_said_once():
         study(base={"model.widht": 64}, seeds=range(-1, 6)).check(Config())
     assert str(caught.value).splitlines() == [
         "Invalid study; 2 faults:",
-        "  - model.widht: there is no such field. Did you mean 'model.width'?",
+        "  - model.widht: no such field. Did you mean 'model.width'?",
         "  - train.seed: should be greater than or equal to 0; got -1",
     ]
 

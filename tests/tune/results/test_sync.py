@@ -278,9 +278,9 @@ def test_name_that_is_none_is_not_looked_for_in_a_bucket(two_machines, tmp_path,
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (errno.EIO, "must stay readable and writable"),
-        (errno.ESTALE, "must stay readable and writable"),
-        (errno.EMFILE, "needs open files"),
+        (errno.EIO, "Cannot read or write"),
+        (errno.ESTALE, "Cannot read or write"),
+        (errno.EMFILE, "Cannot open more files"),
         (errno.ENOSPC, "the disk is full"),
         (errno.ENOENT, None),
         (errno.ECONNRESET, None),

@@ -127,12 +127,12 @@ def test_all_points_that_cannot_be_are_one_error(tmp_path):
         warm_start.points(texts, SPACE, BASE)
     said = str(caught.value)
     for words in (
-        "8 values cannot be",
+        "8 invalid settings",
         "--point optim.lr=1: optim.lr must be in the space, 0.0001 to 0.01, logarithmic; got 1",
         "optim.lrr is not searched. Did you mean 'optim.lr'?",
         "model.width is not searched",
         "broken.yaml: it must be YAML",
-        "--point takes path=value, such as optim.lr=1e-4; got 'optim.lr'",
+        "Invalid --point 'optim.lr': expected path=value, such as optim.lr=1e-4",
         "missing.yaml: it must be a readable YAML file",
         "--point optim.lr='1e-3: Unbalanced quotation marks: no closing quotation.",
         "--point optim.lr=-1: optim.lr: should be greater than 0",

@@ -147,7 +147,7 @@ def test_a_full_disk_is_known_before_the_download(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StorageError, match=r"cache needs free space; the disk is full"):
+    with pytest.raises(StorageError, match=r"No free space to write below .*cache: the disk is full"):
         cache.mapped(shard("a"), remote)
     assert remote.read_files == []
     assert parts(cache) == []

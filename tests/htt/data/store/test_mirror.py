@@ -16,7 +16,7 @@ import torch
 from htt.batch import Batch
 from htt.config import Config, override
 from htt.data.loading.clips import Clips, open_split
-from htt.data.loading.loader import evaluation_loader, training_loader
+from htt.data.loading.loader import EvaluationLoader, TrainingLoader
 from htt.data.location import data_key
 from htt.data.prepare import facts, prepare
 from htt.data.publish import publish
@@ -73,9 +73,9 @@ def test_the_batches_are_those_of_a_folder(root: Path, uri: str, tmp_path: Path)
         one, other = open_split(here, split), open_split(there, split)
         assert one.ids == other.ids
         assert (one.frame_counts == other.frame_counts).all()
-        assert_same(iter(evaluation_loader(one, local)), iter(evaluation_loader(other, remote)))
+        assert_same(iter(EvaluationLoader(one, local)), iter(EvaluationLoader(other, remote)))
         if split == "train":
-            loaders = training_loader(one, local), training_loader(other, remote)
+            loaders = TrainingLoader(one, local), TrainingLoader(other, remote)
             for epoch, start in ((0, 0), (1, 2)):
                 assert_same(*(loader.epoch(epoch, start) for loader in loaders))
     open_mirror(there).prefetcher.wait()
@@ -85,8 +85,8 @@ def test_the_batches_are_those_of_a_folder(root: Path, uri: str, tmp_path: Path)
 def test_loader_processes_give_the_same_batches(root: Path, uri: str, tmp_path: Path) -> None:
     local, remote = (settings(place, tmp_path) for place in (root, uri))
     several = override(remote, {"runtime.loader_workers": 1})
-    expected = training_loader(open_split(root, "train"), local).epoch(0)
-    assert_same(training_loader(open_split(prepare(remote), "train"), several).epoch(0), expected)
+    expected = TrainingLoader(open_split(root, "train"), local).epoch(0)
+    assert_same(TrainingLoader(open_split(prepare(remote), "train"), several).epoch(0), expected)
 
 
 def test_every_shard_is_read_once(root: Path, store: Store, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_every_shard_is_read_once(root: Path, store: Store, tmp_path: Path) -> N
     for _ in range(2):
         clips = open_split(prepare(config), "train")
         for epoch in range(2):
-            list(training_loader(clips, config).epoch(epoch))
+            list(TrainingLoader(clips, config).epoch(epoch))
     files = [shard.file for shard in manifest.read(root).shards("train")]
     assert [store.gets(f"once-a-node/{file}") for file in files] == [1] * len(files)
 
@@ -114,9 +114,9 @@ def test_the_first_batch_waits_for_its_own_shards_alone(
 ) -> None:
     config = settings(uri, tmp_path)
     clips = open_split(prepare(config), "train")
-    loader = training_loader(clips, config)
-    first = next(training_loader(open_split(root, "train"), config).epoch(0))
-    needed = {clips._shards[clips._place[clip][0]].file for clip in first.clip.tolist()}
+    loader = TrainingLoader(clips, config)
+    first = next(TrainingLoader(open_split(root, "train"), config).epoch(0))
+    needed = {clips._shards[clips._rows[clip][0]].file for clip in first.clip.tolist()}
     others = {shard.file for shard in clips._shards} - needed
     assert others
     gate, plain = threading.Event(), Remote.blocks
@@ -149,14 +149,14 @@ def test_a_cache_too_small_for_the_data_is_kept_to_and_said(
     limit = 2 * max(shard.bytes for shard in shards)
     config = settings(uri, tmp_path, **{"runtime.cache_gb": limit / 1e9})
     clips, local = open_split(prepare(config), "train"), open_split(root, "train")
-    remote_steps, local_steps = (training_loader(each, config).epoch(0) for each in (clips, local))
+    remote_steps, local_steps = (TrainingLoader(each, config).epoch(0) for each in (clips, local))
     for batch, expected in zip(remote_steps, local_steps, strict=True):
         assert_same(iter([batch]), iter([expected]))
         # one that is mapped and one that is on its way may come on top
         assert sum(map(size, shards_there(tmp_path))) <= 2 * limit
     open_mirror(prepare(config)).prefetcher.wait()
     assert len(shards_there(tmp_path)) < len(shards)
-    assert "every epoch downloads again what found no room." in " ".join(capsys.readouterr().err.split())
+    assert "every epoch downloads the remaining shards again." in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_shard_that_is_spoilt_in_the_store_is_named(root: Path, store: Store, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_no_shards_in_the_store(store: Store, tmp_path: Path) -> None:
 
 
 def test_another_source_in_the_store(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"got h2o, and s3://bucket/noise\?.* holds noise\. Add --set data\.source"):
+    with pytest.raises(DataError, match=r"got h2o, but s3://bucket/noise\?.* holds noise\. Add --set data\.source"):
         prepare(settings(uri, tmp_path, **{"data.source": "h2o"}))
 
 
@@ -250,7 +250,7 @@ def test_a_store_that_is_gone(root: Path, uri: str, tmp_path: Path, monkeypatch:
     assert prepare(config) == folder
     assert open_split(folder, "val").decode(0, [1]).shape[0] == 1
     with pytest.raises(StorageError, match="gone"):
-        list(training_loader(open_split(folder, "train"), config).epoch(0))
+        list(TrainingLoader(open_split(folder, "train"), config).epoch(0))
 
 
 class Noting(caches.Cache):
