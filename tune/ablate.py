@@ -86,7 +86,7 @@ def main(options: Options) -> None:
     outcome = run(made)
     again = report.typed(outcome.folder.path)
     if outcome.exit_code:
-        console.err.print(f"Stopped. Resume with: python tune/ablate.py --resume {again}")
+        console.err.print(f"Stopped. To resume: python tune/ablate.py --resume {again}")
     study_progress.show_results(outcome.folder)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)

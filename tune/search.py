@@ -89,7 +89,7 @@ def main(options: Options) -> None:
         search = new(options)
         outcome = run(search)
     if outcome.exit_code:
-        console.err.print(f"Stopped. Resume with: {again(options, outcome.folder)}", markup=False)
+        console.err.print(f"Stopped. To resume: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
