@@ -48,7 +48,7 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False):
                 if ERROR in result:
                     break
             if clips and ERROR not in result:
-                saved = storage.local / experiment.STATE / trial.trial_id / "checkpoint_000000"
+                saved = running.storage.local / experiment.STATE / trial.trial_id / "checkpoint_000000"
                 saved.mkdir(parents=True)
                 pl.DataFrame(clips_of(config, epoch)).write_parquet(saved / "clips.parquet")
             samples.on_trial_complete(trial.trial_id, result)
