@@ -19,7 +19,7 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules, the 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from htt import console  # before the slow imports
 
-    console.say_later()
+    console.print_later()
 
 import contextlib
 import re
@@ -70,9 +70,9 @@ WAITING = (
 class Options(console.Options):
     """Train one configuration, evaluate it, and save a checkpoint."""
 
-    config: console.File = None
+    config: console.OptionalPath = None
     """YAML file of the configuration to train, such as runs/<name>/best.yaml."""
-    preset: console.Word = None
+    preset: console.OptionalText = None
     """Preset to train instead, a module of htt/presets: paper is the recipe of HTT's authors."""
     set: console.Assignments = field(default_factory=list)
     """Change a field, as in --set train.epochs=40; may be repeated."""
@@ -81,15 +81,15 @@ class Options(console.Options):
     and continues with more or fewer as machines come and go."""
     cpus_per_worker: float = 1.0
     """Cores of each worker, and its number of threads."""
-    gpus_per_worker: console.Number = None
+    gpus_per_worker: console.OptionalFloat = None
     """GPUs of each worker (default: 1 if the machines have GPUs)."""
-    name: console.Word = None
+    name: console.OptionalText = None
     """Name of the run (default: final-<date>-<time>)."""
     runs: Path = Path("runs")
     """Folder of the runs."""
-    storage: console.Word = None
+    storage: console.OptionalText = None
     """Folder or URI (s3://, gs://) for checkpoints that all machines can write to (default: the run's folder)."""
-    address: console.Word = None
+    address: console.OptionalText = None
     """Ray cluster to join, "auto" or host:port (default: this machine)."""
     resume: bool = False
     """Resume the run --name from its last checkpoint."""
@@ -155,7 +155,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Print the command that resumes the training if it is interrupted or Ray dies, once the run folder exists."""
     again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-    hint = f"To resume: {again}"
+    hint = f"Resume with: {again}"
     heartbeat.set_resume_hint(hint)
     printed = False
 
@@ -277,7 +277,7 @@ def _show(result: training.TrainingResult, folder: Path, storage: str | None, co
 
 
 def _warn(warning: str) -> None:
-    console.say_error("warning:", warning)
+    console.print_message("warning:", warning)
 
 
 def _summary(result: training.TrainingResult, folder: Path, storage: str | None, config: Config) -> str:

@@ -59,10 +59,10 @@ def _optional(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-Word = Annotated[str | None, _optional("TEXT")]
-Count = Annotated[int | None, _optional("INT")]
-Number = Annotated[float | None, _optional("FLOAT")]
-File = Annotated[Path | None, _optional("PATH")]
+OptionalText = Annotated[str | None, _optional("TEXT")]
+OptionalInt = Annotated[int | None, _optional("INT")]
+OptionalFloat = Annotated[float | None, _optional("FLOAT")]
+OptionalPath = Annotated[Path | None, _optional("PATH")]
 """Types of options that are None unless given."""
 LINE_EVERY_S = 10.0
 """Shortest time between two lines of progress if the output is not a terminal, s."""
@@ -172,7 +172,7 @@ class Options:
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def say_later(text: str = LOADING, after_s: float = LOADING_S) -> threading.Timer:
+def print_later(text: str = LOADING, after_s: float = LOADING_S) -> threading.Timer:
     """Print a message after a delay unless the timer is cancelled; ``run`` cancels the timers of a script."""
     timer = threading.Timer(after_s, err.print, [text], {"markup": False})
     timer.daemon = True
@@ -194,7 +194,7 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
     except HTTError as error:
         if options.debug:
             raise
-        say_error("error:", str(error), "bold red")
+        print_message("error:", str(error), "bold red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("Stopped. Finished work is kept: repeat the command to resume.")
@@ -242,7 +242,7 @@ def _as_ctrl_c(number: int, frame: Any) -> None:  # noqa: ARG001 - as Python cal
         raise KeyboardInterrupt
 
 
-def say_error(head: str, text: str, style: str = "bold yellow") -> None:
+def print_message(head: str, text: str, style: str = "bold yellow") -> None:
     """Print a sentence with its head, such as "warning:", on the error stream."""
     err.print(Text.assemble((head, style), f" {text}"))
 

@@ -110,7 +110,7 @@ class NonFiniteLossError(TrainingError):
         )
 
 
-def of_name(name: str | None) -> type[HTTError]:
+def error_class(name: str | None) -> type[HTTError]:
     """Return the class of that name, as in a trial's row; ``TrainingError`` for any other name and for None."""
     kind = globals().get(name or "")
     return kind if isinstance(kind, type) and issubclass(kind, HTTError) else TrainingError

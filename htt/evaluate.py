@@ -40,7 +40,7 @@ class Options(console.Options):
     """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
     """Split to evaluate: train, val or test."""
-    data: console.Word = None
+    data: console.OptionalText = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
     """Read the checkpoint as the authors' file."""
@@ -48,9 +48,9 @@ class Options(console.Options):
     """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
     """Number of processes, which share all GPUs or cores."""
-    gpus_per_worker: console.Number = None
+    gpus_per_worker: console.OptionalFloat = None
     """GPUs per worker, for several workers (default: one if there are any). A single worker uses one if it can."""
-    out: console.File = None
+    out: console.OptionalPath = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
 
@@ -145,7 +145,7 @@ def print_result(result: Scores, out: Path) -> None:
     if note := people(result.subjects):
         console.out.print(f"\n{note}")
     for warning in result.warnings:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
     console.out.print(f"\nReport      {out / report.REPORT}", markup=False)
     console.out.print(f"Every clip  {out / report.PER_CLIP}", markup=False)
     console.out.print(f"All numbers {out / report.METRICS_FILE}", markup=False)

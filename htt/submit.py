@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Options(console.Options):
     """Predict H2O's test split and write the files its server takes, or check such a file."""
 
-    checkpoint: console.File = None
+    checkpoint: console.OptionalPath = None
     """Folder of a checkpoint; with --official, the authors' file."""
-    data: console.Word = None
+    data: console.OptionalText = None
     """Folder or URI (s3://, gs://) of H2O's shards."""
     official: bool = False
     """Read the checkpoint as the authors' file."""
@@ -47,7 +47,7 @@ class Options(console.Options):
     """Change a field of the prediction, as in --set train.precision=fp32; repeat for more."""
     vote: Vote = "soft"
     """Vote of a clip's windows on its action: by summed probabilities (soft), or one vote each (hard)."""
-    check: console.File = None
+    check: console.OptionalPath = None
     """File to check: answer.zip, action_labels.json or hand_poses.json."""
 
 

@@ -46,22 +46,22 @@ DEFAULT_PRESETS = ("bench", "quick")
 class Options(console.Options):
     """Train all variants of a study with all its seeds, and write a report with intervals to runs/<name>."""
 
-    study: console.Word = None
+    study: console.OptionalText = None
     """Study to run, a module of tune/experiments/studies."""
-    resume: console.Word = None
+    resume: console.OptionalText = None
     """Resume a run, given its name or folder; failed trainings are tried again."""
-    preset: console.Word = None
+    preset: console.OptionalText = None
     """Base configuration, a module of htt/presets (default: bench)."""
-    config: console.File = None
+    config: console.OptionalPath = None
     """File of the base configuration, such as a best.yaml, instead of a preset."""
     set: console.Assignments = field(default_factory=list)
     """Change a field for all variants, as in --set data.root=/data/h2o; repeat for more."""
-    seeds: console.Word = None
+    seeds: console.OptionalText = None
     """Number of seeds (6) or a list of them (0,1,2) (default: the study's own). With --resume: the number in the end,
     or further seeds."""
     dry_run: bool = False
     """Only print the plan."""
-    time_steps: console.Count = None
+    time_steps: console.OptionalInt = None
     """Estimate the duration by timing this number of steps of each variant first (default: estimate from finished
     trainings only)."""
     spec: Annotated[StudyOptions, tyro.conf.arg(name="")] = field(default_factory=StudyOptions)
@@ -79,14 +79,14 @@ def main(options: Options) -> None:
     study_progress.show_plan(made, partial(command, options))
     if options.dry_run:
         return
-    loading = console.say_later()
+    loading = console.print_later()
     from tune.execution.study import run  # imported late: a dry run needs no Ray
 
     loading.cancel()
     outcome = run(made)
     again = report.typed(outcome.folder.path)
     if outcome.exit_code:
-        console.err.print(f"Stopped. Resume with: python tune/ablate.py --resume {again}")
+        console.err.print(f"Stopped. To resume: python tune/ablate.py --resume {again}")
     study_progress.show_results(outcome.folder)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)

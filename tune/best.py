@@ -52,15 +52,15 @@ class TrainingOptions:
     """Processes of each training, over all machines."""
     cpus_per_worker: float = 1.0
     """Cores, and so threads, of each worker."""
-    gpus_per_worker: console.Number = None
+    gpus_per_worker: console.OptionalFloat = None
     """GPUs of each worker (default: one, if the machines have any)."""
-    max_concurrent: console.Count = None
+    max_concurrent: console.OptionalInt = None
     """Maximum number of trainings at once (default: as many as fit on the machines)."""
     share_any: bool = False
     """Resume these trainings even if other code or other libraries trained the first; the report names them."""
-    name: console.Word = None
+    name: console.OptionalText = None
     """Name of the trainings' folder inside the run's (default: retrain, or retrain-<metric>, retrain-<pick>)."""
-    address: console.Word = None
+    address: console.OptionalText = None
     """Address of a Ray cluster to join, "auto" or host:port (default: this machine)."""
 
 
@@ -72,18 +72,18 @@ class Options(console.Options):
     """Name of the run in runs/, or its folder."""
     top: int = 10
     """Number of trials to show."""
-    metric: console.Word = None
+    metric: console.OptionalText = None
     """Metric to select by (default: that of the search)."""
-    pick: console.Word = None
+    pick: console.OptionalText = None
     """Rule that picks a trial from the Pareto front of several objectives: knee, first or a bound (default: that of
     the search)."""
-    out: console.File = None
+    out: console.OptionalPath = None
     """File to write the configuration to (default: best.yaml in the run's folder, or best-<metric>.yaml,
     best-<pick>.yaml)."""
-    retrain_seeds: console.Count = None
+    retrain_seeds: console.OptionalInt = None
     """Train the best configuration to the end with this number of seeds that the run has not used (default: do not
     train)."""
-    storage: console.Word = None
+    storage: console.OptionalText = None
     """Folder or URI (s3://, gs://) of the runs, as the search had it (default: runs)."""
     training: Annotated[TrainingOptions, tyro.conf.arg(name="")] = field(default_factory=TrainingOptions)
 
@@ -229,7 +229,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
 
 def retrain(options: TrainingOptions, retraining: Retrained, storage: Storage) -> None:
     """Train with fresh seeds and print the results."""
-    loading = console.say_later()
+    loading = console.print_later()
     from cluster.training import Workers  # imported late: only a retraining needs Ray and torch
     from htt.heartbeat import LostRayError
     from tune.execution import retrain_progress

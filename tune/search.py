@@ -22,7 +22,7 @@ if __name__ == "__main__":  # top-level modules are in the project's root, not i
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from htt import console  # before the slow imports
 
-    console.say_later()
+    console.print_later()
 
 import shlex
 from dataclasses import dataclass, field, replace
@@ -56,19 +56,19 @@ Several = Annotated[list[str], tyro.conf.UseAppendAction]
 class Options(console.Options):
     """Search for the best configuration of a space, and write it to runs/<name>/best.yaml."""
 
-    resume: console.Word = None
+    resume: console.OptionalText = None
     """Resume a run, given its name or folder; only limits and location may change."""
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
-    time_budget: console.Word = None
+    time_budget: console.OptionalText = None
     """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit if --trials is given). With
     --resume and neither of the two: the original limits."""
-    metric: console.Word = None
+    metric: console.OptionalText = None
     """Metric to select by, on the validation split (default: hand_error_mm)."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
     """Optimise several metrics instead of --metric; repeat for each. The scheduler watches the first one, and may stop
     a trial that is good in another: --scheduler none stops none."""
-    pick: console.Word = None
+    pick: console.OptionalText = None
     """Rule that picks the best trial of their Pareto front: knee (nearest to the ideal point), first (best in the first
     objective), or the best in the first with a bound, as in 'latency_ms<=30' (default: knee)."""
     constraint: Annotated[Several, tyro.conf.arg(metavar="METRIC<=NUMBER")] = field(default_factory=list)
@@ -89,7 +89,7 @@ def main(options: Options) -> None:
         search = new(options)
         outcome = run(search)
     if outcome.exit_code:
-        console.err.print(f"Stopped. Resume with: {again(options, outcome.folder)}", markup=False)
+        console.err.print(f"Stopped. To resume: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
@@ -172,7 +172,7 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
     else:
         trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
     for warning in outcome.folder.record.incomplete:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
     kept = report.checkpoint(outcome.folder, outcome.best)
     files = {
         "Best configuration": outcome.folder.best,

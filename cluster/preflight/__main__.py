@@ -20,15 +20,15 @@ from htt.errors import ConfigError
 class Options(console.Options):
     """Check that every machine of a cluster is ready; exits with 2 if one is not."""
 
-    config: console.File = None
+    config: console.OptionalPath = None
     """YAML file of the configuration to train, such as runs/<name>/best.yaml (default: no data are checked)."""
-    preset: console.Word = None
+    preset: console.OptionalText = None
     """Preset to train instead, a module of htt/presets."""
     set: console.Assignments = field(default_factory=list)
     """Change a field, as in --set data.root=/data/h2o-shards; may be repeated."""
     storage: str = "runs"
     """Folder or URI (s3://, gs://) that all machines must be able to write to."""
-    address: console.Word = None
+    address: console.OptionalText = None
     """Ray cluster to join, "auto" or host:port (default: this machine)."""
     json: bool = False
     """Print the reports of all machines, as JSON."""
@@ -38,7 +38,7 @@ def main(options: Options) -> None:
     """Check the machines and print the result."""
     if options.config and options.preset:
         raise ConfigError("Expected at most one of --config FILE and --preset NAME; got both.")
-    loading = console.say_later()
+    loading = console.print_later()
     from cluster import connect  # imported late: Ray takes seconds to import, and --help must be fast
     from cluster.preflight import check, nodes
     from cluster.preflight.faults import find_faults

@@ -38,7 +38,7 @@ class Options(console.Options):
     """Data source: a module of htt/data/sources, such as h2o."""
     out: Path
     """Folder for the shards; data.root of a training."""
-    root: console.File = None
+    root: console.OptionalPath = None
     """Folder of the data set."""
     width: int = 480
     """Width of the frames, px."""
@@ -46,7 +46,7 @@ class Options(console.Options):
     """Height of the frames, px."""
     quality: int = _images.JPEG_QUALITY
     """Quality of the frames' JPEGs, 1 to 100."""
-    workers: console.Count = None
+    workers: console.OptionalInt = None
     """Number of clips converted at once (default: one per core)."""
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG = {**TINY, "train.epochs": 500}
 SET = [word for path, value in LONG.items() for word in ("--set", f"{path}={str(value).lower()}")]
 WORDS = ["--preset", "quick", *SET, "--name", "cut"]
-RESUME = r"To resume: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
+RESUME = r"Resume with: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
 
 
 class Launched:
@@ -44,7 +44,7 @@ class Launched:
         assert self.process.returncode == code, self.said
         assert re.search(RESUME, self.said), self.said
         assert "Traceback" not in self.said
-        assert self.said.count("To resume") == 1, self.said
+        assert self.said.count("Resume with") == 1, self.said
         return self.said
 
 

@@ -163,7 +163,7 @@ def test_interrupted_training_prints_once_how_to_resume(tmp_path, capsys, starte
     with pytest.raises((SystemExit, KeyboardInterrupt)) as caught, launch._resumable(launch.Options(), folder):
         signal.raise_signal(signal.SIGINT)
     assert getattr(caught.value, "code", None) == code
-    resume = "To resume: python cluster/launch.py --name final --resume\n" if started else ""
+    resume = "Resume with: python cluster/launch.py --name final --resume\n" if started else ""
     assert capsys.readouterr().err == f"Stopping; this takes a few seconds.\n{resume}"
 
 

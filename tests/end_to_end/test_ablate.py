@@ -23,7 +23,7 @@ SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(
 def command(*words, cwd):
     """Run a command of the project; its output."""
     done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
@@ -62,15 +62,13 @@ def test_a_study_ends_with_a_table_a_report_and_every_clip(studied):
         assert (run.path / name).stat().st_size > 0
 
 
-def test_a_training_of_a_study_gives_the_numbers_of_a_searchs(studied):
-    folder, _ = studied
-    command(ROOT / "tune/search.py", "--trials", 1, "--name", "searched", *SET, cwd=folder)
-    (searched,) = RunFolder(folder / "runs" / "searched").trials()
-    (reference,) = [one for one in RunFolder(folder / "runs" / "tiny").trials() if one.pair == ("HTT", 0)]
-    assert searched.fingerprint == reference.fingerprint
-    assert searched.data == reference.data
-    same = [name for name in searched.metrics if name not in ("seconds", "latency_ms")]
-    assert {name: searched.metrics[name] for name in same} == {name: reference.metrics[name] for name in same}
+def test_a_training_of_a_study_gives_the_numbers_of_a_searchs(studied, searched):
+    first, *_ = RunFolder(searched[0] / "runs" / "tiny").trials()
+    (reference,) = [one for one in RunFolder(studied[0] / "runs" / "tiny").trials() if one.pair == ("HTT", 0)]
+    assert first.fingerprint == reference.fingerprint
+    assert first.data == reference.data
+    same = [name for name in first.metrics if name not in ("seconds", "latency_ms")]
+    assert {name: first.metrics[name] for name in same} == {name: reference.metrics[name] for name in same}
 
 
 @pytest.mark.slow

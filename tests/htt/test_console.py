@@ -240,7 +240,7 @@ def test_progress_shows_all_its_numbers_on_a_narrow_terminal(monkeypatch: pytest
 
 
 def test_loading_that_takes_long_is_said_and_one_that_does_not_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    quick, slow = console.say_later("quick", 5.0), console.say_later("slow [x]", 0.01)
+    quick, slow = console.print_later("quick", 5.0), console.print_later("slow [x]", 0.01)
     slow.join(5)
     with pytest.raises(SystemExit):
         console.run(Asked, lambda options: None, ["--help"])

@@ -68,7 +68,7 @@ node = SimpleNamespace(dead_processes=lambda: [("raylet", SimpleNamespace(return
 worker = SimpleNamespace(_global_node=node)
 sys.modules["ray"] = SimpleNamespace(_private=SimpleNamespace(worker=worker))
 heartbeat.LOOK_S = heartbeat.AGAIN_S = 0.01
-heartbeat.set_resume_hint("Stopped. To resume: this")
+heartbeat.set_resume_hint("Stopped. Resume with: this")
 signal.pthread_sigmask(signal.SIG_BLOCK, {heartbeat.SIGNAL})
 with heartbeat.watched(started=True):
     time.sleep(60)
@@ -80,4 +80,4 @@ def test_watched_ends_a_process_that_no_signal_reaches():
     assert done.returncode == 2
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: Lost Ray: its raylet process ended with -9")
-    assert hint == "Stopped. To resume: this"
+    assert hint == "Stopped. Resume with: this"

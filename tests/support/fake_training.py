@@ -74,6 +74,12 @@ def epoch_of(resume: Path) -> int:
         raise DamagedCheckpointError("Its state is spoilt.") from error
 
 
+def diverges(config: Config) -> bool:
+    """Return True if the training diverges in its second epoch."""
+    ailing = config.optim.momentum == 0.4 and Path(config.runtime.cache, "ailing").exists()
+    return config.optim.momentum == 0.1 or ailing
+
+
 def misbehave(config: Config, epoch: int, folder: Path) -> None:
     """Fail as the optimiser's momentum says: 0.1 diverges, 0.2 crashes each time, 0.3 dies once, 0.4 ails.
 
@@ -82,8 +88,7 @@ def misbehave(config: Config, epoch: int, folder: Path) -> None:
     """
     if epoch != 2:
         return
-    ailing = config.optim.momentum == 0.4 and Path(config.runtime.cache, "ailing").exists()
-    if config.optim.momentum == 0.1 or ailing:
+    if diverges(config):
         raise NonFiniteLossError(epoch, 7, ["action"])
     if config.optim.momentum == 0.2:
         raise ValueError("a bug")

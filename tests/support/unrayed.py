@@ -5,9 +5,10 @@ It knows no scheduler, no retry and no lost worker: those are tested with Ray, i
 
 import contextlib
 
+import polars as pl
 from ray.tune.experiment import Experiment
 
-from fake_training import BASE, metrics_of
+from fake_training import BASE, clips_of, diverges, metrics_of
 from htt.config import override
 from tune.execution import experiment
 from tune.execution.trainable import ERROR
@@ -20,13 +21,14 @@ FINITE = Space(
 )
 
 
-def replace_tune(patch, trained, stop_at=None):
+def replace_tune(patch, trained, stop_at=None, *, clips=False):
     """Make experiments train in this process.
 
     Args:
         patch: a MonkeyPatch.
         trained: a list that takes the values of each trial that is trained.
         stop_at: {trial's place: epoch after which the scheduler stops it}.
+        clips: whether checkpoints with the results of clips are left, as studies keep them.
     """
 
     def tune(running, function, samples, scheduler, recorder):
@@ -38,13 +40,17 @@ def replace_tune(patch, trained, stop_at=None):
             recorder.on_trial_start(trial=trial)
             for epoch in range(1, (stop_at or {}).get(len(trained), config.train.epochs) + 1):
                 result = {**metrics_of(config, epoch), "time_total_s": 0.1 * epoch}
-                if config.optim.momentum == 0.1 and epoch == 2:
+                if epoch == 2 and diverges(config):
                     result = {EPOCH: 1, running.metric: float("nan"), ERROR: "NonFiniteLossError: no"}
                 trial.run_metadata.last_result = result
                 samples.on_trial_result(trial.trial_id, result)
                 recorder.on_trial_result(trial=trial, result=result)
                 if ERROR in result:
                     break
+            if clips and ERROR not in result:
+                saved = running.storage.local / experiment.STATE / trial.trial_id / "checkpoint_000000"
+                saved.mkdir(parents=True)
+                pl.DataFrame(clips_of(config, epoch)).write_parquet(saved / "clips.parquet")
             samples.on_trial_complete(trial.trial_id, result)
             recorder.on_trial_complete(trial=trial)
             recorder.on_step_begin(trials=[])

@@ -26,7 +26,7 @@ from cluster.storage import join_uri, ray_storage
 from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
-from htt.errors import HTTError, TrainingError, UserError, of_name
+from htt.errors import HTTError, TrainingError, UserError, error_class
 from htt.evaluation.metric_table import METRICS
 from htt.heartbeat import LostRayError
 from htt.training.older import KEPT, PREFIX
@@ -244,7 +244,7 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
 
     ``names`` are the class names of the trials' errors, or None for an error that is not the project's own.
     """
-    correctable = names and all(issubclass(of_name(name), UserError) for name in names)
+    correctable = names and all(issubclass(error_class(name), UserError) for name in names)
     return UserError if correctable else TrainingError
 
 
@@ -277,7 +277,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     experiment.write_record(incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
     script = run_record.SCRIPTS[experiment.spec.KIND]
-    heartbeat.set_resume_hint(f"Stopped. To resume: python tune/{script}.py --resume {storage.local}")
+    heartbeat.set_resume_hint(f"Stopped. Resume with: python tune/{script}.py --resume {storage.local}")
     with driver_log.written(storage.local):
         return _try(experiment, job, training, concurrent, show)
 

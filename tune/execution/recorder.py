@@ -29,7 +29,7 @@ from cluster import revision
 from htt import console
 from htt.config import Config
 from htt.data.location import data_key
-from htt.errors import HTTError, StorageError, of_name
+from htt.errors import HTTError, StorageError, error_class
 from htt.training.older import NOTE
 from tune.execution import messages, restore
 from tune.execution.trainable import ERROR, ERROR_KIND
@@ -202,7 +202,7 @@ class Recorder(ray.tune.Callback):
         """Store the metrics of an epoch."""
         if NOTE in result:
             console.err.print(f"Trial {self.searcher.number(trial.trial_id)}: {result[NOTE]}", markup=False)
-        if issubclass(of_name(result.get(ERROR_KIND)), StorageError):
+        if issubclass(error_class(result.get(ERROR_KIND)), StorageError):
             self._stop_on(StorageError(result[ERROR].removeprefix(f"{result[ERROR_KIND]}: ")))
         elif ERROR not in result and "epoch" in result:
             with self._faults():

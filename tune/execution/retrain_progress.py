@@ -24,7 +24,7 @@ def show(found: Retrained) -> None:
             "The search's value is the best of many and so optimistic; the test split was not used for selection."
         )
     for warning in found.incomplete:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
     for seed, why in found.failed.items():
         console.out.print(f"Failed: seed {seed}: {why}", markup=False)
     path = report.shown(found.path)

@@ -37,7 +37,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
         console.out.print(f"\n{len(taken)} reused from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
 
 
 def show_results(folder: RunFolder) -> None:
@@ -45,10 +45,10 @@ def show_results(folder: RunFolder) -> None:
     results = study_results.read(folder)
     for result in study_results.results_by_metric(results):
         console.out.print(f"\n{METRICS[result.metric].title}, validation", style="bold")
-        table = study_table.variants(result).select(*study_table.TERMINAL)
+        table = study_table.terminal(study_table.variants(result))
         console.out.print(table.terminal(console.width()), markup=False)
     for warning in results.record.incomplete:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
     for variant, why in results.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run, shown = report.typed(folder.path), report.shown(folder.path)

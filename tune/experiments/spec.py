@@ -45,20 +45,20 @@ OptionsT = TypeVar("OptionsT", bound="RunOptions")
 class RunOptions:
     """The part of a run's spec that is parsed from the command line as it is."""
 
-    name: console.Word = None
+    name: console.OptionalText = None
     """Name of the run (default: its kind, its subject, date and time)."""
-    max_concurrent: console.Count = None
+    max_concurrent: console.OptionalInt = None
     """Maximum number of trials at once (default: as many as fit on the machines)."""
     workers_per_trial: int = 1
     """Processes of a trial; several train it together by Ray Train."""
     cpus_per_worker: float = 1.0
     """Cores of each process, and its threads."""
-    gpus_per_trial: console.Number = None
+    gpus_per_trial: console.OptionalFloat = None
     """GPUs of a trial, over all its processes; 0.5 puts two trials on one (default: one for each process, if the
     machines have any)."""
-    storage: console.Word = None
+    storage: console.OptionalText = None
     """Folder or URI (s3://, gs://) all machines can write to (default: runs)."""
-    address: console.Word = None
+    address: console.OptionalText = None
     """Address of a Ray cluster to join, "auto" or host:port (default: this machine)."""
     share_any: bool = False
     """Also accept results of other code or other libraries; the report names them."""
@@ -88,7 +88,7 @@ class SearchOptions(RunOptions):
 
     space: Text = "quick"
     """Space to search, a module of tune/experiments/spaces."""
-    trials: console.Count = None
+    trials: console.OptionalInt = None
     """Total number of trials, including those before --resume (default: as many as the time allows)."""
     seed: int = 0
     """Random seed of the searcher."""

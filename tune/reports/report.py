@@ -27,7 +27,7 @@ class Options(console.Options):
 
     run: Annotated[str, tyro.conf.Positional]
     """The run: its name in runs/, or its folder."""
-    storage: console.Word = None
+    storage: console.OptionalText = None
     """Folder or URI (s3://, gs://) of the runs, as the run had it (default: runs). The report is written here."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 
@@ -15,8 +16,8 @@ from tune.results.stats import Comparison
 from tune.results.study_results import MetricResults, VariantResults
 
 REFERENCE = "reference"
-TERMINAL = ("Variant", "Seeds", "Mean", "95 % interval", "Difference", "Its 95 % interval", "p (Holm)", "Claim")
-"""Titles of the columns that a terminal shows of the variants."""
+TERMINAL = ("Variant", "Seeds", "Mean", "95 % interval", "Difference", "Its 95 % interval", "p (Holm)")
+"""Titles of the columns that a terminal shows of the variants, beside the whole claim."""
 DIFFERENCES = ("Difference", "95 % interval", "p (Holm)", "Claim")
 
 
@@ -41,6 +42,12 @@ def variants(result: MetricResults) -> Table[VariantResults]:
         Column("paper", attrgetter("paper"), "Paper", partial(fmt.number, about)),
     ]
     return Table(columns, result.rows)
+
+
+def terminal(table: Table[VariantResults]) -> Table[VariantResults]:
+    """Return the table of the variants for a terminal, with the number of seeds needed in claims that lack seeds."""
+    claim = next(replace(column, title="Claim", number=False) for column in table.columns if column.name == "claim")
+    return replace(table, columns=[*table.select(*TERMINAL).columns, claim])
 
 
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table[tuple[Effect, Comparison]]:

@@ -205,7 +205,7 @@ def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
 
 def _curves(results: StudyResults, name: str, metric: str) -> list[Sequence[float]]:
     """Return the values per epoch of each trial that recorded them; older versions recorded the first metric only."""
-    first = metric == results.record.metric
+    first = metric == results.record.spec.metric
     curves = [trial.curves.get(metric) or (trial.curve if first else ()) for trial in results.trials(name) if trial]
     return [curve for curve in curves if len(curve)]
 

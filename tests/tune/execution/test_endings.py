@@ -71,7 +71,7 @@ def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path,
             os.kill(pid, number)
     assert process.wait(300) == 130, output(tmp_path, 0)
     check_cut_short(folder, output(tmp_path, 0))
-    assert "Stopped. Resume with: " in output(tmp_path, 0)
+    assert "Stopped. To resume: " in output(tmp_path, 0)
 
 
 @pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])

@@ -8,15 +8,18 @@ What a killed driver of a study leaves, and of a search with wishes, is in ``tes
 
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from driven import Drivers, Notes, ended, output, wait_for
 from object_stores import CREDENTIALS, Gate, Store
 from tune.results.run_folder import RunFolder
+from unrayed import replace_tune
 
 pytestmark = pytest.mark.ray
 
@@ -39,15 +42,13 @@ def told(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """What the search finds that nobody disturbs."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    drivers = Drivers(folder)
-    try:
-        ended(drivers(*ASK, "--name", "run", "--set", "optim.step_epochs=1"), folder, 0)
-    finally:
-        drivers.kill()
-    return told(RunFolder(folder / "runs" / "run"))
+def undisturbed(tmp_path_factory, search_in):
+    """What the search finds that nobody disturbs: without Ray, since nothing is lost there."""
+    search = search_in(tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as patch:
+        replace_tune(patch, [])
+        outcome = search(trials=TRIALS, algorithm="random", scheduler="none")
+    return told(outcome.folder)
 
 
 @pytest.fixture
@@ -60,40 +61,79 @@ def saved_since(folder, moment):
     return any(path.stat().st_mtime > moment for path in (folder / "runs/run/tune").glob("experiment_state-*.json"))
 
 
-def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_happened(
-    driver, notes, undisturbed, tmp_path
-):
-    notes.hold(3)
-    first = driver(*ASK, *notes.option, "--name", "run")
-    notes.hold_the_second(first, 3, tmp_path)
-    wait_for(first, functools.partial(saved_since, tmp_path, time.time()), tmp_path)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    notes.release(3)
-    ended(driver("--resume", "run"), tmp_path, 1)
-    assert told(RunFolder(tmp_path / "runs" / "run")) == undisturbed
-    whole, cut, last = notes.epochs().values()
+def alive(pid):
+    """Whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Killed:
+    """A search whose driver was killed in epoch 3 of its second trial, as often as it is needed."""
+
+    def __init__(self, folder):
+        self.folder, self.notes = folder / "search", Notes(folder / "search" / "notes")
+        self.copy = folder / "copy"
+        self.folder.mkdir()
+        drivers = Drivers(self.folder)
+        try:
+            self._kill(drivers)
+        finally:
+            drivers.kill()
+
+    def _kill(self, drivers):
+        self.notes.hold(3)
+        process = drivers(*ASK, *self.notes.option, "--name", "run")
+        self.notes.hold_the_second(process, 3, self.folder)
+        wait_for(process, functools.partial(saved_since, self.folder, time.time()), self.folder)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 300
+        while any(map(alive, self.notes.pids())) and time.monotonic() < deadline:
+            time.sleep(0.05)  # workers outlive their driver by seconds
+        self.notes.release(3)
+        shutil.copytree(self.folder, self.copy, symlinks=True)
+
+    def run(self):
+        """Return the run as it was after the kill."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.copy, self.folder, symlinks=True)
+        return RunFolder(self.folder / "runs" / "run")
+
+    def resume(self):
+        """Resume the run; return what was said."""
+        drivers = Drivers(self.folder)
+        try:
+            return ended(drivers("--resume", "run"), self.folder, 0)
+        finally:
+            drivers.kill()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    return Killed(tmp_path_factory.mktemp("killed"))
+
+
+def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_happened(killed, undisturbed):
+    folder = killed.run()
+    killed.resume()
+    assert told(folder) == undisturbed
+    whole, cut, last = killed.notes.epochs().values()
     assert (whole, last) == ([1, 2, 3, 4], [1, 2, 3, 4])
     assert cut in ([1, 2, 3, 3, 4], [1, 2, 3, 2, 3, 4]), "one epoch, and the one that was cut short"
 
 
-def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(driver, notes, undisturbed, tmp_path):
-    notes.hold(3)
-    first = driver(*ASK, *notes.option, "--name", "run")
-    notes.hold_the_second(first, 3, tmp_path)
-    wait_for(first, functools.partial(saved_since, tmp_path, time.time()), tmp_path)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    notes.release(3)
-    folder = RunFolder(tmp_path / "runs" / "run")
-    (cut,) = notes.epochs().keys() - {trial.id for trial in folder.trials()}
+def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(killed, undisturbed):
+    folder = killed.run()
+    (cut,) = killed.notes.epochs().keys() - {trial.id for trial in folder.trials()}
     kept = sorted((folder.path / "tune" / cut).glob("checkpoint_*"))
     assert len(kept) == 2
     (kept[-1] / "state.json").write_text('{"epo')
-    said = ended(driver("--resume", "run"), tmp_path, 1)
+    said = killed.resume()
     assert f"Trial 2: {kept[-1]} is not used: Its state is spoilt." in said.replace("\n", "")
     assert told(folder) == undisturbed
-    assert notes.epochs()[cut] == [1, 2, 3, 2, 3, 4]
+    assert killed.notes.epochs()[cut] == [1, 2, 3, 2, 3, 4]
 
 
 def test_a_killed_worker_goes_on_from_its_last_epoch(driver, notes, undisturbed, tmp_path):
@@ -156,7 +196,7 @@ def test_storage_that_is_away_for_half_a_minute_costs_nothing(driver, undisturbe
         for number, each in enumerate(notes)
     ]
     for number, process in enumerate(searches):
-        wait_for(process, functools.partial(held, notes[number], 1 + number), tmp_path, 150, number)
+        wait_for(process, functools.partial(held, notes[number], 1 + number), tmp_path, 300, number)
     gate.kill()
     for each in notes:
         each.release(2)
@@ -164,7 +204,7 @@ def test_storage_that_is_away_for_half_a_minute_costs_nothing(driver, undisturbe
     assert [process.poll() for process in searches] == [None, None]
     gate.start()
     for number, process in enumerate(searches):
-        said = ended(process, tmp_path, number, 240)
+        said = ended(process, tmp_path, number)
         assert said.count("does not answer; trying again for 100 s.") == 1, said
         assert "Traceback" not in said
         trials = told(RunFolder(tmp_path / "runs" / f"run-{number}"))
@@ -208,7 +248,7 @@ def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, no
     assert len(before) == 1
     wait_for(first, lambda: disk(used(folder.path)), tmp_path)
     notes.release(2)
-    assert first.wait(90) == 2, output(tmp_path, 0)
+    assert first.wait(300) == 2, output(tmp_path, 0)
     said = output(tmp_path, 0)
     assert said.count("error:") == 1, said
     assert "the disk is full" in said
@@ -237,7 +277,7 @@ def test_of_two_searches_with_one_name_one_is_refused(driver, notes, undisturbed
     assert list(notes.epochs().values()) == [[1, 2, 3, 4]] * TRIALS
 
 
-def first_to_end(processes, seconds=60):
+def first_to_end(processes, seconds=300):
     """Its number."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -249,7 +289,7 @@ def first_to_end(processes, seconds=60):
 
 
 def check_refused(process, number, reason, folder):
-    assert process.wait(60) == 2, output(folder, number)
+    assert process.wait(300) == 2, output(folder, number)
     said = output(folder, number)
     assert said.count("error:") == 1, said
     assert reason in said

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ray
 def trained(monkeypatch):
     """The values of all trials that were trained, without Ray: for what does not depend on how trials run."""
     values = []
-    replace_tune(monkeypatch, values)
+    replace_tune(monkeypatch, values, clips=True)
     return values
 
 
@@ -145,7 +145,7 @@ def test_what_failed_twice_is_tried_a_third_time_and_what_came_of_it_stays(local
     ]
 
 
-def test_what_was_taken_over_for_a_training_that_failed_stays(local_ray, ablate, ailing):
+def test_what_was_taken_over_for_a_training_that_failed_stays(trained, ablate, ailing):
     failed = ablate(AILING, seeds=(0,), name="one").trials[1]
     ailing.unlink()
     other = ablate(AILING, seeds=(0,), name="two").trials[1]
@@ -159,11 +159,11 @@ def test_a_study_in_which_all_fails_says_why(trained, ablate):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, values={"optim.momentum": 0.1})
 
 
-def test_a_training_that_another_study_finished_is_taken_over(local_ray, ablate, tmp_path):
+def test_a_training_that_another_study_finished_is_taken_over(trained, ablate):
     first = ablate(RATES, name="first")
-    assert len(starts(tmp_path)) == 4
+    assert len(trained) == 4
     second = ablate({"reference": {}, "low": {"optim.lr": 1e-4}}, seeds=range(3), name="second")
-    assert len(starts(tmp_path)) == 4 + 4
+    assert len(trained) == 4 + 4
     by_key = {trial.pair: trial for trial in second.trials}
     assert list(by_key) == [(name, seed) for seed in range(3) for name in ("reference", "low")]
     for seed in range(2):
@@ -175,10 +175,10 @@ def test_a_training_that_another_study_finished_is_taken_over(local_ray, ablate,
         assert clips.read_bytes() == ours_clips.read_bytes()
     assert by_key["reference", 2].taken_from is None
     third = ablate({"again": {}, "high": {"optim.lr": 1e-2}}, name="third")
-    assert len(starts(tmp_path)) == 8, "all of it was there"
+    assert len(trained) == 8, "all of it was there"
     assert {trial.taken_from.partition("/")[0] for trial in third.trials} == {"first"}
     ablate(RATES, name="fresh", share=False)
-    assert len(starts(tmp_path)) == 12
+    assert len(trained) == 12
 
 
 @pytest.mark.slow

@@ -131,8 +131,8 @@ def test_one_error_lists_every_variant_that_cannot_be():
     assert text.startswith("Invalid study; 8 faults:")
     assert "'typo': model.pose.windw: no such field. Did you mean 'model.pose.window'?" in text
     assert "'zero': model.pose.window: should be greater than or equal to 1; got 0" in text
-    assert "'no such blocks': model.pose.block: there is no 'mamba'." in text
-    assert "'no such blocks': model.action.block: there is no 'gru'." in text
+    assert "'no such blocks': model.pose.block: no such plug-in 'mamba'." in text
+    assert "'no such blocks': model.action.block: no such plug-in 'gru'." in text
     assert "'uneven': model.pose.heads must divide model.width; got 7 and 512" in text
     assert "'again' must differ from '1 frame'; on this base both are the same configuration." in text
     assert "'as it is' must differ from '16 frames'" in text

@@ -164,7 +164,7 @@ def test_the_report_of_nothing(tmp_path):
     empty = RunFolder(tmp_path)
     empty.write_record(RECORD)
     report.write(empty)
-    assert "No trial gave a value yet" in empty.report.read_text()
+    assert "No trial has a value yet" in empty.report.read_text()
 
 
 def best(folder, *options):
