@@ -41,9 +41,9 @@ SIZE = (480, 270)
 LIMIT = 0.7
 """Share of the libraries' frames a second that converting must reach."""
 FRAMES = 98
-"""Of every clip, H2O's mean."""
+"""Frames of every clip: H2O's mean."""
 IMAGES = 7
-"""Different ones; a clip shows them again and again."""
+"""Number of different images; a clip repeats them."""
 NOISE = 3.0
 """Standard deviation of the noise, of 255."""
 
@@ -56,14 +56,14 @@ class Kind(NamedTuple):
     width: int
     height: int
     clips: int
-    """So many take tens of seconds on two cores."""
+    """Number of clips whose conversion takes tens of seconds on two cores."""
 
 
 KINDS = (Kind("H2O: PNG", "png", 1280, 720, 40), Kind("FPHA: JPEG", "jpg", 1920, 1080, 120))
 
 
 def write_tree(root: Path, kind: Kind, clips: int) -> list[Path]:
-    """A folder in H2O's format: one recording, that every clip shows from its first frame to its last; its images."""
+    """Write a folder in H2O's format, with one recording that every clip shows whole; return its images."""
     folder = root / "subject1/h1/0/cam4"
     for name in ("rgb", "hand_pose"):
         (folder / name).mkdir(parents=True)
@@ -93,7 +93,7 @@ def write_tree(root: Path, kind: Kind, clips: int) -> list[Path]:
 
 
 def libraries(files: list[Path], ready: Barrier) -> None:
-    """Decode, resize and encode files: the calls of ``htt.data.sources._images``."""
+    """Decode, resize and encode files with the calls of ``htt.data.sources._images``."""
     ready.wait()
     for file in files:
         with Image.open(file) as image:
@@ -103,7 +103,7 @@ def libraries(files: list[Path], ready: Barrier) -> None:
 
 
 def alone(files: list[Path], cores: int) -> float:
-    """Seconds for all files with the libraries alone, from the moment all processes are ready."""
+    """Return the seconds for all files with the libraries alone, from the moment all processes are ready."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores + 1)
     processes = [context.Process(target=libraries, args=(files[core::cores], ready)) for core in range(cores)]
@@ -114,7 +114,7 @@ def alone(files: list[Path], cores: int) -> float:
 
 
 def converted(root: Path, cores: int, frames: int) -> float:
-    """Seconds for a whole conversion."""
+    """Return the seconds of a whole conversion."""
     with tempfile.TemporaryDirectory(dir=root.parent) as out:
         source, making = open_source("h2o", root), Making(*SIZE)
         seconds = timed(lambda: convert(source, Path(out), making, workers=cores, title="converting")[0])
@@ -123,14 +123,14 @@ def converted(root: Path, cores: int, frames: int) -> float:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of work."""
+    """Return the seconds of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def measure(kind: Kind, clips: int, rounds: int, cores: int) -> tuple[str, float]:
-    """A line of the table, and the median ratio."""
+    """Return a line of the table, and the median ratio."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "h2o"
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def report(rows: list[str], ratios: list[float], rounds: int, cores: int) -> list[str]:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     verdict = "reached" if min(ratios) >= LIMIT else "missed"
     return [
         *header(

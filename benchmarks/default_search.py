@@ -1,4 +1,4 @@
-"""The newcomer's first command, from a fresh cache to the best configuration: how long, and how good?
+"""Time and result of the first command of the README, from a fresh cache to the best configuration.
 
 ::
 
@@ -22,11 +22,12 @@ import numpy as np
 
 from htt.data.loading.clips import Clips, open_split
 from result import header, write
-from tune.results.run_folder import RunFolder, ranked
+from tune.results.run_folder import RunFolder
+from tune.results.selection import ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTED = '"intermediate_value"'
-"""What the study's journal says of a value after an epoch."""
+"""Code of the study's journal for a value after an epoch."""
 POLL_S = 0.1
 
 
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def search(scratch: Path) -> tuple[float, float]:
-    """Seconds to the first reported epoch, and in all."""
+    """Return the seconds to the first reported epoch, and in all."""
     environment = {**os.environ, "HTT_CACHE": str(scratch / "cache"), "PYTHONUNBUFFERED": "1"}
     began, first = time.monotonic(), None
     child = subprocess.Popen([sys.executable, str(ROOT / "tune" / "search.py")], cwd=scratch, env=environment)
@@ -55,7 +56,7 @@ def search(scratch: Path) -> tuple[float, float]:
 
 
 def mean_pose_error_mm(train: Clips, val: Clips) -> float:
-    """Mean joint error on the validation clips of predicting, for each joint, its mean place in the training clips."""
+    """Return the mean joint error on the validation clips of predicting each joint at its mean position in training."""
     joints, valid = _joints(train)
     weights = valid[..., None]
     mean = (joints * weights).sum(axis=0) / weights.sum(axis=0)
@@ -65,14 +66,14 @@ def mean_pose_error_mm(train: Clips, val: Clips) -> float:
 
 
 def _joints(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-    """Joints [n j 3] of all frames, and where they are valid [n j]."""
+    """Return the joints [n j 3] of all frames, and their validity [n j]."""
     joints = np.concatenate([clips.joints(clip) for clip in range(len(clips))]).astype(np.float64)
     hands = np.concatenate([clips.hand_valid(clip) for clip in range(len(clips))])
     return joints, np.repeat(hands, joints.shape[1] // hands.shape[1], axis=1)
 
 
 def report(folder: RunFolder, train: Clips, val: Clips, first_s: float, total_s: float) -> list[str]:
-    """The table: what was asked for, and what was reached."""
+    """Return the table of goals and results."""
     trials = folder.trials()
     best = ranked(trials, "hand_error_mm")[0]
     error, accuracy = best.metrics["hand_error_mm"], best.metrics["action_accuracy"]

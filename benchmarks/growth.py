@@ -50,7 +50,6 @@ from tune.execution import search as search_execution  # noqa: E402
 from tune.experiments import spec  # noqa: E402
 from tune.results import run_record  # noqa: E402
 from tune.results.run_folder import RunFolder, Trial  # noqa: E402
-from tune.searchers import warm_start  # noqa: E402
 from tune.searchers.distributions import Code  # noqa: E402
 from tune.searchers.optuna_study import TUNE_ID, open_journal  # noqa: E402
 
@@ -58,11 +57,11 @@ WARM = 5
 """Trials that do not count: processes start, and TPE looks at what was there before."""
 
 
-def fill(search: spec.Search, folder: RunFolder, count: int) -> None:
-    """Write a run with so many finished trials."""
-    base = SPACE.start(search.assignments)
+def fill(search: spec.SearchSpec, folder: RunFolder, count: int) -> None:
+    """Write a run with a number of finished trials."""
+    base = search.config()
     folder.path.mkdir(parents=True)
-    folder.write_asked(run_record.record(search, SPACE, base, folder.name, warm_start.points((), SPACE, base)))
+    folder.write_record(run_record.RunRecord(spec=search, **run_record.provenance()))
     codes = {path: Code(domain) for path, domain in SPACE.domains.items()}
     distributions = {path: code.distribution for path, code in codes.items()}
     study = optuna.create_study(study_name=folder.name, storage=open_journal(folder.journal), direction="minimize")
@@ -94,12 +93,10 @@ def fill(search: spec.Search, folder: RunFolder, count: int) -> None:
 
 
 def measure(scratch: Path, before: int, trials: int) -> list[float]:
-    """Processor time of each trial, s, after so many others."""
+    """Return the processor time of each trial, s, after a number of others."""
     name = f"after-{before}"
-    search = spec.Search(
-        space="fake", name=name, runs=scratch, trials=before + trials, assignments={"optim.step_epochs": 1},
-        scheduler="none", resume=True, command="python benchmarks/growth.py",
-    )  # fmt: skip
+    search = spec.SearchSpec(space="fake", name=name, trials=before + trials, scheduler="none")
+    search = search.over(SPACE, {"optim.step_epochs": 1})
     fill(search, RunFolder(scratch / name), before)
     ended: list[float] = []
     said = progress.Display.on_end
@@ -110,7 +107,8 @@ def measure(scratch: Path, before: int, trials: int) -> list[float]:
 
     progress.Display.on_end = on_end  # type: ignore[method-assign,assignment]
     try:
-        search_execution.run(search, SPACE, TRAINING, Console(file=open(os.devnull, "w"), width=200))  # noqa: SIM115
+        show = Console(file=open(os.devnull, "w"), width=200)  # noqa: SIM115
+        search_execution.run(search, runs=scratch, resume=True, training=TRAINING, show=show)
     finally:
         progress.Display.on_end = said  # type: ignore[method-assign]
     return [later - earlier for earlier, later in itertools.pairwise(ended)][WARM:]

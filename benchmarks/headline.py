@@ -1,4 +1,4 @@
-"""Why the headline study comes out as it does: what its trained models do on lost frames, and what a token tells.
+"""Explanation of the headline study: its models' results on lost frames, and the information in a token.
 
     python tune/ablate.py --study headline --seeds 7 --name headline
     python benchmarks/headline.py runs/headline
@@ -39,7 +39,7 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model says of all frames [n] of the clips."""
+    """Output of a model for all frames [n] of the clips."""
 
     clip: np.ndarray
     lost: np.ndarray
@@ -53,7 +53,7 @@ class Seen:
 
 
 def look(model: HTT, clips: Clips, config: Config) -> Seen:
-    """Run a model over clips."""
+    """Run a model on clips."""
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
     tokens: list[Tensor] = []
     hook = model.object_head.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[0]))
@@ -74,7 +74,7 @@ def look(model: HTT, clips: Clips, config: Config) -> Seen:
 
 
 def explained(seen: Seen, target: np.ndarray) -> float:
-    """Share of a target's variance that a linear map of the tokens gives on clips it was not fitted on."""
+    """Return the share of a target's variance that a linear map of the tokens explains on other clips."""
     fitted = seen.clip % 2 == 0
     known = np.column_stack([seen.tokens, np.ones(len(seen.tokens))])
     gram = known[fitted].T @ known[fitted] + RIDGE * fitted.sum() * np.eye(known.shape[1])
@@ -85,7 +85,7 @@ def explained(seen: Seen, target: np.ndarray) -> float:
 
 
 def table(folder: RunFolder) -> list[str]:
-    """A row for each variant: means over its seeds."""
+    """Return a row for each variant: means over its seeds."""
     rows: dict[str, list[list[float]]] = defaultdict(list)
     splits: dict[str, Clips] = {}
     for trial in folder.trials():

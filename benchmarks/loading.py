@@ -32,7 +32,7 @@ import torch
 from htt import scene
 from htt.config import Config, override
 from htt.data.loading.clips import Clips, open_split
-from htt.data.loading.loader import training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.data.shards import arrow, labels, manifest
 from htt.data.sources import ClipKey, _images
 from htt.data.sources.synthetic import SyntheticSource
@@ -43,11 +43,11 @@ SIZES = ((96, 54), (480, 270))
 LIMIT = 0.8
 """Share of the decoder's speed that loading must reach."""
 CLIP_FRAMES = 96
-"""Of every clip, as in H2O, whose clips have 98 on average."""
+"""Frames of every clip, as in H2O, whose clips have 98 on average."""
 
 
 def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int = arrow.SHARD_BYTES) -> Clips:
-    """Shards of ``count`` clips; a few are rendered, and their frames repeated."""
+    """Write shards of ``count`` clips; a few are rendered, and their frames repeated."""
     source = SyntheticSource(Config().data.synthetic)
     writer = arrow.ShardWriter(root, "train", limit_bytes=shard_bytes)
     done = []
@@ -87,15 +87,15 @@ def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int
 
 
 def timed(work: Callable[[], int]) -> float:
-    """Frames a second of processor time; ``work`` gives how many frames it did."""
+    """Return the frames per second of processor time; ``work`` returns its number of frames."""
     started = time.process_time()
     frames = work()
     return frames / (time.process_time() - started)
 
 
 def measure(clips: Clips, config: Config, rounds: int) -> dict[str, list[float]]:
-    """Frames a second of each way, round by round."""
-    loader = training_loader(clips, config)
+    """Return the frames per second of each way, round by round."""
+    loader = TrainingLoader(clips, config)
     image = np.empty((clips.info.height, clips.info.width, 3), np.uint8)
     random = torch.Generator().manual_seed(0)
     found: dict[str, list[float]] = {"decoder": [], "loader": [], "augmentation": []}
@@ -129,7 +129,7 @@ def measure(clips: Clips, config: Config, rounds: int) -> dict[str, list[float]]
 
 
 def row(width: int, height: int, found: dict[str, list[float]]) -> tuple[str, float]:
-    """A line of the table, and the median ratio."""
+    """Return a line of the table, and the median ratio."""
     ratios = [one / other for one, other in zip(found["loader"], found["decoder"], strict=True)]
     ratio = statistics.median(ratios)
     cells = [f"{width}x{height}", *(f"{statistics.median(speeds):,.0f}" for speeds in found.values())]
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def report(rows: list[str], ratios: list[float], rounds: int) -> list[str]:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     verdict = "reached" if min(ratios) >= LIMIT else "missed"
     return [
         *header("Loading", "python benchmarks/loading.py", ("simplejpeg", "pyarrow", "torch", "numpy")),

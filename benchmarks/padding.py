@@ -1,4 +1,4 @@
-"""What do padding frames cost? A training step with valid frames alone, against one that runs padding too.
+"""Cost of padding frames: a training step with valid frames alone against one with padding.
 
 The released code pads every window of a clip to 128 frames and runs all of them through the ResNet; on H2O 68.5 % of
 them are padding. Here a step (forward, losses, backward) sees the same windows both ways and must give the same loss::
@@ -38,14 +38,14 @@ LIMIT = 0.45
 
 
 class EverySlot(nn.Module):
-    """The image encoder, run on every slot of a window; features of padding are then thrown away."""
+    """Image encoder that runs on every slot of a window; features of padding are discarded."""
 
     def __init__(self, features: nn.Module, valid: Tensor) -> None:
         super().__init__()
         self.features, self.valid = features, valid
 
     def forward(self, slots: Tensor) -> Tensor:
-        """Features of the valid slots alone."""
+        """Return the features of the valid slots alone."""
         return self.features(slots)[self.valid.flatten()]
 
 
@@ -59,14 +59,14 @@ class Step:
 
 
 def h2o_lengths(config: Config) -> np.ndarray:
-    """Frames of every training window of H2O, in order of length."""
+    """Return the frames of every training window of H2O, in order of length."""
     rows = [line.split() for line in LABELS.read_text().splitlines()[1:]]
     clips = [int(row[4]) - int(row[3]) + 1 for row in rows]
     return np.sort(training_windows(clips, config).frame_count)
 
 
 def measured(model: nn.Module, frames: Tensor, batch: Batch, config: Config) -> Step:
-    """One step: forward, losses, backward."""
+    """Run one step: forward, losses, backward."""
     model.zero_grad()
     wall, processor = time.perf_counter(), time.process_time()
     loss = total(losses(model(frames, batch.valid, batch.intrinsics), batch), config.loss)
@@ -75,7 +75,7 @@ def measured(model: nn.Module, frames: Tensor, batch: Batch, config: Config) -> 
 
 
 def both_ways(model: HTT, info: DataInfo, frames: int, place: int, config: Config) -> list[Step]:
-    """The same window without and with its padding; which comes first changes from place to place."""
+    """Measure the same window without and with its padding, in alternating order."""
     batch = random_batch(info, [frames], seed=place, padding=SLOTS - frames)
     repeated = batch.frames[[*range(frames), *[frames - 1] * (SLOTS - frames)]]
     features = model.features
@@ -89,7 +89,7 @@ def both_ways(model: HTT, info: DataInfo, frames: int, place: int, config: Confi
 
 
 def report(lengths: np.ndarray, chosen: list[int], steps: list[list[Step]], info: DataInfo) -> list[str]:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     alone, padded = (sum(pair[way].seconds for pair in steps) for way in (0, 1))
     busy_alone, busy_padded = (sum(pair[way].processor_seconds for pair in steps) for way in (0, 1))
     ratios = [pair[0].seconds / pair[1].seconds for pair in steps]

@@ -1,4 +1,4 @@
-"""What the platform itself costs a trial: from its last step to the next one's first, and memory over 50 of them.
+"""Cost of the platform for a trial: time from its last step to the next one's first, and memory over 50 trials.
 
 ::
 
@@ -38,7 +38,7 @@ SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2)}, base={"train.epochs": EPOCHS
 
 
 def train(config: Config, folder: Path, report, resume: Path | None = None) -> None:  # noqa: ARG001
-    """Train next to nothing, and note when, where and with how much memory."""
+    """Train almost nothing, and record the time, the process and its memory."""
     import torch
 
     began = time.time()
@@ -58,7 +58,7 @@ def train(config: Config, folder: Path, report, resume: Path | None = None) -> N
 
 
 def trainer(config: Config, *, workers, cpus_per_worker, gpus_per_worker, storage, name, callbacks, folder):  # noqa: ARG001
-    """A Ray Train run of the same."""
+    """Return a Ray Train run of the same."""
     import ray.train
     import ray.train.torch
 
@@ -72,7 +72,7 @@ def trainer(config: Config, *, workers, cpus_per_worker, gpus_per_worker, storag
 
 
 def train_loop(job: dict) -> None:
-    """On each worker."""
+    """Run on each worker."""
     import ray.train
 
     rank = ray.train.get_context().get_world_rank()
@@ -84,7 +84,7 @@ def train_loop(job: dict) -> None:
 
 
 def prepare(config: Config) -> None:
-    """Nothing to prepare; the moment the search proper begins."""
+    """Prepare nothing, and record the start of the search."""
     note(config, {"start": time.time()})
 
 
@@ -92,7 +92,7 @@ TRAINING = Training(train, trainer, prepare)
 
 
 def note(config: Config, event: dict) -> None:
-    """Write an event where ``measure`` finds it; the cache is a folder, and nobody else's here."""
+    """Write an event to the cache folder, where ``measure`` reads it."""
     folder = Path(str(config.runtime.cache))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / EVENTS).open("a") as file:
@@ -104,25 +104,23 @@ def resident_bytes() -> int:
 
 
 def measure(folder: Path, name: str, trials: int, workers: int) -> tuple[list[dict], float]:
-    """Run a search; its events, and when its last results were written."""
+    """Run a search; return its events, and the time of its last results."""
     cache = folder / f"{name}-cache"
-    search = spec.Search(
+    search = spec.SearchSpec(
         space="cost",
         name=name,
         trials=trials,
-        runs=folder,
         workers_per_trial=workers,
         scheduler="none",
         algorithm="random",
-        assignments={"runtime.cache": str(cache)},
-    )
-    outcome = search_execution.run(search, SPACE, TRAINING)
+    ).over(SPACE, {"runtime.cache": str(cache)})
+    outcome = search_execution.run(search, runs=folder, training=TRAINING)
     ended = max(trial.finished_s for trial in outcome.trials)
     return [json.loads(line) for line in (cache / EVENTS).read_text().splitlines()], ended
 
 
 def gaps(events: list[dict]) -> list[float]:
-    """Between a trial's last step and the next one's first, in each process, s."""
+    """Return the times between a trial's last step and the next one's first in each process, s."""
     found = []
     for pid in {event["pid"] for event in events}:
         own = sorted((event for event in events if event["pid"] == pid), key=lambda event: event["began"])

@@ -42,7 +42,7 @@ def timed(step: Callable[[], object]) -> float:
 
 
 def measure(folder: Path, workers: int) -> list[float]:
-    """Seconds of each step."""
+    """Return the seconds of each step."""
     started = time.monotonic()
     with Cluster(folder, workers=workers) as cluster:
         hosts_s = time.monotonic() - started

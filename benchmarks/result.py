@@ -1,4 +1,4 @@
-"""How every benchmark writes down what it measured: what, when, on what, with which command."""
+"""Results of benchmarks: what was measured, when, on which machine, with which command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def header(title: str, command: str, packages: Sequence[str] = ("torch", "ray", "numpy")) -> list[str]:
-    """The lines every result begins with."""
+    """Return the first lines of every result."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     return [
@@ -28,7 +28,7 @@ def header(title: str, command: str, packages: Sequence[str] = ("torch", "ray", 
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -38,7 +38,7 @@ def processor() -> str:
 
 
 def write(name: str, lines: Sequence[str], *, keep: bool = True) -> None:
-    """Print a result and keep it as ``benchmarks/results/<name>.md``."""
+    """Print a result and save it as ``benchmarks/results/<name>.md``."""
     text = "\n".join(lines) + "\n"
     print(text)
     if not keep:

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(plans: list[ClipPlan], width: int, height: int, repeats: int) -> str:
-    """A row of the table: frames per second by processor time and by the wall, median and range of the repeats."""
+    """Return a row of the table: frames per second of processor and of wall time, median and range of the repeats."""
     hand_mesh.cache_clear()
     began = time.process_time()
     people = {each.subject: each for each in plans}

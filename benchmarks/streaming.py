@@ -1,4 +1,4 @@
-"""How soon does a training from an object store take its first step, and what does streaming cost once it is warm?
+"""Time to the first step of a training from an object store, and cost of streaming from a warm cache.
 
 Rendered clips in shards, in a folder and on an S3 server of this machine (moto's), the default windows and batches, one
 thread::
@@ -33,7 +33,7 @@ import torch
 
 from htt.config import Config, override
 from htt.data.loading.clips import open_split
-from htt.data.loading.loader import TrainingLoader, training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.data.prepare import prepare
 from htt.data.publish import publish
 from htt.data.shards import manifest
@@ -49,17 +49,17 @@ CLIPS = 48
 SHARD_BYTES = 8 * 2**20
 """Smaller than the usual 128 MB, as this data set is: 48 clips are about a dozen shards."""
 WINDOWS = 8
-"""Of an epoch that is timed."""
+"""Windows of a timed epoch."""
 LIMIT = 0.95
 """Share of the speed from a folder that the warm cache must reach."""
 
 
 def loader(config: Config) -> TrainingLoader:
-    return training_loader(open_split(prepare(config), "train"), config)
+    return TrainingLoader(open_split(prepare(config), "train"), config)
 
 
 def first_batch(config: Config) -> tuple[float, float, float]:
-    """(s to the first batch, share of the data that was there by then, s until all of it was)."""
+    """Return (s to the first batch, share of the data present by then, s until all were)."""
     started = time.monotonic()
     batches = loader(config).epoch(0)
     next(batches)
@@ -72,14 +72,14 @@ def first_batch(config: Config) -> tuple[float, float, float]:
 
 
 def speed(loaded: TrainingLoader, epoch: int) -> float:
-    """Frames a second of processor time."""
+    """Return the frames per second of processor time."""
     started = time.process_time()
     frames = sum(len(batch.frames) for batch in loaded.epoch(epoch))
     return frames / (time.process_time() - started)
 
 
 def rates(local: TrainingLoader, warm: TrainingLoader, rounds: int) -> list[tuple[float, float]]:
-    """Frames a second from a folder and from the warm cache, round by round, each first every other time."""
+    """Return the frames per second from a folder and from the warm cache, round by round, in alternating order."""
     found = []
     for number in range(rounds + 1):
         order = (local, warm) if number % 2 else (warm, local)
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def measured(folder: Path, server: Store, rounds: int) -> list[str]:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     base = override(Config(), {"train.windows_per_epoch": WINDOWS, "runtime.cache": str(folder / "cache")})
     local = override(base, {"data.root": str(folder / "shards")})
     remote = override(base, {"data.root": server.uri("data")})

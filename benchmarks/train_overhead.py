@@ -1,4 +1,4 @@
-"""What Ray costs: a step of Ray Train against plain ``torchrun`` of the same code, and a search against a bare loop.
+"""Cost of Ray: a step of Ray Train against plain ``torchrun`` of the same code, and a search against a bare loop.
 
 ::
 
@@ -78,7 +78,7 @@ for file in sys.argv[1:]:
 
 
 def run(words: Sequence[str | Path], cwd: Path, **environment: str) -> float:
-    """Seconds that a command takes; it must end well."""
+    """Return the seconds of a command, which must succeed."""
     began = time.monotonic()
     done = subprocess.run(
         [str(word) for word in words],
@@ -94,13 +94,13 @@ def run(words: Sequence[str | Path], cwd: Path, **environment: str) -> float:
 
 
 def step_seconds(file: Path) -> float:
-    """Of the training steps of an epoch, in the middle of those that count."""
+    """Return the seconds of an epoch's training steps, the median of the counted epochs."""
     epochs = json.loads(file.read_text(encoding="utf-8"))["epochs"]
     return statistics.median(epoch["train_seconds"] for epoch in epochs[FIRST:])
 
 
 def by_torchrun(config: Config, folder: Path, workers: int) -> float:
-    """Seconds of an epoch's training steps, without Ray."""
+    """Return the seconds of an epoch's training steps without Ray."""
     folder.mkdir()
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     (folder / "plain.py").write_text(PLAIN, encoding="utf-8")
@@ -110,7 +110,7 @@ def by_torchrun(config: Config, folder: Path, workers: int) -> float:
 
 
 def by_ray(config: Config, folder: Path, workers: int) -> float:
-    """The same by ``cluster/launch.py``."""
+    """Return the same by ``cluster/launch.py``."""
     folder.mkdir()
     (folder / "asked.yaml").write_text(to_yaml(config), encoding="utf-8")
     launch = [sys.executable, ROOT / "cluster" / "launch.py", "--config", "asked.yaml", "--workers", str(workers)]
@@ -119,7 +119,7 @@ def by_ray(config: Config, folder: Path, workers: int) -> float:
 
 
 def measure_steps(folder: Path, rounds: int) -> dict[int, list[tuple[float, float]]]:
-    """{workers: (torchrun, Ray Train) of each round}, s of an epoch's steps."""
+    """Return {workers: (torchrun, Ray Train) of each round}, s of an epoch's steps."""
     config = override(preset("bench"), CHANGED)
     by_torchrun(override(config, {"train.epochs": FIRST + 1}), folder / "warm", 1)  # renders the data
     found: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
@@ -137,7 +137,7 @@ def measure_steps(folder: Path, rounds: int) -> dict[int, list[tuple[float, floa
 
 
 def measure_trials(folder: Path, trials: int) -> tuple[float, float, float]:
-    """Seconds of a search: the whole command, its trials alone, and the same trainings in a bare loop."""
+    """Return the seconds of a search: the whole command, its trials alone, and the same trainings in a bare loop."""
     folder.mkdir()
     settings = {**CHANGED, "train.epochs": 3, "train.batch_size": 4}
     words = [word for path, value in settings.items() for word in ("--set", f"{path}={json.dumps(value)}")]
@@ -148,7 +148,7 @@ def measure_trials(folder: Path, trials: int) -> tuple[float, float, float]:
     for trial in found.trials():
         place = folder / f"bare-{trial.number}"
         place.mkdir()
-        config = override(found.asked().config(), trial.values)
+        config = override(found.record.config(), trial.values)
         (place / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         files.append(place / "config.yaml")
     began = time.monotonic()

@@ -61,16 +61,16 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
         ClusterError: no cluster answers at the address, or no instance can be started here.
         LostRayError: Ray dies within the block.
     """
-    asks = _asks_for_token(address) if address else True
+    use_token = _requires_token(address) if address else True
     if ray.is_initialized():
-        yield _present(address)
+        yield _existing(address)
         return
     before = dict(os.environ)
     os.environ.update(SETTINGS)
     address = address or ("auto" if in_job() else None)
     with driver_log.off_screen(), contextlib.nullcontext() if address else ray_folder.own() as folder:
         try:
-            connection = _join(address, asks=asks) if address else _start(cpus, str(folder))
+            connection = _join(address, use_token=use_token) if address else _start(cpus, str(folder))
             os.environ["RAY_ADDRESS"] = connection.address
             with heartbeat.watched(started=connection.started):
                 yield connection
@@ -108,7 +108,7 @@ def _start(cpus: int | None, folder: str) -> Connection:
     return _connection(started=True)
 
 
-def _present(address: str | None) -> Connection:
+def _existing(address: str | None) -> Connection:
     """Return the existing connection of this process.
 
     Raises:
@@ -117,16 +117,16 @@ def _present(address: str | None) -> Connection:
     connection = _connection(started=False)
     if address not in (None, "auto", connection.address):
         raise ClusterError(
-            f"A process is connected to one Ray; this one is to {connection.address}, and {address} was asked for. "
+            f"Cannot connect to {address}: this process is already connected to {connection.address}. "
             "Use another process."
         )
     return connection
 
 
-def _join(address: str, *, asks: bool) -> Connection:
+def _join(address: str, *, use_token: bool) -> Connection:
     options: dict[str, Any] = {"address": address}
-    if asks:
-        _show_token()
+    if use_token:
+        _enable_token()
     else:
         os.environ.setdefault(token_file.MODE, "disabled")  # at address "auto" Ray would send a token by itself
     if not in_job():
@@ -138,7 +138,7 @@ def _join(address: str, *, asks: bool) -> Connection:
     return _connection(started=False)
 
 
-def _show_token() -> None:
+def _enable_token() -> None:
     """Make Ray send the token, if there is one; by itself Ray does so only at address "auto".
 
     Ray reads ``RAY_AUTH_MODE`` once, at its import, so setting the variable here would be too late.
@@ -154,7 +154,7 @@ def _connection(*, started: bool) -> Connection:
     return Connection(context.gcs_address, dashboard, started)
 
 
-def _asks_for_token(address: str) -> bool:
+def _requires_token(address: str) -> bool:
     """Return True if the cluster requires the token of this user, False if it requires none.
 
     This is checked before the connection, because Ray itself waits for minutes and may end the process. A token must
@@ -165,25 +165,25 @@ def _asks_for_token(address: str) -> bool:
     """
     if address.startswith("ray://"):
         raise ClusterError(
-            f"--address takes host:port or auto; got '{address}'. From outside a cluster, submit the command as a job: "
-            "ray job submit --address http://HOST:8265 --working-dir . -- python ..."
+            f"Invalid --address '{address}': expected host:port or auto. From outside a cluster, submit the command as "
+            "a job: ray job submit --address http://HOST:8265 --working-dir . -- python ..."
         )
     if address != "auto":
-        _knock(address)
-    modes = ["disabled", "token"] if token_file.there_is_one() else ["disabled"]
+        _check_port(address)
+    modes = ["disabled", "token"] if token_file.exists() else ["disabled"]
     modes = [os.environ.get(token_file.MODE, mode) for mode in modes]
     for mode in dict.fromkeys(modes):
-        answer = _answer(address, mode)
+        answer = _health_check(address, mode)
         if "InvalidAuthToken" in answer.stderr:
             continue
         if answer.returncode:
             lines = (answer.stderr or answer.stdout).strip().splitlines()
-            raise _unreachable(address, lines[-1].strip() if lines else "it does not answer as a Ray")
+            raise _unreachable(address, lines[-1].strip() if lines else "the process there is not Ray")
         return mode == "token"
-    raise _refused(address, known=token_file.there_is_one())
+    raise _token_error(address, known=token_file.exists())
 
 
-def _answer(address: str, mode: str) -> subprocess.CompletedProcess[str]:
+def _health_check(address: str, mode: str) -> subprocess.CompletedProcess[str]:
     """Return the result of Ray's health check of a cluster, with the token (mode "token") or without ("disabled")."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     env = {**os.environ, token_file.MODE: mode}
@@ -193,32 +193,28 @@ def _answer(address: str, mode: str) -> subprocess.CompletedProcess[str]:
         raise _unreachable(address, f"no answer within {REACH_S:g} s") from None
 
 
-def _knock(address: str) -> None:
+def _check_port(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or not host:
-        raise ClusterError(f"--address takes host:port or auto; got '{address}', as in 10.0.0.5:6379.")
+        raise ClusterError(f"Invalid --address '{address}': expected host:port, such as 10.0.0.5:6379, or auto.")
     try:
         socket.create_connection((host, int(port)), timeout=5.0).close()
     except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: an invalid host name, such as a..b
         raise _unreachable(address, str(error)) from error
 
 
-def _refused(address: str, *, known: bool) -> ClusterError:
+def _token_error(address: str, *, known: bool) -> ClusterError:
     if os.environ.get(token_file.MODE, "token").lower() != "token":
-        found = f"{token_file.MODE} is {os.environ[token_file.MODE]} here. Unset it"
-    elif known:
-        found = f"the one here ({_token_place()}) is another. Copy it from the machine that started the cluster"
+        reason = f"{token_file.MODE} is {os.environ[token_file.MODE]} here. Unset it"
     else:
-        found = f"there is none in {token_file.path()}. Copy it from the machine that started the cluster"
-    return ClusterError(f"The cluster at '{address}' answers only to its token; {found}.")
-
-
-def _token_place() -> str:
-    return token_file.TOKEN if os.environ.get(token_file.TOKEN) else str(token_file.path())
+        source = token_file.TOKEN if os.environ.get(token_file.TOKEN) else token_file.path()
+        found = f"the one in {source} is wrong" if known else f"there is none in {source}"
+        reason = f"{found}. Copy it from the machine that started the cluster"
+    return ClusterError(f"Cannot join the cluster at '{address}': it requires its token, and {reason}.")
 
 
 def _unreachable(address: str, reason: str) -> ClusterError:
     return ClusterError(
-        f"A Ray cluster must answer at '{address}'; none does: {reason}. Check the address and that the cluster is up "
-        "(ray status), or leave --address out to use this machine."
+        f"No Ray cluster answers at '{address}': {reason}. Check the address and that the cluster is up (ray status), "
+        "or leave out --address to use this machine."
     )

@@ -19,18 +19,19 @@ if __name__ == "__main__":  # tune/ and cluster/ hold no top-level modules, the 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from htt import console  # before the slow imports
 
-    console.say_later()
+    console.print_later()
 
 import contextlib
 import re
 import shlex
+import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cluster import progress
-from cluster import storage as stores
 from cluster.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -42,6 +43,7 @@ from cluster.run_folder import (
     named,
     shared_folder,
 )
+from cluster.storage import absolute_uri
 from htt import console, driver_log, heartbeat
 from htt.config import Config, override, parse_set, read
 from htt.data.prepare import prepare
@@ -58,52 +60,52 @@ if TYPE_CHECKING:  # imported late otherwise: Ray and torch take seconds to impo
 
 WAIT_S = 20.0
 WAITING = (
-    "No worker has begun yet: it is starting, or waits for room on the cluster. Ray keeps the room of a training which "
-    "was killed for three more minutes."
+    "No worker has started yet: workers are still starting, or the cluster has no free resources. Ray keeps the "
+    "resources of a killed training for three more minutes."
 )
 """Message after ``WAIT_S`` without a worker; repeated after pauses that double each time."""
 
 
 @dataclass
 class Options(console.Options):
-    """Train one configuration to the end, evaluate it, and leave a checkpoint."""
+    """Train one configuration, evaluate it, and save a checkpoint."""
 
-    config: console.File = None
-    """A configuration: runs/<name>/best.yaml, or any YAML file of one."""
-    preset: console.Word = None
-    """Or one by its name, a module of htt/presets: paper is the recipe of HTT's authors."""
+    config: console.OptionalPath = None
+    """YAML file of the configuration to train, such as runs/<name>/best.yaml."""
+    preset: console.OptionalText = None
+    """Preset to train instead, a module of htt/presets: paper is the recipe of HTT's authors."""
     set: console.Assignments = field(default_factory=list)
-    """Change a field, as in --set train.epochs=40; repeat for more."""
+    """Change a field, as in --set train.epochs=40; may be repeated."""
     workers: str = "1"
-    """Training processes, over all machines; 1:8 begins with as many of 8 as there is room for, one at least, and goes
-    on with more or fewer as machines come and go."""
+    """Number of training processes, over all machines. A range such as 1:8 uses as many as there are resources for,
+    and continues with more or fewer as machines come and go."""
     cpus_per_worker: float = 1.0
-    """Cores of each worker, and its threads."""
-    gpus_per_worker: console.Number = None
+    """Cores of each worker, and its number of threads."""
+    gpus_per_worker: console.OptionalFloat = None
     """GPUs of each worker (default: 1 if the machines have GPUs)."""
-    name: console.Word = None
+    name: console.OptionalText = None
     """Name of the run (default: final-<date>-<time>)."""
     runs: Path = Path("runs")
     """Folder of the runs."""
-    storage: console.Word = None
-    """Folder or URI (s3://, gs://) all machines can write checkpoints to (default: the run's folder)."""
-    address: console.Word = None
-    """A Ray cluster to join, "auto" or host:port (default: this machine)."""
+    storage: console.OptionalText = None
+    """Folder or URI (s3://, gs://) for checkpoints that all machines can write to (default: the run's folder)."""
+    address: console.OptionalText = None
+    """Ray cluster to join, "auto" or host:port (default: this machine)."""
     resume: bool = False
-    """Go on with the run --name from its last checkpoint."""
+    """Resume the run --name from its last checkpoint."""
     share_any: bool = False
-    """Go on also where other code or other libraries trained so far; the run's began.json names them."""
+    """Resume also if other code or libraries trained the run so far; the run's began.json names them."""
 
 
 def main(options: Options) -> None:
     """Train, evaluate, and print where the files are."""
-    config = override(_asked(options), parse_set(options.set))
+    config = override(_config(options), parse_set(options.set))
     check_plugins(config)
     refuse_password(config.data.root or "", "data.root")
     if options.resume and not options.name:
-        raise RunError("--resume needs the --name of the run to go on with.")
+        raise RunError("--resume requires --name, the name of the run to resume.")
     workers = _workers(options, config)
-    storage = stores.settled(options.storage) if options.storage else None
+    storage = absolute_uri(options.storage) if options.storage else None
     with named(options.name, options.runs, "final", storage) as name:
         _train(options, config, options.runs / name, workers, storage)
 
@@ -114,9 +116,9 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
     from htt.data.loading.splits import incomplete
 
     check_folder(folder, config, resume=options.resume, storage=storage)
-    if known := training.finished(folder):
-        console.out.print(f"Finished before; its files are in {folder}", markup=False)
-        _show(known, folder, storage, config)
+    if earlier := training.finished(folder):
+        console.out.print(f"Already finished; files in {folder}", markup=False)
+        _show(earlier, folder, storage, config)
         return
     check.check_backbones([config.model.backbone])
     if options.resume:
@@ -127,10 +129,10 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
         joined = not stack.enter_context(connect.connect(options.address)).started
         workers = workers.settled()
         resources.require(workers.resources, workers.least or workers.count)
-        place, mark = (storage, f"{folder.name}/{CONFIG_FILE}") if storage else (str(folder), CONFIG_FILE)
-        many, gpus = workers.count, workers.gpus or 0.0
-        ready = check.newcomers(config, storage=place, mark=mark, workers=many, gpus=gpus) if joined else None
-        check.check([config], storage=place, workers=many, gpus=gpus)
+        target, mark = (storage, f"{folder.name}/{CONFIG_FILE}") if storage else (str(folder), CONFIG_FILE)
+        count, gpus = workers.count, workers.gpus or 0.0
+        ready = check.worker_check(config, storage=target, mark=mark, workers=count, gpus=gpus) if joined else None
+        check.check([config], storage=target, workers=count, gpus=gpus)
         lease = stack.enter_context(alone(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: the name may be taken by now
         claim_folder(folder, config, storage, lease)
@@ -140,40 +142,75 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"
         console.out.print(f"Training {epochs} on {workers}; files in {folder}", markup=False)
         console.out.print("Starting the workers takes about ten seconds ...")
-        shown = stack.enter_context(progress.Training(config.train.epochs))
+        display = stack.enter_context(progress.EpochDisplay(config.train.epochs))
         on_start = stack.enter_context(_patient(_show_starts()))
-        try:
-            outcome = training.run(
-                config, folder, workers, shown.epoch,
-                on_start=on_start, on_step=shown.step, storage=storage, ready=ready,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            if lease:
-                lease.check()
-            raise
-    _show(outcome, folder, storage, config)
+        result = training.run(
+            config, folder, workers, display.epoch,
+            on_start=on_start, on_step=display.step, storage=storage, ready=ready,
+        )  # fmt: skip
+    _show(result, folder, storage, config)
 
 
 @contextlib.contextmanager
 def _resumable(options: Options, folder: Path) -> Iterator[None]:
     """Print the command that resumes the training if it is interrupted or Ray dies, once the run folder exists."""
     again = console.command("cluster/launch.py", replace(options, name=folder.name, resume=True))
-    heartbeat.GO_ON[:] = [f"Stopped. Go on with: {again}"]
+    hint = f"Resume with: {again}"
+    heartbeat.set_resume_hint(hint)
+    printed = False
+
+    def show(*lines: str) -> None:
+        nonlocal printed
+        if not printed and (folder / CONFIG_FILE).exists():
+            lines, printed = (*lines, hint), True
+        for line in lines:
+            console.err.print(line, markup=False)
+
     try:
-        yield
+        with _on_interrupt(lambda: show("Stopping; this takes a few seconds.")):
+            yield
     except (KeyboardInterrupt, LostRayError) as error:
-        if not (folder / CONFIG_FILE).exists():
-            raise
-        console.err.print(*heartbeat.GO_ON, markup=False)
-        if isinstance(error, KeyboardInterrupt):
+        show()
+        if printed and isinstance(error, KeyboardInterrupt):
             sys.exit(console.INTERRUPTED)
         raise
 
 
-def _asked(options: Options) -> Config:
+@contextlib.contextmanager
+def _on_interrupt(show: Callable[[], None]) -> Iterator[None]:
+    """Call ``show`` at once at the first signal that interrupts this process.
+
+    Ray Train replaces the signal handlers and stops the workers for seconds without a message; Python writes every
+    signal to the wakeup descriptor before it calls a handler.
+    """
+    received, sent = socket.socketpair()
+    sent.setblocking(False)
+    interrupts = {signal.SIGINT, *console.INTERRUPTS}
+
+    def watch() -> None:
+        while numbers := received.recv(16):
+            if interrupts.intersection(numbers):
+                show()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    before = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        sent.close()
+        watcher.join()
+        received.close()
+
+
+def _config(options: Options) -> Config:
     """Return the configuration that the options name."""
     if (options.config is None) == (options.preset is None):
-        raise ConfigError("One configuration is trained: name it with --config FILE or with --preset NAME.")
+        raise ConfigError(
+            f"Expected either --config FILE or --preset NAME; got {'both' if options.config else 'neither'}."
+        )
     return read(options.config) if options.config else preset(str(options.preset))
 
 
@@ -185,11 +222,11 @@ def _workers(options: Options, config: Config) -> training.Workers:
     """
     from cluster import training
 
-    found = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
-    least, most = (int(found[1]) if found[1] else None, int(found[2])) if found else (None, 0)
+    match = re.fullmatch(r"(?:([1-9][0-9]{0,5}):)?([1-9][0-9]{0,5})", options.workers)
+    least, most = (int(match[1]) if match[1] else None, int(match[2])) if match else (None, 0)
     if most < (least or 1):
         raise ConfigError(
-            f"--workers takes a number, as 4, or the fewest and the most, as 1:8; got {shown(options.workers)}."
+            f"Invalid --workers {shown(options.workers)}: expected a number such as 4, or a range such as 1:8."
         )
     workers = training.Workers(most, options.cpus_per_worker, options.gpus_per_worker, None if least == most else least)
     workers.check(config)
@@ -203,9 +240,9 @@ def _show_starts() -> training.OnStart:
     def show(start: Start) -> None:
         nonlocal starts
         starts += 1
-        many = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
-        place = f"within epoch {start.epochs + 1}" if start.cursor else f"with epoch {start.epochs + 1}"
-        console.out.print(f"{'Beginning' if starts == 1 else 'Going on'} {place}, on {many}.")
+        verb = "Starting" if starts == 1 else "Resuming"
+        workers = f"{start.workers} worker{'s' if start.workers > 1 else ''}"
+        console.out.print(f"{verb} {'within' if start.cursor else 'at'} epoch {start.epochs + 1} on {workers}.")
 
     return show
 
@@ -213,52 +250,52 @@ def _show_starts() -> training.OnStart:
 @contextlib.contextmanager
 def _patient(show: training.OnStart, after_s: float = WAIT_S) -> Iterator[training.OnStart]:
     """Yield ``show``, and print ``WAITING`` from time to time until a worker has started."""
-    begun = threading.Event()
+    started = threading.Event()
 
     def wait() -> None:
         pause = after_s
-        while not begun.wait(pause):
+        while not started.wait(pause):
             console.out.print(WAITING, markup=False)
             pause *= 2
 
-    def started(start: Start) -> None:
-        begun.set()
+    def on_start(start: Start) -> None:
+        started.set()
         show(start)
 
     threading.Thread(target=wait, daemon=True).start()
     try:
-        yield started
+        yield on_start
     finally:
-        begun.set()
+        started.set()
 
 
-def _show(outcome: training.Outcome, folder: Path, storage: str | None, config: Config) -> None:
+def _show(result: training.TrainingResult, folder: Path, storage: str | None, config: Config) -> None:
     """Print the final evaluation, warnings about incomplete splits, and the next commands."""
-    console.out.print(_summary(outcome, folder, storage, config), markup=False)
-    for warning in outcome.incomplete:
+    console.out.print(_summary(result, folder, storage, config), markup=False)
+    for warning in result.incomplete:
         _warn(warning)
 
 
 def _warn(warning: str) -> None:
-    console.say_error("warning:", warning)
+    console.print_message("warning:", warning)
 
 
-def _summary(outcome: training.Outcome, folder: Path, storage: str | None, config: Config) -> str:
-    lines = ["", progress.final_table(outcome.metrics), "", f"Checkpoint   {outcome.checkpoint}"]
+def _summary(result: training.TrainingResult, folder: Path, storage: str | None, config: Config) -> str:
+    lines = ["", progress.final_table(result.metrics), "", f"Checkpoint   {result.checkpoint}"]
     lines.append(f"All numbers  {folder / METRICS_FILE}")
     curves = shared_folder(folder, storage) if config.runtime.tensorboard else None
     lines += [f"Curves       {shlex.join(['tensorboard', '--logdir', str(curves)])}"] if curves else []
-    return "\n".join([*lines, "", "Next:", *(f"  {shlex.join(words)}" for words in _next(outcome, config))])
+    return "\n".join([*lines, "", "Next:", *(f"  {shlex.join(words)}" for words in _next(result, config))])
 
 
-def _next(outcome: training.Outcome, config: Config) -> list[list[str]]:
+def _next(result: training.TrainingResult, config: Config) -> list[list[str]]:
     """Return the next commands: an evaluation with intervals, and for H2O the submission files for its server."""
-    evaluate = ["python", "-m", "htt.evaluate", "--checkpoint", str(outcome.checkpoint), "--split"]
-    tested = any(name.startswith("test_") for name in outcome.metrics)
-    validated = any(name in EVALUATED for name in outcome.metrics)
-    commands = [[*evaluate, split] for split, there in ((VAL, validated), (TEST, tested)) if there]
+    checkpoint = ["--checkpoint", str(result.checkpoint)]
+    tested = any(name.startswith("test_") for name in result.metrics)
+    validated = any(name in EVALUATED for name in result.metrics)
+    splits = [split for split, evaluated in ((VAL, validated), (TEST, tested)) if evaluated]
+    commands = [["python", "-m", "htt.evaluate", *checkpoint, "--split", split] for split in splits]
     if config.data.source == "h2o" and config.data.root:
-        checkpoint = ["--checkpoint", str(outcome.checkpoint)]
         commands.append(["python", "-m", "htt.submit", *checkpoint, "--data", config.data.root])
     return commands
 

@@ -1,15 +1,15 @@
 """Exclusive access to a run in a bucket: one process at a time, on any machine.
 
 A file lock protects a folder (``cluster.run_folder.one_process``), but not a bucket that several machines share. There
-an object, the claim, names the owner. The owner renews it while it is alive and marks it as ended when it stops. A
-process checks whether the owner is alive by observing the claim for a while, so no clocks of two machines are compared.
+an object names the owner of the lease. The owner renews it while it is alive and marks it as ended when it stops. A
+process checks whether the owner is alive by watching the object for a while, so it compares no clocks of two machines.
 
-The claim stays after its owner has ended, because it also records under which claim the files were written: a copy on
-another machine is older. So a process that was wrongly considered dead notices it whenever it reads the claim, and
+The object stays after the lease has ended, because it also records under which lease the files were written: a copy on
+another machine is older. So a process that was wrongly considered dead notices it whenever it reads the object, and
 writes nothing more.
 
-Arrow has no conditional write ("only if the object does not exist"). If two processes write a claim at the same time,
-the second write wins, and both see the result when they read the claim again.
+Arrow has no conditional write ("only if the object does not exist"). If two processes write the object at the same
+time, the second write wins, and both see the result when they read it again.
 """
 
 from __future__ import annotations
@@ -27,95 +27,98 @@ from typing import Any
 
 from pyarrow import ArrowException, fs
 
-from cluster import storage
+from cluster.storage import shown_uri, uri_errors
 from htt import console
 from htt.errors import RunError, StorageError
 
 NAME = "claimed-by.json"
+"""Name of the object in the run's folder."""
 RENEW_S = 15.0
-"""Interval at which an owner renews its claim, s."""
+"""Interval at which an owner renews its lease, s."""
 DEAD_S = 60.0
 """Time without a renewal after which an owner is considered dead, s."""
 SETTLE_S = 1.0
-"""Time between writing a claim and reading back which claim won, s."""
+"""Time between writing a lease and reading back which one won, s."""
 LOOK_S = 2.0
 """Interval between two checks of whether an owner is alive, s."""
 
-Claim = dict[str, Any]
-"""{"machine", "process": its PID, "began": start time of the process, "host": boot and PID namespace in which the PID
-is valid, "word": unique to this claim, "renewed": number of renewals, "ended", "generation": word of the claim under
-which the files were written}."""
-_NEEDED = ("machine", "process", "began", "word", "renewed")
-_USUAL: Claim = {"host": "", "ended": False, "generation": ""}
+Record = dict[str, Any]
+"""{"machine", "process": PID of the owner, "began": start time of the process, "host": boot and PID namespace in which
+the PID is valid, "word": unique to this lease, "renewed": number of renewals, "ended", "generation": word of the lease
+under which the files were written}."""
+_REQUIRED = ("machine", "process", "began", "word", "renewed")
+_DEFAULTS: Record = {"host": "", "ended": False, "generation": ""}
 
 
 class Lease:
     """Right to write to a run in a bucket, valid until another process takes the run over."""
 
-    def __init__(self, place: str, system: fs.FileSystem, file: str, claim: Claim) -> None:
-        self._place, self._system, self._file, self._claim = place, system, file, claim
+    def __init__(self, uri: str, system: fs.FileSystem, file: str, record: Record) -> None:
+        self._uri, self._system, self._file, self._record = uri, system, file, record
         self._writing = threading.Lock()
-        self.taken_by: Claim | None = None
+        self.taken_by: Record | None = None
 
     @property
     def word(self) -> str:
-        """Word that is unique to this claim."""
-        return str(self._claim["word"])
+        """Word that is unique to this lease."""
+        return str(self._record["word"])
 
     def check(self) -> None:
-        """Raise a ``StorageError`` if another process is known to have taken the run over; reads nothing."""
+        """Raise a ``StorageError`` if another process is known to have taken the run over; read nothing."""
         if self.taken_by is not None:
             raise StorageError(
-                f"A run in a bucket has one writer; {_owner(self.taken_by)} has taken {_shown(self._place)} over, "
-                f"for it heard nothing of this process for {DEAD_S:g} s. Nothing more is written there by this one. "
-                "Resume the run when the other has ended."
+                f"{shown_uri(self._uri)} was taken over by {_owner(self.taken_by)}, because this process did not renew "
+                f"its lease for {DEAD_S:g} s. This process writes nothing more there. Resume the run when the other "
+                "process has ended."
             )
 
     def look(self) -> None:
-        """Read the claim, then ``check``.
+        """Read the owner, then ``check``.
 
         Raises:
             StorageError: another process has taken the run over.
             OSError, ArrowException: the store does not answer.
         """
-        found = _read(self._system, self._file)
-        if found and found["word"] != self.word:
-            self.taken_by = found
+        current = _read(self._system, self._file)
+        if current and current["word"] != self.word:
+            self.taken_by = current
         self.check()
 
     def publish(self) -> None:
-        """Record in the claim that the run's files are written under it. Raises as ``look``."""
-        with self._writing:
-            self.look()
-            if self._claim["generation"] != self.word:
-                _write(self._system, self._file, {**self._claim, "generation": self.word})
-                self._claim["generation"] = self.word
+        """Record that the run's files are written under this lease. Raises as ``look``."""
+        if self._record["generation"] == self.word:
+            with self._writing:
+                self.look()
+        else:
+            self._write(generation=self.word)
 
     def renew(self) -> None:
-        """Renew the claim to show that its owner is alive. Raises as ``look``."""
-        with self._writing:
-            self.look()
-            self._claim["renewed"] += 1
-            _write(self._system, self._file, self._claim)
+        """Renew the lease to show that its owner is alive. Raises as ``look``."""
+        self._write(renewed=self._record["renewed"] + 1)
 
     def end(self) -> None:
-        """Mark the claim as ended, or delete it if no files were written under any claim. Raises as ``look``."""
+        """Mark the lease as ended, or delete it if no files were written under any lease. Raises as ``look``."""
+        if self._record["generation"]:
+            self._write(ended=True)
+        else:
+            with self._writing:
+                self.look()
+                self._system.delete_file(self._file)
+
+    def _write(self, **changes: Any) -> None:
         with self._writing:
             self.look()
-            if self._claim["generation"]:
-                _write(self._system, self._file, {**self._claim, "ended": True})
-            else:
-                self._system.delete_file(self._file)
+            record = {**self._record, **changes}
+            _write(self._system, self._file, record)
+            self._record = record
 
 
 @contextlib.contextmanager
-def claimed(
-    place: str, system: fs.FileSystem, path: str, on_loss: Callable[[], object] = lambda: None
-) -> Iterator[Lease]:
-    """Hold the claim on a run for the length of a ``with`` block.
+def leased(uri: str, system: fs.FileSystem, path: str, on_loss: Callable[[], object] = lambda: None) -> Iterator[Lease]:
+    """Hold the lease of a run for the length of a ``with`` block.
 
     Args:
-        place: URI of the run, for messages.
+        uri: URI of the run, for messages.
         system: file system of the run.
         path: path of the run in that file system.
         on_loss: called in another thread when another process has taken the run over.
@@ -124,20 +127,22 @@ def claimed(
         RunError: another process works on the run.
         StorageError: the storage cannot be read or written.
     """
-    file = f"{path}/{NAME}"
-    me = {"machine": socket.gethostname(), "process": os.getpid(), "began": _began(os.getpid()), "host": _host()}
-    mine: Claim = {**_USUAL, **me, "word": secrets.token_hex(8), "renewed": 0}
-    with storage.refusals(place):
+    file, process = f"{path}/{NAME}", os.getpid()
+    mine: Record = {
+        **_DEFAULTS, "machine": socket.gethostname(), "process": process, "began": _began(process), "host": _host(),
+        "word": secrets.token_hex(8), "renewed": 0,
+    }  # fmt: skip
+    with uri_errors(uri):
         other = _read(system, file)
-        if other and _lives(system, file, other):
-            raise _refusal(place, other)
+        if other and _is_alive(system, file, other):
+            raise _in_use(uri, other)
         mine["generation"] = other["generation"] if other else ""
         _write(system, file, mine)
         time.sleep(SETTLE_S)
-        found = _read(system, file)
-        if found and found["word"] != mine["word"]:
-            raise _refusal(place, found)
-    lease, over = Lease(place, system, file, mine), threading.Event()
+        winner = _read(system, file)
+        if winner and winner["word"] != mine["word"]:
+            raise _in_use(uri, winner)
+    lease, over = Lease(uri, system, file, mine), threading.Event()
     renewing = threading.Thread(target=_renew, args=(lease, over, on_loss), daemon=True)
     renewing.start()
     try:
@@ -150,9 +155,9 @@ def claimed(
 
 
 def generation(system: fs.FileSystem, path: str) -> str:
-    """Return the word of the claim under which a run's files in a bucket were written, or "" if it is unknown."""
-    found = _read(system, f"{path}/{NAME}")
-    return str(found["generation"]) if found else ""
+    """Return the word of the lease under which a run's files in a bucket were written, or "" if it is unknown."""
+    record = _read(system, f"{path}/{NAME}")
+    return str(record["generation"]) if record else ""
 
 
 def _renew(lease: Lease, over: threading.Event, on_loss: Callable[[], object]) -> None:
@@ -165,23 +170,23 @@ def _renew(lease: Lease, over: threading.Event, on_loss: Callable[[], object]) -
                 return
 
 
-def _lives(system: fs.FileSystem, file: str, other: Claim) -> bool:
-    """Return True if the owner of a claim is alive: by its PID on the same host, else by observing renewals."""
+def _is_alive(system: fs.FileSystem, file: str, other: Record) -> bool:
+    """Return True if the owner of a lease is alive: by its PID on the same host, else by observing renewals."""
     if other["ended"]:
         return False
     runs = _runs(other) if other["host"] and other["host"] == _host() else None
     if runs is not None:
         return runs
     console.err.print(
-        f"{_owner(other)} has worked on this run; looking whether it still does, for {DEAD_S:g} s.", markup=False
+        f"The run was last used by {_owner(other)}; watching for {DEAD_S:g} s whether it still runs.", markup=False
     )
     ends = time.monotonic() + DEAD_S
     while time.monotonic() < ends:
         time.sleep(LOOK_S)
-        found = _read(system, file)
-        if found is None or found["ended"]:
+        current = _read(system, file)
+        if current is None or current["ended"]:
             return False
-        if found != other:
+        if current != other:
             return True
     return False
 
@@ -198,7 +203,7 @@ def _host() -> str:
         return ""
 
 
-def _runs(owner: Claim) -> bool | None:
+def _runs(owner: Record) -> bool | None:
     """Return True if the owner's process runs on this host, False if it ended or its PID is reused, None if unknown."""
     try:
         os.kill(owner["process"], 0)
@@ -218,34 +223,30 @@ def _began(process: int) -> str:
         return ""
 
 
-def _owner(claim: Claim) -> str:
-    return f"Process {claim['process']} on {claim['machine']}"
+def _owner(record: Record) -> str:
+    return f"process {record['process']} on {record['machine']}"
 
 
-def _shown(place: str) -> str:
-    return place.partition("?")[0]
+def _in_use(uri: str, other: Record) -> RunError:
+    return RunError(f"{shown_uri(uri)} is in use by {_owner(other)}. Wait for it, or stop it with Ctrl-C and resume.")
 
 
-def _refusal(place: str, other: Claim) -> RunError:
-    return RunError(
-        f"One process at a time works on a run; {_owner(other)} works on {_shown(place)}. Wait for "
-        "it, or stop it with Ctrl-C and resume."
-    )
-
-
-def _read(system: fs.FileSystem, file: str) -> Claim | None:
-    """Return the stored claim, or None if there is none or it is invalid."""
+def _read(system: fs.FileSystem, file: str) -> Record | None:
+    """Return the stored lease, or None if there is none or it is invalid."""
     if system.get_file_info(file).type != fs.FileType.File:
         return None
     with system.open_input_stream(file) as stream:
         content = stream.read()
     try:
-        found = json.loads(content)
-        return {name: found[name] for name in _NEEDED} | {name: found.get(name, _USUAL[name]) for name in _USUAL}
+        record = json.loads(content)
+        return {
+            **{name: record[name] for name in _REQUIRED},
+            **{name: record.get(name, _DEFAULTS[name]) for name in _DEFAULTS},
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _write(system: fs.FileSystem, file: str, claim: Claim) -> None:
+def _write(system: fs.FileSystem, file: str, record: Record) -> None:
     with system.open_output_stream(file) as stream:
-        stream.write(json.dumps(claim).encode())
+        stream.write(json.dumps(record).encode())

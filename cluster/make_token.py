@@ -20,11 +20,11 @@ class Options(console.Options):
 def main(options: Options) -> None:  # noqa: ARG001 - the command has no options of its own
     """Write the token if there is none, and print where it is and what to type; the token itself is never printed."""
     file = token_file.path()
-    if token_file.close_to_others():
-        console.out.print(f"Others could read {file}; now only you can.")
-    found = "A new token is in" if token_file.make() else "You have a token, which is kept, in"
-    console.out.print(f"{found} {file}; only you can read it. Keep it out of repositories and messages.")
-    console.out.print("Ray's own commands use it in shells where you type: export RAY_AUTH_MODE=token")
+    if token_file.restrict_to_owner():
+        console.out.print(f"Other users could read {file}; the permissions are now restricted to you.")
+    verb = "Wrote a new token to" if token_file.make() else "Kept the existing token in"
+    console.out.print(f"{verb} {file}; only you can read it. Do not put it into repositories or messages.")
+    console.out.print("To use it with Ray's own commands, type in each shell: export RAY_AUTH_MODE=token")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from htt.errors import ClusterError
 
 POLL_S = 5.0
 """Interval between two queries of the metadata service, s, as AWS recommends."""
-SLOWER = 12
+BACKOFF = 12
 """Factor on this interval while the metadata service refuses to answer."""
 ANSWER_S = 2.0
 """Timeout of one query, s; the machine's host answers metadata queries immediately."""
@@ -41,20 +41,20 @@ GOOGLE = "http://metadata.google.internal"
 
 @dataclass
 class Options(console.Options):
-    """Wait for the cloud's notice that it takes this machine back, tell Ray, and exit."""
+    """Wait for the cloud's preemption notice for this machine, report it to Ray, and exit."""
 
     cloud: Literal["aws", "gcp"] = "aws"
-    """Whose machine this is."""
+    """Cloud of this machine."""
 
 
 def main(options: Options) -> None:
     """Wait for the notice, then drain the node."""
     left_s = wait(CLOUDS[options.cloud])
-    console.out.print(f"This machine will be gone in {left_s:.0f} s; telling Ray.")
+    console.out.print(f"The cloud stops this machine in {left_s:.0f} s; draining its Ray node.")
     drain(left_s)
 
 
-def wait(look: Callable[[], float | None], poll_s: float = POLL_S) -> float:
+def wait(query: Callable[[], float | None], poll_s: float = POLL_S) -> float:
     """Query the cloud until it announces the end of this machine; return the seconds left, less ``MARGIN_S``.
 
     A metadata service that does not answer is queried again. One that refuses, or whose answer cannot be parsed, is
@@ -63,15 +63,15 @@ def wait(look: Callable[[], float | None], poll_s: float = POLL_S) -> float:
     refused = False
     while True:
         try:
-            left_s = look()
+            left_s = query()
             refused = False
         except (urllib.error.HTTPError, ValueError, KeyError) as error:
             left_s = None
             if not refused:
                 console.err.print(
-                    f"The cloud must say when it takes this machine back; its metadata service answers with {error}. "
-                    "Allow this machine to ask it, or end this command: trainings then go on from what they saved "
-                    f"last. It is asked every {poll_s * SLOWER:g} s from now on.",
+                    f"Cannot read preemption notices: the cloud's metadata service answers with {error}. Allow this "
+                    "machine to query the service, or stop this command: trainings then resume from their last "
+                    f"checkpoint. The service is queried every {poll_s * BACKOFF:g} s from now on.",
                     markup=False,
                 )
             refused = True
@@ -79,34 +79,30 @@ def wait(look: Callable[[], float | None], poll_s: float = POLL_S) -> float:
             left_s = None
         if left_s is not None:
             return max(left_s - MARGIN_S, 0.0)
-        time.sleep(poll_s * (SLOWER if refused else 1))
+        time.sleep(poll_s * (BACKOFF if refused else 1))
 
 
 def aws(base: str = AWS) -> float | None:
     """Return the seconds until this EC2 machine is stopped, or None if there is no notice."""
     token = _ask(f"{base}/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, method="PUT")
-    said = _ask(f"{base}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token or ""})
-    if said is None:
+    notice = _ask(f"{base}/latest/meta-data/spot/instance-action", {"X-aws-ec2-metadata-token": token or ""})
+    if notice is None:
         return None
-    ends = datetime.strptime(json.loads(said)["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    ends = datetime.strptime(json.loads(notice)["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     return (ends - datetime.now(timezone.utc)).total_seconds()
 
 
 def gcp(base: str = GOOGLE) -> float | None:
     """Return the seconds until this Google machine is stopped, or None if there is no notice."""
-    said = _ask(f"{base}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
-    return GOOGLE_S if said == "TRUE" else None
+    preempted = _ask(f"{base}/computeMetadata/v1/instance/preempted", {"Metadata-Flavor": "Google"})
+    return GOOGLE_S if preempted == "TRUE" else None
 
 
 CLOUDS: Mapping[str, Callable[[], float | None]] = {"aws": aws, "gcp": gcp}
 
 
 def drain(left_s: float, pause_s: float = POLL_S) -> None:
-    """Tell Ray to drain this node, with the time left; retry while there is time.
-
-    Args:
-        left_s: seconds until the machine is stopped.
-        pause_s: seconds between two tries.
+    """Make Ray drain this node, which is stopped in ``left_s`` seconds; retry while there is time.
 
     Raises:
         ClusterError: Ray did not accept the notice in time.
@@ -115,13 +111,13 @@ def drain(left_s: float, pause_s: float = POLL_S) -> None:
     ends = time.monotonic() + left_s
     while True:
         remaining_s = str(max(0, int(ends - time.monotonic())))
-        told = subprocess.run(["ray", "drain-node", *words, "--deadline-remaining-seconds", remaining_s], check=False)
-        if told.returncode == 0:
+        done = subprocess.run(["ray", "drain-node", *words, "--deadline-remaining-seconds", remaining_s], check=False)
+        if done.returncode == 0:
             return
         if time.monotonic() + pause_s > ends:
             raise ClusterError(
-                f"Ray must take the notice that its machine goes; `ray drain-node` left with {told.returncode} until "
-                "the end. Trainings go on from what they saved last; see why with: ray status."
+                f"Cannot report the preemption to Ray: `ray drain-node` failed with exit code {done.returncode} in "
+                "every attempt. Trainings resume from their last checkpoint. Look for the reason with: ray status."
             )
         time.sleep(pause_s)
 

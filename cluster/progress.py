@@ -11,23 +11,19 @@ from htt.training.messages import Step
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
 
 
-class Training:
+class EpochDisplay:
     """Display of a training: a progress bar for the current epoch, and one line with its metrics when it has ended.
 
-    ``with progress.Training(45) as shown: ...``
+    ``with progress.EpochDisplay(45) as display: ...``
     """
 
     def __init__(self, epochs: int) -> None:
-        """Start without output.
-
-        Args:
-            epochs: epochs of the whole training.
-        """
+        """Start without output, for a training of so many epochs."""
         self._epochs = epochs
         self._counting: console.Counting | None = None
         self._at: Step | None = None
 
-    def __enter__(self) -> Training:
+    def __enter__(self) -> EpochDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,14 +52,11 @@ class Training:
 
 
 def epoch_line(metrics: Mapping[str, float], epochs: int) -> str:
-    """Return one line with an epoch's metrics, its duration, and the time left.
-
-    Args:
-        metrics: metrics of the epoch.
-        epochs: epochs of the whole training.
-    """
+    """Return one line with an epoch's metrics, its duration, and the time left of a training of ``epochs`` epochs."""
     left = console.clock((epochs - metrics["epoch"]) * metrics["seconds"])
-    shown = "  ".join(_words(name, metrics[name]) for name in SHOWN if name in metrics)
+    shown = "  ".join(
+        f"{METRICS[name].title.lower()} {METRICS[name].number(metrics[name])}" for name in SHOWN if name in metrics
+    )
     return f"epoch {metrics['epoch']:.0f}/{epochs}  {left} left  {shown}  {metrics['seconds']:.1f} s an epoch"
 
 
@@ -78,7 +71,3 @@ def final_table(metrics: Mapping[str, float]) -> str:
     if len(rows) == 1:
         return "Final evaluation: the data have no validation or test clips with labels."
     return console.table(rows, console.width())
-
-
-def _words(name: str, value: float) -> str:
-    return f"{METRICS[name].title.lower()} {METRICS[name].number(value)}"

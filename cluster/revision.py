@@ -69,20 +69,16 @@ def identity(root: Path = ROOT) -> str:
 
 
 def check_same(name: str, codes: Sequence[str], started: str, *, share_any: bool) -> None:
-    """Raise a ``RunError`` if a run was trained by other code than the current one.
+    """Raise a ``RunError`` if a run was trained by other code than the current one, unless ``share_any``.
 
-    Args:
-        name: name of the run.
-        codes: values of ``identity`` of the code that trained the run; empty if unknown.
-        started: commit at which the run was started.
-        share_any: True to accept other code.
+    ``codes`` are the values of ``identity`` of the code that trained it, if known, and ``started`` its first commit.
     """
     now = identity()
     if codes and now not in codes and not share_any:
         raise RunError(
-            f"Cannot go on with {name} by other code: it was trained by {codes[-1]}, started at commit {started}; this "
-            f"is {now}, commit {commit()}. Numbers of two programs need not compare. Go back to that code, start a new "
-            "run, or add --share-any: the run then says which code its numbers came from."
+            f"Cannot resume {name} with other code: it was trained by {codes[-1]} (started at commit {started}), and "
+            f"the current code is {now} (commit {commit()}). Results of different code may not be comparable. Use that "
+            "code, start a new run, or add --share-any: the run then records which code its numbers came from."
         )
 
 

@@ -6,11 +6,15 @@ Train's own files, from which a training resumes. ``.lock`` contains the PID of 
 
 With ``--storage``, Ray Train's files are in ``<name>-train`` of the storage. Next to them, ``<name>/config.yaml`` shows
 other machines which training has this name, and if the storage is a folder, ``<name>/tensorboard/`` is there too.
+
+Arguments of this module: ``folder`` is the folder of the run, ``config`` the configuration of the training, and
+``storage`` the ``--storage`` of the run after ``cluster.storage.absolute_uri``, or None.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -21,11 +25,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cluster import revision
-from cluster import storage as stores
-from cluster.lock import Lease, claimed
+from cluster.lock import Lease, leased
+from cluster.storage import join_uri, list_names, read_text, request, uri_errors, write_text
 from htt import files
 from htt.config import Config, from_yaml, read, to_yaml
 from htt.data.location import data_key
@@ -34,23 +40,21 @@ from htt.errors import ConfigError, RunError, shown, storage_errors
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.json"
-ASKED_FILE = "asked.yaml"
-"""File that only the folder of a search or a study contains."""
+RUN_FILE = "run.yaml"
+RUN_FILES = (RUN_FILE, "asked.yaml")
+"""File that only the folder of a search or a study contains, and its name in older versions."""
 CHECKPOINT_FOLDER = "checkpoint"
 LOCK = ".lock"
 LONGEST_NAME = 100
 """Maximum length of a run's name: it is part of file names, which have at most 255 characters."""
-TRIES = 10
-"""Number of tries to lock a file that its owner may be removing."""
+LOCK_S = 0.2
+"""Time for repeated tries to lock a file that its owner may be removing, s."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""Errors of file systems without locks, as on some clusters; a run is not protected there."""
 STORAGE_FILE = ".storage"
 """File with the ``--storage`` of a run; empty without that option."""
 BEGAN_FILE = "began.json"
 """File with the key of a run's data, its first commit, and the identities of the code that started and resumed it."""
-
-try:
-    import fcntl
-except ImportError:  # not available on Windows: no lock, so no protection from two drivers
-    fcntl = None  # type: ignore[assignment]
 
 
 class EpochLog:
@@ -71,7 +75,7 @@ class EpochLog:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{file} is damaged ({type(error).__name__}: {shown(str(error), quoted=False)}). Remove it and resume: "
-                "the last checkpoint knows the epochs before it, and the file is written again."
+                "it is written again from the last checkpoint, which contains the epochs before it."
             ) from None
 
     def add(self, metrics: dict[str, float]) -> None:
@@ -82,13 +86,7 @@ class EpochLog:
     def finish(
         self, epochs: Sequence[dict[str, float]], final: dict[str, float], incomplete: Sequence[str] = ()
     ) -> None:
-        """Write the final evaluation, with epochs that did not reach the driver, and the incomplete splits.
-
-        Args:
-            epochs: metrics of epochs, which replace the entries with the same number.
-            final: metrics of the final evaluation.
-            incomplete: one sentence for each split with missing clips.
-        """
+        """Write the final evaluation, all epochs (some may not have reached the driver), and the incomplete splits."""
         self.epochs |= {int(metrics["epoch"]): metrics for metrics in epochs}
         self.final, self.incomplete = final, list(incomplete)
         self._write()
@@ -96,10 +94,7 @@ class EpochLog:
     def _write(self) -> None:
         lacking = {"incomplete": self.incomplete} if self.incomplete else {}
         plain = {"final": self.final, **lacking, "epochs": [self.epochs[epoch] for epoch in sorted(self.epochs)]}
-        with storage_errors(self._file):
-            beside = self._file.with_suffix(".tmp")
-            beside.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-            beside.replace(self._file)
+        files.write_text(self._file, json.dumps(plain, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -108,45 +103,26 @@ def one_process(folder: Path) -> Iterator[None]:
 
     Raises:
         RunError: another process works on the run.
-    """
-    with _locked(folder / LOCK) as file:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _locked(path: Path) -> TextIO:
-    """Open and lock a file; retry if its last owner removed it in the meantime, as then the lock has no effect.
-
-    Raises:
-        RunError: another process holds the lock, or the file is removed again and again.
         StorageError: the folder cannot be made or written.
     """
-    for _ in range(TRIES):
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as failing:
-                file = failing.enter_context(path.open("a+", encoding="utf-8"))
-                _lock(file, path.parent)
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    failing.pop_all()
-                    return file
-    raise RunError(f"One process at a time works on a run; {path} is removed again and again. Look who does that.")
-
-
-def _lock(file: TextIO, folder: Path) -> None:
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise RunError(
-            f"One process at a time works on a run; {folder} is taken by process {file.read() or '?'}. "
-            "Wait for it, or stop it with Ctrl-C and resume."
-        ) from None
-    except OSError:
-        pass  # a file system without locks, as on some clusters: no protection there
+    file = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(file, LOCK_S, fallback_to_soft=False).acquire(poll_interval=LOCK_S / 4))
+            except Timeout:
+                owner = "?"
+                with contextlib.suppress(FileNotFoundError):
+                    owner = file.read_text(encoding="utf-8") or owner
+                raise RunError(
+                    f"{folder} is in use by process {owner}. Wait for it, or stop it with Ctrl-C and resume."
+                ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            file.write_text(str(os.getpid()), encoding="utf-8")
+        yield
 
 
 @contextlib.contextmanager
@@ -154,7 +130,7 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     """Lock a run for the length of a ``with`` block, also against other machines that share its ``--storage``.
 
     Yield the lease if the run is in a bucket, else None. In a bucket, another process may take over the run if this one
-    does not renew its claim in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
+    does not renew its lease in time. Then this process is interrupted, as by Ctrl-C, and writes nothing more.
 
     Raises:
         RunError: another process works on the run.
@@ -163,12 +139,12 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_process(folder))
-        place = stores.below(storage, folder.name) if storage else str(folder)
-        if is_remote(place):
-            there = stores.ask(place, lambda system, path: (system, path))
-            lease = stack.enter_context(claimed(place, *there, on_loss=_interrupt))
-        elif Path(place).resolve() != folder.resolve():
-            stack.enter_context(one_process(Path(place)))
+        target = join_uri(storage, folder.name) if storage else str(folder)
+        if is_remote(target):
+            system, path = request(target, lambda system, path: (system, path))
+            lease = stack.enter_context(leased(target, system, path, on_loss=_interrupt))
+        elif Path(target).resolve() != folder.resolve():
+            stack.enter_context(one_process(Path(target)))
         try:
             yield lease
         except KeyboardInterrupt:
@@ -185,24 +161,20 @@ def _interrupt() -> None:
 def check_run_name(name: str, option: str = "--name") -> None:
     """Raise a ``ConfigError`` if a name is not valid for folders on every system and in buckets."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ConfigError(f"{option} takes letters, digits, dots, dashes and underscores; got '{name[:LONGEST_NAME]}'.")
+        raise ConfigError(
+            f"Invalid {option} {shown(name)}: expected letters, digits, dots, dashes and underscores, beginning with a "
+            "letter or digit."
+        )
     if len(name) > LONGEST_NAME:
-        raise ConfigError(f"{option} takes at most {LONGEST_NAME} letters; got {len(name)}: {name[:20]}...")
+        raise ConfigError(f"Invalid {option} '{name[:20]}...': {len(name)} characters, at most {LONGEST_NAME} allowed.")
 
 
 @contextlib.contextmanager
 def named(given: str | None, runs: Path, stem: str, storage: str | None) -> Iterator[str]:
-    """Yield the name of a run: the given one, or a new unique one such as "final-20260101-120000".
+    """Yield the name of a run: the given one, or a new unique one such as "final-20260101-120000" for stem "final".
 
     The folder of a new name is made at once, so that no other process takes the name. It is removed after the block if
-    it is still empty.
-
-    Args:
-        given: name from the user, or None for a new one.
-        runs: folder of all runs on this machine.
-        stem: prefix of a new name; date and time follow.
-        storage: ``--storage`` of the run, or None. In a bucket a name cannot be reserved, so a new name ends with
-            random digits there.
+    it is still empty. In a bucket a name cannot be reserved, so a new name ends with random digits there.
 
     Raises:
         ConfigError: the given name is invalid.
@@ -237,12 +209,6 @@ def _is_new(folder: Path) -> bool:
 def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | None = None) -> None:
     """Check that a run's name is free, or that the same training is resumed, and that no process works on the run.
 
-    Args:
-        folder: folder of the run.
-        config: configuration of the training.
-        resume: True if the run is resumed.
-        storage: ``--storage`` of the run after ``cluster.storage.settled``, or None.
-
     Raises:
         RunError: the name is taken, the run to resume is missing or another training, or a process works on it.
         StorageError: the storage does not answer.
@@ -257,7 +223,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     """Check the name as ``check_folder``, but without the lock, for the process that holds it.
 
     Ray Train itself would resume any run with the same name. The storage also shows runs that were started on other
-    machines, which may not exist any more. Arguments as for ``check_folder``.
+    machines, which may not exist any more.
 
     Raises:
         RunError: the name is taken, or the run to resume is missing or another training.
@@ -266,33 +232,33 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
     file = folder / CONFIG_FILE
     known = {str(file): read(file)} if file.exists() else {}
     if storage:
-        there = stores.below(storage, folder.name, CONFIG_FILE)
-        text = stores.read_text(there)
-        known |= {} if text is None else {there: from_yaml(text, there)}
+        remote = join_uri(storage, folder.name, CONFIG_FILE)
+        text = read_text(remote)
+        known |= {} if text is None else {remote: from_yaml(text, remote)}
     if resume:
         if not known:
-            where = f"{file}, nor {there}" if storage else file
-            raise RunError(f"--resume needs a run that was started; there is no {where}.")
-        for place, began in known.items():
-            if began.fingerprint() != config.fingerprint():
-                raise RunError(f"--resume goes on with the same training; {place} holds another configuration.")
+            missing = f"neither {file} nor {remote} exists" if storage else f"{file} does not exist"
+            raise RunError(f"No run to resume: {missing}. Check --name, --runs and --storage.")
+        for path, started in known.items():
+            if started.fingerprint() != config.fingerprint():
+                raise RunError(
+                    f"Cannot resume with another configuration than {path}. Use that one, or choose another --name."
+                )
         _check_storage(folder, storage)
         return
-    taken = [place.partition(f"/{CONFIG_FILE}")[0] for place in known]
-    if storage and not taken and not stores.is_empty(train := stores.below(storage, train_name(folder))):
+    taken = [path.partition(f"/{CONFIG_FILE}")[0] for path in known]
+    if storage and not taken and list_names(train := join_uri(storage, train_name(folder))):
         taken = [train]
-    if (folder / ASKED_FILE).exists():
-        raise RunError(f"A run needs a name of its own; {folder} is a search or a study. Choose another --name.")
+    if any((folder / name).exists() for name in RUN_FILES):
+        raise RunError(f"The name is taken: {folder} is a search or a study. Choose another --name.")
     if taken:
-        raise RunError(f"A run needs a name of its own; {taken[0]} is taken. Choose another --name, or --resume it.")
+        raise RunError(f"The name is taken: {taken[0]} exists. Choose another --name, or resume it with --resume.")
 
 
 def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     """Return ``data``, ``commit`` and ``codes`` of a run, or an empty dict if they are missing (older versions).
 
-    Args:
-        folder: folder of the run.
-        storage: ``--storage`` of the run, read if this machine has no such file, or None.
+    The storage is read if this machine has no such file.
 
     Raises:
         StorageError: the storage does not answer.
@@ -300,7 +266,7 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     file = folder / BEGAN_FILE
     text = file.read_text(encoding="utf-8") if file.exists() else None
     if text is None and storage:
-        text = stores.read_text(stores.below(storage, folder.name, BEGAN_FILE))
+        text = read_text(join_uri(storage, folder.name, BEGAN_FILE))
     try:
         return dict(json.loads(text or "{}"))
     except ValueError:  # truncated by a full disk: treated as missing
@@ -308,37 +274,31 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
 
 
 def check_same(folder: Path, config: Config, *, storage: str | None = None, share_any: bool = False) -> None:
-    """Check that a resumed run has the same data and code as before.
-
-    Args:
-        folder: folder of the run.
-        config: configuration of the training.
-        storage: ``--storage`` of the run, or None.
-        share_any: True to accept other code.
+    """Check that a resumed run has the same data, and the same code unless ``share_any``.
 
     Raises:
         RunError: the data or the code have changed; the message names the old and the new ones.
         DataError: there are no data.
         StorageError: the storage does not answer.
     """
-    known, now = began(folder, storage), data_key(config)
-    if known.get("data") not in (None, now):
-        place = config.data.root or "the rendered benchmark of this version"
+    record, now = began(folder, storage), data_key(config)
+    if record.get("data") not in (None, now):
+        root = config.data.root or "the rendered benchmark of this version"
         raise RunError(
-            f"Cannot resume {folder}: its data changed. It was started with {known['data']}, and {place} is now "
-            f"{now}. Put the first data back (a copy or a link at the same place will do), or choose another --name."
+            f"Cannot resume {folder}: its data changed. It was started with {record['data']}, and {root} is now {now}. "
+            "Restore the first data (a copy or a link at the same path is enough), or choose another --name."
         )
-    revision.check_same(str(folder), known.get("codes", ()), str(known.get("commit")), share_any=share_any)
+    revision.check_same(str(folder), record.get("codes", ()), str(record.get("commit")), share_any=share_any)
 
 
 def _began(folder: Path, config: Config, storage: str | None) -> str:
     """Return the text of ``began.json``: data, first commit, and the codes with the current one added."""
-    known = began(folder, storage)
-    old = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
-    before = known.get("codes") or old
+    earlier = began(folder, storage)
+    unknown = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
+    before = earlier.get("codes") or unknown
     codes = [*before, *({revision.identity()} - {*before})]
-    note = {"data": data_key(config), "commit": known.get("commit") or revision.commit(), "codes": codes}
-    return json.dumps(note, indent=1) + "\n"
+    record = {"data": data_key(config), "commit": earlier.get("commit") or revision.commit(), "codes": codes}
+    return json.dumps(record, indent=1) + "\n"
 
 
 def _check_storage(folder: Path, storage: str | None) -> None:
@@ -346,39 +306,31 @@ def _check_storage(folder: Path, storage: str | None) -> None:
     file = folder / STORAGE_FILE
     if not file.exists():  # the run was started on another machine
         return
-    began = file.read_text(encoding="utf-8").strip() or None
-    if began != storage:
-        remedy = f"Give --storage {began}" if began else "Leave --storage out"
-        raise RunError(
-            f"--resume goes on from the checkpoints of the run; {folder} keeps them in {began or 'itself'}, and "
-            f"--storage is {storage or 'not given'}. {remedy}."
-        )
+    first = file.read_text(encoding="utf-8").strip() or None
+    if first != storage:
+        given = f"with --storage {storage}" if storage else "without --storage"
+        remedy = f"Add --storage {first}" if first else "Leave out --storage"
+        raise RunError(f"Cannot resume {folder} {given}: its checkpoints are in {first or folder}. {remedy}.")
 
 
 def claim_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
     """Write configuration, ``began.json`` and storage to a run's folder, and the first two also to the storage.
 
-    Args:
-        folder: folder of the run.
-        config: configuration of the training.
-        storage: ``--storage`` of the run, or None.
-        lease: lease of a run in a bucket, or None.
-
     Raises:
         StorageError: the folder or the storage cannot be written, or another process has taken the run over.
     """
-    note = _began(folder, config, storage)
+    record = _began(folder, config, storage)
     if lease:
-        with stores.refusals(str(storage)):
+        with uri_errors(str(storage)):
             lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: note, CONFIG_FILE: to_yaml(config)}.items():
-            with files.replacing(folder / name) as path:  # atomically: with a partial file the run could not be resumed
-                path.write_text(text, encoding="utf-8")
+        texts = {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: record, CONFIG_FILE: to_yaml(config)}
+        for name, text in texts.items():
+            files.write_text(folder / name, text)  # atomically: with a partial file the run could not be resumed
     if storage:
-        stores.write_text(stores.below(storage, folder.name, BEGAN_FILE), note)
-        stores.write_text(stores.below(storage, folder.name, CONFIG_FILE), to_yaml(config))
+        write_text(join_uri(storage, folder.name, BEGAN_FILE), record)
+        write_text(join_uri(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 
 def shared_folder(folder: Path, storage: str | None) -> Path | None:

@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pyarrow import ArrowException, fs
 
-from htt import console
-from htt.data.store.remote import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_remote, lasts, refuse_password
+from htt import console, files
+from htt.data.store.remote import is_remote, refuse_password, retried
 from htt.errors import StorageError
 
 PATIENCE_S = 100.0
@@ -26,7 +25,7 @@ PATIENCE_S = 100.0
 _S3_FIRST_PAUSE_S = 0.025
 """Pause between the first two tries of Amazon's client, s; each pause is twice as long as the previous one."""
 
-Found = TypeVar("Found")
+ResultT = TypeVar("ResultT")
 
 
 class PatientS3(fs.S3FileSystem):  # type: ignore[misc] # pyarrow has no types
@@ -44,149 +43,160 @@ def _patient_s3(options: dict[str, Any]) -> PatientS3:
     return PatientS3(**options)
 
 
-def settled(place: str) -> str:
+def absolute_uri(uri: str) -> str:
     """Return a ``--storage`` in the form for Ray, Arrow and all processes: a URI, or the absolute path of a folder.
 
     Args:
-        place: input of a user: a folder, such as ~/runs, or a URI, also file://.
+        uri: input of a user: a folder, such as ~/runs, or a URI, also file://.
 
     Raises:
         ConfigError: the URI contains a password.
     """
-    refuse_password(place, "--storage")
-    return place if is_remote(place) else os.path.abspath(Path(place.removeprefix("file://")).expanduser())
+    refuse_password(uri, "--storage")
+    return uri if is_remote(uri) else os.path.abspath(Path(uri.removeprefix("file://")).expanduser())
 
 
-def below(place: str, *names: str) -> str:
+def join_uri(uri: str, *names: str) -> str:
     """Return the location of ``names`` below a folder or URI; the options of a URI stay at its end.
 
-    >>> below("s3://bucket/runs/?region=eu-west-1", "first", "train")
+    >>> join_uri("s3://bucket/runs/?region=eu-west-1", "first", "train")
     's3://bucket/runs/first/train?region=eu-west-1'
     """
-    where, mark, options = place.partition("?") if "://" in place else (place, "", "")
-    return "/".join([where.rstrip("/"), *names]) + mark + options
+    path, mark, options = uri.partition("?") if "://" in uri else (uri, "", "")
+    return "/".join([path.rstrip("/"), *names]) + mark + options
 
 
-def open_place(place: str) -> tuple[fs.FileSystem, str]:
+def shown_uri(uri: str) -> str:
+    """Return a folder or URI without options, for messages."""
+    return uri.partition("?")[0] if "://" in uri else uri
+
+
+def open_uri(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a folder or URI, and the path in it."""
-    if "://" in place:
-        system, path = fs.FileSystem.from_uri(place)
+    if "://" in uri:
+        system, path = fs.FileSystem.from_uri(uri)
         return system, path.rstrip("/")
-    return fs.LocalFileSystem(), str(Path(place).expanduser().absolute())
+    return fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
 
 
-def for_ray(place: str) -> dict[str, Any]:
-    """Return ``storage_path`` and, for a URI, ``storage_filesystem`` for Ray Tune and Ray Train.
-
-    Args:
-        place: a folder or URI.
-    """
-    if "://" not in place:
-        return {"storage_path": place}
-    system, path = fs.FileSystem.from_uri(place)
+def ray_storage(uri: str) -> dict[str, Any]:
+    """Return ``storage_path`` and, for a URI, ``storage_filesystem`` for Ray Tune and Ray Train."""
+    if "://" not in uri:
+        return {"storage_path": uri}
+    system, path = fs.FileSystem.from_uri(uri)
     if isinstance(system, fs.S3FileSystem):
         system = _patient_s3(*system.__reduce__()[1])
     return {"storage_path": path.rstrip("/"), "storage_filesystem": system}
 
 
-def listed(place: str) -> list[str]:
-    """Return the names of the entries of a folder or URI, or an empty list if it does not exist.
+class Location:
+    """Folder or URI, opened once; requests are retried while the store does not answer."""
 
-    Args:
-        place: a folder or URI.
-    """
-    found = for_ray(place)
-    system = found.get("storage_filesystem", fs.LocalFileSystem())
-    return _names(system, found["storage_path"])
+    def __init__(self, uri: str, hint: str = "") -> None:
+        """Set the location; open nothing.
+
+        Args:
+            uri: folder or URI.
+            hint: sentence at the end of error messages.
+        """
+        self.uri, self._hint = uri, hint
+        self._opened: tuple[fs.FileSystem, str] | None = None
+        self._away = False
+
+    def open(self) -> tuple[fs.FileSystem, str]:
+        """Return the file system and the path in it; Arrow cannot open another one while a request is waiting."""
+        if self._opened is None:
+            self._opened = open_uri(self.uri)
+        return self._opened
+
+    def request(self, work: Callable[[fs.FileSystem, str], ResultT]) -> ResultT:
+        """Return the result of ``work``, which may be called several times; print once that the store does not answer.
+
+        Raises:
+            StorageError: the store refused, or did not answer for ``PATIENCE_S``.
+        """
+        with self.errors():
+            result = retried(lambda: work(*self.open()), PATIENCE_S, on_wait=self._print_wait)
+        self._away = False
+        return result
+
+    def is_file(self, name: str) -> bool:
+        """Return whether a file exists below the location. Raises as ``request``."""
+        return self.request(lambda system, path: bool(system.get_file_info(f"{path}/{name}").type == fs.FileType.File))
+
+    def read(self, name: str = "") -> bytes | None:
+        """Return the content of a small file, or None if there is no such file. Raises as ``request``."""
+
+        def read(system: fs.FileSystem, path: str) -> bytes | None:
+            file = f"{path}/{name}".rstrip("/")
+            if system.get_file_info(file).type != fs.FileType.File:
+                return None
+            with system.open_input_stream(file) as stream:
+                return bytes(stream.read())
+
+        return self.request(read)
+
+    def names(self, folder: str = "", kind: fs.FileType | None = None) -> list[str]:
+        """Return the names of the entries of a folder, or [] if it does not exist. Raises as ``request``.
+
+        Args:
+            folder: path below the location.
+            kind: only files or only folders, or None for both.
+        """
+
+        def entries(system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+            return list(system.get_file_info(fs.FileSelector(f"{path}/{folder}".rstrip("/"), allow_not_found=True)))
+
+        return [entry.base_name for entry in self.request(entries) if kind in (None, entry.type)]
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        """Convert the errors of the store to ``StorageError``."""
+        return uri_errors(self.uri, self._hint)
+
+    def _print_wait(self) -> None:
+        """Print once, until the next success, that the store does not answer."""
+        if not self._away:
+            self._away = True
+            console.err.print(
+                f"Storage {shown_uri(self.uri)} does not answer; trying again for {PATIENCE_S:g} s.", markup=False
+            )
 
 
-def _names(system: fs.FileSystem, path: str) -> list[str]:
-    return [entry.base_name for entry in system.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+def request(uri: str, work: Callable[[fs.FileSystem, str], ResultT]) -> ResultT:
+    """Return the result of ``work`` on a folder or URI; see ``Location.request``."""
+    return Location(uri).request(work)
 
 
-def ask(place: str, work: Callable[[fs.FileSystem, str], Found]) -> Found:
-    """Return the result of ``work`` on a folder or URI; retry with a message while the store does not answer.
-
-    Args:
-        place: a folder or URI.
-        work: called with the file system and the path in it, perhaps several times.
-
-    Raises:
-        StorageError: the store refused, or did not answer for ``PATIENCE_S``.
-    """
-    with refusals(place):
-        return patiently(lambda: work(*open_place(place)), lambda: say_it_is_away(place))
+def list_names(uri: str) -> list[str]:
+    """Return the names of the entries of a folder or URI, or [] if it does not exist. Raises as ``request``."""
+    return Location(uri).names()
 
 
-def is_empty(place: str) -> bool:
-    """Return True if a folder or URI has no entries or does not exist. Raises as ``ask``."""
-    return not ask(place, _names)
+def read_text(uri: str) -> str | None:
+    """Return the text of a small file, or None if there is no such file. Raises as ``request``."""
+    content = Location(uri).read()
+    return None if content is None else content.decode("utf-8")
 
 
-def read_text(place: str) -> str | None:
-    """Return the text of a small file, or None if there is no such file. Raises as ``ask``."""
-
-    def read(system: fs.FileSystem, path: str) -> str | None:
-        if system.get_file_info(path).type != fs.FileType.File:
-            return None
-        with system.open_input_stream(path) as stream:
-            return str(stream.read().decode("utf-8"))
-
-    return ask(place, read)
-
-
-def write_text(place: str, text: str) -> None:
-    """Write a small file. Raises as ``ask``."""
+def write_text(uri: str, text: str) -> None:
+    """Write a small file. Raises as ``request``."""
 
     def write(system: fs.FileSystem, path: str) -> None:
-        if isinstance(system, fs.LocalFileSystem):  # in a bucket, making a folder needs one more permission
-            system.create_dir(path.rpartition("/")[0], recursive=True)
+        if isinstance(system, fs.LocalFileSystem):
+            files.write_text(Path(path), text)
+            return
         with system.open_output_stream(path) as stream:
             stream.write(text.encode("utf-8"))
 
-    ask(place, write)
+    request(uri, write)
 
 
 @contextlib.contextmanager
-def refusals(place: str, more: str = "") -> Iterator[None]:
-    """Raise a ``StorageError`` in place of an ``OSError`` or ``ArrowException`` of a store.
-
-    Args:
-        place: a folder or URI.
-        more: sentence at the end of the message.
-    """
+def uri_errors(uri: str, hint: str = "") -> Iterator[None]:
+    """Convert an ``OSError`` or ``ArrowException`` of a store to ``StorageError``, with a sentence at its end."""
     try:
         yield
     except (OSError, ArrowException) as error:
         raise StorageError(
-            f"--storage must be a folder or URI that can be written; {place} refuses: {error}.{more and ' '}{more}"
+            f"--storage must be a writable folder or URI; {uri} failed: {error}.{hint and ' '}{hint}"
         ) from error
-
-
-def say_it_is_away(place: str) -> None:
-    """Print that a store does not answer and is tried again."""
-    limit = f"{PATIENCE_S:g} s"
-    console.err.print(f"Storage {place.partition('?')[0]} does not answer; trying again for {limit}.", markup=False)
-
-
-def patiently(work: Callable[[], Found], waits: Callable[[], object]) -> Found:
-    """Return the result of ``work``; retry while the store does not answer.
-
-    Args:
-        work: may be called several times.
-        waits: called once, before the first retry.
-
-    Raises:
-        OSError, ArrowException: the store refused, or did not answer for ``PATIENCE_S``.
-    """
-    since, pause = time.monotonic(), FIRST_PAUSE_S
-    while True:
-        try:
-            return work()
-        except (OSError, ArrowException) as error:
-            if lasts(error) or time.monotonic() + pause - since > PATIENCE_S:
-                raise
-        if pause == FIRST_PAUSE_S:
-            waits()
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_S)

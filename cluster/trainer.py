@@ -15,7 +15,7 @@ import ray.train.torch
 import ray.util.queue
 from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
 
-from cluster import storage as stores
+from cluster.storage import join_uri, ray_storage, read_text, request, write_text
 from htt import console
 from htt.config import Config
 from htt.training import older
@@ -57,13 +57,13 @@ def trainer(
     Raises:
         StorageError: the storage refused, or did not answer.
     """
-    mend_snapshot(stores.below(storage, name))
-    told: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations are those of callbacks of its older version
+    repair_snapshot(join_uri(storage, name))
+    ray_callbacks: list[Any] = [GiveUp(), *callbacks]  # Ray's annotations are those of callbacks of its older version
     job: dict[str, Any] = {"config": config.model_dump(mode="json"), "folder": folder, "queue": queue, "ready": ready}
     run = ray.train.RunConfig(
         name=name,
-        **stores.for_ray(storage),
-        callbacks=told,
+        **ray_storage(storage),
+        callbacks=ray_callbacks,
         failure_config=ray.train.FailureConfig(max_failures=-1),  # GiveUp limits failures without progress between them
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=max(older.KEPT, config.runtime.keep_checkpoints)),
     )
@@ -79,23 +79,23 @@ def trainer(
     )
 
 
-def mend_snapshot(place: str) -> None:
+def repair_snapshot(run: str) -> None:
     """Rewrite Ray Train's checkpoint list if it is invalid or names a missing checkpoint, and print a message.
 
     Args:
-        place: folder or URI of the run.
+        run: folder or URI of the run.
 
     Raises:
         StorageError: the storage refused, or did not answer.
     """
-    file, names = stores.below(place, SNAPSHOT), stores.ask(place, lambda system, path: older.listed(path, system))
+    file, names = join_uri(run, SNAPSHOT), request(run, lambda system, path: older.listed(path, system))
     try:
-        text = stores.read_text(file)
+        text = read_text(file)
     except UnicodeDecodeError:
         text = ""
-    if text is None or _is_whole(text, names):
+    if text is None or _is_valid(text, names):
         return
-    results = [{"checkpoint_dir_name": name, "metrics": _metrics(stores.below(place, name))} for name in names]
+    results = [{"checkpoint_dir_name": name, "metrics": _metrics(join_uri(run, name))} for name in names]
     state = _CheckpointManagerState(
         checkpoint_results=results,
         checkpoint_report_indices=list(range(len(names))),
@@ -107,12 +107,12 @@ def mend_snapshot(place: str) -> None:
         timed_out_validation_checkpoint_dir_names=[],
         failed_validation_checkpoint_dir_names=[],
     )
-    stores.write_text(file, state.model_dump_json())
-    found = f"goes on from {names[-1]}" if names else "begins anew"
-    console.err.print(f"{file} was damaged and is written again; the training {found}.", markup=False)
+    write_text(file, state.model_dump_json())
+    start = f"resumes from {names[-1]}" if names else "starts from the first epoch"
+    console.err.print(f"{file} was damaged and has been repaired; the training {start}.", markup=False)
 
 
-def _is_whole(text: str, names: Sequence[str]) -> bool:
+def _is_valid(text: str, names: Sequence[str]) -> bool:
     """Return True if Ray Train can read the list and all its checkpoints exist."""
     try:
         state = _CheckpointManagerState.model_validate_json(text)
@@ -124,8 +124,7 @@ def _is_whole(text: str, names: Sequence[str]) -> bool:
 def _metrics(checkpoint: str) -> dict[str, Any]:
     """Return the metrics that were saved with a checkpoint, or an empty dict if they are missing or invalid."""
     try:
-        return dict(
-            json.loads(stores.read_text(stores.below(checkpoint, "checkpoint.json")) or "{}").get("metrics", {})
-        )
+        record = json.loads(read_text(join_uri(checkpoint, "checkpoint.json")) or "{}")
+        return dict(record.get("metrics", {}))
     except ValueError:
         return {}

@@ -13,7 +13,7 @@ import ray.train
 import ray.util.queue
 from pyarrow import ArrowException, fs
 
-from cluster import resources as capacity
+from cluster import resources
 from cluster.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, EpochLog, shared_folder, train_name
 from cluster.trainer import trainer
 from htt import console
@@ -46,20 +46,20 @@ class Workers:
         """Raise a ``ConfigError`` if the resources are invalid or a step has fewer windows than workers."""
         if not (0 < self.cpus < math.inf and 0 <= (self.gpus or 0.0) < math.inf):
             raise ConfigError(
-                "A worker needs a number of CPUs above 0, and of GPUs 0 or more; got "
-                f"--cpus-per-worker {self.cpus:g} and --gpus-per-worker {self.gpus or 0:g}."
+                f"Invalid resources of a worker: --cpus-per-worker {self.cpus:g}, --gpus-per-worker "
+                f"{self.gpus or 0:g}. Expected more than 0 CPUs, and 0 or more GPUs."
             )
         windows = config.train.batch_size
         if self.count > windows * order.times(config.train, self.count):
-            many = f", also when there are {self.count};" if self.least else f"; there are {self.count}, and"
             raise ConfigError(
-                f"A step must have a window for each worker{many} train.batch_size is {windows}. Raise it, ask for at "
-                f"most {windows} workers, or let batch and learning rate grow with them: --set train.scaling=linear."
+                f"Cannot share a step of {windows} windows (train.batch_size) among {self.count} workers. Raise it, "
+                f"use at most {windows} workers, or let batch and learning rate grow with the workers: --set "
+                "train.scaling=linear."
             )
 
     def settled(self) -> Workers:
         """Return a copy with ``gpus`` set: as given, or from the machines of the connected cluster."""
-        return replace(self, gpus=capacity.gpus(self.gpus))
+        return replace(self, gpus=resources.gpus(self.gpus))
 
     @property
     def resources(self) -> dict[str, float]:
@@ -73,7 +73,7 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """Result of a final training."""
 
     metrics: dict[str, float]
@@ -111,10 +111,10 @@ def run(
     on_step: OnStep | None = None,
     storage: str | None = None,
     ready: Callable[[], None] | None = None,
-) -> Outcome:
+) -> TrainingResult:
     """Train, evaluate on the validation and the test split, and copy the last checkpoint to ``folder``.
 
-    A finished run is not trained again; its outcome is returned.
+    A finished run is not trained again; its result is returned.
 
     Args:
         config: complete configuration of the training.
@@ -129,13 +129,13 @@ def run(
     Raises:
         HTTError: error of a worker, as it was raised there.
     """
-    if known := finished(folder):
-        return known
+    if earlier := finished(folder):
+        return earlier
     log = EpochLog(folder / METRICS_FILE)
     shows = [show and console.harmless(show) for show in (on_start, on_step)]
-    take = _Take(log, console.harmless(on_epoch), *shows)
+    receive = _Receiver(log, console.harmless(on_epoch), *shows)
     shared = shared_folder(folder.resolve(), storage)
-    with listening(take) as queue:
+    with listening(receive) as queue:
         job = trainer(
             config,
             workers=workers.count,
@@ -156,41 +156,43 @@ def run(
             raise our_error(error) or stopped(error, "training") from error
         log.finish(**(getattr(result, "return_value", None) or {"epochs": [], "final": result.metrics or {}}))
         checkpoint = _keep_checkpoint(result, folder)
-    return Outcome(log.final, checkpoint, log.incomplete)
+    return TrainingResult(log.final, checkpoint, log.incomplete)
 
 
-class _Take:
+class _Receiver:
     """Handler of the workers' messages in this process: shows them and records the epochs."""
 
     def __init__(self, log: EpochLog, on_epoch: OnEpoch, on_start: OnStart | None, on_step: OnStep | None) -> None:
         self._log, self._on_epoch, self._on_start, self._on_step = log, on_epoch, on_start, on_step
-        self._refused = False
+        self._write_failed = False
 
-    def __call__(self, told: Start | Step | dict[str, float]) -> None:
-        if isinstance(told, Start):
-            if told.note:
-                console.err.print(told.note, markup=False)
+    def __call__(self, message: Start | Step | dict[str, float]) -> None:
+        if isinstance(message, Start):
+            if message.note:
+                console.err.print(message.note, markup=False)
             if self._on_start:
-                self._on_start(told)
-            return
-        if isinstance(told, Step):
+                self._on_start(message)
+        elif isinstance(message, Step):
             if self._on_step:
-                self._on_step(told)
-            return
-        self._on_epoch(told)
+                self._on_step(message)
+        else:
+            self._on_epoch(message)
+            self._record(message)
+
+    def _record(self, metrics: dict[str, float]) -> None:
         try:
-            self._log.add(told)
-            self._refused = False
+            self._log.add(metrics)
+            self._write_failed = False
         except StorageError as error:  # every later write includes this epoch too
-            if not self._refused:
-                console.err.print(f"An epoch is not written down yet: {error}", markup=False)
-            self._refused = True
+            if not self._write_failed:
+                console.err.print(f"The metrics of an epoch are not saved yet: {error}", markup=False)
+            self._write_failed = True
 
 
-def finished(folder: Path) -> Outcome | None:
-    """Return the outcome of a finished run, or None if the run is not finished."""
-    log, kept = EpochLog(folder / METRICS_FILE), folder / CHECKPOINT_FOLDER
-    return Outcome(log.final, kept, log.incomplete) if log.final and kept.exists() else None
+def finished(folder: Path) -> TrainingResult | None:
+    """Return the result of a finished run, or None if the run is not finished."""
+    log, checkpoint = EpochLog(folder / METRICS_FILE), folder / CHECKPOINT_FOLDER
+    return TrainingResult(log.final, checkpoint, log.incomplete) if log.final and checkpoint.exists() else None
 
 
 def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
@@ -201,7 +203,7 @@ def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
         StorageError: the storage cannot be read, this disk cannot be written, or the checkpoint is damaged.
     """
     if result.checkpoint is None:
-        raise ClusterError("A finished training must leave a checkpoint; Ray Train reported none.")
+        raise ClusterError("Cannot find the checkpoint of the finished training: Ray Train reported none.")
     kept, partial = folder / CHECKPOINT_FOLDER, folder / f".{CHECKPOINT_FOLDER}.part"
     with storage_errors(kept):
         shutil.rmtree(partial, ignore_errors=True)
@@ -214,16 +216,16 @@ def _keep_checkpoint(result: ray.train.Result, folder: Path) -> Path:
             )  # fmt: skip
     except (OSError, ArrowException) as error:
         raise StorageError(
-            f"The checkpoint of the finished training must come from {result.checkpoint.path} to {kept}; it does not: "
-            f"{error}. The same command with --resume fetches it."
+            f"Cannot copy the checkpoint of the finished training from {result.checkpoint.path} to {kept}: {error}. "
+            "Run the same command with --resume to copy it again."
         ) from error
     try:
         check_sums(partial)
     except DamagedCheckpointError as error:
-        said = str(error).replace(str(partial), result.checkpoint.path)
+        reason = str(error).replace(str(partial), result.checkpoint.path)
         raise StorageError(
-            f"The checkpoint of the finished training cannot be kept. {said} The same command with --resume trains its "
-            "last epoch again."
+            f"Cannot use the checkpoint of the finished training. {reason} Run the same command with --resume to train "
+            "the last epoch again."
         ) from error
     with storage_errors(kept):
         shutil.rmtree(kept, ignore_errors=True)

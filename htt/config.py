@@ -34,7 +34,9 @@ Value = Any
 
 def _is_readable(text: str) -> str:
     if not text.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise ValueError(f"must be text, without control characters; got {shown(text)}. For no value, write none")
+        raise ValueError(
+            f"must be non-empty text without control characters; got {shown(text)}. For no value, write none"
+        )
     return text
 
 
@@ -199,7 +201,7 @@ class ModelConfig(Section):
             if part.block == "transformer" and self.width % part.heads:
                 raise ValueError(
                     f"model.{name}.heads must divide model.width; got {part.heads} and {self.width}. "
-                    f"Heads that do: {', '.join(fitting)}"
+                    f"Valid numbers of heads: {', '.join(fitting)}"
                 )
         return self
 
@@ -271,8 +273,8 @@ class RuntimeConfig(Section):
     """Write scalars, the configuration and a few drawn predictions of each epoch."""
     overlays: Count = 4
     """Drawn predictions per epoch, in TensorBoard."""
-    keep_checkpoints: Positive = 1
-    """Newest checkpoints to keep; at least two are kept, since one may be damaged."""
+    keep_checkpoints: Positive = 2
+    """Newest checkpoints of a final training to keep; 1 also keeps two, since one may be damaged."""
     resize_minutes: Above0 = 1.0
     """Minutes between checks whether a final training with a range of workers can get more of them."""
     save_minutes: Above0 | None = 10.0
@@ -309,10 +311,18 @@ def changed(config: Section, base: Section) -> dict[str, Value]:
     return {path: value for path, value in flatten(config).items() if value != before[path]}
 
 
-def plain_value(value: Any) -> Value:
-    """Return a NumPy value, or a list of them, as Python values: a space may contain ``np.logspace``."""
+def plain_value(value: Any) -> Any:
+    """Return a value as plain data: mappings and configurations as dicts, sequences as lists, NumPy values as Python's.
+
+    >>> plain_value({"optim.lr": (1e-4, 1e-3)})
+    {'optim.lr': [0.0001, 0.001]}
+    """
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: plain_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([plain_value(each) for each in value])
+        return [plain_value(each) for each in value]
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 
@@ -358,7 +368,7 @@ def from_yaml(text: str, name: str = "the YAML text") -> Config:
     if isinstance(plain, dict) and "config" in plain:
         plain = plain["config"]
     if not isinstance(plain, dict):
-        raise ConfigError(f"{name} must hold a mapping of sections; got {shown(plain)}.")
+        raise ConfigError(f"Invalid configuration in {name}: expected a mapping of sections, got {shown(plain)}.")
     return from_plain(_read_sections(plain, Config))
 
 
@@ -378,9 +388,9 @@ def parse_set(assignments: list[str], option: str = "--set") -> dict[str, Value]
     for word in assignments:
         path, equals, text = (part.strip() for part in word.partition("="))
         if not equals or not path:
-            problems.append(f"{option} takes path=value, such as optim.lr=1e-4; got {shown(word)}")
+            problems.append(f"Invalid {option} {shown(word)}: expected path=value, such as optim.lr=1e-4")
         elif path in values:
-            problems.append(f"{option} takes each field once; {shown(path, quoted=False)} is given twice")
+            problems.append(f"Duplicate {option} {shown(path, quoted=False)}: each field may be given once")
         else:
             values[path] = read_value(path, yaml_text.Word(text))
     if problems:
@@ -406,7 +416,7 @@ def read_value(path: str, written: Any) -> Value:
 
 def unknown(path: str, known: Mapping[str, Value] | list[str]) -> str:
     """Return the error sentence for an unknown path."""
-    return f"{shown(path, quoted=False)}: there is no such field.{did_you_mean(path, list(known))}"
+    return f"{shown(path, quoted=False)}: no such field.{did_you_mean(path, list(known))}"
 
 
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

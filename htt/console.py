@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 from rich.cells import cell_len
@@ -59,17 +59,17 @@ def _optional(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-Word = Annotated[str | None, _optional("TEXT")]
-Count = Annotated[int | None, _optional("INT")]
-Number = Annotated[float | None, _optional("FLOAT")]
-File = Annotated[Path | None, _optional("PATH")]
+OptionalText = Annotated[str | None, _optional("TEXT")]
+OptionalInt = Annotated[int | None, _optional("INT")]
+OptionalFloat = Annotated[float | None, _optional("FLOAT")]
+OptionalPath = Annotated[Path | None, _optional("PATH")]
 """Types of options that are None unless given."""
 LINE_EVERY_S = 10.0
 """Shortest time between two lines of progress if the output is not a terminal, s."""
 LONGEST_PAUSE_S = 300.0
 """Longest time between two lines of progress, s."""
 LOADING_S = 8.0
-LOADING = "Loading Ray and torch; from a cold or busy disk that takes a minute ..."
+LOADING = "Loading Ray and torch; this takes a minute from a cold or busy disk ..."
 """Message printed after ``LOADING_S`` by commands that must load these modules first."""
 _waiting: list[threading.Timer] = []
 BAR_FROM = 100
@@ -88,7 +88,7 @@ INTERRUPTED = 130
 """Exit code of an interrupted command."""
 INTERRUPTS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 """Signals treated as Ctrl-C: SLURM sends SIGUSR1 and SIGTERM, a closing terminal SIGHUP."""
-GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
+CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)
 """Error numbers of writing to an output that was closed."""
 
 
@@ -119,15 +119,15 @@ class Screen(Console):
             super()._write_buffer()
         except (OSError, ValueError) as error:  # ValueError: the file is closed
             del self._buffer[:]
-            if isinstance(error, ValueError) or error.errno in GONE:
+            if isinstance(error, ValueError) or error.errno in CLOSED:
                 _to_nowhere(file)
                 self.quiet = True
-                self._say_it_is_gone(error)
+                self._report_closed(error)
 
-    def _say_it_is_gone(self, error: Exception) -> None:
-        OURS.warning("The output cannot be written any more (%s); the work goes on.", error)
+    def _report_closed(self, error: Exception) -> None:
+        OURS.warning("Cannot write the output any more (%s); the command continues.", error)
         if not self.stderr:
-            err.print("Nobody reads the output any more; the work goes on without it.")
+            err.print("The output was closed; the command continues without it.")
 
 
 def _to_nowhere(file: Any) -> None:
@@ -149,7 +149,7 @@ def harmless(show: Callable[..., object]) -> Callable[..., None]:
             show(*arguments, **options)
         except Exception as error:  # of any type: the work is more important than its display
             if not failed:
-                OURS.warning("The display failed; the work goes on.", exc_info=error)
+                OURS.warning("The display failed; the command continues.", exc_info=error)
             failed = True
 
     return shown
@@ -163,6 +163,8 @@ err = Screen(stderr=True, soft_wrap=True)
 class Options:
     """Options of every command."""
 
+    arguments: ClassVar[Sequence[str] | None] = None
+    """Words that the options were parsed from, or None for those of this process."""
     debug: bool = field(default=False, kw_only=True)
     """Show the traceback of an error."""
 
@@ -170,7 +172,7 @@ class Options:
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-def say_later(text: str = LOADING, after_s: float = LOADING_S) -> threading.Timer:
+def print_later(text: str = LOADING, after_s: float = LOADING_S) -> threading.Timer:
     """Print a message after a delay unless the timer is cancelled; ``run`` cancels the timers of a script."""
     timer = threading.Timer(after_s, err.print, [text], {"markup": False})
     timer.daemon = True
@@ -185,16 +187,17 @@ def run(kind: type[OptionsT], main: Callable[[OptionsT], None], arguments: Seque
         timer.cancel()
     _open_outputs()
     options = tyro.cli(kind, args=arguments, prog=program())
+    options.arguments = arguments  # type: ignore[misc]  # of this instance, and no option
     try:
         with _interruptible():
             main(_settled(options))
     except HTTError as error:
         if options.debug:
             raise
-        say_error("error:", str(error), "bold red")
+        print_message("error:", str(error), "bold red")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        err.print("Stopped. The same command goes on with what is finished.")
+        err.print("Stopped. Finished work is kept: repeat the command to resume.")
         sys.exit(INTERRUPTED)
 
 
@@ -239,7 +242,7 @@ def _as_ctrl_c(number: int, frame: Any) -> None:  # noqa: ARG001 - as Python cal
         raise KeyboardInterrupt
 
 
-def say_error(head: str, text: str, style: str = "bold yellow") -> None:
+def print_message(head: str, text: str, style: str = "bold yellow") -> None:
     """Print a sentence with its head, such as "warning:", on the error stream."""
     err.print(Text.assemble((head, style), f" {text}"))
 
@@ -263,16 +266,16 @@ def _settled(options: OptionsT) -> OptionsT:
         given = getattr(options, entry.name)
         if is_dataclass(given):
             _settled(given)  # type: ignore[type-var]
-        elif given == "" or (isinstance(given, list) and "" in given):
+        elif given == "" or (isinstance(given, list | tuple) and "" in given):
             raise ConfigError(
-                f"--{entry.name.replace('_', '-')} must not be empty; is a variable of the shell not set? Leave the "
-                "option out for its usual value."
+                f"--{entry.name.replace('_', '-')} is empty. Is a shell variable unset? Leave the option out to "
+                "use its default."
             )
         elif isinstance(given, Path):
             try:
                 setattr(options, entry.name, given.expanduser())
             except RuntimeError as error:
-                raise ConfigError(f"--{entry.name.replace('_', '-')} must be a path; {given}: {error}") from error
+                raise ConfigError(f"Invalid path --{entry.name.replace('_', '-')} {given}: {error}") from error
     return options
 
 
@@ -318,25 +321,25 @@ def pause(elapsed_s: float) -> float:
     return max(LINE_EVERY_S, min(LONGEST_PAUSE_S, elapsed_s / 10))
 
 
-def table(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+def table(rows: Sequence[Sequence[str]], width: int | None = None, numbers: Sequence[bool] | None = None) -> str:
     """Return rows of cells as aligned lines: numbers right-aligned, and cells wrapped between words if too wide.
 
     Args:
         rows: the heads, then the rows.
         width: columns of the terminal, or None to wrap nothing.
+        numbers: True for each column of numbers, or None to recognise them by their text.
     """
     columns = [[_WITH_UNIT.sub(_NO_BREAK, cell) for cell in column] for column in zip(*rows, strict=True)]
     natural = [max(map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
     widths, room = list(natural), (width or sum(natural) + 2 * len(rows[0])) - 2 * (len(rows[0]) - 1)
     while sum(widths) > room and max(widths) > 1:
-        folding = [place for place, each in enumerate(widths) if each > least[place]] or range(len(widths))
+        folding = [index for index, each in enumerate(widths) if each > least[index]] or range(len(widths))
         widths[max(folding, key=widths.__getitem__)] -= 1
     shown = Table(box=None, pad_edge=False, show_edge=False)
-    for column, size in zip(columns, widths, strict=True):
-        shown.add_column(
-            Text(column[0]), justify="right" if numeric(column[1:]) else "left", width=size, overflow="fold"
-        )
+    numbers = numbers or [numeric(column[1:]) for column in columns]
+    for column, size, number in zip(columns, widths, numbers, strict=True):
+        shown.add_column(Text(column[0]), justify="right" if number else "left", width=size, overflow="fold")
     for row in zip(*(column[1:] for column in columns), strict=True):
         shown.add_row(*map(Text, row))
     text = io.StringIO()
@@ -407,7 +410,7 @@ class Counting:
         self._title, self._total, self._unit = title, total, unit
         self._done = self._done_before = done
         self._found = self._found_before = found
-        self._started = self._said = time.monotonic()
+        self._started = self._printed_s = time.monotonic()
         self._bar, self._passing, self._note = progress(unit, passing=passing), passing, ""
         self._task = self._bar.add_task(title, total=total, completed=done, note="")
 
@@ -418,7 +421,7 @@ class Counting:
     def __exit__(self, *_: object) -> None:
         self._bar.__exit__(None, None, None)
         if self._bar.disable and not self._passing and self._done > self._done_before:
-            self._say(self._far(""), *filter(None, [self._note]), clock(time.monotonic() - self._started))
+            self._print(self._count(""), *filter(None, [self._note]), clock(time.monotonic() - self._started))
 
     def advance(self, count: int, found: int | None = None, note: str = "") -> None:
         """Advance the count.
@@ -434,15 +437,15 @@ class Counting:
         rate = f"{(self._found - self._found_before) / max(now - self._started, 1e-3):,.0f} {self._unit}/s"
         self._note = f"{note}, {rate}" if note else rate
         self._bar.update(self._task, completed=self._done, note=self._note)
-        if self._bar.disable and now - self._said > pause(now - self._started):
-            self._said = now
+        if self._bar.disable and now - self._printed_s > pause(now - self._started):
+            self._printed_s = now
             left_s = (now - self._started) * (self._total - self._done) / max(1, self._done - self._done_before)
-            self._say(self._far(note), rate, f"{clock(left_s)} left")
+            self._print(self._count(note), rate, f"{clock(left_s)} left")
 
-    def _far(self, note: str) -> str:
+    def _count(self, note: str) -> str:
         return f"{note}, {self._found:,} {self._unit}" if note else f"{self._done:,}/{self._total:,} {self._unit}"
 
-    def _say(self, *words: str) -> None:
+    def _print(self, *words: str) -> None:
         out.print(f"{self._title}: {', '.join(words)}", markup=False)
 
 

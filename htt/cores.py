@@ -25,8 +25,8 @@ def cores(environment: Mapping[str, str] = os.environ, cgroups: Path = CGROUPS, 
         cgroups: file system of the cgroup limits.
         membership: file that names the cgroups of this process.
     """
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([there, *_slurm(environment), *map(math.floor, _quotas(cgroups, membership))]))
+    visible = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([visible, *_slurm(environment), *map(math.floor, _quotas(cgroups, membership))]))
 
 
 def _slurm(environment: Mapping[str, str]) -> list[int]:

@@ -31,6 +31,7 @@ SHOWN = 200
 """Largest number of characters of a value in a message."""
 LISTED = 50
 """Largest number of faults listed in one message; the others are counted."""
+REPEAT = "Finished work is kept: repeat the command to resume."
 LITTLE_BYTES = 2**20
 """Free space, bytes, below which a disk counts as full."""
 
@@ -55,9 +56,7 @@ class ConfigError(UserError):
         """Return one error for all faults, each a sentence."""
         if len(faults) == 1:
             return cls(faults[0])
-        lines = [f"  - {fault}" for fault in faults[:LISTED]]
-        lines += [f"  and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
-        error = cls("\n".join([f"{len(faults)} values cannot be:", *lines]))
+        error = cls(f"{len(faults)} invalid settings:\n{bullets(faults)}")
         error._faults = list(faults)
         return error
 
@@ -106,12 +105,12 @@ class NonFiniteLossError(TrainingError):
 
     def __str__(self) -> str:
         return (
-            f"The loss must stay finite; {_and(self.terms)} became NaN or infinite in epoch {self.epoch}, "
+            f"The loss is not finite: {_and(self.terms)} became NaN or infinite in epoch {self.epoch}, "
             f"step {self.step}. Lower optim.lr, raise optim.warmup_epochs or set optim.clip_norm."
         )
 
 
-def of_name(name: str | None) -> type[HTTError]:
+def error_class(name: str | None) -> type[HTTError]:
     """Return the class of that name, as in a trial's row; ``TrainingError`` for any other name and for None."""
     kind = globals().get(name or "")
     return kind if isinstance(kind, type) and issubclass(kind, HTTError) else TrainingError
@@ -122,7 +121,7 @@ def _and(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _full_place(path: Path, error: OSError) -> str:
+def _full_folder(path: Path, error: OSError) -> str:
     """Return the full folder: that of the error's file, or the temporary folder if ``path`` has space, or ``path``."""
     if isinstance(error.filename, str) and not Path(error.filename).absolute().is_relative_to(path.absolute()):
         return str(Path(error.filename).parent)
@@ -134,8 +133,14 @@ def _full_place(path: Path, error: OSError) -> str:
 
 def _free_bytes(path: Path) -> int:
     """Return the free bytes on the disk of a path, which need not exist yet."""
-    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
+    existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def bullets(faults: Sequence[object], most: int = LISTED) -> str:
+    """Return the first faults as lines of a list, with the number of the others."""
+    more = [f"and {len(faults) - most:,} more"] if len(faults) > most else []
+    return "\n".join(f"  - {fault}" for fault in [*faults[:most], *more])
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -192,20 +197,18 @@ def refusal(error: OSError, path: str | Path) -> StorageError | None:
     """Return a ``StorageError`` if the system refused to read or write below ``path``, or None for other errors."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
-            f"Writing below {_full_place(Path(path), error)} needs free space; the disk is full. Free some space or "
-            "choose another place; what was finished is kept and the same command goes on from there."
+            f"No free space to write below {_full_folder(Path(path), error)}: the disk is full. Free some space or "
+            f"choose another folder. {REPEAT}"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageError(f"{path} must be writable; {error.strerror}. Choose a place you may write to.")
+        return StorageError(f"Cannot write to {path}: {error.strerror}. Choose a folder with write permission.")
     if error.errno in (errno.EIO, errno.ESTALE):
         return StorageError(
-            f"{path} must stay readable and writable; {error.strerror}. Look at its disk, or at the connection to its "
-            "server; what was finished is kept and the same command goes on from there."
+            f"Cannot read or write {path}: {error.strerror}. Check its disk, or the connection to its server. {REPEAT}"
         )
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return StorageError(
-            f"Working below {path} needs open files; {error.strerror}. Raise the limit (ulimit -n 65536); what was "
-            "finished is kept and the same command goes on from there."
+            f"Cannot open more files below {path}: {error.strerror}. Raise the limit (ulimit -n 65536). {REPEAT}"
         )
     return None
 
@@ -219,12 +222,12 @@ def chain(error: BaseException, *names: str) -> Iterator[BaseException]:
     """
     waiting, seen = [error], set()
     while waiting:
-        here = waiting.pop(0)
-        if id(here) in seen:
+        current = waiting.pop(0)
+        if id(current) in seen:
             continue
-        seen.add(id(here))
-        yield here
+        seen.add(id(current))
+        yield current
         inner: list[object] = []
-        for found in (getattr(here, name, None) for name in ("__cause__", *names)):
-            inner += found.values() if isinstance(found, Mapping) else [found]
+        for linked in (getattr(current, name, None) for name in ("__cause__", *names)):
+            inner += linked.values() if isinstance(linked, Mapping) else [linked]
         waiting += [one for one in inner if isinstance(one, BaseException)]

@@ -37,20 +37,20 @@ class Options(console.Options):
     """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
 
     checkpoint: Path
-    """The folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
+    """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
-    """Which clips: train, val or test."""
-    data: console.Word = None
+    """Split to evaluate: train, val or test."""
+    data: console.OptionalText = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
-    """The checkpoint is the authors' file."""
+    """Read the checkpoint as the authors' file."""
     set: console.Assignments = field(default_factory=list)
-    """Change a field of the evaluation, as in --set train.precision=fp32; repeat for more."""
+    """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
     workers: int = 1
-    """Processes, over all GPUs or cores."""
-    gpus_per_worker: console.Number = None
-    """GPUs of each of several workers (default: one, where there are any). One worker alone takes the GPU there is."""
-    out: console.File = None
+    """Number of processes, which share all GPUs or cores."""
+    gpus_per_worker: console.OptionalFloat = None
+    """GPUs per worker, for several workers (default: one if there are any). A single worker uses one if it can."""
+    out: console.OptionalPath = None
     """Folder of the results (default: evaluation-<split> beside the checkpoint)."""
 
 
@@ -63,8 +63,8 @@ def main(options: Options) -> None:
         )
     from htt.data.loading.splits import coverage, open_named
     from htt.data.prepare import prepare
-    from htt.evaluation import report
-    from htt.evaluation.scores import per_clip, scores
+    from htt.evaluation import clip_table, report
+    from htt.evaluation.scores import scores
     from htt.training.tasks import EvaluationJob
 
     config = evaluation_config(options)
@@ -72,18 +72,17 @@ def main(options: Options) -> None:
     clips = open_named(root, options.split, config.data)
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
     job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
-    there = coverage(root, options.split, config.data)
-    result = scores(evaluate(job, clips, options, out), options.split, coverage=there, subjects=clips.subjects)
-    objects = [clips.info.objects[each] if each >= 0 else "" for each in clips.object.tolist()]
-    about = report.Evaluated(
+    covered = coverage(root, options.split, config.data)
+    result = scores(evaluate(job, clips, options, out), options.split, coverage=covered, subjects=clips.subjects)
+    about = report.Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",
         command=shlex.join(["python", "-m", "htt.evaluate", *sys.argv[1:]]),
         frames=int(clips.frame_counts.sum()),
         fingerprint=config.fingerprint(),
     )
-    report.write(out, result, per_clip(result, clips.ids, clips.subjects, objects), about)
-    show(result, out)
+    report.write(out, result, clip_table.of_split(result.sums, clips), about)
+    print_result(result, out)
     if commands := next_commands(options, config, root):
         lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
         console.out.print(f"\nNext:{lines}", markup=False)
@@ -91,12 +90,12 @@ def main(options: Options) -> None:
 
 def next_commands(options: Options, config: Config, root: Path) -> list[list[str]]:
     """Return the next commands: the other splits with clips, and H2O's submission files."""
-    found = manifest.read(root)
+    made = manifest.read(root)
     model = ["--checkpoint", str(options.checkpoint), *(["--official"] if options.official else [])]
     data = ["--data", options.data] if options.data else []
     evaluate = ["python", "-m", "htt.evaluate", *model, *data, "--split"]
-    commands = [[*evaluate, split] for split in (VAL, TEST) if split != options.split and found.splits.get(split)]
-    if found.source == "h2o" and config.data.root:
+    commands = [[*evaluate, split] for split in (VAL, TEST) if split != options.split and made.splits.get(split)]
+    if made.source == "h2o" and config.data.root:
         commands.append(["python", "-m", "htt.submit", *model, "--data", options.data or config.data.root])
     return commands
 
@@ -110,11 +109,11 @@ def evaluation_config(options: Options) -> Config:
     values = parse_set(options.set)
     if options.data:
         if "data.root" in values:
-            raise ConfigError("The data are named once, with --data or with --set data.root; got both.")
+            raise ConfigError("Cannot use both --data and --set data.root. Drop one of them.")
         root = absolute(options.data)
         values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
     elif options.official:
-        raise ConfigError("Released weights come without data; name a folder of shards with --data.")
+        raise ConfigError("--data is required with --official: a folder of shards.")
     return override(config, values)
 
 
@@ -135,18 +134,18 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
         )
 
 
-def show(result: Scores, out: Path) -> None:
+def print_result(result: Scores, out: Path) -> None:
     """Print the numbers and the location of the files."""
     from htt.evaluation import report
     from htt.evaluation.intervals import people
 
-    clips = len(result.tally.clip)
+    clips = len(result.sums.clip)
     console.out.print(f"{result.source}, {result.split}: {plural(clips, 'clip')}")
     console.print_table([report.heads(result), *report.rows(result)])
-    if said := people(result.subjects):
-        console.out.print(f"\n{said}")
+    if note := people(result.subjects):
+        console.out.print(f"\n{note}")
     for warning in result.warnings:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
     console.out.print(f"\nReport      {out / report.REPORT}", markup=False)
     console.out.print(f"Every clip  {out / report.PER_CLIP}", markup=False)
     console.out.print(f"All numbers {out / report.METRICS_FILE}", markup=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from htt import console
 from htt.errors import storage_errors
@@ -34,6 +35,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically; raises as ``replacing``."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; raises as ``replacing``."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove partial files of killed processes; no process may be writing in the folder."""
     for part in folder.glob(f".*{_PART}"):
@@ -41,32 +53,26 @@ def remove_parts(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock for a ``with`` block, after waiting for its owner; the system releases it when a process ends."""
-    with storage_errors(lock.parent):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.err.print(f"Another process writes {lock.parent}; waiting for it.", markup=False)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def locked(lock: Path, message: str = "") -> Iterator[None]:
+    """Hold a lock file for a ``with`` block, after waiting for its owner; the system releases it when a process ends.
 
-
-@contextlib.contextmanager
-def locked(lock: Path) -> Iterator[None]:
-    """Hold a lock as ``alone`` does, but wait without a message.
+    Args:
+        lock: path of the lock file, which stays.
+        message: text to print if another process holds the lock, or "" for none.
 
     Raises:
         StorageError: the folder is not writable.
     """
-    with storage_errors(lock.parent):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with storage_errors(lock.parent):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(lock, fallback_to_soft=False)
+            try:
+                stack.enter_context(held.acquire(blocking=False))
+            except Timeout:
+                if message:
+                    console.err.print(message, markup=False)
+                stack.enter_context(held.acquire())
         yield
 
 

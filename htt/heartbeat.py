@@ -1,6 +1,6 @@
 """Watch on the Ray of this process: without it, the process would wait forever and silently for a dead Ray.
 
-For a Ray started here, the end of its two main processes is noticed at once. For a joined cluster, the head is asked
+For a Ray started here, the end of its two main processes is noticed at once. For a joined cluster, the head is queried
 regularly; Ray itself ends this process, without a message, a minute after the head is gone.
 """
 
@@ -24,17 +24,22 @@ SILENT_S = 30.0
 """Time without an answer after which a head counts as dead, s: half of the time Ray waits."""
 AGAIN_S = 10.0
 """Time for the interrupted code to end before it is interrupted again, s."""
-TOLD = 3
+MOST_INTERRUPTS = 3
 """Number of interrupts before the process is ended."""
-GO_ON: list[str] = []
-"""Lines on how to resume, added by commands and printed when the process is ended."""
 SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
+_resume_hint = ""
 CORE = {"raylet": "raylet", "gcs_server": "head (GCS)"}
 """Processes that a Ray cannot work without."""
 
 
 class LostRayError(ClusterError):
     """Death of the Ray of this process while it was used."""
+
+
+def set_resume_hint(line: str) -> None:
+    """Set the line on how to resume that is printed if the process must be ended."""
+    global _resume_hint
+    _resume_hint = line
 
 
 @contextlib.contextmanager
@@ -47,22 +52,22 @@ def watched(*, started: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    over, found = threading.Event(), list[str]()
-    what = _dead_process if started else _Silence()
+    over, reasons = threading.Event(), list[str]()
+    check = _dead_process if started else _Silence()
 
     def watch() -> None:
-        told = 0
-        while not over.wait(AGAIN_S if found else LOOK_S):
-            if not found and (why := what()):
-                found.append(why)
-            if found and told == TOLD:
-                _end(found[0])
-            if found and not over.is_set():
+        interrupts = 0
+        while not over.wait(AGAIN_S if reasons else LOOK_S):
+            if not reasons and (reason := check()):
+                reasons.append(reason)
+            if reasons and interrupts == MOST_INTERRUPTS:
+                _end(reasons[0])
+            if reasons and not over.is_set():
                 signal.pthread_kill(threading.main_thread().ident or 0, SIGNAL)
-                told += 1
+                interrupts += 1
 
     def die(*_: Any) -> None:
-        if found:
+        if reasons:
             raise KeyboardInterrupt  # not caught by ``except Exception``; Ray raises it for any error of a handler
         usual(*_)
 
@@ -79,27 +84,27 @@ def watched(*, started: bool) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         ours = isinstance(error, HTTError | KeyboardInterrupt)
-        why = found[0] if found else None if ours else what()  # an error of Ray may come before the check
-        if why is None:
+        reason = reasons[0] if reasons else None if ours else check()  # an error of Ray may come before the check
+        if reason is None:
             raise
-        raise LostRayError(_sentence(why)) from (None if ours else error)
+        raise LostRayError(_sentence(reason)) from (None if ours else error)
     finally:
         over.set()
         watcher.join()
         signal.signal(SIGNAL, before if before is not None else signal.SIG_DFL)
 
 
-def _end(why: str) -> None:
+def _end(reason: str) -> None:
     """End this process from another thread, because the main thread waits inside Ray, where signals do not reach it."""
-    for words in (f"error: {_sentence(why)}", *GO_ON):
+    for line in filter(None, (f"error: {_sentence(reason)}", _resume_hint)):
         with contextlib.suppress(OSError):
-            os.write(2, f"{words}\n".encode())
-        OURS.warning(words)
+            os.write(2, f"{line}\n".encode())
+        OURS.warning(line)
     os._exit(LostRayError.exit_code)
 
 
-def _sentence(why: str) -> str:
-    return f"Ray must live while it is used; {why}. What is finished is kept."
+def _sentence(reason: str) -> str:
+    return f"Lost Ray: {reason}. Finished work is kept."
 
 
 def _dead_process() -> str | None:
@@ -107,7 +112,9 @@ def _dead_process() -> str | None:
     node: Any = sys.modules["ray"]._private.worker._global_node
     for kind, process in node.dead_processes() if node else []:
         if kind in CORE:
-            return f"its {CORE[kind]} process ended with {process.returncode}. Out of memory? See dmesg, or driver.log"
+            return (
+                f"its {CORE[kind]} process ended with {process.returncode} (out of memory?). See dmesg, or driver.log"
+            )
     return None
 
 
@@ -122,4 +129,8 @@ class _Silence:
             sys.modules["ray"]._private.worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)
             self._heard = time.monotonic()
         silent = time.monotonic() - self._heard
-        return f"its head has not answered for {silent:.0f} s. See ray status there" if silent > SILENT_S else None
+        return (
+            f"its head has not answered for {silent:.0f} s. Run ray status on its machine"
+            if silent > SILENT_S
+            else None
+        )

@@ -89,7 +89,7 @@ def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: i
         counts: ``counts_of`` every worker's means, summed.
         workers: number of workers over which gradients are averaged.
     """
-    return {term: Mean(means[term].total, counts[place] / workers) for place, term in enumerate(TERMS)}
+    return {term: Mean(means[term].total, counts[index] / workers) for index, term in enumerate(TERMS)}
 
 
 def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:

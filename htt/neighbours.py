@@ -33,57 +33,57 @@ class Neighbours:
                 waiting.
         """
         self._folder = folder
-        self._turn: IO[bytes] | None = None
-        self._room: IO[bytes] | None = None
+        self._turn_lock: IO[bytes] | None = None
+        self._steps_lock: IO[bytes] | None = None
 
     def __enter__(self) -> Neighbours:
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._turn = (self._folder / ".measuring-turn").open("wb")
-            self._room = (self._folder / ".measuring").open("wb")
-        self._work()
+            self._turn_lock = (self._folder / ".measuring-turn").open("wb")
+            self._steps_lock = (self._folder / ".measuring").open("wb")
+        self._share_steps()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._turn, self._room):
+        for file in (self._turn_lock, self._steps_lock):
             if file:
                 fcntl.flock(file, fcntl.LOCK_UN)  # forked processes share the lock
                 file.close()
-        self._turn = self._room = None
+        self._turn_lock = self._steps_lock = None
 
     def between_steps(self) -> None:
         """Wait while another training measures."""
-        if self._room:
-            fcntl.flock(self._room, fcntl.LOCK_UN)
-            self._work()
+        if self._steps_lock:
+            fcntl.flock(self._steps_lock, fcntl.LOCK_UN)
+            self._share_steps()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Make all others wait, each before its next step."""
-        if not (self._turn and self._room):
+        if not (self._turn_lock and self._steps_lock):
             yield
             return
-        fcntl.flock(self._room, fcntl.LOCK_UN)
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        fcntl.flock(self._steps_lock, fcntl.LOCK_UN)
+        fcntl.flock(self._turn_lock, fcntl.LOCK_EX)
         until = time.monotonic() + WAIT_S
-        while not _taken(self._room) and time.monotonic() < until:
+        while not _try_exclusive(self._steps_lock) and time.monotonic() < until:
             time.sleep(LOOK_S)
         try:
             yield
         finally:
-            fcntl.flock(self._room, fcntl.LOCK_UN)
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-            self._work()
+            fcntl.flock(self._steps_lock, fcntl.LOCK_UN)
+            fcntl.flock(self._turn_lock, fcntl.LOCK_UN)
+            self._share_steps()
 
-    def _work(self) -> None:
+    def _share_steps(self) -> None:
         """Take the shared lock, after any training that waits to measure."""
-        if self._turn and self._room:
-            fcntl.flock(self._turn, fcntl.LOCK_SH)
-            fcntl.flock(self._room, fcntl.LOCK_SH)
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
+        if self._turn_lock and self._steps_lock:
+            fcntl.flock(self._turn_lock, fcntl.LOCK_SH)
+            fcntl.flock(self._steps_lock, fcntl.LOCK_SH)
+            fcntl.flock(self._turn_lock, fcntl.LOCK_UN)
 
 
-def _taken(file: IO[bytes]) -> bool:
+def _try_exclusive(file: IO[bytes]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

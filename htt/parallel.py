@@ -52,15 +52,15 @@ METRICS = "RAY_enable_metrics_collection"
 class Amount:
     """Unit of work for items that differ in size, for the rate and the time left."""
 
-    of: str
+    unit: str
     """Unit, such as "frames"."""
     expected: Callable[[Any], int]
     """Expected amount of an item."""
-    found: Callable[[Any], int]
+    actual: Callable[[Any], int]
     """Actual amount of a result; less than expected if something is missing."""
     expected_before: int = 0
     """Expected amount of the items finished earlier."""
-    found_before: int = 0
+    actual_before: int = 0
     """Actual amount of the items finished earlier."""
 
 
@@ -101,7 +101,7 @@ def map(  # noqa: A001 - used as parallel.map, it is what the builtin is
         for index, (item, result) in enumerate(zip(items, results, strict=True), start=done + 1):
             if amount is not None:
                 note = f"{index:,}/{done + len(items):,} {unit}"
-                shown.advance(amount.expected(item), amount.found(result), note)
+                shown.advance(amount.expected(item), amount.actual(result), note)
             else:
                 shown.advance(1)
             yield result
@@ -111,7 +111,7 @@ def _counting(title: str, unit: str, items: Sequence[Item], amount: Amount | Non
     if amount is None:
         return console.Counting(title, done + len(items), unit, done=done, found=done)
     total = amount.expected_before + sum(amount.expected(item) for item in items)
-    return console.Counting(title, total, amount.of, done=amount.expected_before, found=amount.found_before)
+    return console.Counting(title, total, amount.unit, done=amount.expected_before, found=amount.actual_before)
 
 
 def _in_process(function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
@@ -139,10 +139,8 @@ def _on_ray(function: Callable[[Item], Result], items: Sequence[Item], workers: 
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     except ray.exceptions.RayError as error:  # Ray has already retried
-        said = f"{type(error).__name__}: {error}"
-        raise ClusterError(
-            out_of_memory(said) or f"Ray must not lose a worker; it says: {first_line(error)}"
-        ) from error
+        text = f"{type(error).__name__}: {error}"
+        raise ClusterError(out_of_memory(text) or f"Ray lost a worker: {first_line(error)}") from error
     finally:
         for left in waiting:
             ray.cancel(left)
@@ -223,7 +221,7 @@ def cannot_start(error: Exception) -> ClusterError:
     """Return the error for a machine on which no Ray can start."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = f" {ray_folder.FULL}" if full else ""
-    return ClusterError(f"Ray must start on this machine; it says: {first_line(error)}{remedy}")
+    return ClusterError(f"Cannot start Ray on this machine: {first_line(error)}{remedy}")
 
 
 def first_line(error: BaseException) -> str:
@@ -232,15 +230,15 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def out_of_memory(said: str) -> str | None:
+def out_of_memory(text: str) -> str | None:
     """Return a sentence if Ray's message is about a worker killed for lack of memory, or None."""
-    if not any(mark in said for mark in LOW_MEMORY):
+    if not any(mark in text for mark in LOW_MEMORY):
         return None
-    amount = re.search(r"(\S+) used / (\S+) limit", said)
-    many = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
+    amount = re.search(r"(\S+) used / (\S+) limit", text)
+    used = f" ({amount[1]} of {amount[2]} in use)" if amount else ""
     return (
-        f"The machine must not run out of memory; it did{many}, and Ray ended a process. Let fewer run at "
-        "once (--max-concurrent, --workers), or lower train.batch_size or the model's size."
+        f"Out of memory{used}: Ray ended a process. Run fewer at once (--max-concurrent, --workers), or lower "
+        "train.batch_size or the size of the model."
     )
 
 
@@ -280,7 +278,7 @@ def _cores() -> int:
     return cores()
 
 
-def gpus_there() -> float:
+def gpus_per_worker() -> float:
     """Return the GPUs for each worker of the running Ray: one, if it has any."""
     import ray
 
@@ -288,7 +286,7 @@ def gpus_there() -> float:
     return float(resources.get("GPU", 0) > 0)
 
 
-def use_given() -> int:
+def use_assigned() -> int:
     """Set the threads and GPUs of this worker to what Ray gave it, and return the number of threads.
 
     Idle OpenMP threads spin: two on one busy core cost most of its speed. Ray hides no GPU from workers without one;

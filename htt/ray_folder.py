@@ -16,21 +16,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from htt.errors import ClusterError
+from filelock import FileLock
 
-try:
-    import fcntl
-except ImportError:  # another system: folders of killed processes stay
-    fcntl = None  # type: ignore[assignment]
+from htt.errors import ClusterError
 
 PREFIX, LOCK = "htt-ray-", "lock"
 SOCKET_BYTES = 107 if sys.platform.startswith("linux") else 103
 """Largest length of a socket's path, bytes."""
 BELOW = "/htt-ray-12345678/r/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store"
 """Longest path of a socket, below the temporary folder."""
-FULL = "The temporary folder is full: free some space, or name another with TMPDIR."
+FULL = "The temporary folder is full: free some space, or set another one with TMPDIR."
 LEAVE_S = 5.0
-"""Time for Ray's processes to finish writing after they were told to end, s."""
+"""Time for Ray's processes to finish writing after the request to end, s."""
 
 
 @contextlib.contextmanager
@@ -40,19 +37,20 @@ def own() -> Iterator[str]:
     Raises:
         ClusterError: the path of the temporary folder is too long for sockets, or no folder can be created in it.
     """
-    place = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
-    length = len(os.fsencode(place)) + len(BELOW)
+    parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
+    length = len(os.fsencode(parent)) + len(BELOW)
     if length > SOCKET_BYTES:
         raise ClusterError(
-            f"Ray's sockets must have paths of at most {SOCKET_BYTES} bytes; below the temporary folder {place} they "
-            f"would have {length}. Name a shorter one: TMPDIR=/tmp before the command, or RAY_TMPDIR for Ray alone."
+            f"The path of the temporary folder {parent} is too long: Ray's sockets would have paths of {length} bytes, "
+            f"at most {SOCKET_BYTES} are allowed. Set a shorter one: TMPDIR=/tmp before the command, or RAY_TMPDIR for "
+            "Ray alone."
         )
-    remove_left(place)
+    remove_left(parent)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))  # of mode 0700
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))  # of mode 0700
         held = _hold(folder)
     except OSError as error:
-        raise ClusterError(f"The temporary folder {place} must take a folder; {error.strerror}. {FULL}") from error
+        raise ClusterError(f"Cannot create a folder in {parent}: {error.strerror}. {FULL}") from error
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)
     try:
@@ -62,29 +60,23 @@ def own() -> Iterator[str]:
         if before is not None:
             os.environ["TMPDIR"] = before
         _remove(folder)
-        os.close(held)
+        held.release()
 
 
-def remove_left(place: Path) -> None:
+def remove_left(parent: Path) -> None:
     """Remove the folders of killed processes in a temporary folder."""
-    for folder in place.glob(f"{PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if fcntl and folder.stat().st_uid == os.geteuid():
-                held = os.open(folder / LOCK, os.O_RDWR)
-                try:
-                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+            if folder.stat().st_uid == os.geteuid() and (folder / LOCK).exists():
+                with FileLock(folder / LOCK).acquire(blocking=False):  # fails while its process lives
                     shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(held)
 
 
-def _hold(folder: Path) -> int:
+def _hold(folder: Path) -> FileLock:
     """Lock a folder before the lock file gets its final name, so that others never see it unlocked."""
-    beside = folder / f".{LOCK}"
-    held = os.open(beside, os.O_RDWR | os.O_CREAT, 0o600)
-    if fcntl:
-        fcntl.flock(held, fcntl.LOCK_EX)
-    beside.replace(folder / LOCK)
+    held = FileLock(folder / f".{LOCK}")
+    held.acquire()
+    Path(held.lock_file).replace(folder / LOCK)
     return held
 
 

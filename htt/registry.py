@@ -45,15 +45,12 @@ def load(package: ModuleType, name: str) -> ModuleType:
     known = names(package)
     if name not in known:
         kind = package.__name__.rpartition(".")[2]
-        raise ConfigError(
-            f"{kind} must name one that exists; got {shown(name)}. There are: {', '.join(known)}."
-            f"{did_you_mean(name, known)}"
-        )
+        raise ConfigError(f"No {shown(name)} in {kind}. Available: {', '.join(known)}.{did_you_mean(name, known)}")
     try:
         return importlib.import_module(f"{package.__name__}.{name}")
     except Exception as error:  # of any type, because a plug-in is code of a user
         file = Path(package.__path__[0]) / f"{name}.py"
-        raise ConfigError(f"{file} must be Python that can be imported; {_of_plugin(error, file)}") from error
+        raise ConfigError(f"Cannot import {file}: {_of_plugin(error, file)}") from error
 
 
 def _of_plugin(error: Exception, file: Path) -> str:
@@ -61,8 +58,8 @@ def _of_plugin(error: Exception, file: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {type(error).__name__}: {error.msg}"
     lines = [entry.lineno for entry in traceback.extract_tb(error.__traceback__) if entry.filename == str(file)]
-    said = str(error) if isinstance(error, HTTError) else f"{type(error).__name__}: {shown(str(error), quoted=False)}"
-    return f"line {lines[-1]}: {said}" if lines else said
+    text = str(error) if isinstance(error, HTTError) else f"{type(error).__name__}: {shown(str(error), quoted=False)}"
+    return f"line {lines[-1]}: {text}" if lines else text
 
 
 def value(package: ModuleType, name: str, constant: str, kind: type[ValueT]) -> ValueT:
@@ -71,11 +68,11 @@ def value(package: ModuleType, name: str, constant: str, kind: type[ValueT]) -> 
     Raises:
         ConfigError: there is no such plug-in, it cannot be imported, or it has no such constant of that type.
     """
-    found = getattr(load(package, name), constant, None)
-    if not isinstance(found, kind):
+    constant_value = getattr(load(package, name), constant, None)
+    if not isinstance(constant_value, kind):
         file = Path(package.__path__[0]) / f"{name}.py"
-        raise ConfigError(f"{file} must hold {constant}, a {kind.__name__}; got {shown(found)}.")
-    return found
+        raise ConfigError(f"Invalid {file}: expected {constant} of type {kind.__name__}, got {shown(constant_value)}.")
+    return constant_value
 
 
 def preset(name: str) -> Config:
@@ -99,7 +96,7 @@ def check_plugins(config: Config) -> None:
         name, known = str(values[path]), names(importlib.import_module(package))
         if name not in known and not (path == FREE and is_free(name)):
             problems.append(
-                f"{path}: there is no {shown(name)}. There are: {', '.join(known)}.{did_you_mean(name, known)}"
+                f"{path}: no such plug-in {shown(name)}. Available: {', '.join(known)}.{did_you_mean(name, known)}"
             )
     if problems:
         raise ConfigError.of(problems)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import override, parse_set
-from htt.errors import ConfigError, DataError, storage_errors
+from htt.errors import ConfigError, DataError, bullets, storage_errors
 from htt.submission.check import check
-from htt.submission.faults import Faults, compare, listed
+from htt.submission.faults import LINES, Faults, compare
 from htt.submission.form import H2O_TEST, LABELS, Expected, Vote, expected
 from htt.text import plural
 
@@ -33,33 +33,33 @@ if TYPE_CHECKING:
 class Options(console.Options):
     """Predict H2O's test split and write the files its server takes, or check such a file."""
 
-    checkpoint: console.File = None
-    """Folder of a checkpoint; with --official the authors' file."""
-    data: console.Word = None
+    checkpoint: console.OptionalPath = None
+    """Folder of a checkpoint; with --official, the authors' file."""
+    data: console.OptionalText = None
     """Folder or URI (s3://, gs://) of H2O's shards."""
     official: bool = False
-    """The checkpoint is one the authors of HTT released."""
+    """Read the checkpoint as the authors' file."""
     out: Path = Path("submission")
     """Folder for the two files."""
     split: str = "test"
-    """The split to predict."""
+    """Split to predict."""
     set: console.Assignments = field(default_factory=list)
     """Change a field of the prediction, as in --set train.precision=fp32; repeat for more."""
     vote: Vote = "soft"
-    """How a clip's windows decide on its action: by summed probabilities, or (hard) one vote each."""
-    check: console.File = None
-    """A file to check: answer.zip, action_labels.json or hand_poses.json."""
+    """Vote of a clip's windows on its action: by summed probabilities (soft), or one vote each (hard)."""
+    check: console.OptionalPath = None
+    """File to check: answer.zip, action_labels.json or hand_poses.json."""
 
 
 def main(options: Options) -> None:
     """Predict and write the files, or check a file."""
     if options.check is not None:
         if options.checkpoint is not None or options.official:
-            raise ConfigError("--check looks at a file that is there; leave out --checkpoint and --official.")
+            raise ConfigError("Cannot use --check, which checks an existing file, with --checkpoint or --official.")
         wanted = expected(_located(options.data), options.split) if options.data else H2O_TEST
         _check(options.check, wanted, options.split)
     elif options.checkpoint is None or options.data is None:
-        raise ConfigError("Name a --checkpoint and the --data to predict, or a file to --check.")
+        raise ConfigError("Missing options: give --checkpoint and --data to predict, or --check to check a file.")
     else:
         _submit(options, options.checkpoint, _located(options.data))
 
@@ -79,7 +79,9 @@ def _submit(options: Options, checkpoint: Path, data: Path) -> None:
     for path in paths:
         size = path.stat().st_size / 1e6
         console.out.print(f"{path}  {check(path, wanted).holds}, {size:.1f} MB", markup=False)
-    console.out.print("Both hold every frame of the data. H2O's server closed in January 2026: see docs/benchmarks.md.")
+    console.out.print(
+        "Both files hold every frame of the data. H2O's server closed in January 2026: see docs/benchmarks.md."
+    )
     if options.split == "test" and (faults := _short_of_h2o(wanted)):
         console.out.print(f"note: the data are not H2O's whole test split:\n{faults}", markup=False)
     given = ["--data", str(options.data), "--split", options.split]
@@ -94,7 +96,7 @@ def _short_of_h2o(wanted: Expected) -> str:
     """Return a line for each difference from the clips and frames of H2O's test split; empty if there is none."""
     faults = Faults()
     compare({clip: numbers or () for clip, numbers in wanted.frames.items()}, H2O_TEST, faults)
-    return listed(faults.lines())
+    return bullets(faults.lines(), LINES)
 
 
 def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected) -> Predicted:
@@ -122,24 +124,23 @@ def _make_folder(out: Path) -> None:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ConfigError(f"--out must be a folder; {error.filename} is a file. Choose another.") from error
+            raise ConfigError(f"--out must be a folder; {error.filename} is a file. Choose another folder.") from error
 
 
 def _check(path: Path, wanted: Expected, split: str) -> None:
-    found = check(path, wanted)
+    result = check(path, wanted)
     against = plural(len(wanted.frames), "clip") + (" of H2O's test split" if wanted is H2O_TEST else " of the data")
-    console.out.print(f"{found.holds}; compared with {against}", markup=False)
-    for title, what in (("Checked", found.checked), ("Not checked", found.unchecked)):
-        if what:
-            console.out.print(f"{title}: {'; '.join(what)}.", markup=False)
-    if found.faults:
+    console.out.print(f"{result.holds}; compared with {against}", markup=False)
+    for title, properties in (("Checked", result.checked), ("Not checked", result.unchecked)):
+        if properties:
+            console.out.print(f"{title}: {'; '.join(properties)}.", markup=False)
+    if result.faults:
         raise DataError(
-            f"A submission must be complete and in H2O's form; {path} has {len(found.faults)} "
-            f"fault{'s' if len(found.faults) > 1 else ''}:\n{listed(found.faults)}\n"
-            "Make it again: python -m htt.submit --checkpoint CHECKPOINT --data SHARDS."
+            f"Invalid submission {path}, {plural(len(result.faults), 'fault')}:\n{bullets(result.faults, LINES)}\n"
+            "Write it again: python -m htt.submit --checkpoint CHECKPOINT --data SHARDS."
         )
-    there = "every clip" if found.holds.startswith(LABELS) else "every clip and every frame"
-    console.out.print(f"Complete: {there} is there, and nothing that was checked is wrong.")
+    parts = "every clip" if result.holds.startswith(LABELS) else "every clip and every frame"
+    console.out.print(f"Complete: the file has {parts}, and no fault was found.")
     if split == "test" and (faults := _short_of_h2o(wanted)):
         console.out.print(f"note: the data are not H2O's whole test split:\n{faults}", markup=False)
 

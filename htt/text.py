@@ -1,8 +1,8 @@
-r"""Safe output of foreign text: terminal, Markdown and CSV.
+r"""Safe output of foreign text: terminal, Markdown, CSV and LaTeX.
 
 A label, a path or a command may contain anything: bytes that move a terminal's cursor, or characters with a meaning in
-Markdown or a spreadsheet. ``printable`` is for all outputs, ``escaped``, ``code`` and ``block`` for Markdown, ``csv``
-for spreadsheets.
+Markdown, LaTeX or a spreadsheet. ``printable`` is for all outputs, ``escaped``, ``code`` and ``block`` for Markdown,
+``csv`` for spreadsheets, ``latex`` for LaTeX.
 """
 
 from __future__ import annotations
@@ -77,3 +77,36 @@ def _is_number(text: str) -> bool:
 def plural(number: int, word: str) -> str:
     """Return a number with its noun: ``1 seed``, ``6 seeds``, ``1,175 clips``."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}", '"': "''",
+    "−": "$-$", "–": "--", "—": "---", "…": r"\dots{}", "\u00a0": "~", "‘": "`", "’": "'", "“": "``", "”": "''",
+    "°": r"$^{\circ}$", "′": r"$^{\prime}$",
+}  # fmt: skip
+_LATEX |= {letter: f"$^{{{number}}}$" for number, letter in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+_LATEX |= {letter: f"$_{{{number}}}$" for number, letter in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+_COMMANDS = (
+    "times pm cdot div rightarrow leftarrow leftrightarrow Rightarrow leq geq neq approx equiv infty in sum prod surd "
+    "partial nabla emptyset cup cap wedge vee neg oplus otimes ell "
+    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho varsigma sigma tau upsilon "
+    "varphi chi psi omega phi Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega mu"
+)
+_SYMBOLS = "×±·÷→←↔⇒≤≥≠≈≡∞∈∑∏√∂∇∅∪∩∧∨¬⊕⊗ℓαβγδεζηθικλμνξπρςστυφχψωϕΓΔΘΛΞΠΣΥΦΨΩµ"
+_LATEX |= {letter: f"$\\{command}$" for letter, command in zip(_SYMBOLS, _COMMANDS.split(), strict=True)}
+_LATIN = frozenset(chr(code) for code in range(0xC0, 0x180)) - frozenset("×÷ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ")
+"""Accented letters that pdflatex has in its default fonts and reads as UTF-8."""
+
+
+def latex(text: str) -> str:
+    """Return text escaped for LaTeX; a character that LaTeX lacks becomes its code point, such as U+4E2D."""
+    line = " ".join(printable(text).split())
+    before = f" {line}"  # LaTeX would join two hyphens into a dash
+    return "".join("{}-" if pair == ("-", "-") else _in_latex(pair[1]) for pair in zip(before, line, strict=False))
+
+
+def _in_latex(letter: str) -> str:
+    if letter in _LATEX:
+        return _LATEX[letter]
+    return letter if letter.isascii() or letter in _LATIN else f"U+{ord(letter):04X}"

@@ -26,7 +26,7 @@ def path() -> Path:
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
-def there_is_one() -> bool:
+def exists() -> bool:
     """Return whether Ray would find a token for this user."""
     return bool(os.environ.get(TOKEN)) or path().is_file()
 
@@ -46,8 +46,8 @@ def make() -> bool:
         if isinstance(error, FileExistsError) and file.is_file():
             return False
         raise ClusterError(
-            f"The token must be written to {file}; {error.strerror}. Make the folder writable, or name another file "
-            f"with {PATH}."
+            f"Cannot write the token to {file}: {error.strerror}. Make the folder writable, or set another file with "
+            f"{PATH}."
         ) from error
     return True
 
@@ -65,7 +65,7 @@ def _write(file: Path) -> None:
         beside.unlink()
 
 
-def close_to_others() -> bool:
+def restrict_to_owner() -> bool:
     """Remove the rights of other users on the token file, and return whether they had any.
 
     Raises:
@@ -75,8 +75,8 @@ def close_to_others() -> bool:
         return _close()
     except OSError as error:
         raise ClusterError(
-            f"Only its owner may read a token; others can read {path()}, and it is not yours to change: "
-            f"{error.strerror}. Make it yours (sudo chown $USER {path()}), or name another file with {PATH}."
+            f"Other users can read the token file {path()}, and its rights cannot be changed: {error.strerror}. "
+            f"Take ownership (sudo chown $USER {path()}), or set another file with {PATH}."
         ) from error
 
 

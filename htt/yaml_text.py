@@ -33,10 +33,10 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
-            raise yaml.composer.ComposerError(None, None, "anchors and aliases (& and *) are not taken; write the "
-                                              "values out", event.start_mark)  # fmt: skip
+            raise yaml.composer.ComposerError(None, None, "anchors and aliases (& and *) are not supported; write "
+                                              "the values out", event.start_mark)  # fmt: skip
         if self.depth >= MOST_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"it is nested more than {MOST_DEPTH} deep", event.start_mark)
+            raise yaml.composer.ComposerError(None, None, f"more than {MOST_DEPTH} nested levels", event.start_mark)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {shown(key)} is given twice; leave one out", key_node.start_mark
+                    None, None, f"duplicate key {shown(key)}; remove one", key_node.start_mark
                 )
             seen.add(key if isinstance(key, Hashable) else "")
         return super().construct_mapping(node, deep)

@@ -22,7 +22,7 @@ EXAMPLES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", TEXT, re.DOTALL))
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins(tmp_path_factory):
-    """Each example is a file of its package, beside the project's own."""
+    """Write each example as a file of its package, next to the project's own."""
     packages = {}
     for file, code in EXAMPLES.items():
         package = importlib.import_module(str(Path(file).parent).replace("/", "."))

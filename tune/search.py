@@ -22,10 +22,10 @@ if __name__ == "__main__":  # top-level modules are in the project's root, not i
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from htt import console  # before the slow imports
 
-    console.say_later()
+    console.print_later()
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -35,12 +35,14 @@ from htt import console, registry
 from htt.config import parse_set
 from htt.errors import ConfigError, RunError
 from tune.experiments import constraints, spec
-from tune.experiments.machines import MachineOptions, Machines
 from tune.experiments.space import Space
+from tune.experiments.spec import SearchOptions, SearchSpec
 from tune.reports import report, trial_table
 from tune.results import run_record
 from tune.results.run_folder import RunFolder
+from tune.results.run_record import RunRecord
 from tune.results.sync import locate
+from tune.searchers import warm_start
 
 if TYPE_CHECKING:
     from tune.execution.experiment import Outcome
@@ -54,120 +56,114 @@ Several = Annotated[list[str], tyro.conf.UseAppendAction]
 class Options(console.Options):
     """Search for the best configuration of a space, and write it to runs/<name>/best.yaml."""
 
-    space: console.Word = None
-    """What to search: a module of tune/experiments/spaces (default: quick)."""
+    resume: console.OptionalText = None
+    """Resume a run, given its name or folder; only limits and location may change."""
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
-    trials: console.Count = None
-    """Trials in all, those before --resume included (default: as many as the time allows)."""
-    time_budget: console.Word = None
-    """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit where --trials is given). With
-    --resume and neither of the two: both as the run began."""
-    seed: console.Count = None
-    """Determines what is tried (default: 0)."""
-    metric: console.Word = None
-    """What to select by, on the validation split (default: hand_error_mm)."""
+    time_budget: console.OptionalText = None
+    """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit if --trials is given). With
+    --resume and neither of the two: the original limits."""
+    metric: console.OptionalText = None
+    """Metric to select by, on the validation split (default: hand_error_mm)."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
-    """Instead of --metric: make several metrics good at once; repeat it. The scheduler watches the first one, and may
-    stop a trial that is good in another: --scheduler none stops none."""
-    pick: console.Word = None
-    """Which trial of their Pareto front is the best: knee (nearest to the ideal point), first (best in the first
+    """Optimise several metrics instead of --metric; repeat for each. The scheduler watches the first one, and may stop
+    a trial that is good in another: --scheduler none stops none."""
+    pick: console.OptionalText = None
+    """Rule that picks the best trial of their Pareto front: knee (nearest to the ideal point), first (best in the first
     objective), or the best in the first with a bound, as in 'latency_ms<=30' (default: knee)."""
     constraint: Annotated[Several, tyro.conf.arg(metavar="METRIC<=NUMBER")] = field(default_factory=list)
-    """What the best trial must keep, as in 'parameters<=2e6'; repeat for more."""
-    warm_start: Annotated[Several, tyro.conf.arg(metavar="RUN")] = field(default_factory=list)
-    """Begin with the finished trials of an earlier run that fit this search, its best ones among the trials of this
-    one; repeat for more."""
-    share_any: bool = False
-    """Also begin with trials that other code or other libraries trained, and go on with a run of other code; the report
-    says which numbers these are."""
+    """Bound that the best trial must keep, as in 'parameters<=2e6'; repeat for more."""
     point: Annotated[Several, tyro.conf.arg(metavar="FILE|PATH=VALUE ...")] = field(default_factory=list)
-    """Try this first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
-    algorithm: console.Word = None
-    """Who chooses the next trial: tpe or random (default: tpe)."""
-    scheduler: console.Word = None
-    """Who stops hopeless trials early: asha, or the word none (default: asha)."""
-    name: console.Word = None
-    """Name of the run (default: search-<space>-<date>-<time>)."""
-    resume: console.Word = None
-    """Go on with a run, by its name or folder: same question and machines of a trial, its own limits or others."""
-    machines: MachineOptions = field(default_factory=Machines)
-
-
-RECORDED = ("space", "seed", "pick", "algorithm", "scheduler")
-"""Options whose defaults are those of ``tune.experiments.spec.Search``."""
+    """Sample to try first: a best.yaml, or 'optim.lr=1e-3 model.pose.window=8'; repeat for more."""
+    spec: Annotated[SearchOptions, tyro.conf.arg(name="")] = field(default_factory=SearchOptions)
 
 
 def main(options: Options) -> None:
     """Run the search, then print the best trials and suggested next commands."""
     from tune.execution.search import run  # imported late: Ray takes seconds to import, and --help must be fast
 
-    search = resume(options) if options.resume else new(options)
-    space = registry.value(tune.experiments.spaces, search.space, "SPACE", Space)
-    outcome = run(search, space)
+    if options.resume:
+        search, folder = resume(options)
+        outcome = run(search, runs=folder.path.parent, resume=True)
+    else:
+        search = new(options)
+        outcome = run(search)
     if outcome.exit_code:
-        console.err.print(f"Stopped. Go on with: {again(options, outcome.folder)}", markup=False)
+        console.err.print(f"Stopped. To resume: {again(options, outcome.folder)}", markup=False)
     finish(outcome, search)
     if outcome.exit_code:
         sys.exit(outcome.exit_code)
 
 
-def new(options: Options) -> spec.Search:
+def new(options: Options) -> SearchSpec:
     """Return the search that the options describe."""
-    goals = options.objective
-    if goals and options.metric not in (None, goals[0]):
-        raise ConfigError(f"--metric is the first --objective; got {options.metric} and {goals[0]}. Leave one out.")
-    if options.pick is not None and len(goals) < 2 and not options.resume:
+    objectives = options.objective
+    if objectives and options.metric not in (None, objectives[0]):
         raise ConfigError(
-            f"--pick chooses from the front of several objectives; got {len(goals) or 'no'} --objective. Name two or "
-            "more, or leave --pick out."
+            f"Cannot combine --metric {options.metric} with --objective {objectives[0]}: the first objective is the "
+            "metric. Drop one of them."
         )
-    return spec.Search(
-        assignments=parse_set(options.set),
-        trials=options.trials,
+    if options.pick is not None and len(objectives) < 2:
+        raise ConfigError(
+            f"--pick needs several objectives to choose from; got {len(objectives) or 'no'} --objective. Add another, "
+            "or drop --pick."
+        )
+    searched = registry.value(tune.experiments.spaces, options.spec.space, "SPACE", Space)
+    search = replace(
+        SearchSpec(**vars(options.spec)).over(searched, parse_set(options.set)),
         time_budget_s=budget(options),
-        metric=goals[0] if goals else options.metric or spec.METRIC,
-        objectives=tuple(goals) if len(goals) > 1 else (),
+        metric=objectives[0] if objectives else options.metric or spec.METRIC,
+        objectives=tuple(objectives) if len(objectives) > 1 else (),
         constraints=constraints.parse(options.constraint),
-        warm_start=tuple(options.warm_start),
-        points=tuple(options.point),
-        share_any=options.share_any,
-        name=options.name,
-        command=shlex.join(["python", *sys.argv]),
-        **{name: given for name in RECORDED if (given := getattr(options, name)) is not None},
-        **options.machines.options(),
+        pick=options.pick or constraints.KNEE,
     )
+    points = warm_start.points(options.point, Space(search.domains), search.config()) if options.point else []
+    return replace(search, points=tuple(points))
 
 
-def resume(options: Options) -> spec.Search:
-    """Return the search that resumes a run."""
-    named = ("objective", "constraint", "warm_start", "point")
-    given = [f"--{name.replace('_', '-')}, " for name in named if getattr(options, name)]
-    if options.set or options.name or given:
-        raise RunError(f"A run is resumed with the question it was asked; leave {''.join(given)}--set and --name out.")
-    folder = locate(str(options.resume), options.machines.storage)
-    asked = folder.asked()
-    run_record.check_kind(asked, "search")
-    now = {name: getattr(options, name) for name in ("metric", *RECORDED)}
-    run_record.check_same_options(asked, {**now, **options.machines.of_trial()})
-    return run_record.located(run_record.resumed(asked, new(options)), folder, asked)
+def resume(options: Options) -> tuple[SearchSpec, RunFolder]:
+    """Return the recorded search with the limits of the options, and its folder."""
+    fixed = {name: getattr(options, name) for name in ("set", "objective", "constraint", "point")}
+    fixed |= {name: getattr(options.spec, name) for name in ("warm_start", "name")}
+    if given := [f"--{name.replace('_', '-')}" for name, value in fixed.items() if value]:
+        raise RunError(f"Cannot combine {', '.join(given)} with --resume. Drop them, or start a new run.")
+    folder = locate(str(options.resume), options.spec.storage)
+    record = folder.record
+    run_record.check_kind(record, "search")
+    began = run_record.local(record.search, folder.path)
+    recorded = Options(spec=spec.options(SearchOptions, began))
+    now = tyro.cli(Options, args=options.arguments, default=recorded).spec  # as recorded unless given
+    chosen = {name: given for name in ("metric", "pick") if (given := getattr(options, name))}
+    search = replace(began, **{**vars(now), "storage": began.storage, **chosen})
+    run_record.check_unchanged(record, search)
+    if options.spec.trials is not None or options.time_budget is not None:
+        search = replace(search, trials=options.spec.trials, time_budget_s=budget(options))
+    return (exact(record, search) if record.schema == 0 else search), folder
+
+
+def exact(record: RunRecord, search: SearchSpec) -> SearchSpec:
+    """Return the search of an old run, whose record has only rounded domains, with the domains of its space."""
+    searched = registry.value(tune.experiments.spaces, search.space, "SPACE", Space)
+    domains = search.over(searched, search.assignments)
+    run_record.check_unchanged(record, domains)
+    return replace(search, domains=domains.domains)
 
 
 def again(options: Options, folder: RunFolder) -> str:
     """Return the command that resumes the run within the same limits; its original limits are stored in its folder."""
-    limits = {"--trials": options.trials, "--time-budget": options.time_budget} if options.resume else {}
+    limits = {"--trials": options.spec.trials, "--time-budget": options.time_budget} if options.resume else {}
     given = [str(word) for limit in limits.items() if limit[1] is not None for word in limit]
     return shlex.join(["python", "tune/search.py", "--resume", report.shown(folder.path), *given])
 
 
 def budget(options: Options) -> float | None:
     """Return the time budget in seconds; None means no limit, or for a resumed run its original limits."""
-    if options.time_budget is None and (options.resume or options.trials is not None):
+    if options.time_budget is None and (options.resume or options.spec.trials is not None):
         return None
     return spec.parse_budget(options.time_budget or DEFAULT_BUDGET)
 
 
-def finish(outcome: Outcome, search: spec.Search) -> None:
+def finish(outcome: Outcome, search: SearchSpec) -> None:
     """Print the best trials, the files written and the suggested next commands."""
     if outcome.best is None:
         return
@@ -175,8 +171,8 @@ def finish(outcome: Outcome, search: spec.Search) -> None:
         trial_table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
     else:
         trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
-    for warning in outcome.folder.asked().incomplete:
-        console.say_error("warning:", warning)
+    for warning in outcome.folder.record.incomplete:
+        console.print_message("warning:", warning)
     kept = report.checkpoint(outcome.folder, outcome.best)
     files = {
         "Best configuration": outcome.folder.best,

@@ -10,7 +10,7 @@ set -euo pipefail
 
 refuse() { echo "setup: $*" >&2; exit 2; }
 
-[ $# -ge 1 ] || refuse "name a Python from 3.11 to 3.13: bash cluster/deploy/setup.sh python3.12"
+[ $# -ge 1 ] || refuse "expected a Python from 3.11 to 3.13 as first argument, such as: bash cluster/deploy/setup.sh python3.12"
 python=$1
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 pins=$project/cluster/deploy/requirements.txt
@@ -19,16 +19,16 @@ mkdir -p "$HOME/.htt"
 
 if [ $# -ge 2 ]; then
     venv=$2
-    [ -x "$venv/bin/ray" ] || refuse "there is no Ray in $venv; install into it first: pip install -r cluster/deploy/requirements.txt"
+    [ -x "$venv/bin/ray" ] || refuse "no Ray in $venv; install the packages there first: pip install -r cluster/deploy/requirements.txt"
 else
     venv=$HOME/.htt/venv
-    command -v "$python" >/dev/null || refuse "there is no $python here; install it, or name another from 3.11 to 3.13"
+    command -v "$python" >/dev/null || refuse "no $python on this machine; install it, or use another Python from 3.11 to 3.13"
     "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
-        refuse "the pinned packages need a Python from 3.11 to 3.13; $python is $("$python" --version)"
+        refuse "expected a Python from 3.11 to 3.13 for the pinned packages; $python is $("$python" --version)"
     wanted=$("$python" --version; sha256sum <"$pins")
     if [ "$wanted" != "$(cat "$venv/holds" 2>/dev/null)" ]; then
         "$python" -m venv --clear "$venv" ||
-            refuse "$python cannot make an environment; on Debian and Ubuntu: sudo apt-get install -y $python-venv"
+            refuse "$python cannot create a virtual environment; on Debian and Ubuntu: sudo apt-get install -y $python-venv"
         "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$pins"
         echo "$wanted" >"$venv/holds"
     fi
@@ -36,7 +36,7 @@ fi
 
 # Without the token, Ray on this machine would never join the cluster, and would not report why.
 if [ -z "${RAY_AUTH_TOKEN:-}" ]; then
-    [ -s "$token" ] || refuse "there is no token in $token; make one where you type ray up: python -m cluster.make_token"
+    [ -s "$token" ] || refuse "no token in $token; create it on the machine where you run ray up: python -m cluster.make_token"
     chmod 600 "$token"
 fi
 

@@ -5,11 +5,13 @@ Pure functions from reports to faults. ``nodes`` collects the reports; ``probe``
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cluster.preflight.probe import is_loopback
+from cluster.revision import digest
 
 CLOCK_S = 2.0
 """Largest difference of a clock from the driver's, s: files on shared storage are compared by their times."""
@@ -20,25 +22,24 @@ NAMED = 3
 DRIVER = "driver"
 """Machine name in the report of the process that runs the checks."""
 
-ALIKE = "Set every machine up alike (cluster/deploy/setup.sh) and start Ray on it again"
 REMEDIES = {
-    "answer": "See why in its Ray logs (there, in /tmp/ray/session_latest/logs), or take it out of the cluster",
+    "answer": "Look into its Ray logs (/tmp/ray/session_latest/logs on that machine), or remove it from the cluster",
     "code": "Send the code with the command: ray job submit --working-dir . -- python ..., or update that machine",
-    "versions": ALIKE,
-    "data": "data.root must be a folder or URI that every machine has at that place, with the same shards",
-    "storage": "Give --storage a folder that all machines share, or a URI (s3://, gs://), that they may write to",
-    "cache": "Set HTT_CACHE there before Ray starts, or runtime.cache, to a folder that can be written",
-    "disk": "Free some space there, choose another disk, or bound the cache of downloads with runtime.cache_gb",
-    "GPUs": "Install a torch for that machine's driver (nvidia-smi), or start its Ray with the --num-gpus that work",
+    "versions": "Install the same versions on every machine (cluster/deploy/setup.sh), and restart Ray there",
+    "data": "Set data.root to a folder or URI that every machine can read, with the same shards",
+    "storage": "Set --storage to a folder shared by all machines, or a URI (s3://, gs://), that they can write to",
+    "cache": "Set HTT_CACHE on that machine before Ray starts, or runtime.cache, to a writable folder",
+    "disk": "Free some space there, choose another disk, or limit the cache of downloads with runtime.cache_gb",
+    "GPUs": "Install torch for that machine's driver (nvidia-smi), or start Ray there with --num-gpus of working GPUs",
     "clock": "Set it by the network: timedatectl set-ntp true",
     "ports": "Open all TCP ports above 1023 between the machines, in firewalls and security groups",
-    "address": "Give its name its network address in /etc/hosts, or set GLOO_SOCKET_IFNAME there before Ray starts",
+    "address": "Set its network address in /etc/hosts, or set GLOO_SOCKET_IFNAME there before Ray starts",
 }
 """Remedy for each check, one sentence."""
 
 
 @dataclass(frozen=True)
-class Need:
+class Requirements:
     """Requirements of a run on the machines."""
 
     roots: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ class Report:
     """Results of the checks of one machine."""
 
     machine: str
-    silence: str | None = None
+    error: str | None = None
     """Reason why the machine did not answer, or None if it did."""
     commit: str = "unknown"
     code: Mapping[str, str] | None = None
@@ -80,16 +81,21 @@ class Report:
     """Lower and upper bound of how far the clock is ahead of the driver's, s."""
     unreachable: Sequence[Sequence[str]] = ()
     """(machine, reason) for each machine that cannot be reached."""
-    heard_at: Sequence[str] = ("", "")
+    host_address: Sequence[str] = ("", "")
     """Host name of the machine, and the address that the name resolves to."""
-    refusals: Sequence[Sequence[str]] = ()
+    failed: Sequence[Sequence[str]] = ()
     """(check, error) for each check that failed."""
 
     @classmethod
-    def of(cls, machine: str, plain: Mapping[str, Any], **more: Any) -> Report:
+    def of(cls, machine: str, results: Mapping[str, Any], **more: Any) -> Report:
         """Return the report of a machine that answered; tolerates missing and unknown fields of other versions."""
         known = {each.name for each in fields(cls)} - {"machine", *more}
-        return cls(machine, **{name: value for name, value in plain.items() if name in known}, **more)
+        return cls(machine, **{name: value for name, value in results.items() if name in known}, **more)
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data for JSON, with one digest of all code."""
+        code = self.code and digest(json.dumps(dict(self.code), sort_keys=True).encode())
+        return {**asdict(self), "code": code}
 
 
 @dataclass(frozen=True)
@@ -99,54 +105,59 @@ class Fault:
     machine: str
     check: str
     found: str
-    wanted: str
+    expected: str
     remedy: str
 
 
-def judge(reports: Sequence[Report], driver: Report, need: Need) -> list[Fault]:
+def find_faults(reports: Sequence[Report], driver: Report, required: Requirements) -> list[Fault]:
     """Return every fault of every machine and of the driver; the list is empty if the run can start.
 
     Args:
         reports: reports of the machines.
         driver: report of the driver; machines must have the same code, libraries and data.
-        need: requirements of the run.
+        required: requirements of the run.
     """
-    faults = [fault for report in (driver, *reports) for fault in _refusals(report, need)]
-    faults += [fault for report in (driver, *reports) for fault in _disks(report, need)]
+    faults = [fault for report in (driver, *reports) for fault in _failed(report, required)]
+    faults += [fault for report in (driver, *reports) for fault in _disks(report, required)]
     for report in reports:
-        if report.silence is not None:
-            faults.append(_fault(report, "answer", report.silence, "an answer"))
+        if report.error is not None:
+            faults.append(_fault(report, "answer", report.error, "an answer"))
             continue
-        faults += [*_code(report, driver), *_versions(report, driver), *_data(report, driver), *_storage(report, need)]
-        faults += [*_gpus(report, need), *_clock(report), *_ports(report), *_address(report, need)]
+        faults += [
+            *_code(report, driver),
+            *_versions(report, driver),
+            *_data(report, driver),
+            *_storage(report, required),
+        ]
+        faults += [*_gpus(report, required), *_clock(report), *_ports(report), *_address(report, required)]
     return faults
 
 
-def _refusals(report: Report, need: Need) -> Iterator[Fault]:
-    wanted = {
+def _failed(report: Report, required: Requirements) -> Iterator[Fault]:
+    expected = {
         "code": "the driver's code",
         "versions": "the driver's versions",
-        "data": f"data that can be read: {', '.join(need.roots)}",
-        "storage": f"files can be written, read and removed in {need.storage}",
-        "cache": "a folder that can be written",
-        "disk": "a disk whose space is known",
-        "GPUs": "GPUs that compute",
-        "ports": "the other machines within reach",
-        "address": "an address by its name",
+        "data": f"readable data: {', '.join(required.roots)}",
+        "storage": f"permission to write, read and remove files in {required.storage}",
+        "cache": "a writable folder",
+        "disk": "a disk of known size",
+        "GPUs": "working GPUs",
+        "ports": "connections to the other machines",
+        "address": "an address for its host name",
     }
-    for check, why in report.refusals:
-        yield _fault(report, check, why, wanted[check])
+    for check, reason in report.failed:
+        yield _fault(report, check, reason, expected[check])
 
 
 def _code(report: Report, driver: Report) -> Iterator[Fault]:
     if report.code is None or driver.code is None or report.code == driver.code:
         return
-    lacks = sorted(driver.code.keys() - report.code.keys())
+    missing = sorted(driver.code.keys() - report.code.keys())
     other = sorted(name for name, digest in report.code.items() if driver.code.get(name) != digest)
-    words = [f"{some(other)} {'differs' if len(other) == 1 else 'differ'}"] if other else []
-    words += [f"{some(lacks)} {'is' if len(lacks) == 1 else 'are'} missing"] if lacks else []
-    wanted = f"the driver's code, commit {driver.commit}"
-    yield _fault(report, "code", f"{' and '.join(words)}, commit {report.commit}", wanted)
+    found = [f"{listed(other)} {'differs' if len(other) == 1 else 'differ'}"] if other else []
+    found += [f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"] if missing else []
+    expected = f"the driver's code, commit {driver.commit}"
+    yield _fault(report, "code", f"{' and '.join(found)}, commit {report.commit}", expected)
 
 
 def _versions(report: Report, driver: Report) -> Iterator[Fault]:
@@ -159,69 +170,70 @@ def _versions(report: Report, driver: Report) -> Iterator[Fault]:
 
 
 def _data(report: Report, driver: Report) -> Iterator[Fault]:
-    for root, seen in report.data.items():
-        wanted = driver.data.get(root)
-        if seen and wanted and seen[0] != wanted[0]:
-            yield _fault(report, "data", f"{root} has manifest {seen[0]}", f"the driver's, {wanted[0]}")
+    for root, found in report.data.items():
+        expected = driver.data.get(root)
+        if found and expected and found[0] != expected[0]:
+            yield _fault(report, "data", f"{root} has manifest {found[0]}", f"the driver's, {expected[0]}")
 
 
-def _storage(report: Report, need: Need) -> Iterator[Fault]:
+def _storage(report: Report, required: Requirements) -> Iterator[Fault]:
     if not report.storage:
-        found = f"{need.storage} there does not hold what the driver wrote"
-        yield _fault(report, "storage", found, "one folder for all machines")
+        found = f"{required.storage} does not contain the file that the driver wrote"
+        yield _fault(report, "storage", found, "one folder shared by all machines")
 
 
-def _disks(report: Report, need: Need) -> Iterator[Fault]:
+def _disks(report: Report, required: Requirements) -> Iterator[Fault]:
     """Yield at most one fault for each disk, for the purpose that needs the most space; downloads go to the cache."""
-    to_come = sum(seen[1] for seen in report.data.values() if seen)
-    to_come = min(to_come, round(need.cache_gb * 1e9)) if need.cache_gb else to_come
+    download = sum(data[1] for data in report.data.values() if data)
+    download = min(download, round(required.cache_gb * 1e9)) if required.cache_gb else download
     short: dict[Any, tuple[int, str]] = {}
-    for what, (folder, free, disk) in report.disks.items():
-        wanted = FREE_BYTES + (to_come if what == "cache" else 0)
-        if free < wanted and wanted > short.get(disk, (0, ""))[0]:
-            short[disk] = wanted, f"{free / 1e9:.1f} GB free for {what}, in {folder}"
-    for wanted, found in short.values():
-        yield _fault(report, "disk", found, f"{wanted / 1e9:.1f} GB")
+    for purpose, (folder, free, disk) in report.disks.items():
+        expected = FREE_BYTES + (download if purpose == "cache" else 0)
+        if free < expected and expected > short.get(disk, (0, ""))[0]:
+            short[disk] = expected, f"{free / 1e9:.1f} GB free for {purpose}, in {folder}"
+    for expected, found in short.values():
+        yield _fault(report, "disk", found, f"{expected / 1e9:.1f} GB")
 
 
-def _gpus(report: Report, need: Need) -> Iterator[Fault]:
-    if not need.gpus or report.gpus is None:
+def _gpus(report: Report, required: Requirements) -> Iterator[Fault]:
+    if not required.gpus or report.gpus is None:
         return
     count, promised = report.gpus["count"], report.promised_gpus
     if count < promised:
-        yield _fault(
-            report, "GPUs", f"torch {report.gpus['torch']} sees {count}", f"the {promised:g} that Ray promises"
-        )
+        found = f"torch {report.gpus['torch']} finds {count}"
+        yield _fault(report, "GPUs", found, f"the {promised:g} that Ray may allocate")
     for fault in report.gpus["faults"]:
-        yield _fault(report, "GPUs", fault, "GPUs that compute")
+        yield _fault(report, "GPUs", fault, "working GPUs")
 
 
 def _clock(report: Report) -> Iterator[Fault]:
     least, most = report.clock_s
-    wanted = f"within {CLOCK_S:g} s of the driver's"
+    expected = f"within {CLOCK_S:g} s of the driver's"
     if least > CLOCK_S:
-        yield _fault(report, "clock", f"{least:.1f} s ahead", wanted)
+        yield _fault(report, "clock", f"{least:.1f} s ahead", expected)
     elif most < -CLOCK_S:
-        yield _fault(report, "clock", f"{-most:.1f} s behind", wanted)
+        yield _fault(report, "clock", f"{-most:.1f} s behind", expected)
 
 
 def _ports(report: Report) -> Iterator[Fault]:
     if report.unreachable:
-        found = f"cannot reach {some([f'{name} ({why})' for name, why in report.unreachable])}"
-        yield _fault(report, "ports", found, "the other machines within reach")
+        found = f"cannot connect to {listed([f'{name} ({reason})' for name, reason in report.unreachable])}"
+        yield _fault(report, "ports", found, "connections to the other machines")
 
 
-def _address(report: Report, need: Need) -> Iterator[Fault]:
-    name, address = report.heard_at
-    if need.gloo and is_loopback(address):
-        yield _fault(report, "address", f"its name, {name}, is {address}", "an address that other machines reach")
+def _address(report: Report, required: Requirements) -> Iterator[Fault]:
+    name, address = report.host_address
+    if required.gloo and is_loopback(address):
+        yield _fault(
+            report, "address", f"its host name {name} resolves to {address}", "an address that other machines can reach"
+        )
 
 
-def _fault(report: Report, check: str, found: str, wanted: str) -> Fault:
-    return Fault(report.machine, check, found, wanted, f"{REMEDIES[check]}.")
+def _fault(report: Report, check: str, found: str, expected: str) -> Fault:
+    return Fault(report.machine, check, found, expected, f"{REMEDIES[check]}.")
 
 
-def some(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return a list of names for a sentence, such as ``a, b, c and 4 more``."""
     if len(names) <= NAMED + 1:
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

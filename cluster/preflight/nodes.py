@@ -19,11 +19,11 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.preflight.faults import Report
-from cluster.preflight.probe import said
+from cluster.preflight.probe import first_line
 
 START_S = 120.0
 """Time limit for a machine to start a process and open a port, s."""
-LOOK_S = 120.0
+CHECKS_S = 120.0
 """Time limit for all checks of a machine, s; longer than the limit of each check."""
 PINGS = 3
 """Number of clock readings; the one with the shortest round trip is the most accurate."""
@@ -52,38 +52,36 @@ def nodes() -> list[Node]:
 
 def names(alive: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a unique name for each Ray node: its host name, followed by its address or its ID where needed."""
-    own = [str(node["NodeManagerHostname"]) for node in alive]
-    longer = [f"{name} ({node['NodeManagerAddress']})" for name, node in zip(own, alive, strict=True)]
-    longest = [f"{name} ({node['NodeID'][:6]})" for name, node in zip(own, alive, strict=True)]
-    often, still = Counter(own), Counter(longer)
-    choices = zip(own, longer, longest, strict=True)
-    return [a if often[a] == 1 else b if still[b] == 1 else c for a, b, c in choices]
+    hosts = [str(node["NodeManagerHostname"]) for node in alive]
+    addressed = [f"{host} ({node['NodeManagerAddress']})" for host, node in zip(hosts, alive, strict=True)]
+    numbered = [f"{host} ({node['NodeID'][:6]})" for host, node in zip(hosts, alive, strict=True)]
+    counts = Counter(hosts + addressed)
+    choices = zip(hosts, addressed, numbered, strict=True)
+    return [a if counts[a] == 1 else b if counts[b] == 1 else c for a, b, c in choices]
 
 
-def here() -> str:
+def this_node() -> str:
     """Return the ID of the node that runs this process."""
     return str(ray.get_runtime_context().get_node_id())
 
 
-def gather(there: Sequence[Node], asked: Mapping[str, Any]) -> list[Report]:
+def gather(machines: Sequence[Node], request: Mapping[str, Any]) -> list[Report]:
     """Return the report of every machine, in order; if a machine does not answer, its report says why.
 
-    Args:
-        there: the machines.
-        asked: request for ``probe.look``; ``peers`` and ``gpus`` are set for each machine.
+    The request is that of ``probe.run``; its ``peers`` and ``gpus`` are set for each machine.
     """
-    with _lookouts(there) as lookouts:
-        ports, silent = _answers({node: lookouts[node].listen.remote() for node in there}, START_S)
-        known = [(node.name, node.address, ports[node]) for node in there if node in ports]
-        looking = {node: lookouts[node].look.remote(_own(asked, node, known)) for node in ports}
-        seen, more = _answers(looking, LOOK_S)
-        clocks = {node: _clock(lookouts[node]) for node in seen}
-    silent |= more
+    with _actors(machines) as actors:
+        ports, errors = _answers({node: actors[node].listen.remote() for node in machines}, START_S)
+        peers = [(node.name, node.address, ports[node]) for node in machines if node in ports]
+        running = {node: actors[node].run.remote(_request(request, node, peers)) for node in ports}
+        results, more = _answers(running, CHECKS_S)
+        clocks = {node: _clock(actors[node]) for node in results}
+    errors |= more
     return [
-        Report.of(node.name, seen[node], promised_gpus=node.gpus, clock_s=clocks[node])
-        if node in seen
-        else Report(node.name, silence=silent[node])
-        for node in there
+        Report.of(node.name, results[node], promised_gpus=node.gpus, clock_s=clocks[node])
+        if node in results
+        else Report(node.name, error=errors[node])
+        for node in machines
     ]
 
 
@@ -91,72 +89,69 @@ def clock(read: Callable[[], float], pings: int = PINGS) -> tuple[float, float]:
     """Return the lower and upper bound of how far another clock is ahead of this one, s.
 
     The other clock is read at an unknown time between request and answer, so the bounds differ by the round trip.
-
-    Args:
-        read: reads the other clock, s.
-        pings: number of readings.
     """
     trips = [(time.time(), read(), time.time()) for _ in range(pings)]
-    return max(there - back for _, there, back in trips), min(there - asked for asked, there, _ in trips)
+    return max(other - end for _, other, end in trips), min(other - start for start, other, _ in trips)
 
 
-def _clock(lookout: Any) -> tuple[float, float]:
+def _clock(actor: Any) -> tuple[float, float]:
     try:
-        return clock(lambda: float(ray.get(lookout.time.remote(), timeout=START_S)))
+        return clock(lambda: float(ray.get(actor.time.remote(), timeout=START_S)))
     except ray.exceptions.RayError:  # the machine answered before: no answer now is not a fault of its clock
         return 0.0, 0.0
 
 
-def _own(asked: Mapping[str, Any], node: Node, known: Sequence[tuple[str, str, int]]) -> dict[str, Any]:
-    peers = [peer for peer in known if peer[0] != node.name]
-    return {**asked, "peers": peers, "gpus": int(node.gpus) if asked["gpus"] else 0}
+def _request(request: Mapping[str, Any], node: Node, peers: Sequence[tuple[str, str, int]]) -> dict[str, Any]:
+    """Return the request for one node, with the other nodes as its peers."""
+    others = [peer for peer in peers if peer[0] != node.name]
+    return {**request, "peers": others, "gpus": int(node.gpus) if request["gpus"] else 0}
 
 
-def _answers(asked: Mapping[Node, Any], limit_s: float) -> tuple[dict[Node, Any], dict[Node, str]]:
+def _answers(calls: Mapping[Node, Any], limit_s: float) -> tuple[dict[Node, Any], dict[Node, str]]:
     """Return the answers that came in time, and for each other node the reason."""
-    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_s) if asked else ([], [])
-    found: dict[Node, Any] = {}
-    silent: dict[Node, str] = {}
-    for node, ref in asked.items():
+    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=limit_s) if calls else ([], [])
+    answers: dict[Node, Any] = {}
+    errors: dict[Node, str] = {}
+    for node, ref in calls.items():
         if ref not in ready:
-            silent[node] = f"nothing within {limit_s:g} s"
+            errors[node] = f"no answer within {limit_s:g} s"
             continue
         try:
-            found[node] = ray.get(ref)
+            answers[node] = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
-            silent[node] = f"{type(error.cause).__name__}: {said(error.cause)}"
+            errors[node] = f"{type(error.cause).__name__}: {first_line(error.cause)}"
         except ray.exceptions.RayError as error:
-            silent[node] = said(error)
-    return found, silent
+            errors[node] = first_line(error)
+    return answers, errors
 
 
 @contextlib.contextmanager
-def _lookouts(there: Sequence[Node]) -> Iterator[dict[Node, Any]]:
+def _actors(machines: Sequence[Node]) -> Iterator[dict[Node, Any]]:
     """Yield one actor for each machine, and kill the actors after the ``with`` block."""
-    kind = _kind()
-    pinned = {node: NodeAffinitySchedulingStrategy(node.id, soft=False) for node in there}
-    started = {node: kind.options(num_cpus=0, scheduling_strategy=pinned[node]).remote() for node in there}
+    actor_class = _actor_class()
+    pinned = {node: NodeAffinitySchedulingStrategy(node.id, soft=False) for node in machines}
+    actors = {node: actor_class.options(num_cpus=0, scheduling_strategy=pinned[node]).remote() for node in machines}
     try:
-        yield started
+        yield actors
     finally:
-        for lookout in started.values():
-            ray.kill(lookout)
+        for actor in actors.values():
+            ray.kill(actor)
 
 
-def _kind() -> Any:
-    class Lookout:
+def _actor_class() -> Any:
+    class Probe:
         """Actor on one machine, defined in a function so that Ray pickles it by value; its imports run there."""
 
         def listen(self) -> int:
             """Open a port and return its number; the operating system accepts connections to it."""
-            self.door = socket.create_server(("", 0), backlog=1024)
-            return int(self.door.getsockname()[1])
+            self.server = socket.create_server(("", 0), backlog=1024)
+            return int(self.server.getsockname()[1])
 
-        def look(self, asked: dict[str, Any]) -> dict[str, Any]:
+        def run(self, request: dict[str, Any]) -> dict[str, Any]:
             """Return the results of the checks."""
             from cluster.preflight import probe
 
-            return probe.look(asked)
+            return probe.run(request)
 
         def time(self) -> float:
             """Return the machine's clock, s."""
@@ -164,4 +159,4 @@ def _kind() -> Any:
 
             return time.time()
 
-    return ray.remote(Lookout)
+    return ray.remote(Probe)

@@ -35,19 +35,19 @@ class Options(console.Options):
     """Convert a data set into shards: memory-mapped files that training reads."""
 
     source: str
-    """The kind of data: a module of htt/data/sources, such as h2o."""
+    """Data source: a module of htt/data/sources, such as h2o."""
     out: Path
     """Folder for the shards; data.root of a training."""
-    root: console.File = None
+    root: console.OptionalPath = None
     """Folder of the data set."""
     width: int = 480
-    """Of the frames, px."""
+    """Width of the frames, px."""
     height: int = 270
-    """Of the frames, px."""
+    """Height of the frames, px."""
     quality: int = _images.JPEG_QUALITY
-    """Of the frames' JPEGs, 1 to 100."""
-    workers: console.Count = None
-    """Clips converted at once (default: one per core)."""
+    """Quality of the frames' JPEGs, 1 to 100."""
+    workers: console.OptionalInt = None
+    """Number of clips converted at once (default: one per core)."""
 
 
 def main(options: Options) -> None:
@@ -55,24 +55,24 @@ def main(options: Options) -> None:
     _check(options)
     source = open_source(options.source, options.root)
     keys = keys_of(source)
-    _say_found(source, keys)
+    _print_contents(source, keys)
     making = Making(options.width, options.height, options.quality)
     title = f"Converting {source.name}"
     made, _ = convert(source, options.out, making, workers=options.workers, title=title, keys=keys)
-    told = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
-    console.out.print(_text.printable("\n".join(told)), markup=False)
+    lines = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
+    console.out.print(_text.printable("\n".join(lines)), markup=False)
 
 
 def _check(options: Options) -> None:
     """Raise one error that lists every invalid option."""
     faults = "; ".join([*_wrong_numbers(options), *_wrong_folders(options)])
-    told = [f"{faults}."] if faults else []
+    messages = [f"{faults}."] if faults else []
     try:
         registry.load(sources, options.source)
     except ConfigError as error:
-        told.append(str(error))
-    if told:
-        raise DataError(" ".join(told))
+        messages.append(str(error))
+    if messages:
+        raise DataError(" ".join(messages))
 
 
 def _wrong_numbers(options: Options) -> list[str]:
@@ -86,25 +86,25 @@ def _wrong_numbers(options: Options) -> list[str]:
 def _wrong_folders(options: Options) -> list[str]:
     root, out, faults = options.root, options.out, []
     if root is None and options.source != MADE_HERE:
-        faults.append("--root must be the folder of the data set; it was not given")
+        faults.append("--root is required: the folder of the data set")
     if root is not None and not root.is_dir():
-        faults.append(f"--root must be the folder of the data set; got {root}, which is no folder")
+        faults.append(f"--root must be the folder of the data set; got {root}, which is not a folder")
     elif root is not None and out.resolve().is_relative_to(root.resolve()):
-        faults.append(f"--out must lie outside --root, or shards mix with what they are made of; got {out}")
+        faults.append(f"--out must be outside --root, to keep shards and source files apart; got {out}")
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
         uri = str(out).replace(":/", "://", 1)  # a Path keeps one of a URI's two slashes
         return [
             *faults,
-            f"--out must be a folder of this machine; got {uri}. Convert into one, then copy: python -m "
+            f"--out must be a local folder; got {uri}. Convert into a local folder, then copy it: python -m "
             f"htt.data.publish --shards FOLDER --to {uri}",
         ]
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        faults.append(f"--out must be a folder, or not be there yet; got {out}, and {there} is a file")
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        faults.append(f"--out must be a folder or a new path; got {out}, but {existing} is a file")
     return faults
 
 
-def _say_found(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> None:
+def _print_contents(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> None:
     counts = [
         f"{split} {plural(len(of_split), 'clip')}, {plural(sum(key.frames for key in of_split), 'frame')}"
         for split, of_split in keys.items()

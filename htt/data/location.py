@@ -30,34 +30,34 @@ def data_key(config: Config) -> str:
     """
     if config.data.root is None:
         return f"{SYNTHETIC}-{synthetic_key(config)}"
-    found = shards_at(config, config.data.root)[1]
-    sums = {split: [shard.sha256 for shard in shards] for split, shards in found.splits.items()}
-    return f"{found.source}-{hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]}"
+    made = shards_at(config, config.data.root)[1]
+    sums = {split: [shard.sha256 for shard in shards] for split, shards in made.splits.items()}
+    return f"{made.source}-{hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
-def shards_at(config: Config, place: str) -> tuple[Path, Manifest]:
+def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     """Return the folder of shards at a path or URI, and its manifest.
 
     Raises:
         DataError: there are no shards, or they were made from another source than ``data.source``.
     """
-    root = located(place, config)
-    found = manifest.read(root)
-    if found.source != config.data.source:
+    root = located(path, config)
+    made = manifest.read(root)
+    if made.source != config.data.source:
         raise DataError(
-            f"data.source must be what the shards were made of; got {config.data.source}, and {place} holds "
-            f"{found.source}. Add --set data.source={found.source}."
+            f"data.source does not match the shards: got {config.data.source}, but {path} holds {made.source}. "
+            f"Add --set data.source={made.source}."
         )
-    return root, found
+    return root, made
 
 
-def located(place: str, config: Config | None = None, name: str = "data.root") -> Path:
+def located(path: str, config: Config | None = None, name: str = "data.root") -> Path:
     """Return the local folder of shards at a path or URI; for a URI, a cache folder that is filled while it is read.
 
     Args:
-        place: folder or URI.
+        path: folder or URI.
         config: configuration whose runtime gives the location and size of the cache, or None for the defaults.
-        name: name of ``place`` in error messages, such as data.root or --data.
+        name: name of ``path`` in error messages, such as data.root or --data.
 
     Raises:
         ConfigError: the URI cannot be read.
@@ -65,15 +65,15 @@ def located(place: str, config: Config | None = None, name: str = "data.root") -
         StorageError: an object store does not answer.
     """
     config = config or Config()
-    if not remote.is_remote(place):
-        return Path(place.removeprefix("file://")).expanduser()
+    if not remote.is_remote(path):
+        return Path(path.removeprefix("file://")).expanduser()
     limit_gb = config.runtime.cache_gb
-    return mirror.mirror(place, cache_folder(config), None if limit_gb is None else int(limit_gb * 1e9), name)
+    return mirror.mirror(path, cache_folder(config), None if limit_gb is None else int(limit_gb * 1e9), name)
 
 
-def absolute(place: str) -> str:
+def absolute(path: str) -> str:
     """Return a path or URI that is valid from any working directory."""
-    return place if remote.is_remote(place) else str(Path(place.removeprefix("file://")).expanduser().resolve())
+    return path if remote.is_remote(path) else str(Path(path.removeprefix("file://")).expanduser().resolve())
 
 
 def cache_folder(config: Config) -> Path:

@@ -46,21 +46,21 @@ def prepare(config: Config, workers: int | None = None) -> Path:
     if config.data.root is None:
         _check_can_render(config)
         return _rendered(config, workers)
-    root, found = shards_at(config, config.data.root)
+    root, made = shards_at(config, config.data.root)
     if mirror.is_mirror(root):
-        _say_if_too_large(sum(shard.bytes for shards in found.splits.values() for shard in shards) / 1e9, config)
+        _warn_if_too_large(sum(shard.bytes for shards in made.splits.values() for shard in shards) / 1e9, config)
     else:
-        _verify_once(root, found, cache_folder(config))
+        _verify_once(root, made, cache_folder(config))
     return root
 
 
-def _say_if_too_large(total_gb: float, config: Config) -> None:
+def _warn_if_too_large(total_gb: float, config: Config) -> None:
     """Warn if the size limit of the cache is smaller than the data."""
     cache_gb = config.runtime.cache_gb
     if cache_gb is not None and total_gb > cache_gb:
         console.err.print(
-            f"The data have {total_gb:.3g} GB and runtime.cache_gb keeps {cache_gb:.3g}: every epoch downloads again "
-            "what found no room.",
+            f"The data have {total_gb:.3g} GB, but runtime.cache_gb is {cache_gb:.3g}: every epoch downloads the "
+            "remaining shards again.",
             markup=False,
         )
 
@@ -82,7 +82,7 @@ def _check_can_render(config: Config) -> None:
     source = config.data.source
     if source != SYNTHETIC:
         raise DataError(
-            f"data.root must name a folder of shards when data.source is {source}; it names none. Make shards with: "
+            f"data.root is required with data.source {source}: a folder of shards. Make shards with: "
             f"python -m htt.data.convert --source {source} --root FOLDER_OF_THE_DATA_SET --out SHARDS, "
             "then --set data.root=SHARDS."
         )
@@ -98,28 +98,27 @@ def _rendered(config: Config, workers: int | None) -> Path:
     try:
         _verify_once(root, manifest.read(root), cache_folder(config))
     except DataError as error:
-        raise DataError(f"{error} It is only a cache: delete {root}, and it is rendered again.") from error
+        raise DataError(f"{error} The folder is only a cache: delete {root} to render it again.") from error
     return root
 
 
-def _verify_once(root: Path, found: Manifest, cache: Path) -> None:
+def _verify_once(root: Path, made: Manifest, cache: Path) -> None:
     """Verify the checksums of files that changed since the last check; one process at a time."""
-    manifest.check_sizes(root, found)
+    manifest.check_sizes(root, made)
     stamp = cache / "verified" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    state = _state(root, found)
+    state = _state(root, made)
     if _noted(stamp) == state:
         return
     from htt.data.loading.clips import open_split  # imports torch, which callers of ``facts`` do not need
 
     with files.locked(stamp.with_suffix(".lock")):
         noted, started = _noted(stamp), time.monotonic()
-        manifest.check_sums(root, [each for each in manifest.listed(found) if noted.get(each.file) != state[each.file]])
-        for split in (each for each, shards in found.splits.items() if shards):
+        manifest.check_sums(root, [each for each in manifest.listed(made) if noted.get(each.file) != state[each.file]])
+        for split in (each for each, shards in made.splits.items() if shards):
             open_split(root, split).check_frames()
-        with files.replacing(stamp) as path:
-            path.write_text(json.dumps(state), encoding="utf-8")
+        files.write_text(stamp, json.dumps(state))
     if time.monotonic() - started > 1:
-        console.err.print(f"Checked the shards in {root}: they are what their manifest promises.", markup=False)
+        console.err.print(f"Checked the shards in {root}: they match their manifest.", markup=False)
 
 
 def _noted(stamp: Path) -> dict[str, list[int | str]]:
@@ -131,5 +130,5 @@ def _noted(stamp: Path) -> dict[str, list[int | str]]:
     return noted if isinstance(noted, dict) else {}
 
 
-def _state(root: Path, found: Manifest) -> dict[str, list[int | str]]:
-    return {each.file: [*files.state((root / each.file).stat()), each.sha256] for each in manifest.listed(found)}
+def _state(root: Path, made: Manifest) -> dict[str, list[int | str]]:
+    return {each.file: [*files.state((root / each.file).stat()), each.sha256] for each in manifest.listed(made)}

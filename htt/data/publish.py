@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Options(console.Options):
     shards: Path
     """Folder of converted shards."""
     to: str
-    """Where they go, such as s3://bucket/h2o; data.root of a training."""
+    """Destination, such as s3://bucket/h2o; data.root of a training."""
 
 
 def main(options: Options) -> None:
@@ -53,18 +53,15 @@ def publish(root: Path, remote: Remote) -> manifest.Manifest:
     made = manifest.verify(root)
     content = (root / manifest.NAME).read_bytes()
     if remote.size(manifest.NAME) is not None and remote.read(manifest.NAME) != content:
-        raise DataError(
-            f"Shards can only be copied to a place without others; {remote.place('').rstrip('/')} holds some. Choose "
-            "another, or delete those."
-        )
+        raise DataError(f"{remote.shown()} already holds other shards. Choose another folder, or delete those shards.")
     listed = manifest.listed(made)
     with console.Counting(f"Copying {made.source}", sum(each.bytes for each in listed), "bytes") as counting:
         for each in listed:
             if _is_there(remote, each):
                 counting.advance(each.bytes, found=0)
             else:
-                remote.write(each.file, _blocks(root / each.file, counting))
-    remote.write(manifest.NAME, iter([content]))
+                remote.write(each.file, _content(root / each.file, counting))
+    remote.write(manifest.NAME, lambda: [content])
     return made
 
 
@@ -78,11 +75,19 @@ def _is_there(remote: Remote, wanted: manifest.Shard | manifest.Labels) -> bool:
     return digest.hexdigest() == wanted.sha256
 
 
-def _blocks(path: Path, counting: console.Counting) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            yield block
-            counting.advance(len(block))
+def _content(path: Path, counting: console.Counting) -> Callable[[], Iterator[bytes]]:
+    """Return a function that reads a file in blocks; a block that is sent again is not counted again."""
+    counted = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal counted
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+                counting.advance(max(0, file.tell() - counted))
+                counted = max(counted, file.tell())
+
+    return blocks
 
 
 if __name__ == "__main__":

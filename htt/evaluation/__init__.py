@@ -2,5 +2,5 @@
 
 ::
 
-    Tally  ->  scores (+ intervals, published)  ->  figures, report
+    ClipSums  ->  scores (+ intervals, published)  ->  figures, report
 """

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from htt.batch import Batch
 from htt.config import Config, override
 from htt.data.loading.clips import Clips
-from htt.data.loading.loader import evaluation_loader
+from htt.data.loading.loader import EvaluationLoader
 from htt.evaluation.metric_table import COSTS
 from htt.group import Group
 
@@ -90,7 +90,7 @@ def memory_mb(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) ->
 def _median_clip(clips: Clips, config: Config) -> list[Batch]:
     order = np.argsort(clips.frame_counts, kind="stable")
     one = clips.only([int(order[(len(order) - 1) // 2])])
-    return list(evaluation_loader(one, override(config, {"runtime.loader_workers": 0})))
+    return list(EvaluationLoader(one, override(config, {"runtime.loader_workers": 0})))
 
 
 def _predict(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) -> list[Any]:

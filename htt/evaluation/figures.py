@@ -1,4 +1,4 @@
-"""Figures of an evaluation: joints found within a distance (PCK), and confusion of actions."""
+"""Figures of an evaluation: joints within a distance (PCK), and confusion of actions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from htt.evaluation.sums import Curve
 
 PANELS = (("", "camera space"), ("_ra", "relative to the wrist"))
 LINES = {"": ("all hands", "black"), "_left": ("left hand", "tab:blue"), "_right": ("right hand", "tab:orange")}
@@ -72,7 +74,7 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str, path: P
 
 def _line(axes: Axes, curve: Mapping[str, Sequence[float]], name: str, colour: str) -> None:
     distance, fraction = np.array(curve["distance_mm"]), np.array(curve["fraction"])
-    area = np.trapezoid(fraction, distance) / distance[-1]
+    area = float(Curve(distance, fraction).area)
     axes.plot(distance, 100 * fraction, color=colour, label=f"{name}, AUC {area:.3f}")
     if "low" in curve:
         low, high = np.array(curve["low"]), np.array(curve["high"])

@@ -11,9 +11,11 @@ import math
 
 import numpy as np
 
-from htt.evaluation.sums import Tally
+from htt.evaluation.sums import ClipSums
 
 LEVEL = 0.95
+EDGES = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+"""Quantiles at the ends of an interval."""
 RESAMPLES = 2000
 SEED = 0
 _FEWEST = 2
@@ -59,39 +61,35 @@ def people(count: int) -> str:
     )
 
 
-def draws(tally: Tally, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+def draws(sums: ClipSums, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """Return [r c]: how often each clip occurs in each resample of as many clips, drawn with replacement."""
-    clips = len(tally.clip)
+    clips = len(sums.clip)
     return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=resamples).astype(float)
 
 
-def bootstrap(tally: Tally, weights: np.ndarray) -> dict[str, Interval]:
+def bootstrap(sums: ClipSums, weights: np.ndarray) -> dict[str, Interval]:
     """Return the 95 % intervals of hand and object metrics over resampled clips, where values are known.
 
     Args:
-        tally: sums of the split.
+        sums: sums of the split.
         weights: resamples from ``draws``.
     """
-    if len(tally.clip) < _FEWEST:
+    if len(sums.clip) < _FEWEST:
         return {}
-    found = tally.hand_metrics(weights)
-    return {
-        name: (low, high) for name, values in found.items() if (low := _edge(values, 0)) <= (high := _edge(values, 1))
-    }
+    found = {}
+    for name, values in sums.hand_metrics(weights).items():
+        known = values[~np.isnan(values)]
+        if len(known):
+            low, high = np.quantile(known, EDGES)
+            found[name] = float(low), float(high)
+    return found
 
 
-def bands(tally: Tally, weights: np.ndarray) -> dict[str, np.ndarray]:
+def bands(sums: ClipSums, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Return {name of the area: [2 thresholds] lower and upper edge of its curve's 95 % band} over resampled clips."""
-    if len(tally.clip) < _FEWEST:
+    if len(sums.clip) < _FEWEST:
         return {}
-    edges = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     curves = {
-        name: curve.fraction[~np.isnan(curve.fraction).any(axis=-1)] for name, curve in tally.curves(weights).items()
+        name: curve.fraction[~np.isnan(curve.fraction).any(axis=-1)] for name, curve in sums.curves(weights).items()
     }
-    return {name: np.quantile(fraction, edges, axis=0) for name, fraction in curves.items() if len(fraction)}
-
-
-def _edge(values: np.ndarray, upper: int) -> float:
-    """Return the lower (0) or upper (1) edge of the middle 95 % of the known values; NaN if there are none."""
-    known = values[~np.isnan(values)]
-    return float(np.quantile(known, (1 + (LEVEL if upper else -LEVEL)) / 2)) if len(known) else np.nan
+    return {name: np.quantile(fraction, EDGES, axis=0) for name, fraction in curves.items() if len(fraction)}

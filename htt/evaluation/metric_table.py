@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from htt.errors import ConfigError, did_you_mean, shown
 from htt.hand import HANDS
 
 
@@ -75,29 +74,29 @@ class Metric:
 
 
 LOSSES = (
-    Metric("loss", "", False, "Loss", "The weighted sum of all terms that training minimises."),
-    Metric("loss_joints_px", "px", False, "2D loss", "Mean absolute error of a joint's place in the image."),
+    Metric("loss", "", False, "Loss", "Weighted sum of all loss terms, minimised by the training."),
+    Metric("loss_joints_px", "px", False, "2D loss", "Mean absolute error of a joint's position in the image."),
     Metric("loss_depth_m", "m", False, "Depth loss", "Mean absolute error of a joint's depth."),
     Metric("loss_object", "nats", False, "Object loss", "Cross entropy of each frame's object."),
     Metric("loss_action", "nats", False, "Action loss", "Cross entropy of each window's action."),
 )
 
 ACCURACIES = (
-    Metric("object_accuracy", "", True, "Object accuracy", "Fraction of the frames whose object is named rightly."),
+    Metric("object_accuracy", "", True, "Object accuracy", "Fraction of frames with a correctly predicted object."),
     Metric(
         "action_accuracy",
         "",
         True,
         "Action accuracy",
-        "Fraction of the clips whose action is named rightly by the summed probabilities of their windows.",
+        "Fraction of clips with a correctly predicted action, by the summed probabilities of their windows.",
     ),
     Metric(
         "action_accuracy_hard",
         "",
         True,
         "Action accuracy, hard vote",
-        "Fraction of the clips whose action is named rightly by one vote a window; ties go to the highest summed "
-        "probability.",
+        "Fraction of clips with a correctly predicted action, by one vote per window; in a tie the highest summed "
+        "probability decides.",
     ),
 )
 
@@ -117,35 +116,35 @@ def _of_hands() -> Iterator[Metric]:
                 "mm",
                 False,
                 f"{shown} error{space}",
-                f"Mean distance of {whose} from where they are, {words}; averaged over each joint first.",
+                f"Mean distance of {whose} from their true positions, {words}; averaged over each joint first.",
             )
             yield Metric(
                 f"hand_auc{suffix}",
                 "",
                 True,
                 f"{shown} AUC{space}",
-                f"Area under the curve of {whose} within a growing distance, {words}.",
+                f"Area under the curve of the share of {whose} within a distance, {words}.",
             )
 
 
 COSTS = (
-    Metric("parameters", "", False, "Parameters", "Numbers that the model learns."),
+    Metric("parameters", "", False, "Parameters", "Number of trainable parameters."),
     Metric(
         "latency_ms",
         "ms",
         False,
         "Latency",
         "Median time of one clip's prediction on the device that trained: all windows of the validation clip of median "
-        "length, batched as an evaluation does; images are decoded before. Measured once a training, while "
-        "other trials of the machine wait.",
+        "length, batched as in an evaluation; images are decoded before. Measured once per training, while other "
+        "trials of the machine wait.",
     ),
     Metric(
         "memory_mb",
         "MB",
         False,
         "Memory",
-        "Most memory of tensors at once during that prediction, in millions of bytes: weights, frames, activations. "
-        "What a library takes for itself inside one operation is not seen.",
+        "Peak memory of tensors during that prediction, in millions of bytes: weights, frames, activations. Memory "
+        "that a library uses inside one operation is not included.",
     ),
 )
 
@@ -161,18 +160,3 @@ def count(number: float) -> str:
         if number >= 0.9995 * size:
             return f"{number / size:.1f} {letter}" if number < 99.95 * size else f"{number / size:.0f} {letter}"
     return f"{number:.0f}"
-
-
-def metric(name: str) -> Metric:
-    """Return the metric of that name.
-
-    Raises:
-        ConfigError: there is no such metric; the message lists the existing ones.
-    """
-    if name not in METRICS:
-        known = list(METRICS)
-        raise ConfigError(
-            f"A metric must be one that an evaluation gives; got {shown(name)}. There are: {', '.join(known)}."
-            f"{did_you_mean(name, known)}"
-        )
-    return METRICS[name]

@@ -18,34 +18,11 @@ import numpy as np
 
 from htt.batch import Batch, Prediction
 from htt.config import LossConfig
-from htt.evaluation.metric_table import METRICS, Metric
-from htt.evaluation.sums import SPACES, Curve, Joints, Tally, thresholds_mm
+from htt.evaluation.metric_table import METRICS
+from htt.evaluation.sums import SPACES, VOTES, ClipSums, Curve, Joints, thresholds_mm
 from htt.hand import JOINTS_PER_HAND, WRIST
 from htt.info import UNKNOWN, DataInfo
 from htt.losses import TERMS, losses
-
-__all__ = ["METRICS", "ClipResult", "Curve", "Evaluation", "Metric"]
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """Result of one clip."""
-
-    clip: int
-    """Index of the clip in its split."""
-    hand_error_mm: float | None
-    """Mean over all its joints and frames, or None if no hand is known."""
-    action: int
-    """Predicted action, by the summed probabilities of its windows."""
-    probability: float
-    """Probability of that action, averaged over the windows."""
-    label: int
-    """True action, or ``UNKNOWN``."""
-
-    @property
-    def correct(self) -> bool | None:
-        """True if the action is right, or None if the true action is unknown."""
-        return None if self.label == UNKNOWN else self.action == self.label
 
 
 @dataclass(frozen=True)
@@ -114,38 +91,20 @@ class Evaluation:
         """Return every metric that has known values, by its name in ``METRICS``; no value is NaN."""
         found = self._losses()
         if self._windows:
-            tally = self.tally()
-            found |= {name: float(value[0]) for name, value in tally.hand_metrics(_all(tally)).items()}
-            for name, vote in (("action_accuracy", "soft"), ("action_accuracy_hard", "hard")):
-                correct = tally.correct(vote)
+            sums = self.sums()
+            found |= {name: float(value[0]) for name, value in sums.hand_metrics(_all(sums)).items()}
+            for name, vote in VOTES.items():
+                correct = sums.correct(vote)
                 found[name] = float(correct.mean()) if len(correct) else math.nan
         return {name: found[name] for name in METRICS if not math.isnan(found.get(name, math.nan))}
 
     def curves(self) -> dict[str, Curve]:
         """Return the curve of each area: ``{"hand_auc": ..., "hand_auc_ra_left": ...}``."""
-        tally = self.tally()
-        curves = {name: Curve(each.distance_mm, each.fraction[0]) for name, each in tally.curves(_all(tally)).items()}
+        sums = self.sums()
+        curves = {name: Curve(each.distance_mm, each.fraction[0]) for name, each in sums.curves(_all(sums)).items()}
         return {name: curve for name, curve in curves.items() if not np.isnan(curve.fraction).any()}
 
-    def clips(self) -> list[ClipResult]:
-        """Return the result of every clip, in the order of the split."""
-        if not self._windows:
-            return []
-        tally = self.tally()
-        joints, actions = tally.spaces[""], tally.actions()
-        error_mm, seen = joints.error_mm.sum(axis=(1, 2)), joints.count.sum(axis=(1, 2))
-        return [
-            ClipResult(
-                int(clip),
-                float(error_mm[place] / seen[place]) if seen[place] else None,
-                int(actions[place]),
-                float(tally.soft[place].max() / tally.windows[place]),
-                int(tally.label[place]),
-            )
-            for place, clip in enumerate(tally.clip)
-        ]
-
-    def tally(self) -> Tally:
+    def sums(self) -> ClipSums:
         """Return the sums of each clip, in the order of the split; there must be at least one clip."""
         windows = sorted(self._windows, key=lambda window: (window.clip, window.first))
         clip = np.array([window.clip for window in windows])
@@ -156,7 +115,7 @@ class Evaluation:
 
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
-        return Tally(
+        return ClipSums(
             hands=self.info.hands,
             clip=clip[starts],
             label=np.array([window.label for window in windows])[starts],
@@ -222,6 +181,6 @@ def _per_frame(error_mm: np.ndarray, valid: np.ndarray, distance_mm: np.ndarray)
     return _Frames(np.where(valid, error_mm, 0.0), valid, above, len(distance_mm))
 
 
-def _all(tally: Tally) -> np.ndarray:
+def _all(sums: ClipSums) -> np.ndarray:
     """Return weights [1 c] that take every clip once."""
-    return np.ones((1, len(tally.clip)))
+    return np.ones((1, len(sums.clip)))

@@ -26,8 +26,8 @@ NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """Description of an evaluation, as text."""
+class Provenance:
+    """Origin of an evaluation's numbers."""
 
     checkpoint: str
     data: str
@@ -37,48 +37,43 @@ class Evaluated:
     """Fingerprint of the configuration."""
 
 
-def write(folder: Path, evaluated: Scores, per_clip: pl.DataFrame, about: Evaluated) -> None:
+def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenance) -> None:
     """Write all files into ``folder``, each atomically.
 
     Raises:
         StorageError: the disk is full or not writable.
     """
-    title = f"{NAMES.get(evaluated.source, evaluated.source)}, {evaluated.split} split"
+    title = f"{NAMES.get(scores.source, scores.source)}, {scores.split} split"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with files.replacing(folder / METRICS_FILE) as path:
-        path.write_text(json.dumps(evaluated.plain(), indent=2) + "\n", encoding="utf-8")
+    files.write_text(folder / METRICS_FILE, json.dumps(scores.plain(), indent=2) + "\n")
     with files.replacing(folder / PER_CLIP) as path:
         per_clip.write_parquet(path)
     drawn = {}
-    if evaluated.curves:
+    if scores.curves:
         with files.replacing(folder / PCK) as path:
-            figures.draw_pck(evaluated.curves, f"Hand joints found within a distance: {title}", path)
-        drawn["## How near the joints are"] = f"![joints within a distance]({PCK})"
-    counts = evaluated.confusion()
+            figures.draw_pck(scores.curves, f"Hand joints within a distance: {title}", path)
+        drawn["## Joint errors"] = f"![joints within a distance]({PCK})"
+    counts = scores.confusion()
     if counts.any():
         with files.replacing(folder / CONFUSION) as path:
-            figures.draw_confusion(counts, evaluated.actions, f"Actions taken for others: {title}", path)
-        drawn["## Which actions are taken for which"] = (
-            f"![confusion of actions]({CONFUSION})\n\n{_mistakes(evaluated)}"
-        )
-    with files.replacing(folder / REPORT) as path:
-        path.write_text(_text(evaluated, about, title, drawn), encoding="utf-8")
+            figures.draw_confusion(counts, scores.actions, f"Confusion of actions: {title}", path)
+        drawn["## Confusion of actions"] = f"![confusion of actions]({CONFUSION})\n\n{_mistakes(scores)}"
+    files.write_text(folder / REPORT, _text(scores, about, title, drawn))
 
 
-def heads(evaluated: Scores) -> list[str]:
+def heads(scores: Scores) -> list[str]:
     """Return the heads of the table of numbers."""
-    published = "Published" if evaluated.comparable else "Published (whole split)"
+    published = "Published" if scores.comparable else "Published (whole split)"
     return ["Metric", "Value", "95 % interval", published]
 
 
-def rows(evaluated: Scores) -> list[list[str]]:
+def rows(scores: Scores) -> list[list[str]]:
     """Return the cells of the table of numbers: a row per metric, in the order of ``heads``."""
-    known = {score.metric for score in evaluated.scores}
-    missing = [name for name in evaluated.published if name not in known]
-    return [_row(score) for score in evaluated.scores] + [
-        [METRICS[name].title, "not known here", NOTHING, METRICS[name].number(evaluated.published[name])]
-        for name in missing
+    known = {score.metric for score in scores.scores}
+    missing = [name for name in scores.published if name not in known]
+    return [_row(score) for score in scores.scores] + [
+        [METRICS[name].title, "unknown", NOTHING, METRICS[name].number(scores.published[name])] for name in missing
     ]
 
 
@@ -90,65 +85,65 @@ def _row(score: Score) -> list[str]:
     return [about.title, about.number(score.value) + count, interval, published]
 
 
-def _text(evaluated: Scores, about: Evaluated, title: str, drawn: dict[str, str]) -> str:
-    titles = heads(evaluated)
-    table = [titles, ["---"] * len(titles), *rows(evaluated)]
+def _text(scores: Scores, about: Provenance, title: str, drawn: dict[str, str]) -> str:
+    titles = heads(scores)
+    table = [titles, ["---"] * len(titles), *rows(scores)]
     parts = [
         f"# {title}",
         code(about.command),
         f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
-        f"{plural(len(evaluated.tally.clip), 'clip')}, {plural(about.frames, 'frame')}.",
-        *(f"**{warning}**" for warning in evaluated.warnings),
+        f"{plural(len(scores.sums.clip), 'clip')}, {plural(about.frames, 'frame')}.",
+        *(f"**{warning}**" for warning in scores.warnings),
         "## Numbers",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
-        _notes(evaluated),
-        *_beside_published(evaluated),
+        _notes(scores),
+        *_beside_published(scores),
     ]
     parts += [f"{head}\n\n{body}" for head, body in drawn.items()]
     return "\n\n".join(parts) + "\n"
 
 
-def _notes(evaluated: Scores) -> str:
+def _notes(scores: Scores) -> str:
     notes = [
-        "Intervals: of the accuracy of clips, Wilson's; of all else, over clips drawn anew (percentile bootstrap), for "
-        "the frames of a clip resemble one another.",
+        "Intervals: Wilson's for the accuracy of clips; a percentile bootstrap over clips for other metrics, because "
+        "the frames of a clip are similar.",
     ]
-    if said := intervals.people(evaluated.subjects):
-        notes.append(said)
-    if evaluated.published:
+    if people := intervals.people(scores.subjects):
+        notes.append(people)
+    if scores.published:
         notes.append("Published: HTT of Wen et al., CVPR 2023, on the whole split.")
     else:
-        notes.append("HTT's authors published nothing for this split.")
-    labelled = int(evaluated.confusion().sum())
+        notes.append("HTT's authors published no numbers for this split.")
+    labelled = int(scores.confusion().sum())
     if labelled:
         notes.append(f"One clip is {100 / labelled:.2f} points of action accuracy.")
     else:
-        notes.append("The actions of this split are not known: they are predicted alone (python -m htt.submit).")
-    known = {score.metric for score in evaluated.scores}
+        notes.append("The actions of this split are unknown; predict them with python -m htt.submit.")
+    known = {score.metric for score in scores.scores}
     for what, metric in (("hands", "hand_error_mm"), ("objects", "object_accuracy")):
         if metric not in known:
-            notes.append(f"The {what} of this split are not annotated: nothing is said of them.")
+            notes.append(f"The {what} of this split are not annotated: their metrics are unknown.")
     return "\n".join(f"- {note}" for note in notes)
 
 
-def _beside_published(evaluated: Scores) -> list[str]:
+def _beside_published(scores: Scores) -> list[str]:
     """Return sentences that compare the numbers with the published ones; empty if those are of other clips."""
-    if not evaluated.published or not evaluated.comparable:
+    if not scores.published or not scores.comparable:
         return []
     lines = [
         f"- {METRICS[score.metric].title}: {_compared(score)}"
-        for score in evaluated.scores
+        for score in scores.scores
         if score.published is not None and score.interval
     ]
     if not lines:
         return []
     return [
-        "## Beside the published numbers",
-        "A published number has a sampling error of its own. For an accuracy it follows from the counts, and the "
-        "interval of the difference is that of two independent samples (Newcombe 1998). Both models were evaluated on "
-        "the same clips, and which clips the published one named rightly is not published: a paired interval cannot be "
-        "computed, and could be narrower. For the other metrics only this can be said: whether the published number "
-        "lies in the interval of ours. If it does, the two may still differ.",
+        "## Comparison with the published numbers",
+        "A published number has a sampling error, too. For an accuracy it follows from the counts, and the interval of "
+        "the difference is that of two independent samples (Newcombe 1998). A paired interval could be narrower, "
+        "because both models were evaluated on the same clips, but the predictions of the published model are not "
+        "published. For the other metrics, only whether the published number lies in our interval is known; two "
+        "numbers may differ even if it does.",
         "\n".join(lines),
     ]
 
@@ -159,33 +154,33 @@ def _compared(score: Score) -> str:
     published = about.number(float(score.published or 0.0))
     if score.difference and score.published_interval:
         least, most = score.difference
-        zero = "includes zero: no difference is shown" if least <= 0 <= most else "leaves out zero"
+        zero = "includes zero: no difference is shown" if least <= 0 <= most else "excludes zero"
         return (
             f"published {published} ({about.span(*score.published_interval)}); ours less published "
             f"{_points(score.value - float(score.published or 0.0))} points ({_points(least)} to {_points(most)}). The "
             f"interval {zero}."
         )
     inside = "inside" if low <= float(score.published or 0.0) <= high else "outside"
-    return f"published {published}, {inside} our interval; the error of the published number is not known."
+    return f"published {published}, {inside} our interval; the error of the published number is unknown."
 
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
-def _mistakes(evaluated: Scores) -> str:
+def _mistakes(scores: Scores) -> str:
     """Return the most frequent mistakes as a table."""
-    wrong = evaluated.confusion()
+    wrong = scores.confusion()
     np.fill_diagonal(wrong, 0)
     order: Sequence[int] = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES].tolist()
-    pairs = [divmod(place, len(evaluated.actions)) for place in order]
+    pairs = [divmod(place, len(scores.actions)) for place in order]
     listed = [
-        f"| {escaped(evaluated.actions[row])} | {escaped(evaluated.actions[column])} | {wrong[row, column]} |"
+        f"| {escaped(scores.actions[row])} | {escaped(scores.actions[column])} | {wrong[row, column]} |"
         for row, column in pairs
         if wrong[row, column]
     ]
     if not listed:
-        return "No action was taken for another."
+        return "No action was confused with another."
     return "\n".join(
         ["The most frequent mistakes:", "", "| true | predicted | clips |", "| --- | --- | --- |", *listed]
     )

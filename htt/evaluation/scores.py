@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from htt.data.shards.manifest import Coverage
-from htt.evaluation import clip_table, intervals
+from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
 from htt.evaluation.metric_table import METRICS
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
-from htt.evaluation.sums import Tally
+from htt.evaluation.sums import VOTES, ClipSums
 from htt.info import UNKNOWN
+from htt.text import plural
 
-VOTES = {"action_accuracy": "soft", "action_accuracy_hard": "hard"}
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over clips"
 
 
@@ -53,7 +52,7 @@ class Scores:
     scores: Sequence[Score]
     published: Mapping[str, float]
     """{metric: value that HTT's authors published for this split}"""
-    tally: Tally
+    sums: ClipSums
     curves: Mapping[str, dict[str, list[float]]]
     """{name of the area: {"distance_mm", "fraction", and "low", "high" if there are enough clips}}"""
     coverage: Coverage | None = None
@@ -66,29 +65,29 @@ class Scores:
         """True if the evaluated clips are those of the published numbers."""
         counts = published_counts(self.source, self.split)
         whole = self.coverage is None or self.coverage.complete
-        labelled = int((self.tally.label != UNKNOWN).sum())  # H2O's test clips have no label, but comparable poses
-        clips = {len(self.tally.clip), labelled or len(self.tally.clip)}
+        labelled = int((self.sums.label != UNKNOWN).sum())  # H2O's test clips have no label, but comparable poses
+        clips = {len(self.sums.clip), labelled or len(self.sums.clip)}
         return whole and (counts is None or clips == {counts[1]})
 
     @property
     def warnings(self) -> list[str]:
         """Warnings to show beside the numbers, about missing clips."""
-        said = [self.coverage.warning] if self.coverage and not self.coverage.complete else []
+        warnings = [self.coverage.warning] if self.coverage and not self.coverage.complete else []
         if self.published and not self.comparable:
             counts = published_counts(self.source, self.split)
             of = f" ({counts[1]} clips)" if counts else ""
-            said.append(
+            warnings.append(
                 f"The published numbers are of the whole split{of}, these of "
-                f"{_plural(len(self.tally.clip), 'clip')}: they cannot be compared."
+                f"{plural(len(self.sums.clip), 'clip')}: they cannot be compared."
             )
-        return said
+        return warnings
 
     def plain(self) -> dict[str, Any]:
         """Return the scores as JSON data."""
         return {
             "source": self.source,
             "split": self.split,
-            "clips": len(self.tally.clip),
+            "clips": len(self.sums.clip),
             "subjects": self.subjects or None,
             "complete": self.coverage.complete if self.coverage else None,
             "coverage": asdict(self.coverage) if self.coverage else None,
@@ -102,8 +101,8 @@ class Scores:
     def confusion(self) -> np.ndarray:
         """Return [a a]: clips of each true action (row) per action predicted by the soft vote (column)."""
         counts = np.zeros((len(self.actions), len(self.actions)), int)
-        known = self.tally.label != UNKNOWN
-        np.add.at(counts, (self.tally.label[known], self.tally.actions()[known]), 1)
+        known = self.sums.label != UNKNOWN
+        np.add.at(counts, (self.sums.label[known], self.sums.actions()[known]), 1)
         return counts
 
 
@@ -118,49 +117,37 @@ def scores(
         coverage: coverage of the split by the evaluated clips.
         subjects: subjects of all clips of the split.
     """
-    tally, info = evaluation.tally(), evaluation.info
-    weights = intervals.draws(tally)
-    found, known = intervals.bootstrap(tally, weights), published(info.source, split)
+    sums, info = evaluation.sums(), evaluation.info
+    weights = intervals.draws(sums)
+    drawn, known = intervals.bootstrap(sums, weights), published(info.source, split)
     counts = published_counts(info.source, split)
     listed = []
     values = evaluation.result()
     for name in sorted(values, key=_rank):
         if info.hands == 1 and name.rpartition("_right")[1]:
             continue  # its only hand is "all hands"
-        score = Score(name, values[name], found.get(name), BOOTSTRAP if name in found else None, known.get(name))
+        score = Score(name, values[name], drawn.get(name), BOOTSTRAP if name in drawn else None, known.get(name))
         if name in VOTES:
-            correct = tally.correct(VOTES[name])
+            correct = sums.correct(VOTES[name])
             right, of = int(correct.sum()), len(correct)
             score = replace(score, of=of, interval=intervals.wilson(right, of), method=WILSON)
             if score.published is not None and counts:
                 other, gap = intervals.wilson(*counts), intervals.difference(right, of, *counts)
                 score = replace(score, published_interval=other, difference=gap)
         listed.append(score)
-    curves = _curves(evaluation, tally, weights)
-    people = len({subjects[clip] for clip in tally.clip.tolist()}) if subjects else 0
-    return Scores(info.source, split, info.actions, listed, known, tally, curves, coverage, people)
+    curves = _curves(evaluation, sums, weights)
+    people = len({subjects[clip] for clip in sums.clip.tolist()}) if subjects else 0
+    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people)
 
 
-def per_clip(evaluated: Scores, ids: Sequence[str], subjects: Sequence[str], objects: Sequence[str]) -> pl.DataFrame:
-    """Return a table with one row per clip: label, prediction and errors.
-
-    Args:
-        evaluated: scores of the split.
-        ids: ids of all clips of the split.
-        subjects: subjects of all clips of the split.
-        objects: object of each clip, or "" if it has none.
-    """
-    return clip_table.table(evaluated.tally, evaluated.actions, ids, subjects, objects)
-
-
-def _curves(evaluation: Evaluation, tally: Tally, weights: np.ndarray) -> dict[str, dict[str, list[float]]]:
-    bands = intervals.bands(tally, weights)
-    found = {}
+def _curves(evaluation: Evaluation, sums: ClipSums, weights: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    bands = intervals.bands(sums, weights)
+    curves = {}
     for name, curve in evaluation.curves().items():
-        found[name] = {"distance_mm": curve.distance_mm.tolist(), "fraction": curve.fraction.tolist()}
+        curves[name] = {"distance_mm": curve.distance_mm.tolist(), "fraction": curve.fraction.tolist()}
         if name in bands:
-            found[name] |= {"low": bands[name][0].tolist(), "high": bands[name][1].tolist()}
-    return found
+            curves[name] |= {"low": bands[name][0].tolist(), "high": bands[name][1].tolist()}
+    return curves
 
 
 def _rank(metric: str) -> tuple[int, int]:
@@ -170,25 +157,20 @@ def _rank(metric: str) -> tuple[int, int]:
 
 
 def _plain(score: Score) -> dict[str, Any]:
-    about = METRICS[score.metric]
-    return {
+    about, unknown = METRICS[score.metric], (None, None)
+    low, high = score.interval or unknown
+    plain = {
         "value": score.value,
-        "low": score.interval[0] if score.interval else None,
-        "high": score.interval[1] if score.interval else None,
+        "low": low,
+        "high": high,
         "interval": score.method,
         "published": score.published,
         "unit": about.unit,
         "higher_is_better": about.higher_is_better,
-        **({"clips": score.of} if score.of is not None else {}),
-        **(_compared(score) if score.difference else {}),
     }
-
-
-def _compared(score: Score) -> dict[str, Any]:
-    """Return the intervals of the published value and of the difference."""
-    (low, high), (least, most) = score.published_interval or (None, None), score.difference or (None, None)
-    return {"published_low": low, "published_high": high, "difference_low": least, "difference_high": most}
-
-
-def _plural(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    if score.of is not None:
+        plain["clips"] = score.of
+    if score.difference:
+        plain["published_low"], plain["published_high"] = score.published_interval or unknown
+        plain["difference_low"], plain["difference_high"] = score.difference
+    return plain

@@ -1,7 +1,7 @@
 """Sums of an evaluation for each clip, and every metric as a function of them. Imports no torch.
 
-A ``Tally`` holds sums for each clip: of every joint's error, its valid frames and its hits within each distance, of the
-votes of the clip's windows, and of its frames' objects. Metrics are functions of these sums over clips, weighted or
+``ClipSums`` holds, for each clip, sums of every joint's error, its valid frames and its hits within each distance, of
+the votes of the clip's windows, and of its frames' objects. Metrics are functions of these sums over clips, weighted or
 not, so that intervals can be computed by resampling clips (``htt.evaluation.intervals``).
 
 Errors and curves are averaged over the frames of a joint first, then over joints, so a rarely seen joint counts as much
@@ -20,6 +20,8 @@ from htt.info import UNKNOWN
 
 SPACES = ("", "_ra")
 """Spaces of joint positions: relative to the camera, and to the wrist of the hand ("root-aligned")."""
+VOTES = {"action_accuracy": "soft", "action_accuracy_hard": "hard"}
+"""{metric: vote that predicts a clip's action}."""
 
 
 def thresholds_mm(hands: int, space: str) -> np.ndarray:
@@ -73,7 +75,7 @@ class Joints:
 
 
 @dataclass(frozen=True)
-class Tally:
+class ClipSums:
     """Sums of each clip of a split, in order."""
 
     hands: int

@@ -16,7 +16,7 @@ LEAK = 0.01
 
 
 class PoseHead(nn.Module):
-    """Three layers from a token to x, y and depth of every joint, in the head's own units (see ``place``).
+    """Three layers from a token to x, y and depth of every joint, in the head's own units (see ``decode_pose``).
 
     Source: HTT (Wen et al. 2023), section 3.2.
     """
@@ -54,7 +54,7 @@ class ObjectHead(nn.Module):
         return logits.float()
 
 
-def place(
+def decode_pose(
     raw: Float[Tensor, "n j 3"], intrinsics: Float[Tensor, "n 3 3"], config: PoseConfig, info: DataInfo
 ) -> tuple[Float[Tensor, "n j 2"], Float[Tensor, "n j"], Float[Tensor, "n j 3"]]:
     """Convert the pose head's output to pixels, depth (m) and points in camera space (m).

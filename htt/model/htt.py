@@ -16,7 +16,7 @@ from htt.config import ModelConfig
 from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.features import FrameFeatures
-from htt.model.heads import ActionInput, ObjectHead, PoseHead, place
+from htt.model.heads import ActionInput, ObjectHead, PoseHead, decode_pose
 from htt.registry import load
 
 
@@ -43,6 +43,11 @@ class HTT(nn.Module):
         self.action_block = load(blocks, config.action.block).readout(width, config.action)
         self.action_head = nn.Linear(width, len(info.actions))
 
+    @classmethod
+    def without_weights(cls, config: ModelConfig, info: DataInfo) -> HTT:
+        """Return the model with random weights, for a caller that loads all weights or needs none."""
+        return cls(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+
     def forward(
         self,
         frames: Shaped[Tensor, "n 3 h w"],
@@ -65,11 +70,11 @@ class HTT(nn.Module):
 
         joints_raw = self.pose_head(tokens)
         camera = intrinsics[window_of_frame(valid)]
-        joints_px, depth_m, joints_m = place(joints_raw, camera, self.config.pose, self.info)
+        joints_px, depth_m, joints_m = decode_pose(joints_raw, camera, self.config.pose, self.info)
         object_logits = self.object_head(tokens)
 
-        told = self.action_input(tokens, joints_raw, object_logits)
-        action_logits = self.action_block(scatter(told, valid), valid, self.action_head, seen.get("action"))
+        cues = self.action_input(tokens, joints_raw, object_logits)
+        action_logits = self.action_block(scatter(cues, valid), valid, self.action_head, seen.get("action"))
 
         return Prediction(joints_raw, joints_px, depth_m, joints_m, object_logits, action_logits.float(), seen or None)
 

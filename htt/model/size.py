@@ -15,7 +15,6 @@ def parameters(config: ModelConfig, info: DataInfo) -> int:
     Raises:
         ConfigError: If the model cannot be built.
     """
-    bare = config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})})
     with torch.device("meta"):
-        model = HTT(bare, info)
+        model = HTT.without_weights(config, info)
     return sum(each.numel() for each in model.parameters() if each.requires_grad)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from htt.errors import CheckpointError, DamagedCheckpointError
+from htt.files import sha256
 
 TORCHVISION = (
     (r"^conv1\.", "embedder.embedder.convolution."),
@@ -47,15 +47,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     try:
         stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"Weights must be an existing file; there is no {path}.") from error
+        raise CheckpointError(f"No such file of weights: {path}.") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DamagedCheckpointError(
-            f"Weights must be a readable .safetensors or torch state dict; {path} is not: {reason}. Copy it again."
+            f"Cannot read weights {path}: expected a .safetensors file or a torch state dict; {reason}. Copy it again."
         ) from error
     state = stored.get("state_dict", stored) if isinstance(stored, dict) else stored
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"Weights must be tensors by name; {path} holds something else.")
+        raise CheckpointError(f"Invalid weights {path}: expected tensors by name.")
     return state
 
 
@@ -76,22 +76,12 @@ def check_sums(folder: Path, names: Collection[str] | None = None) -> None:
     for name, wanted in sums.items():
         if name == RECORD or (names is not None and name not in names):
             continue
-        found = sha256(folder / name) if (folder / name).is_file() else None
-        if found != wanted:
-            is_now = f"has the sha256 {found[:12]}, not {str(wanted)[:12]} as" if found else "is missing; it was there"
+        digest = sha256(folder / name) if (folder / name).is_file() else None
+        if digest != wanted:
+            fault = f"has sha256 {digest[:12]}, saved was {str(wanted)[:12]}" if digest else "is missing"
             raise DamagedCheckpointError(
-                f"The checkpoint is damaged: {folder / name} {is_now} when it was saved. Copy it again from where it "
-                "came, or take an older one."
+                f"Damaged checkpoint: {folder / name} {fault}. Copy it again from its source, or use an older one."
             )
-
-
-def sha256(path: Path) -> str:
-    """Return the checksum of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
@@ -108,20 +98,20 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
     own = network.state_dict()
     wanted = {key for key in own if not key.endswith("num_batches_tracked")}
     shapes = [
-        f"{key} {list(state[key].shape)}, here {list(own[key].shape)}"
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
     faults = {
         "missing": sorted(wanted - state.keys()),
-        "not expected": sorted(state.keys() - own.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
         "of another shape": shapes,
     }
     if any(faults.values()):
         listed = "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in faults.items() if keys)
         raise CheckpointError(
-            f"Weights must have the shape of the model; {name} has other keys. {listed}. "
-            "Build the model with the configuration the weights were made with."
+            f"The weights of {name} do not fit the model: {listed}. Build the model with the configuration of the "
+            "weights."
         )
     network.load_state_dict({**own, **state})
 
@@ -136,8 +126,8 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Names that are transformers' already are kept; their prefix ``resnet.`` is removed.
     """
-    kept = {key.removeprefix("resnet."): value for key, value in state.items() if not key.startswith(CLASSIFIER)}
-    return {_rename(key): value for key, value in kept.items()}
+    encoder = {key.removeprefix("resnet."): value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    return {_rename(key): value for key, value in encoder.items()}
 
 
 def _rename(key: str) -> str:

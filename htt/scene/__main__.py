@@ -60,21 +60,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m htt.scene", description="Draw a contact sheet of rendered clips.")
-    parser.add_argument("--sheet", type=Path, required=True, help="the picture to write")
+    parser.add_argument("--sheet", type=Path, required=True, help="path of the image to write")
     parser.add_argument(
         "--actions",
         type=int,
         nargs="*",
         choices=range(len(ACTIONS)),
         metavar="INDEX",
-        help=f"indices of actions, 0 to {len(ACTIONS) - 1}; every verb by default",
+        help=f"indices of the actions, 0 to {len(ACTIONS) - 1} (default: every verb)",
     )
     parser.add_argument(
-        "--columns", type=int, choices=range(1, 25), metavar="NUMBER", default=6, help="frames of each clip"
+        "--columns",
+        type=int,
+        choices=range(1, 25),
+        metavar="NUMBER",
+        default=6,
+        help="frames of each clip (default: 6)",
     )
-    parser.add_argument("--width", type=int, default=360, help="of a frame in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="of the plan")
-    parser.add_argument("--plain", action="store_true", help="without joints")
+    parser.add_argument("--width", type=int, default=360, help="width of a frame, px (default: 360)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the plan (default: 0)")
+    parser.add_argument("--plain", action="store_true", help="leave out the joints")
     return parser
 
 

@@ -11,12 +11,12 @@ from htt.camera import project, resized
 from htt.errors import ConfigError, did_you_mean
 from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.scene.camera import exposure
-from htt.scene.motion.programs import ACTIONS, MOTIONS, VERB_AND_NOUN
+from htt.scene.motion.programs import MOTIONS
 from htt.scene.render.raster import NEAR_M, Fragments, rasterise
 from htt.scene.render.shading import background, surface
 from htt.scene.stage import Stage, set_stage
 from htt.scene.subject import SUBJECTS
-from htt.scene.things.objects import OBJECTS
+from htt.vocabulary import ACTIONS, OBJECTS, VERB_AND_NOUN
 
 SPLITS = tuple(SUBJECTS)
 SMALLEST_IMAGE_PX = 16
@@ -174,12 +174,12 @@ def _check_plan(clips: Mapping[str, int], frames: int, seed: int) -> None:
         if split not in SPLITS
     ]
     wrong += [
-        f"the number of clips of {split} must be 0 or more; got {count}. Leave the split out or ask for some."
+        f"the number of clips of {split} must be 0 or more; got {count}. Leave the split out or give a positive number."
         for split, count in clips.items()
         if count < 0
     ]
     if frames < 1:
-        wrong.append(f"frames must be 1 or more; got {frames}. Ask for 48, the usual length.")
+        wrong.append(f"frames must be 1 or more; got {frames}. Use 48, the usual length.")
     if seed < 0:
         wrong.append(f"the seed must be 0 or more; got {seed}. Use any whole number from 0.")
     _refuse(wrong)
@@ -199,9 +199,9 @@ def _check_size(width: int, height: int) -> None:
 def _check_clip(plan: ClipPlan) -> None:
     wrong = []
     if not 0 <= plan.action < len(ACTIONS):
-        wrong.append(f"action must be 0 to {len(ACTIONS) - 1}; got {plan.action}. Take an index into ACTIONS.")
+        wrong.append(f"action must be 0 to {len(ACTIONS) - 1}; got {plan.action}. Use an index into ACTIONS.")
     if plan.frames < 1:
-        wrong.append(f"frames must be 1 or more; got {plan.frames}. Ask for 48, the usual length.")
+        wrong.append(f"frames must be 1 or more; got {plan.frames}. Use 48, the usual length.")
     if plan.split not in SPLITS:
         wrong.append(f"a split must be one of {', '.join(SPLITS)}; got {plan.split!r}. Build plans with plan().")
     _refuse(wrong)

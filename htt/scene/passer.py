@@ -39,8 +39,8 @@ def reach_across(hands: tuple[Hand, Hand], frames: int, rng: np.random.Generator
     hand, side = hands[0 if from_right else 1], 1.0 if from_right else -1.0
     inside = np.array([side * rng.uniform(-0.12, 0.02), rng.uniform(-0.20, -0.10), rng.uniform(*_ABOVE_M)])
     outside = np.array([side * _OUTSIDE_M, inside[1] + rng.uniform(0.0, 0.1), inside[2] + rng.uniform(0.0, 0.05)])
-    here = _presence(frames, rng)
-    palm = outside + (inside - outside) * here[:, None]
+    presence = _presence(frames, rng)
+    palm = outside + (inside - outside) * presence[:, None]
     rotation = hand.orientation([0.0, 0.2, -1.0], [-side, rng.uniform(-0.2, 0.4), -0.1])
     angles = np.tile(finger_angles(np.array(_RELAXED), 0.6, 0.3), (frames, 1, 1))
     elbow = outside + np.array([side * 0.5, 0.1, 0.05])
@@ -50,8 +50,8 @@ def reach_across(hands: tuple[Hand, Hand], frames: int, rng: np.random.Generator
 def _presence(frames: int, rng: np.random.Generator) -> np.ndarray:
     """Return how far the arm reaches into the scene in each frame, [t]: 0 is out of view, 1 is furthest."""
     time = np.arange(frames) / FRAME_RATE
-    here = np.zeros(frames)
+    presence = np.zeros(frames)
     for _ in range(rng.integers(1, _MOST + 1)):
         since = np.abs(time - rng.uniform(0, time[-1])) / rng.uniform(*_STAYS_S)
-        here = np.maximum(here, minimum_jerk(1.0 - since))
-    return here
+        presence = np.maximum(presence, minimum_jerk(1.0 - since))
+    return presence

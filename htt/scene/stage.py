@@ -11,7 +11,7 @@ from htt.scene.camera import head
 from htt.scene.hand import skin as hand_skin
 from htt.scene.hand.posed import Hand, HandPose
 from htt.scene.motion.play import HandPath, Path, Performance, play
-from htt.scene.motion.programs import VERB_AND_NOUN, Program, program
+from htt.scene.motion.programs import Program, program
 from htt.scene.passer import reach_across
 from htt.scene.render.room import Room, make_room
 from htt.scene.render.shading import Camera
@@ -20,6 +20,7 @@ from htt.scene.rotations import about
 from htt.scene.subject import Clothes, Subject, arm, dress, skin, subject, tone
 from htt.scene.things import objects
 from htt.scene.things.mesh import Mesh, merged
+from htt.vocabulary import OBJECTS, VERB_AND_NOUN
 
 PARTS = (*HANDS, "arms", "thing", "clutter", "passer")
 """Parts of the scene to which vertices belong; ``Stage.part`` holds indices into this tuple."""
@@ -136,7 +137,7 @@ def _passer(hands: tuple[Hand, Hand], backwards: bool, frames: int, rng: np.rand
 
 
 def _posed(hand: Hand, path: HandPath) -> HandPose:
-    return hand.pose(path.palm.rotation, path.palm.place_m, path.angles, path.elbow_m)
+    return hand.pose(path.palm.rotation, path.palm.position_m, path.angles, path.elbow_m)
 
 
 def _things(script: Program, thing: objects.Thing, performance: Performance) -> list[_Actor]:
@@ -150,7 +151,7 @@ def _things(script: Program, thing: objects.Thing, performance: Performance) -> 
 def _carried(mesh: Mesh, path: Path, part: str) -> _Actor:
     """Return a rigid mesh moved along a path."""
     turn = np.swapaxes(path.rotation, -1, -2)
-    vertices, normals = mesh.vertices @ turn + path.place_m[:, None], mesh.normals @ turn
+    vertices, normals = mesh.vertices @ turn + path.position_m[:, None], mesh.normals @ turn
     return _Actor(vertices.astype(np.float32), normals.astype(np.float32), mesh.faces, mesh.colours, part)
 
 
@@ -163,17 +164,17 @@ def _still(mesh: Mesh | None, frames: int) -> _Actor:
 
 def _clutter(noun: str, script: Program, performance: Performance, rng: np.random.Generator) -> Mesh | None:
     """Return the other objects on the table, placed apart, and the cup if needed; None if there are none."""
-    meshes, taken = [], [performance.thing.place_m[0, :2], performance.thing.place_m[-1, :2]]
+    meshes, taken = [], [performance.thing.position_m[0, :2], performance.thing.position_m[-1, :2]]
     if script.cup:
         meshes.append(objects.cup(rng).moved(np.eye(3), performance.cup_m))
         taken.append(performance.cup_m[:2])
-    others = [other for other in objects.OBJECTS if other != noun]
+    others = [other for other in OBJECTS if other != noun]
     for other in rng.permutation(others)[: rng.integers(0, 3)]:
-        place = np.array([rng.choice([-1, 1]) * rng.uniform(0.17, 0.38), rng.uniform(0.08, 0.40)])
-        mesh = _dressed_body(objects.make(str(other), rng)).moved(about("z", rng.uniform(0, 2 * np.pi)), [*place, 0])
-        if all(np.hypot(*(place - where)) > _CLUTTER_APART_M for where in taken):
+        position = np.array([rng.choice([-1, 1]) * rng.uniform(0.17, 0.38), rng.uniform(0.08, 0.40)])
+        mesh = _dressed_body(objects.make(str(other), rng)).moved(about("z", rng.uniform(0, 2 * np.pi)), [*position, 0])
+        if all(np.hypot(*(position - where)) > _CLUTTER_APART_M for where in taken):
             meshes.append(mesh)
-            taken.append(place)
+            taken.append(position)
     return merged(meshes) if meshes else None
 
 

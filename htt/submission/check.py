@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from htt.errors import DataError
-from htt.submission.faults import Faults, compare, compare_clips, shown
+from htt.submission.faults import Faults, compare, compare_clips, untrusted
 from htt.submission.form import FARTHEST_M, LABELS, LAST_ACTION, MODALITY, NEAREST_M, NUMBERS, POSES, Expected
 from htt.text import plural
 
@@ -77,14 +77,14 @@ def check(path: Path, expected: Expected) -> Checked:
         content = _content(text)
         kind = name if name in (LABELS, POSES) else _guess(content)
         if name != kind:
-            faults.file(f"the JSON must be named {LABELS} or {POSES}; it is named {shown(name)}")
+            faults.file(f"the JSON must be named {LABELS} or {POSES}; it is named {untrusted(name)}")
         faults_of_content(kind, content, expected, faults)
         distance_m = _distance_m(content) if kind == POSES else math.nan
         _check_unit(distance_m, faults)
     except _Unreadable as error:
         faults.file(str(error))
-        return Checked(f"{path.name}: nothing that can be read", faults.lines())
-    checked, unchecked = _what_was_checked(kind, content, expected, distance_m)
+        return Checked(f"{path.name}: unreadable", faults.lines())
+    checked, unchecked = _checks(kind, content, expected, distance_m)
     return Checked(f"{kind}: {_summary(kind, content)}", faults.lines(), checked, unchecked)
 
 
@@ -100,8 +100,8 @@ def faults_of_content(kind: str, content: Mapping[str, Any], expected: Expected,
     _check_doubled(content, "the file", faults)
     modality = content.get("modality")
     if not isinstance(modality, str) or not modality.strip():
-        what = f"got {shown(modality)}" if "modality" in content else "there is none"
-        faults.file(f'"modality" must be a text that says what the predictions were made from, as "{MODALITY}"; {what}')
+        given = f"got {untrusted(modality)}" if "modality" in content else "it is missing"
+        faults.file(f'"modality" must be a text that names the input of the predictions, such as "{MODALITY}"; {given}')
     clips = {clip: value for clip, value in content.items() if clip != "modality"}
     (_check_labels if kind == LABELS else _check_poses)(clips, expected, faults)
 
@@ -110,17 +110,17 @@ def _check_labels(clips: Mapping[str, Any], expected: Expected, faults: Faults) 
     compare_clips(clips, expected, faults)
     for clip, label in clips.items():
         if type(label) is not int or not 1 <= label <= LAST_ACTION:  # a bool is an int, but no label
-            faults.clip(f"an action must be a whole number of 1 to {LAST_ACTION}, not {shown(label)}", clip)
+            faults.clip(f"an action must be a whole number of 1 to {LAST_ACTION}, not {untrusted(label)}", clip)
 
 
 def _check_poses(clips: Mapping[str, Any], expected: Expected, faults: Faults) -> None:
     numbers: dict[str, list[int]] = {}
     for clip, frames in clips.items():
         if not isinstance(frames, dict):
-            faults.clip(f"a clip must be an object of frames, not {shown(frames)}", clip)
+            faults.clip(f"a clip must be an object of frames, not {untrusted(frames)}", clip)
             continue
         numbers[clip] = []
-        _check_doubled(frames, f"clip {shown(clip)}", faults)
+        _check_doubled(frames, f"clip {untrusted(clip)}", faults)
         for name, values in frames.items():
             if not re.fullmatch(r"[0-9]{6}\.txt", name):
                 faults.frames("a frame's name must be six digits and .txt", clip, [name])
@@ -155,10 +155,10 @@ def _check_unit(distance_m: float, faults: Faults) -> None:
         )
 
 
-def _what_was_checked(
+def _checks(
     kind: str, content: Mapping[str, Any], expected: Expected, distance_m: float
 ) -> tuple[list[str], list[str]]:
-    modality = f"whether the server takes the modality {shown(content.get('modality'))}"
+    modality = f"whether the server accepts the modality {untrusted(content.get('modality'))}"
     if kind == LABELS:
         checked = ["the id of every clip", f"that every action is a whole number of 1 to {LAST_ACTION}"]
         return checked, ["whether the actions are numbered as H2O does, from 1", modality]
@@ -168,7 +168,7 @@ def _what_was_checked(
     unchecked = ["the order of hands and joints", modality]
     numbers = "the numbers of the frames"
     if any(frames is None for frames in expected.frames.values()):
-        unchecked.insert(0, f"{numbers}, but for gaps")
+        unchecked.insert(0, f"{numbers}, except for gaps")
     else:
         checked.insert(1, numbers)
     return checked, unchecked
@@ -177,16 +177,16 @@ def _what_was_checked(
 def _wrong_numbers(values: Any) -> str | None:
     """Return the fault in the numbers of a frame, or None."""
     if not isinstance(values, list):
-        return f"a frame must be a list of {NUMBERS} numbers, not {shown(values)}"
+        return f"a frame must be a list of {NUMBERS} numbers, not {untrusted(values)}"
     if len(values) != NUMBERS:
         return f"a frame must have {NUMBERS} numbers, not {len(values)}"
     wrong = [v for v in values if type(v) not in (float, int) or not -LARGEST_NUMBER < v < LARGEST_NUMBER]
-    return f"numbers must be finite, not {shown(wrong[0])}" if wrong else None
+    return f"numbers must be finite, not {untrusted(wrong[0])}" if wrong else None
 
 
 def _check_doubled(content: Mapping[str, Any], where: str, faults: Faults) -> None:
     for key in getattr(content, "doubled", ()):
-        faults.file(f"{where} has {shown(key)} more than once")
+        faults.file(f"{where} has {untrusted(key)} more than once")
 
 
 def _bytes(path: Path) -> bytes:
@@ -194,9 +194,9 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             raw = file.read(LARGEST_BYTES + 1)
     except OSError as error:
-        raise DataError(f"--check must name a file that can be read; {path}: {error.strerror}.") from error
+        raise DataError(f"Cannot read --check {path}: {error.strerror}.") from error
     if len(raw) > LARGEST_BYTES:
-        raise DataError(f"A submission has at most {LARGEST_BYTES >> 20} MiB; {path} has more. Name another file.")
+        raise DataError(f"{path} is too large: a submission has at most {LARGEST_BYTES >> 20} MiB.")
     return raw
 
 
@@ -210,17 +210,17 @@ def _member(raw: bytes, faults: Faults) -> tuple[str, bytes]:
             if not members:
                 raise _Unreadable("a zip must have one member, this one is empty")
             chosen = next((member for member in members if member.filename in (LABELS, POSES)), members[0])
-            others = [shown(member.filename) for member in members if member is not chosen]
+            others = [untrusted(member.filename) for member in members if member is not chosen]
             if others:
                 more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-                faults.file(f"a zip must have one member; beside {shown(chosen.filename)} there is "
+                faults.file(f"a zip must have one member; beside {untrusted(chosen.filename)} there is "
                             f"{', '.join(others[:5])}{more}")  # fmt: skip
             if chosen.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without a limit
-                raise _Unreadable("a zip must be stored or deflated; this one is packed in another way")
+                raise _Unreadable("a zip must be stored or deflated; this one has another compression")
             with archive.open(chosen) as file:
                 text = file.read(LARGEST_BYTES + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise _Unreadable(f"it must be a zip that can be unpacked; {error}") from error
+        raise _Unreadable(f"cannot unpack the zip: {error}") from error
     if len(text) > LARGEST_BYTES:
         raise _Unreadable(f"its JSON must have at most {LARGEST_BYTES >> 20} MiB; it has more")
     return chosen.filename, text
@@ -233,9 +233,9 @@ def _content(text: bytes) -> _Object:
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=_Object)
     except (ValueError, RecursionError) as error:
-        raise _Unreadable(f"it must hold JSON; {error}") from error
+        raise _Unreadable(f"invalid JSON: {error}") from error
     if not isinstance(content, _Object):
-        raise _Unreadable(f"its JSON must be an object; it is {shown(content)}")
+        raise _Unreadable(f"its JSON must be an object; got {untrusted(content)}")
     return content
 
 

@@ -6,14 +6,14 @@ import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 
+from htt.data.sources import _text
 from htt.submission.form import Expected
 
 Name = str | int | range
 """Name of a clip, or of one or more frames."""
 
-_LINES = 20
+LINES = 20
 """Largest number of faults that are listed; the others are counted."""
 _RUNS = 8
 """Largest number of runs of clips or frames that are listed in a line."""
@@ -56,7 +56,7 @@ def runs(names: Iterable[Name]) -> str:
         elif re.fullmatch("0|[1-9][0-9]{0,8}", str(name)):
             spans.append((int(name), int(name)))
         else:
-            others.append(shown(name))
+            others.append(untrusted(name))
     joined: list[tuple[int, int]] = []
     for first, last in sorted(spans):
         if joined and first <= joined[-1][1] + 1:
@@ -67,13 +67,7 @@ def runs(names: Iterable[Name]) -> str:
     return ", ".join(parts[:_RUNS]) + (f" and {len(parts) - _RUNS} more" if len(parts) > _RUNS else "")
 
 
-def listed(faults: Sequence[str]) -> str:
-    """Return the first faults as lines of a list, with the number of the others."""
-    more = len(faults) - _LINES
-    return "\n".join(f"  - {fault}" for fault in [*faults[:_LINES], *([f"and {more} more"] if more > 0 else [])])
-
-
-def shown(value: object) -> str:
+def untrusted(value: object) -> str:
     """Return an untrusted value as short text, safe for a terminal."""
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
@@ -82,13 +76,13 @@ def shown(value: object) -> str:
 
 def compare_clips(found: Iterable[str], expected: Expected, faults: Faults) -> None:
     """Add a fault for every missing or unexpected clip."""
-    there = dict.fromkeys(found)
+    clips = dict.fromkeys(found)
     for clip in expected.frames:
-        if clip not in there:
+        if clip not in clips:
             faults.clip("missing", clip)
-    for clip in there:
+    for clip in clips:
         if clip not in expected.frames:
-            faults.clip("not expected", clip)
+            faults.clip("unexpected", clip)
 
 
 def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faults) -> None:
@@ -101,33 +95,28 @@ def compare(found: Mapping[str, Iterable[int]], expected: Expected, faults: Faul
     """
     compare_clips(found, expected, faults)
     total = 0
-    for clip, numbers in found.items():
-        there = sorted(set(numbers))
-        total += len(there)
+    for clip, listed in found.items():
+        numbers = sorted(set(listed))
+        total += len(numbers)
         if clip not in expected.frames:
             continue
         wanted = expected.frames[clip]
-        if wanted is None and not there:
+        if wanted is None and not numbers:
             faults.clip("a clip must have frames", clip)
             continue
-        wanted = range(there[0], there[-1] + 1) if wanted is None else wanted
-        faults.frames("missing", clip, _gaps([number for number in there if number in wanted], wanted))
-        faults.frames("not expected", clip, [number for number in there if number not in wanted])
+        wanted = range(numbers[0], numbers[-1] + 1) if wanted is None else wanted
+        faults.frames("missing", clip, _text.gaps(wanted, numbers))
+        faults.frames("unexpected", clip, [number for number in numbers if number not in wanted])
     if expected.total is not None and total != expected.total:
-        faults.file(f"there must be {expected.total:,} frames in all, there are {total:,}")
-
-
-def _gaps(there: Sequence[int], wanted: range) -> list[range]:
-    """Return the runs of wanted numbers that are missing in ``there``, which is sorted."""
-    return [range(low + 1, high) for low, high in pairwise([wanted.start - 1, *there, wanted.stop]) if high - low > 1]
+        faults.file(f"expected {expected.total:,} frames in all, got {total:,}")
 
 
 def _where(clip: str | None, names: Sequence[Name]) -> str:
     if clip is not None:
-        return f": clip {runs([clip])}: {_plural('frame', names)} {runs(names)}"
-    return f": {_plural('clip', names)} {runs(names)}" if names else ""
+        return f": clip {runs([clip])}: {_noun('frame', names)} {runs(names)}"
+    return f": {_noun('clip', names)} {runs(names)}" if names else ""
 
 
-def _plural(word: str, names: Sequence[Name]) -> str:
+def _noun(word: str, names: Sequence[Name]) -> str:
     single = len(names) == 1 and (not isinstance(names[0], range) or len(names[0]) == 1)
     return word if single else f"{word}s"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from htt.data.shards import manifest as manifests
-from htt.data.sources.h2o import ACTIONS
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.submission import h2o_test
+from htt.vocabulary import ACTIONS
 
 SOURCE = "h2o"
 """Data set with a test server."""
@@ -53,8 +53,8 @@ def expected(root: Path, split: str) -> Expected:
     manifest = manifests.read(root)
     if manifest.source != SOURCE:
         raise DataError(
-            f"Submissions are for the server of H2O, and {root} holds {manifest.source}, which has none: score it here "
-            f"with python -m htt.evaluate --checkpoint CHECKPOINT --data {root} --split {split}."
+            f"Only H2O has a test server; {root} holds {manifest.source}. Evaluate it with: "
+            f"python -m htt.evaluate --checkpoint CHECKPOINT --data {root} --split {split}"
         )
     return Expected(manifest.numbers(split))
 

@@ -16,11 +16,11 @@ from htt import files
 from htt.batch import Batch, Prediction, window_of_frame
 from htt.config import Config
 from htt.data.loading.clips import Clips
-from htt.errors import CheckpointError, DataError
+from htt.errors import CheckpointError, DataError, bullets
 from htt.group import Group
 from htt.model.htt import HTT
 from htt.submission.check import faults_of_content
-from htt.submission.faults import Faults, compare, listed, runs
+from htt.submission.faults import LINES, Faults, compare, runs
 from htt.submission.form import ARCHIVE, LABELS, MODALITY, POSES, Expected, Vote, frame_name
 from htt.training.loop import evaluate
 
@@ -48,9 +48,9 @@ def require_frames(clips: Clips, wanted: Expected) -> None:
     compare({id_: clips.frame_numbers(clip).tolist() for clip, id_ in enumerate(clips.ids)}, wanted, faults)
     if faults.lines():
         raise DataError(
-            f"A submission needs every frame of every clip; the shards in {clips.root} lack some of '{clips.split}' "
-            f"({clips.root}/left_out.txt says why):\n{listed(faults.lines())}\nMend those files and convert the data "
-            "set again, into a new folder; nothing was written."
+            f"A submission needs every frame of every clip, but the shards in {clips.root} lack some of split "
+            f"'{clips.split}' ({clips.root}/left_out.txt gives the reasons):\n{bullets(faults.lines(), LINES)}\n"
+            "Repair those files and convert the data set again, into a new folder; nothing was written."
         )
 
 
@@ -81,24 +81,21 @@ def predict(
 
     def take(batch: Batch, prediction: Prediction) -> None:
         clip_of_frame = batch.clip[window_of_frame(batch.valid)].tolist()
-        found = prediction.joints_m.float().cpu().numpy()
-        for clip, frame, joints in zip(clip_of_frame, batch.frame.tolist(), found, strict=True):
+        predicted = prediction.joints_m.float().cpu().numpy()
+        for clip, frame, joints in zip(clip_of_frame, batch.frame.tolist(), predicted, strict=True):
             joints_m[clip][frame] = joints
         if on_frames:
             on_frames(len(clip_of_frame))
 
     group = Group(device=device or torch.device("cpu"))
-    tally = evaluate(model.to(group.device), clips, config, group=group, on_batch=take).tally()
-    known = {clip for clip, soft in zip(tally.clip.tolist(), tally.soft, strict=True) if np.isfinite(soft).all()}
+    sums = evaluate(model.to(group.device), clips, config, group=group, on_batch=take).sums()
+    known = {clip for clip, soft in zip(sums.clip.tolist(), sums.soft, strict=True) if np.isfinite(soft).all()}
     broken = [
         clips.ids[clip] for clip, joints in enumerate(joints_m) if clip not in known or not np.isfinite(joints).all()
     ]
     if broken:
-        raise CheckpointError(
-            f"Predictions must be finite numbers; the model gives others in clips {runs(broken)}. "
-            "Take another checkpoint."
-        )
-    actions = dict(zip(tally.clip.tolist(), tally.actions(vote).tolist(), strict=True))
+        raise CheckpointError(f"The predictions are not finite in clips {runs(broken)}. Use another checkpoint.")
+    actions = dict(zip(sums.clip.tolist(), sums.actions(vote).tolist(), strict=True))
     numbers = [clips.frame_numbers(clip).tolist() for clip in range(len(clips))]
     return Predicted(
         {id_: actions[clip] for clip, id_ in enumerate(clips.ids)},
@@ -131,7 +128,7 @@ def write(folder: Path, predicted: Predicted, wanted: Expected) -> list[Path]:
         lines |= dict.fromkeys(faults.lines())
     if lines:
         raise DataError(
-            f"A submission must be complete; this one would not be:\n{listed(list(lines))}\n"
+            f"The submission would be incomplete:\n{bullets(list(lines), LINES)}\n"
             "Predict all clips of the split; nothing was written."
         )
     paths = []

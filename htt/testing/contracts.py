@@ -63,10 +63,10 @@ class BlockContract:
         tokens, valid = self.windows()
         head = nn.Linear(self.width, 5)
         block, readout = self.build(name), self.readout(name)
-        for place in range(len(tokens)):
-            one = tokens[place : place + 1], valid[place : place + 1]
-            torch.testing.assert_close(block(*one)[0], block(tokens, valid)[place])
-            torch.testing.assert_close(readout(*one, head)[0], readout(tokens, valid, head)[place])
+        for window in range(len(tokens)):
+            one = tokens[window : window + 1], valid[window : window + 1]
+            torch.testing.assert_close(block(*one)[0], block(tokens, valid)[window])
+            torch.testing.assert_close(readout(*one, head)[0], readout(tokens, valid, head)[window])
 
     def test_every_parameter_learns(self, name: str) -> None:
         """Check that every parameter has a finite gradient; without one, several workers would wait forever."""

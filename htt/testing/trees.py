@@ -16,11 +16,12 @@ import numpy as np
 from PIL import Image
 
 from htt import camera, scene
-from htt.data.sources import fpha, h2o
+from htt.data.sources import fpha
 from htt.data.sources.fpha.skeleton import CAMERA_FROM_WORLD, CANONICAL
 from htt.hand import JOINTS_PER_HAND
 from htt.scene.subject import SUBJECTS
 from htt.testing.truth import TrueClip
+from htt.vocabulary import ACTIONS
 
 __all__ = ["FPHA_ACTIONS", "TrueClip", "write_fpha", "write_h2o"]
 
@@ -95,7 +96,7 @@ class _Row(NamedTuple):
     @classmethod
     def of(cls, words: Sequence[str], split: str) -> _Row:
         known = split != "test"
-        action = int(words[2]) - 1 if known else 7 * int(words[0]) % len(h2o.ACTIONS)
+        action = int(words[2]) - 1 if known else 7 * int(words[0]) % len(ACTIONS)
         return cls(words[0], words[1], action, known, int(words[-4]), int(words[-3]))
 
 

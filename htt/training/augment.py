@@ -54,7 +54,7 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
         if config.blur_px:
             images = blur(images, sigmas[chosen], config.blur_px)
         _colours_(images, draws[window], config)
-        _place(frames[chosen].transpose(0, 1), images, *shifts[window])
+        _paste(frames[chosen].transpose(0, 1), images, *shifts[window])
     moved = torch.tensor(shifts, dtype=batch.joints_px.dtype, device=batch.joints_px.device)
     joints_px = batch.joints_px + moved[window_of_frame(batch.valid)][:, None]
     return replace(batch, frames=frames, joints_px=joints_px)
@@ -125,7 +125,7 @@ def _shift(draw: list[float], config: AugmentConfig, width: int) -> tuple[int, i
     return right, down
 
 
-def _place(canvas: Tensor, images: Tensor, right: int, down: int) -> None:
+def _paste(canvas: Tensor, images: Tensor, right: int, down: int) -> None:
     """Copy images onto a black canvas of the same size, moved by (right, down) pixels."""
     height, width = images.shape[-2:]
     if abs(right) >= width or abs(down) >= height:

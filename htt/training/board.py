@@ -56,9 +56,9 @@ class Board:
         count = self._config.runtime.overlays
         if self._writer and count:
             chosen = np.linspace(0, len(batch.frames) - 1, count).round().astype(int)
-            for place, index in enumerate(chosen):
+            for slot, index in enumerate(chosen):
                 image = overlay(batch, prediction, int(index))
-                self._writer.add_image(f"predictions/{place}", image, epoch, dataformats="HWC")
+                self._writer.add_image(f"predictions/{slot}", image, epoch, dataformats="HWC")
 
     def close(self) -> None:
         """Close the file; without this, a process that runs many trainings would keep all of them open."""

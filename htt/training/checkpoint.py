@@ -3,7 +3,7 @@
 ::
 
     model.safetensors       the weights
-    training.safetensors    the optimiser's tensors, the random states
+    training.safetensors    the optimiser's tensors
     checkpoint.json         format, checksums, configuration, facts of the data, epoch, cursor, metrics, the optimiser's
                             numbers
     clips.parquet           this model's result for each validation clip, if there are any (``clip_table``)
@@ -31,12 +31,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from htt.config import Config, ModelConfig, from_plain, override
+from htt.config import Config, ModelConfig, from_plain
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
+from htt.files import sha256
 from htt.info import DataInfo
 from htt.model.htt import HTT
-from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state, sha256
-from htt.training.state import optimizer_parts, optimizer_state, random_state, set_random_state
+from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state
+from htt.training.state import optimizer_parts, optimizer_state
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,7 +110,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(_storable(model.state_dict()), partial / MODEL)
-        _write(_storable({**tensors, **random_state()}), partial / TRAINING)
+        _write(_storable(tensors), partial / TRAINING)
         if clips is not None:
             clips.write_parquet(partial / CLIPS)
         sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
@@ -153,7 +154,7 @@ def read(folder: str | Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         reason = shown(" ".join(str(error).split()), quoted=False)
         raise CheckpointError(
-            f"{Path(folder) / RECORD} must be what this version writes; {reason}. Use the version that made it."
+            f"Cannot read {Path(folder) / RECORD}: {reason}. Use the version of htt that wrote it."
         ) from error
 
 
@@ -164,14 +165,13 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, C
         CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its configuration.
     """
     checkpoint = read(folder)
-    architecture = override(checkpoint.config, {"model.backbone.weights": None}).model  # the weights are loaded below
-    model = HTT(architecture, checkpoint.info)
+    model = HTT.without_weights(checkpoint.config.model, checkpoint.info)
     load_strictly(model, _tensors(Path(folder) / MODEL), str(folder))
     return model.to(device).eval(), checkpoint
 
 
 def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore a model, its optimiser and torch's random states from a checkpoint, and return the saved progress.
+    """Restore a model and its optimiser from a checkpoint, and return the saved progress.
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or its tensors do not fit (lists the keys).
@@ -181,7 +181,6 @@ def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimiz
     load_strictly(model, _tensors(folder / MODEL), str(folder))
     stored = _tensors(folder / TRAINING)
     optimizer.load_state_dict(optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
-    set_random_state(stored)
     return checkpoint.progress
 
 
@@ -212,7 +211,7 @@ def import_official(path: str | Path, config: ModelConfig, info: DataInfo) -> HT
     Raises:
         CheckpointError: the file is unreadable or has other tensors (lists the keys).
     """
-    model = HTT(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+    model = HTT.without_weights(config, info)
     load_strictly(model, from_official(read_state(path)), str(path))
     return model.eval()
 
@@ -260,19 +259,21 @@ def _record(folder: Path) -> dict[str, Any]:
         plain: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DamagedCheckpointError(
-            f"A checkpoint must be a folder with a {RECORD}; there is none in {folder}. Name the folder training left."
+            f"No checkpoint in {folder}: expected a {RECORD}. Give the folder that a training wrote."
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DamagedCheckpointError(f"{folder / RECORD} must be JSON; {error}. Take an older checkpoint.") from error
-    found = plain.get("format") if isinstance(plain, dict) else None
-    if found != FORMAT:
+        raise DamagedCheckpointError(
+            f"Damaged checkpoint: {folder / RECORD} is not valid JSON: {error}. Use an older one."
+        ) from error
+    given = plain.get("format") if isinstance(plain, dict) else None
+    if given != FORMAT:
         raise CheckpointError(
-            f"A checkpoint must be of format {FORMAT}; {folder} says {found}. Use the version of htt that made it."
+            f"Invalid checkpoint {folder}: expected format {FORMAT}, got {given}. Use the version that wrote it."
         )
     if "sha256" in plain and (plain["sha256"] or {}).get(RECORD) != _sum_of(plain):
         raise DamagedCheckpointError(
-            f"The checkpoint is damaged: {folder / RECORD} is not as it was saved. Copy it again from where it "
-            "came, or take an older one."
+            f"Damaged checkpoint: {folder / RECORD} differs from what was saved. Copy it again from its source, or "
+            "use an older one."
         )
     return dict(plain)
 

@@ -41,13 +41,13 @@ def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
     if official:
         if not checkpoint.is_file():
             raise CheckpointError(
-                f"--official takes the file of weights that HTT's authors released; {checkpoint} is none."
+                f"Invalid checkpoint {checkpoint}: --official expects the file of weights that HTT's authors released."
             )
         return preset("paper")
     if checkpoint.is_file():
         raise CheckpointError(
-            f"A checkpoint must be the folder a training left; {checkpoint} is a file. For weights the authors of HTT "
-            "released, add --official."
+            f"Invalid checkpoint {checkpoint}: expected the folder that a training wrote, got a file. For weights that "
+            "the authors of HTT released, add --official."
         )
     return checkpoints.read(checkpoint).config
 
@@ -55,14 +55,14 @@ def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
 def _check_info(checkpoint: Path, trained: DataInfo, info: DataInfo) -> None:
     """Raise ``CheckpointError`` if the model was trained for other classes or image sizes than the data have."""
     differing = [
-        f"{field.name} {_words(there, here)} there, {_words(here, there)} in the data"
+        f"{field.name} {_words(own, given)} in the checkpoint, {_words(given, own)} in the data"
         for field in fields(DataInfo)
-        if (there := getattr(trained, field.name)) != (here := getattr(info, field.name))
+        if (own := getattr(trained, field.name)) != (given := getattr(info, field.name))
     ]
     if differing:
         raise CheckpointError(
-            f"A model must be used on data like those it was trained on; {checkpoint} was trained on others: "
-            f"{'; '.join(differing)}. Name other data, or convert them as those were."
+            f"{checkpoint} was trained on other data: {'; '.join(differing)}. Use data with these properties, or "
+            "convert them with the settings of the training data."
         )
 
 
@@ -70,5 +70,5 @@ def _words(value: object, other: object) -> str:
     """Return a fact as text; for a list of names, their number and the first that differs."""
     if not isinstance(value, tuple) or not isinstance(other, tuple):
         return str(value)
-    own = [name for place, name in enumerate(value) if place >= len(other) or other[place] != name]
+    own = [name for index, name in enumerate(value) if index >= len(other) or other[index] != name]
     return f"{len(value)} with '{own[0]}'" if own else f"{len(value)}"

@@ -26,7 +26,7 @@ from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips
-from htt.data.loading.loader import Epochs, evaluation_loader, training_loader
+from htt.data.loading.loader import EpochLoader, EvaluationLoader, TrainingLoader
 from htt.data.loading.splits import Splits
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.evaluation import clip_table
@@ -41,14 +41,14 @@ from htt.training.board import Board
 from htt.training.checkpoint import Progress
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
-Report = Callable[[dict[str, float], "Path | None"], None]
+EpochCallback = Callable[[dict[str, float], "Path | None"], None]
 """Callback that gets an epoch's metrics and, on the first worker, the folder of its checkpoint."""
 
 
 def fit(
     config: Config,
     splits: Splits,
-    report: Report,
+    report: EpochCallback,
     *,
     folder: Path,
     group: Group | None = None,
@@ -80,10 +80,10 @@ def fit(
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     parallel = group.parallel(model)
-    loader = training_loader(splits.train, config, group.rank, group.size)
+    loader = TrainingLoader(splits.train, config, group.rank, group.size)
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
-    place = folder / "checkpoint"
-    saver = Saver(place, model, optimizer, config, splits.info, group, precision.state, history, saving)
+    checkpoint_folder = folder / "checkpoint"
+    saver = Saver(checkpoint_folder, model, optimizer, config, splits.info, group, precision.state, history, saving)
     how: dict[str, Any] = {"group": group, "precision": precision}
     with contextlib.closing(board):  # also when the scheduler ends the training inside a report
         for epoch in range(start.epoch, config.train.epochs):
@@ -91,11 +91,11 @@ def fit(
             entered = start if epoch == start.epoch else Progress(epoch)
             terms = train_epoch(parallel, loader, optimizer, config, epoch, entered=entered, saver=saver, **how)
             trained_s = time.monotonic() - began
-            found, clips = validate(model, splits, config, on_batch=board.first(epoch + 1), **how)
+            metrics_of_val, clips = validate(model, splits, config, on_batch=board.first(epoch + 1), **how)
             if splits.val and not costs:
                 costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
             seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
-            metrics = {"epoch": epoch + 1, **found, **costs, **_train_metrics(terms, optimizer), **seconds}
+            metrics = {"epoch": epoch + 1, **metrics_of_val, **costs, **_train_metrics(terms, optimizer), **seconds}
             board.scalars(epoch + 1, metrics)
             history.append(metrics)
             report(metrics, saver.epoch(clips))
@@ -109,7 +109,7 @@ def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> 
 
 def train_epoch(
     model: nn.Module,
-    loader: Epochs,
+    loader: EpochLoader,
     optimizer: torch.optim.Optimizer,
     config: Config,
     epoch: int,
@@ -183,7 +183,7 @@ def validate(
     if not splits.val:
         return {}, None
     evaluation = evaluate(model, splits.val, config, **how)
-    return evaluation.result(), clip_table.of_split(evaluation.tally(), splits.val)
+    return evaluation.result(), clip_table.of_split(evaluation.sums(), splits.val)
 
 
 @torch.inference_mode()
@@ -201,14 +201,14 @@ def evaluate(
     precision = precision or Precision(config.train.precision, group.device)
     model.eval()
     evaluation = Evaluation(clips.info, config.loss)
-    for batch in evaluation_loader(clips, config, group.rank, group.size):
+    for batch in EvaluationLoader(clips, config, group.rank, group.size):
         group.between_steps()
-        here = batch.to(group.device)
+        moved = batch.to(group.device)
         with precision.autocast():
-            prediction = model(here.frames, here.valid, here.intrinsics)
-        evaluation.update(prediction, here)
+            prediction = model(moved.frames, moved.valid, moved.intrinsics)
+        evaluation.update(prediction, moved)
         if on_batch:
-            on_batch(here, prediction)
+            on_batch(moved, prediction)
     return functools.reduce(Evaluation.merge, group.gather(evaluation))
 
 
@@ -225,8 +225,8 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         supported = {"fp32": True, "bf16": _has_bf16(device), "fp16": device.type == "cuda"}
         if not supported[name]:
-            there = ", ".join(precision for precision, fits in supported.items() if fits)
-            raise ConfigError(f"train.precision must be one this {device.type} has; got {name}. There are: {there}.")
+            available = ", ".join(precision for precision, fits in supported.items() if fits)
+            raise ConfigError(f"train.precision {name} is not supported on this {device.type}. Available: {available}.")
         self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")

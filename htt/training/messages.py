@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-TELL_S = 5.0
+SEND_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Step:
 
 
 @dataclass
-class Telling:
+class StepReporter:
     """Callback for every step that sends a ``Step`` at most every ``every_s`` seconds."""
 
-    tell: Callable[[Step], None]
-    every_s: float = TELL_S
-    _told_s: float = field(default_factory=lambda: time.monotonic())
+    send: Callable[[Step], None]
+    every_s: float = SEND_EVERY_S
+    _sent_s: float = field(default_factory=lambda: time.monotonic())
 
     def __call__(self, epoch: int, done: int, of: int) -> None:
         """Send the progress if it is due: ``done`` windows of ``of`` in ``epoch``, counted from 0."""
         now = time.monotonic()
-        if now - self._told_s >= self.every_s:
-            self._told_s = now
-            self.tell(Step(epoch + 1, min(done, of), of))
+        if now - self._sent_s >= self.every_s:
+            self._sent_s = now
+            self.send(Step(epoch + 1, min(done, of), of))

@@ -13,14 +13,14 @@ PREFIX = "checkpoint_"
 
 def listed(folder: str, system: fs.FileSystem) -> list[str]:
     """Return the names of the checkpoints in the folder of a training, the oldest first."""
-    found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    names = [each.base_name for each in found if each.type == fs.FileType.Directory]
+    entries = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    names = [each.base_name for each in entries if each.type == fs.FileType.Directory]
     return sorted((name for name in names if name.startswith(PREFIX)), key=_order)
 
 
-def older(place: str, system: fs.FileSystem) -> list[str]:
+def older(path: str, system: fs.FileSystem) -> list[str]:
     """Return the checkpoints in the same folder that were saved before this one, the newest first."""
-    folder, _, own = place.rstrip("/").rpartition("/")
+    folder, _, own = path.rstrip("/").rpartition("/")
     before = [name for name in listed(folder, system) if _order(name) < _order(own)]
     return [f"{folder}/{name}" for name in reversed(before)]
 

@@ -41,7 +41,7 @@ class Saving:
     every_s: float | None = None
     """Seconds between checkpoints, or None to save only before a preemption."""
     look_s: float = LOOK_S
-    tell: Callable[[int, int, int], None] | None = None
+    on_step: Callable[[int, int, int], None] | None = None
     """Callback after each step with the epoch, from 0, the completed windows and all windows of the epoch."""
     _looked_s: float = field(default_factory=lambda: time.monotonic())
     _saved_s: float = field(default_factory=lambda: time.monotonic())
@@ -62,8 +62,8 @@ class Saving:
         now = time.monotonic()
         late = self.every_s is not None and now - self._saved_s >= self.every_s
         took_s = (now - self._agreed_s) * group.first  # one clock: all others add zeros
-        mine = [float(now - self._looked_s >= self.look_s), float(late), took_s]
-        look, late, took_s = group.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        own_flags = [float(now - self._looked_s >= self.look_s), float(late), took_s]
+        look, late, took_s = group.sum(torch.tensor(own_flags, dtype=torch.float64)).tolist()
         often_s = (self.look_s if self.every_s is None else min(self.look_s, self.every_s)) / OFTEN
         self._pause = max(1, int(often_s * self._steps / took_s)) if took_s > 0 else 1
         self._agreed_s, self._steps, late = now, 0, late > 0
@@ -112,8 +112,8 @@ class Saver:
             windows: all windows of the epoch.
             terms: this worker's loss sums so far.
         """
-        if self.within and self.within.tell:
-            self.within.tell(epoch, cursor, windows)
+        if self.within and self.within.on_step:
+            self.within.on_step(epoch, cursor, windows)
         if self.within and self.within.due(self.group):
             sums = over_workers(terms, self.group)
             numbers = {name: [float(mean.total), float(mean.count)] for name, mean in sums.items()}
@@ -133,10 +133,10 @@ class Saver:
 def terms_so_far(progress: Progress, group: Group) -> dict[str, Mean]:
     """Return the loss sums of a checkpoint's unfinished epoch: on the first worker; zeros on the others."""
     numbers: Mapping[str, Sequence[float]] = progress.extra.get("terms", {})
-    mine = float(group.first)
+    own_share = float(group.first)
     device = group.device
     return {
-        name: Mean(torch.tensor(total * mine, device=device), torch.tensor(count * mine, device=device))
+        name: Mean(torch.tensor(total * own_share, device=device), torch.tensor(count * own_share, device=device))
         for name, (total, count) in numbers.items()
     }
 
@@ -144,4 +144,4 @@ def terms_so_far(progress: Progress, group: Group) -> dict[str, Mean]:
 def over_workers(sums: Mapping[str, Mean], group: Group) -> dict[str, Mean]:
     """Return the sums over all workers, the same on each of them."""
     packed = group.sum(torch.stack([torch.stack([mean.total, mean.count]) for mean in sums.values()]).double())
-    return {name: Mean(*packed[place]) for place, name in enumerate(sums)}
+    return {name: Mean(*packed[index]) for index, name in enumerate(sums)}

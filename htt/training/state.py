@@ -1,4 +1,7 @@
-"""Training state beside the weights, as named tensors and plain numbers: the optimiser and the random states."""
+"""Optimiser state as named tensors and plain numbers.
+
+Random states are not stored: every step seeds torch by (seed, step, worker), and nothing else draws random numbers.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ def optimizer_parts(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor]
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
-    for place, entries in state["state"].items():
+    for index, entries in state["state"].items():
         for name, value in entries.items():
-            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{place}.{name}"] = value
+            (tensors if isinstance(value, Tensor) else plain)[f"optimizer.{index}.{name}"] = value
     return tensors, {"param_groups": state["param_groups"], "state": plain}
 
 
@@ -31,15 +34,15 @@ def optimizer_state(
     stored = sum(len(group["params"]) for group in numbers["param_groups"])
     if stored != len(parameters):
         raise CheckpointError(
-            f"An optimiser must have the parameters it was saved with; {folder} has {stored}, this one "
-            f"{len(parameters)}. Build it as for the training that is to be resumed."
+            f"The optimiser state in {folder} does not fit: it has {stored} parameters, the optimiser has "
+            f"{len(parameters)}. Build the optimiser as in the training that is resumed."
         )
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **numbers["state"]}.items():
         kind, _, rest = key.partition(".")
         if kind == "optimizer":
-            place, _, name = rest.partition(".")
-            state.setdefault(int(place), {})[name] = _laid_out(value, parameters[int(place)])
+            index, _, name = rest.partition(".")
+            state.setdefault(int(index), {})[name] = _laid_out(value, parameters[int(index)])
     return {"state": state, "param_groups": numbers["param_groups"]}
 
 
@@ -48,19 +51,3 @@ def _laid_out(value: Any, parameter: Tensor) -> Any:
     if isinstance(value, Tensor) and value.shape == parameter.shape:
         return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     return value
-
-
-def random_state() -> dict[str, Tensor]:
-    """Return torch's random states, of the CPU and of every GPU, by name."""
-    states = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"random.cuda.{place}": state for place, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
-
-
-def set_random_state(stored: Mapping[str, Tensor]) -> None:
-    """Set the random states that ``random_state`` returned."""
-    torch.set_rng_state(stored["random.cpu"])
-    for place in range(torch.cuda.device_count()):
-        if f"random.cuda.{place}" in stored:
-            torch.cuda.set_rng_state(stored[f"random.cuda.{place}"], place)

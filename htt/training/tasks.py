@@ -28,13 +28,13 @@ from htt.losses import TERMS
 from htt.model.htt import HTT
 from htt.neighbours import Neighbours
 from htt.training.loading import open_trained
-from htt.training.loop import Report, evaluate, fit
+from htt.training.loop import EpochCallback, evaluate, fit
 
 OF_HANDS = ("loss_joints_px", "loss_depth_m")
 """Loss terms that need annotated hands."""
 
 
-def train(config: Config, folder: Path, report: Report, resume: Path | None = None) -> None:
+def train(config: Config, folder: Path, report: EpochCallback, resume: Path | None = None) -> None:
     """Train in this process, without other workers.
 
     Args:
@@ -78,7 +78,7 @@ def prepare_search(config: Config) -> Facts:
 
 def unknown(clips: Clips) -> dict[str, str]:
     """Return the metrics that clips cannot give, each with the reason; reads as few clips as possible."""
-    why: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     known, labels = hand_names(clips.info.hands), {"action": clips.action, "object": clips.object}
     seen = np.zeros(len(known), bool)
     for clip in range(len(clips)):
@@ -87,22 +87,22 @@ def unknown(clips: Clips) -> dict[str, str]:
         seen |= clips.hand_valid(clip).any(axis=0)
     for hand in HANDS:
         if hand not in known:
-            reason = f"the data have the {' and the '.join(known)} hand alone"
+            reason = f"the data have only the {' and the '.join(known)} hand"
         elif not seen[known.index(hand)]:
-            reason = f"no frame of these clips has its {hand} hand annotated"
+            reason = f"no frame of these clips has an annotated {hand} hand"
         else:
             continue
-        why |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
+        reasons |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
     if not seen.any():
-        reason = "no frame of these clips has a hand annotated"
-        why |= {name: reason for name in EVALUATED if name.startswith("hand_") or name in OF_HANDS}
-    for what, found in labels.items():
-        if (found == UNKNOWN).all():
-            reason = f"the {what}s of these clips are not known"
-            why |= {name: reason for name in EVALUATED if name.startswith(f"{what}_") or name == f"loss_{what}"}
-    if all(f"loss_{term}" in why for term in TERMS):
-        why["loss"] = "these clips have no label at all"
-    return why
+        reason = "no frame of these clips has an annotated hand"
+        reasons |= {name: reason for name in EVALUATED if name.startswith("hand_") or name in OF_HANDS}
+    for label, values in labels.items():
+        if (values == UNKNOWN).all():
+            reason = f"the {label}s of these clips are unknown"
+            reasons |= {name: reason for name in EVALUATED if name.startswith(f"{label}_") or name == f"loss_{label}"}
+    if all(f"loss_{term}" in reasons for term in TERMS):
+        reasons["loss"] = "these clips have no labels"
+    return reasons
 
 
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
@@ -110,8 +110,8 @@ def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float
     root = prepare(config)
     if not manifest.read(root).splits.get(manifest.TEST):
         return {}
-    found = evaluate(model, splits.open_named(root, manifest.TEST, config.data), config, group=group).result()
-    return {f"{manifest.TEST}_{name}": value for name, value in found.items()}
+    metrics = evaluate(model, splits.open_named(root, manifest.TEST, config.data), config, group=group).result()
+    return {f"{manifest.TEST}_{name}": value for name, value in metrics.items()}
 
 
 def incomplete(config: Config) -> list[str]:

@@ -26,7 +26,7 @@ from htt.evaluation.metrics import Evaluation
 from htt.group import Group
 from htt.training import checkpoint as checkpoints
 from htt.training.loop import fit
-from htt.training.messages import Start, Step, Telling
+from htt.training.messages import Start, Step, StepReporter
 from htt.training.older import NOTE, older
 from htt.training.saving import Saving
 from htt.training.tasks import EvaluationJob, incomplete, metrics_of_test, open_splits
@@ -73,8 +73,8 @@ def train_loop(job: dict[str, Any]) -> dict[str, Any]:
             _report({**metrics, NOTE: note} if note else metrics, checkpoint)
             note = ""
 
-        tell = Telling(functools.partial(_tell, queue)) if group.first else None
-        saving = _saving(config, tell) if final else None
+        on_step = StepReporter(functools.partial(_send, queue)) if group.first else None
+        saving = _saving(config, on_step) if final else None
         model = fit(config, open_splits(config), report, folder=folder, group=group, resume=resume, saving=saving)
         tested = metrics_of_test(model, config, group) if final else {}
         lacking = incomplete(config) if final else []
@@ -86,33 +86,34 @@ def _progress(resume: Path, config: Config) -> checkpoints.Progress:
 
     Ray Train compares only the names of trainings.
     """
-    kept = checkpoints.read(resume)
-    if kept.config.fingerprint() != config.fingerprint():
+    saved = checkpoints.read(resume)
+    if saved.config.fingerprint() != config.fingerprint():
         raise RunError(
-            "A training goes on from its own checkpoints; those below its name in the storage are of configuration "
-            f"{kept.config.fingerprint()}, and this is {config.fingerprint()}. Choose another --name or --storage."
+            "Cannot resume: the checkpoints of this name in the storage are of configuration "
+            f"{saved.config.fingerprint()}, this training has {config.fingerprint()}. Choose another --name "
+            "or --storage."
         )
-    return kept.progress
+    return saved.progress
 
 
 def _report(metrics: Mapping[str, Any], checkpoint: Path | None) -> None:
-    kept = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-    ray.train.report(dict(metrics), checkpoint=kept)
+    saved = ray.train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+    ray.train.report(dict(metrics), checkpoint=saved)
 
 
-def _tell(queue: ray.util.queue.Queue, step: Step) -> None:
+def _send(queue: ray.util.queue.Queue, step: Step) -> None:
     with contextlib.suppress(ray.exceptions.RayError):  # the driver is gone, and training continues without it
         queue.put(step)
 
 
-def _saving(config: Config, tell: Telling | None) -> Saving:
+def _saving(config: Config, on_step: StepReporter | None) -> Saving:
     """Return the schedule of checkpoints within epochs: at an interval, and before a preemption."""
     minutes = config.runtime.save_minutes
     every_s = minutes * 60 if minutes else None
-    return Saving(functools.partial(_report, {}), Notices(), every_s=every_s, tell=tell)
+    return Saving(functools.partial(_report, {}), PreemptionNotices(), every_s=every_s, on_step=on_step)
 
 
-class Notices:
+class PreemptionNotices:
     """Detector of newly announced preemptions of this training's nodes.
 
     Every worker must call it as often as the others, because they use the answer together.
@@ -123,8 +124,8 @@ class Notices:
 
     def __call__(self) -> bool:
         """Return True once per newly announced preemption; Ray Train looks for draining nodes every five seconds."""
-        told = ray.train.get_preemption_info()
-        going = set(told.preempted_node_ids) if told else set()
+        info = ray.train.get_preemption_info()
+        going = set(info.preempted_node_ids) if info else set()
         new = not going <= self._known
         self._known |= going
         return new
@@ -134,8 +135,8 @@ def evaluate_loop(job: dict[str, Any]) -> Evaluation | None:
     """Evaluate ``job["evaluation"]``, and return the evaluation on the first worker, None on the others."""
     group = _group()
     evaluation: EvaluationJob = job["evaluation"]
-    found = evaluation(group, job["queue"].put)
-    return found if group.first else None
+    result = evaluation(group, job["queue"].put)
+    return result if group.first else None
 
 
 def evaluate_on_workers(
@@ -153,7 +154,7 @@ def evaluate_on_workers(
     Raises:
         HTTError: an error of a worker, as it was raised there.
     """
-    told: list[Any] = [GiveUp()]  # Ray's annotations name the callbacks of its older version
+    callbacks: list[Any] = [GiveUp()]  # Ray's annotations name the callbacks of its older version
     with (
         parallel.ray_here(workers, train=True),
         listening(done) as queue,
@@ -162,17 +163,17 @@ def evaluate_on_workers(
         trainer = torch_trainer(
             evaluate_loop,
             {"evaluation": job, "queue": queue},
-            ray.train.RunConfig(name="evaluation", storage_path=str(Path(scratch).resolve()), callbacks=told),
+            ray.train.RunConfig(name="evaluation", storage_path=str(Path(scratch).resolve()), callbacks=callbacks),
             workers=workers,
-            gpus_per_worker=parallel.gpus_there() if gpus_per_worker is None else gpus_per_worker,
+            gpus_per_worker=parallel.gpus_per_worker() if gpus_per_worker is None else gpus_per_worker,
         )
         try:
             with interruptible():
                 result: Any = trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise our_error(error) or stopped(error, "evaluation") from error
-    found: Evaluation = result.return_value
-    return found
+    evaluation: Evaluation = result.return_value
+    return evaluation
 
 
 def torch_trainer(
@@ -242,8 +243,8 @@ class GiveUp(ray.train.UserCallback):
         self._lost += 1
         self._since = self._since if self._lost > 1 else time.monotonic()
         if self._lost > LOST_IN_A_ROW and time.monotonic() - self._since > LOST_S:
-            why = _last_word(next(iter(worker_exceptions.values())))
-            raise TrainingError(f"The training lost workers {self._lost} times in a row. The last one said: {why}")
+            line = _last_line(next(iter(worker_exceptions.values())))
+            raise TrainingError(f"The training lost workers {self._lost} times in a row. Last error: {line}")
 
 
 def our_error(error: BaseException) -> HTTError | None:
@@ -252,15 +253,15 @@ def our_error(error: BaseException) -> HTTError | None:
     return next((each for each in behind if isinstance(each, HTTError)), None)
 
 
-def stopped(error: Exception, what: str) -> TrainingError:
+def stopped(error: Exception, task: str) -> TrainingError:
     """Return a ``TrainingError`` for an error of Ray Train that has no error of the project behind it."""
-    return TrainingError(f"The {what} stopped: {_last_word(error)} (--debug shows all of it)")
+    return TrainingError(f"The {task} failed: {_last_line(error)} (--debug shows the traceback)")
 
 
-def _last_word(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     """Return the last line of an error, or a sentence if Ray ran out of memory."""
-    said = f"{type(error).__name__}: {error}"
-    return parallel.out_of_memory(said) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    text = f"{type(error).__name__}: {error}"
+    return parallel.out_of_memory(text) or (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @contextlib.contextmanager
@@ -274,15 +275,15 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
         Exception: the first error of ``take``, raised at the end of the block, because workers do not wait for
             ``take``.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": this_node})
     errors: list[Exception] = []
 
     def listen() -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # the queue is gone; its reason is reported elsewhere
-            while (told := queue.get()) is not None:
+            while (message := queue.get()) is not None:
                 try:
-                    take(told)
+                    take(message)
                 except Exception as error:  # an error in a thread would be lost
                     errors.append(error)
 
@@ -301,7 +302,7 @@ def listening(take: Callable[[Any], object]) -> Iterator[ray.util.queue.Queue]:
 
 def _group() -> Group:
     """Return the group of Ray Train workers, and use as many threads as this worker has cores."""
-    parallel.use_given()
+    parallel.use_assigned()
     context = ray.train.get_context()
     return Group(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
@@ -321,21 +322,21 @@ def _resume(scratch: Path, group: Group, *, final: bool) -> tuple[Path | None, s
     if newest is None:
         return None, ""
     faults: list[str] = []
-    places = [newest.path, *older(newest.path, newest.filesystem)]
-    for number, place in enumerate(places):
+    paths = [newest.path, *older(newest.path, newest.filesystem)]
+    for number, path in enumerate(paths):
         fetched = scratch / f"resume-{number}"
-        fault = _fault(ray.train.Checkpoint(place, newest.filesystem), fetched)
+        fault = _fault(ray.train.Checkpoint(path, newest.filesystem), fetched)
         if not group.sum(torch.tensor([float(fault is not None)])).item():
-            note = f"{'; '.join(faults)}. The training goes on from {place}." if faults else ""
+            note = f"{'; '.join(faults)}. The training resumes from {path}." if faults else ""
             return fetched, note
-        faults.append(f"{place} is damaged: {fault or 'another worker cannot read it'}")
+        faults.append((fault or f"Another worker cannot read {path}").rstrip("."))
     folder = newest.path.rpartition("/")[0]
     if final:
         raise CheckpointError(
-            f"A training goes on from a whole checkpoint; none of the {len(places)} in {folder} is. "
-            f"{'; '.join(faults)}. Train anew under another --name, or remove {folder} and --resume: that begins anew."
+            f"Cannot resume: none of the {len(paths)} checkpoints in {folder} is usable. {'; '.join(faults)}. Start "
+            f"again under another --name, or remove {folder} and use --resume to start from scratch."
         )
-    return None, f"{'; '.join(faults)}. The training begins anew."
+    return None, f"{'; '.join(faults)}. The training starts from scratch."
 
 
 def _fault(checkpoint: ray.train.Checkpoint, folder: Path) -> str | None:

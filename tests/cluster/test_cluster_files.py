@@ -1,4 +1,4 @@
-"""The cluster files are what Ray takes: each goes through Ray's own reading of it, AWS's as far as to its machines.
+"""Cluster files: each is read by Ray's own code, and that of AWS is run up to its machines.
 
 KubeRay's schema is no part of Ray; its file is read by Ray's autoscaler, and held against the fields we use as the
 operator's Go types (v1) have them.
@@ -30,7 +30,7 @@ def pins():
 
 
 def project():
-    """What ``pyproject.toml`` says of the project."""
+    """Return the project table of ``pyproject.toml``."""
     return pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -41,7 +41,7 @@ def name(request):
 
 @pytest.fixture
 def prepared(name):
-    """A file as `ray up` sees it, with what Ray adds."""
+    """Return a file as `ray up` reads it, with the values that Ray adds."""
     return util.prepare_config(load(name))
 
 
@@ -81,7 +81,7 @@ class TestEach:
         assert all((ROOT / local).is_dir() for local in sent.values())
 
     def test_every_setting_is_explained(self, name):
-        """By a comment above it, or above the first line in it; how workers start is explained with the head."""
+        """Check for a comment above each setting or above its first line; the head explains how workers start."""
         lines = (ROOT / name).read_text().splitlines()
         tops = [i for i, line in enumerate(lines) if line[:1].isalpha()]
         told = [
@@ -91,7 +91,7 @@ class TestEach:
 
 
 def inner(lines, index):
-    """Whether the first setting within a setting needs no word, and the next one has its own."""
+    """Return True if the first nested setting needs no comment and the next one has its own."""
     return lines[index + 1].strip().startswith(("type:", "gpu:")) and lines[index + 2].strip().startswith("#")
 
 
@@ -140,7 +140,7 @@ def test_google_takes_spot_machines_for_workers_only():
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
-    """An AWS in this process, with the roles of ``cluster/deploy/aws_roles.yaml``, and a home for the key pair."""
+    """Simulated AWS with the roles of ``cluster/deploy/aws_roles.yaml``, and a home folder for the key pair."""
     boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
     region = load("cluster.yaml")["provider"]["region"]
     from moto.ec2.models import instance_types
@@ -161,7 +161,7 @@ def cloud(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bootstrapped(cloud):
-    """What `ray up` makes of the AWS file, once an image is named."""
+    """Return the AWS file after `ray up` has completed it, with an image ID."""
     text = (ROOT / "cluster.yaml").read_text()
     image = cloud("ec2").describe_images()["Images"][0]["ImageId"]
     config = yaml.safe_load(text.replace("ami-00000000000000000", image))
@@ -211,7 +211,7 @@ class TestAws:
         return ast.literal_eval(written)["Statement"]  # moto keeps it as Python writes it
 
     def test_the_head_makes_no_other_machine_one_that_it_may_stop(self, of_the_head):
-        """It tags what it starts, and later what is a cluster's (``set_node_tags`` of Ray's provider)."""
+        """Check the tags of started machines, and of machines of a cluster (``set_node_tags`` of Ray's provider)."""
         stops = [rule for rule in of_the_head if "ec2:TerminateInstances" in rule["Action"]]
         assert [rule["Condition"] for rule in stops] == [{"StringLike": {"ec2:ResourceTag/ray-cluster-name": "*"}}]
         tags = [rule for rule in of_the_head if any(action.startswith("ec2:Create") for action in rule["Action"])]
@@ -232,7 +232,7 @@ TEXT, COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 
 
 def fields(required, **more):
-    """An object of these fields and no others."""
+    """Return a matcher of an object with exactly these fields."""
     return {
         "type": "object",
         "additionalProperties": False,

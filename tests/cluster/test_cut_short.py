@@ -1,4 +1,4 @@
-"""A final training that is cut short from outside ends in good order and says how to go on."""
+"""A final training that is interrupted, or whose Ray dies, ends cleanly and prints how to resume."""
 
 import os
 import re
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONG = {**TINY, "train.epochs": 500}
 SET = [word for path, value in LONG.items() for word in ("--set", f"{path}={str(value).lower()}")]
 WORDS = ["--preset", "quick", *SET, "--name", "cut"]
-GO_ON = r"Stopped\. Go on with: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
+RESUME = r"Resume with: python cluster/launch\.py .*--name cut .*--resume|--resume .*--name cut"
 
 
 class Launched:
@@ -42,9 +42,9 @@ class Launched:
             self.process.kill()
             pytest.fail(f"it did not end within a minute:\n{self.said}")
         assert self.process.returncode == code, self.said
-        assert re.search(GO_ON, self.said), self.said
+        assert re.search(RESUME, self.said), self.said
         assert "Traceback" not in self.said
-        assert self.said.count("Stopped") == 1, self.said
+        assert self.said.count("Resume with") == 1, self.said
         return self.said
 
 
@@ -61,6 +61,6 @@ def test_launch_ends_in_good_order_on_a_signal_and_when_its_ray_dies(cache, tmp_
     first.ended(130)
     lost = Launched(tmp_path, "--resume").in_an_epoch()
     os.kill(core_process(lost.process, "raylet"), signal.SIGKILL)
-    assert "error: Ray must live while it is used; its raylet process ended with -9" in lost.ended(2)
+    assert "error: Lost Ray: its raylet process ended with -9" in lost.ended(2)
     log = (tmp_path / "runs/cut/driver.log").read_text()
     assert len(re.findall(r"INFO htt: Training 500 epochs", log)) == 2

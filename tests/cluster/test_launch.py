@@ -1,6 +1,9 @@
-"""The command line of a final training: what it refuses, before Ray is there."""
+"""Command line of a final training: errors before Ray starts, and messages."""
 
+import os
 import shlex
+import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,30 +18,30 @@ from htt.training.messages import Start
 
 MISTAKES = {
     "no such configuration": (["--config", "none.yaml"], "must be a readable YAML file"),
-    "no configuration": ([], "name it with --config FILE or with --preset NAME"),
+    "no configuration": ([], "Expected either --config FILE or --preset NAME; got neither"),
     "two configurations": (
         ["--config", "none.yaml", "--preset", "quick"],
-        "name it with --config FILE or with --preset",
+        "Expected either --config FILE or --preset NAME; got both",
     ),
-    "nothing to resume": (["--preset", "quick", "--resume", "--name", "x"], "needs a run that was started"),
-    "a resumed run without a name": (["--preset", "quick", "--resume"], "--resume needs the --name of the run"),
-    "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
-    "workers that are no number": (["--preset", "quick", "--workers", "many"], "--workers takes a number, as 4, or"),
-    "fewest above most": (["--preset", "quick", "--workers", "8:1"], "--workers takes a number, as 4, or"),
+    "nothing to resume": (["--preset", "quick", "--resume", "--name", "x"], "No run to resume: runs/x/config.yaml"),
+    "a resumed run without a name": (["--preset", "quick", "--resume"], "--resume requires --name"),
+    "no such backbone": (["--preset", "quick", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
+    "workers that are no number": (["--preset", "quick", "--workers", "many"], "Invalid --workers 'many': expected"),
+    "fewest above most": (["--preset", "quick", "--workers", "8:1"], "Invalid --workers '8:1': expected a number"),
     "more workers than windows in a step": (
         ["--preset", "quick", "--workers", "1:8"],
-        "A step must have a window for each worker, also when there are 8; train.batch_size is 4.",
+        "Cannot share a step of 4 windows (train.batch_size) among 8 workers.",
     ),
     "more workers than windows in a step, all at once": (
         ["--preset", "quick", "--workers", "8"],
-        "A step must have a window for each worker; there are 8, and train.batch_size is 4. Raise it, ask",
+        "Cannot share a step of 4 windows (train.batch_size) among 8 workers. Raise it, use",
     ),
-    "a name that leads elsewhere": (["--preset", "quick", "--name", "../../escaped"], "--name takes letters, digits"),
-    "a name that files cannot have": (["--preset", "quick", "--name", "größe"], "--name takes letters, digits"),
-    "a name without end": (["--preset", "quick", "--resume", "--name", "x" * 300], "--name takes at most 100 letters"),
+    "a name that leads elsewhere": (["--preset", "quick", "--name", "../../escaped"], "Invalid --name '../../escaped'"),
+    "a name that files cannot have": (["--preset", "quick", "--name", "größe"], "Invalid --name 'größe'"),
+    "a name without end": (["--preset", "quick", "--resume", "--name", "x" * 300], "300 characters, at most 100"),
     "no such cluster": (
         ["--preset", "quick", "--address", "127.0.0.1:1"],
-        "A Ray cluster must answer at '127.0.0.1:1'",
+        "No Ray cluster answers at '127.0.0.1:1'",
     ),
 }
 
@@ -52,7 +55,7 @@ MISTAKES = {
 )
 def test_secret_is_neither_said_nor_kept(refused, tmp_path, words):
     said = refused(launch, "--preset", "quick", "--name", "x", *words, cwd=tmp_path)
-    assert "must hold no password, key or token" in said
+    assert "must not contain a password, key or token" in said
     assert "hush" not in said
     assert list(tmp_path.iterdir()) == []
 
@@ -81,7 +84,8 @@ def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
 )
 def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
     config = override(Config(), {"runtime.tensorboard": tensorboard})
-    said = launch._summary(training.Outcome({"loss": 1.0}, Path("runs/x/checkpoint")), Path("runs/x"), storage, config)
+    result = training.TrainingResult({"loss": 1.0}, Path("runs/x/checkpoint"))
+    said = launch._summary(result, Path("runs/x"), storage, config)
     assert "Checkpoint   runs/x/checkpoint" in said
     assert [line for line in said.splitlines() if "tensorboard" in line] == (
         [f"Curves       tensorboard --logdir {curves}"] if curves else []
@@ -89,10 +93,10 @@ def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
 
 
 def test_end_says_what_is_missing_and_what_to_type_next(capsys):
-    """A test split with gaps is warned of; every command can be typed as it stands, also with a space in a path."""
+    """Check the warning of an incomplete split, and that commands are quoted for a path with a space."""
     config = override(Config(), {"data.source": "h2o", "data.root": "/data/my h2o"})
     metrics = {"action_accuracy": 0.5, "epoch": 1.0, "test_hand_error_mm": 30.0}
-    outcome = training.Outcome(metrics, Path("runs/a b/checkpoint"), ["split 'test' has 1 of 242 clips"])
+    outcome = training.TrainingResult(metrics, Path("runs/a b/checkpoint"), ["split 'test' has 1 of 242 clips"])
     launch._show(outcome, Path("runs/a b"), None, config)
     said = capsys.readouterr()
     assert "split 'test' has 1 of 242 clips" in said.err
@@ -102,7 +106,7 @@ def test_end_says_what_is_missing_and_what_to_type_next(capsys):
         f"{evaluate} test",
         "  python -m htt.submit --checkpoint 'runs/a b/checkpoint' --data '/data/my h2o'",
     ]
-    untested = training.Outcome({"hand_error_mm": 30.0}, Path("c"))
+    untested = training.TrainingResult({"hand_error_mm": 30.0}, Path("c"))
     assert [words[-1] for words in launch._next(untested, Config())] == ["val"]
 
 
@@ -130,15 +134,43 @@ def test_wait_for_workers_is_said_until_one_begins(capsys, begins):
             time.sleep(0.01)
             said += capsys.readouterr().out
     took, said = time.monotonic() - began, " ".join((said + capsys.readouterr().out).split())
-    count = said.count("No worker has begun yet: it is starting, or waits for room on the cluster.")
+    count = said.count("No worker has started yet: workers are still starting, or the cluster has no")
     assert count == 0 if begins else count >= 3
     assert begins or took >= 7 * after_s, "each pause is twice the one before"
+
+
+def test_interrupt_is_announced_while_the_handler_still_waits():
+    """Check the message before the handler returns: that of Ray Train waits for its workers for seconds."""
+    announced, in_time = threading.Event(), []
+    before = signal.signal(signal.SIGINT, lambda *_: in_time.append(announced.wait(10)))
+    try:
+        with launch._on_interrupt(announced.set):
+            os.kill(os.getpid(), signal.SIGINT)
+        with launch._on_interrupt(lambda: in_time.append("without a signal")):
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert in_time == [True]
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize(("started", "code"), [(True, 130), (False, None)])
+def test_interrupted_training_prints_once_how_to_resume(tmp_path, capsys, started, code):
+    folder = tmp_path / "final"
+    folder.mkdir()
+    if started:
+        (folder / "config.yaml").touch()
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as caught, launch._resumable(launch.Options(), folder):
+        signal.raise_signal(signal.SIGINT)
+    assert getattr(caught.value, "code", None) == code
+    resume = "Resume with: python cluster/launch.py --name final --resume\n" if started else ""
+    assert capsys.readouterr().err == f"Stopping; this takes a few seconds.\n{resume}"
 
 
 def test_show_starts_says_where_and_with_how_many_workers_it_goes_on(capsys):
     show = launch._show_starts()
     for start in (Start(0, 0, 2), Start(2, 64, 1), Start(5, 0, 2)):
         show(start)
-    first = ["Beginning with epoch 1, on 2 workers."]
-    then = ["Going on within epoch 3, on 1 worker.", "Going on with epoch 6, on 2 workers."]
+    first = ["Starting at epoch 1 on 2 workers."]
+    then = ["Resuming within epoch 3 on 1 worker.", "Resuming at epoch 6 on 2 workers."]
     assert capsys.readouterr().out.splitlines() == first + then

@@ -33,7 +33,7 @@ def run(store, tmp_path, monkeypatch):
     for name, value in {"RENEW_S": 0.05, "DEAD_S": 1.0, "SETTLE_S": 0.2, "LOOK_S": 0.1}.items():
         monkeypatch.setattr(lock, name, value)
     place = store.uri(tmp_path.name)
-    return place, *storage.open_place(place)
+    return place, *storage.open_uri(place)
 
 
 def read(run):
@@ -50,9 +50,9 @@ def write(run, **told):
     )
 
 
-def test_a_claim_is_renewed_and_removed_at_the_end(run):
+def test_lease_is_renewed_and_removed_at_the_end(run):
     assert read(run) is None
-    with lock.claimed(*run):
+    with lock.leased(*run):
         first = read(run)
         assert first["process"] == os.getpid()
         deadline = time.monotonic() + 60
@@ -60,17 +60,15 @@ def test_a_claim_is_renewed_and_removed_at_the_end(run):
             time.sleep(0.02)
         assert read(run)["renewed"] > first["renewed"]
     assert read(run) is None
-    with lock.claimed(*run):
+    with lock.leased(*run):
         pass
 
 
 def test_a_run_that_somebody_works_on_is_refused(run):
     with (
-        lock.claimed(*run),
-        pytest.raises(
-            RunError, match=rf"works on a run; Process {os.getpid()} on .* works on s3://bucket/[^?]*\. Wait for it"
-        ),
-        lock.claimed(*run),
+        lock.leased(*run),
+        pytest.raises(RunError, match=rf"s3://bucket/[^?]* is in use by process {os.getpid()} on .*\. Wait for it"),
+        lock.leased(*run),
     ):
         pass
 
@@ -78,15 +76,15 @@ def test_a_run_that_somebody_works_on_is_refused(run):
 def test_a_machine_elsewhere_that_still_writes_is_refused(run, monkeypatch):
     write(run)
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run, renewed=1))
-    with pytest.raises(RunError, match="Process 7 on elsewhere works on"), lock.claimed(*run):
+    with pytest.raises(RunError, match="in use by process 7 on elsewhere"), lock.leased(*run):
         pass
 
 
 def test_a_machine_that_is_gone_is_waited_for_and_followed(run, capsys):
     write(run)
-    with lock.claimed(*run):
+    with lock.leased(*run):
         assert read(run)["process"] == os.getpid()
-    assert "Process 7 on elsewhere has worked on this run; looking whether it still does" in capsys.readouterr().err
+    assert "The run was last used by process 7 on elsewhere; watching for 1 s whether" in capsys.readouterr().err
 
 
 def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeypatch):
@@ -94,44 +92,44 @@ def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeyp
     ended.wait()
     write(run, machine="any", process=ended.pid, host=lock._host())
     monkeypatch.setattr(lock, "DEAD_S", 1e9)
-    with lock.claimed(*run):
+    with lock.leased(*run):
         assert read(run)["process"] == os.getpid()
 
 
 def test_another_process_with_the_number_of_one_that_is_gone_stops_nobody(run, monkeypatch):
     monkeypatch.setattr(lock, "DEAD_S", 1e9)
     write(run, process=os.getpid(), began="1", host=lock._host())
-    with lock.claimed(*run):
+    with lock.leased(*run):
         assert read(run)["word"] != "x"
 
 
-def test_of_two_that_claim_at_once_the_second_has_it(run, monkeypatch):
+def test_second_of_two_simultaneous_leases_wins(run, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run))
-    with pytest.raises(RunError, match="Process 7 on elsewhere works on"), lock.claimed(*run):
+    with pytest.raises(RunError, match="in use by process 7 on elsewhere"), lock.leased(*run):
         pass
     assert read(run)["process"] == 7
 
 
 @pytest.mark.parametrize("hosts_name", [True, False])
-def test_claim_of_a_container_with_our_host_name_and_process_number_is_watched(run, monkeypatch, hosts_name):
+def test_lease_of_a_container_with_our_host_name_and_process_number_is_watched(run, monkeypatch, hosts_name):
     """Containers may share the name of their machine, and each has a process 1: no number here says anything of it."""
     number = os.getpid() if hosts_name else 2**22 + 1  # one that lives here, and one that does not
     theirs = {"machine": socket.gethostname(), "process": number, "began": "1", "host": "boot pid:[1]"}
     write(run, **theirs)
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run, **theirs, renewed=1))
-    with pytest.raises(RunError, match="works on s3://"), lock.claimed(*run):
+    with pytest.raises(RunError, match=r"s3://.* is in use by"), lock.leased(*run):
         pass
     assert read(run)["word"] == "x"
 
 
 def test_lease_that_was_taken_over_writes_nothing_more(run):
     lost = threading.Event()
-    with lock.claimed(*run, on_loss=lost.set) as lease:
+    with lock.leased(*run, on_loss=lost.set) as lease:
         lease.publish()
         assert any(write(run) or lost.wait(0.5) for _ in range(200))  # a renewal under way may overwrite the first
-        with pytest.raises(StorageError, match=r"Process 7 on elsewhere has taken s3://bucket/\S* over"):
+        with pytest.raises(StorageError, match=r"s3://bucket/\S* was taken over by process 7 on elsewhere"):
             lease.publish()
-        with pytest.raises(StorageError, match="Nothing more is written there by this one"):
+        with pytest.raises(StorageError, match="writes nothing more there"):
             lease.check()
     assert (read(run)["process"], read(run)["ended"]) == (7, False)
 
@@ -154,7 +152,7 @@ def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run
                 write(run)
                 time.sleep(0.2)
 
-    with pytest.raises(StorageError, match=r"Process 7 on elsewhere has taken s3://\S* over"):
+    with pytest.raises(StorageError, match=r"s3://\S* was taken over by process 7 on elsewhere"):
         train()
     assert read(run)["process"] == 7
 
@@ -162,11 +160,11 @@ def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run
 def test_lease_that_was_taken_over_and_given_up_is_lost_all_the_same(run, monkeypatch):
     monkeypatch.setattr(lock, "RENEW_S", 1e9)  # a process that was suspended
     monkeypatch.setattr(lock, "_runs", lambda owner: False)
-    with lock.claimed(*run) as sleeper:
+    with lock.leased(*run) as sleeper:
         sleeper.publish()
-        with lock.claimed(*run) as other:
+        with lock.leased(*run) as other:
             other.publish()
-        with pytest.raises(StorageError, match=r"has taken .* over"):
+        with pytest.raises(StorageError, match="was taken over by"):
             sleeper.publish()
     assert read(run)["generation"] == other.word
     assert read(run)["ended"]
@@ -176,7 +174,7 @@ def test_generation_is_that_of_the_last_writer(run, monkeypatch):
     _, system, path = run
     words = []
     for writes in (True, False, True):
-        with lock.claimed(*run) as lease:
+        with lock.leased(*run) as lease:
             if writes:
                 lease.publish()
                 words.append(lease.word)
@@ -184,30 +182,30 @@ def test_generation_is_that_of_the_last_writer(run, monkeypatch):
     assert len(set(words)) == 2
 
 
-def test_what_is_no_claim_stops_nobody(run):
+def test_invalid_lease_is_ignored(run):
     _, system, path = run
     with system.open_output_stream(f"{path}/{lock.NAME}") as stream:
         stream.write(json.dumps(["?"]).encode())
-    with lock.claimed(*run):
+    with lock.leased(*run):
         assert read(run)["process"] == os.getpid()
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(store):
     place = store.uri("run", bucket="none")
-    with pytest.raises(StorageError, match="--storage must be"), lock.claimed(place, *storage.open_place(place)):
+    with pytest.raises(StorageError, match="--storage must be"), lock.leased(place, *storage.open_uri(place)):
         pass
 
 
 def test_two_folders_of_one_name_have_one_owner_in_a_bucket_and_in_a_shared_folder(run, store, tmp_path):
     with run_folder.alone(tmp_path / "here" / "x", store.uri("runs")):
         with (
-            pytest.raises(RunError, match="works on s3://bucket/runs/x"),
+            pytest.raises(RunError, match="s3://bucket/runs/x is in use by"),
             run_folder.alone(tmp_path / "there" / "x", store.uri("runs")),
         ):
             pass
         with (
             run_folder.alone(tmp_path / "here" / "y", str(tmp_path / "storage")),
-            pytest.raises(RunError, match="storage/y is taken by process"),
+            pytest.raises(RunError, match="storage/y is in use by process"),
             run_folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")),
         ):
             pass

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def make_token(tmp_path):
-    """The command as a user types it, in a home of its own."""
+    """Return a function that runs the command in a separate home folder."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
@@ -27,10 +27,10 @@ def test_it_makes_a_token_once_and_never_shows_it(make_token, tmp_path):
     file = tmp_path / ".ray" / "auth_token"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert first.returncode == 0, first.stderr
-    assert f"A new token is in {file}; only you can read it." in first.stdout
+    assert f"Wrote a new token to {file}; only you can read it." in first.stdout
     token = file.read_text()
     assert second.returncode == 0, "so that what stands behind && is done"
-    assert f"You have a token, which is kept, in {file}; only you can read it." in second.stdout
+    assert f"Kept the existing token in {file}; only you can read it." in second.stdout
     assert "export RAY_AUTH_MODE=token" in second.stdout
     assert file.read_text() == token
     assert file.read_text() not in first.stdout + first.stderr + second.stdout + second.stderr
@@ -42,5 +42,5 @@ def test_a_token_that_ray_made_is_closed_to_others(make_token, tmp_path):
     file.write_text("x" * 64)
     file.chmod(0o644)
     answer = make_token()
-    assert f"Others could read {file}; now only you can." in answer.stdout
+    assert f"Other users could read {file}; the permissions are now restricted to you." in answer.stdout
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

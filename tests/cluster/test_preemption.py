@@ -1,4 +1,4 @@
-"""The cloud's notice that a machine goes, from a metadata server as AWS and Google describe theirs."""
+"""Preemption notices, from a metadata server like those of AWS and Google Cloud."""
 
 import http.server
 import json
@@ -13,7 +13,7 @@ from htt.errors import ClusterError
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """One machine's metadata."""
+    """Metadata service of one machine."""
 
     def do_PUT(self):
         self.answer("secret" if self.path == "/latest/api/token" else None)
@@ -44,7 +44,7 @@ class Metadata(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def metadata():
-    """A metadata server, and what it says of a path when asked for the nth time."""
+    """Metadata server; ``says(path, count)`` is its answer to the query number ``count``."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     server.asked, server.says = 0, lambda path, count: None
     server.url = f"http://127.0.0.1:{server.server_port}"
@@ -97,7 +97,7 @@ def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeyp
     assert pauses == [60.0] * 3
     said = capsys.readouterr().err
     assert said.count("metadata service answers with HTTP Error 403") == 1
-    assert "asked every 60 s" in said
+    assert "queried every 60 s" in said
 
 
 def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
@@ -115,7 +115,7 @@ def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
 
 @pytest.fixture
 def ray_says(monkeypatch):
-    """What ``ray drain-node`` leaves with, one after the other; and what it was told at which time."""
+    """Replace ``ray drain-node``: set its exit codes, and record the time and arguments of each call."""
     told, clock, codes = [], [0.0], iter([0])
 
     def run(words, check):
@@ -140,7 +140,7 @@ def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, caps
     ((_, words),) = told
     assert words[:2] == ["ray", "drain-node"]
     assert words[-2:] == ["--deadline-remaining-seconds", "115"]
-    assert "will be gone in 116 s" in capsys.readouterr().out
+    assert "stops this machine in 116 s" in capsys.readouterr().out
 
 
 def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray_says):
@@ -151,6 +151,6 @@ def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray
 
 def test_a_ray_that_never_answers_is_told_to_the_end(ray_says):
     told = ray_says(*[1] * 100)
-    with pytest.raises(ClusterError, match=r"must take the notice .*; `ray drain-node` left with 1 until the end"):
+    with pytest.raises(ClusterError, match=r"`ray drain-node` failed with exit code 1 in every attempt"):
         preemption.drain(12.0)
     assert [at_s for at_s, _ in told] == [0.0, 5.0, 10.0]

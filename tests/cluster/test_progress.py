@@ -14,17 +14,17 @@ def clock(monkeypatch):
     return now
 
 
-def show(clock, training, *steps, every_s=20.0):
+def show(clock, display, *steps, every_s=20.0):
     for step in steps:
         clock[0] += every_s
-        training.step(step)
+        display.step(step)
 
 
 def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
-    with progress.Training(45) as training:
-        show(clock, training, Step(3, 100, 1000), Step(3, 300, 1000), Step(3, 500, 1000))
-        training.epoch(METRICS)
-        show(clock, training, Step(4, 100, 1000), Step(4, 200, 1000))
+    with progress.EpochDisplay(45) as display:
+        show(clock, display, Step(3, 100, 1000), Step(3, 300, 1000), Step(3, 500, 1000))
+        display.epoch(METRICS)
+        show(clock, display, Step(4, 100, 1000), Step(4, 200, 1000))
     assert capsys.readouterr().out.splitlines() == [
         "epoch 3/45: 300/1,000 windows, 10 windows/s, 1:10 left",
         "epoch 3/45: 500/1,000 windows, 10 windows/s, 0:50 left",
@@ -34,8 +34,8 @@ def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
 
 
 def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, clock):
-    with progress.Training(45) as training:
-        show(clock, training, Step(3, 100, 1000), Step(3, 500, 1000), Step(3, 300, 1000), Step(3, 400, 1000))
+    with progress.EpochDisplay(45) as display:
+        show(clock, display, Step(3, 100, 1000), Step(3, 500, 1000), Step(3, 300, 1000), Step(3, 400, 1000))
     assert capsys.readouterr().out.splitlines() == [
         "epoch 3/45: 500/1,000 windows, 20 windows/s, 0:25 left",
         "epoch 3/45: 400/1,000 windows, 5 windows/s, 2:00 left",
@@ -43,8 +43,8 @@ def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, cl
 
 
 def test_a_short_epoch_says_its_numbers_alone(capsys):
-    with progress.Training(45) as training:
-        training.epoch(METRICS)
+    with progress.EpochDisplay(45) as display:
+        display.epoch(METRICS)
     assert capsys.readouterr().out.splitlines() == [progress.epoch_line(METRICS, 45)]
 
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from cluster import resources as capacity
+from cluster import resources as resources_module
 from cluster.resources import Machine, require
 from cluster.training import Workers
 from htt.errors import ClusterError
@@ -31,15 +31,15 @@ def test_how_often_it_fits(resources, workers, there, times):
 @pytest.mark.parametrize(
     ("resources", "workers", "there", "message"),
     [
-        ({"CPU": 1}, 5, LAPTOP, r"5 workers of 1 CPU and 0 GPU at once; there is room for 2\. .*Missing: 3 CPU\."),
-        ({"CPU": 1, "GPU": 0.5}, 1, LAPTOP, r"There is: laptop \(2 CPU, 0 GPU\)\. Missing: 0\.5 GPU"),
+        ({"CPU": 1}, 5, LAPTOP, r"5 workers of 1 CPU and 0 GPU at the same time: 2 would fit\. .*Missing: 3 CPU\."),
+        ({"CPU": 1, "GPU": 0.5}, 1, LAPTOP, r"Available: laptop \(2 CPU, 0 GPU\)\. Missing: 0\.5 GPU"),
         ({"CPU": 2, "GPU": 2}, 2, RACK, r"Missing: 1 GPU"),
         ({"CPU": 12}, 1, RACK, r"Missing: a machine with enough of both at once"),
-        ({"CPU": 1}, 1, [], r"There is: nothing\. Missing: 1 CPU"),
-        ({"CPU": 1}, 0, LAPTOP, "at least one worker; got 0"),
-        ({"CPU": 0}, 1, LAPTOP, "needs some CPU or GPU"),
-        ({"CPU": 1, "GPU": -1}, 1, LAPTOP, "no less than none; got 1 CPU and -1 GPU"),
-        ({"CPU": 1, "GPU": 1.5}, 1, RACK, r"a fraction of one GPU or whole ones, as 2; got 1\.5"),
+        ({"CPU": 1}, 1, [], r"Available: nothing\. Missing: 1 CPU"),
+        ({"CPU": 1}, 0, LAPTOP, "Invalid number of workers 0: expected at least 1"),
+        ({"CPU": 0}, 1, LAPTOP, "Invalid resources of a worker: 0 CPU, 0 GPU"),
+        ({"CPU": 1, "GPU": -1}, 1, LAPTOP, "Invalid resources of a worker: 1 CPU, -1 GPU"),
+        ({"CPU": 1, "GPU": 1.5}, 1, RACK, r"Invalid number of GPUs of a worker 1\.5: expected at most 1, or a whole"),
     ],
 )
 def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, workers, there, message):
@@ -52,9 +52,9 @@ def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, wor
     [(LAPTOP, None, 0.0), (RACK, None, 1.0), (RACK, 0.0, 0.0), (RACK, 0.5, 0.5), (LAPTOP, 2.0, 2.0)],
 )
 def test_a_worker_gets_the_gpus_asked_for_or_one_where_there_are_any(monkeypatch, there, asked, each):
-    monkeypatch.setattr(capacity, "machines", lambda: there)
-    assert capacity.gpus(asked) == each
-    assert capacity.gpus(asked, workers=3) == (3 * each if asked is None else each)
+    monkeypatch.setattr(resources_module, "machines", lambda: there)
+    assert resources_module.gpus(asked) == each
+    assert resources_module.gpus(asked, workers=3) == (3 * each if asked is None else each)
     settled = Workers(2, gpus=asked).settled()
     assert settled.resources == {"CPU": 1.0, **({"GPU": each} if each else {})}
 
@@ -80,19 +80,19 @@ LAUNCHED = {
 class TestMachinesToCome:
     @pytest.mark.parametrize(("workers", "gpus"), [(0, [1, 1, 4]), (1, [1, 4]), (3, []), (5, [])])
     def test_as_many_as_each_kind_and_all_together_may_be(self, workers, gpus):
-        assert [machine.gpus for machine in capacity.to_come(LAUNCHED, workers)] == gpus
+        assert [machine.gpus for machine in resources_module.launchable(LAUNCHED, workers)] == gpus
 
     def test_machines_that_are_there_anyway_are_not_counted_twice(self):
-        assert capacity.to_come({**LAUNCHED, "provider": {"type": "local"}}, 0) == []
+        assert resources_module.launchable({**LAUNCHED, "provider": {"type": "local"}}, 0) == []
 
     def test_they_count_for_a_job_on_the_head_only(self, monkeypatch, tmp_path):
-        head = {"NodeManagerHostname": "head", "Alive": True, "Resources": {capacity.HEAD: 1.0}}
-        monkeypatch.setattr(capacity.ray, "nodes", lambda: [head])
+        head = {"NodeManagerHostname": "head", "Alive": True, "Resources": {resources_module.HEAD: 1.0}}
+        monkeypatch.setattr(resources_module.ray, "nodes", lambda: [head])
         monkeypatch.setenv("HOME", str(tmp_path))
-        (tmp_path / capacity.LAUNCHED).write_text(yaml.safe_dump(LAUNCHED))
+        (tmp_path / resources_module.CLUSTER_CONFIG).write_text(yaml.safe_dump(LAUNCHED))
         monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-        assert [str(machine) for machine in capacity.machines()] == ["head (0 CPU, 0 GPU)"]
+        assert [str(machine) for machine in resources_module.machines()] == ["head (0 CPU, 0 GPU)"]
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-        assert capacity.require({"CPU": 1, "GPU": 1}) == 6
-        with pytest.raises(ClusterError, match=r"is: head \(0 CPU, 0 GPU\), gpu, when needed \(4 CPU, 1 GPU\)"):
-            capacity.require({"CPU": 1, "GPU": 8})
+        assert resources_module.require({"CPU": 1, "GPU": 1}) == 6
+        with pytest.raises(ClusterError, match=r"Available: head \(0 CPU, 0 GPU\), gpu, when needed \(4 CPU, 1 GPU\)"):
+            resources_module.require({"CPU": 1, "GPU": 8})

@@ -1,7 +1,8 @@
-"""A final training's folder and its log of epochs."""
+"""Run folder of a final training, and its log of epochs."""
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 
@@ -16,7 +17,7 @@ from htt.testing import tiny_config
 def test_a_name_is_claimed_once(tmp_path):
     run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
     run_folder.claim_folder(tmp_path / "run", tiny_config())
-    with pytest.raises(RunError, match=r"is taken\. Choose another --name, or --resume it"):
+    with pytest.raises(RunError, match=r"is taken: .*/run exists\. Choose another --name, or resume it"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
@@ -29,11 +30,11 @@ def test_name_of_a_search_is_not_free_for_a_final_training(tmp_path):
 
 def test_only_the_same_training_is_resumed(tmp_path):
     config = tiny_config()
-    with pytest.raises(RunError, match="needs a run that was started"):
+    with pytest.raises(RunError, match=r"No run to resume: .*run/config\.yaml does not exist"):
         run_folder.check_folder(tmp_path / "run", config, resume=True)
     run_folder.claim_folder(tmp_path / "run", config)
     run_folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
-    with pytest.raises(RunError, match="holds another configuration"):
+    with pytest.raises(RunError, match=r"Cannot resume with another configuration than .*/run/config\.yaml\."):
         run_folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
 
 
@@ -47,7 +48,7 @@ def test_a_name_that_another_machine_has_taken_in_the_storage_is_refused(tmp_pat
     run_folder.check_folder(tmp_path / "here" / "run", config, resume=False, storage=storage)
     run_folder.claim_folder(tmp_path / "here" / "run", config, storage)
     for trained in (config, other):
-        with pytest.raises(RunError, match=rf"{storage}/run is taken\. Choose another --name, or --resume it"):
+        with pytest.raises(RunError, match=rf"is taken: {storage}/run exists\. Choose another --name, or resume it"):
             run_folder.check_folder(tmp_path / "there" / "run", trained, resume=False, storage=storage)
     run_folder.check_folder(tmp_path / "there" / "another", other, resume=False, storage=storage)
     assert not (tmp_path / "there").exists()
@@ -57,17 +58,17 @@ def test_a_name_under_which_ray_train_has_something_is_taken(tmp_path, storage):
     (tmp_path / "storage" / "run-train").mkdir(parents=True)
     run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
     (tmp_path / "storage" / "run-train" / "checkpoint_manager_snapshot.json").touch()
-    with pytest.raises(RunError, match=r"/storage/run-train is taken"):
+    with pytest.raises(RunError, match=r"The name is taken: .*/storage/run-train exists"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
 
 
 def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, storage):
     config, there = tiny_config(), tmp_path / "there" / "run"
-    with pytest.raises(RunError, match=rf"there is no {there}/config\.yaml, nor {storage}/run/config\.yaml"):
+    with pytest.raises(RunError, match=rf"neither {there}/config\.yaml nor {storage}/run/config\.yaml exists"):
         run_folder.check_folder(there, config, resume=True, storage=storage)
     run_folder.claim_folder(tmp_path / "here" / "run", config, storage)
     run_folder.check_folder(there, config, resume=True, storage=storage)
-    with pytest.raises(RunError, match=rf"{storage}/run/config\.yaml holds another configuration"):
+    with pytest.raises(RunError, match=rf"another configuration than {storage}/run/config\.yaml"):
         run_folder.check_folder(there, override(config, {"optim.lr": 0.5}), resume=True, storage=storage)
     run_folder.claim_folder(there, config, storage)
     run_folder.check_folder(there, config, resume=True, storage=storage)
@@ -76,15 +77,15 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
 @pytest.mark.parametrize(
     ("began", "given", "told"),
     [
-        ("s3://b/runs", None, r"keeps them in s3://b/runs, and --storage is not given\. Give --storage s3://b/runs\."),
-        ("{}", "{}2", r"keeps them in {}, and --storage is {}2\. Give --storage {}\."),
-        (None, "{}", r"keeps them in itself, and --storage is {}\. Leave --storage out\."),
+        ("s3://b/runs", None, r"without --storage: its checkpoints are in s3://b/runs\. Add --storage s3://b/runs\."),
+        ("{}", "{}2", r"with --storage {}2: its checkpoints are in {}\. Add --storage {}\."),
+        (None, "{}", r"with --storage {}: its checkpoints are in .*/run\. Leave out --storage\."),
     ],
 )
 def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
     began, given = (each and each.format(storage) for each in (began, given))
-    monkeypatch.setattr(run_folder.stores, "write_text", lambda place, text: None)
-    monkeypatch.setattr(run_folder.stores, "read_text", lambda place: None)
+    monkeypatch.setattr(run_folder, "write_text", lambda place, text: None)
+    monkeypatch.setattr(run_folder, "read_text", lambda place: None)
     run_folder.claim_folder(tmp_path / "run", tiny_config(), began)
     with pytest.raises(RunError, match=told.replace("{}", storage)):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
@@ -98,31 +99,31 @@ def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
 
 
 def test_a_storage_that_refuses_is_one_sentence(tmp_path):
-    with pytest.raises(StorageError, match="--storage must be a folder or URI that can be written; nonsense://b/run"):
+    with pytest.raises(StorageError, match="--storage must be a writable folder or URI; nonsense://b/run"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
 
 
 def test_two_processes_never_work_on_one_training(tmp_path):
     config = tiny_config()
     run_folder.claim_folder(tmp_path, config)
-    with run_folder.one_process(tmp_path), pytest.raises(RunError, match=f"taken by process {os.getpid()}"):
+    with run_folder.one_process(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         run_folder.check_folder(tmp_path, config, resume=True)
     run_folder.check_folder(tmp_path, config, resume=True)
 
 
-def test_lock_that_its_owner_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
-    """Whoever opened a lock file before it was removed holds the lock of a file that nobody else will find."""
-    lock, flock, removed = tmp_path / run_folder.LOCK, run_folder.fcntl.flock, []
+def test_lock_that_its_owner_removed_meanwhile_is_locked_anew(tmp_path, monkeypatch):
+    """Check a lock file that its last owner removed after it was opened: locking it has no effect."""
+    lock, flock, removed = tmp_path / run_folder.LOCK, fcntl.flock, []
 
     def remove_before(*arguments):
         if not removed:
             removed.append(lock.unlink())
         return flock(*arguments)
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", remove_before)
+    monkeypatch.setattr(fcntl, "flock", remove_before)
     with run_folder.one_process(tmp_path):
         assert lock.read_text() == str(os.getpid())
-        with pytest.raises(RunError, match=f"taken by process {os.getpid()}"), run_folder.one_process(tmp_path):
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"), run_folder.one_process(tmp_path):
             pass
 
 
@@ -138,17 +139,18 @@ def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("../../escaped", r"takes letters, digits, dots, dashes and underscores; got '\.\./\.\./escaped'"),
-        ("größe", "takes letters"),
-        (".hidden", "takes letters"),
-        ("a/b", "takes letters"),
-        ("", "takes letters"),
-        ("x\n", "takes letters"),
-        ("x" * 300, r"takes at most 100 letters; got 300: x{20}\.\.\."),
+        ("../../escaped", r"'\.\./\.\./escaped': expected letters, digits, dots, dashes and underscores"),
+        ("größe", ".*expected letters"),
+        (".hidden", ".*expected letters"),
+        ("a/b", ".*expected letters"),
+        ("", ".*expected letters"),
+        ("x\n", ".*expected letters"),
+        ("x" * 300, r"'x{20}\.\.\.': 300 characters, at most 100 allowed"),
     ],
 )
 def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, told):
-    with pytest.raises(ConfigError, match=f"--name {told}"), run_folder.named(name, tmp_path / "runs", "final", None):
+    runs = tmp_path / "runs"
+    with pytest.raises(ConfigError, match=f"Invalid --name {told}"), run_folder.named(name, runs, "final", None):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -180,7 +182,7 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     with run_folder.one_process(tmp_path):
         assert (tmp_path / run_folder.LOCK).read_text() == str(os.getpid())
 
@@ -206,7 +208,7 @@ def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
     def full(self, *args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(StorageError, match="disk is full"):
         log.add({"epoch": 2, "loss": 2.0})
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Who has no token gets no answer, and nothing that is read from a file is ever run."""
+"""Access requires the token, and no content of a file is executed."""
 
 import ast
 import json
@@ -108,7 +108,7 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What a Ray of ours answers to who has its token and to who has not; asked in a process of its own."""
+    """Answers of a local Ray with and without its token, queried in a separate process."""
     home, nobody = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("nobody")
     made = nobody / "made-by-a-stranger"
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
@@ -142,7 +142,7 @@ def test_the_gcs_answers_to_the_token_only(told):
 @pytest.mark.ray
 def test_joining_without_the_token_is_one_sentence(told):
     code, output = told["join without"]
-    assert "answers only to its token; there is none in " in output
+    assert "requires its token, and there is none in " in output
     assert (code, output.count("\n")) == (0, 1)
 
 
@@ -179,7 +179,7 @@ def test_the_dashboard_listens_to_this_machine_only(told):
 
 
 class Hostile:
-    """A pickle that makes a file when it is loaded."""
+    """Pickle that creates a file when it is loaded."""
 
     def __init__(self, made):
         self.made = made
@@ -190,7 +190,7 @@ class Hostile:
 
 @pytest.fixture
 def hostile(tmp_path):
-    """A file of pickled code, and the file it would make."""
+    """Return a file of pickled code, and the file that it would create."""
     made = tmp_path / "made"
     return Hostile(made), made
 
@@ -204,7 +204,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path, hostile, name, way):
         file.write_bytes(pickle.dumps(state, protocol=2))  # torch warns of others
     else:
         torch.save(state, file, _use_new_zipfile_serialization=way == "torch")
-    with pytest.raises(CheckpointError, match=r"must be a readable \.safetensors or torch state dict"):
+    with pytest.raises(CheckpointError, match=r"expected a \.safetensors file or a torch state dict"):
         read_state(file)
     assert not made.exists()
     pickle.loads(pickle.dumps(state))
@@ -221,7 +221,7 @@ def test_no_part_of_a_checkpoint_can_run_code(tmp_path, hostile, name):
 
 @pytest.fixture(scope="module")
 def places():
-    """Gives where in the code calls are wrong, by a rule for their dotted name and their named arguments."""
+    """Return the places of calls that break a rule about their dotted name and named arguments."""
     calls = [
         (
             f"{path.relative_to(ROOT)}:{node.lineno}",
@@ -272,7 +272,7 @@ def test_no_shell_reads_what_a_user_typed(places):
 
 
 def test_no_token_is_in_the_repository():
-    """A token is 64 hexadecimal digits; what else has so many is a checksum, and those are in data files."""
+    """Check for 64 hexadecimal digits; checksums of this length are in data files only."""
     kinds = ["*.yaml", "*.sh", "*.md", "*.py", "*.toml", "*.txt"]
     command = ["git", "grep", "--untracked", "-lwE", "[0-9a-f]{64}", "--", *kinds]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

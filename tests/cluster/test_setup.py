@@ -24,7 +24,7 @@ esac
 
 
 class Machine:
-    """A home, the project in it, and a Python; ``calls`` is what was made and installed."""
+    """Home folder with the project and a Python; ``calls`` lists the environments and packages it made."""
 
     def __init__(self, folder):
         self.home, self.calls_file = folder / "a home", folder / "calls"
@@ -54,12 +54,12 @@ class Machine:
         return subprocess.run(command, capture_output=True, text=True, env={**self.env, **env}, check=False)
 
     def calls(self):
-        """The words of each call; the version that is asked for at the end is none."""
+        """Return the arguments of each call, without the final query of the version."""
         lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
         return [line.split()[0] for line in lines if not line.startswith("python")]
 
     def say(self, words):
-        """What a shell of this user says."""
+        """Return the output of a shell of this user."""
         command = ["bash", "-ic", words]
         return subprocess.run(command, capture_output=True, text=True, env=self.env, check=True).stdout.strip()
 
@@ -83,7 +83,7 @@ def test_a_machine_is_ready_after_it(machine):
 
 
 def test_the_code_that_came_with_a_job_stays_before_that_of_the_machine(machine):
-    """The shell that starts a worker reads these lines too, after Ray has put the job's folder first."""
+    """Check that the job's folder stays first: the shell that starts a worker reads these lines too."""
     machine.give_token()
     machine.setup(machine.python)
     machine.env["PYTHONPATH"] = "/the/job"
@@ -152,15 +152,15 @@ def test_an_environment_of_others_is_used_as_it_is(machine, tmp_path):
 @pytest.mark.parametrize(
     ("words", "env", "message"),
     [
-        ([], {}, "name a Python from 3.11 to 3.13"),
-        (["python9.9"], {}, "there is no python9.9 here; install it, or name another"),
-        (["PYTHON"], {"VERSION": "3.10.0"}, "need a Python from 3.11 to 3.13; PYTHON is Python 3.10.0"),
-        (["PYTHON"], {"BROKEN": "1"}, "PYTHON cannot make an environment; on Debian and Ubuntu: sudo apt-get install"),
-        (["PYTHON", "/nowhere"], {}, "there is no Ray in /nowhere; install into it first"),
+        ([], {}, "expected a Python from 3.11 to 3.13 as first argument"),
+        (["python9.9"], {}, "no python9.9 on this machine; install it, or use another"),
+        (["PYTHON"], {"VERSION": "3.10.0"}, "for the pinned packages; PYTHON is Python 3.10.0"),
+        (["PYTHON"], {"BROKEN": "1"}, "PYTHON cannot create a virtual environment; on Debian"),
+        (["PYTHON", "/nowhere"], {}, "no Ray in /nowhere; install the packages there first"),
         (
             ["PYTHON"],
             {},
-            "there is no token in HOME/.ray/auth_token; make one where you type ray up: python -m",
+            "no token in HOME/.ray/auth_token; create it on the machine where you run ray up: python -m",
         ),
     ],
 )

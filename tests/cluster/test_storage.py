@@ -10,7 +10,7 @@ from object_stores import CREDENTIALS, Store
 
 
 @pytest.mark.parametrize(
-    ("typed", "settled"),
+    ("typed", "absolute"),
     [
         ("results", "{here}/results"),
         ("../other/", "{above}/other"),
@@ -20,16 +20,16 @@ from object_stores import CREDENTIALS, Store
         ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs?region=eu-west-1"),
     ],
 )
-def test_a_storage_is_the_same_place_however_it_is_typed(tmp_path, monkeypatch, typed, settled):
+def test_a_storage_is_the_same_place_however_it_is_typed(tmp_path, monkeypatch, typed, absolute):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     places = {"here": tmp_path, "above": tmp_path.parent, "home": Path("/home/somebody")}
-    assert storage.settled(typed) == settled.format(**places)
+    assert storage.absolute_uri(typed) == absolute.format(**places)
 
 
 def test_a_password_is_refused_and_not_repeated():
-    with pytest.raises(ConfigError, match=r"A URI must hold no password, .* the one of --storage does") as refused:
-        storage.settled("s3://KEY:hush@bucket/runs")
+    with pytest.raises(ConfigError, match="--storage must not contain a password") as refused:
+        storage.absolute_uri("s3://KEY:hush@bucket/runs")
     assert "hush" not in str(refused.value)
 
 
@@ -46,14 +46,14 @@ def place(request, tmp_path, monkeypatch):
 
 
 def test_a_small_file_is_kept_in_a_folder_and_in_a_bucket(place):
-    file = storage.below(place, "first", "config.yaml")
+    file = storage.join_uri(place, "first", "config.yaml")
     assert storage.read_text(file) is None
-    assert storage.is_empty(storage.below(place, "first"))
+    assert not storage.list_names(storage.join_uri(place, "first"))
     storage.write_text(file, "a: 1\n")
     storage.write_text(file, "ä: 2\n")
     assert storage.read_text(file) == "ä: 2\n"
-    assert not storage.is_empty(storage.below(place, "first"))
-    assert storage.is_empty(storage.below(place, "fir"))
+    assert storage.list_names(storage.join_uri(place, "first"))
+    assert not storage.list_names(storage.join_uri(place, "fir"))
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypatch, capsys):
@@ -66,7 +66,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypat
         return answer
 
     monkeypatch.setattr("time.sleep", lambda pause: None)
-    assert storage.ask("/runs", work) == "there"
+    assert storage.request("/runs", work) == "there"
     assert capsys.readouterr().err.count("Storage /runs does not answer; trying again for 100 s.") == 1
 
 
@@ -75,7 +75,5 @@ def test_a_store_that_stays_away_is_one_sentence(monkeypatch):
         raise OSError("curlCode: 7")
 
     monkeypatch.setattr(storage, "PATIENCE_S", 0.0)
-    with pytest.raises(
-        StorageError, match=r"must be a folder or URI that can be written; /runs refuses: curlCode: 7\."
-    ):
-        storage.ask("/runs", work)
+    with pytest.raises(StorageError, match=r"must be a writable folder or URI; /runs failed: curlCode: 7\."):
+        storage.request("/runs", work)

@@ -1,4 +1,4 @@
-"""Ray Train's list of the checkpoints of a run, mended before a training goes on."""
+"""Ray Train's list of the checkpoints of a run, repaired before a training resumes."""
 
 import json
 
@@ -15,18 +15,18 @@ NAMES = ["checkpoint_2026-01-01_00-00-01.000000", "checkpoint_2026-01-01_00-00-0
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a Ray Train run with two checkpoints and a whole list of them."""
+    """Folder of a Ray Train run with two checkpoints and a valid list of them."""
     folder = tmp_path / "run-train"
     for number, name in enumerate(NAMES):
         (folder / name).mkdir(parents=True)
         (folder / name / "checkpoint.json").write_text(json.dumps({"metrics": {"loss": float(number)}}))
     (folder / trainer.SNAPSHOT).write_text("{")
-    trainer.mend_snapshot(str(folder))
+    trainer.repair_snapshot(str(folder))
     return folder
 
 
 def restored(folder):
-    """What Ray Train makes of the folder: (checkpoint, loss) of each, and the newest."""
+    """Return (name, metrics) of each checkpoint that Ray Train restores, and the newest name."""
     context = StorageContext(str(folder.parent), experiment_dir_name=folder.name)
     manager = CheckpointManager(CheckpointConfig(num_to_keep=2), context)
     newest = manager.latest_checkpoint_result
@@ -40,29 +40,29 @@ def restored(folder):
 def test_half_written_list_of_checkpoints_is_made_again_from_what_is_there(run, damage, capsys):
     file = run / trainer.SNAPSHOT
     file.write_text(damage(file.read_text()))
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert restored(run) == ([(NAMES[0], {"loss": 0.0}), (NAMES[1], {"loss": 1.0})], NAMES[1])
     said = capsys.readouterr().err.replace("\n", "")
-    assert "was damaged and is written again; the training goes on from" in said.replace("  ", " ")
+    assert "was damaged and has been repaired; the training resumes from" in said.replace("  ", " ")
 
 
 def test_list_with_a_checkpoint_that_somebody_removed_is_made_again(run):
     for file in (run / NAMES[1]).iterdir():
         file.unlink()
     (run / NAMES[1]).rmdir()
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert restored(run) == ([(NAMES[0], {"loss": 0.0})], NAMES[0])
 
 
 def test_bytes_that_are_no_text_are_a_damaged_list_too(run):
     (run / trainer.SNAPSHOT).write_bytes(b"\xff\xfe{")
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert restored(run)[1] == NAMES[1]
 
 
 def test_whole_list_stays_as_it_is_and_a_new_run_has_none(run, tmp_path):
     before = (run / trainer.SNAPSHOT).read_bytes()
-    trainer.mend_snapshot(str(run))
+    trainer.repair_snapshot(str(run))
     assert (run / trainer.SNAPSHOT).read_bytes() == before
-    trainer.mend_snapshot(str(tmp_path / "another"))
+    trainer.repair_snapshot(str(tmp_path / "another"))
     assert not (tmp_path / "another").exists()

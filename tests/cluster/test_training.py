@@ -1,4 +1,4 @@
-"""What a final training leaves on this machine, whatever happens to its disk and to the storage meanwhile."""
+"""Files of a final training, also after faults of the disk and of the storage."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ FINAL = {**EPOCHS[-1], "test_loss": 1.5}
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """A final training in which Ray Train is a list of what it tells; and the trainers that were asked for."""
+    """Final training whose Ray Train is a list of messages; ``asked`` lists the trainers it made."""
     asked, returned = [], {"epochs": EPOCHS, "final": FINAL}
     stored = tmp_path / "stored" / "checkpoint_3"
     stored.mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
 
 
 def test_incomplete_data_are_kept_with_the_final_numbers(trained):
-    """What the workers say of gaps in the splits is in metrics.json, and said again by a run that had finished."""
+    """Check that warnings of the workers are in metrics.json and in the result of a finished run."""
     trained.returned["incomplete"] = ["split 'test' has 1 of 575 clips"]
     assert trained.run().incomplete == ["split 'test' has 1 of 575 clips"]
     assert noted(trained.folder)["incomplete"] == ["split 'test' has 1 of 575 clips"]
@@ -80,20 +80,20 @@ def test_every_worker_is_given_what_it_does_first(trained):
 
 
 def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys):
-    write, left = Path.write_text, [2]
+    write, left = Path.write_bytes, [2]
 
     def full(self, *args, **options):
-        if left[0] and self.name == "metrics.tmp":
+        if left[0] and self.name.startswith(".metrics.json."):
             left[0] -= 1
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(self, *args, **options)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     trained.run()
     assert trained.shown == EPOCHS
     assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
     said = capsys.readouterr().err
-    assert said.count("An epoch is not written down yet: Writing below") == 1
+    assert said.count("The metrics of an epoch are not saved yet: No free space to write below") == 1
     assert said.count("the disk is full") == 1
 
 
@@ -101,7 +101,7 @@ def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
     def full(self, *args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="the disk is full"):
         trained.run()
     assert trained.shown == EPOCHS
@@ -115,7 +115,7 @@ def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(t
         raise OSError("When reading information for key 'runs/x': AWS Error NETWORK_CONNECTION: curlCode: 7")
 
     monkeypatch.setattr("pyarrow.fs.copy_files", broken)
-    with pytest.raises(StorageError, match=r"must come from .*checkpoint_3 to .* curlCode: 7\. .* --resume fet"):
+    with pytest.raises(StorageError, match=r"Cannot copy .* from .*checkpoint_3 to .* curlCode: 7\. .* --resume to"):
         trained.run()
     assert noted(trained.folder)["final"] == FINAL, "the numbers are kept"
     assert training.finished(trained.folder) is None
@@ -135,8 +135,6 @@ def test_checkpoint_that_is_damaged_in_the_storage_is_not_kept(trained):
     sums = {"sha256": {"model.safetensors": "0" * 64}}
     (trained.stored / "checkpoint.json").write_text(json.dumps(sums))
     (trained.stored / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(
-        StorageError, match=rf"{trained.stored}/model\.safetensors has the sha256 .* --resume trains its"
-    ):
+    with pytest.raises(StorageError, match=rf"{trained.stored}/model\.safetensors has sha256 .* --resume to train"):
         trained.run()
     assert not (trained.folder / "checkpoint").exists()

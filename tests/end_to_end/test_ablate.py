@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from htt.config import override
-from htt.data.loading.loader import training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.testing import TINY
 from htt.training.tasks import open_splits
 from tune.results.run_folder import RunFolder
@@ -47,7 +47,7 @@ def test_a_study_ends_with_a_table_a_report_and_every_clip(studied):
     names = ("HTT", "1 frame", "feature alone", "per-frame vote")
     assert [trial.pair for trial in trials] == [(name, seed) for seed in range(2) for name in names]
     assert {trial.state for trial in trials} == {"complete"}
-    base = run.asked().config()
+    base = run.record.config()
     ids = open_splits(base).val.ids
     for trial in trials:
         clips = pl.read_parquet(run.clips / f"{trial.id}.parquet")
@@ -76,7 +76,7 @@ def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(s
     folder, _ = studied
     words = ["--study", "pose_into_action", "--preset", "quick", "--seeds", 2, "--name", "other", *SET]
     plan = command(ROOT / "tune/ablate.py", *words, "--dry-run", cwd=folder)
-    assert "2 taken over from tiny" in plan
+    assert "2 reused from tiny" in plan
     assert "About " in plan, "the time is known by what has ended"
     said = command(ROOT / "tune/ablate.py", "--resume", "tiny", "--seeds", 3, cwd=folder)
     assert "4 trainings to do" in said
@@ -87,12 +87,12 @@ def test_variants_with_equal_windows_see_the_same_clips_in_the_same_order(studie
     """Paired: what differs between two variants of a seed is what the variant changes."""
     folder, _ = studied
     run = RunFolder(folder / "runs" / "tiny")
-    asked = run.asked()
+    asked = run.record
     orders = {}
     for variant, values in asked.study["variants"].items():
         for seed in (0, 1):
             config = override(asked.config(), {**values, "train.seed": seed})
-            loader = training_loader(open_splits(config).train, config)
+            loader = TrainingLoader(open_splits(config).train, config)
             batches = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
             orders[variant, seed] = [(batch.clip.tolist(), batch.frame.tolist()) for batch in batches]
     for variant in asked.study["variants"]:

@@ -41,7 +41,7 @@ def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_pa
     job.wait_for(lambda: epochs(file) > reached)
     stop(cluster, job)
     assert [workers for *_, workers in starts(job)] == [3, 2, 3]
-    assert starts(job)[0][:2] == (1, "with")
+    assert starts(job)[0][:2] == (1, "at")
     kept = [epoch["epoch"] for epoch in json.loads(file.read_text())["epochs"]]
     assert kept == list(range(1, len(kept) + 1))
     shown = [int(epoch) for epoch in re.findall(r"^epoch (\d+)/", job.said(), re.MULTILINE)]
@@ -57,7 +57,7 @@ def test_on_a_notice_a_training_saves_itself_and_goes_on_from_there(cluster, tmp
     cluster.hosts.kill("node2")
     job.wait_for(lambda: len(starts(job)) == 2)
     stop(cluster, job)
-    assert starts(job) == [(1, "with", 3), (1, "within", 2)]
+    assert starts(job) == [(1, "at", 3), (1, "within", 2)]
     assert not file.exists(), "no epoch was over"
 
 
@@ -80,6 +80,6 @@ def epochs(file):
 
 
 def starts(job):
-    """(epoch, "with" its beginning or "within" it, workers) of each time that workers began or went on."""
-    found = re.findall(r"^(?:Beginning|Going on) (with|within) epoch (\d+), on (\d) workers", job.said(), re.MULTILINE)
+    """(epoch, "at" its beginning or "within" it, workers) of each time that workers began or went on."""
+    found = re.findall(r"^(?:Starting|Resuming) (at|within) epoch (\d+) on (\d) workers", job.said(), re.MULTILINE)
     return [(int(epoch), place, int(workers)) for place, epoch, workers in found]

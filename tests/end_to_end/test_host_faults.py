@@ -63,7 +63,7 @@ def check_whole(search, before, interrupted):
     assert [trial.state for trial in trials] == ["complete"] * TRIALS
     assert len(after) == TRIALS
     for trial in trials:  # as undisturbed: the stand-in's curve is a function of the configuration
-        config = override(search.folder.asked().config(), trial.values)
+        config = override(search.folder.record.config(), trial.values)
         assert trial.metrics["hand_error_mm"] == curve(config, EPOCHS)
     study = optuna.load_study(study_name=search.folder.path.name, storage=open_journal(search.folder.journal))
     assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"] * TRIALS

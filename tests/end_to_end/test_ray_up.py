@@ -46,7 +46,7 @@ def test_without_the_token_there_is_no_answer(cluster):
     assert "401" in cluster.type(GET.format(url="http://127.0.0.1:8265/api/jobs/"), code=1)
     head = cluster.hosts.addresses["head"]
     said = cluster.type(f"{stranger} python tune/search.py --address {head}:6379", code=2)
-    assert f"The cluster at '{head}:6379' answers only to its token; there is none in /nowhere." in said
+    assert f"Cannot join the cluster at '{head}:6379': it requires its token, and there is none in /nowhere." in said
     assert "refused" in cluster.type(GET.format(url=f"http://{head}:8265"), code=1), "the dashboard is the head's own"
     assert not (cluster.shared / "taken").exists()
 

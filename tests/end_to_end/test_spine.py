@@ -121,7 +121,7 @@ def test_best_reads_a_run_and_writes_another_choice(searched):
 
 
 MISTAKES = {
-    "an unknown path": (["tune/search.py", "--set", "optim.lrr=1"], "optim.lrr: there is no such field. Did you mean"),
+    "an unknown path": (["tune/search.py", "--set", "optim.lrr=1"], "optim.lrr: no such field. Did you mean"),
     "no such data": (["tune/search.py", "--set", "data.root=/no/such/data"], "/no/such/data"),
     "data not converted": (["tune/search.py", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
     "too many resources": (["tune/search.py", "--gpus-per-trial", "64"], "Missing: 6"),
@@ -193,7 +193,7 @@ def test_a_final_training_that_is_stopped_by_all_means_comes_to_the_same_weights
     workers = [pid for pid in below(lost.process.pid) if "RayTrainWorker" in command_line(pid)]
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
-    assert re.search(r"^Going on with epoch \d+, on 2 workers\.$", lost.ended(0), re.MULTILINE), lost.said
+    assert re.search(r"^Resuming at epoch \d+ on 2 workers\.$", lost.ended(0), re.MULTILINE), lost.said
 
     said = killed.said + interrupted.said + lost.said
     shown = [int(epoch) for epoch in re.findall(r"^epoch (\d+)/", said, re.MULTILINE)]
@@ -226,8 +226,8 @@ def test_a_final_training_goes_on_from_the_checkpoint_before_a_damaged_one(searc
     snapshot.write_bytes(snapshot.read_bytes()[:100])
     again = Launched(*words, "--resume", cwd=folder)
     said = again.ended(0)
-    assert "was damaged and is written again; the training goes on from" in said.replace("\n", " ")
-    assert f"The training goes on from {older.resolve()}." in said.replace("\n", "")
+    assert "was damaged and has been repaired; the training resumes from" in said.replace("\n", " ")
+    assert f"The training resumes from {older.resolve()}." in said.replace("\n", "")
     undisturbed = checkpoint.load(whole / "checkpoint")[0].state_dict()
     for name, value in checkpoint.load(folder / "runs/spoilt/checkpoint")[0].state_dict().items():
         assert value.equal(undisturbed[name]), name

@@ -40,8 +40,8 @@ def test_one_error_lists_every_offender_with_the_nearest_right_name():
     with pytest.raises(ConfigError) as caught:
         override(Config(), values)
     message = str(caught.value)
-    assert message.startswith("5 values cannot be:")
-    assert "model.pose.windw: there is no such field. Did you mean 'model.pose.window'?" in message
+    assert message.startswith("5 invalid settings:")
+    assert "model.pose.windw: no such field. Did you mean 'model.pose.window'?" in message
     assert "optim.lr: should be greater than 0; got -1.0" in message
     assert "optim.name: should be 'adam', 'adamw' or 'sgd'; got 'adm'" in message
     assert "train.epochs: should be a valid integer; got 'many'" in message
@@ -52,7 +52,8 @@ def test_heads_must_divide_the_width_and_the_error_says_which_do():
     with pytest.raises(ConfigError) as caught:
         override(Config(), {"model.width": 12, "model.pose.heads": 7})
     message = str(caught.value)
-    assert "model.pose.heads must divide model.width; got 7 and 12. Heads that do: 1, 2, 3, 4, 6, 12" in message
+    heads = "model.pose.heads must divide model.width; got 7 and 12. Valid numbers of heads: 1, 2, 3, 4, 6, 12"
+    assert heads in message
 
 
 def test_heads_matter_to_transformers_alone():
@@ -67,12 +68,12 @@ def test_cues_are_some_of_three_each_once(cues):
 
 
 def test_a_section_is_no_field():
-    with pytest.raises(ConfigError, match=r"model\.pose: there is no such field"):
+    with pytest.raises(ConfigError, match=r"model\.pose: no such field"):
         override(Config(), {"model.pose": 3})
 
 
 def test_unknown_fields_in_plain_data_are_refused():
-    with pytest.raises(ConfigError, match=r"modell: there is no such field"):
+    with pytest.raises(ConfigError, match=r"modell: no such field"):
         from_plain({"modell": {}})
 
 
@@ -129,12 +130,15 @@ def test_a_value_is_read_by_the_type_of_its_field(word, value):
         ("train.epochs=" + "9" * 5000, "train.epochs: should be a valid integer; got '999"),
         ("optim.lr=" + "9" * 5000, "optim.lr: should be"),
         ("optim.lr=none", "optim.lr: should be a valid number; got 'none'"),
-        ("model.backbone.weights=", "model.backbone.weights: must be text, without control characters; got ''. For no"),
-        ("data.root=", "data.root: must be text"),
-        ("data.root=a\0b", "data.root: must be text"),
+        (
+            "model.backbone.weights=",
+            "model.backbone.weights: must be non-empty text without control characters; got ''",
+        ),
+        ("data.root=", "data.root: must be non-empty text"),
+        ("data.root=a\0b", "data.root: must be non-empty text"),
         ("optim.clip_norm=", "optim.clip_norm: should be a valid number; got ''"),
         ("model.action.cues=", "must list at least one cue"),
-        ("data.root." + "x" * 5000 + "=1", "there is no such field"),
+        ("data.root." + "x" * 5000 + "=1", "no such field"),
     ],
 )
 def test_a_value_that_its_field_does_not_take_is_a_short_sentence(word, message):
@@ -145,7 +149,7 @@ def test_a_value_that_its_field_does_not_take_is_a_short_sentence(word, message)
 
 
 def test_set_takes_each_field_once():
-    with pytest.raises(ConfigError, match=r"--set takes each field once; optim\.lr is given twice"):
+    with pytest.raises(ConfigError, match=r"Duplicate --set optim\.lr: each field may be given once"):
         parse_set(["optim.lr=1e-4", " optim.lr = 1e-3"])
 
 
@@ -156,7 +160,7 @@ def test_a_file_edited_by_hand_is_read_by_its_fields(text):
 
 @pytest.mark.parametrize("text", ["weights:", "weights: ''", "weights: ' '"])
 def test_weights_are_never_random_by_accident(text):
-    with pytest.raises(ConfigError, match=r"model\.backbone\.weights: must be text|valid"):
+    with pytest.raises(ConfigError, match=r"model\.backbone\.weights: must be non-empty text|valid"):
         from_yaml(f"model: {{backbone: {{{text}}}}}")
 
 
@@ -200,7 +204,7 @@ def test_a_number_is_taken_only_if_a_training_can_be_built_with_it(path):
 
 @pytest.mark.parametrize("word", ["optim.lr", "=3", ""])
 def test_set_wants_path_and_value(word):
-    with pytest.raises(ConfigError, match="--set takes path=value"):
+    with pytest.raises(ConfigError, match="expected path=value"):
         parse_set([word])
 
 
@@ -235,7 +239,7 @@ def test_yaml_round_trip(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[1, 2]", "must hold a mapping"), ("a: [", "must be YAML"), ("optim: 3", "optim: should be")],
+    [("[1, 2]", "expected a mapping"), ("a: [", "must be YAML"), ("optim: 3", "optim: should be")],
 )
 def test_wrong_yaml_says_what_is_wrong(tmp_path, text, message):
     file = tmp_path / "config.yaml"

@@ -28,7 +28,7 @@ def test_a_line_says_how_fast_this_run_is_and_how_long_it_takes(
     monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
     counting = console.Counting("Converting h2o", 5_100, "frames", done=3_100, found=3_000)
     monkeypatch.setattr(counting, "_started", 100.0)
-    monkeypatch.setattr(counting, "_said", 100.0)
+    monkeypatch.setattr(counting, "_printed_s", 100.0)
     next(clock)
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(counting._bar, "update", lambda *_, **shown: shown_notes.append(shown))
@@ -146,7 +146,7 @@ def test_an_option_that_an_unset_variable_leaves_empty_is_refused(
     with pytest.raises(SystemExit) as caught:
         console.run(Asked, lambda options: None, words)
     assert caught.value.code == 2
-    assert f"{words[-2]} must not be empty; is a variable of the shell not set?" in capsys.readouterr().err
+    assert f"{words[-2]} is empty. Is a shell variable unset?" in capsys.readouterr().err
 
 
 HEAVY = {"torch", "ray", "transformers", "scipy", "matplotlib"}
@@ -158,6 +158,7 @@ COMMANDS = {
     "python -m htt.data.publish": ["-m", "htt.data.publish"],
     "python -m tune.reports": ["-m", "tune.reports"],
     "python -m cluster.preemption": ["-m", "cluster.preemption"],
+    "python -m cluster.preflight": ["-m", "cluster.preflight"],
     "python tune/search.py": ["tune/search.py"],
     "python tune/ablate.py": ["tune/ablate.py"],
     "python tune/best.py": ["tune/best.py"],
@@ -239,7 +240,7 @@ def test_progress_shows_all_its_numbers_on_a_narrow_terminal(monkeypatch: pytest
 
 
 def test_loading_that_takes_long_is_said_and_one_that_does_not_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    quick, slow = console.say_later("quick", 5.0), console.say_later("slow [x]", 0.01)
+    quick, slow = console.print_later("quick", 5.0), console.print_later("slow [x]", 0.01)
     slow.join(5)
     with pytest.raises(SystemExit):
         console.run(Asked, lambda options: None, ["--help"])

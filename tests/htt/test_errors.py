@@ -31,7 +31,7 @@ def test_did_you_mean(name, hint):
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "must be writable"), (errno.EACCES, "must be writable")],
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Cannot write to"), (errno.EACCES, "Cannot write to")],
 )
 def test_a_disk_that_refuses_is_a_sentence(tmp_path, number, message):
     with pytest.raises(errors.StorageError, match=message), errors.storage_errors(tmp_path):
@@ -42,14 +42,14 @@ def test_storage_errors_names_the_disk_that_is_full(tmp_path, monkeypatch):
     full = tmp_path / "full"
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(full))
     monkeypatch.setattr(errors, "_free_bytes", lambda path: 0 if path == full else 2**30)
-    named = rf"below the temporary folder {full} \(TMPDIR\) needs"
+    named = rf"below the temporary folder {full} \(TMPDIR\): the disk is full"
     with pytest.raises(errors.StorageError, match=named), errors.storage_errors(tmp_path / "runs"):
         raise OSError(errno.ENOSPC, "no")
-    with pytest.raises(errors.StorageError, match="below /elsewhere needs"), errors.storage_errors(tmp_path / "runs"):
+    with pytest.raises(errors.StorageError, match="below /elsewhere: the"), errors.storage_errors(tmp_path / "runs"):
         raise OSError(errno.ENOSPC, "no", "/elsewhere/file")
     inside = tmp_path / "runs" / "file"
     monkeypatch.setattr(errors, "_free_bytes", lambda path: 0)
-    with pytest.raises(errors.StorageError, match=f"below {tmp_path}/runs needs"), errors.storage_errors(inside.parent):
+    with pytest.raises(errors.StorageError, match=f"below {tmp_path}/runs: "), errors.storage_errors(inside.parent):
         raise OSError(errno.ENOSPC, "no", str(inside))
 
 
@@ -84,7 +84,7 @@ def test_debug_shows_the_traceback():
 
 def test_several_faults_are_one_error_that_keeps_them_apart():
     error = errors.ConfigError.of(["a must be 1", "b must be 2"])
-    assert str(error) == "2 values cannot be:\n  - a must be 1\n  - b must be 2"
+    assert str(error) == "2 invalid settings:\n  - a must be 1\n  - b must be 2"
     assert pickle.loads(pickle.dumps(error)).faults == ["a must be 1", "b must be 2"]
     assert errors.ConfigError.of(["a must be 1"]).faults == ["a must be 1"]
     assert str(errors.ConfigError.of(["a must be 1"])) == "a must be 1"

@@ -140,20 +140,20 @@ def test_an_error_on_a_worker_is_one_sentence(trained, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     done = on_workers("--checkpoint", tmp_path / "checkpoint", "--workers", 2)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Weights must be a readable .safetensors"), done.stderr
+    assert done.stderr.startswith("error: Cannot read weights "), done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_mistakes_are_one_sentence(trained, tmp_path, capsys):
     mistakes = [
-        (["--checkpoint", tmp_path / "none", "--split", "val"], "must be a folder with a checkpoint.json"),
-        (["--checkpoint", trained, "--split", "vall"], "got 'vall'. There are: train, val, test. Did you mean 'val'?"),
+        (["--checkpoint", tmp_path / "none", "--split", "val"], "expected a checkpoint.json"),
+        (["--checkpoint", trained, "--split", "vall"], "Available: train, val, test. Did you mean 'val'?"),
         (["--checkpoint", trained, "--split", "val", "--workers", "0"], "--workers must be 1 or more"),
         (["--checkpoint", trained, "--split", "val", "--data", tmp_path / "none"], "does not exist"),
         (["--checkpoint", trained, "--split", "val", "--set", "train.precison=fp32"], "mean 'train.precision'?"),
         (["--checkpoint", trained / "model.safetensors", "--split", "val"], "add --official"),
-        (["--checkpoint", trained, "--official", "--split", "val"], "--official takes the file of weights"),
-        (["--checkpoint", trained / "model.safetensors", "--official", "--split", "val"], "without data; name"),
+        (["--checkpoint", trained, "--official", "--split", "val"], "--official expects the file of weights"),
+        (["--checkpoint", trained / "model.safetensors", "--official", "--split", "val"], "--data is required"),
     ]  # fmt: skip
     for words, message in mistakes:
         run(*words, code=2)
@@ -164,4 +164,4 @@ def test_mistakes_are_one_sentence(trained, tmp_path, capsys):
 
 def test_data_of_another_kind_are_refused_naming_what_differs(trained, capsys):
     run("--checkpoint", trained, "--split", "val", "--set", "data.synthetic.width=72", code=2)
-    assert "width 64 there, 72 in the data" in capsys.readouterr().err
+    assert "width 64 in the checkpoint, 72 in the data" in capsys.readouterr().err

@@ -68,7 +68,7 @@ node = SimpleNamespace(dead_processes=lambda: [("raylet", SimpleNamespace(return
 worker = SimpleNamespace(_global_node=node)
 sys.modules["ray"] = SimpleNamespace(_private=SimpleNamespace(worker=worker))
 heartbeat.LOOK_S = heartbeat.AGAIN_S = 0.01
-heartbeat.GO_ON[:] = ["Stopped. Go on with: this"]
+heartbeat.set_resume_hint("Stopped. Resume with: this")
 signal.pthread_sigmask(signal.SIG_BLOCK, {heartbeat.SIGNAL})
 with heartbeat.watched(started=True):
     time.sleep(60)
@@ -78,6 +78,6 @@ with heartbeat.watched(started=True):
 def test_watched_ends_a_process_that_no_signal_reaches():
     done = subprocess.run([sys.executable, "-c", STUCK], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    error, go_on = done.stderr.splitlines()
-    assert error.startswith("error: Ray must live while it is used; its raylet process ended with -9.")
-    assert go_on == "Stopped. Go on with: this"
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: Lost Ray: its raylet process ended with -9")
+    assert hint == "Stopped. Resume with: this"

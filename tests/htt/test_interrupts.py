@@ -42,7 +42,7 @@ def test_run_leaves_as_interrupted_on_a_signal(number):
     with start(2000) as process:
         process.send_signal(number)
         assert process.wait(120) == console.INTERRUPTED == 130
-        assert process.stderr.read() == "Stopped. The same command goes on with what is finished.\n"
+        assert process.stderr.read() == "Stopped. Finished work is kept: repeat the command to resume.\n"
 
 
 def test_run_keeps_ignoring_a_hangup_that_its_parent_ignores():
@@ -63,7 +63,7 @@ def test_closed_pipe_costs_the_output_and_not_the_work():
         process.stdout.close()
         said = process.stderr.read()
         assert process.wait(120) == 0, said
-        assert said == "Nobody reads the output any more; the work goes on without it.\ndone\n"
+        assert said == "The output was closed; the command continues without it.\ndone\n"
 
 
 def test_closed_outputs_leave_their_numbers_to_nobody_else(tmp_path):

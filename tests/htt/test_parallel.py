@@ -38,7 +38,7 @@ def test_works_only_as_it_is_asked() -> None:
 
 
 def test_amounts_are_shown_as_a_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    amount = parallel.Amount("frames", expected=lambda item: 10, found=int, expected_before=60)
+    amount = parallel.Amount("frames", expected=lambda item: 10, actual=int, expected_before=60)
     list(_squares(4, workers=1, amount=amount, done=6))
     shown = capsys.readouterr().out
     assert "Squaring" in shown
@@ -57,7 +57,7 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("The current node timed out during startup.\nSee the logs.")
 
     monkeypatch.setattr("ray.init", slow)
-    said = r"Ray must start on this machine; it says: The current node timed out during startup\.$"
+    said = r"Cannot start Ray on this machine: The current node timed out during startup\.$"
     with pytest.raises(ClusterError, match=said), parallel.ray_here(1):
         pass
 

@@ -36,7 +36,7 @@ def test_it_starts_from_imagenet_on_all_training_clips_and_changes_nothing_else(
 
 
 def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"got 'papre'\. There are: .*paper.*\. Did you mean 'paper'\?"):
+    with pytest.raises(ConfigError, match=r"No 'papre' in presets\. Available: .*paper.*\. Did you mean 'paper'\?"):
         preset("papre")
 
 

@@ -57,6 +57,6 @@ def test_own_names_the_remedy_for_a_temporary_folder_that_is_too_long(temporary,
     long = temporary / ("x" * 60)
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
-    with pytest.raises(ClusterError, match=r"(?s)at most 107 bytes; .*x{60}.*TMPDIR=/tmp"), ray_folder.own():
+    with pytest.raises(ClusterError, match=r"(?s)x{60}.*at most 107 are allowed.*TMPDIR=/tmp"), ray_folder.own():
         pass
     assert list(long.iterdir()) == []

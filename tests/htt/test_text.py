@@ -84,3 +84,25 @@ def test_a_text_cell_is_never_a_formula(cell, written):
 @pytest.mark.parametrize(("number", "said"), [(0, "0 clips"), (1, "1 clip"), (1175, "1,175 clips")])
 def test_plural_counts_in_words(number, said):
     assert text.plural(number, "clip") == said
+
+
+@pytest.mark.parametrize(
+    ("words", "tex"),
+    [
+        ("a_b & 5 %", r"a\_b \& 5 \%"),
+        ("−3 < x", "$-$3 $<$ x"),
+        ("\\{#$}", r"\textbackslash{}\{\#\$\}"),
+        ("~^", r"\textasciitilde{}\textasciicircum{}"),
+        ("σ² ≥ 5 µm, 90°", r"$\sigma$$^{2}$ $\geq$ 5 $\mu$m, 90$^{\circ}$"),
+        ("déjà “vu” – …", "déjà ``vu'' -- \\dots{}"),
+        ("中 Ð", "U+4E2D U+00D0"),
+    ],
+)
+def test_every_letter_is_one_that_latex_takes(words, tex):
+    assert text.latex(words) == tex
+
+
+def test_each_greek_letter_has_its_own_name():
+    names = [text.latex(letter) for letter in "αβγδεζηθικλμνξπρςστυφχψωϕΓΔΘΛΞΠΣΥΦΨΩ"]
+    assert len(set(names)) == len(names)
+    assert text.latex("λ Λ") == r"$\lambda$ $\Lambda$"

@@ -49,13 +49,13 @@ def test_a_token_is_never_replaced():
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch):
     monkeypatch.setenv("HOME", "/dev/null")
-    with pytest.raises(ClusterError, match=r"must be written to /dev/null/\.ray/auth_token; Not a directory"):
+    with pytest.raises(ClusterError, match=r"Cannot write the token to /dev/null/\.ray/auth_token: Not a directory"):
         token_file.make()
 
 
 def test_a_file_in_the_way_is_no_token(home):
     (home / ".ray").touch()
-    with pytest.raises(ClusterError, match=r"must be written to .*/\.ray/auth_token; File exists"):
+    with pytest.raises(ClusterError, match=r"Cannot write the token to .*/\.ray/auth_token: File exists"):
         token_file.make()
 
 
@@ -67,8 +67,8 @@ def test_a_token_of_another_user_is_one_sentence(home, monkeypatch):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("pathlib.Path.chmod", refused)
-    with pytest.raises(ClusterError, match=r"others can read .*auth_token, and it is not yours .*: Operation not"):
-        token_file.close_to_others()
+    with pytest.raises(ClusterError, match=r"can read .*auth_token, and its rights cannot be changed: Operation not"):
+        token_file.restrict_to_owner()
     token_file.ensure()  # a Ray starts all the same
 
 
@@ -77,15 +77,15 @@ def test_what_others_may_read_is_closed_to_them(home):
     file = home / ".ray" / "auth_token"
     file.write_text("made by Ray")
     file.chmod(0o644)
-    assert token_file.close_to_others()
+    assert token_file.restrict_to_owner()
     assert (mode(file), file.read_text()) == (0o600, "made by Ray")
-    assert not token_file.close_to_others()
+    assert not token_file.restrict_to_owner()
 
 
 def test_a_ray_started_here_finds_a_token(home):
-    assert not token_file.there_is_one()
+    assert not token_file.exists()
     token_file.ensure()
-    assert token_file.there_is_one()
+    assert token_file.exists()
     assert mode(home / ".ray" / "auth_token") == 0o600
     assert token_file.TOKEN not in os.environ
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cluster import storage as stores
+from cluster.storage import ray_storage
 from htt.config import Config, from_plain
 from htt.errors import DamagedCheckpointError, NonFiniteLossError
 from tune.execution.trainable import Training
@@ -134,7 +134,7 @@ def trainer(config, *, workers, cpus_per_worker, gpus_per_worker, storage, name,
         scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
         run_config=ray.train.RunConfig(
             name=name,
-            **stores.for_ray(storage),
+            **ray_storage(storage),
             callbacks=callbacks,
             failure_config=ray.train.FailureConfig(max_failures=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ray.util import placement_group_table
@@ -18,7 +19,8 @@ from fake_training import BASE, TRAINING
 from tune.execution import progress
 from tune.execution import search as search_execution
 from tune.experiments.space import LogUniform, Space
-from tune.experiments.spec import Search
+from tune.experiments.spec import SearchSpec
+from tune.searchers import warm_start
 
 SPACE = Space({"optim.lr": LogUniform(1e-3, 1e0)}, base={**BASE, "optim.lr": 1e-3})
 WORKERS, CPUS = 2, 0.5
@@ -71,14 +73,14 @@ def watch(found):
 def main(trials, concurrent, file):
     ended = []
     watch(ended)
-    asked = Search(
-        space="fake", runs=Path(), name="run", trials=trials, points=points(trials), workers_per_trial=WORKERS,
-        cpus_per_worker=CPUS, max_concurrent=concurrent, assignments={"optim.step_epochs": 1000},
-        command="python tune/search.py",
-    )  # fmt: skip
+    spec = SearchSpec(
+        space="fake", name="run", trials=trials, workers_per_trial=WORKERS, cpus_per_worker=CPUS,
+        max_concurrent=concurrent,
+    ).over(SPACE, {"optim.step_epochs": 1000})  # fmt: skip
+    spec = replace(spec, points=tuple(warm_start.points(points(trials), SPACE, spec.config())))
     with connect.connect(cpus=2):
         before = held()
-        search_execution.run(asked, SPACE, TRAINING, Console(file=sys.stdout, width=200))
+        search_execution.run(spec, runs=Path(), training=TRAINING, show=Console(file=sys.stdout, width=200))
         deadline = time.monotonic() + LEAVE_S
         while any((left := in_ray()).values()) and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -1,5 +1,6 @@
 """Run folders as searches and studies leave them, made of numbers that a test can know."""
 
+import dataclasses
 import math
 import random
 
@@ -7,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from htt.config import Config
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results import run_record
+from tune.results.run_folder import RunFolder, Trial
 
 LONG = "trained with a very long name that nobody should cut & 50 % more_words"
 CLIPS = 12
@@ -19,7 +21,14 @@ PLAIN = {
 }  # fmt: skip
 
 
-def study_folder(path, variants, *, seeds=range(6), effects=None, missing=(), failed=(), clips=True, epochs=6, **asked):
+def record(**changes):
+    """Return the record of a run; ``changes`` are in the form of an older version, whose domains are texts."""
+    return dataclasses.replace(run_record.of_plain(run_record.upgrade({**PLAIN, **changes})), schema=run_record.SCHEMA)
+
+
+def study_folder(
+    path, variants, *, seeds=range(6), effects=None, missing=(), failed=(), clips=True, epochs=6, **changes
+):
     """Write a study whose variants differ from the first by ``effects`` in mm, and a tenth of it in accuracy.
 
     ``missing`` and ``failed`` are pairs (variant, seed).
@@ -41,8 +50,8 @@ def study_folder(path, variants, *, seeds=range(6), effects=None, missing=(), fa
             id=f"t{number}", number=number + 1, fingerprint=f"f{number}", epochs=0 if broken else epochs,
             state="failed" if broken else "complete", seconds=40.0 + 9 * names.index(name) + seed,
             finished_s=50.0 * number, values={**variants[name], "train.seed": seed}, metrics=metrics, best=metrics,
-            curve=() if broken else tuple(curve), error="NonFiniteLossError: loss became nan" if broken else None,
-            variant=name, seed=seed,
+            curves={} if broken else {"hand_error_mm": tuple(curve)},
+            error="NonFiniteLossError: loss became nan" if broken else None, variant=name, seed=seed,
         )  # fmt: skip
         rows.append(ended)
         if clips and not broken:
@@ -55,13 +64,13 @@ def study_folder(path, variants, *, seeds=range(6), effects=None, missing=(), fa
         "question": "How many frames should block P see?", "reference": names[0],
         "variants": {name: dict(values) for name, values in variants.items()}, "base": {},
         "seeds": list(seeds), "metrics": ["action_accuracy", "hand_error_mm"],
-        **asked.pop("study", {}),
+        **changes.pop("study", {}),
     }  # fmt: skip
     plain = {
-        **PLAIN, "name": path.name, "command": "python tune/ablate.py --study pose_window", "kind": "study",
-        "study_name": "pose_window", "study": study, **asked,
+        "name": path.name, "command": "python tune/ablate.py --study pose_window", "kind": "study",
+        "study_name": "pose_window", "study": study, **changes,
     }  # fmt: skip
-    folder.write_asked(Asked(**plain))
+    folder.write_record(record(**plain))
     return folder
 
 
@@ -120,6 +129,6 @@ def search_folder(path, count, **changes):
                 curve=() if failed else (60.0, error), error="NonFiniteLossError: no" if failed else None,
             )
         )  # fmt: skip
-    folder.write_asked(Asked(**{**PLAIN, "name": path.name, "domains": DOMAINS, "trials": count, **changes}))
+    folder.write_record(record(**{"name": path.name, "domains": DOMAINS, "trials": count, **changes}))
     folder.write_trials(trials)
     return folder

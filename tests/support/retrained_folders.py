@@ -6,7 +6,7 @@ from cluster import run_folder as final_folder
 from htt.evaluation.metric_table import METRICS
 from report_folders import search_folder
 from tune.results import retrain
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 EPOCHS = 45
 FINALS = {1: (80.0, 0.5, 90.0), 2: (82.0, 0.25, 94.0), 3: (84.0, 0.75, 98.0)}
@@ -21,11 +21,11 @@ def searched(path, count=12, **changes):
 
 def asked(path, count=3, **options):
     """Write a retraining of a search's best trial of which nothing was trained."""
-    run, best = searched(path) if not (path / "asked.yaml").exists() else (None, None)
+    run, best = searched(path) if not (path / "run.yaml").exists() else (None, None)
     if run is None:
         run = retrain.RunFolder(path)
         best = ranked(run.trials(), "hand_error_mm")[0]
-    return retrain.ask(run, best, options.pop("metric", "hand_error_mm"), count, **options)
+    return retrain.plan(run, best, options.pop("metric", "hand_error_mm"), count, **options)
 
 
 def end(found, seed, values=None, test=True):

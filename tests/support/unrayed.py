@@ -31,24 +31,24 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False):
         clips: whether checkpoints with the results of clips are left, as studies keep them.
     """
 
-    def tune(work, storage, function, samples, scheduler, recorder):
+    def tune(running, function, samples, scheduler, recorder):
         samples.add_configurations(Experiment("unrayed", lambda _: None, num_samples=samples.trials))
         recorder.on_step_begin(trials=[])
         while not samples.is_finished() and (trial := samples.next_trial()) is not None:
             trained.append(trial.config["values"])
-            config = override(work.base, trial.config["values"])
+            config = override(running.base, trial.config["values"])
             recorder.on_trial_start(trial=trial)
             for epoch in range(1, (stop_at or {}).get(len(trained), config.train.epochs) + 1):
                 result = {**metrics_of(config, epoch), "time_total_s": 0.1 * epoch}
                 if epoch == 2 and diverges(config):
-                    result = {EPOCH: 1, work.metric: float("nan"), ERROR: "NonFiniteLossError: no"}
+                    result = {EPOCH: 1, running.metric: float("nan"), ERROR: "NonFiniteLossError: no"}
                 trial.run_metadata.last_result = result
                 samples.on_trial_result(trial.trial_id, result)
                 recorder.on_trial_result(trial=trial, result=result)
                 if ERROR in result:
                     break
             if clips and ERROR not in result:
-                saved = storage.local / experiment.STATE / trial.trial_id / "checkpoint_000000"
+                saved = running.storage.local / experiment.STATE / trial.trial_id / "checkpoint_000000"
                 saved.mkdir(parents=True)
                 pl.DataFrame(clips_of(config, epoch)).write_parquet(saved / "clips.parquet")
             samples.on_trial_complete(trial.trial_id, result)

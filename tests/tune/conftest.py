@@ -62,15 +62,20 @@ def searching(folder):
 
     from fake_training import SPACE, TRAINING
     from tune.execution import search as search_execution
-    from tune.experiments.spec import Search
+    from tune.experiments.space import Space
+    from tune.experiments.spec import SearchSpec
+    from tune.searchers import warm_start
 
-    def run(space=SPACE, training=TRAINING, **options):
+    def run(space=SPACE, training=TRAINING, *, resume=False, points=(), runs=folder, **options):
         assignments = {"runtime.cache": str(folder / "events"), **options.pop("assignments", {})}
-        asked = Search(space="fake", runs=folder, assignments=assignments, command="python tune/search.py")
         # A trial at a time needs one actor; each takes seconds to start.
-        asked = dataclasses.replace(asked, **{"name": "run", "trials": 6, "max_concurrent": 1, **options})
+        options = {"space": "fake", "name": "run", "trials": 6, "max_concurrent": 1, **options}
+        spec = SearchSpec(**options).over(space, assignments)
+        points = warm_start.points(points, Space(spec.domains), spec.config())
+        spec = dataclasses.replace(spec, points=tuple(points))
         with (folder / "shown").open("a") as file:
-            return search_execution.run(asked, space, training, Console(file=file, width=200))
+            show = Console(file=file, width=200)
+            return search_execution.run(spec, runs=runs, resume=resume, training=training, show=show)
 
     return run
 
@@ -84,18 +89,18 @@ def ablate(tmp_path):
     from htt.config import Config, override
     from tune.execution import plan
     from tune.execution import study as study_execution
+    from tune.experiments.spec import StudySpec
     from tune.experiments.study import Study
-    from tune.results.run_folder import RunFolder
 
-    def run(variants, seeds=range(2), training=TRAINING, values=None, **options):
+    def run(variants, seeds=range(2), training=TRAINING, values=None, *, resume=False, runs=tmp_path, **options):
         changes = {**BASE, "optim.lr": 1e-3, "runtime.cache": str(tmp_path / "events"), **(values or {})}
         study = Study(
             "Which?", variants, next(iter(variants)), seeds=seeds, metrics=("hand_error_mm", "action_accuracy")
         )
-        options = {"name": "study", "runs": tmp_path, "max_concurrent": 1, **options}
-        asked = plan.Ablation(study_name="fake", study=study, base=override(Config(), changes), **options)
-        folder = RunFolder(tmp_path / options["name"]) if asked.resume else None
+        base = override(Config(), changes).model_dump(mode="json")
+        options = {"name": "study", "study_name": "fake", "max_concurrent": 1, **options}
+        made = plan.plan(StudySpec(study=study, base=base, **options), runs=runs, resume=resume)
         with (tmp_path / "shown").open("a") as file:
-            return study_execution.run(asked, plan.plan(asked, folder), training, Console(file=file, width=200))
+            return study_execution.run(made, training=training, show=Console(file=file, width=200))
 
     return run

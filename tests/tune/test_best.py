@@ -9,7 +9,7 @@ from htt import console
 from report_folders import search_folder, study_folder, windows
 from tune import best
 from tune.results import selection
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 OBJECTIVES = ("action_accuracy", "hand_error_mm")
 PICK = "hand_error_mm<=30"
@@ -36,36 +36,42 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["run", "--retrain-seeds", "1"], "--retrain-seeds must be 2 or more: one seed has no interval; got 1."),
-        (["run", "--retrain-seeds", "10000000000"], "--retrain-seeds must be 1000 or less; got 10000000000."),
-        (["run", "--retrain-seeds", "-5"], "--retrain-seeds must be 2 or more: one seed has no interval; got -5."),
-        (["none", "--retrain-seeds", "5"], "At least one trial must have given hand_error_mm; none of the 0 in"),
-        (["failed", "--retrain-seeds", "5"], "At least one trial must have given hand_error_mm; none of the 4 in"),
+        (["run", "--retrain-seeds", "1"], "Invalid --retrain-seeds 1: expected 2 to 1000, since one seed"),
+        (["run", "--retrain-seeds", "10000000000"], "Invalid --retrain-seeds 10000000000: expected 2 to 1000"),
+        (["run", "--retrain-seeds", "-5"], "Invalid --retrain-seeds -5: expected 2 to 1000"),
+        (["none", "--retrain-seeds", "5"], "No trial has a value of hand_error_mm, out of 0 in"),
+        (["failed", "--retrain-seeds", "5"], "No trial has a value of hand_error_mm, out of 4 in"),
         (["rum", "--retrain-seeds", "5"], "Did you mean 'run'?"),
-        (["run", "--workers", "2", "--name", "x"], "--workers, --name say how to train again; add --retrain-seeds 5"),
-        (["run", "--retrain-seeds", "5", "--name", "a/b"], "--name takes letters, digits"),
+        (
+            ["run", "--workers", "2", "--name", "x"],
+            "--workers, --name need --retrain-seeds, such as",
+        ),
+        (["run", "--retrain-seeds", "5", "--name", "a/b"], "Invalid --name 'a/b': expected letters, digits"),
         (["run", "--retrain-seeds", "5", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
-        (["run", "--retrain-seeds", "5", "--set", "train.seed=1"], "--set must leave train.seed to --retrain-seeds"),
+        (
+            ["run", "--retrain-seeds", "5", "--set", "train.seed=1"],
+            "Cannot --set train.seed=1: seeds are",
+        ),
         (["run", "--retrain-seeds", "5", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
-        (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
-        (["run", "--retrain-seeds", "5", "--name", "full"], "full holds something else. Choose another --name."),
-        (["run", "--pick", "knee"], "several objectives; it had hand_error_mm alone."),
+        (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
+        (["run", "--retrain-seeds", "5", "--name", "full"], "full: it holds other files. Choose another --name."),
+        (["run", "--pick", "knee"], "several objectives; this one has only hand_error_mm."),
         (["front", "--pick", "kne"], "Did you mean 'knee'?"),
-        (["front", "--pick", "knee", "--metric", "loss"], "several objectives; leave out --metric."),
-        (["front", "--pick", "hand_error_mm<=1"], "must keep hand_error_mm<=1; none of the 12 in runs/front does."),
+        (["front", "--pick", "knee", "--metric", "loss"], "several objectives; drop --metric."),
+        (["front", "--pick", "hand_error_mm<=1"], "satisfies hand_error_mm<=1, out of 12 in runs/front."),
         (["run", "--top", "0"], "--top must be 1 or more; got 0."),
         (
             ["study"],
-            "The best configuration is that of a search; study is a study, whose variants are compared over all their "
-            "seeds. Read its report, runs/study/report.md, and train the variant you choose: "
+            "Expected a search; study is a study, which compares variants over all their seeds and has no best trial. "
+            "Read its report, runs/study/report.md, and train the variant you choose: "
             "python cluster/launch.py --config FILE --set PATH=VALUE",
         ),
-        (["run", "--out", "x" * 300], "--out takes a file in a folder, such as best.yaml; File name too long."),
-        (["x" * 300], "A run is named by its folder in runs/"),
-        (["run", "--out", "runs"], "--out takes a file in a folder, such as best.yaml; runs is a folder."),
-        (["run", "--out", "runs/run/asked.yaml/x.yaml"], "runs/run/asked.yaml is a file."),
-        (["run", "--out", "runs/run/asked.yaml/x/y.yaml"], "runs/run/asked.yaml is a file."),
-        (["study", "--retrain-seeds", "5"], "study is a study, whose variants are compared over all their seeds."),
+        (["run", "--out", "x" * 300], "--out must be a file in a folder, such as best.yaml; File name too long."),
+        (["x" * 300], "No run 'xxx"),
+        (["run", "--out", "runs"], "--out must be a file in a folder, such as best.yaml; runs is a folder."),
+        (["run", "--out", "runs/run/run.yaml/x.yaml"], "runs/run/run.yaml is a file."),
+        (["run", "--out", "runs/run/run.yaml/x/y.yaml"], "runs/run/run.yaml is a file."),
+        (["study", "--retrain-seeds", "5"], "study is a study, which compares variants over all their seeds and has"),
     ],
 )
 def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
@@ -101,12 +107,12 @@ def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path,
     console.run(best.Options, best.main, ["front", *words])
     said = capsys.readouterr().out
     folder = best.RunFolder(tmp_path / "runs" / "front")
-    expected = selection.pick(selection.front(folder.trials(), OBJECTIVES), OBJECTIVES, picked)
+    expected = selection.select(selection.pareto_front(folder.trials(), OBJECTIVES), OBJECTIVES, picked)
     same = f" --pick '{picked}'" if "<" in picked else f" --pick {picked}"
     assert f"python tune/best.py runs/front{same if words else ''} --retrain-seeds 5" in said
-    assert f"Picked: trial {expected.number}, {selection.words(picked, OBJECTIVES)}." in said
+    assert f"Picked: trial {expected.number}, {selection.rule_text(picked, OBJECTIVES)}." in said
     found = yaml.safe_load((folder.path / file).read_text())["found_by"]
-    assert (found["trial"], found["rule"]) == (expected.number, selection.words(picked, OBJECTIVES))
+    assert (found["trial"], found["rule"]) == (expected.number, selection.rule_text(picked, OBJECTIVES))
     assert list(found["objectives"]) == list(OBJECTIVES)
 
 
@@ -130,7 +136,7 @@ def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
 def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
     options = best.Options("front", retrain_seeds=2, **choice)
     folder = best.RunFolder(tmp_path / "runs" / "front")
-    chosen = best.choose(options, folder)
+    chosen = best.choose(options, folder.record, folder.trials(), folder)
     again, _ = best.retraining_of(options, folder, chosen)
     assert again.path.name == name
     assert again.found_by["trial"] == chosen.trial.number
@@ -140,9 +146,7 @@ def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
 def test_more_workers_than_a_step_has_windows_are_refused_before_anything_starts(run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         console.run(best.Options, best.main, ["front", "--retrain-seeds", "2", "--workers", "3"])
-    assert (
-        "A step must have a window for each worker; there are 3, and train.batch_size is 2." in capsys.readouterr().err
-    )
+    assert "Cannot share a step of 2 windows (train.batch_size) among 3 workers." in capsys.readouterr().err
     assert not (tmp_path / "runs" / "front" / "retrain").exists()
 
 

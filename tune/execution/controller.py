@@ -18,7 +18,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 
-class Forgetful(TuneController):
+class DroppingController(TuneController):
     """Tune controller that drops an ended trial as soon as ``is_written`` confirms that its row is on disk."""
 
     def __init__(self, *, is_written: Callable[[str], bool], forgot: Callable[[str], object], **settings: Any) -> None:
@@ -54,7 +54,7 @@ def forgetting(is_written: Callable[[str], bool], forgot: Callable[[str], object
     """Make ``ray.tune.run`` drop trials whose rows are on disk, and call ``forgot`` with the id of each."""
     module: Any = ray.tune.tune  # ``run`` looks up the controller in this module
     usual = module.TuneController
-    module.TuneController = functools.partial(Forgetful, is_written=is_written, forgot=forgot)
+    module.TuneController = functools.partial(DroppingController, is_written=is_written, forgot=forgot)
     try:
         yield
     finally:

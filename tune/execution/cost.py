@@ -19,7 +19,7 @@ from htt.errors import ConfigError
 
 if TYPE_CHECKING:
     from htt.batch import Batch
-    from htt.data.loading.loader import Epochs
+    from htt.data.loading.loader import EpochLoader
     from htt.data.loading.splits import Splits
     from htt.group import Group
     from htt.model.htt import HTT
@@ -64,7 +64,7 @@ def training_seconds(config: Config, steps: int, threads: int = 1) -> float:
 class _First:
     """The first steps of a training loader, with the time at which each was requested."""
 
-    def __init__(self, loader: Epochs, count: int) -> None:
+    def __init__(self, loader: EpochLoader, count: int) -> None:
         self.step_windows, self.steps_per_epoch = loader.step_windows, loader.steps_per_epoch
         self.times: list[float] = []
         self._loader, self._count = loader, count
@@ -82,16 +82,16 @@ class _Enough(Exception):  # noqa: N818 - not an error
 
 
 def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
-    from htt.data.loading.loader import training_loader
+    from htt.data.loading.loader import TrainingLoader
     from htt.training import loop, optim
 
-    loader = _First(training_loader(splits.train, config), steps + 1)
+    loader = _First(TrainingLoader(splits.train, config), steps + 1)
     loop.train_epoch(model, loader, optim.optimizer(config.optim, model.parameters()), config, 0, group=group)
     return loader.steps_per_epoch * _each(loader.times)
 
 
 def _validation_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
-    from htt.data.loading.loader import evaluation_loader
+    from htt.data.loading.loader import EvaluationLoader
     from htt.training import loop
 
     if not splits.val:
@@ -105,7 +105,7 @@ def _validation_seconds(model: HTT, config: Config, splits: Splits, group: Group
 
     with contextlib.suppress(_Enough):
         loop.evaluate(model, splits.val, config, group=group, on_batch=on_batch)
-    return len(evaluation_loader(splits.val, config)) * _each(times)
+    return len(EvaluationLoader(splits.val, config)) * _each(times)
 
 
 def _each(times: Sequence[float]) -> float:

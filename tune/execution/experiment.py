@@ -1,7 +1,7 @@
 """Run an experiment end to end: validate, connect to Ray, prepare the data, run the trials.
 
-Searches and studies share this code; ``Work`` defines the differences. All user errors are found before resources are
-requested. A finished trial is on disk before the next one starts, so after a killed driver, Ctrl-C or an exhausted
+Searches and studies share this code; ``Experiment`` defines the differences. All user errors are found before resources
+are requested. A finished trial is on disk before the next one starts, so after a killed driver, Ctrl-C or an exhausted
 budget ``--resume`` continues without losing a finished trial.
 """
 
@@ -11,22 +11,22 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import ray.tune
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 from rich.console import Console
 
 from cluster import connect, resources, revision
-from cluster import storage as stores
 from cluster.preflight import check
+from cluster.storage import join_uri, ray_storage
 from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
-from htt.errors import HTTError, TrainingError, UserError, of_name
+from htt.errors import HTTError, TrainingError, UserError, error_class
 from htt.evaluation.metric_table import METRICS
 from htt.heartbeat import LostRayError
 from htt.training.older import KEPT, PREFIX
@@ -36,13 +36,15 @@ from tune.execution.ray_errors import as_failures_of_trials
 from tune.execution.ray_settings import quiet
 from tune.execution.recorder import Recorder
 from tune.execution.trainable import Job, Training, train_name, trainable
-from tune.experiments import spec
-from tune.experiments.spec import Run
+from tune.experiments import spec as specs
+from tune.experiments.constraints import Constraint
+from tune.experiments.spec import SearchSpec, StudySpec
 from tune.results import run_record
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.cache import TrialCache
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.run_record import RunRecord
 from tune.results.sync import Storage
-from tune.searchers.generator import Samples
-from tune.searchers.known import Known
+from tune.searchers.generator import TrialGenerator, TrialSearcher
 
 UNLIMITED = 1_000_000
 """Number of trials to request from Tune if only a time budget ends the search."""
@@ -54,25 +56,40 @@ STATE = "tune"
 """Folder of Tune's own state, below the run's storage."""
 
 
-@dataclass(frozen=True)
-class Work(ABC):
-    """An experiment to run: a search or a study."""
+@dataclass(frozen=True, kw_only=True)
+class Experiment(ABC):
+    """A search or a study that has passed the checks of its spec."""
 
-    run: Run
-    name: str
-    base: Config
-    """Configuration that trials start from."""
-    metric: str
-    """Metric that selects trials, or the first one that compares them."""
-    trials: int | None
-    """Total number of trials, or None for as many as the time budget allows."""
-    time_budget_s: float | None
+    spec: SearchSpec | StudySpec
+    storage: Storage
+    resume: bool
     metrics: Sequence[str] = ()
     """Metrics stored for every epoch, in addition to ``metric``."""
     ranks: bool = True
     """True if the best trial so far is of interest."""
-    hopeless: int = 3
+    max_failures: int = 3
     """Number of trials (of a study: variants) that may fail before any succeeds; then the run stops."""
+    time_budget_s: float | None = None
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Local folder of the run; its record is first read when the run is locked and fetched."""
+        return RunFolder(self.storage.local)
+
+    @cached_property
+    def base(self) -> Config:
+        """Configuration that trials start from."""
+        return self.spec.config()
+
+    @property
+    def metric(self) -> str:
+        """Metric that selects trials, or the first one that compares them."""
+        return self.spec.metric
+
+    @property
+    @abstractmethod
+    def trials(self) -> int | None:
+        """Total number of trials, or None for as many as the time budget allows."""
 
     @property
     def needed(self) -> list[str]:
@@ -90,6 +107,11 @@ class Work(ABC):
         return "max" if METRICS[self.metric].higher_is_better else "min"
 
     @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that a trial must meet."""
+        return ()
+
+    @property
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the trials need."""
         return [self.base]
@@ -100,44 +122,41 @@ class Work(ABC):
         """Image encoders that the trials build."""
 
     @property
-    def data_keys(self) -> list[str]:
-        """Keys of the data sets, as recorded in the run."""
-        return [data_key(config) for config in self.data]
-
-    @property
     def limit(self) -> int:
         """Maximum number of trials to request from the searcher."""
         return self.trials or UNLIMITED
-
-    @abstractmethod
-    def check_same(self, asked: Asked) -> None:
-        """Raise a ``RunError`` if the run to be resumed was started with another definition."""
 
     @abstractmethod
     def announce(self, concurrent: int) -> str:
         """Return the message shown when the trials start."""
 
     @abstractmethod
-    def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
-        """Record the experiment's definition, and what its data lack."""
+    def write_record(self, incomplete: Sequence[str] = ()) -> None:
+        """Write the record of the run, with a message for each split of its data with missing clips."""
+
+    def new_record(self, **fields: Any) -> RunRecord:
+        """Return the record of a new run."""
+        name, storage = self.storage.local.name, self.spec.storage or str(self.storage.local.parent)
+        spec = replace(self.spec, name=name, storage=storage)
+        return RunRecord(spec=spec, data=[data_key(each) for each in self.data], **run_record.provenance(), **fields)
 
     @abstractmethod
-    def searcher(self, folder: RunFolder) -> Searcher:
-        """Return the searcher, which also implements ``tune.searchers.generator.Chooser``."""
+    def searcher(self) -> TrialSearcher:
+        """Return the searcher."""
 
     @abstractmethod
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the early-stopping scheduler."""
 
-    def known(self, folder: RunFolder) -> Known | None:  # noqa: ARG002 - a study looks them up before it starts
-        """Return the index of trials that need no training, or None if all must be trained."""
+    def cache(self) -> TrialCache | None:
+        """Return the complete trials whose results are reused, or None if all trials must be trained."""
         return None
 
     @abstractmethod
-    def is_done(self, folder: RunFolder) -> bool:
+    def is_done(self) -> bool:
         """Return True if no trial is left to train, so that Ray is not needed."""
 
-    def keep(self, storage: Storage, trial_id: str) -> None:  # noqa: B027 - a search stores no more
+    def keep(self, trial_id: str) -> None:  # noqa: B027 - a search stores no more
         """Store additional files of a complete trial."""
 
 
@@ -160,40 +179,34 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def go(work: Work, training: Training, show: Console) -> Iterator[tuple[Storage, str | None]]:
-    """Run all trials, and yield the storage and the reason why the run ended early (see ``Outcome.stopped``).
+def run(experiment: Experiment, training: Training, show: Console) -> Iterator[str | None]:
+    """Run all trials, and yield the reason why the run ended early (see ``Outcome.stopped``).
 
     The run stays locked against other processes within the ``with`` block, where the caller completes it.
-
-    Args:
-        work: experiment to run.
-        training: training functions that a trial calls.
-        show: console for progress.
 
     Raises:
         ConfigError, ClusterError, RunError, StorageError: the request is invalid; nothing was started.
     """
-    storage = Storage(work.name, work.run.runs, work.run.storage)
-    run_record.check_name_is_free(work.run, storage)
+    spec, storage, resume = experiment.spec, experiment.storage, experiment.resume
+    run_record.check_name(storage, resume=resume)
     storage.check()
     with storage.lock():
         try:
-            run_record.check_name_is_free(work.run, storage)  # again: another process may have been faster
-            folder = RunFolder(storage.local)
-            if work.run.resume:
+            run_record.check_name(storage, resume=resume)  # again: another process may have been faster
+            if resume:
                 storage.pull()
-                work.check_same(folder.asked())
-                run_record.check_same_data(folder.asked(), folder.trials(), work.base, work.data)
-            if work.is_done(folder):
-                work.begin(storage)
-                yield storage, "nothing left"
+                record = experiment.folder.record
+                run_record.check_unchanged(record, spec)
+                run_record.check_same_data(record, experiment.folder.trials(), experiment.base, experiment.data)
+            if experiment.is_done():
+                experiment.write_record()
+                yield "nothing left"
                 return
-            if work.run.resume:
-                asked = folder.asked()
-                revision.check_same(asked.name, asked.codes, asked.commit, share_any=work.run.share_any)
-            check.check_backbones(work.backbones, one_is_enough=work.ranks)
-            show.print(f"Starting on {connect.place(work.run.address)} ...")
-            yield storage, _connected(work, storage, training, show)
+            if resume:
+                revision.check_same(record.name, record.codes, record.commit, share_any=spec.share_any)
+            check.check_backbones(experiment.backbones, one_is_enough=experiment.ranks)
+            show.print(f"Starting on {connect.place(spec.address)} ...")
+            yield _connected(experiment, training, show)
         finally:
             storage.discard_if_empty()
 
@@ -213,31 +226,30 @@ def check_some(found: bool, rule: str, trials: Sequence[Trial], stopped: str | N
     """Raise the trials' first errors if none gave a value or the run stopped because of failures."""
     if stopped == "failures" or (not found and stopped not in CUT):
         errors = list(dict.fromkeys(trial.error for trial in trials if trial.error)) or [
-            "no epoch ended in time; --resume gives it more"
+            "no epoch ended within the time budget; --resume continues the run"
         ]
         lines = "\n".join(f"  - {error}" for error in errors[:5])
         raise kind_of([trial.error_kind for trial in trials if trial.error])(
-            f"{rule}; of {len(trials)} none did:\n{lines}\nThe run is kept in {folder.path}."
+            f"{rule}, out of {len(trials)}:\n{lines}\nThe run is kept in {folder.path}."
         )
 
 
 def kind_of(names: Sequence[str | None]) -> type[HTTError]:
     """Return ``UserError`` if every trial failed with an error that the user can correct, else ``TrainingError``.
 
-    Args:
-        names: class names of the trials' errors, or None for an error that is not the project's own.
+    ``names`` are the class names of the trials' errors, or None for an error that is not the project's own.
     """
-    mended = names and all(issubclass(of_name(name), UserError) for name in names)
-    return UserError if mended else TrainingError
+    correctable = names and all(issubclass(error_class(name), UserError) for name in names)
+    return UserError if correctable else TrainingError
 
 
-def _connected(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
+def _connected(experiment: Experiment, training: Training, show: Console) -> str | None:
     """Connect to Ray and run all trials; return the reason if the run is interrupted after it was recorded."""
     try:
-        with connect.connect(work.run.address):
-            return _with_machines(work, storage, training, show)
+        with connect.connect(experiment.spec.address):
+            return _with_machines(experiment, training, show)
     except (KeyboardInterrupt, LostRayError) as error:
-        if not (storage.local / "asked.yaml").exists():
+        if not experiment.folder.exists():
             raise
         if isinstance(error, KeyboardInterrupt):
             return "interrupted"
@@ -245,50 +257,39 @@ def _connected(work: Work, storage: Storage, training: Training, show: Console) 
         return "lost"
 
 
-def _with_machines(work: Work, storage: Storage, training: Training, show: Console) -> str | None:
-    job = _job(work, storage)
+def _with_machines(experiment: Experiment, training: Training, show: Console) -> str | None:
+    job, storage = _job(experiment), experiment.storage
     concurrent = resources.require(job.worker_resources, job.workers)
-    check.check(work.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
-    concurrent = min(concurrent, work.run.max_concurrent or concurrent)
-    spec.check_latency(work.named, job.workers, concurrent)
-    show.print(work.announce(concurrent))
-    facts = [found for config in work.data if (found := training.prepare(config)) is not None]
-    spec.check_known(work.named, {name: why for found in facts for name, why in found.unknown.items()})
-    incomplete = list(dict.fromkeys(said for found in facts for said in found.incomplete))
+    check.check(experiment.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
+    concurrent = min(concurrent, experiment.spec.max_concurrent or concurrent)
+    specs.check_latency(experiment.named, job.workers, concurrent)
+    show.print(experiment.announce(concurrent))
+    facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
+    specs.check_known(experiment.named, {name: why for each in facts for name, why in each.unknown.items()})
+    incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)
-    work.begin(storage, incomplete)
+    experiment.write_record(incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
-    command = "ablate" if RunFolder(storage.local).asked().kind == "study" else "search"
-    heartbeat.GO_ON[:] = [f"Stopped. Go on with: python tune/{command}.py --resume {storage.local}"]
+    script = run_record.SCRIPTS[experiment.spec.KIND]
+    heartbeat.set_resume_hint(f"Stopped. Resume with: python tune/{script}.py --resume {storage.local}")
     with driver_log.written(storage.local):
-        return _try(work, storage, job, training, concurrent, show)
+        return _try(experiment, job, training, concurrent, show)
 
 
-def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
+def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
     """Run Tune to its end, and return the reason why it ended early."""
-    folder = RunFolder(storage.local)
-    searcher: Any = work.searcher(folder)
-    samples = Samples(searcher, concurrent=concurrent, trials=work.limit)
+    storage = experiment.storage
+    searcher: Any = experiment.searcher()
+    samples = TrialGenerator(searcher, experiment.base, concurrent=concurrent, trials=experiment.limit)
     display = progress.Display(
-        show, trials=work.trials, epochs=work.base.train.epochs, metric=work.metric, best=work.ranks
+        show,
+        trials=experiment.trials,
+        epochs=experiment.base.train.epochs,
+        metric=experiment.metric,
+        best=experiment.ranks,
     )
-    recorder = Recorder(
-        folder,
-        storage,
-        work.base,
-        searcher,
-        samples,
-        metric=work.metric,
-        metrics=work.metrics,
-        needed=work.needed,
-        time_budget_s=work.time_budget_s,
-        hopeless=work.hopeless,
-        known=work.known(folder),
-        keep=lambda trial_id: work.keep(storage, trial_id),
-        tick=display.tick,
-        ended=display.on_end,
-    )
+    recorder = Recorder(experiment, samples, tick=display.tick, ended=display.on_end)
 
     def forgot(trial_id: str) -> None:
         if job.alone and trial_id in recorder.done:  # workers of Ray Train may still use theirs until the run ends
@@ -303,7 +304,7 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
         forgetting(recorder.is_written, forgot),
     ):
         try:
-            _tune(work, storage, trainable(job, training), samples, work.scheduler(searcher), recorder)
+            _tune(experiment, trainable(job, training), samples, experiment.scheduler(searcher), recorder)
         except KeyboardInterrupt:
             if recorder.stop_reason is None:
                 raise  # otherwise Tune had ended and was only cleaning up
@@ -317,27 +318,22 @@ def _try(work: Work, storage: Storage, job: Job, training: Training, concurrent:
 
 
 def _tune(
-    work: Work,
-    storage: Storage,
-    function: Any,
-    samples: Samples,
-    scheduler: TrialScheduler,
-    recorder: Recorder,
+    experiment: Experiment, function: Any, samples: TrialGenerator, scheduler: TrialScheduler, recorder: Recorder
 ) -> None:
     """Call ``ray.tune.run``: ``Tuner`` would restore a pickled searcher and callbacks instead of fresh ones."""
-    again = work.run.resume and _can_restore(storage)
+    again = experiment.resume and _can_restore(experiment.storage)
     ray.tune.run(
         function,
         name=STATE,
-        **stores.for_ray(storage.uri),
-        metric=work.metric,
-        mode=work.mode,
+        **ray_storage(experiment.storage.uri),
+        metric=experiment.metric,
+        mode=experiment.mode,
         num_samples=samples.trials,
         search_alg=samples,
         scheduler=scheduler,
         checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=KEPT),
         max_failures=RETRIES,
-        reuse_actors=work.run.workers_per_trial == 1,  # a stopped Ray Train trial must end its process
+        reuse_actors=experiment.spec.workers_per_trial == 1,  # a stopped Ray Train trial must end its process
         raise_on_failed_trial=False,
         callbacks=[recorder],
         trial_dirname_creator=_trial_id,
@@ -347,16 +343,17 @@ def _tune(
     )
 
 
-def _job(work: Work, storage: Storage) -> Job:
+def _job(experiment: Experiment) -> Job:
+    spec, storage = experiment.spec, experiment.storage
     return Job(
-        base=work.base.model_dump(mode="json"),
-        metric=work.metric,
+        base=experiment.base.model_dump(mode="json"),
+        metric=experiment.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
-        storage=stores.below(storage.uri, "train"),
-        workers=work.run.workers_per_trial,
-        cpus_per_worker=work.run.cpus_per_worker,
-        gpus_per_trial=resources.gpus(work.run.gpus_per_trial, work.run.workers_per_trial),
-        needed=tuple(work.needed),
+        storage=join_uri(storage.uri, "train"),
+        workers=spec.workers_per_trial,
+        cpus_per_worker=spec.cpus_per_worker,
+        gpus_per_trial=resources.gpus(spec.gpus_per_trial, spec.workers_per_trial),
+        needed=tuple(experiment.needed),
     )
 
 

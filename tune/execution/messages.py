@@ -31,12 +31,12 @@ def numbers(result: Mapping[str, Any]) -> dict[str, float]:
 
 def best(epochs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the best value of each metric over the epochs."""
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for name in dict.fromkeys(name for metrics in epochs for name in metrics):
         values = [metrics[name] for metrics in epochs if name in metrics and math.isfinite(metrics[name])]
         if values:
-            found[name] = max(values) if METRICS[name].higher_is_better else min(values)
-    return found
+            result[name] = max(values) if METRICS[name].higher_is_better else min(values)
+    return result
 
 
 def sentence(trial: TuneTrial) -> str:
@@ -45,9 +45,9 @@ def sentence(trial: TuneTrial) -> str:
     cause = getattr(error, "cause", None) or error
     if memory := out_of_memory(f"{type(cause).__name__}: {cause}"):
         return f"{TrainingError.__name__}: {memory}"
-    told = isinstance(cause, str | RayActorError) and NAMED.match(str(cause))  # see tune.execution.ray_errors
-    said = str(cause) if told else f"{type(cause).__name__}: {cause}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    is_named = isinstance(cause, str | RayActorError) and NAMED.match(str(cause))  # see tune.execution.ray_errors
+    text = str(cause) if is_named else f"{type(cause).__name__}: {cause}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if NAMED.match(line)]
     return (named or lines)[-1]
 

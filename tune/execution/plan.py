@@ -8,153 +8,146 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
-from htt.config import Config, Value, override
+from htt.config import Config, override
 from htt.cores import cores
-from htt.data.location import data_key
 from htt.data.prepare import facts
 from htt.errors import CheckpointError, ConfigError, shown
 from htt.text import plural
-from tune.experiments.spec import Run, check_run
+from tune.experiments import spec as specs
+from tune.experiments.candidate import Candidate
+from tune.experiments.space import raise_faults
+from tune.experiments.spec import RUNS, StudySpec, check_run
 from tune.experiments.study import MOST_SEEDS, SEED, Pair, Study, pairs
-from tune.results.cache import Found, Shelf
+from tune.results.cache import CachedTrial, TrialCache
 from tune.results.retrain import fresh_seeds
 from tune.results.run_folder import RunFolder, Trial
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ablation(Run):
-    """Options of a study's run."""
-
-    study_name: str
-    """Module name in tune/experiments/studies, for the record."""
-    study: Study
-    base: Config
-    """Configuration that the study starts from, including --set."""
-    assignments: Mapping[str, Value] = field(default_factory=dict)
-    """Values given by --set; they override the study's own base."""
-    share: bool = True
-    """True if finished trials of other runs are reused."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """A study that has passed all checks."""
 
-    ablation: Ablation
-    base: Config
-    """Configuration that trials start from, including the study's base."""
+    spec: StudySpec
+    """Its base includes that of the study."""
+    runs: Path
+    """Folder of all runs on this machine, unless the storage is a local folder."""
+    resume: bool
     pairs: Sequence[Pair]
     parameters: Mapping[str, int]
     """{variant: number of trainable parameters}."""
     warnings: Sequence[str]
-    there: Mapping[tuple[str, int], Trial]
+    recorded: Mapping[tuple[str, int], Trial]
     """Trials of this run by pair of variant and seed, complete or not."""
-    shared: Mapping[tuple[str, int], Found]
+    shared: Mapping[tuple[str, int], CachedTrial]
     """Finished trials of other runs to reuse, by pair of variant and seed."""
     seconds: Mapping[str, float]
     """{variant: duration of a trial, s}, for variants of which a similar trial has ended."""
-    guessed: Mapping[str, float] = field(default_factory=dict)
+    estimated: Mapping[str, float] = field(default_factory=dict)
     """{variant: duration of a trial, s} of other variants, estimated from a few timed steps; empty unless ``timed``."""
 
     @property
     def study(self) -> Study:
         """The study."""
-        return self.ablation.study
+        return self.spec.study
+
+    @cached_property
+    def base(self) -> Config:
+        """Configuration that trials start from, including the study's base."""
+        return self.spec.config()
 
     @property
     def left(self) -> list[Pair]:
         """Pairs of variant and seed that are left to train."""
         return [pair for pair in self.pairs if not self.has(pair) and pair.key not in self.shared]
 
-    @property
-    def unfinished(self) -> set[str]:
-        """Variants with at least one trial left to train."""
-        return {pair.variant for pair in self.left}
-
     def has(self, pair: Pair) -> bool:
         """Return True if the run has a complete trial of the pair."""
-        trial = self.there.get(pair.key)
+        trial = self.recorded.get(pair.key)
         return trial is not None and trial.state == "complete"
 
     @property
     def at_once(self) -> int:
         """Number of trials that fit on this machine's cores."""
-        fitting = int(cores() / (self.ablation.cpus_per_worker * self.ablation.workers_per_trial))
-        return max(1, min(fitting, self.ablation.max_concurrent or fitting))
+        fitting = int(cores() / (self.spec.cpus_per_worker * self.spec.workers_per_trial))
+        return max(1, min(fitting, self.spec.max_concurrent or fitting))
 
     @property
     def expected_s(self) -> float | None:
         """Expected duration of the remaining trials here, s, or None if no similar trial has ended or was timed."""
-        known = {**self.guessed, **self.seconds}
+        known = {**self.estimated, **self.seconds}
         if not known:
             return None
         usual = sum(known.values()) / len(known)
         return sum(known.get(pair.variant, usual) for pair in self.left) / self.at_once
 
 
-def plan(ablation: Ablation, folder: RunFolder | None = None) -> Plan:
+def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
     """Check a study, and find its finished trials.
 
     Args:
-        ablation: options of the study's run.
-        folder: folder of the run to resume, or None.
+        spec: definition of the study; values of ``spec.assignments`` override the study's own base.
+        runs: folder of all runs on this machine, unless ``spec.storage`` is a local folder.
+        resume: True to resume the run ``spec.name``.
 
     Raises:
         ConfigError: one error for all invalid options, variants and models.
         DataError: the data are missing.
     """
-    check_run(ablation)
-    free = {path: value for path, value in ablation.study.base.items() if path not in ablation.assignments}
-    ablation = replace(ablation, study=replace(ablation.study, base=free))
-    study = ablation.study
-    warnings = [*study.check(ablation.base), *_kept(ablation)]
-    base = override(ablation.base, study.base)
-    there = {trial.pair: trial for trial in (folder.trials() if folder else []) if trial.pair is not None}
-    shelf = Shelf(ablation.home)
+    check_run(spec)
+    free = {path: value for path, value in spec.study.base.items() if path not in spec.assignments}
+    study, home = replace(spec.study, base=free), specs.home(spec.storage, runs)
+    warnings = [*study.check(spec.config()), *_check_assignments(spec, resume)]
+    base = override(spec.config(), study.base)
+    spec = replace(spec, study=study, base=base.model_dump(mode="json"))
+    trials = RunFolder(home / str(spec.name)).trials() if resume else []
+    recorded = {trial.pair: trial for trial in trials if trial.pair is not None}
+    cache = TrialCache.of_runs(home, study.metrics, share_any=spec.share_any)
     listed = pairs(study)
     shared = {}
-    if ablation.share:
-        wanted = [pair for pair in listed if pair.key not in there or there[pair.key].state == "failed"]
-        found = {pair.key: shelf.find(override(base, pair.values), study.metrics) for pair in wanted}
-        known = {key: one for key, one in found.items() if one is not None}
-        shared = {key: one for key, one in known.items() if one.same_code or ablation.share_any}
-        if other := [one for key, one in known.items() if key not in shared]:
-            names = ", ".join(sorted({one.folder.name for one in other}))
+    if spec.share:
+        wanted = [pair for pair in listed if pair.key not in recorded or recorded[pair.key].state == "failed"]
+        cached = {pair.key: cache.find(Candidate.of(base, pair.values)) for pair in wanted}
+        shared = {key: one for key, one in cached.items() if one is not None}
+        if cache.other_code:
+            names = ", ".join(sorted({one.folder.name for one in cache.other_code}))
             warnings.append(
-                f"{plural(len(other), 'finished training')} of {names} came from other code or libraries and "
-                "will be trained again; --share-any takes them over."
+                f"{plural(len(cache.other_code), 'finished training')} of {names} came from other code or libraries "
+                "and will be trained again; --share-any reuses them."
             )
-    seconds = {name: shelf.seconds(study.config(base, name, 0)) for name in study.variants}
+    seconds = {name: cache.seconds(study.config(base, name, 0)) for name in study.variants}
     return Plan(
-        ablation=ablation,
-        base=base,
+        spec=spec,
+        runs=runs,
+        resume=resume,
         pairs=listed,
         parameters=parameters(study, base),
         warnings=warnings,
-        there=there,
+        recorded=recorded,
         shared=shared,
         seconds={name: each for name, each in seconds.items() if each is not None},
     )
 
 
-def _kept(ablation: Ablation) -> list[str]:
+def _check_assignments(spec: StudySpec, resume: bool) -> list[str]:
     """Return warnings about variants that --set does not affect.
 
     Raises:
         ConfigError: an assignment affects no variant; for a resumed run this is a warning instead.
     """
-    faults, warnings, variants = [], [], ablation.study.variants
-    for path, value in ablation.assignments.items():
+    faults, warnings, variants = [], [], spec.study.variants
+    for path, value in spec.assignments.items():
         own = [name for name, changes in variants.items() if path in changes]
         if path == SEED:
-            faults.append(f"--set must leave {SEED} to --seeds; got {SEED}={value}.")
+            faults.append(f"Cannot use --set {SEED}={value}: --seeds sets the seeds.")
         elif len(own) == len(variants):
-            faults.append(f"--set must reach a variant; each has a {path} of its own, and got {path}={value}.")
+            faults.append(f"--set {path}={value} has no effect: every variant has its own {path}.")
         elif own:
             named = ", ".join(f"'{name}'" for name in own)
-            warnings.append(f"--set {path}={value} reaches only variants without a {path} of their own; not {named}.")
-    if faults and not ablation.resume:
+            warnings.append(f"--set {path}={value} has no effect on variants with their own {path}: {named}.")
+    if faults and not resume:
         raise ConfigError.of(faults)
     return [*faults, *warnings]
 
@@ -169,19 +162,12 @@ def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
     """
     from tune.execution.cost import training_seconds
 
-    wanted = [name for name in plan.study.variants if name not in plan.seconds and name in plan.unfinished]
-    guessed = {}
-    for name in wanted:
-        tell(name)
-        config = plan.study.config(plan.base, name, plan.study.seeds[0])
-        guessed[name] = training_seconds(config, steps, threads=max(1, int(plan.ablation.cpus_per_worker)))
-    return replace(plan, guessed=guessed)
-
-
-def data(study: Study, base: Config) -> list[Config]:
-    """Return one configuration for each data set that the variants need."""
-    configs = [study.config(base, name, study.seeds[0]) for name in study.variants]
-    return list({data_key(config): config for config in configs}.values())
+    estimated, unfinished = {}, {pair.variant for pair in plan.left}
+    for name, config in plan.study.configs(plan.base).items():
+        if name in unfinished and name not in plan.seconds:
+            tell(name)
+            estimated[name] = training_seconds(config, steps, threads=max(1, int(plan.spec.cpus_per_worker)))
+    return replace(plan, estimated=estimated)
 
 
 def parameters(study: Study, base: Config) -> dict[str, int]:
@@ -193,18 +179,15 @@ def parameters(study: Study, base: Config) -> dict[str, int]:
     """
     from htt.model import size
 
-    found, faults = {}, []
-    for name in study.variants:
-        config = study.config(base, name, study.seeds[0])
+    counts, faults = {}, []
+    for name, config in study.configs(base).items():
         info = facts(config)
         try:
-            found[name] = size.parameters(config.model, info)
+            counts[name] = size.parameters(config.model, info)
         except (ConfigError, CheckpointError, RuntimeError, ValueError) as error:
             faults.append(f"'{name}': {' '.join(str(error).split())}")
-    if faults:
-        listed = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults)
-        raise ConfigError(f"Every variant's model must be one that can be built; {listed}")
-    return found
+    raise_faults("Cannot build the model of a variant", faults)
+    return counts
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -221,7 +204,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if 0 < numbers[0] <= MOST_SEEDS:
             return tuple(range(numbers[0]))
     raise ConfigError(
-        f"--seeds takes a count up to {MOST_SEEDS}, such as 6, or a list, such as 0,1,2; got {shown(text)}."
+        f"--seeds must be a count up to {MOST_SEEDS}, such as 6, or a list, such as 0,1,2; got {shown(text)}."
     )
 
 

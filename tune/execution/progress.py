@@ -20,14 +20,15 @@ from htt.console import clock
 from htt.evaluation.metric_table import METRICS
 from tune.execution.recorder import Recorder
 from tune.experiments.space import LENGTH
-from tune.reports import formatting
-from tune.results.run_folder import Trial, value
+from tune.reports import format as fmt
+from tune.results.run_folder import Trial
+from tune.results.selection import value
 
 PICTURES_A_SECOND = 2.0
 RUNNING_SHOWN = 16
 RUNNING_IN_A_LINE = 8
 ENDED_SHOWN = 5
-STOPPING = "Stopping: what runs is saved, then the report is written. Ctrl-C again ends at once."
+STOPPING = "Stopping: saving running trials, then writing the report. Press Ctrl-C again to exit at once."
 
 
 class Display:
@@ -77,13 +78,12 @@ class Display:
         """Show an ended trial."""
         reached = f"epoch {trial.epochs}/{self._whole(trial.values)}"
         best = search.best() if self._best else None
-        found = f"{self._value(trial):>12}" + (
-            f"  best so far by {self._title}" if best and best.id == trial.id else ""
-        )
-        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else formatting.sample(trial.values)
-        line = f"trial {trial.number:>3}  {trial.state:<8}  {found}  {reached}  {trying}"
+        result = f"{self._value(trial):>12}"
+        result += f"  best so far by {self._title}" if best and best.id == trial.id else ""
+        trying = pair_words(trial.variant, trial.seed) if trial.variant is not None else fmt.sample(trial.values)
+        line = f"trial {trial.number:>3}  {trial.state:<8}  {result}  {reached}  {trying}"
         line += f"  as {trial.taken_from}" if trial.taken_from else ""
-        line += f"  breaks: {trial.breaks}" if trial.breaks else ""
+        line += f"  breaks: {trial.violation}" if trial.violation else ""
         line += f"\n           {trial.error}" if trial.error else ""
         if self.live:
             self.ended = [line, *self.ended][:ENDED_SHOWN]
@@ -103,18 +103,18 @@ class Display:
             last = search.history.of(trial_id).get(epoch, {}).get(self.metric, math.nan)
             number = str(search.searcher.number(trial_id))
             variant, values = trial.config.get("variant"), trial.config["values"]
-            trying = pair_words(variant, trial.config["seed"]) if variant is not None else formatting.sample(values)
-            table.add_row(number, f"{epoch}/{self._whole(values)}", self._number(last), Text(trying))
+            trying = pair_words(variant, trial.config["seed"]) if variant is not None else fmt.sample(values)
+            table.add_row(number, f"{epoch}/{self._whole(values)}", show(last, self.metric), Text(trying))
         more = len(search.live) - shown
         rest = [Text(f"... and {more} more running")] if more > 0 else []
         first, second, _ = self._lines(search)
-        ended = [Text("\nended, the newest first:", style="dim"), *map(_folded, self.ended)] if self.ended else []
+        ended = [Text("\nended, newest first:", style="dim"), *map(_folded, self.ended)] if self.ended else []
         return Group(_folded(first, "bold"), _folded(second), Text(""), table, *rest, *ended)
 
     def _lines(self, search: Recorder) -> tuple[str, str, str]:
         """Return three lines: the best so far and the time left, the counts of ended trials, and the running trials."""
         best = search.best()
-        found = f"best {self._title} {self._value(best)} (trial {best.number})" if best else "no value yet"
+        best_words = f"best {self._title} {self._value(best)} (trial {best.number})" if best else "no value yet"
         counts = ", ".join(f"{count} {state}" for state, count in search.counts().items()) or "none ended"
         of = f" of {self.trials}" if self.trials else ""
         running = " ".join(
@@ -123,15 +123,16 @@ class Display:
         )
         more = len(search.live) - RUNNING_IN_A_LINE
         running += f" and {more} more" if more > 0 else ""
-        times = "  ".join(filter(None, [self._left(search), f"{clock(search.elapsed_s)} gone"]))
-        first = f"{found}  {times}" if self._best else times
-        return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process, or for room'}"
+        times = "  ".join(filter(None, [self._left(search), f"{clock(search.elapsed_s)} elapsed"]))
+        first = f"{best_words}  {times}" if self._best else times
+        return first, f"trials{of}: {counts}", f"running {running or 'none: waiting for a process or for resources'}"
 
     def _left(self, search: Recorder) -> str:
         """Return the time left: by the budget or by the duration of the trials so far, whichever is less."""
-        here = len(search.done) - search.done_before
-        missing = self.trials - len(search.done) if self.trials else 0
-        expected = search.elapsed_s / here * missing if here > 0 and self.trials else math.inf
+        ended = len(search.done) - search.done_before
+        expected = math.inf
+        if self.trials and ended > 0:
+            expected = search.elapsed_s / ended * (self.trials - len(search.done))
         left = min(search.left_s, expected)
         return f"{clock(left)} left" if math.isfinite(left) else ""
 
@@ -145,10 +146,7 @@ class Display:
         return METRICS[self.metric].title.lower()
 
     def _value(self, trial: Trial) -> str:
-        return self._number(value(trial, self.metric))
-
-    def _number(self, number: float) -> str:
-        return show(number, self.metric)
+        return show(value(trial, self.metric), self.metric)
 
 
 def show(number: float, metric: str) -> str:

@@ -22,7 +22,7 @@ def as_failures_of_trials() -> Iterator[None]:
 
     def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if not isinstance(exception, RayActorError | RayTaskError):
-            exception = lost(exception)
+            exception = as_actor_death(exception)
         usual(self, tracked_actor_task, exception)
 
     manager._actor_task_failed = failed
@@ -32,8 +32,8 @@ def as_failures_of_trials() -> Iterator[None]:
         manager._actor_task_failed = usual
 
 
-def lost(error: BaseException) -> RayActorError:
+def as_actor_death(error: BaseException) -> RayActorError:
     """Return the error as an actor's death, with its name in the message, because Tune passes errors through a file."""
-    found = RayActorError(error_msg=f"{type(error).__name__}: {error}")
-    found.__cause__ = error
-    return found
+    death = RayActorError(error_msg=f"{type(error).__name__}: {error}")
+    death.__cause__ = error
+    return death

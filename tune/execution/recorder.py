@@ -1,6 +1,14 @@
 """Tune callback that records each trial as soon as it ends and updates the display.
 
-The row of a finished trial is on disk before the next trial starts, so a killed driver loses none.
+Four records hold parts of a run; each fact has one that decides:
+
+- the rows of trials (``trials.parquet`` and ``trials.jsonl``): which trials have ended, and their results. A row is on
+  disk before the next trial starts, so a killed driver loses none;
+- ``epochs.jsonl``: the metrics of each epoch, also of trials that are still running;
+- the Optuna study (of a search): which configurations were suggested, and in which order;
+- Tune's state: the running trials and their checkpoints, nothing else. It is saved every few seconds only.
+
+Ended trials that Tune or the study lacks are added from the rows when a run is resumed.
 """
 
 from __future__ import annotations
@@ -10,31 +18,35 @@ import math
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from cluster import revision
 from htt import console
-from htt.config import Config, override
+from htt.config import Config
 from htt.data.location import data_key
-from htt.errors import HTTError, StorageError, of_name
+from htt.errors import HTTError, StorageError, error_class
 from htt.training.older import NOTE
 from tune.execution import messages, restore
 from tune.execution.trainable import ERROR, ERROR_KIND
+from tune.experiments.candidate import Candidate
 from tune.experiments.constraints import broken
-from tune.results.epochs import History
-from tune.results.ledger import Ledger
-from tune.results.run_folder import RunFolder, Trial, ranked
-from tune.results.sync import Storage
-from tune.searchers.generator import EPOCH, Chooser, Samples
-from tune.searchers.known import Known
+from tune.results.epochs import TrialEpochs
+from tune.results.run_folder import Trial
+from tune.results.selection import ranked
+from tune.results.trials import TrialWriter
+from tune.searchers.feasibility import SIZE, SizeCheck
+from tune.searchers.generator import EPOCH, TrialGenerator
 
-STUBBORN = 100
-"""Number of consecutive configurations refused by the constraints after which a search stops."""
+if TYPE_CHECKING:
+    from tune.execution.experiment import Experiment
+
+MAX_INFEASIBLE = 100
+"""Number of consecutive infeasible configurations after which a search stops."""
 
 
 class Recorder(ray.tune.Callback):
@@ -42,64 +54,43 @@ class Recorder(ray.tune.Callback):
 
     def __init__(
         self,
-        folder: RunFolder,
-        storage: Storage,
-        base: Config,
-        searcher: Chooser,
-        samples: Samples,
+        experiment: Experiment,
+        generator: TrialGenerator,
         *,
-        metric: str,
-        metrics: Sequence[str] = (),
-        needed: Sequence[str] = (),
-        time_budget_s: float | None,
-        hopeless: int,
-        known: Known | None = None,
-        keep: Callable[[str], None] | None = None,
         tick: Callable[[Recorder], None],
         ended: Callable[[Recorder, Trial], None],
     ) -> None:
         """Read the trials that are already recorded.
 
         Args:
-            folder: folder of the run.
-            storage: storage of the run, for its mirror.
-            base: configuration that trials start from.
-            searcher: searcher to reconcile with a restored run.
-            samples: generator of trials, which is given the number of trials so far.
-            metric: metric that selects trials.
-            metrics: metrics stored for every epoch, in addition to ``metric``.
-            needed: metrics that an ended trial must have, in addition to ``metric``; otherwise it has failed.
-            time_budget_s: time after which the search ends, s, or None for no limit.
-            hopeless: number of trials (of a study: variants) that may fail before any succeeds; then the run stops.
-            known: index of trials that need no training, or None if all must be trained.
-            keep: called with the id of each complete trial before it is recorded, to store additional files.
+            experiment: experiment that runs.
+            generator: generator of its trials.
             tick: called several times a second.
             ended: called with each trial that ends.
         """
-        self.folder, self.storage, self.base = folder, storage, base
-        self.searcher, self.samples = searcher, samples
-        self.metric, self.metrics, self.time_budget_s = metric, metrics, time_budget_s
-        self.needed = list(dict.fromkeys((metric, *needed)))
+        self.experiment, self.generator, self.searcher = experiment, generator, generator.trial_searcher
+        self.folder, self.storage = experiment.folder, experiment.storage
+        self.needed = list(dict.fromkeys((experiment.metric, *experiment.needed)))
+        self.cache, self.sizes = experiment.cache(), SizeCheck(experiment.constraints)
         self.tick, self.ended = console.harmless(tick), console.harmless(ended)
-        self.keep, self.known, self.hopeless = keep, known, hopeless
-        samples.settle = self.settle
-        self.done = {trial.id: trial for trial in folder.trials()}
-        self._best = next(iter(ranked(list(self.done.values()), metric)), None)
-        self._ledger = Ledger(folder, table_alone=storage.remote)
+        generator.settle = self.settle
+        self.done = {trial.id: trial for trial in self.folder.trials()}
+        self._best = next(iter(ranked(list(self.done.values()), experiment.metric)), None)
+        self._writer = TrialWriter(self.folder, table_alone=self.storage.remote)
         self._on_disk: set[str] = set()
         self.done_before = len(self.done)
         self.before_s = max((trial.finished_s for trial in self.done.values()), default=0.0)
         self.began = time.monotonic()
-        self.history = History(folder.epochs)
+        self.history = TrialEpochs(self.folder.epochs)
         self.live: dict[str, TuneTrial] = {}
         self.stop_reason: str | None = None
         self.fault: StorageError | None = None
-        self._squared = False
+        self._reconciled = False
         self._old_handlers: dict[int, Any] = {signal.SIGUSR1: signal.getsignal(signal.SIGUSR1)}
         self._end_tune: Any = None
-        self._keys: dict[str, str] = {}
+        self._data_keys: dict[str, str] = {}
         with contextlib.suppress(HTTError):  # a study's base may name data that no variant uses
-            self._keys[base.data.model_dump_json()] = data_key(base)
+            self._data_keys[experiment.base.data.model_dump_json()] = data_key(experiment.base)
 
     @property
     def elapsed_s(self) -> float:
@@ -109,7 +100,8 @@ class Recorder(ray.tune.Callback):
     @property
     def left_s(self) -> float:
         """Time left in the budget, s; infinite without a budget."""
-        return math.inf if self.time_budget_s is None else max(0.0, self.time_budget_s - self.elapsed_s)
+        budget_s = self.experiment.time_budget_s
+        return math.inf if budget_s is None else max(0.0, budget_s - self.elapsed_s)
 
     def best(self) -> Trial | None:
         """Return the best ended trial, or None if there is none."""
@@ -128,27 +120,47 @@ class Recorder(ray.tune.Callback):
         if self.stop_reason is None:
             self.stop_reason = reason
             self.tick(self)
-            self.samples.end()
+            self.generator.set_finished()  # type: ignore[no-untyped-call]
             if self._end_tune:
                 self._end_tune(signal.SIGUSR1, None)
 
-    def settle(self, trial_id: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    def settle(self, trial_id: str, candidate: Candidate) -> dict[str, Any] | None:
         """Record a trial that needs no training and return its result, or return None if it must be trained."""
-        answer = self.known.answer(values, self.folder.name) if self.known else None
-        if answer is None:
+        row = self._cached(candidate) or self._infeasible(candidate)
+        if row is None:
             return None
         at, number = self.before_s + self.elapsed_s, self.searcher.number(trial_id)
-        settled = replace(answer, id=trial_id, number=number, finished_s=at)
+        settled = replace(row, id=trial_id, number=number, finished_s=at)
         self._put(settled)
         self._write(settled)
         self.ended(self, settled)
-        newest = sorted(self.done.values(), key=lambda trial: trial.number)[-STUBBORN:]
-        if len(newest) == STUBBORN and all(trial.state == "refused" for trial in newest):
+        newest = sorted(self.done.values(), key=lambda trial: trial.number)[-MAX_INFEASIBLE:]
+        if len(newest) == MAX_INFEASIBLE and all(trial.state == "refused" for trial in newest):
             self.stop("constraints")
         if self.left_s <= 0:
             self.stop("time budget")
-        self.samples.crowded = bool(self.live)
+        self.generator.trials_running = bool(self.live)
         return {**settled.metrics, EPOCH: settled.epochs}
+
+    def _cached(self, candidate: Candidate) -> Trial | None:
+        """Return the row of a candidate that was trained before, or None."""
+        cached = self.cache.find(candidate) if self.cache else None
+        if cached is None:
+            return None
+        violation = broken(self.experiment.constraints, cached.trial.metrics)
+        return cached.row(state="reused", seconds=0.0, values=candidate.values, violation=violation)
+
+    def _infeasible(self, candidate: Candidate) -> Trial | None:
+        """Return the row of a candidate whose model is too large or too small for the constraints, or None."""
+        found = self.sizes.violation(candidate.config)
+        if found is None:
+            return None
+        size, violation = found
+        return Trial(
+            id="", number=0, fingerprint=candidate.fingerprint, state="refused", epochs=0, seconds=0.0, finished_s=0.0,
+            values=candidate.values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, violation=violation,
+            data=data_key(candidate.config),
+        )  # fmt: skip
 
     # Callbacks from Tune
 
@@ -169,7 +181,7 @@ class Recorder(ray.tune.Callback):
 
     def on_step_begin(self, *, trials: list[TuneTrial], **_: Any) -> None:  # type: ignore[override]
         """Check the lock and the time budget, and update the display."""
-        self._square(trials)
+        self._reconcile(trials)
         with self._faults():
             self.storage.check_mine()
         if self.left_s <= 0:
@@ -178,7 +190,7 @@ class Recorder(ray.tune.Callback):
 
     def on_experiment_end(self, trials: list[TuneTrial], **_: Any) -> None:
         """Reconcile a restored run that had nothing left to do, since it takes no step."""
-        self._square(trials)
+        self._reconcile(trials)
 
     def on_trial_start(self, *, trial: TuneTrial, **_: Any) -> None:  # type: ignore[override]
         """Add a trial that started or resumed to the running ones."""
@@ -190,8 +202,8 @@ class Recorder(ray.tune.Callback):
         """Store the metrics of an epoch."""
         if NOTE in result:
             console.err.print(f"Trial {self.searcher.number(trial.trial_id)}: {result[NOTE]}", markup=False)
-        if issubclass(of_name(result.get(ERROR_KIND)), StorageError):
-            self._refused(StorageError(result[ERROR].removeprefix(f"{result[ERROR_KIND]}: ")))
+        if issubclass(error_class(result.get(ERROR_KIND)), StorageError):
+            self._stop_on(StorageError(result[ERROR].removeprefix(f"{result[ERROR_KIND]}: ")))
         elif ERROR not in result and "epoch" in result:
             with self._faults():
                 self.history.add(trial.trial_id, int(result["epoch"]), messages.numbers(result))
@@ -213,16 +225,16 @@ class Recorder(ray.tune.Callback):
         for trial_id in list(self.live):
             self._end(self.live[trial_id], None, state="stopped", quiet=True)
 
-    def _square(self, trials: list[TuneTrial]) -> None:
+    def _reconcile(self, trials: list[TuneTrial]) -> None:
         """Reconcile a restored run's state with the study and the recorded trials, once.
 
         Tune saves its state every few seconds, so it may lack the last trials of a killed driver although they ended.
         They are counted, as otherwise further trials would run in their place. The state may also hold failed trials of
         a study that were tried again; these are ignored.
         """
-        if self._squared:
+        if self._reconciled:
             return
-        self._squared = True
+        self._reconciled = True
         old = {name for trial in self.done.values() for name in trial.instead_of}
         trials = [trial for trial in trials if trial.trial_id not in old]
         known = {trial.trial_id: trial.config for trial in trials}
@@ -232,11 +244,11 @@ class Recorder(ray.tune.Callback):
             for name, trial in written.items()
         }
         self.searcher.keep_only(known, results)
-        self.samples.go_on_from(len(known.keys() | written.keys()))
+        self.generator.count = len(known.keys() | written.keys())
         for trial in trials:
             ended = trial.status in (TuneTrial.TERMINATED, TuneTrial.ERROR)
             if not ended:
-                restore.mend(trial, self.epoch(trial.trial_id))
+                restore.use_newest_checkpoint(trial, self.epoch(trial.trial_id))
             if ended and trial.trial_id not in self.done:  # a full disk prevented its recording
                 self.on_trial_result(trial=trial, result=trial.last_result or {})
                 self._end(trial, messages.sentence(trial) if trial.status == TuneTrial.ERROR else None, quiet=True)
@@ -247,13 +259,14 @@ class Recorder(ray.tune.Callback):
         if written is not None and written.state != "stopped":  # Tune had not saved its end
             return
         ended = self._trial(trial, error, state)
+        self.generator.forget(trial.trial_id)
         before = {one.pair: one for one in self.done.values()}.get(ended.pair) if ended.pair else None
         if before is not None and before.state == "complete":  # reused from another run while this one was running
             return
         ended = ended.in_place_of(before)
         self._put(ended)
-        if self.known:
-            self.known.learn(ended)
+        if self.cache:
+            self.cache.add(ended, self.folder)
         self._write(ended)
         if not quiet:
             self.ended(self, ended)
@@ -261,7 +274,7 @@ class Recorder(ray.tune.Callback):
                 self.history.forget(trial.trial_id)
         if all(one.state == "failed" for one in self.done.values()):
             failed = {one.variant or one.id for one in self.done.values() if one.finished_s > self.before_s}
-            if len(failed) >= self.hopeless:
+            if len(failed) >= self.experiment.max_failures:
                 self.stop("failures")
 
     def _put(self, ended: Trial) -> None:
@@ -269,41 +282,40 @@ class Recorder(ray.tune.Callback):
         replaced = [name for name in (*ended.instead_of, ended.id) if self.done.pop(name, None)]
         self.done[ended.id] = ended
         others = self.done.values() if replaced else [self._best, ended]
-        self._best = next(iter(ranked([trial for trial in others if trial], self.metric)), None)
+        self._best = next(iter(ranked([trial for trial in others if trial], self.experiment.metric)), None)
 
     def _trial(self, trial: TuneTrial, error: str | None, state: str | None) -> Trial:
         epochs = self.history.of(trial.trial_id)
-        values = trial.config["values"]
-        config = override(self.base, values)
+        candidate = self.generator.candidate(trial)
         last = epochs[max(epochs)] if epochs else {}
         reached = max(epochs, default=0)
         lacking = [name for name in self.needed if not math.isfinite(last.get(name, math.nan))]
         if error is None and state is None and lacking:
             got = ", ".join(str(last.get(name, "none")) for name in lacking)
             error = f"{' and '.join(lacking)} must be a finite number; got {got}"
-        ended = "complete" if reached >= config.train.epochs else "pruned"
-        data, changed = self._data(config)
+        ended = "complete" if reached >= candidate.config.train.epochs else "pruned"
+        data, changed = self._data(candidate.config)
         error = error or changed
         return Trial(
             id=trial.trial_id,
             number=self.searcher.number(trial.trial_id),
-            fingerprint=config.fingerprint(),
+            fingerprint=candidate.fingerprint,
             state="failed" if error else state or ended,
             epochs=reached,
             seconds=float((trial.last_result or {}).get("time_total_s", 0.0)),
             finished_s=self.before_s + self.elapsed_s,
-            values=values,
+            values=candidate.values,
             metrics=last,
             best=messages.best(list(epochs.values())),
-            curve=messages.curve(epochs, self.metric),
-            curves={name: messages.curve(epochs, name) for name in self.metrics},
+            curve=messages.curve(epochs, self.experiment.metric),
+            curves={name: messages.curve(epochs, name) for name in self.experiment.metrics},
             error=error,
             error_kind=(trial.last_result or {}).get(ERROR_KIND) if error else None,
             variant=trial.config.get("variant"),
             seed=trial.config.get("seed"),
             data=data,
             code=revision.identity(),
-            breaks=broken(self.known.constraints, last) if self.known and last else None,
+            violation=broken(self.experiment.constraints, last) if last else None,
         )
 
     def _data(self, config: Config) -> tuple[str | None, str | None]:
@@ -312,16 +324,16 @@ class Recorder(ray.tune.Callback):
             now = data_key(config)
         except HTTError as error:
             return None, f"{type(error).__name__}: {error}"
-        first = self._keys.setdefault(config.data.model_dump_json(), now)
+        first = self._data_keys.setdefault(config.data.model_dump_json(), now)
         if now == first:
             return now, None
-        return now, f"DataError: The data changed while the run went on: {first} at first, {now} when this trial ended."
+        return now, f"DataError: The data changed during the run: {first} at the start, {now} at the end of this trial."
 
     def _write(self, ended: Trial) -> None:
         with self._faults():
-            if self.keep and ended.state == "complete":
-                self.keep(ended.id)
-            self._ledger.add(ended, self.done.values())
+            if ended.state == "complete":
+                self.experiment.keep(ended.id)
+            self._writer.add(ended, self.done.values())
             self._on_disk.add(ended.id)
             self.storage.push()
 
@@ -331,9 +343,9 @@ class Recorder(ray.tune.Callback):
         try:
             yield
         except StorageError as error:
-            self._refused(error)
+            self._stop_on(error)
 
-    def _refused(self, error: StorageError) -> None:
+    def _stop_on(self, error: StorageError) -> None:
         self.fault = self.fault or error
         self.stop("storage")
 

@@ -23,7 +23,7 @@ from tune.execution.trainable import REPORTED
 NAME = re.compile(r"checkpoint_(\d+)")
 
 
-def mend(trial: TuneTrial, epoch: int) -> None:
+def use_newest_checkpoint(trial: TuneTrial, epoch: int) -> None:
     """Make a trial resume from its newest whole checkpoint, or from the start if none is, whatever Tune's state says.
 
     Args:

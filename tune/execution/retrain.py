@@ -12,8 +12,7 @@ finished seed is never trained again, and an interrupted one resumes from its la
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from htt.text import plural
 from htt.training.worker import listening, our_error
 from tune.execution import experiment
 from tune.reports import retrain
-from tune.results.retrain import RECORD_FILE, Retrained, pull
+from tune.results.retrain import RECORD_FILE, Retrained, fetch
 from tune.results.sync import Storage
 
 POLL_S = 1.0
@@ -52,8 +51,8 @@ class Training:
 
 
 def run(
-    asked: Retrained,
-    place: Storage,
+    retrained: Retrained,
+    storage: Storage,
     workers: final.Workers,
     *,
     address: str | None = None,
@@ -64,8 +63,8 @@ def run(
     """Train the seeds that are left, write the report, and return the result, including failed seeds.
 
     Args:
-        asked: the retraining.
-        place: its folder, and the folder's mirror in a bucket.
+        retrained: the retraining.
+        storage: its folder, and the folder's mirror in a bucket.
         workers: workers of each training.
         address: address of a Ray cluster, or None for this machine.
         max_concurrent: maximum number of trainings at once, or None for as many as fit.
@@ -75,134 +74,137 @@ def run(
     Raises:
         ClusterError, DataError, RunError, StorageError: the request is invalid; nothing was started.
     """
-    training = training or Training()
-    place.check()
-    with place.lock():
+    storage.check()
+    with storage.lock():
         try:
-            pull(place)  # again: another machine may have worked on it meanwhile
-            if asked.left:
-                asked = _train_left(asked, place, workers, training, show, address, max_concurrent)
-            asked.write()
-            retrain.write(asked)
+            fetch(storage, locked=True)  # again: another machine may have worked on it meanwhile
+            if retrained.left:
+                running = _Retraining(retrained, storage, workers, training or Training(), show)
+                retrained = running.train_left(address, max_concurrent)
+            retrained.write()
+            retrain.write(retrained)
         finally:
-            place.discard_if_empty()
-        place.push_reports()
-    return asked
+            storage.discard_if_empty()
+        storage.push_reports()
+    return retrained
 
 
-def check_all(found: Retrained) -> None:
+def check_all(retrained: Retrained) -> None:
     """Raise one error for all failed seeds.
 
     Raises:
         TrainingError: a training failed for a reason that the user cannot correct.
         UserError: every failed seed failed with an error that the user can correct.
     """
-    if not found.failed:
-        return
-    said = "\n".join(f"  - seed {seed}: {error}" for seed, error in found.failed.items())
-    raise experiment.kind_of([found.failed_kinds.get(seed) for seed in found.failed])(
-        f"All seeds must come to their end; {len(found.failed)} of {len(found.seeds)} did not. The same command tries "
-        f"them again.\n{said}"
-    )
-
-
-def _train_left(
-    asked: Retrained,
-    place: Storage,
-    workers: final.Workers,
-    training: Training,
-    show: Console,
-    address: str | None,
-    max_concurrent: int | None,
-) -> Retrained:
-    left = asked.left
-    for seed in left:
-        folder = asked.folder(seed)
-        check_folder(folder, asked.config_of(seed), resume=(folder / CONFIG_FILE).exists())
-    check.check_backbones([asked.config.model.backbone])
-    show.print(f"Starting on {connect.place(address)} ...")
-    with connect.connect(address):
-        workers = workers.settled()
-        fitting = resources.require(workers.resources, workers.count)
-        at_once = min(fitting, max_concurrent or fitting, len(left))
-        check.check([asked.config], storage=place.uri, workers=workers.count, gpus=workers.gpus or 0.0, show=show)
-        training.prepare(asked.config)
-        for seed in left:
-            claim_folder(asked.folder(seed), asked.config_of(seed))
-        asked = replace(asked, failed={}, failed_kinds={})
-        asked.write()
-        place.push(RECORD_FILE)
-        show.print(
-            f"Training {plural(asked.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
-            f"({', '.join(map(str, left))}), {at_once} at once; files in {asked.path}"
+    failed = retrained.failed
+    if failed:
+        lines = "\n".join(f"  - seed {seed}: {error}" for seed, error in failed.items())
+        raise experiment.kind_of([retrained.failed_kinds.get(seed) for seed in failed])(
+            f"{len(failed)} of {len(retrained.seeds)} seeds failed. Repeat the same command to retry them.\n{lines}"
         )
-        with driver_log.written(asked.path):
-            failed = _train_together(asked, place, workers, training.train, at_once, show)
+
+
+@dataclass(frozen=True)
+class _Retraining:
+    """Retraining under way."""
+
+    retrained: Retrained
+    storage: Storage
+    workers: final.Workers
+    training: Training
+    show: Console
+
+    def train_left(self, address: str | None, max_concurrent: int | None) -> Retrained:
+        """Train the seeds that are left, and return the retraining with those that failed."""
+        retrained, storage, left = self.retrained, self.storage, self.retrained.left
+        for seed in left:
+            folder = retrained.folder(seed)
+            check_folder(folder, retrained.config_of(seed), resume=(folder / CONFIG_FILE).exists())
+        check.check_backbones([retrained.config.model.backbone])
+        self.show.print(f"Starting on {connect.place(address)} ...")
+        with connect.connect(address):
+            workers = self.workers.settled()
+            gpus = workers.gpus or 0.0
+            fitting = resources.require(workers.resources, workers.count)
+            at_once = min(fitting, max_concurrent or fitting, len(left))
+            check.check([retrained.config], storage=storage.uri, workers=workers.count, gpus=gpus, show=self.show)
+            self.training.prepare(retrained.config)
+            for seed in left:
+                claim_folder(retrained.folder(seed), retrained.config_of(seed))
+            retrained = replace(retrained, failed={}, failed_kinds={})
+            retrained.write()
+            storage.push(RECORD_FILE)
+            self.show.print(
+                f"Training {plural(retrained.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
+                f"({', '.join(map(str, left))}), {at_once} at once; files in {retrained.path}"
+            )
+            with driver_log.written(retrained.path):
+                failed = replace(self, retrained=retrained, workers=workers).train_together(at_once)
         kinds = {seed: type(error).__name__ for seed, error in failed.items()}
-        said = {seed: f"{kinds[seed]}: {error}" for seed, error in failed.items()}
-        return replace(asked, failed=said, failed_kinds=kinds)
+        messages = {seed: f"{kinds[seed]}: {error}" for seed, error in failed.items()}
+        return replace(retrained, failed=messages, failed_kinds=kinds)
 
+    def train_together(self, at_once: int) -> dict[int, HTTError]:
+        """Train the seeds, and return {seed: its error}; a failed seed does not stop the others."""
+        epochs, waiting = self.retrained.config.train.epochs, self.retrained.left
+        failed: dict[int, HTTError] = {}
+        running: dict[Any, int] = {}
+        started = printed = time.monotonic()
 
-def _train_together(
-    asked: Retrained, place: Storage, workers: final.Workers, train: Train, at_once: int, show: Console
-) -> dict[int, HTTError]:
-    """Train all seeds, and return {seed: its error}; a failed seed does not stop the others."""
-    epochs, waiting = asked.config.train.epochs, asked.left
-    failed: dict[int, HTTError] = {}
-    began = said = time.monotonic()
+        def on_epoch(message: tuple[int, Mapping[str, float]]) -> None:
+            nonlocal printed
+            seed, metrics = message
+            printed = time.monotonic()
+            self.show.print(f"seed {seed}  {progress.epoch_line(metrics, epochs)}", markup=False)
 
-    def tell(message: tuple[int, Mapping[str, float]]) -> None:
-        nonlocal said
-        seed, metrics = message
-        said = time.monotonic()
-        show.print(f"seed {seed}  {progress.epoch_line(metrics, epochs)}", markup=False)
+        with listening(console.harmless(on_epoch)) as queue:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < at_once:
+                        seed = waiting.pop(0)
+                        running[self.start(seed, queue)] = seed
+                    self.storage.check_mine()
+                    ended, _ = ray.wait(list(running), timeout=POLL_S)
+                    now = time.monotonic()
+                    if now - printed > console.pause(now - started):
+                        printed = now
+                        seeds = ", ".join(map(str, sorted(running.values())))
+                        self.show.print(
+                            f"{console.clock(now - started)}  {self.count()} done, training seed {seeds}", markup=False
+                        )
+                    for reference in ended:
+                        seed = running.pop(reference)
+                        if error := self.end(seed, reference):
+                            failed[seed] = error
+            finally:
+                for reference in running:  # with their workers, as after Ctrl-C
+                    ray.cancel(reference, force=True)
+        return dict(sorted(failed.items()))
 
-    with listening(console.harmless(tell)) as queue, _cancelled_at_the_end() as running:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                seed = waiting.pop(0)
-                running[_start(asked, seed, place, workers, train, queue)] = seed
-            place.check_mine()
-            done, _ = ray.wait(list(running), timeout=POLL_S)
-            now = time.monotonic()
-            if now - said > console.pause(now - began):
-                said = now
-                seeds, count = ", ".join(map(str, sorted(running.values()))), f"{len(asked.done)} of {len(asked.seeds)}"
-                show.print(f"{console.clock(now - began)}  {count} done, training seed {seeds}", markup=False)
-            for reference in done:
-                seed = running.pop(reference)
-                why = _failure(reference)
-                if why:
-                    failed[seed] = why
-                place.push(*(f"seed-{seed}/{name}" for name in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE)))
-                fate = (
-                    f"failed: {type(why).__name__}: {why}" if why else f"done, {len(asked.done)} of {len(asked.seeds)}"
-                )
-                show.print(f"seed {seed}  {fate}", markup=False)
-    return dict(sorted(failed.items()))
+    def start(self, seed: int, queue: Any) -> Any:
+        """Start a seed's training in its own process on this machine, as its log of epochs is a local file."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        task: Any = ray.remote(_train_seed)
+        job = {
+            "config": self.retrained.config_of(seed).model_dump(mode="json"),
+            "folder": str(self.retrained.folder(seed).resolve()),
+            "storage": self.storage.uri if self.storage.remote else None,
+            "seed": seed,
+        }
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": here}
+        return task.options(**options).remote(self.training.train, self.workers, job, queue)
 
+    def end(self, seed: int, reference: Any) -> HTTError | None:
+        """Store the files of a seed whose task ended, and return its error, or None if it succeeded."""
+        error = _failure(reference)
+        self.storage.push(*(f"seed-{seed}/{name}" for name in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE)))
+        outcome = f"failed: {type(error).__name__}: {error}" if error else f"done, {self.count()}"
+        self.show.print(f"seed {seed}  {outcome}", markup=False)
+        return error
 
-def _failure(reference: Any) -> HTTError | None:
-    """Return the error of a task, or None if it succeeded."""
-    try:
-        ray.get(reference)
-    except Exception as error:  # any error concerns this seed only and is reported at the end
-        cause = getattr(error, "cause", error)  # Ray's error is also of the cause's class, with a traceback as text
-        return our_error(cause) or TrainingError(f"The training stopped: {_last_line(cause)}")
-    return None
-
-
-def _start(asked: Retrained, seed: int, place: Storage, workers: final.Workers, train: Train, queue: Any) -> Any:
-    """Start a seed's training in its own process on this machine, as its log of epochs is a local file."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    task: Any = ray.remote(_train_seed)
-    job = {
-        "config": asked.config_of(seed).model_dump(mode="json"),
-        "folder": str(asked.folder(seed).resolve()),
-        "storage": place.uri if place.remote else None,
-        "seed": seed,
-    }
-    return task.options(num_cpus=0, max_retries=0, scheduling_strategy=here).remote(train, workers, job, queue)
+    def count(self) -> str:
+        """Return the number of finished seeds, as in "2 of 5"."""
+        return f"{len(self.retrained.done)} of {len(self.retrained.seeds)}"
 
 
 def _train_seed(train: Train, workers: final.Workers, job: Mapping[str, Any], queue: Any) -> None:
@@ -212,19 +214,13 @@ def _train_seed(train: Train, workers: final.Workers, job: Mapping[str, Any], qu
     train(from_plain(job["config"], Config), Path(job["folder"]), workers, on_epoch, storage=job["storage"])
 
 
-@contextmanager
-def _cancelled_at_the_end() -> Iterator[dict[Any, int]]:
-    """Yield {task: seed} of running tasks; at the end, cancel those left with their workers, as after Ctrl-C."""
-    running: dict[Any, int] = {}
+def _failure(reference: Any) -> HTTError | None:
+    """Return the error of a task, or None if it succeeded."""
     try:
-        yield running
-    finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-
-
-def _last_line(error: BaseException) -> str:
-    if memory := out_of_memory(f"{type(error).__name__}: {error}"):
-        return memory
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        ray.get(reference)
+    except Exception as error:  # any error concerns this seed only and is reported at the end
+        cause = getattr(error, "cause", error)  # Ray's error is also of the cause's class, with a traceback as text
+        name, lines = type(cause).__name__, [line.strip() for line in str(cause).splitlines() if line.strip()]
+        reason = out_of_memory(f"{name}: {cause}") or (lines[-1] if lines else name)
+        return our_error(cause) or TrainingError(f"The training stopped: {reason}")
+    return None

@@ -6,7 +6,7 @@ import shlex
 
 from htt import console
 from htt.text import plural
-from tune.reports import listing, retrain
+from tune.reports import report, retrain
 from tune.results.retrain import TEST, Retrained
 
 
@@ -15,19 +15,19 @@ def show(found: Retrained) -> None:
     if found.done:
         title = f"Trial {found.found_by['trial']} with {plural(len(found.done), 'fresh seed')}"
         console.out.print(f"\n{title}", style="bold")
-        heads, rows = retrain.table(found)
-        console.print_table([heads, *rows])
+        table = retrain.table(found, retrain.shown(found))
+        console.out.print(table.terminal(console.width()), markup=False)
         console.out.print("")
         for line in retrain.in_short(found):
             console.print_folded(line)
         console.print_folded(
-            "The search's number was picked from many and so is optimistic; the test split had no part in any choice."
+            "The search's value is the best of many and so optimistic; the test split was not used for selection."
         )
     for warning in found.incomplete:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
     for seed, why in found.failed.items():
         console.out.print(f"Failed: seed {seed}: {why}", markup=False)
-    path = listing.shown(found.path)
+    path = report.shown(found.path)
     console.out.print(f"\nReport  {path}/report.md\nPage    {path}/report.html", markup=False)
     for seed in found.done[:1]:
         console.out.print(f"Models  {path}/seed-{seed}/checkpoint, and of every other seed", markup=False)

@@ -3,99 +3,121 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from cluster.run_folder import named
+from cluster.run_folder import RUN_FILE, named
 from htt import console
-from htt.config import BackboneConfig, Config, Value
+from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
 from htt.data.store.remote import refuse_password
 from htt.errors import RunError
+from htt.files import write_text
 from htt.text import plural
 from tune.execution import experiment
-from tune.execution.experiment import Outcome, Work
-from tune.execution.recorder import STUBBORN
+from tune.execution.experiment import Experiment, Outcome
+from tune.execution.recorder import MAX_INFEASIBLE
 from tune.execution.trainable import Training, project_training
-from tune.experiments import constraints, spec
+from tune.experiments import constraints
+from tune.experiments import spec as specs
+from tune.experiments.constraints import Constraint
 from tune.experiments.space import Space
-from tune.experiments.spec import Search
+from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import report
 from tune.results import run_record, selection
-from tune.results.run_folder import Asked, RunFolder, Trial, best_text, write_text
+from tune.results.cache import TrialCache
+from tune.results.run_folder import RunFolder, Trial
 from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
-from tune.searchers.known import Known
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.scheduler import scheduler
 from tune.searchers.warm_start import Question
 
 
-def run(search: Search, space: Space, training: Training | None = None, show: Console = console.out) -> Outcome:
+def run(
+    spec: SearchSpec,
+    *,
+    runs: Path = RUNS,
+    resume: bool = False,
+    training: Training | None = None,
+    show: Console = console.out,
+) -> Outcome:
     """Run a search, and write its results to the run's folder.
 
     Args:
-        search: options of the search.
-        space: space to search.
-        training: training functions that a trial calls, or None for the project's own.
+        spec: definition of the search, with domains and base.
+        runs: folder of all runs on this machine, unless ``spec.storage`` is a local folder.
+        resume: True to resume the run ``spec.name``.
+        training: functions that a trial calls, or None for the project's own.
         show: console for progress.
 
     Raises:
         ConfigError, ClusterError, RunError, StorageError: the request is invalid; nothing was started.
         TrainingError: no trial gave a value.
     """
-    spec.check_options(search)
-    space = space.without(search.assignments)
-    base = space.start(search.assignments)
+    specs.check_search(spec)
+    base = spec.config()
     refuse_password(base.data.root or "", "data.root")
-    space.check(base)
-    bounds = [*search.constraints, *constraints.bounds(search.pick)]
-    spec.check_comparable([*search.goals, *(bound.metric for bound in bounds)], space.domains)
-    points = warm_start.points(search.points, space, base)
-    found = [] if search.resume else _earlier(search, space, base, show)
-    limits = search.trials, search.time_budget_s
+    Space(spec.domains).check(base)
+    bounds = [*spec.constraints, *constraints.bounds(spec.pick)]
+    specs.check_comparable([*spec.all_objectives, *(bound.metric for bound in bounds)], spec.domains)
+    earlier = [] if resume else _earlier(spec, runs, show)
     with contextlib.ExitStack() as stack:
-        name = stack.enter_context(named(search.name, search.home, f"search-{search.space}", search.storage))
-        work = Searching(
-            search, name, base, search.metric, *limits, search=search, space=space, points=points, earlier=found
+        home = specs.home(spec.storage, runs)
+        name = stack.enter_context(named(spec.name, home, f"search-{spec.space}", spec.storage))
+        search = SearchExperiment(
+            spec=spec,
+            storage=Storage(name, runs, spec.storage),
+            resume=resume,
+            time_budget_s=spec.time_budget_s,
+            earlier=earlier,
         )
-        storage, stopped = stack.enter_context(experiment.go(work, training or project_training(), show))
+        stopped = stack.enter_context(experiment.run(search, training or project_training(), show))
         if stopped == "nothing left":
-            count, place = len(RunFolder(storage.local).trials()), report.typed(storage.local)
-            show.print(f"All {count} trials of {name} have ended; for more: --resume {place} --trials NUMBER")
+            count, place = len(search.folder.trials()), report.typed(search.folder.path)
+            show.print(f"All {count} trials of {name} have ended. Add more with: --resume {place} --trials NUMBER")
         if stopped == "used up":
-            show.print(f"Every configuration of space {search.space} has been tried.")
+            show.print(f"Every configuration of space {spec.space} has been tried.")
         if stopped == "constraints":
             show.print(
-                f"The constraints refused {STUBBORN} configurations in a row; loosen one, or search a smaller space, "
-                "in another run."
+                f"{MAX_INFEASIBLE} configurations in a row were infeasible. Start another run with a looser constraint "
+                "or a smaller space."
             )
-        return _finish(search, RunFolder(storage.local), storage, stopped)
+        return _finish(search, stopped)
 
 
-def _earlier(search: Search, space: Space, base: Config, show: Console) -> list[Trial]:
+def _earlier(spec: SearchSpec, runs: Path, show: Console) -> list[Trial]:
     """Return the fitting trials of the runs given by --warm-start, without duplicates."""
-    asked = Question(space, base, search.goals, search.constraints, search.share_any)
-    found = [warm_start.earlier(locate(name, search.storage, search.runs), asked) for name in search.warm_start]
-    for one in found:
-        show.print(str(one), markup=False)
-    return list({trial.taken_from: trial for one in found for trial in one.trials}.values())
+    question = Question(Space(spec.domains), spec.config(), spec.all_objectives, spec.constraints, spec.share_any)
+    earlier = [warm_start.earlier(locate(name, spec.storage, runs), question) for name in spec.warm_start]
+    for each in earlier:
+        show.print(str(each), markup=False)
+    return list({trial.taken_from: trial for each in earlier for trial in each.trials}.values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searching(Work):
-    """A search that has passed all checks."""
+class SearchExperiment(Experiment):
+    """A search that has passed the checks of its spec."""
 
-    search: Search
-    space: Space
-    points: Sequence[Mapping[str, Value]] = ()
-    """Samples to try first."""
+    spec: SearchSpec
     earlier: Sequence[Trial] = ()
     """Finished trials of other runs for a warm start; empty for a resumed run, whose study has them."""
+
+    @cached_property
+    def space(self) -> Space:
+        """Searched domains."""
+        return Space(self.spec.domains)
+
+    @property
+    def trials(self) -> int | None:
+        """Total number of trials, or None for as many as the time budget allows."""
+        return self.spec.trials
 
     @property
     def backbones(self) -> Sequence[BackboneConfig]:
@@ -107,100 +129,105 @@ class Searching(Work):
         """One configuration for each data set that the space can select."""
         return list({data_key(config): config for config in self.space.of_data(self.base)}.values())
 
-    def check_same(self, asked: Asked) -> None:
-        """Raise a ``RunError`` if the run to be resumed has another space, base, metric, objectives or constraints."""
-        run_record.check_same_question(asked, self.search, self.space, self.base)
-
     def announce(self, concurrent: int) -> str:
         """Return a message with the space and the limits of the search."""
-        until = spec.limits(self.search)
-        return f"Searching space {self.search.space} with {plural(concurrent, 'trial')} at once, until {until}."
+        until = specs.limits(self.spec)
+        return f"Searching space {self.spec.space} with {plural(concurrent, 'trial')} at once, until {until}."
 
     @property
     def needed(self) -> list[str]:
         """The objectives."""
-        return list(self.search.goals)
+        return list(self.spec.all_objectives)
 
     @property
     def named(self) -> list[str]:
         """The objectives, and the metrics of the bounds."""
-        rule = self.search.pick if self.search.objectives else constraints.KNEE
-        bounds = [*self.search.constraints, *constraints.bounds(rule)]
+        rule = self.spec.pick if self.spec.objectives else constraints.KNEE
+        bounds = [*self.spec.constraints, *constraints.bounds(rule)]
         return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
 
-    def is_done(self, folder: RunFolder) -> bool:
+    def is_done(self) -> bool:
         """Return True if a run to be resumed has all its trials; a stopped trial does not count."""
-        ended = sum(trial.state != "stopped" for trial in folder.trials()) if self.search.resume else 0
-        return bool(self.trials) and ended >= int(self.trials or 0)
+        ended = sum(trial.state != "stopped" for trial in self.folder.trials()) if self.resume else 0
+        return self.trials is not None and ended >= self.trials
 
-    def begin(self, storage: Storage, incomplete: Sequence[str] = ()) -> None:
+    def write_record(self, incomplete: Sequence[str] = ()) -> None:
         """Fill the study with the warm-start trials, and then record the search; only then has the run started."""
-        folder = RunFolder(storage.local)
-        if self.search.resume:
-            folder.write_asked(run_record.gone_on(folder.asked()))
-            storage.push("asked.yaml")
+        folder = self.folder
+        if self.resume:
+            record = run_record.continued(folder.record)
+            exact = replace(record.search, domains=self.spec.domains)  # those of an old record are rounded text
+            folder.write_record(replace(record, spec=exact))
+            self.storage.push(RUN_FILE)
             return
         folder.journal.unlink(missing_ok=True)
         if self.earlier:
             folder.write_earlier(self.earlier)
-        self.searcher(folder).close()
-        asked = run_record.record(self.search, self.space, self.base, self.name, self.points)
-        folder.write_asked(replace(asked, data=self.data_keys, incomplete=list(incomplete)))
+        self.searcher().close()
+        folder.write_record(self.new_record(incomplete=list(incomplete)))
 
-    def searcher(self, folder: RunFolder) -> Searcher:
+    def searcher(self) -> Searcher:
         """Return the Optuna searcher over the run's study.
 
         The points are tried first, then the best of the warm-start trials, whose results are reused, so that the search
         ends with nothing worse than it starts with. The base itself is tried last, if the space contains it.
         """
         complete = [trial for trial in self.earlier if trial.state == "complete"]
-        known = [trial.values for trial in selection.front(complete, self.search.goals)]
-        wanted = [*self.points, *known, self.space.of(self.base)]
+        known = [trial.values for trial in selection.pareto_front(complete, self.spec.all_objectives)]
+        wanted = [*self.spec.points, *known, self.space.of(self.base)]
         first = [sample for place, sample in enumerate(wanted) if sample and sample not in wanted[:place]]
         return Searcher(
             self.space,
-            folder.journal,
-            study=folder.name,
-            objectives=self.search.goals,
+            self.folder.journal,
+            study=self.folder.name,
+            objectives=self.spec.all_objectives,
             epochs=self.base.train.epochs,
-            constraints=self.search.constraints,
-            algorithm=self.search.algorithm,
-            seed=self.search.seed,
+            constraints=self.spec.constraints,
+            algorithm=self.spec.algorithm,
+            seed=self.spec.seed,
             first=first,
             earlier=self.earlier,
         )
 
-    def known(self, folder: RunFolder) -> Known:
-        """Return the index of trials that need no training, from this run and its warm-start runs."""
-        trials = [*folder.earlier(), *folder.trials()]
-        return Known(self.base, self.search.constraints, self.search.goals, trials)
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that a trial must meet."""
+        return self.spec.constraints
+
+    def cache(self) -> TrialCache:
+        """Return the complete trials of this run and of its warm-start runs."""
+        cache = TrialCache([*self.spec.all_objectives, *(each.metric for each in self.constraints)])
+        for trial in (*self.folder.earlier(), *self.folder.trials()):
+            cache.add(trial, self.folder)
+        return cache
 
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the requested scheduler, with the past epochs of the study."""
         epochs = self.space.longest(self.base)
-        return scheduler(self.search.scheduler, mode=self.mode, epochs=epochs, searcher=searcher)
+        return scheduler(self.spec.scheduler, epochs=epochs, searcher=searcher)
 
 
-def _finish(search: Search, folder: RunFolder, storage: Storage, stopped: str | None) -> Outcome:
+def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
     """Write the best configuration and the report."""
-    trials, asked = folder.trials(), folder.asked()
-    best = selection.chosen(asked, trials)
+    folder, spec = search.folder, search.spec
+    trials, record = folder.trials(), folder.record
+    best = selection.best_trial(record, trials)
     if best:
-        rule = selection.words(asked.pick, asked.objectives) if asked.objectives else ""
-        write_text(folder.best, best_text(asked, best, search.metric, len(trials), rule))
-    experiment.end(storage, report.write)
+        rule = selection.rule_text(spec.pick, spec.objectives) if spec.objectives else ""
+        write_text(folder.best, selection.best_text(record, best, spec.metric, len(trials), rule))
+    experiment.end(search.storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
-        _check_kept(search, asked, trials, folder)
-    rule = f"At least one trial must end with a value of {' and '.join(search.goals)}"
+        _check_kept(spec, trials, folder)
+    rule = f"No trial ended with a value of {' and '.join(spec.all_objectives)}"
     experiment.check_some(best is not None, rule, trials, stopped, folder)
     return Outcome(folder, trials, best, stopped)
 
 
-def _check_kept(search: Search, asked: Asked, trials: Sequence[Trial], folder: RunFolder) -> None:
+def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) -> None:
     """Raise a ``RunError`` if trials have values but violated bounds leave none of them as the best."""
-    found = selection.front(trials, search.goals)
-    broken = found or [trial for trial in trials if trial.breaks]
-    bounds = constraints.parse([asked.pick]) if found else search.constraints
+    front = selection.pareto_front(trials, spec.all_objectives)
+    broken = front or [trial for trial in trials if trial.violation]
+    bounds = constraints.parse([spec.pick]) if front else spec.constraints
     if not broken:
         return
 
@@ -209,9 +236,10 @@ def _check_kept(search: Search, asked: Asked, trials: Sequence[Trial], folder: R
         return sum(excess for excess in excesses if excess > 0), trial.number
 
     nearest = min(broken, key=beyond)
-    what = f"--pick {asked.pick} must hold for a trial on the front" if found else "A trial must keep the constraints"
-    said = constraints.broken(bounds, nearest.metrics) if found else nearest.breaks
+    what = f"on the Pareto front satisfies --pick {spec.pick}" if front else "satisfies the constraints"
+    violation = constraints.broken(bounds, nearest.metrics) if front else nearest.violation
     raise RunError(
-        f"{what}; none of {len(broken) if found else len(trials)} does. The nearest is trial {nearest.number}: {said}. "
-        f"Begin another run with a looser bound, or go on: --resume {folder.name}. The report is {folder.report}."
+        f"No trial {what}, out of {len(broken) if front else len(trials)}. The nearest is trial {nearest.number}: "
+        f"{violation}. Start a run with a looser bound, or resume this one: --resume {folder.name}. The report is "
+        f"{folder.report}."
     )

@@ -9,10 +9,10 @@ from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.execution.plan import Plan
 from tune.experiments import power
-from tune.reports import formatting, listing
+from tune.reports import format as fmt
+from tune.reports import report, study_table
 from tune.results import study_results
 from tune.results.run_folder import RunFolder
-from tune.results.study_results import Finding
 
 
 def show_plan(plan: Plan, command: Callable[..., str]) -> None:
@@ -33,34 +33,35 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):
         taken = [found for found in plan.shared.values() if found.folder.name == origin]
-        commits = ", ".join(sorted({found.asked.commit for found in taken}))
-        console.out.print(f"\n{len(taken)} taken over from {origin} (commit {commits}); --no-share trains them again.")
+        commits = ", ".join(sorted({found.record.commit for found in taken if found.record}))
+        console.out.print(f"\n{len(taken)} reused from {origin} (commit {commits}); --no-share trains them again.")
     console.out.print(f"\n{_time(plan, command)}", markup=False)
     for warning in plan.warnings:
-        console.say_error("warning:", warning)
+        console.print_message("warning:", warning)
 
 
-def show_findings(folder: RunFolder) -> None:
+def show_results(folder: RunFolder) -> None:
     """Print each variant's mean and difference with intervals for each metric, and the commands to run next."""
-    done = study_results.read(folder)
-    for finding in study_results.findings(done):
-        console.out.print(f"\n{METRICS[finding.metric].title}, validation", style="bold")
-        console.print_table(list(_finding_rows(finding)))
-    for warning in done.asked.incomplete:
-        console.say_error("warning:", warning)
-    for variant, why in done.missing().items():
+    results = study_results.read(folder)
+    for result in study_results.results_by_metric(results):
+        console.out.print(f"\n{METRICS[result.metric].title}, validation", style="bold")
+        table = study_table.terminal(study_table.variants(result))
+        console.out.print(table.terminal(console.width()), markup=False)
+    for warning in results.record.incomplete:
+        console.print_message("warning:", warning)
+    for variant, why in results.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
-    run, shown = listing.typed(folder.path), listing.shown(folder.path)
+    run, shown = report.typed(folder.path), report.shown(folder.path)
     console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
-    wanted = power.seeds_needed(len(done.study.compared))
-    if done.missing() or len(done.seeds) < wanted:
-        more = "" if done.missing() else f" --seeds {wanted}"
+    wanted = power.seeds_needed(len(results.study.compared))
+    if results.missing() or len(results.seeds) < wanted:
+        more = "" if results.missing() else f" --seeds {wanted}"
         console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)
     console.out.print(f"  python -m tune.reports {run}", markup=False)
 
 
 def _plan_rows(plan: Plan) -> Iterator[list[str]]:
-    yield ["variant", "changes", "parameters", "there", "elsewhere", "to train"]
+    yield ["variant", "changes", "parameters", "done", "reused", "to train"]
     left = {pair.key for pair in plan.left}
     for name, changes in plan.study.variants.items():
         own = [pair for pair in plan.pairs if pair.variant == name]
@@ -70,47 +71,27 @@ def _plan_rows(plan: Plan) -> Iterator[list[str]]:
             sum(pair.key in left for pair in own),
         )
         title = f"{name} (reference)" if name == plan.study.reference else name
-        yield [title, formatting.changes(changes), f"{plan.parameters[name]:,}", *map(str, counts)]
+        yield [title, fmt.changes(changes), f"{plan.parameters[name]:,}", *map(str, counts)]
 
 
 def _time(plan: Plan, command: Callable[..., str]) -> str:
     if not plan.left:
-        return "Nothing is left to train."
+        return "All trainings are done."
     if plan.expected_s is None:
-        one = "" if plan.ablation.resume else f"\nOne seed tells: {command(seeds='1', dry_run=False)}"
+        one = "" if plan.resume else f"\nOr train one seed first: {command(seeds='1', dry_run=False)}"
         return (
-            "How long that takes is not known: no such training has ended here yet. A few steps of each variant give a "
-            f"guess: {command(dry_run=True, time_steps=3)}{one}"
+            "Duration unknown: no such training has ended here yet. Estimate it from a few steps of each variant: "
+            f"{command(dry_run=True, time_steps=3)}{one}"
         )
-    total = f"About {formatting.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
-    if not plan.guessed:
-        return f"{total} ({_mean(plan.seconds)} a training, by those that have ended)."
-    ended = f", {_mean(plan.seconds)} by those that have ended" if plan.seconds else ""
+    total = f"About {fmt.duration(plan.expected_s)} on this machine, {plan.at_once} at once"
+    if not plan.estimated:
+        return f"{total} ({_mean(plan.seconds)} per training, by finished ones)."
+    ended = f", {_mean(plan.seconds)} by finished ones" if plan.seconds else ""
     return (
-        f"{total}: an estimate ({_mean(plan.guessed)} a training by a few timed steps{ended}). Starting up, "
-        "checkpoints, and trainings that slow one another down are not in it."
+        f"{total}: an estimate ({_mean(plan.estimated)} per training by a few timed steps{ended}). It leaves out "
+        "startup, checkpoints, and trainings that slow each other down."
     )
 
 
 def _mean(seconds: Mapping[str, float]) -> str:
-    return formatting.duration(sum(seconds.values()) / len(seconds))
-
-
-def _finding_rows(finding: Finding) -> Iterator[list[str]]:
-    metric = METRICS[finding.metric]
-    yield ["variant", "seeds", "mean", "95 %", "difference", "95 %", "p (Holm)", "claim"]
-    for row in finding.rows:
-        mean = row.summary
-        cells = [
-            row.variant,
-            str(mean.n),
-            formatting.number(metric, mean.mean),
-            formatting.span(metric, mean.low, mean.high),
-        ]
-        found = row.comparison
-        if found is None:
-            yield [*cells, formatting.NOTHING, formatting.NOTHING, formatting.NOTHING, "reference"]
-        else:
-            difference = formatting.difference(metric, found.difference)
-            interval = formatting.difference_span(metric, found.low, found.high)
-            yield [*cells, difference, interval, formatting.p_value(found.p_holm), found.claim]
+    return fmt.duration(sum(seconds.values()) / len(seconds))

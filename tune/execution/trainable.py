@@ -1,10 +1,13 @@
-"""Training of one trial: the worker makes a configuration from the sample, here only, and trains it.
+"""Training of one trial in a worker.
 
+The worker is sent the run's base once and each trial's values, not its whole configuration, because Tune writes the
+settings of every trial again and again: 2.4 kB of state for a trial with values, 6.8 kB with its configuration.
 The requested resources select one of two functions, with the same training and the same numbers:
 
-- ``alone``: one worker, which is the Tune trial itself. Its process runs one trial after another, so starts are cheap.
-- ``group``: several workers in a Ray Train run that the trial starts and observes. The trial itself takes no CPU, as
-  otherwise it could keep its own workers from starting.
+- ``train_in_process``: one worker, which is the Tune trial itself. Its process runs one trial after another, so starts
+  are cheap.
+- ``train_with_ray_train``: several workers in a Ray Train run that the trial starts and observes. The trial itself
+  takes no CPU, as otherwise it could keep its own workers from starting.
 """
 
 from __future__ import annotations
@@ -25,11 +28,11 @@ from typing import Any
 import ray
 import ray.tune
 
-from cluster import storage as stores
+from cluster.storage import join_uri, list_names
 from htt.config import Config, from_plain, override
 from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingError, storage_errors
 from htt.evaluation.metric_table import EVALUATED
-from htt.parallel import use_given
+from htt.parallel import use_assigned
 from htt.training.older import NOTE, older
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
@@ -92,22 +95,28 @@ class Job:
         """True if a trial is a single process."""
         return self.workers == 1
 
+    def config(self, settings: Mapping[str, Any]) -> Config:
+        """Return the configuration of a trial, given its Tune settings."""
+        return override(from_plain(self.base, Config), settings["values"])
+
 
 def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial, with its resources."""
-    function = functools.partial(alone if job.alone else group, training, job)  # bound once, not in every trial
+    train = train_in_process if job.alone else train_with_ray_train
+    function = functools.partial(train, training, job)  # bound once, not in every trial
+    function.__name__ = "alone" if job.alone else "group"  # type: ignore[attr-defined]  # as older runs' states name it
     taken = {name: amount for name, amount in job.worker_resources.items() if amount}
     needs: Callable[[dict[str, Any]], None] = ray.tune.with_resources(function, taken if job.alone else DRIVER)
     return needs
 
 
-def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
+def train_in_process(training: Training, job: Job, settings: dict[str, Any]) -> None:
     """Train in this process, from the trial's checkpoint if it has one."""
-    use_given()
+    use_assigned()
     free()
     checkpoint = ray.tune.get_checkpoint()
     with _errors_as_results(job) as seen:
-        config: Config = override(from_plain(job.base, Config), settings["values"])
+        config = job.config(settings)
 
         def report(metrics: dict[str, float], saved: Path | None) -> None:
             if lacking := lacks(job, metrics):
@@ -123,7 +132,7 @@ def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
         notes: list[str] = []
         try:
             folder = _folder(job)
-            checkpoint = _go_on(
+            checkpoint = _train_from_newest(
                 lambda resume: training.train(config, folder, report, resume), checkpoint, folder, notes
             )
             if checkpoint and not seen:  # killed between writing its last checkpoint and Tune's record of it
@@ -134,16 +143,12 @@ def alone(training: Training, job: Job, settings: dict[str, Any]) -> None:
     free()
 
 
-def _go_on(
+def _train_from_newest(
     train: Callable[[Path | None], None], newest: ray.tune.Checkpoint | None, folder: Path, notes: list[str]
 ) -> ray.tune.Checkpoint | None:
     """Train from the newest whole checkpoint, or from the start if there is none; return the checkpoint used.
 
-    Args:
-        train: training function, called with the folder of the checkpoint.
-        newest: newest checkpoint of the trial, or None if it has none yet.
-        folder: folder of the trial.
-        notes: receives a message if the newest checkpoint was not used.
+    ``notes`` receives a message if the newest checkpoint is damaged.
     """
     system = newest.filesystem if newest else None
     before = [ray.tune.Checkpoint(place, system) for place in older(newest.path, system)] if newest else []
@@ -156,11 +161,11 @@ def _go_on(
         except DamagedCheckpointError as error:
             if kept is None:
                 raise
-            notes[:] = [f"{kept.path} is not used: {error} The trial goes on from the one before, or else anew."]
+            notes[:] = [f"{kept.path} is not used: {error} The trial resumes from an older checkpoint or restarts."]
     return None
 
 
-def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
+def train_with_ray_train(training: Training, job: Job, settings: dict[str, Any]) -> None:
     """Start a Ray Train run and forward its reports; a retry has the same name and resumes its checkpoint."""
     import ray.train
     from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY
@@ -169,7 +174,7 @@ def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
 
     name = train_name(ray.tune.get_context().get_trial_id())
     with _errors_as_results(job):
-        config: Config = override(from_plain(job.base, Config), settings["values"])
+        config = job.config(settings)
         run = training.trainer(
             config,
             workers=job.workers,
@@ -180,8 +185,7 @@ def group(training: Training, job: Job, settings: dict[str, Any]) -> None:
             callbacks=[complete_reports(job)],
             folder=str(_folder(job)) if job.folder else None,
         )
-        with storage_errors(job.storage):
-            before = stores.listed(stores.below(job.storage, name))
+        before = list_names(join_uri(job.storage, name))
         try:
             result = run.fit()
         except ray.train.TrainingFailedError as error:
@@ -214,18 +218,19 @@ def complete_reports(job: Job) -> Any:
 
 
 def lacks(job: Job, metrics: Mapping[str, float]) -> str | None:
-    """Return a description of the needed metrics that an epoch lacks, or None if it has all."""
-    missing = [name for name in job.needed if name in EVALUATED and name not in metrics]  # costs: once a training
+    """Return a description of the needed metrics that an epoch lacks, or None if it has all.
+
+    Costs such as the latency are measured once a training and not needed in each epoch.
+    """
+    missing = [name for name in job.needed if name in EVALUATED and name not in metrics]
     if not missing:
         return None
-    return (
-        f"an epoch must give {' and '.join(missing)}, which the run selects by; it gave "
-        f"{', '.join(name for name in EVALUATED if name in metrics) or 'none'}"
-    )
+    reported = ", ".join(name for name in EVALUATED if name in metrics) or "none"
+    return f"Expected {' and '.join(missing)} in each epoch, because the run selects by it; got {reported}."
 
 
 def train_name(trial_id: str) -> str:
-    """Return the name of a trial's Ray Train run; it is unique, since a finished name returns its old result."""
+    """Return the name of a trial's Ray Train run; a finished run returns its old result under its name."""
     return f"train-{trial_id}"
 
 

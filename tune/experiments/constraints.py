@@ -40,10 +40,10 @@ class Constraint:
             return f"{self.metric} is not known"
         if self.excess(value) <= 0:
             return None
-        found, bound = about.number(value), about.number(self.bound)
-        if found == bound:  # both round to the same text
-            found, bound = f"{value:,.10g}", f"{self.bound:,.10g}"
-        return f"{self.metric} {found} {'>' if self.at_most else '<'} {bound}"
+        shown_value, bound = about.number(value), about.number(self.bound)
+        if shown_value == bound:  # both round to the same text
+            shown_value, bound = f"{value:,.10g}", f"{self.bound:,.10g}"
+        return f"{self.metric} {shown_value} {'>' if self.at_most else '<'} {bound}"
 
     def __str__(self) -> str:
         return f"{self.metric}{'<=' if self.at_most else '>='}{self.bound:.12g}"
@@ -59,22 +59,22 @@ def parse(texts: Iterable[str], option: str = "--constraint") -> tuple[Constrain
     Raises:
         ConfigError: one error that lists all invalid texts.
     """
-    found, faults = [], []
+    parsed, faults = [], []
     for text in texts:
         match = _FORM.fullmatch(text)
         bound = _number(match[3]) if match else math.nan
         if match is None or not math.isfinite(bound):
-            faults.append(f"{option} takes NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got {shown(text)}")
+            faults.append(f"{option} must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got {shown(text)}")
         elif match[1] not in METRICS:
             near = did_you_mean(match[1], list(METRICS))
             faults.append(
-                f"{option} must bound a metric; got {shown(match[1])}. There are: {', '.join(METRICS)}.{near}"
+                f"{option} must bound a metric; got {shown(match[1])}. Available: {', '.join(METRICS)}.{near}"
             )
         else:
-            found.append(Constraint(match[1], match[2] == "<=", bound))
+            parsed.append(Constraint(match[1], match[2] == "<=", bound))
     if faults:
         raise ConfigError.of(faults)
-    return tuple(found)
+    return tuple(parsed)
 
 
 def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint") -> None:
@@ -89,33 +89,33 @@ def check_bounds(constraints: Sequence[Constraint], option: str = "--constraint"
         low, high = METRICS[each.metric].range
         if not low <= each.bound <= high:
             most = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-            faults.append(f"{option} must bound {each.metric} by a number it can be, {most}; got {each}")
+            faults.append(f"{option} must bound {each.metric} within its range, {most}; got {each}")
             if high == 1 and 1 < each.bound <= 100:
                 faults[-1] += f". {each.bound:g} % is {each.bound / 100:g}"
     for each in constraints:
         for other in constraints:
             if each.metric == other.metric and each.at_most and not other.at_most and each.bound < other.bound:
-                faults.append(f"{option} must leave a value that keeps all bounds; none keeps both {each} and {other}")
+                faults.append(f"{option} must allow some value; none satisfies both {each} and {other}")
     if faults:
         raise ConfigError.of(faults)
 
 
 def broken(constraints: Sequence[Constraint], metrics: Mapping[str, float]) -> str | None:
     """Return a description of all violated constraints, or None if all are satisfied."""
-    said = [words for each in constraints if (words := each.broken(metrics))]
-    return ", ".join(said) or None
+    violations = [violation for each in constraints if (violation := each.broken(metrics))]
+    return ", ".join(violations) or None
 
 
 def excesses(constraints: Sequence[Constraint], metrics: Mapping[str, Any], missing: float = 0.0) -> dict[str, float]:
     """Return {constraint: violation}, see ``Constraint.excess``; ``missing`` for an unknown or non-finite metric."""
-    found = {}
+    result = {}
     for each in constraints:
         value = metrics.get(each.metric)
         if isinstance(value, int | float) and math.isfinite(value):
-            found[str(each)] = each.excess(float(value))
+            result[str(each)] = each.excess(float(value))
         else:
-            found[str(each)] = missing
-    return found
+            result[str(each)] = missing
+    return result
 
 
 def _number(text: str) -> float:
@@ -148,7 +148,4 @@ def check_metric(name: str, known: Sequence[str] | None = None) -> None:
     """Raise a ``ConfigError`` unless ``name`` is in ``known``, the metrics of a run, or by default any metric."""
     names = list(METRICS) if known is None else list(known)
     if name not in names:
-        raise ConfigError(
-            f"The metric must be one that training reports; got {shown(name)}. "
-            f"There are: {', '.join(names)}.{did_you_mean(name, names)}"
-        )
+        raise ConfigError(f"No such metric: {shown(name)}. Available: {', '.join(names)}.{did_you_mean(name, names)}")

@@ -21,7 +21,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 from htt.config import BackboneConfig, Config, Value, flatten, override, plain_value, unknown
@@ -67,7 +67,7 @@ class Choice:
 
     def holds(self, value: Value) -> bool:
         """Return whether the value is in the domain."""
-        return any(_plain(value) == _plain(own) for own in self.values)
+        return plain_value(value) in self.values
 
     def __str__(self) -> str:
         return f"one of {_words(self.values)}"
@@ -100,33 +100,20 @@ class Uniform:
         return f"{self.low:g} to {self.high:g}"
 
 
-@dataclass(frozen=True)
-class LogUniform:
+class LogUniform(Uniform):
     """Domain of positive numbers between two ends, with uniformly distributed logarithms."""
 
-    low: float
-    high: float
-    why: str = field(default="", kw_only=True)
-
     def __post_init__(self) -> None:
-        _check_ends(self)
+        super().__post_init__()
         if self.low <= 0:
             raise ConfigError(f"LogUniform must start above 0; got {self.low:g}. Use Uniform, or raise its low end.")
-
-    def probes(self) -> tuple[Value, ...]:
-        """Return the two ends."""
-        return (float(self.low), float(self.high))
 
     def draw(self, source: random.Random) -> Value:
         """Return a random value."""
         return math.exp(source.uniform(math.log(self.low), math.log(self.high)))
 
-    def holds(self, value: Value) -> bool:
-        """Return whether the value is in the domain."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
     def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}, logarithmic"
+        return f"{super().__str__()}, logarithmic"
 
 
 @dataclass(frozen=True)
@@ -167,6 +154,29 @@ class Integer:
 
 
 Domain: TypeAlias = Choice | Uniform | LogUniform | Integer
+KINDS = {kind.__name__: kind for kind in (Choice, Uniform, LogUniform, Integer)}
+
+
+def to_plain(domain: Domain) -> dict[str, Any]:
+    """Return a domain as plain data; the inverse of ``of_plain``."""
+    return {"kind": type(domain).__name__} | {
+        each.name: plain_value(getattr(domain, each.name)) for each in fields(domain)
+    }
+
+
+def of_plain(plain: Mapping[str, Any]) -> Domain:
+    """Return the domain of plain data.
+
+    Raises:
+        ConfigError: the data are not a domain.
+    """
+    try:
+        settings = dict(plain)
+        kind: Any = KINDS[settings.pop("kind")]
+        domain: Domain = kind(*settings.pop("values", ()), **settings)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"Invalid domain {shown(str(plain), quoted=False)}: {error}.") from error
+    return domain
 
 
 @dataclass(frozen=True)
@@ -216,7 +226,7 @@ class Space:
         several = math.prod(len(domain.probes()) for domain in named.values())
         if several > DATA_SETS or not all(isinstance(domain, Choice) for domain in named.values()):
             return [base]
-        return [override(base, sample) for sample in _samples(named) if not _faults(base, sample)] or [base]
+        return [override(base, sample) for sample in _samples(named) if not faults_of(base, sample)] or [base]
 
     def check(self, base: Config) -> None:
         """Check that the values of all domains give valid configurations.
@@ -224,16 +234,11 @@ class Space:
         Raises:
             ConfigError: one error with all unknown paths and all invalid values and combinations.
         """
-        problems = list(self._problems(base))
-        if len(problems) == 1:
-            raise ConfigError(f"The space cannot be searched. {problems[0]}")
-        if problems:
-            lines = "\n".join(f"  - {problem}" for problem in problems)
-            raise ConfigError(f"The space cannot be searched; {len(problems)} faults:\n{lines}")
+        raise_faults("Invalid space", list(self._problems(base)))
 
     def _problems(self, base: Config) -> Iterator[str]:
         known = flatten(base)
-        yield from _faults(base, {})
+        yield from faults_of(base, {})
         if not self.domains:
             yield "it must search at least one path; got none."
         yield from (unknown(path, known) for path in self.domains if path not in known)
@@ -241,19 +246,19 @@ class Space:
             if not isinstance(domain, Domain):
                 yield f"{path} must have a domain, such as Choice(4, 8) or LogUniform(1e-5, 1e-3); got {shown(domain)}."
                 return
-        there = {path: domain for path, domain in self.domains.items() if path in known}
-        bad = {fault for path, domain in there.items() for fault in _lone_faults(base, path, domain, there)}
+        existing = {path: domain for path, domain in self.domains.items() if path in known}
+        bad = {fault for path, domain in existing.items() for fault in _lone_faults(base, path, domain, existing)}
         yield from sorted(bad)
         if not bad:
-            yield from sorted({fault for sample in _samples(there) for fault in _faults(base, sample)})[:8]
+            yield from sorted({fault for sample in _samples(existing) for fault in faults_of(base, sample)})[:8]
 
 
 def _lone_faults(base: Config, path: str, domain: Domain, domains: Mapping[str, Domain]) -> list[str]:
     """Return the faults of single values; a value that is valid in some sample of the space has none."""
     found = []
     for value in domain.probes():
-        faults = _faults(base, {path: value})
-        if faults and not any(not _faults(base, {**sample, path: value}) for sample in _samples(domains, 16)):
+        faults = faults_of(base, {path: value})
+        if faults and not any(not faults_of(base, {**sample, path: value}) for sample in _samples(domains, 16)):
             found += faults
     return found
 
@@ -268,12 +273,21 @@ def _samples(domains: Mapping[str, Domain], draws: int = JOINT_DRAWS) -> Iterato
         yield from ({path: domain.draw(source) for path, domain in domains.items()} for _ in range(draws))
 
 
-def _faults(base: Config, values: Mapping[str, Value]) -> list[str]:
+def faults_of(base: Config, values: Mapping[str, Value]) -> list[str]:
+    """Return the faults of the configuration with these changes: {dotted path: value}."""
     try:
         check_plugins(override(base, values))
     except ConfigError as error:
         return error.faults
     return []
+
+
+def raise_faults(subject: str, faults: list[str]) -> None:
+    """Raise one ``ConfigError`` for all faults, if there are any."""
+    if len(faults) == 1:
+        raise ConfigError(f"{subject}: {faults[0]}")
+    if faults:
+        raise ConfigError(f"{subject}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
 
 
 def _check_ends(domain: Any) -> None:
@@ -289,10 +303,6 @@ def _check_ends(domain: Any) -> None:
 
 def _repeats(value: Value, before: tuple[Value, ...]) -> bool:
     return any(type(value) is type(other) and value == other for other in before)
-
-
-def _plain(value: Value) -> Value:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _words(values: Iterable[Value]) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from cluster import storage as stores
+import tyro
+
 from cluster.run_folder import check_run_name
-from htt.config import Value
-from htt.console import clock
+from cluster.storage import absolute_uri
+from htt import console
+from htt.config import Config, Value, from_plain
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, did_you_mean, shown
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.experiments import constraints
 from tune.experiments.constraints import KNEE, Constraint, check_bounds, check_metric
+from tune.experiments.space import Domain, Space
+from tune.experiments.study import Study
 
 METRIC = "hand_error_mm"
 """Default metric that trials are selected by. It is known after every epoch, changes smoothly and does not depend on
@@ -28,62 +33,142 @@ WEIGHTED = "loss"
 LATENCY = "latency_ms"
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
+RUNS = Path("runs")
+"""Default folder of all runs on this machine."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """Options common to searches and studies: resources, storage, name and resuming."""
+Text = Annotated[str, tyro.conf.arg(metavar="TEXT")]
+OptionsT = TypeVar("OptionsT", bound="RunOptions")
 
-    max_concurrent: int | None = None
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The part of a run's spec that is parsed from the command line as it is."""
+
+    name: console.OptionalText = None
+    """Name of the run (default: its kind, its subject, date and time)."""
+    max_concurrent: console.OptionalInt = None
+    """Maximum number of trials at once (default: as many as fit on the machines)."""
     workers_per_trial: int = 1
+    """Processes of a trial; several train it together by Ray Train."""
     cpus_per_worker: float = 1.0
-    gpus_per_trial: float | None = None
-    storage: str | None = None
-    """Folder or URI all machines can write to, or None for ``runs``."""
-    runs: Path = Path("runs")
-    address: str | None = None
-    name: str | None = None
-    resume: bool = False
+    """Cores of each process, and its threads."""
+    gpus_per_trial: console.OptionalFloat = None
+    """GPUs of a trial, over all its processes; 0.5 puts two trials on one (default: one for each process, if the
+    machines have any)."""
+    storage: console.OptionalText = None
+    """Folder or URI (s3://, gs://) all machines can write to (default: runs)."""
+    address: console.OptionalText = None
+    """Address of a Ray cluster to join, "auto" or host:port (default: this machine)."""
     share_any: bool = False
-    """Allow results of other versions of the code beside results of this one."""
-    command: str = ""
-
-    @property
-    def home(self) -> Path:
-        """The folder of all runs on this machine."""
-        return home(self.storage, self.runs)
+    """Also accept results of other code or other libraries; the report names them."""
 
 
-@dataclass(frozen=True)
-class Search(Run):
-    """Options of a search, except its space."""
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(RunOptions):
+    """Definition of a run, saved in ``run.yaml`` and read by ``--resume``."""
 
-    space: str = "quick"
-    """Name of the space, for the record."""
+    KIND: ClassVar[str]
+    CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"max_concurrent", "storage", "address", "share_any"})
+    """Fields that may change when the run is resumed."""
+
     assignments: Mapping[str, Value] = field(default_factory=dict)
-    """Values fixed by ``--set``: {dotted path: value}; these paths are no longer searched."""
-    trials: int | None = None
-    time_budget_s: float | None = None
-    """Time budget of the search, s, from the moment the data are ready; None for no limit."""
+    """Values fixed by ``--set``: {dotted path: value}."""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration that trials start from, with ``assignments``, as nested plain data."""
+
+    def config(self) -> Config:
+        """Return the base configuration."""
+        return from_plain(self.base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(RunOptions):
+    """The part of a search's spec that is parsed from the command line as it is."""
+
+    space: Text = "quick"
+    """Space to search, a module of tune/experiments/spaces."""
+    trials: console.OptionalInt = None
+    """Total number of trials, including those before --resume (default: as many as the time allows)."""
     seed: int = 0
+    """Random seed of the searcher."""
+    algorithm: Text = "tpe"
+    """Sampler of the trials: tpe or random."""
+    scheduler: Text = "asha"
+    """Early-stopping scheduler: asha, or none to train every trial to its end."""
+    warm_start: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="RUN")] = ()
+    """Start with the finished trials of an earlier run that fit this search, its best ones among the trials of this
+    one; repeat for more."""
+    share_any: bool = False
+    """Also start with trials of other code or other libraries, and resume a run of other code; the report names these
+    trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec(SearchOptions, RunSpec):
+    """Definition of a search."""
+
+    KIND: ClassVar[str] = "search"
+    CHANGEABLE: ClassVar[frozenset[str]] = RunSpec.CHANGEABLE | {"trials", "time_budget_s"}
+
+    time_budget_s: float | None = None
+    """Time budget, s, from the moment the data are ready; None for no limit."""
     metric: str = METRIC
     """Metric that selects trials and that the scheduler reads."""
-    objectives: Sequence[str] = ()
+    objectives: tuple[str, ...] = ()
     """All objectives, ``metric`` first, if there are several; otherwise empty."""
-    constraints: Sequence[Constraint] = ()
     pick: str = KNEE
     """Rule that picks one trial from the Pareto front; see ``tune.results.selection``."""
-    warm_start: Sequence[str] = ()
-    """Runs whose trials the search starts with."""
-    points: Sequence[str] = ()
-    """Initial points, in the form that ``tune.searchers.warm_start.points`` reads."""
-    algorithm: str = "tpe"
-    scheduler: str = "asha"
+    constraints: tuple[Constraint, ...] = ()
+    points: tuple[Mapping[str, Value], ...] = ()
+    """Samples to try first."""
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    """{dotted path: domain} of the space, without the paths of ``assignments``."""
+
+    def over(self, space: Space, assignments: Mapping[str, Value]) -> SearchSpec:
+        """Return this spec with the domains and the base of a space, both changed by ``--set``."""
+        base = space.start(assignments).model_dump(mode="json")
+        domains = space.without(assignments).domains
+        return replace(self, domains=domains, base=base, assignments=dict(assignments))
 
     @property
-    def goals(self) -> Sequence[str]:
+    def all_objectives(self) -> Sequence[str]:
         """The objectives of the Optuna study: ``objectives``, or ``metric`` alone."""
         return self.objectives or [self.metric]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(RunOptions):
+    """The part of a study's spec that is parsed from the command line as it is."""
+
+    share: bool = True
+    """Reuse finished trainings of the same configuration, data and seed from other runs."""
+    share_any: bool = False
+    """Also reuse trainings of other code or other libraries, and resume a run of other code; the report names
+    these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec(StudyOptions, RunSpec):
+    """Definition of a study."""
+
+    KIND: ClassVar[str] = "study"
+    CHANGEABLE: ClassVar[frozenset[str]] = RunSpec.CHANGEABLE | {"share", "study", "base"}
+
+    study_name: str
+    """Module in tune/experiments/studies."""
+    study: Study
+    """Question, variants and seeds; seeds may be added when the run is resumed."""
+
+    @property
+    def metric(self) -> str:
+        """The first metric of the study."""
+        return self.study.metrics[0]
+
+
+def options(kind: type[OptionsT], spec: OptionsT) -> OptionsT:
+    """Return the fields of ``spec`` that ``kind``, one of its base classes, has."""
+    return kind(**{each.name: getattr(spec, each.name) for each in fields(kind)})
 
 
 LONGEST_S = 366 * 24 * 3600.0
@@ -107,9 +192,9 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def check_options(search: Search) -> None:
+def check_search(search: SearchSpec) -> None:
     """Raise a ``ConfigError`` for the first invalid option of a search."""
-    for name in search.goals:
+    for name in search.all_objectives:
         check_metric(name)
     check_objectives(search.objectives)
     check_bounds(search.constraints)
@@ -159,7 +244,7 @@ def check_known(named: Sequence[str], unknown: Mapping[str, str]) -> None:
         raise ConfigError.of(faults)
 
 
-def check_run(run: Run) -> None:
+def check_run(run: RunOptions) -> None:
     """Raise a ``ConfigError`` for the first invalid option common to all runs."""
     _check_positive("--max-concurrent", run.max_concurrent)
     _check_positive("--workers-per-trial", run.workers_per_trial)
@@ -168,7 +253,7 @@ def check_run(run: Run) -> None:
     if run.gpus_per_trial is not None and not 0 <= run.gpus_per_trial < math.inf:
         raise ConfigError(f"--gpus-per-trial must be a number of 0 or more; got {run.gpus_per_trial:g}.")
     if run.name is not None:
-        check_run_name(run.name, "--resume" if run.resume else "--name")
+        check_run_name(run.name)
 
 
 def check_latency(metrics: Sequence[str], workers: int, concurrent: int) -> None:
@@ -195,15 +280,15 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
         raise ConfigError(f"{option} must be one of {', '.join(known)}; got {shown(name)}.{did_you_mean(name, known)}")
 
 
-def limits(search: Search) -> str:
+def limits(search: SearchSpec) -> str:
     """Return the limits of a search as text, for example "8 trials are done or 10:00 min have passed"."""
     words = [f"{plural(search.trials, 'trial')} {'is' if search.trials == 1 else 'are'} done"] if search.trials else []
     if search.time_budget_s is not None:
-        words.append(f"{clock(search.time_budget_s)} min have passed")
+        words.append(f"{console.clock(search.time_budget_s)} min have passed")
     return " or ".join(words)
 
 
-def home(uri: str | None, runs: Path = Path("runs")) -> Path:
+def home(uri: str | None, runs: Path = RUNS) -> Path:
     """Return the folder of all runs on this machine: the storage if it is a local folder, otherwise ``runs``.
 
     Raises:
@@ -211,5 +296,5 @@ def home(uri: str | None, runs: Path = Path("runs")) -> Path:
     """
     if uri is None:
         return runs
-    place = stores.settled(uri)
+    place = absolute_uri(uri)
     return runs if is_remote(place) else Path(place)

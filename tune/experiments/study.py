@@ -24,9 +24,9 @@ from htt.config import Config, Value, override, plain_value
 from htt.data.loading.windows import cutting
 from htt.errors import ConfigError, did_you_mean
 from htt.evaluation.metric_table import METRICS
-from htt.registry import check_plugins
 from htt.text import plural
 from tune.experiments.power import comparisons_possible, seeds_needed
+from tune.experiments.space import faults_of, raise_faults
 
 SEED = "train.seed"
 MOST_SEEDS = 1000
@@ -69,11 +69,10 @@ class Study:
 
     def __post_init__(self) -> None:
         seeds = self.seeds if len(self.seeds) else range(seeds_needed(max(1, len(self.compared))))
-        pairs = [tuple(pair) for pair in self.contrasts]
-        lists = {"seeds": seeds, "metrics": self.metrics, "contrasts": pairs, "primary": self.primary}
-        for name, values in lists.items():
+        object.__setattr__(self, "contrasts", tuple(tuple(pair) for pair in self.contrasts))
+        for name, values in {"seeds": seeds, "metrics": self.metrics, "primary": self.primary}.items():
             object.__setattr__(self, name, tuple(map(plain_value, values)))
-        _raise("The study cannot be asked", list(self._own_faults()))
+        raise_faults("Invalid study", list(self._own_faults()))
 
     @property
     def others(self) -> list[str]:
@@ -89,6 +88,10 @@ class Study:
         """Return the configuration of a trial: base, shared changes, changes of the variant, and seed."""
         return override(base, {**self.base, **self.variants[variant], SEED: seed})
 
+    def configs(self, base: Config) -> dict[str, Config]:
+        """Return {variant: configuration with the first seed}."""
+        return {name: self.config(base, name, self.seeds[0]) for name in self.variants}
+
     def levels(self) -> dict[str, dict[str, str]]:
         """Return {variant: {factor: level}}; empty if the study has no factors."""
         if not self.factors:
@@ -97,7 +100,7 @@ class Study:
 
     def cut_alike(self, base: Config) -> bool:
         """Return whether all variants cut every clip into the same training windows."""
-        first, *others = (cutting(self.config(base, name, self.seeds[0])) for name in self.variants)
+        first, *others = map(cutting, self.configs(base).values())
         return all(each == first for each in others)
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
@@ -113,12 +116,12 @@ class Study:
         Raises:
             ConfigError: one error with all unknown paths, invalid values and equal variants.
         """
-        _raise("The study cannot be run", list(self._faults(base)))
+        raise_faults("Invalid study", list(self._faults(base)))
         return [*self._twins(base), *self._warnings()]
 
     def plain(self) -> dict[str, Any]:
         """Return the study as plain data, for the record of a run."""
-        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        return {entry.name: plain_value(getattr(self, entry.name)) for entry in fields(self)}
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> Study:
@@ -134,9 +137,9 @@ class Study:
 
     def _own_faults(self) -> Iterator[str]:
         if self.reference not in self.variants:
-            there = ", ".join(self.variants)
             near = did_you_mean(self.reference, list(self.variants))
-            yield f"the reference must be one of the variants; got '{self.reference}'. There are: {there}.{near}"
+            known = ", ".join(self.variants)
+            yield f"the reference must be one of the variants; got '{self.reference}'. Available: {known}.{near}"
         elif not self.others:
             yield f"it must have a variant beside the reference; got '{self.reference}' alone."
         if len(set(self.seeds)) < len(self.seeds):
@@ -152,34 +155,35 @@ class Study:
                 f"metrics must mean the same for all variants; loss is weighted by {', '.join(weighted)}, which they "
                 "change. Use hand_error_mm or action_accuracy, or a term such as loss_action."
             )
-        odd = [pair for pair in self.contrasts if len({*pair} & {*self.metrics}) != 2]
-        if odd:
-            yield f"contrasts must be pairs of the study's metrics; got {odd}."
+        invalid = [pair for pair in self.contrasts if len({*pair} & {*self.metrics}) != 2]
+        if invalid:
+            yield f"contrasts must be pairs of the study's metrics; got {invalid}."
         for word, names in (("primary", self.primary), ("paper_value", self.paper_value), ("notes", self.notes)):
-            strangers = [name for name in names if name not in self.variants]
-            if strangers:
-                yield f"{word} must name variants; got {strangers}."
+            unknown = [name for name in names if name not in self.variants]
+            if unknown:
+                yield f"{word} must name variants; got {unknown}."
         yield from self._faults_of_factors()
         if self.reference in self.primary:
             yield f"primary must name what is compared to the reference; got the reference, '{self.reference}'."
 
     def _faults_of_factors(self) -> Iterator[str]:
         levels = self.levels()
-        odd = [name for name, has in levels.items() if len(has) < len(self.factors)]
-        if odd:
-            yield f"variants of a study of factors must be combinations of levels and nothing else; {odd} are not."
+        invalid = [name for name, has in levels.items() if len(has) < len(self.factors)]
+        if invalid:
+            yield f"variants of a study of factors must be combinations of levels and nothing else; {invalid} are not."
         elif levels:
             for first, second in itertools.combinations(self.factors, 2):
                 cells = itertools.product(self.factors[first], self.factors[second])
                 counts = {sum((has[first], has[second]) == cell for has in levels.values()) for cell in cells}
                 if len(counts) > 1:
                     yield (
-                        f"effects can be told where each pair of levels is in equally many variants; those of {first} "
-                        f"and {second} are not. Use factorial or fractional of tune/experiments/designs.py."
+                        f"effects need each pair of levels in equally many variants; those of {first} "
+                        f"and {second} are not. Use factorial of tune/experiments/designs.py."
                     )
 
     def _faults(self, base: Config) -> Iterator[str]:
-        faults = {name: self._attempt(base, name) for name in self.variants}
+        seed = {SEED: min(self.seeds)}
+        faults = {name: faults_of(base, {**self.base, **each, **seed}) for name, each in self.variants.items()}
         shared = [fault for fault in faults[self.reference] if all(fault in found for found in faults.values())]
         yield from shared
         seen: dict[str, str] = {}
@@ -192,19 +196,10 @@ class Study:
                 if twin != name:
                     yield f"'{name}' must differ from '{twin}'; on this base both are the same configuration."
 
-    def _attempt(self, base: Config, variant: str) -> list[str]:
-        """Return the faults of a variant's configuration."""
-        try:
-            check_plugins(self.config(base, variant, min(self.seeds)))
-        except ConfigError as error:
-            return error.faults
-        return []
-
     def _twins(self, base: Config) -> Iterator[str]:
         """Yield a warning for each group of variants that are equal on clips as short as these."""
         alike: dict[str, list[str]] = {}
-        for name in self.variants:
-            config = self.config(base, name, self.seeds[0])
+        for name, config in self.configs(base).items():
             alike.setdefault(within_clips(config).fingerprint(), []).append(f"'{name}'")
         for names in alike.values():
             if len(names) > 1:
@@ -217,10 +212,10 @@ class Study:
         if count >= needed:
             return
         possible = comparisons_possible(count)
-        could = f"over {possible} named in `primary`" if possible else "over none, however clear"
+        claims = f"over {possible} named in `primary`" if possible else "over none, however clear"
         yield (
             f"{plural(count, 'seed')} cannot carry a claim over {plural(len(self.compared), 'comparison')} at the 5 % "
-            f"level; {needed} can. With {count}, a difference could be claimed {could}. Intervals are given all the "
+            f"level; {needed} can. With {count}, a difference could be claimed {claims}. Intervals are given all the "
             "same."
         )
 
@@ -242,28 +237,15 @@ def levels_of(changes: Mapping[str, Value], factors: Mapping[str, Mapping[str, M
     A factor is omitted if the variant has none of its levels. The result is empty if the variant changes a path that
     belongs to no factor.
     """
-    found, known = {}, set()
+    result, known = {}, set()
     for factor, levels in factors.items():
         paths = {path for level in levels.values() for path in level}
         own = {path: value for path, value in changes.items() if path in paths}
-        same = [level for level, wanted in levels.items() if _plain(wanted) == _plain(own)]
+        same = [level for level, wanted in levels.items() if plain_value(wanted) == plain_value(own)]
         if same:
-            found[factor] = same[0]
+            result[factor] = same[0]
         known |= paths
-    return found if set(changes) <= known else {}
-
-
-def _raise(rule: str, faults: list[str]) -> None:
-    if len(faults) == 1:
-        raise ConfigError(f"{rule}: {faults[0]}")
-    if faults:
-        raise ConfigError(f"{rule}; {len(faults)} faults:\n" + "\n".join(f"  - {fault}" for fault in faults))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else plain_value(value)
+    return result if set(changes) <= known else {}
 
 
 @dataclass(frozen=True)

@@ -1,54 +1,58 @@
-"""Report as one self-contained HTML page: no other files, no script, light and dark colours, print style."""
+"""A report as Markdown with pictures beside it, and as one self-contained HTML page.
+
+The page is HTML by markdown-it of the same Markdown, in the template ``page.html``: no other files, no script, light
+and dark colours, print style. HTML in the Markdown is shown literally.
+"""
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from tune.reports import document
-from tune.reports.document import Code, Heading, Listing, Part, Picture, Table, Text
+import jinja2
+from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
+from htt.text import block, code, escaped, plural
+from tune.reports import format as fmt
 from tune.reports.figures import style
-from tune.results.run_folder import RunFolder, write_text
+from tune.reports.table import Table
+from tune.results.run_folder import RunFolder
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5b6470; --line: #d5dae0; --paper: #ffffff; --tint: #f4f6f8;
-  --warn: #9a5b00; --warn-tint: #fff6e5; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --soft: #a2acb8; --line: #3a424b; --paper: #14181c;
-  --tint: #1d2329; --warn: #f0b357; --warn-tint: #2b2414; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 80rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
-p, ul { max-width: 46rem; overflow-wrap: anywhere; }
-code, pre { font-family: ui-monospace, "SF Mono", Consolas, "DejaVu Sans Mono", monospace; font-size: .875em; }
-code { background: var(--tint); padding: .1em .3em; border-radius: 3px; }
-pre { background: var(--tint); padding: .75rem 1rem; border-radius: 6px; overflow-x: auto; }
-pre code { background: none; padding: 0; font-size: 1em; }
-.warning { border-left: 4px solid var(--warn); background: var(--warn-tint); padding: .6rem 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .84rem; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .55rem .35rem 0; border-bottom: 1px solid var(--line); }
-th { border-bottom: 2px solid var(--soft); vertical-align: bottom; font-weight: 600; }
-td { min-width: 7rem; }
-.number { min-width: 0; text-align: right; }
-td.number { white-space: nowrap; }
-figure { margin: 1.5rem 0 2rem; }
-figure svg { fill: currentColor; display: block; height: auto; max-width: 100%; min-width: 34rem; }
-figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top: .5rem; }
-@media print { :root { --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --tint: #f4f4f4; }
-  @page { size: A4 landscape; margin: 12mm; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  table { font-size: 7.5pt; } td { min-width: 0; } .wide { overflow: visible; }
-  figure svg { min-width: 0; max-height: 150mm; width: auto; }
-  figure, tr, pre { break-inside: avoid; } h2 { break-after: avoid; } }
-"""
-_TOGETHER = re.compile(r"(?<=\d) (?=%|mm\b|points\b)|(?<=\w:) (?=\S{1,6}(?:,|$))")
+HERE = Path(__file__).parent
+_NO_BREAK = re.compile(r"(?<=\d) (?=%|mm\b|points\b)|(?<=\w:) (?=\S{1,6}(?:,|$))")
 """Space between a number and its unit, or a name and its short value, where a line must not break."""
-_INLINE = re.compile(
-    r"\\(.)|(?P<fence>`+)(?!`)(?P<code>.+?)(?<!`)(?P=fence)(?!`)|\*\*(?P<bold>.+?)\*\*|(?P<rest>[^\\`*]+|.)", re.DOTALL
-)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption and its alternative text."""
+
+    name: str
+    """File name without extension."""
+    figure: Figure
+    caption: str
+    """Inline Markdown."""
+    alternative: str
+
+    def markdown(self) -> str:
+        """Return the picture as Markdown, from a PNG file in the same folder."""
+        return f"![{escaped(self.alternative)}]({self.name}.png)\n\n*{self.caption}*"
+
+    def svg(self) -> Markup:
+        """Return the picture as an SVG element."""
+        return Markup(style.svg(self.figure, self.name, self.alternative))
+
+
+Part: TypeAlias = "str | Table[Any] | Picture"
+"""Part of a report; text is one block of Markdown."""
 
 
 def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
@@ -60,68 +64,80 @@ def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
     for part in parts:
         if isinstance(part, Picture):
             style.save_png(part.figure, folder.path / f"{part.name}.png")
-    write_text(folder.report, document.markdown(title, parts))
-    write_text(folder.path / "report.html", text(title, parts))
+    write_text(folder.report, markdown(title, parts))
+    write_text(folder.path / "report.html", page(title, parts))
 
 
-def text(title: str, parts: Sequence[Part]) -> str:
-    """Return the whole page."""
-    body = "\n".join(_part(part) for part in parts)
-    head = f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>"
-    view = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
-    icon = '<link rel="icon" href="data:,">'  # an empty icon, so that browsers request none
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{view}\n{icon}\n{head}\n</head>\n'
-        f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+def markdown(title: str, parts: Sequence[Part]) -> str:
+    """Return the report as Markdown."""
+    blocks = (part if isinstance(part, str) else part.markdown() for part in parts)
+    return "\n\n".join([f"# {title}", *blocks]) + "\n"
 
 
-def inline(words: str) -> str:
-    """Return inline Markdown as HTML."""
-    return "".join(_inline(found[1], found["code"], found["bold"], found["rest"]) for found in _INLINE.finditer(words))
+def page(title: str, parts: Sequence[Part]) -> str:
+    """Return the report as an HTML page."""
+    template = _PAGES.get_template("page.html")
+    return template.render(title=title, parts=parts, style=Markup((HERE / "page.css").read_text(encoding="utf-8")))
 
 
-def _inline(literal: str | None, code: str | None, bold: str | None, rest: str | None) -> str:
-    if code is not None:
-        code = code[1:-1] if code.startswith(" ") and code.endswith(" ") else code
-        return f"<code>{html.escape(code)}</code>"
-    if bold is not None:
-        return f"<strong>{inline(bold)}</strong>"
-    return html.escape(literal if literal is not None else _TOGETHER.sub("\u00a0", rest or ""))
+def fill(template: str, **values: Any) -> list[Part]:
+    """Return the parts of a report from its Markdown template; values are escaped unless they are ``Markup``.
+
+    ``{{ part(table) }}`` places a table, ``{% call picture(name, figure, alternative) %}`` a picture with a caption.
+    """
+    parts: list[Part] = []
+
+    def place(part: Part) -> Markup:
+        parts.append(part)
+        return Markup(f"\n\n\0{len(parts) - 1}\0\n\n")  # no text of others contains \0: see htt.text.printable
+
+    def picture(name: str, figure: Figure, alternative: str, caller: Callable[[], str]) -> Markup:
+        return place(Picture(name, figure, _paragraph(caller()).strip(), alternative))
+
+    text = _REPORTS.get_template(template).render(values, part=place, picture=picture)
+    blocks = (re.sub(r"\n{3,}", "\n\n", block).strip("\n") for block in re.split("\0", text))
+    return [parts[int(block)] if number % 2 else block for number, block in enumerate(blocks) if block]
 
 
-def _part(part: Part) -> str:
-    if isinstance(part, Heading):
-        return f"<h2>{inline(part.text)}</h2>"
-    if isinstance(part, Text):
-        return f'<p class="warning">{inline(part.text)}</p>' if part.warns else f"<p>{inline(part.text)}</p>"
-    if isinstance(part, Listing):
-        return "<ul>\n" + "\n".join(f"<li>{inline(item)}</li>" for item in part.items) + "\n</ul>"
-    if isinstance(part, Code):
-        return f"<pre><code>{html.escape(part.text)}</code></pre>"
-    if isinstance(part, Table):
-        return _table(part)
-    return _picture(part)
+def _paragraph(text: str) -> Markup:
+    """Return Markdown as one paragraph, on one line."""
+    return Markup(" ".join(text.split()) + "\n\n")
 
 
-def _table(table: Table) -> str:
-    kinds = [' class="number"' if numeric else "" for numeric in table.numeric()]
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        shown = [inline(cell) for cell in cells]
-        if tag == "th":  # paths may break at dots, or many of them make a table too wide
-            shown = [re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", cell) for cell in shown]
-        return "<tr>" + "".join(f"<{tag}{kind}>{cell}</{tag}>" for cell, kind in zip(shown, kinds, strict=True))
-
-    rows = "\n".join(row(cells, "td") + "</tr>" for cells in table.rows)
-    heads = row(table.heads, "th") + "</tr>"
-    # tabindex makes a scrolling part reachable by keyboard
-    return (
-        f'<div class="wide" tabindex="0">\n<table>\n<thead>{heads}</thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>'
-    )
+def _finalize(value: object) -> Markup:
+    """Return a value of a Markdown template as Markdown that shows it literally."""
+    return value if isinstance(value, Markup) else Markup(escaped(str(value)))
 
 
-def _picture(picture: Picture) -> str:
-    drawing = style.svg(picture.figure, picture.name, picture.alternative)
-    caption = f"<figcaption>{inline(picture.caption)}</figcaption>"
-    return f'<figure id="{picture.name}">\n<div class="wide" tabindex="0">\n{drawing}\n</div>\n{caption}\n</figure>'
+def _unbroken(text: str) -> str:
+    return _NO_BREAK.sub("\u00a0", text)
+
+
+def _breakable(text: str) -> Markup:
+    """Return a table head that may break at the dots of paths, or many of them make a table too wide."""
+    return Markup(re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", str(escape(text))))
+
+
+_MARKDOWN = MarkdownIt("zero", {"html": False}).enable(
+    ["heading", "list", "fence", "blockquote", "backticks", "emphasis", "escape"]
+)
+_MARKDOWN.add_render_rule("text", lambda _, tokens, index, *__: escapeHtml(_unbroken(tokens[index].content)))
+_PAGES = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
+_PAGES.filters |= {
+    "markdown": lambda text: Markup(_MARKDOWN.render(text).rstrip("\n")),
+    "inline": lambda text: Markup(_MARKDOWN.renderInline(text)),
+    "unbroken": _unbroken,
+    "breakable": _breakable,
+    "paragraph": _paragraph,
+    "bullet": lambda text: Markup(f"- {' '.join(text.split())}\n"),
+    "title_of": lambda metric: METRICS[metric].title,
+}
+_PAGES.globals |= {
+    "METRICS": METRICS,
+    "fmt": fmt,
+    "plural": plural,
+    "code": lambda text: Markup(code(text)),
+    "codes": lambda texts: Markup(", ".join(map(code, texts))),
+    "block": lambda *text: Markup(block(*text)),
+}
+_REPORTS = _PAGES.overlay(finalize=_finalize, trim_blocks=True, lstrip_blocks=True)

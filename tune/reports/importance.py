@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from htt.evaluation.metric_table import METRICS
 from tune.reports.figures.axes import Axis
-from tune.results.run_folder import Trial, value
+from tune.results.run_folder import Trial
+from tune.results.selection import value
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -34,7 +35,7 @@ def importance(trials: Sequence[Trial], axes: Sequence[Axis], metric: str) -> di
         axes: axes of the searched paths.
         metric: metric that tells which trials are best.
     """
-    varied = [axis for axis in axes if all(axis.path in trial.values for trial in trials) and _varies(axis, trials)]
+    varied = [axis for axis in axes if _varies(axis.path, trials)]
     if len(trials) < FEWEST or not varied:
         return None
     import optuna
@@ -46,7 +47,7 @@ def importance(trials: Sequence[Trial], axes: Sequence[Axis], metric: str) -> di
     try:
         study = optuna.create_study(direction="maximize" if METRICS[metric].higher_is_better else "minimize")
         for trial in trials:
-            params = {axis.path: _param(axis, trial) for axis in varied}
+            params = {path: _plain(trial.values[path]) for path in kinds}
             study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value(trial, metric)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -56,8 +57,9 @@ def importance(trials: Sequence[Trial], axes: Sequence[Axis], metric: str) -> di
         optuna.logging.set_verbosity(level)
 
 
-def _varies(axis: Axis, trials: Sequence[Trial]) -> bool:
-    return len({json.dumps(trial.values[axis.path]) for trial in trials}) > 1
+def _varies(path: str, trials: Sequence[Trial]) -> bool:
+    known = all(path in trial.values for trial in trials)
+    return known and len({json.dumps(trial.values[path]) for trial in trials}) > 1
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
@@ -68,10 +70,6 @@ def _distribution(axis: Axis) -> BaseDistribution:
     if axis.whole:
         return IntDistribution(int(axis.low), int(axis.high), log=axis.logarithmic)
     return FloatDistribution(axis.low, axis.high, log=axis.logarithmic)
-
-
-def _param(axis: Axis, trial: Trial) -> str | int | float | bool | None:
-    return _plain(trial.values[axis.path])
 
 
 def _plain(value: object) -> str | int | float | bool | None:

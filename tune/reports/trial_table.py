@@ -1,17 +1,52 @@
-"""Terminal table of the best trials."""
+"""Tables of trials, for the report of a search and for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 
 from htt import console
+from htt.evaluation.metric_table import METRICS
 from htt.text import plural
-from tune.reports import formatting, report
+from tune.reports import format as fmt
+from tune.reports.table import Column, Table
 from tune.results import selection
-from tune.results.run_folder import Trial, ranked
+from tune.results.run_folder import Trial
+from tune.results.selection import ranked, value
 
-SHOWN = ("hand_error_mm", "action_accuracy")
-"""Metrics shown beside the one selected by; the report shows more."""
+SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
+"""Metrics shown beside the one selected by, most important first; small tables show only the first of them."""
+NUMBER: Column[Trial] = Column("", attrgetter("number"), "trial")
+STATE: Column[Trial] = Column("", attrgetter("state"), "state", number=False)
+BREAKS: Column[Trial] = Column("", attrgetter("violation"), "breaks", number=False)
+VALUES: Column[Trial] = Column("", attrgetter("values"), "values", fmt.changes, number=False)
+
+
+def metric_column(metric: str) -> Column[Trial]:
+    """Return the column of a metric at the last epoch."""
+    about = METRICS[metric]
+    return Column("", lambda trial: value(trial, metric), about.title, partial(fmt.number, about))
+
+
+def table(trials: Sequence[Trial], metrics: Sequence[str]) -> Table[Trial]:
+    """Return the table of trials: state, epochs, metrics and searched values.
+
+    The metrics are the first of ``metrics``, and those others that were recorded.
+    """
+    first, *others = dict.fromkeys(metrics)
+    known = [first, *(name for name in others if any(name in trial.metrics for trial in trials))]
+    paths = dict.fromkeys(path for trial in trials for path in trial.values)
+    searched = [_path_column(path, trials) for path in paths]
+    epochs: Column[Trial] = Column("", attrgetter("epochs"), "epochs")
+    return Table([NUMBER, STATE, epochs, *map(metric_column, known), *searched], trials, folds=True)
+
+
+def _path_column(path: str, trials: Sequence[Trial]) -> Column[Trial]:
+    values = [trial.values.get(path) for trial in trials]
+    number = all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
+    return Column("", lambda trial: trial.values.get(path), fmt.short(path), fmt.setting, number)
 
 
 def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = ()) -> None:
@@ -23,30 +58,30 @@ def show(trials: Sequence[Trial], metric: str, top: int, shown: Sequence[str] = 
         top: number of trials to show.
         shown: further metrics to show, before the usual ones.
     """
-    broken = sum(trial.breaks is not None for trial in trials)
-    left_out = f"; {broken} broke the constraints" if broken else ""
+    broken = sum(trial.violation is not None for trial in trials)
+    left_out = f"; {broken} violate the constraints" if broken else ""
     console.out.print(f"\nBest of {plural(len(trials), 'trial')} by {metric}{left_out}", style="bold")
     order = ranked(trials, metric)
-    _print(order[:top], metric, list(dict.fromkeys([*shown, *SHOWN])))
+    _print(order[:top], [metric, *shown, *SHOWN[:2]])
     if order:
         console.out.print(selection.statement(order[0], metric, None, ()), markup=False)
 
 
 def show_front(trials: Sequence[Trial], metrics: Sequence[str], best: Trial, rule: str) -> None:
     """Print the Pareto front, the trial picked from it, and the rule that picked it."""
-    found = selection.front(trials, metrics)
     console.out.print(f"\nOn the front of {plural(len(trials), 'trial')} by {', '.join(metrics)}", style="bold")
-    _print(found, metrics[0], metrics[1:])
+    _print(selection.pareto_front(trials, metrics), metrics)
     console.out.print(selection.statement(best, metrics[0], rule, metrics), markup=False)
 
 
-def _print(trials: Sequence[Trial], metric: str, shown: Sequence[str]) -> None:
+def _print(trials: Sequence[Trial], metrics: Sequence[str]) -> None:
     """Print a row for each trial; if the columns do not all fit, the searched values share the last one."""
-    heads, cells = report.rows(trials, metric, shown)
-    rows = [[".".join(head.split(".")[-2:]) for head in heads], *cells]
-    room = console.width()
-    if room and max(map(len, console.table(rows).splitlines())) > room:
-        searched = len(heads) - len({path for trial in trials for path in trial.values})
-        changed = ["values", *(formatting.sample(trial.values) for trial in trials)]
-        rows = [[*row[:searched], what] for row, what in zip(rows, changed, strict=True)]
-    console.out.print(console.table(rows, room), markup=False)
+    whole, room = table(trials, metrics), console.width()
+    columns = [replace(column, title=".".join(column.title.split(".")[-2:])) for column in whole.columns]
+    text = replace(whole, columns=columns).terminal(None)
+    if room and max(map(len, text.splitlines())) > room:
+        searched = len({path for trial in trials for path in trial.values})
+        text = replace(whole, columns=[*columns[: len(columns) - searched], replace(VALUES, show=fmt.sample)]).terminal(
+            room
+        )
+    console.out.print(text, markup=False)

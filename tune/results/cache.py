@@ -1,34 +1,48 @@
-"""Cache of complete trials of all runs, so that a study does not train the same configuration twice.
+"""Cache of complete trials, so that no configuration is trained twice.
 
-Two trials are equal if their configurations (``fingerprint``, including the seed), data (``data_key``) and code
-(``cluster.revision.identity``) are equal. ``taken_from`` names the run, the trial and the commit.
+Training is deterministic: two trials have equal results if their configurations (``fingerprint``, including the seed),
+data (``data_key``) and code (``cluster.revision.identity``) are equal. Pruned trials are left out, because another
+scheduler might not stop them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cluster import revision
-from htt.config import Config, Value, override
+from htt import files
+from htt.config import Config, override
 from htt.data.location import data_key
 from htt.errors import HTTError
+from tune.experiments.candidate import Candidate
 from tune.experiments.study import SEED
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.sync import CLIPS, Storage
 
 
 @dataclass(frozen=True)
-class Found:
-    """Complete trial of another run."""
+class CachedTrial:
+    """Complete trial whose result can replace a training."""
 
-    folder: RunFolder
-    asked: Asked
     trial: Trial
+    folder: RunFolder
+    """Folder of the run that has it."""
+    record: RunRecord | None = None
+    """Record of that run, or None for a trial of this run or of its warm-start runs."""
+
+    @property
+    def origin(self) -> str:
+        """Run, trial and commit that trained it: "run/trial (commit)"; without the commit if it is this run's."""
+        commit = f" ({self.record.commit})" if self.record else ""
+        return self.trial.taken_from or f"{self.folder.name}/{self.trial.id}{commit}"
 
     @property
     def clips(self) -> Path:
@@ -40,51 +54,92 @@ class Found:
         """True if the current code trained it."""
         return self.trial.code == revision.identity()
 
-    @property
-    def origin(self) -> str:
-        """Run, trial and commit that trained it: "run/trial (commit)"."""
-        return self.trial.taken_from or f"{self.folder.name}/{self.trial.id} ({self.asked.commit})"
+    def curve(self, metric: str) -> Sequence[float]:
+        """Return a metric's value at each epoch; empty if it was not recorded."""
+        recorded = self.trial.curve if self.record and self.record.spec.metric == metric else ()
+        return self.trial.curves.get(metric, recorded)
 
-    def row(self, number: int, variant: str, seed: int, values: dict[str, Value], metric: str) -> Trial:
-        """Return the row of a study that reuses this trial."""
-        return replace(
-            self.trial,
-            number=number,
-            variant=variant,
-            seed=seed,
-            values=values,
-            curve=self.trial.curves.get(metric, self.trial.curve if self.asked.metric == metric else ()),
-            finished_s=0.0,
-            taken_from=self.origin,
-            instead_of=(),
-        )
+    def row(self, **changes: Any) -> Trial:
+        """Return the row of a trial that reuses this result."""
+        return replace(self.trial, taken_from=self.origin, instead_of=(), **changes)
 
-    def copy(self, storage: Storage) -> None:
-        """Copy its results per clip to another run."""
+    def copy_clips(self, storage: Storage) -> None:
+        """Copy its results per clip from the other run to this one, atomically: the file is complete or missing.
+
+        Raises:
+            StorageError: the copy cannot be written.
+        """
         name = f"{CLIPS}/{self.trial.id}.parquet"
-        (storage.local / CLIPS).mkdir(exist_ok=True)
-        shutil.copyfile(self.clips, storage.local / name)
+        with files.replacing(storage.local / name) as copy:
+            shutil.copyfile(self.clips, copy)
         storage.push(name)
 
 
-class Shelf:
-    """Complete trials of all runs in a folder."""
+class TrialCache:
+    """Index of complete trials by the fingerprints of their configurations."""
 
-    def __init__(self, runs: Path) -> None:
-        self.runs = runs
+    def __init__(self, metrics: Iterable[str], *, share_any: bool = False) -> None:
+        """Create an empty cache.
 
-    def find(self, config: Config, metrics: Sequence[str]) -> Found | None:
-        """Return a complete trial of this configuration on the same data, or None.
-
-        The trial has results per clip and all ``metrics``. A trial of the current code is preferred; see
-        ``Found.same_code``.
+        Args:
+            metrics: metrics of which a reusable result must have finite values.
+            share_any: True to reuse trials of other runs that other code trained.
         """
-        fitting = []
-        for found in self._finished.get(config.fingerprint(), []):
-            known = all(metric in found.trial.metrics for metric in metrics)
-            if known and found.clips.is_file() and found.trial.data == data_key(config):
-                fitting.append(found)
-        return min(fitting, key=lambda found: not found.same_code, default=None)
+        self.metrics, self.share_any = tuple(dict.fromkeys(metrics)), share_any
+        self.other_code: list[CachedTrial] = []
+        """Trials that ``find`` refused because other code trained them."""
+        self._trials: dict[str, list[CachedTrial]] = {}
+
+    @classmethod
+    def of_runs(cls, runs: Path, metrics: Iterable[str], *, share_any: bool = False) -> TrialCache:
+        """Return a cache of the complete trials of all runs in a folder; unreadable runs are skipped."""
+        cache = cls(metrics, share_any=share_any)
+        for path in sorted(runs.glob("*/trials.parquet")):
+            folder = RunFolder(path.parent)
+            with contextlib.suppress(HTTError):
+                record = folder.record
+                for trial in folder.trials():
+                    cache._add(CachedTrial(trial, folder, record))
+        return cache
+
+    def add(self, trial: Trial, folder: RunFolder) -> None:
+        """Add a trial of this run or of its warm-start runs, whose code was compared when the run started or resumed.
+
+        Args:
+            trial: the trial; it is ignored unless it is complete.
+            folder: folder of this run.
+        """
+        self._add(CachedTrial(trial, folder))
+
+    def _add(self, cached: CachedTrial) -> None:
+        if cached.trial.state == "complete":
+            self._trials.setdefault(cached.trial.fingerprint, []).append(cached)
+
+    def find(self, candidate: Candidate) -> CachedTrial | None:
+        """Return a complete trial of this configuration on the same data, or None; one of the current code first.
+
+        A trial of another run must also have its results per clip, and the same code unless ``share_any`` is set.
+        """
+        known = self._trials.get(candidate.fingerprint)
+        if not known:
+            return None
+        try:
+            data = data_key(candidate.config)
+        except HTTError:  # training reports why the data cannot be read
+            return None
+        fitting = sorted((each for each in known if self._fits(each, data)), key=lambda each: not each.same_code)
+        found = next(iter(fitting), None)
+        if found and found.record and not (found.same_code or self.share_any):
+            self.other_code.append(found)
+            return None
+        return found
+
+    def _fits(self, cached: CachedTrial, data: str) -> bool:
+        trial = cached.trial
+        measured = all(math.isfinite(trial.metrics.get(name, math.nan)) for name in self.metrics)
+        if cached.record is None:
+            return measured and trial.data in (data, None)  # None: this run was started by an older version
+        return measured and trial.data == data and cached.clips.is_file()
 
     def seconds(self, config: Config) -> float | None:
         """Return the mean duration of this configuration's trials over all seeds, s, or None if there are none."""
@@ -92,24 +147,11 @@ class Shelf:
         return sum(known) / len(known) if known else None
 
     @cached_property
-    def _finished(self) -> dict[str, list[Found]]:
-        finished: dict[str, list[Found]] = {}
-        for found in self._complete():
-            finished.setdefault(found.trial.fingerprint, []).append(found)
-        return finished
-
-    @cached_property
     def _seconds(self) -> dict[str, list[float]]:
         seconds: dict[str, list[float]] = {}
-        for found in (one for several in self._finished.values() for one in several):
+        for each in itertools.chain.from_iterable(self._trials.values()):
             with contextlib.suppress(HTTError):  # trials of older versions may be incompatible
-                config = override(found.asked.config(), {**found.trial.values, SEED: 0})
-                seconds.setdefault(config.fingerprint(), []).append(found.trial.seconds)
+                base = each.record.config() if each.record else Config()
+                config = override(base, {**each.trial.values, SEED: 0})
+                seconds.setdefault(config.fingerprint(), []).append(each.trial.seconds)
         return seconds
-
-    def _complete(self) -> Iterator[Found]:
-        for path in sorted(self.runs.glob("*/trials.parquet")):
-            folder = RunFolder(path.parent)
-            with contextlib.suppress(HTTError):  # skip unreadable runs
-                asked = folder.asked()
-                yield from (Found(folder, asked, trial) for trial in folder.trials() if trial.state == "complete")

@@ -1,18 +1,21 @@
-"""Main effects and two-factor interactions of a study of factors.
+"""Comparisons within a study besides variant and reference: effects of factors, and contrasts of metrics.
 
 The *main effect* of a factor's level is the mean over all variants with this level minus the mean over those with the
 reference's level. The *interaction* of two factors is the change of one factor's effect with the other factor: the four
-means (both levels, either, none) with the signs +, -, -, +. Both are computed per seed and clip, and tested like the
-differences of variants (``tune/results/stats.py``), with Holm's correction over all effects of a metric.
+means (both levels, either, none) with the signs +, -, -, +. Source: Box, Hunter and Hunter 2005.
 
-In a fractional design some effects are aliased. An interaction aliased with another effect is omitted; a main effect
-lists the interactions it is aliased with. Source: Box, Hunter and Hunter 2005.
+A *contrast* compares two metrics of the same trials, such as two ways to count votes.
+
+Both are computed per seed and clip, and tested like the differences of variants (``tune/results/stats.py``), with
+Holm's correction over all effects of a metric, or over the variants of a contrast.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +24,9 @@ from htt.evaluation.metric_table import METRICS
 from tune.experiments.study import Study
 from tune.results import stats, study_results
 from tune.results.stats import Comparison
-from tune.results.study_results import Done
+from tune.results.study_results import StudyResults
 
-Part = tuple[str, ...]
+Term = tuple[str, ...]
 """Term of the linear model of the variants: the names of one or two factors."""
 
 
@@ -33,82 +36,72 @@ class Effect:
 
     title: str
     """Title such as ``window: 1 frame instead of 16 frames``, or two of these joined by a times sign."""
-    factors: Part
+    factors: Term
     weights: Mapping[str, float]
     """{variant: weight of its value}."""
-    aliases: Sequence[Part]
-    """Interactions that are confounded with this effect."""
 
 
 def effects(study: Study) -> list[Effect]:
-    """Return all main effects, and the two-factor interactions that are not aliased with another effect."""
+    """Return all main effects and two-factor interactions of a factorial study.
+
+    The result is empty unless the variants are all combinations of the levels; otherwise effects are confounded.
+    """
     levels = study.levels()
-    if not levels:
+    if len({tuple(has.items()) for has in levels.values()}) < math.prod(map(len, study.factors.values())):
         return []
-    singles: list[Part] = [(factor,) for factor in study.factors]
-    pairs: list[Part] = list(itertools.combinations(study.factors, 2))
-    columns = {part: _columns(levels, part) for part in (*singles, *pairs)}
-    found = []
-    for part in singles:
-        aliases = [pair for pair in pairs if part[0] not in pair and _overlap(columns[part], columns[pair])]
-        found += [Effect(title, part, weights, aliases) for title, weights in _contrasts(study, levels, part)]
-    for part in pairs:
-        others = [columns[other] for other in columns if other != part]
-        if not _overlap(columns[part], np.hstack([np.ones((len(levels), 1)), *others])):
-            found += [Effect(title, part, weights, ()) for title, weights in _contrasts(study, levels, part)]
-    return found
+    terms: list[Term] = [*((factor,) for factor in study.factors), *itertools.combinations(study.factors, 2)]
+    return [Effect(title, term, weights) for term in terms for title, weights in _weights(study, levels, term)]
 
 
-def compared(done: Done, metric: str) -> list[tuple[Effect, Comparison]]:
+def compared(results: StudyResults, metric: str) -> list[tuple[Effect, Comparison]]:
     """Return each effect on a metric with its comparison to zero, over seeds that all variants of the effect have."""
-    found = effects(done.study)
-    if not found:
-        return []
-    tables, _ = study_results.tables(done, metric)
-    each = {effect.title: sum_of(effect.weights, tables) for effect in found}
-    nothing = np.zeros_like(next(iter(tables.values())))
-    answers = stats.compare(nothing, each, METRICS[metric].higher_is_better)
-    return [(effect, answers[effect.title]) for effect in found]
+    found = effects(results.study)
+    tables, _ = study_results.tables(results, metric)
+    sums = {effect.title: sum_of(effect.weights, tables) for effect in found}
+    comparisons = _to_zero(sums, metric)
+    return [(effect, comparisons[effect.title]) for effect in found]
 
 
 def sum_of(weights: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the weighted sum of tables [s] or [s c]; NaN where a table with a weight other than 0 is NaN."""
-    first = np.zeros_like(next(iter(tables.values())))
-    return np.asarray(sum((weight * tables[name] for name, weight in weights.items() if weight), first))
+    return np.asarray(sum(weight * tables[name] for name, weight in weights.items() if weight))
 
 
-def _contrasts(
-    study: Study, levels: Mapping[str, Mapping[str, str]], part: Part
+def contrast(results: StudyResults, first: str, second: str) -> dict[str, Comparison]:
+    """Return {variant: ``second`` metric minus ``first``}; the direction of "better" is that of ``second``."""
+    before, clips_before = study_results.tables(results, first)
+    after, clips_after = study_results.tables(results, second)
+    if clips_before != clips_after:  # one metric has no values per clip: compare per seed
+        before, after = ({name: _of_seeds(table) for name, table in each.items()} for each in (before, after))
+    return _to_zero({name: after[name] - before[name] for name in results.order}, second)
+
+
+def _to_zero(tables: Mapping[str, np.ndarray], metric: str) -> dict[str, Comparison]:
+    zero = np.zeros_like(next(iter(tables.values()), np.empty(0)))
+    return stats.compare(zero, tables, METRICS[metric].higher_is_better)
+
+
+def _of_seeds(table: np.ndarray) -> np.ndarray:
+    """Return the means [s] of a table [s c] or [s]."""
+    return table.mean(axis=1) if table.ndim == 2 else table
+
+
+def _weights(
+    study: Study, levels: Mapping[str, Mapping[str, str]], term: Term
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield (title, weights) for each combination of levels that differ from the reference's levels."""
+    """Yield (title, weights) for each combination of levels that differ from the reference's levels.
+
+    The weight of a variant is the product of its signs, + for a chosen level and - for one of the reference, divided by
+    the size of its cell: the number of variants with the same levels of the term.
+    """
     usual = levels[study.reference]
-    for chosen in itertools.product(
-        *([level for level in study.factors[name] if level != usual[name]] for name in part)
-    ):
-        weights = dict.fromkeys(levels, 0.0)
-        for picks in itertools.product((True, False), repeat=len(part)):
-            wanted = {
-                name: level if pick else usual[name] for name, level, pick in zip(part, chosen, picks, strict=True)
-            }
-            cell = [variant for variant, has in levels.items() if wanted.items() <= has.items()]
-            for variant in cell:
-                weights[variant] += (-1.0) ** picks.count(False) / len(cell)
-        titles = [f"{name}: {level} instead of {usual[name]}" for name, level in zip(part, chosen, strict=True)]
-        yield " × ".join(titles), weights
-
-
-def _columns(levels: Mapping[str, Mapping[str, str]], part: Part) -> np.ndarray:
-    """Return the design matrix [v p] of a term: sum-to-zero coding of v variants, each level against the last."""
-    made = np.ones((len(levels), 1))
-    for factor in part:
-        names = list(dict.fromkeys(has[factor] for has in levels.values()))
-        coded = np.array([[(has[factor] == name) - float(has[factor] == names[-1]) for name in names[:-1]]
-                          for has in levels.values()])  # fmt: skip
-        made = (made[:, :, None] * coded[:, None, :]).reshape(len(levels), -1)
-    return made
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
-    """Return whether some linear combination of the columns of ``one`` lies in the column space of ``other``."""
-    rank = np.linalg.matrix_rank
-    return bool(rank(np.hstack([one, other])) < rank(other) + one.shape[1])
+    cells = {variant: tuple(has[name] for name in term) for variant, has in levels.items()}
+    size = Counter(cells.values())
+    for chosen in itertools.product(*([one for one in study.factors[name] if one != usual[name]] for name in term)):
+        changed = [(name, level, usual[name]) for name, level in zip(term, chosen, strict=True)]
+        weights = {
+            variant: math.prod((has[name] == level) - (has[name] == before) for name, level, before in changed)
+            / size[cells[variant]]
+            for variant, has in levels.items()
+        }
+        yield " × ".join(f"{name}: {level} instead of {before}" for name, level, before in changed), weights

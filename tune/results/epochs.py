@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from htt.errors import storage_errors
-from tune.results import json_lines
+from htt import json_lines
 
 Epochs = dict[int, dict[str, float]]
 """{epoch: its metrics}."""
 
 
-class History:
-    """The file ``epochs.jsonl``: a line for each epoch of each trial."""
+class TrialEpochs:
+    """File ``epochs.jsonl``: a line for each epoch of each trial."""
 
     def __init__(self, file: Path) -> None:
         """Read the existing lines, after dropping an unfinished last line."""
@@ -32,9 +30,7 @@ class History:
             StorageError: the disk is full.
         """
         self._trials.setdefault(trial_id, {})[epoch] = dict(metrics)
-        line = json.dumps({"trial": trial_id, "epoch": epoch, "metrics": dict(metrics)})
-        with storage_errors(self._file), json_lines.cut_back(self._file), self._file.open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
+        json_lines.append(self._file, {"trial": trial_id, "epoch": epoch, "metrics": dict(metrics)})
 
     def of(self, trial_id: str) -> Epochs:
         """Return the epochs of a trial."""

@@ -19,7 +19,7 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from htt.config import Config, Value, from_plain, override
 from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
+from htt.files import write_text
 from tune.experiments import spec
 from tune.experiments.study import MOST_SEEDS, SEED
-from tune.results import run_folder, run_record
-from tune.results.run_folder import RunFolder, Trial, write_text
+from tune.results import run_record, selection
+from tune.results.run_folder import RunFolder, Trial
 from tune.results.stats import FEWEST
 from tune.results.sync import Storage
 
@@ -82,14 +83,29 @@ class Retrained:
         return str(self.found_by["metric"])
 
     @property
-    def left(self) -> list[int]:
-        """Seeds that remain to be trained."""
-        return [seed for seed in self.seeds if not self.final(seed)]
+    def finals(self) -> dict[int, Mapping[str, float]]:
+        """{seed: final evaluation} of the seeds whose training is finished.
+
+        Raises:
+            RunError: a metrics file cannot be read.
+        """
+        return {seed: log.final for seed in self.seeds if (log := self._log(seed)).final}
 
     @property
     def done(self) -> list[int]:
         """Seeds whose training is finished."""
-        return [seed for seed in self.seeds if self.final(seed)]
+        return list(self.finals)
+
+    @property
+    def left(self) -> list[int]:
+        """Seeds that remain to be trained."""
+        finals = self.finals
+        return [seed for seed in self.seeds if seed not in finals]
+
+    @property
+    def incomplete(self) -> list[str]:
+        """Message for each split of the data with missing clips."""
+        return list(dict.fromkeys(message for seed in self.done for message in self._log(seed).incomplete))
 
     def folder(self, seed: int) -> Path:
         """Return the folder of the final training with a seed."""
@@ -103,32 +119,14 @@ class Retrained:
         """Return the configuration with a seed."""
         return override(self.config, {SEED: seed})
 
-    def final(self, seed: int) -> Mapping[str, float]:
-        """Return the final evaluation of a seed; empty until its training is finished.
-
-        Raises:
-            RunError: its metrics file cannot be read.
-        """
-        file = self.folder(seed) / METRICS_FILE
-        try:
-            return EpochLog(file).final
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{file} must hold the epochs of a final training; it cannot be read: {error}") from error
-
-    @property
-    def incomplete(self) -> list[str]:
-        """Message for each split of the data with missing clips."""
-        logs = [EpochLog(self.folder(seed) / METRICS_FILE) for seed in self.done]
-        return list(dict.fromkeys(said for log in logs for said in log.incomplete))
-
     def values(self, split: str, metric: str) -> np.ndarray:
         """Return a metric of a split for the finished seeds [s]; NaN for a seed without it."""
         name = f"{SPLITS[split]}{metric}"
-        return np.array([self.final(seed).get(name, math.nan) for seed in self.done], float)
+        return np.array([final.get(name, math.nan) for final in self.finals.values()], float)
 
     def metrics(self, split: str) -> list[str]:
         """Return the metrics evaluated on a split, the selection metric first."""
-        known = {name for seed in self.done for name in self.final(seed)}
+        known = {name for final in self.finals.values() for name in final}
         names = [name for name in METRICS if f"{SPLITS[split]}{name}" in known]
         return sorted(names, key=lambda name: name != self.metric)
 
@@ -139,9 +137,13 @@ class Retrained:
                 for seed, number in zip(self.done, self.values(split, metric), strict=True):
                     yield seed, split, metric, float(number)
 
+    def _log(self, seed: int) -> EpochLog:
+        return EpochLog(self.folder(seed) / METRICS_FILE)
+
     def write(self) -> None:
         """Write the record atomically."""
-        plain = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name != "path"}
+        plain = {**vars(self), "config": self.config.model_dump(mode="json")}
+        del plain["path"]
         write_text(self.path / RECORD_FILE, yaml_text.dump(plain))
 
 
@@ -154,12 +156,12 @@ def read(path: Path) -> Retrained:
     file = path / RECORD_FILE
     try:
         plain = yaml_text.load(yaml_text.read(file, "it"), "it")
-        return run_folder.record_of({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
+        return run_record.checked({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
     except (TypeError, KeyError, ConfigError) as error:
-        raise RunError(f"{file} must say what was trained again; it cannot be read: {error}") from error
+        raise RunError(f"Cannot read {file}, the record of a retraining: {error}") from error
 
 
-def ask(
+def plan(
     run: RunFolder,
     trial: Trial,
     metric: str,
@@ -179,7 +181,7 @@ def ask(
         metric: metric that selected the trial.
         count: total number of seeds.
         name: name of the folder inside the run's folder.
-        rule: rule of the pick from a Pareto front, in words.
+        rule: rule that selected the trial from a Pareto front, in words.
         assignments: changes to the configuration: {dotted path: value}.
         command: command line, for the record.
         share_any: allow seeds trained by other versions of the code.
@@ -189,91 +191,49 @@ def ask(
         DataError: there are no data.
         RunError: the folder holds something else, or the data or the code differ from those of earlier seeds.
     """
-    asked, trials, values = run.asked(), run.trials(), dict(assignments or {})
-    _check_options(count, values, name)
-    used = sorted({int(str(each.values.get(SEED, asked.config().train.seed))) for each in trials})
-    record = run_record.record_of(spec.Run(command=command), asked.config(), asked.name)
-    found_by = yaml_text.load(run_folder.best_text(asked, trial, metric, len(trials), rule), "it")["found_by"]
-    found = override(asked.config(), trial.values)
-    wanted = Retrained(
+    record, trials, changes = run.record, run.trials(), dict(assignments or {})
+    _check_options(count, changes, name)
+    used = sorted({int(str(each.values.get(SEED, record.config().train.seed))) for each in trials})
+    written = run_record.provenance(command)
+    found = override(record.config(), trial.values)
+    new = Retrained(
         path=run.path / name,
-        config=override(found, values),
-        found_by=found_by,
+        config=override(found, changes),
+        found_by=selection.found_by(record, trial, metric, len(trials), rule),
         searched={key: number for key, number in trial.metrics.items() if key in METRICS},
         seeds=fresh_seeds(count, used),
         used_seeds=used,
-        assignments=values,
-        command=str(record["command"]),
-        commit=str(record["commit"]),
-        started=str(record["started"]),
-        codes=record["codes"],
+        assignments=changes,
+        command=str(written["command"]),
+        commit=str(written["commit"]),
+        started=str(written["started"]),
+        codes=written["codes"],
         found_code=trial.code,
     )
-    before = _check_place(wanted)
-    went_on = wanted if before is None else _gone_on(before, wanted, count)
-    if not went_on.left:
-        return went_on
-    known = {f"trial {trial.id} was": trial.data} if found.data == wanted.config.data else {}
+    before = _earlier(new)
+    planned = new if before is None else _continued(before, new, count)
+    if not planned.left:
+        return planned
+    trained = {f"trial {trial.id} was": trial.data} if found.data == new.config.data else {}
     if before is not None:
-        known["seeds were"] = before.data
-        revision.check_same(str(wanted.path), before.codes, before.commit, share_any=share_any)
-        went_on = replace(went_on, codes=_codes(before.codes, wanted.codes))
-    return replace(went_on, data=_same_data(went_on, known))
+        trained["seeds were"] = before.data
+        revision.check_same(str(new.path), before.codes, before.commit, share_any=share_any)
+        codes = list(dict.fromkeys((*(before.codes or [revision.UNKNOWN]), *new.codes)))
+        planned = replace(planned, codes=codes)
+    return replace(planned, data=_checked_data(planned, trained))
 
 
-def _check_options(count: int, values: Mapping[str, Value], name: str) -> None:
-    """Raise a ``ConfigError`` for an invalid number of seeds, assignment or name."""
-    if count < FEWEST:
-        raise ConfigError(f"--retrain-seeds must be {FEWEST} or more: one seed has no interval; got {count}.")
-    if count > MOST_SEEDS:
-        raise ConfigError(f"--retrain-seeds must be {MOST_SEEDS} or less; got {count}.")
-    if SEED in values:
-        raise ConfigError(f"--set must leave {SEED} to --retrain-seeds; got {SEED}={values[SEED]}.")
-    spec.check_run(spec.Run(name=name))
-
-
-def _codes(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """Return the identities of the code of earlier seeds and of the current code, each once."""
-    return list(dict.fromkeys((*(before or [revision.UNKNOWN]), *now)))
-
-
-def _same_data(wanted: Retrained, known: Mapping[str, str | None]) -> str:
-    """Return the key of the data, after checking that earlier trainings used the same data.
+def fetch(place: Storage, *, locked: bool = False) -> None:
+    """Update the small local files of a retraining from its bucket.
 
     Args:
-        wanted: the retraining.
-        known: {earlier training, in words such as "seeds were": key of its data, or None if unknown}.
-
-    Raises:
-        DataError: there are no data.
-        RunError: an earlier training used other data.
+        place: folder of the retraining and its mirror.
+        locked: True if this process holds the lock; otherwise nothing is done while another process works on it.
     """
-    now = data_key(wanted.config)
-    for what, before in known.items():
-        if before not in (None, now):
-            raise RunError(
-                f"Cannot train {wanted.path} on other data: {what} trained on {before}, and what the configuration "
-                f"names is now {now}. Put the first data back, or begin a new search."
-            )
-    return now
-
-
-def fetch(place: Storage) -> None:
-    """Update the local files of a retraining from its bucket; see ``Storage.refresh``."""
     if place.remote:
-        place.refresh(*_names(place))
-
-
-def pull(place: Storage) -> None:
-    """Update the local files from the bucket, for the process that holds the lock; see ``Storage.pull``."""
-    if place.remote:
-        place.pull(*_names(place))
-
-
-def _names(place: Storage) -> list[str]:
-    """Return the names of the small files of a retraining in a bucket."""
-    seeds = [name for name in place.folders("") if re.fullmatch(r"seed-\d+", name)]
-    return [RECORD_FILE, *(f"{seed}/{file}" for seed in seeds for file in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE))]
+        seeds = [name for name in place.folders("") if re.fullmatch(r"seed-\d+", name)]
+        names = [f"{seed}/{file}" for seed in seeds for file in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE)]
+        (place.pull if locked else place.refresh)(RECORD_FILE, *names)
 
 
 def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -> list[int]:
@@ -286,46 +246,60 @@ def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -
     return [*before, *itertools.islice(free, max(0, count - len(before)))]
 
 
-def _gone_on(before: Retrained, wanted: Retrained, count: int) -> Retrained:
+def _check_options(count: int, assignments: Mapping[str, Value], name: str) -> None:
+    """Raise a ``ConfigError`` for an invalid number of seeds, assignment or name."""
+    if not FEWEST <= count <= MOST_SEEDS:
+        raise ConfigError(
+            f"Invalid --retrain-seeds {count}: expected {FEWEST} to {MOST_SEEDS}, since one seed has no interval."
+        )
+    if SEED in assignments:
+        raise ConfigError(f"Cannot --set {SEED}={assignments[SEED]}: seeds are given by --retrain-seeds.")
+    spec.check_run(spec.RunOptions(name=name))
+
+
+def _checked_data(planned: Retrained, trained: Mapping[str, str | None]) -> str:
+    """Return the key of the data; raise a ``RunError`` if an earlier training used other data.
+
+    ``trained`` is {earlier training, in words such as "seeds were": key of its data, or None if unknown}.
+    """
+    now = data_key(planned.config)
+    for words, before in trained.items():
+        if before not in (None, now):
+            raise RunError(
+                f"Cannot train {planned.path} on other data: {words} trained on {before}, and the configuration's data "
+                f"are now {now}. Restore the first data, or start a new search."
+            )
+    return now
+
+
+def _continued(before: Retrained, new: Retrained, count: int) -> Retrained:
     """Return the earlier retraining with ``count`` seeds; all finished seeds are kept."""
-    kept = [seed for place, seed in enumerate(before.seeds) if place < count or before.final(seed)]
-    seeds = fresh_seeds(count, wanted.used_seeds, kept)
-    return replace(
-        before, seeds=seeds, found_by=wanted.found_by, used_seeds=wanted.used_seeds, found_code=wanted.found_code
-    )
+    finals = before.finals
+    kept = [seed for place, seed in enumerate(before.seeds) if place < count or seed in finals]
+    seeds = fresh_seeds(count, new.used_seeds, kept)
+    return replace(before, seeds=seeds, found_by=new.found_by, used_seeds=new.used_seeds, found_code=new.found_code)
 
 
-def _check_place(wanted: Retrained) -> Retrained | None:
+def _earlier(new: Retrained) -> Retrained | None:
     """Return the earlier retraining of this configuration in the folder, or None.
 
     Raises:
         RunError: the folder holds something else, or the retraining of another configuration.
     """
-    path = wanted.path
+    path = new.path
     if not (path / RECORD_FILE).exists():
         if path.exists() and any(not one.name.startswith(".") for one in path.iterdir()):
-            raise RunError(
-                f"A retraining needs a folder of its own; {path} holds something else. Choose another --name."
-            )
+            raise RunError(f"Cannot retrain in {path}: it holds other files. Choose another --name.")
         return None
     before = read(path)
-    if before.config.fingerprint() != wanted.config.fingerprint():
+    if before.config.fingerprint() != new.config.fingerprint():
         raise RunError(
-            f"A retraining's folder holds one configuration; {path} is of trial {before.found_by['trial']}"
-            f"{_with(before.assignments)}, and trial {wanted.found_by['trial']}{_with(wanted.assignments)} is asked "
-            "for now. Choose another --name."
+            f"Cannot retrain {_title(new)} in {path}: it holds the retraining of {_title(before)}. Choose another "
+            "--name."
         )
     return before
 
 
-def _with(assignments: Mapping[str, Value]) -> str:
-    listed = ", ".join(f"{path}={value}" for path, value in assignments.items())
-    return f" with {listed}" if listed else ""
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Config):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return list(value) if isinstance(value, list | tuple) else value
+def _title(retrained: Retrained) -> str:
+    changes = ", ".join(f"{path}={value}" for path, value in retrained.assignments.items())
+    return f"trial {retrained.found_by['trial']}" + (f" with {changes}" if changes else "")

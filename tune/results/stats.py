@@ -18,6 +18,7 @@ the other variants get intervals only. Each metric is a separate family of tests
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,37 +32,48 @@ RESAMPLES = 4000
 FEWEST = 2
 """Smallest number of seeds with an interval."""
 
-BETTER, WORSE = "better", "worse"
-NO_CLAIM = "no difference can be claimed"
-NOT_ASKED = "not asked beforehand"
-"""Claim of a variant that is not in ``primary``."""
+
+class Claim(enum.Enum):
+    """Conclusion of a comparison; the values are its words in tables."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NONE = "no difference can be claimed"
+    TOO_FEW_SEEDS = "not enough seeds to claim"
+    NOT_PRIMARY = "not asked beforehand"
+    """The variant is not in ``primary``."""
+
+    @property
+    def differs(self) -> bool:
+        """True if a difference is claimed."""
+        return self in (Claim.BETTER, Claim.WORSE)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Summary of one metric of one variant over its seeds."""
+    """Summary of one metric of one variant over its seeds; values that cannot be computed are NaN."""
 
     mean: float
     iqm: float
     """Interquartile mean: mean of the middle half of the seeds, robust to an outlier."""
     low: float
     high: float
-    """``low`` and ``high``: ends of the 95 % interval of the mean over seeds; NaN for one seed."""
+    """``low`` and ``high``: ends of the 95 % interval of the mean over seeds."""
     n: int
     """Number of seeds."""
     deviation: float = math.nan
-    """Sample standard deviation over seeds (divisor n - 1); NaN for one seed."""
+    """Sample standard deviation over seeds (divisor n - 1)."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference of a variant minus the reference, in the metric's unit."""
+    """Difference of a variant minus the reference, in the metric's unit; values that cannot be computed are NaN."""
 
     difference: float
-    """Mean over the seeds and clips that both have; NaN if there are none."""
+    """Mean over the seeds and clips that both have."""
     low: float
     high: float
-    """``low`` and ``high``: ends of the 95 % interval over seeds and clips; NaN for fewer than two seeds."""
+    """``low`` and ``high``: ends of the 95 % interval over seeds and clips."""
     p: float
     """Exact two-sided sign-flip p over seeds."""
     p_holm: float
@@ -70,9 +82,18 @@ class Comparison:
     """P(better): share of resampled differences on the better side, counting half of those at zero."""
     n: int
     """Number of seeds that both have."""
-    claim: str
-    """One of "better", "worse", "no difference can be claimed", "not enough seeds to claim (...)" and "not asked
-    beforehand"."""
+    claim: Claim
+    comparisons: int
+    """Number of comparisons in Holm's correction."""
+
+    @property
+    def claim_text(self) -> str:
+        """Claim in words, with the number of seeds needed if there are too few."""
+        if self.claim is not Claim.TOO_FEW_SEEDS:
+            return str(self.claim.value)
+        over = f" for {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        needed = f"{seeds_needed(self.comparisons)} are needed{over} at the {100 * LEVEL:g} % level"
+        return f"{self.claim.value} ({self.n}; {needed})"
 
 
 def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
@@ -94,8 +115,7 @@ def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] 
         return Summary(mean, iqm, math.nan, math.nan, count)
     deviation = float(known.std(ddof=1))
     half = float(scipy.stats.t.ppf(1 - LEVEL / 2, count - 1) * deviation / math.sqrt(count))
-    low, high = max(mean - half, within[0]), min(mean + half, within[1])
-    return Summary(mean, iqm, low, high, count, deviation)
+    return Summary(mean, iqm, max(mean - half, within[0]), min(mean + half, within[1]), count, deviation)
 
 
 def compare(
@@ -121,17 +141,22 @@ def compare(
         ValueError: the shapes differ, or a clip is known for some seeds only.
     """
     tables = {name: _paired(name, reference, values) for name, values in variants.items()}
-    asked = [name for name in tables if not primary or name in primary]
+    tested = [name for name in tables if not primary or name in primary]
     p = {name: sign_flip(table.mean(axis=1), seed) for name, table in tables.items()}
-    corrected = holm({name: p[name] for name in asked})
+    corrected = holm({name: p[name] for name in tested})
     sign = 1.0 if higher_is_better else -1.0
-    found = {}
+    comparisons = {}
     for name, table in tables.items():
-        low, high, better = _interval(table, sign, resamples, seed)
-        difference, seeds, p_holm = _mean(table), len(table), corrected.get(name, math.nan)
-        claim = _claim(sign * difference, not low <= 0 <= high, p_holm, seeds, len(asked))
-        found[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim)
-    return found
+        low = high = better = math.nan
+        if len(table) >= FEWEST:
+            drawn = draw_means(table, resamples, seed)
+            low, high = map(float, np.quantile(drawn, (LEVEL / 2, 1 - LEVEL / 2)))
+            better = float((sign * drawn > 0).mean() + (drawn == 0).mean() / 2)
+        difference = float(table.mean()) if table.size else math.nan
+        p_holm, seeds = corrected.get(name, math.nan), len(table)
+        claim = _claim(sign * difference, not low <= 0 <= high, p_holm, seeds, len(tested))
+        comparisons[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim, len(tested))
+    return comparisons
 
 
 def _paired(name: str, reference: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -150,27 +175,10 @@ def _paired(name: str, reference: np.ndarray, variant: np.ndarray) -> np.ndarray
     return table
 
 
-def _mean(table: np.ndarray) -> float:
-    return float(table.mean()) if table.size else math.nan
-
-
-def _interval(table: np.ndarray, sign: float, resamples: int, seed: int) -> tuple[float, float, float]:
-    """Return both ends of the 95 % interval, and P(better)."""
-    if len(table) < FEWEST:
-        return math.nan, math.nan, math.nan
-    drawn = draw_means(table, resamples, seed)
-    low, high = np.quantile(drawn, (LEVEL / 2, 1 - LEVEL / 2))
-    better = (sign * drawn > 0).mean() + (drawn == 0).mean() / 2
-    return float(low), float(high), float(better)
-
-
-def _claim(gain: float, leaves_out_zero: bool, p_holm: float, seeds: int, comparisons: int) -> str:
+def _claim(gain: float, excludes_zero: bool, p_holm: float, seeds: int, comparisons: int) -> Claim:
+    """Return the claim by the rule of the module docstring."""
     if math.isnan(p_holm):
-        return NOT_ASKED
-    if p_holm <= LEVEL and leaves_out_zero:
-        return BETTER if gain > 0 else WORSE
-    needed = seeds_needed(comparisons)
-    if seeds < needed:
-        over = f" for {comparisons} comparisons" if comparisons > 1 else ""
-        return f"not enough seeds to claim ({seeds}; {needed} are needed{over} at the 5 % level)"
-    return NO_CLAIM
+        return Claim.NOT_PRIMARY
+    if p_holm <= LEVEL and excludes_zero:
+        return Claim.BETTER if gain > 0 else Claim.WORSE
+    return Claim.TOO_FEW_SEEDS if seeds < seeds_needed(comparisons) else Claim.NONE

@@ -16,12 +16,13 @@ import numpy as np
 import polars as pl
 
 from htt.config import Config, Value
-from htt.errors import HTTError, RunError
+from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.experiments.study import Study
 from tune.results import stats
-from tune.results.run_folder import Asked, RunFolder, Trial, value
+from tune.results.run_folder import RunFolder, RunRecord, Trial
+from tune.results.selection import value
 from tune.results.stats import Comparison, Summary
 
 _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard"}
@@ -29,7 +30,7 @@ _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantResults:
     """Result of one variant for one metric."""
 
     variant: str
@@ -48,32 +49,32 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finding:
+class MetricResults:
     """Results of all variants for one metric, the reference first."""
 
     metric: str
-    rows: Sequence[Row]
+    rows: Sequence[VariantResults]
     clips: int
     """Number of clips in the comparisons; 0 if these are over seeds only."""
     curves: Mapping[str, Sequence[Sequence[float]]]
     """{variant: values per epoch, for each seed}; empty if not recorded."""
 
     @property
-    def reference(self) -> Row:
-        """Row of the reference."""
+    def reference(self) -> VariantResults:
+        """Results of the reference."""
         return self.rows[0]
 
     @property
-    def others(self) -> list[tuple[Row, Comparison]]:
-        """Rows of the other variants, with their comparisons."""
+    def others(self) -> list[tuple[VariantResults, Comparison]]:
+        """Results of the other variants, with their comparisons."""
         return [(row, row.comparison) for row in self.rows if row.comparison is not None]
 
 
 @dataclass(frozen=True)
-class Done:
+class StudyResults:
     """Contents of a study's run folder."""
 
-    asked: Asked
+    record: RunRecord
     study: Study
     base: Config
     pairs: Mapping[tuple[str, int], Trial]
@@ -96,6 +97,10 @@ class Done:
         trial = self.pairs.get((variant, seed))
         return trial if trial is not None and trial.state == "complete" else None
 
+    def trials(self, variant: str) -> list[Trial | None]:
+        """Return the complete trials of a variant in the order of the seeds, None for a missing one."""
+        return [self.complete(variant, seed) for seed in self.seeds]
+
     def missing(self) -> dict[str, list[str]]:
         """Return {variant: reasons for missing seeds} of the variants with incomplete trials."""
         found: dict[str, list[str]] = {}
@@ -109,127 +114,108 @@ class Done:
         return found
 
 
-def read(folder: RunFolder) -> Done:
+def read(folder: RunFolder) -> StudyResults:
     """Read a study, finished or not.
 
     Raises:
         RunError: a file is missing, cannot be read, or does not belong to a study.
     """
-    asked = folder.asked()
+    record = folder.record
+    study = record.study.study
     try:
-        study, base = Study.from_plain(asked.study), asked.config()
-    except (HTTError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder.path / 'asked.yaml'} must hold a study; it cannot be read: {error}") from error
+        base = record.config()
+    except ConfigError as error:
+        raise RunError(f"Cannot read the study in {folder.path}: {error}") from error
     pairs: dict[tuple[str, int], Trial] = {}
     for trial in folder.trials():
-        before = pairs.get(trial.pair) if trial.pair else None
-        if trial.pair and (before is None or before.state != "complete"):
+        if trial.pair and (trial.pair not in pairs or pairs[trial.pair].state != "complete"):
             pairs[trial.pair] = trial
     clips = {trial.id: table for trial in pairs.values() if (table := _clips(folder, trial)) is not None}
-    return Done(asked, study, base, pairs, clips)
+    return StudyResults(record, study, base, pairs, clips)
 
 
-def findings(done: Done) -> list[Finding]:
+def results_by_metric(results: StudyResults) -> list[MetricResults]:
     """Return the results of a study for each of its metrics."""
-    return [_finding(done, metric) for metric in done.study.metrics]
+    return [_results_of(results, metric) for metric in results.study.metrics]
 
 
-def tables(done: Done, metric: str) -> tuple[dict[str, np.ndarray], int]:
+def tables(results: StudyResults, metric: str) -> tuple[dict[str, np.ndarray], int]:
     """Return {variant: [s c]} over the clips that all trials have, and their number; [s] and 0 if there are none.
 
-    A row of NaN is a trial that is not complete.
+    A row of NaN is a trial that is not complete or lacks the metric.
     """
-    return _tables(done, {name: _values(done, name, metric) for name in done.order}, metric)
+    values, column = {name: _values(results, name, metric) for name in results.order}, _OF_CLIPS.get(metric, metric)
+    known = {
+        (name, row): _by_clip(results.clips.get(results.pairs[name, seed].id), column)
+        for name in results.order
+        for row, seed in enumerate(results.seeds)
+        if not math.isnan(values[name][row])
+    }
+    shared = sorted(set.intersection(*map(set, known.values()))) if known else []
+    if not shared:
+        return values, 0
+    tables = {name: np.full((len(results.seeds), len(shared)), math.nan) for name in results.order}
+    for (name, row), clips in known.items():
+        each = np.array([clips[clip] for clip in shared])
+        tables[name][row] = each + (values[name][row] - each.mean())
+    return tables, len(shared)
 
 
-def _finding(done: Done, metric: str) -> Finding:
-    values = {name: _values(done, name, metric) for name in done.order}
-    tables, clips = _tables(done, values, metric)
-    reference = done.study.reference
-    others = {name: tables[name] for name in done.study.others}
-    primary = done.study.primary
-    compared = stats.compare(tables[reference], others, METRICS[metric].higher_is_better, primary=primary)
-    rows = [_row(done, name, metric, values[name], compared.get(name)) for name in done.order]
-    return Finding(metric, rows, clips, _curves(done, metric))
+def _results_of(results: StudyResults, metric: str) -> MetricResults:
+    by_clip, clips = tables(results, metric)
+    compared = stats.compare(
+        by_clip[results.study.reference],
+        {name: by_clip[name] for name in results.study.others},
+        METRICS[metric].higher_is_better,
+        primary=results.study.primary,
+    )
+    rows = [_variant_results(results, name, metric, compared.get(name)) for name in results.order]
+    curves = {name: curves for name in results.order if (curves := _curves(results, name, metric))}
+    return MetricResults(metric, rows, clips, curves)
 
 
-def _row(done: Done, name: str, metric: str, values: np.ndarray, comparison: Comparison | None) -> Row:
-    seconds = [trial.seconds for seed in done.seeds if (trial := done.complete(name, seed)) and trial.seconds > 0]
-    return Row(
+def _variant_results(results: StudyResults, name: str, metric: str, comparison: Comparison | None) -> VariantResults:
+    values = _values(results, name, metric)
+    seconds = [trial.seconds for trial in results.trials(name) if trial and trial.seconds > 0]
+    return VariantResults(
         variant=name,
-        changes=done.study.variants[name],
+        changes=results.study.variants[name],
         values=values,
         summary=stats.summarise(values, METRICS[metric].range),
         comparison=comparison,
         seconds=float(np.mean(seconds)) if seconds else math.nan,
-        parameters=float(done.asked.parameters.get(name, math.nan)),
-        paper=float(done.study.paper(done.base, name).get(metric, math.nan)),
+        parameters=float(results.record.parameters.get(name, math.nan)),
+        paper=float(results.study.paper(results.base, name).get(metric, math.nan)),
     )
 
 
-def _values(done: Done, name: str, metric: str) -> np.ndarray:
+def _values(results: StudyResults, name: str, metric: str) -> np.ndarray:
     """Return the metric of each seed [s]; NaN if the trial is not complete or lacks the metric."""
-    trials = [done.complete(name, seed) for seed in done.seeds]
-    found = np.array([value(trial, metric) if trial else math.nan for trial in trials])
-    return np.where(np.isfinite(found), found, math.nan)
-
-
-def _tables(done: Done, values: Mapping[str, np.ndarray], metric: str) -> tuple[dict[str, np.ndarray], int]:
-    """Return {variant: [s c]} over the clips that all trials have, and their number; ``values`` and 0 if none."""
-    column = _OF_CLIPS.get(metric, metric)
-    known = {}
-    for name, of_seeds in values.items():
-        for seed, number in zip(done.seeds, of_seeds, strict=True):
-            trial = done.complete(name, seed)
-            if trial is not None and not math.isnan(number):
-                known[name, seed] = _by_clip(done.clips.get(trial.id), column)
-    shared = set.intersection(*(set(clips) for clips in known.values())) if known else set()
-    if not shared:
-        return dict(values), 0
-    order = sorted(shared)
-    tables = {}
-    for name, of_seeds in values.items():
-        table = np.full((len(done.seeds), len(order)), math.nan)
-        for row, seed in enumerate(done.seeds):
-            if (name, seed) in known:
-                each = np.array([known[name, seed][clip] for clip in order])
-                table[row] = each + (of_seeds[row] - each.mean())
-        tables[name] = table
-    return tables, len(order)
+    values = np.array([value(trial, metric) if trial else math.nan for trial in results.trials(name)])
+    return np.where(np.isfinite(values), values, math.nan)
 
 
 def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
     """Return {clip: value} of a table of clips, for finite values."""
-    if clips is None or column not in clips.columns or "clip" not in clips.columns:
+    if clips is None or not {"clip", column} <= {*clips.columns}:
         return {}
-    pairs = zip(clips["clip"].to_list(), clips[column].to_list(), strict=True)
-    return {clip: float(each) for clip, each in pairs if each is not None and math.isfinite(each)}
+    finite = clips.select("clip", pl.col(column).cast(pl.Float64)).filter(pl.col(column).is_finite())
+    return dict(finite.iter_rows())
 
 
-def _curves(done: Done, metric: str) -> dict[str, list[Sequence[float]]]:
-    """Return {variant: values per epoch, for each seed}, for variants with recorded values."""
-    found = {}
-    for name in done.order:
-        trials = [trial for seed in done.seeds if (trial := done.complete(name, seed)) is not None]
-        curves = [curve for trial in trials if len(curve := _curve(done, trial, metric))]
-        if curves:
-            found[name] = curves
-    return found
-
-
-def _curve(done: Done, trial: Trial, metric: str) -> Sequence[float]:
-    """Return the values per epoch of a metric; runs of older versions recorded the first metric only."""
-    return trial.curves.get(metric) or (trial.curve if metric == done.asked.metric else ())
+def _curves(results: StudyResults, name: str, metric: str) -> list[Sequence[float]]:
+    """Return the values per epoch of each trial that recorded them; older versions recorded the first metric only."""
+    first = metric == results.record.spec.metric
+    curves = [trial.curves.get(metric) or (trial.curve if first else ()) for trial in results.trials(name) if trial]
+    return [curve for curve in curves if len(curve)]
 
 
 def _clips(folder: RunFolder, trial: Trial) -> pl.DataFrame | None:
     path = folder.clips / f"{trial.id}.parquet"
-    if not path.exists():
-        return None
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path) if path.exists() else None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RunError(f"{path} must hold the clips of a trial; it cannot be read: {error}") from error
+        raise RunError(f"Cannot read the clips of a trial in {path}: {error}") from error
 
 
 def _seeds(seeds: Sequence[int]) -> str:

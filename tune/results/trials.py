@@ -1,42 +1,24 @@
-"""Trial and its row in ``trials.parquet``, with a column for each metric and each changed path."""
+"""Trial, and its row in ``trials.parquet``, with a column for each metric and each changed path."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from htt import json_lines
 from htt.config import Value
+
+if TYPE_CHECKING:
+    from tune.results.run_folder import RunFolder
 
 STATES = ("complete", "pruned", "failed", "stopped", "reused", "refused")
 """States of a trial: all epochs trained (complete); stopped by the scheduler (pruned); crashed or not finite (failed);
 ended by Ctrl-C or the time budget (stopped); not trained, because an equal trial exists (reused, see ``taken_from``) or
-because it cannot satisfy the constraints (refused, see ``breaks``)."""
-
-_FIXED: dict[str, Any] = {
-    "id": pl.String,
-    "number": pl.Int64,
-    "fingerprint": pl.String,
-    "state": pl.String,
-    "epochs": pl.Int64,
-    "seconds": pl.Float64,
-    "finished_s": pl.Float64,
-    "error": pl.String,
-    "values": pl.String,
-    "curve": pl.List(pl.Float64),
-    "variant": pl.String,
-    "seed": pl.Int64,
-    "data": pl.String,
-    "curves": pl.String,
-    "taken_from": pl.String,
-    "breaks": pl.String,
-    "instead_of": pl.List(pl.String),
-    "error_kind": pl.String,
-    "code": pl.String,
-}
+because it cannot satisfy the constraints (refused, see ``violation``)."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +32,6 @@ class Trial:
     """Equal for equal configurations; see ``htt.config.Config.fingerprint``."""
     state: str
     epochs: int
-    """Number of trained epochs."""
     seconds: float
     """Duration, s, by the clocks of the machines that trained it."""
     finished_s: float
@@ -66,7 +47,6 @@ class Trial:
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """{metric: values per epoch}, for a trial of a study."""
     error: str | None = None
-    """Error message, if it failed."""
     variant: str | None = None
     """Variant of a study, or None in a search."""
     seed: int | None = None
@@ -75,7 +55,7 @@ class Trial:
     """Key of the data, equal for equal data; see ``htt.data.location.data_key``."""
     taken_from: str | None = None
     """Origin of a reused trial: "run/trial (commit)"."""
-    breaks: str | None = None
+    violation: str | None = None
     """Violated constraints in words, or None. A trial that violates constraints is never the best."""
     error_kind: str | None = None
     """Class name of its error, if it is one of ``htt.errors``."""
@@ -97,27 +77,76 @@ class Trial:
         return replace(self, instead_of=tuple(name for name in names if name != self.id))
 
 
+_TYPES = {
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "Sequence[float]": pl.List(pl.Float64),
+    "Sequence[str]": pl.List(pl.String),
+}
+_FIXED: dict[str, Any] = {
+    entry.name: _TYPES.get(str(entry.type).removesuffix(" | None"), pl.String)
+    for entry in fields(Trial)
+    if entry.name not in ("metrics", "best")
+}
+"""{field: type of its column}; mappings are stored as JSON text."""
+
+_RENAMED = {"breaks": "violation"}
+"""{name in files of older versions: name}."""
+SHARE = 16
+"""The table is rewritten when at least 1 / ``SHARE`` of the rows are not in it."""
+
+
+class TrialWriter:
+    """Writer of the trials of a run in progress, whose cost per trial does not grow with their number.
+
+    A row is appended to ``trials.jsonl``, and ``trials.parquet`` is rewritten when one in ``SHARE`` rows is not in it
+    yet, and at the end of a run. ``RunFolder.trials`` reads both. Only one process may write them.
+    """
+
+    def __init__(self, folder: RunFolder, *, table_alone: bool = False) -> None:
+        """Continue the files that an earlier process left.
+
+        Args:
+            folder: folder of the run.
+            table_alone: rewrite the table for every trial, since a bucket only takes whole files.
+        """
+        self._folder, self._table_alone = folder, table_alone
+        self._appended = json_lines.drop_unfinished_line(folder.newest)
+
+    def add(self, trial: Trial, trials: Collection[Trial]) -> None:
+        """Write a finished trial, given all trials of the run, including ``trial``.
+
+        Raises:
+            StorageError: the disk is full or read-only; the files are unchanged.
+        """
+        if self._table_alone or (self._appended + 1) * SHARE >= len(trials):
+            self._folder.write_trials(sorted(trials, key=lambda each: each.number))
+            self._appended = 0
+        else:
+            json_lines.append(self._folder.newest, asdict(trial), sync=True)
+            self._appended += 1
+
+
 def frame(trials: Sequence[Trial]) -> pl.DataFrame:
     """Return the trials as a table, one row each."""
-    names = list(dict.fromkeys(name for trial in trials for name in (*trial.metrics, *trial.best)))
-    paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
     columns = {name: pl.Series(name, [_fixed(trial, name) for trial in trials], kind) for name, kind in _FIXED.items()}
-    for name in names:
+    for name in dict.fromkeys(name for trial in trials for name in (*trial.metrics, *trial.best)):
         columns[name] = _numbers(name, [trial.metrics.get(name) for trial in trials])
         columns[f"best_{name}"] = _numbers(f"best_{name}", [trial.best.get(name) for trial in trials])
-    for path in paths:
+    for path in dict.fromkeys(path for trial in trials for path in trial.values):
         columns[path] = _column(path, [trial.values.get(path) for trial in trials])
     return pl.DataFrame(list(columns.values()))
 
 
 def _fixed(trial: Trial, name: str) -> Any:
-    if name in ("values", "curves"):
-        return json.dumps(dict(getattr(trial, name)))
-    return list(getattr(trial, name)) if name in ("curve", "instead_of") else getattr(trial, name)
+    entry = getattr(trial, name)
+    if isinstance(entry, Mapping):
+        return json.dumps(dict(entry))
+    return list(entry) if isinstance(entry, list | tuple) else entry
 
 
 def _numbers(name: str, values: list[float | None]) -> pl.Series:
-    return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+    return pl.Series(name, values, pl.Float64, strict=False)
 
 
 def _column(name: str, values: list[Value]) -> pl.Series:
@@ -132,29 +161,23 @@ def _column(name: str, values: list[Value]) -> pl.Series:
 
 def trials_of(table: pl.DataFrame) -> list[Trial]:
     """Return the trials of a table made by ``frame``."""
-    return [_trial(row) for row in table.to_dicts()]
-
-
-def _trial(row: dict[str, Any]) -> Trial:
-    names = [name.removeprefix("best_") for name in row if name.startswith("best_")]
-    fixed: dict[str, Any] = {name: row.get(name) for name in _FIXED}
-    fixed["values"] = json.loads(fixed["values"])
-    for name in ("curve", "instead_of"):
-        fixed[name] = tuple(fixed[name] or ())
-    fixed["curves"] = {name: tuple(curve) for name, curve in json.loads(fixed["curves"] or "{}").items()}
-    metrics = {name: row[name] for name in names if row[name] is not None}
-    best = {name: row[f"best_{name}"] for name in names if row[f"best_{name}"] is not None}
-    return Trial(**fixed, metrics=metrics, best=best)
-
-
-def line(trial: Trial) -> str:
-    """Return the trial as a line of JSON."""
-    return json.dumps(asdict(trial)) + "\n"
+    metrics = [name.removeprefix("best_") for name in table.columns if name.startswith("best_")]
+    trials = []
+    for row in table.rename(_RENAMED, strict=False).to_dicts():
+        fixed = {name: row.get(name) for name in _FIXED}
+        fixed |= {name: json.loads(fixed[name] or "{}") for name in ("values", "curves")}
+        fixed["metrics"] = {name: row[name] for name in metrics if row[name] is not None}
+        fixed["best"] = {name: row[f"best_{name}"] for name in metrics if row[f"best_{name}"] is not None}
+        trials.append(_trial(fixed))
+    return trials
 
 
 def of_line(text: str) -> Trial:
-    """Return the trial of a line made by ``line``."""
-    plain = json.loads(text)
-    for name in ("curve", "instead_of"):
-        plain[name] = tuple(plain[name])
-    return Trial(**{**plain, "curves": {name: tuple(curve) for name, curve in plain["curves"].items()}})
+    """Return the trial of a line that ``TrialWriter`` appended."""
+    return _trial({_RENAMED.get(name, name): value for name, value in json.loads(text).items()})
+
+
+def _trial(plain: Mapping[str, Any]) -> Trial:
+    """Return the trial with these fields, with tuples in place of lists."""
+    lists = {name: tuple(plain[name] or ()) for name in ("curve", "instead_of")}
+    return Trial(**{**plain, **lists, "curves": {name: tuple(curve) for name, curve in plain["curves"].items()}})

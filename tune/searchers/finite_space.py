@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,7 @@ class Coverage:
     """The configurations of a space, countable if the space is finite."""
 
     def __init__(self, codes: Mapping[str, Code], interrupted: str) -> None:
-        """Count the configurations.
-
-        Args:
-            codes: {path: its domain, converted for Optuna} of the space.
-            interrupted: user attribute of a trial that was interrupted; such a trial does not count as tried.
-        """
+        """Count the configurations of a space; trials with the user attribute ``interrupted`` do not count as tried."""
         self.paths, self.interrupted = list(codes), interrupted
         values = [code.values for code in codes.values()]
         self.values = [each for each in values if each is not None] if None not in values else None
@@ -46,10 +42,10 @@ class Coverage:
 
     def _key_of(self, trial: FrozenTrial) -> tuple[Any, ...]:
         """Return ``key`` of a trial; it is cached once the trial has ended."""
-        found = self._keys.get(trial.number) or self.key(trial.params)
+        key = self._keys.get(trial.number) or self.key(trial.params)
         if trial.state.is_finished():
-            self._keys[trial.number] = found
-        return found
+            self._keys[trial.number] = key
+        return key
 
     def key(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the values of a trial's parameters, in the order of the space."""
@@ -70,35 +66,24 @@ class Coverage:
         return None
 
 
-class Fresh(BaseSampler):
+@dataclass(frozen=True)
+class UntriedSampler(BaseSampler):
     """Wrapper of a sampler that replaces a configuration already tried or running by an untried one.
 
     Training is deterministic, so a repeated configuration would give no new information.
     """
 
-    def __init__(
-        self,
-        inner: BaseSampler,
-        coverage: Coverage,
-        distributions: Mapping[str, BaseDistribution],
-        tried: set[tuple[Any, ...]],
-        seed: int,
-    ) -> None:
-        """Wrap the sampler of one trial.
-
-        Args:
-            inner: the sampler.
-            coverage: coverage of the finite space.
-            distributions: distributions of the space.
-            tried: keys of the configurations that must not be sampled again.
-            seed: seed of the replacement.
-        """
-        self.inner, self.coverage, self.distributions = inner, coverage, dict(distributions)
-        self.tried, self.seed = tried, seed
+    inner: BaseSampler
+    coverage: Coverage
+    distributions: Mapping[str, BaseDistribution]
+    tried: set[tuple[Any, ...]]
+    """Keys of the configurations that must not be sampled again."""
+    seed: int
+    """Seed of the replacement."""
 
     def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
         """Return all distributions, so that Optuna samples all parameters together."""
-        return self.distributions
+        return dict(self.distributions)
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, _: Any) -> dict[str, Any]:
         """Sample all parameters of a trial, and replace them if they were tried before."""
@@ -111,18 +96,6 @@ class Fresh(BaseSampler):
             return self.coverage.untried(self.tried, self.seed) or drawn
         return drawn
 
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    def sample_independent(self, *arguments: Any, **named: Any) -> Any:
         """Sample one parameter with the inner sampler."""
-        return self.inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Forward Optuna's call to the inner sampler."""
-        self.inner.before_trial(study, trial)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Forward Optuna's call to the inner sampler."""
-        self.inner.after_trial(study, trial, state, values)
+        return self.inner.sample_independent(*arguments, **named)

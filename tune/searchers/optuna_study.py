@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal._file import LOCK_FILE_SUFFIX
 from optuna.trial import FrozenTrial, TrialState
 
-from htt import console
+from htt import console, json_lines
 from htt.errors import StorageError, storage_errors
-from tune.results.json_lines import Journal
-from tune.results.run_folder import Trial, value
+from htt.evaluation.metric_table import METRICS
+from tune.searchers.optuna_journal import Journal, mend
 from tune.searchers.recent_tpe import Recent, RecentTPE
 
+LOCK_SUFFIX = ".lock"
+"""Suffix of the link that is a journal's lock, as ``optuna.storages.journal.JournalFileSymlinkLock`` names it."""
 LOCK_S = 2.0
 """Time to wait for a journal's lock before it counts as stale, s; a lock is held only while a line is written."""
 STARTUP_TRIALS = 8
@@ -30,9 +31,9 @@ TUNE_ID = "trial"
 """User attribute: id of the run's trial that the Optuna trial belongs to."""
 INTERRUPTED = "interrupted"
 """User attribute: True if the trial was interrupted and may be resumed."""
-GOES_ON = "goes_on"
+RESUMES = "goes_on"
 """User attribute: number of the interrupted trial that this trial resumes."""
-EARLIER = "taken_from"
+WARM_START = "taken_from"
 """User attribute: the earlier run that the trial comes from."""
 EPOCHS = "epochs"
 """User attribute: the first objective's value at each epoch, if Optuna itself stores none."""
@@ -50,14 +51,38 @@ def plain_epochs(epochs: Mapping[int, float]) -> dict[str, float]:
 
 def running_again(interrupted: FrozenTrial) -> FrozenTrial:
     """Return a new running trial that resumes an interrupted one."""
-    kept = {name: note for name, note in interrupted.user_attrs.items() if name in (TUNE_ID, EPOCHS, GOES_ON)}
+    kept = {name: note for name, note in interrupted.user_attrs.items() if name in (TUNE_ID, EPOCHS, RESUMES)}
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=interrupted.params,
         distributions=interrupted.distributions,
-        user_attrs={GOES_ON: interrupted.number, **kept},
+        user_attrs={RESUMES: interrupted.number, **kept},
         intermediate_values=interrupted.intermediate_values,
     )
+
+
+def open_study(storage: JournalStorage, name: str, objectives: Sequence[str]) -> optuna.Study:
+    """Return the study of a run in its journal; it is created if it does not exist."""
+    study = optuna.create_study(
+        storage=storage,
+        pruner=NopPruner(),
+        study_name=name,
+        load_if_exists=True,
+        directions=["maximize" if METRICS[each].higher_is_better else "minimize" for each in objectives],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if study.metric_names != list(objectives):  # otherwise the dashboard shows "Objective 0"
+            study.set_metric_names(list(objectives))
+    return study
+
+
+def repair(journal: Path) -> None:
+    """Remove what a killed process left in a journal; call this only as the single writer of the run."""
+    drop_stale_lock(journal)
+    json_lines.drop_unfinished_line(journal)
+    with storage_errors(journal):
+        mend(journal)
 
 
 def open_journal(path: Path) -> JournalStorage:
@@ -71,20 +96,20 @@ def open_journal(path: Path) -> JournalStorage:
         with storage_errors(path):
             return JournalStorage(Journal(str(path)))
     except (ValueError, KeyError) as error:
-        raise StorageError(f"{path} must be a whole Optuna journal; {error}. Move it away to start anew.") from error
+        raise StorageError(f"Invalid Optuna journal {path}: {error}. Move it away to start a new study.") from error
 
 
 def drop_stale_lock(path: Path) -> None:
     """Remove a journal lock left by a killed process, which would make Optuna wait silently for 30 s.
 
-    Call this only as the single writer of the run. A dashboard may also hold the lock, for a moment.
+    A dashboard may also hold the lock, for a moment.
     """
-    lock, ends = Path(f"{path}{LOCK_FILE_SUFFIX}"), time.monotonic() + LOCK_S
+    lock, ends = Path(f"{path}{LOCK_SUFFIX}"), time.monotonic() + LOCK_S
     while os.path.lexists(lock):
         if time.monotonic() > ends:
             with storage_errors(lock):
                 lock.unlink(missing_ok=True)
-            console.err.print(f"{lock} was left by a process that was killed; it is removed.", markup=False)
+            console.err.print(f"Removed {lock}: a killed process left it.", markup=False)
             return
         time.sleep(0.05)
 
@@ -98,36 +123,3 @@ def sampler(algorithm: str, seed: int, recent: Recent | None = None) -> BaseSamp
         # constant_liar counts running trials as bad ones, so that concurrent trials differ.
         settings: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True}
         return RecentTPE(recent or Recent(), seed=seed, **settings)
-
-
-def finished(
-    row: Trial,
-    *,
-    params: Mapping[str, Any],
-    distributions: Mapping[str, BaseDistribution],
-    objectives: Sequence[str],
-    epochs: int,
-    constraints: Mapping[str, float],
-) -> FrozenTrial:
-    """Return a trial that ended in another run as a trial of this study.
-
-    Args:
-        row: the trial.
-        params: its parameters, encoded for the study.
-        distributions: distributions of the space.
-        objectives: objectives of the study; the first is watched.
-        epochs: epochs of a trial that is not stopped.
-        constraints: {constraint: amount by which it is violated}.
-    """
-    last = {row.epochs: value(row, objectives[0])}
-    known = dict(enumerate(row.curve, 1)) if len(row.curve) == row.epochs else last
-    several, complete = len(objectives) > 1, row.epochs >= epochs
-    return optuna.trial.create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        params=dict(params),
-        distributions=dict(distributions),
-        values=[value(row, name) for name in objectives] if complete or not several else None,
-        intermediate_values={} if several else known,
-        user_attrs={EARLIER: row.taken_from, **({EPOCHS: plain_epochs(known)} if several else {})},
-        constraints=dict(constraints),
-    )

@@ -35,7 +35,7 @@ class Recent:
 
     def of(self, study: optuna.Study) -> optuna.Study:
         """Return the study with the reduced list of trials."""
-        known = study._get_trials(deepcopy=False, use_cache=True)
+        known = study.get_trials(deepcopy=False)
         while self._blocks < len(known) // BLOCK - 1:
             block = known[self._blocks * BLOCK : (self._blocks + 1) * BLOCK]
             ended = [trial for trial in block if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -45,15 +45,11 @@ class Recent:
             return study
         kept = [*self._best, *known[self._blocks * BLOCK :]]
 
-        def trials(
-            deepcopy: bool = False,  # noqa: ARG001 - Optuna's signature
-            states: Container[TrialState] | None = None,
-            use_cache: bool = False,  # noqa: ARG001
-        ) -> list[FrozenTrial]:
+        def trials(states: Container[TrialState] | None = None, **_: bool) -> list[FrozenTrial]:
             return [trial for trial in kept if states is None or trial.state in states]
 
         seen = copy.copy(study)
-        seen._get_trials = trials  # type: ignore[method-assign]
+        seen._get_trials = trials  # type: ignore[method-assign,assignment]
         return seen
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 from optuna.trial import FrozenTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -14,35 +15,33 @@ from tune.searchers.optuna_study import TUNE_ID, epochs_of
 
 
 class Asha(ASHAScheduler):
-    """ASHA scheduler whose rungs can be restored from the study."""
+    """ASHA scheduler whose rungs are restored from the study as soon as Tune has set its metric."""
 
-    def recall(self, trials: Iterable[FrozenTrial], sign: float) -> None:
-        """Fill the rungs with the epochs stored in the study."""
-        for frozen in trials:
-            past = _Past(frozen.user_attrs.get(TUNE_ID, f"optuna-{frozen.number}"))
+    def __init__(self, past: Iterable[FrozenTrial], **settings: Any) -> None:
+        super().__init__(EPOCH, stop_last_trials=True, **settings)
+        self._past = past
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Set the metric, and report the epochs stored in the study."""
+        is_set = bool(super().set_search_properties(metric, mode, **spec))
+        for frozen in self._past:
+            trial: Any = SimpleNamespace(trial_id=frozen.user_attrs.get(TUNE_ID, f"optuna-{frozen.number}"))
+            self.on_trial_add(None, trial)  # type: ignore[arg-type]  # a rung reads the trial's id alone
             for epoch, value in sorted(epochs_of(frozen).items()):
-                self._brackets[0].on_result(cast("Any", past), epoch, sign * value)
+                self.on_trial_result(None, trial, {EPOCH: epoch, metric: value})  # type: ignore[arg-type]
+            self.on_trial_remove(None, trial)  # type: ignore[arg-type]
+        return is_set
 
 
-class _Past:
-    """Stand-in for a Tune trial, with the only attribute that a rung reads."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-
-
-def scheduler(name: str, *, mode: str, epochs: int, searcher: Searcher | None = None) -> TrialScheduler:
+def scheduler(name: str, *, epochs: int, searcher: Searcher | None = None) -> TrialScheduler:
     """Return an ASHA scheduler over epochs, or one without early stopping; Tune sets its metric, the first objective.
 
     Args:
         name: "asha" or "none".
-        mode: "min" or "max".
         epochs: epochs of the longest trial that is not stopped; a shorter one ends by itself.
         searcher: searcher whose study holds the past epochs, or None for a new scheduler.
     """
     if name == "none" or epochs < 2:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    asha = Asha(EPOCH, max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=2, stop_last_trials=True)
-    if searcher is not None:
-        asha.recall(searcher.study.get_trials(deepcopy=False), 1.0 if mode == "max" else -1.0)
-    return asha
+    past = searcher.study.get_trials(deepcopy=False) if searcher else ()
+    return Asha(past, max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=2)

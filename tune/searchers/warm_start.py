@@ -1,10 +1,11 @@
-"""Warm start of a search: finished trials of earlier runs that fit its space, and points to try first."""
+"""Warm start of a search: finished trials of earlier runs that fit its space, and initial points."""
 
 from __future__ import annotations
 
 import math
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from htt.errors import ConfigError, did_you_mean, shown
 from htt.text import plural
 from tune.experiments.constraints import Constraint, broken
 from tune.experiments.space import Space
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results.run_folder import RunFolder, RunRecord, Trial
 
 FINISHED = ("complete", "pruned", "reused")
 
@@ -45,35 +46,26 @@ class Earlier:
     """{reason: number of trials that do not fit}."""
 
     def __str__(self) -> str:
-        """Return the text for the screen: ``Begins with 12 of the 20 trials of NAME; not with: 8 of other data.``."""
-        everything = len(self.trials) + sum(self.misfits.values())
-        said = f"Begins with {len(self.trials)} of the {plural(everything, 'trial')} of {self.run}"
-        rest = ", ".join(f"{count} {reason}" for reason, count in self.misfits.items())
-        return f"{said}; not with: {rest}." if rest else f"{said}."
+        """Return ``Warm start with 12 of the 20 trials of NAME; left out: 8 of other data.``, for example."""
+        count = len(self.trials) + sum(self.misfits.values())
+        start = f"Warm start with {len(self.trials)} of the {plural(count, 'trial')} of {self.run}"
+        rest = ", ".join(f"{number} {reason}" for reason, number in self.misfits.items())
+        return f"{start}; left out: {rest}." if rest else f"{start}."
 
 
 def earlier(folder: RunFolder, question: Question) -> Earlier:
     """Return the trials of a run that fit a search.
 
-    Args:
-        folder: folder of the run.
-        question: definition of the search.
-
     Raises:
         RunError: the run cannot be read.
     """
-    asked = folder.asked()
-    fitting, misfits = [], dict[str, int]()
-    for trial in folder.trials():
-        found = _fitting(folder, asked, trial, question)
-        if isinstance(found, Trial):
-            fitting.append(found)
-        else:
-            misfits[found] = misfits.get(found, 0) + 1
-    return Earlier(folder.name, fitting, misfits)
+    record = folder.record
+    results = [_fitting(folder, record, trial, question) for trial in folder.trials()]
+    fitting = [result for result in results if isinstance(result, Trial)]
+    return Earlier(folder.name, fitting, Counter(result for result in results if isinstance(result, str)))
 
 
-def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) -> Trial | str:
+def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Question) -> Trial | str:
     """Return the trial as a row of the search, or the reason why it does not fit."""
     if trial.state not in FINISHED:
         return trial.state
@@ -82,7 +74,7 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
     if missing:
         return f"without {', '.join(missing)}"
     try:
-        config = override(asked.config(), trial.values)
+        config = override(record.config(), trial.values)
     except ConfigError:
         return "of another version"
     space, base = question.space, question.base
@@ -90,20 +82,23 @@ def _fitting(folder: RunFolder, asked: Asked, trial: Trial, question: Question) 
         values = flatten(config)
         outside = [path for path, domain in space.domains.items() if not domain.holds(values[path])]
         return f"outside the space ({', '.join(outside)})"
-    differs = changed(override(base, sample), config)
-    differs = {path: value for path, value in differs.items() if not path.startswith("runtime.")}
+    differs = [path for path in changed(override(base, sample), config) if not path.startswith("runtime.")]
     if differs:
         return f"of another base ({', '.join(differs)})"
     if trial.data is not None and trial.data != data_key(config):
         return "of other data"
     if trial.code != revision.identity() and not question.share_any:
-        return "of other code (--share-any takes them)"
+        return "of other code (--share-any includes them)"
     metric = question.objectives[0]
-    curve = trial.curve if asked.metric == metric else trial.curves.get(metric, ())
-    origin = trial.taken_from or f"{folder.name}/{trial.id} ({asked.commit})"
-    breaks = broken(question.constraints, trial.metrics)
-    state = "pruned" if trial.epochs < config.train.epochs else "complete"
-    return replace(trial, state=state, values=sample, curve=curve, curves={}, taken_from=origin, breaks=breaks)
+    return replace(
+        trial,
+        state="pruned" if trial.epochs < config.train.epochs else "complete",
+        values=sample,
+        curve=trial.curve if record.spec.metric == metric else trial.curves.get(metric, ()),
+        curves={},
+        taken_from=trial.taken_from or f"{folder.name}/{trial.id} ({record.commit})",
+        violation=broken(question.constraints, trial.metrics),
+    )
 
 
 def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, Value]]:
@@ -119,23 +114,23 @@ def points(texts: Sequence[str], space: Space, base: Config) -> list[dict[str, V
     Raises:
         ConfigError: one error for all texts that cannot be read or lie outside the space.
     """
-    found, faults = [], []
+    samples, faults = [], []
     for text in texts:
+        option = f"--point {shown(text, quoted=False)}"
         try:
             sample = _sample(text, space, base)
         except ConfigError as error:
-            faults += [f"--point {shown(text, quoted=False)}: {fault}" for fault in error.faults]
+            faults += [f"{option}: {fault}" for fault in error.faults]
             continue
         wrong = [path for path, value in sample.items() if not space.domains[path].holds(value)]
         faults += [
-            f"--point {shown(text, quoted=False)}: {path} must be {space.domains[path]}, as the space has it; got "
-            f"{shown(sample[path], quoted=False)}"
+            f"{option}: {path} must be in the space, {space.domains[path]}; got {shown(sample[path], quoted=False)}"
             for path in wrong
         ]
-        found += [] if wrong or sample in found else [sample]
+        samples += [] if wrong or sample in samples else [sample]
     if faults:
         raise ConfigError.of(faults)
-    return found
+    return samples
 
 
 def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
@@ -145,7 +140,11 @@ def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
     if file.suffix in (".yaml", ".yml") or os.path.exists(os.path.expanduser(text)):
         named = _of_file(file, space, base)
     else:
-        named = parse_set(_words(text), "--point")
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise ConfigError(f"Unbalanced quotation marks: {str(error).lower()}.") from error
+        named = parse_set(words, "--point")
         unknown = [path for path in named if path not in space.domains]
         if unknown:
             known = list(space.domains)
@@ -156,18 +155,10 @@ def _sample(text: str, space: Space, base: Config) -> dict[str, Value]:
     return {path: whole[path] for path in space.domains}
 
 
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise ConfigError(f"its quotation marks must be in pairs; {str(error).lower()}.") from error
-
-
 def _of_file(file: Path, space: Space, base: Config) -> dict[str, Value]:
     text = yaml_text.read(file, "it")
     plain = yaml_text.load_words(text, "it")
-    dotted = isinstance(plain, dict) and plain and all(isinstance(path, str) and "." in path for path in plain)
-    if dotted:
+    if isinstance(plain, dict) and plain and all(isinstance(path, str) and "." in path for path in plain):
         named = flatten(override(base, {path: read_value(path, value) for path, value in plain.items()}))
     else:
         named = flatten(from_yaml(text, "it"))

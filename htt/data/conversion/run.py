@@ -18,7 +18,7 @@ from htt.data.shards import arrow, labels, manifest
 from htt.data.shards.arrow import ShardWriter
 from htt.data.shards.manifest import Manifest, Shard
 from htt.data.sources import ClipKey, ClipRecord, Problem, Source, _text
-from htt.errors import DataError
+from htt.errors import DataError, bullets
 
 SHOWN = 10
 """Number of problems listed in an error message."""
@@ -68,7 +68,7 @@ def convert(
         StorageError: the disk is full or not writable; finished shards are kept.
     """
     keys = keys_of(source) if keys is None else keys
-    with files.alone(out / ".lock"):
+    with files.locked(out / ".lock", f"Another process writes {out}; waiting for it."):
         files.remove_parts(out)
         wanted = conversion_state.wanted(keys)
         state = conversion_state.begin(source, out, making, wanted)
@@ -79,9 +79,9 @@ def convert(
         _read_all(read, keys, state, out, making, workers=workers, title=title)
         problems = [problem for done in state.splits.values() for problem in done.problems]
         if not any(done.shards for done in state.splits.values()):
-            raise DataError("A data set must have a clip that can be read; none could:\n" + listed(problems))
-        found = labels.write(out, {split: done.shards for split, done in state.splits.items()})
-        made = _manifest(source, making, state, wanted).model_copy(update={"labels": found})
+            raise DataError(f"No clip of the data set can be read:\n{bullets(problems, SHOWN)}")
+        label_file = labels.write(out, {split: done.shards for split, done in state.splits.items()})
+        made = _manifest(source, making, state, wanted).model_copy(update={"labels": label_file})
         conversion_state.finish(out, state, made)
         return made, problems
 
@@ -140,15 +140,13 @@ def _check_known(out: Path, state: State, split: str) -> None:
     if any(arrow.knows_hands(out / shard.file) for shard in done.shards):
         return
     (out / conversion_state.STATE).unlink(missing_ok=True)
+    problems = bullets(done.problems, SHOWN)
     if not done.shards:
-        raise DataError(
-            f"A split to train on must have a clip that can be read; of the {done.clips:,} of '{split}' none could:\n"
-            + listed(done.problems)
-        )
+        raise DataError(f"None of the {done.clips:,} clips of split '{split}' can be read:\n{problems}")
     raise DataError(
-        f"A split to train on must have a frame whose hands are known; of the {done.frames:,} of '{split}' none has. "
-        "Look whether the archive with the hand poses is unpacked beside the images, and whether the lists of clips "
-        f"and poses are those of this split, not of another:\n{listed(done.problems)}"
+        f"None of the {done.frames:,} frames of split '{split}' has known hands. Check that the archive with the hand "
+        "poses is unpacked beside the images, and that the lists of clips and poses belong to this split:\n"
+        f"{problems}"
     )
 
 
@@ -177,11 +175,11 @@ class _Writer:
 def _frames(keys: Mapping[str, Sequence[ClipKey]], state: State) -> parallel.Amount:
     """Return the amount of work in frames, because the time of a conversion depends on the number of frames."""
     return parallel.Amount(
-        of="frames",
+        unit="frames",
         expected=lambda item: item[1].frames,
-        found=lambda result: len(result[0].jpegs) if result[0] else 0,
+        actual=lambda result: len(result[0].jpegs) if result[0] else 0,
         expected_before=sum(key.frames for split in keys for key in keys[split][: state.splits[split].clips]),
-        found_before=sum(done.frames for done in state.splits.values()),
+        actual_before=sum(done.frames for done in state.splits.values()),
     )
 
 
@@ -201,10 +199,3 @@ def _manifest(
         splits={split: done.shards for split, done in state.splits.items()},
         wanted={split: list(of_split) for split, of_split in wanted.items()},
     )
-
-
-def listed(problems: Sequence[Problem]) -> str:
-    """Return the first problems, one per line."""
-    lines = [f"  - {problem}" for problem in problems[:SHOWN]]
-    more = len(problems) - len(lines)
-    return "\n".join([*lines, *([f"  - and {more:,} more"] if more else [])])

@@ -37,7 +37,7 @@ class Making:
     shard_bytes: int = SHARD_BYTES
 
 
-class Done(BaseModel):
+class SplitState(BaseModel):
     """Finished part of one split."""
 
     clips: int = 0
@@ -55,7 +55,7 @@ class State(BaseModel):
     """Finished part of a conversion, and the settings it was started with."""
 
     asked: dict[str, str | int]
-    splits: dict[str, Done]
+    splits: dict[str, SplitState]
 
 
 def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequence[Wanted]]) -> State:
@@ -74,7 +74,7 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
         "clips": ", ".join(f"{len(of_split)} {split}" for split, of_split in wanted.items()),
         "list of clips": _digest(wanted),
     }
-    fresh = State(asked=asked, splits={split: Done() for split in wanted})
+    fresh = State(asked=asked, splits={split: SplitState() for split in wanted})
     try:
         state = State.model_validate_json((out / STATE).read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, ValidationError):
@@ -82,9 +82,8 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
     differing = [name for name in asked if state.asked.get(name) != asked[name]]
     if differing:
         raise DataError(
-            f"A conversion can only be continued as it was begun; {out} holds a part of another "
-            f"({_changes(differing, state.asked, asked)}). "
-            "Choose another folder, or delete that one."
+            f"Cannot resume the conversion in {out} with other settings ({_changes(differing, state.asked, asked)}). "
+            "Choose another folder, or delete it."
         )
     whole = all(_is_there(out, shard) for done in state.splits.values() for shard in done.shards)
     return state if whole else fresh
@@ -92,8 +91,7 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
 
 def save(out: Path, state: State) -> None:
     """Save the state."""
-    with files.replacing(out / STATE) as path:
-        path.write_text(state.model_dump_json(), encoding="utf-8")
+    files.write_text(out / STATE, state.model_dump_json())
 
 
 def finish(out: Path, state: State, made: Manifest) -> None:
@@ -101,10 +99,8 @@ def finish(out: Path, state: State, made: Manifest) -> None:
     wrong = {split: done.problems for split, done in state.splits.items() if done.problems}
     if wrong:
         lines = [f"{split}: {problem}\n" for split, of_split in wrong.items() for problem in of_split]
-        with files.replacing(out / LEFT_OUT) as path:
-            path.write_text("".join(lines), encoding="utf-8")
-        with files.replacing(out / PROBLEMS) as path:
-            path.write_bytes(_LISTS.dump_json(wrong, indent=1))
+        files.write_text(out / LEFT_OUT, "".join(lines))
+        files.write_bytes(out / PROBLEMS, _LISTS.dump_json(wrong, indent=1))
     else:  # files of an earlier conversion would be taken for those of this one
         (out / LEFT_OUT).unlink(missing_ok=True)
         (out / PROBLEMS).unlink(missing_ok=True)
@@ -120,14 +116,12 @@ def finished(out: Path, asked: State) -> Manifest:
     """
     found = manifest.read(out)
     manifest.check_sizes(out, found)
-    there = {**found.model_dump(), "list of clips": _digest(found.wanted)}
+    existing = {**found.model_dump(), "list of clips": _digest(found.wanted)}
     names = ("source", "width", "height", "quality", "pixels", "list of clips")
-    differing = [name for name in names if there[name] != asked.asked[name]]
+    differing = [name for name in names if existing[name] != asked.asked[name]]
     if differing:
-        changes = _changes(differing, there, asked.asked)
-        raise DataError(
-            f"Shards can only be made in a folder without others; {out} holds some ({changes}). Choose another folder."
-        )
+        changes = _changes(differing, existing, asked.asked)
+        raise DataError(f"{out} already holds shards with other settings ({changes}). Choose another folder.")
     return found
 
 
@@ -143,7 +137,7 @@ def problems(out: Path) -> dict[str, list[Problem]]:
     except FileNotFoundError:
         return {}
     except ValidationError as error:
-        raise DataError(f"{path} must be a list of problems; it is not. Delete {out} and convert again.") from error
+        raise DataError(f"Invalid {path}: expected a list of problems. Delete {out} and convert again.") from error
 
 
 def wanted(keys: Mapping[str, Sequence[ClipKey]]) -> dict[str, list[Wanted]]:
@@ -165,5 +159,5 @@ def _is_there(out: Path, shard: Shard) -> bool:
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
-def _changes(names: Sequence[str], there: Mapping[str, object], asked: Mapping[str, object]) -> str:
-    return "; ".join(f"{name}: {there.get(name)} there, {asked[name]} asked for" for name in names)
+def _changes(names: Sequence[str], existing: Mapping[str, object], asked: Mapping[str, object]) -> str:
+    return "; ".join(f"{name}: existing {existing.get(name)}, requested {asked[name]}" for name in names)

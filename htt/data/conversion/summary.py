@@ -21,12 +21,12 @@ def lines(out: Path, made: Manifest) -> list[str]:
         DataError: the list of problems cannot be read.
     """
     problems = state.problems(out)
-    told = table(made, problems)
+    text = table(made, problems)
     everything = [problem for of_split in problems.values() for problem in of_split]
     if everything:
-        told += ["", "What was wrong, with an example of each kind:", *grouped(everything)]
-        told.append(f"All {len(everything):,} are listed in {out / state.LEFT_OUT}.")
-    return told
+        text += ["", "Problems, with an example of each kind:", *grouped(everything)]
+        text.append(f"All {len(everything):,} are listed in {out / state.LEFT_OUT}.")
+    return text
 
 
 def table(made: Manifest, problems: Mapping[str, Sequence[Problem]]) -> list[str]:
@@ -63,9 +63,9 @@ def _written(row: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"{value / 1e6:,.1f}" if column == 2 else f"{value:,}" for column, value in enumerate(row))
 
 
-def _often(found: Sequence[Problem]) -> str:
-    frames = sum(problem.frames for problem in found)
-    return f"{len(found):,} x" + (f" ({frames:,} frames)" if frames > len(found) else "")
+def _often(group: Sequence[Problem]) -> str:
+    frames = sum(problem.frames for problem in group)
+    return f"{len(group):,} x" + (f" ({frames:,} frames)" if frames > len(group) else "")
 
 
 def _example(problem: Problem) -> str:

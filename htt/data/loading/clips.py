@@ -56,9 +56,9 @@ class Clips(Sequence[ClipRecord]):
 
     def __init__(self, folder: Folder, split: str) -> None:
         self._folder, self._shards = folder, folder.manifest.shards(split)
-        self.root, self.split = folder.place, split
+        self.root, self.split = folder.name, split
         self.info, self._wanted = folder.manifest.info, folder.manifest.numbers(split)
-        self._place = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
+        self._rows = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
         self._views: dict[int, _View] = {}
         self._targets: dict[int, Targets] = {}
@@ -90,7 +90,7 @@ class Clips(Sequence[ClipRecord]):
     def only(self, chosen: Sequence[int]) -> Clips:
         """Return a subset of the clips."""
         some = copy.copy(self)
-        some._place = [self._place[clip] for clip in chosen]
+        some._rows = [self._rows[clip] for clip in chosen]
         some.ids, some.subjects = [self.ids[clip] for clip in chosen], [self.subjects[clip] for clip in chosen]
         for name in ("action", "object", "intrinsics", "frame_counts"):
             setattr(some, name, getattr(self, name)[list(chosen)])
@@ -110,11 +110,11 @@ class Clips(Sequence[ClipRecord]):
 
     def targets(self, clip: int) -> Targets:
         """Return the hand targets of all frames of a clip."""
-        found = self._targets.get(clip)
-        if found is None:
-            found = targets.make(self.joints(clip), self.hand_valid(clip), self.intrinsics[clip])
-            self._targets[clip] = found
-        return found
+        made = self._targets.get(clip)
+        if made is None:
+            made = targets.make(self.joints(clip), self.hand_valid(clip), self.intrinsics[clip])
+            self._targets[clip] = made
+        return made
 
     def hand_valid(self, clip: int) -> np.ndarray:
         """Return [t hands], True where the hand is in the frame."""
@@ -144,23 +144,22 @@ class Clips(Sequence[ClipRecord]):
         data, ends = view.data, view.ends
         for image, frame in zip(images, _integers(frames), strict=True):
             try:
-                found = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image, strict=True).shape
+                decoded_shape = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image, strict=True).shape
             except ValueError as error:
                 raise self._broken(clip, frame, str(error)) from error
-            if found != shape:
-                raise self._broken(clip, frame, f"it is {found[1]}x{found[0]} px, not {shape[1]}x{shape[0]}")
+            if decoded_shape != shape:
+                size = f"{decoded_shape[1]}x{decoded_shape[0]} px"
+                raise self._broken(clip, frame, f"it is {size}, not {shape[1]}x{shape[0]}")
 
     def expect(self, chosen: np.ndarray) -> None:
         """Announce the clips to be read, in this order, so that missing shards are downloaded in the background."""
         if self._folder.streams:
-            places = [self._place[clip][0] for clip in chosen.tolist()]
-            self._folder.expect([self._shards[shard] for shard, _ in itertools.groupby(places)])
+            shards = [self._rows[clip][0] for clip in chosen.tolist()]
+            self._folder.expect([self._shards[shard] for shard, _ in itertools.groupby(shards)])
 
     def _read_labels(self) -> None:
         if not self._shards:
-            raise DataError(
-                f"A split must hold clips; '{self.split}' of {self.root} holds none. Convert the data again."
-            )
+            raise DataError(f"No clips in split '{self.split}' of {self.root}. Convert the data again.")
         table = self._label_table()
         made = self._folder.manifest
         labels.check(table, made, self.split, f"{self.root}/{made.labels.file}" if made.labels else self.root)
@@ -187,7 +186,7 @@ class Clips(Sequence[ClipRecord]):
     def _view(self, clip: int) -> _View:
         view = self._views.get(clip)
         if view is None:
-            shard, row = self._place[clip]
+            shard, row = self._rows[clip]
             file = self._folder.file(self._shards[shard])
             batch = arrow.row(self._reader(shard), row, file)
             try:
@@ -196,8 +195,8 @@ class Clips(Sequence[ClipRecord]):
                 self._check_view(clip, view)
             except ValueError as error:
                 raise DataError(
-                    f"A clip must be what its manifest and labels promise; clip {self.ids[clip]} in {file} is not: "
-                    f"{error}. Convert the data again."
+                    f"Clip {self.ids[clip]} in {file} does not match its manifest and labels: {error}. Convert the "
+                    "data again."
                 ) from error
         return view
 
@@ -225,9 +224,9 @@ class Clips(Sequence[ClipRecord]):
             "hands": self.info.hands,
         }
         for name, value in expected.items():
-            found = batch.column(name)[0].as_py()
-            if found != value:
-                raise ValueError(f"its {name} is {found}, not {value}")
+            stored = batch.column(name)[0].as_py()
+            if stored != value:
+                raise ValueError(f"its {name} is {stored}, not {value}")
 
     def _check_view(self, clip: int, view: _View) -> None:
         """Check the sizes and frame numbers of a clip.
@@ -236,12 +235,12 @@ class Clips(Sequence[ClipRecord]):
             ValueError: a value is invalid; names it.
         """
         frames, hands = self.frame_count(clip), self.info.hands
-        found = (len(view.ends) - 1, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
-        if found != (frames, frames, (frames, hands), (frames, self.info.joints, 3)):
-            raise ValueError(f"its images, numbers, hands and joints are {found}, not those of {frames} frames")
+        stored = (len(view.ends) - 1, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
+        if stored != (frames, frames, (frames, hands), (frames, self.info.joints, 3)):
+            raise ValueError(f"its images, numbers, hands and joints are {stored}, not those of {frames} frames")
         wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
         if (np.diff(numbers) <= 0).any():
-            raise ValueError("its frame numbers do not ascend")
+            raise ValueError("its frame numbers are not ascending")
         if wanted is not None and (numbers[0] < wanted.start or numbers[-1] >= wanted.stop):
             raise ValueError(f"its frames are {numbers[0]} to {numbers[-1]}, not {wanted.start} to {wanted.stop - 1}")
 
@@ -253,11 +252,10 @@ class Clips(Sequence[ClipRecord]):
         return self._readers[shard]
 
     def _broken(self, clip: int, frame: int, reason: str) -> DataError:
-        file = self._folder.file(self._shards[self._place[clip][0]])
+        file = self._folder.file(self._shards[self._rows[clip][0]])
         number = int(self._view(clip).numbers[frame])
         return DataError(
-            f"Every frame must be a whole JPEG; frame {number} of clip {self.ids[clip]} in {file} is not: {reason}. "
-            "Convert the data again."
+            f"Invalid JPEG: frame {number} of clip {self.ids[clip]} in {file}: {reason}. Convert the data again."
         )
 
 
@@ -282,7 +280,7 @@ def _view_of(batch: pa.RecordBatch) -> _View:
 
 def _flags(values: np.ndarray) -> np.ndarray:
     if values.size and values.max() > 1:
-        raise ValueError(f"whether a hand is in the frame is 0 or 1, not {values.max()}")
+        raise ValueError(f"hand_valid must be 0 or 1, not {values.max()}")
     return values.astype(bool)
 
 

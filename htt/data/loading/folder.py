@@ -17,7 +17,7 @@ class Folder(Protocol):
     """Interface of a folder of shards."""
 
     manifest: Manifest
-    place: str
+    name: str
     """Name of the folder in messages."""
     streams: bool
     """True if shards are downloaded when they are needed."""
@@ -51,7 +51,7 @@ class LocalFolder:
         Raises:
             DataError: there is no manifest, or a file is missing or truncated.
         """
-        self.manifest, self.place, self._root = manifest.read(root), str(root), root
+        self.manifest, self.name, self._root = manifest.read(root), str(root), root
         manifest.check_sizes(root, self.manifest)
 
     def open(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:

@@ -71,7 +71,10 @@ class Assembler:
         )
 
 
-REMEDY = "Give the container more (docker run --shm-size=8g), or let the training decode: runtime.loader_workers=0."
+REMEDY = (
+    "Give the container more shared memory (docker run --shm-size=8g), or decode in the training process: "
+    "runtime.loader_workers=0."
+)
 
 
 class Decoder:
@@ -108,7 +111,7 @@ class Decoder:
             if "DataLoader" not in str(error):  # raised by the code that uses the batches
                 raise
             raise ClusterError(
-                f"The {loader.num_workers} processes of runtime.loader_workers must give batches; {error} {REMEDY}"
+                f"No batch from the {loader.num_workers} processes of runtime.loader_workers: {error} {REMEDY}"
             ) from error
 
     def _check_room(self, steps: order.Steps) -> None:
@@ -120,8 +123,9 @@ class Decoder:
         needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
         if needed > free:
             raise ClusterError(
-                f"{self._loader.num_workers} processes of runtime.loader_workers need {needed / 2**20:,.0f} MB of "
-                f"shared memory for their batches; {SHARED} has {free / 2**20:,.0f} MB free. {REMEDY}"
+                f"Not enough shared memory: the batches of {self._loader.num_workers} processes of "
+                f"runtime.loader_workers need {needed / 2**20:,.0f} MB, and {SHARED} has {free / 2**20:,.0f} MB free. "
+                f"{REMEDY}"
             )
 
     def _next_in_thread(self, steps: order.Steps) -> Iterator[Batch]:
@@ -175,8 +179,8 @@ def _shared(batch: Batch) -> Batch:
         for entry in fields(batch):
             getattr(batch, entry.name).share_memory_()
     except (RuntimeError, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise ClusterError(f"A batch must fit into shared memory ({SHARED}); {said}. {REMEDY}") from None
+        reason = str(error).splitlines()[0]
+        raise ClusterError(f"Cannot put a batch into shared memory ({SHARED}): {reason}. {REMEDY}") from None
     return batch
 
 
@@ -184,7 +188,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class Epochs(Protocol):
+class EpochLoader(Protocol):
     """Interface of the training data: the batches of each epoch; see ``TrainingLoader``."""
 
     @property
@@ -200,9 +204,23 @@ class Epochs(Protocol):
 
 
 class TrainingLoader:
-    """Training batches of one worker, by epoch; see ``training_loader``."""
+    """Training batches of one worker, by epoch.
 
-    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+    All workers have the same number of steps; their batches of a step together form the global batch.
+    """
+
+    def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
+        """Prepare the decoding.
+
+        Args:
+            clips: clips of the training split.
+            config: configuration; runtime.loader_workers processes decode, or this process if it is 0.
+            rank: index of this worker.
+            world: number of workers.
+
+        Raises:
+            ConfigError: a step has fewer windows than there are workers.
+        """
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
         self.step_windows = config.train.batch_size * order.times(config.train, world)
@@ -234,9 +252,13 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Evaluation batches of one worker; see ``evaluation_loader``."""
+    """Evaluation batches of one worker, possibly none.
 
-    def __init__(self, clips: Clips, config: Config, rank: int, world: int) -> None:
+    Together, the workers evaluate every frame of every clip exactly once. The batches do not depend on the number of
+    workers, and each is computed by one of them, so the results do not depend on it either.
+    """
+
+    def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
         budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height)
         groups = order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
@@ -248,29 +270,3 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._decoder.batches(self._steps)
-
-
-def training_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> TrainingLoader:
-    """Return the training batches of a worker.
-
-    All workers have the same number of steps; their batches of a step together form the global batch.
-
-    Args:
-        clips: clips of the training split.
-        config: configuration; runtime.loader_workers processes decode, or this process if it is 0.
-        rank: index of this worker.
-        world: number of workers.
-
-    Raises:
-        ConfigError: a step has fewer windows than there are workers.
-    """
-    return TrainingLoader(clips, config, rank, world)
-
-
-def evaluation_loader(clips: Clips, config: Config, rank: int = 0, world: int = 1) -> EvaluationLoader:
-    """Return the evaluation batches of a worker, possibly none.
-
-    Together, the workers evaluate every frame of every clip exactly once. The batches do not depend on the number of
-    workers, and each is computed by one of them, so the results do not depend on it either.
-    """
-    return EvaluationLoader(clips, config, rank, world)

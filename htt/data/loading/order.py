@@ -11,6 +11,7 @@ import numpy as np
 
 from htt.config import TrainConfig
 from htt.errors import ConfigError
+from htt.text import plural
 
 Steps = list[np.ndarray]
 """Indices of the windows of each step."""
@@ -70,9 +71,9 @@ def check_world(windows: int, batch_size: int, world: int, limit: int | None = N
     smallest = min(windows, limit or windows, batch_size)
     if smallest < world:
         raise ConfigError(
-            f"A step must have a window for each worker; it has {smallest} (train.batch_size {batch_size}, "
-            f"windows of an epoch {min(windows, limit or windows)}) and there are {world} workers. "
-            f"Raise train.batch_size or use at most {smallest} workers."
+            f"Every worker needs a window in every step: there are {world} workers, but only {smallest} windows "
+            f"(train.batch_size {batch_size}, windows of an epoch {min(windows, limit or windows)}). "
+            f"Raise train.batch_size or use at most {plural(smallest, 'worker')}."
         )
 
 

@@ -45,8 +45,8 @@ def open_splits(root: Path, config: DataConfig) -> Splits:
         return Splits(train, open_split(root, VAL))
     if not config.held_out:
         return Splits(train, None)
-    kept, held = hold_out(train.ids, train.action.tolist(), config.held_out)
-    return Splits(train.only(kept), train.only(held))
+    training, held = hold_out(train.ids, train.action.tolist(), config.held_out)
+    return Splits(train.only(training), train.only(held))
 
 
 def open_named(root: Path, split: str, config: DataConfig) -> Clips:
@@ -67,8 +67,8 @@ def coverage(root: Path, split: str, config: DataConfig) -> Coverage:
     Raises:
         DataError: there is no such split.
     """
-    found = manifest.read(root)
-    return found.coverage(_origin(found, split, config))
+    made = manifest.read(root)
+    return made.coverage(_origin(made, split, config))
 
 
 def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
@@ -79,14 +79,14 @@ def incomplete(root: Path, config: DataConfig, *splits: str) -> list[str]:
         config: data configuration, with the fraction that is held out.
         splits: names of the splits to check.
     """
-    found = manifest.read(root)
-    origins = dict.fromkeys(_origin(found, split, config) for split in splits)
-    return [said for split in origins if split in found.splits and (said := found.coverage(split).warning)]
+    made = manifest.read(root)
+    origins = dict.fromkeys(_origin(made, split, config) for split in splits)
+    return [warning for split in origins if split in made.splits and (warning := made.coverage(split).warning)]
 
 
-def _origin(found: Manifest, split: str, config: DataConfig) -> str:
+def _origin(made: Manifest, split: str, config: DataConfig) -> str:
     """Return the name of the split in the shards that holds the clips of ``split``."""
-    return TRAIN if split == VAL and VAL not in found.splits and config.held_out else split
+    return TRAIN if split == VAL and VAL not in made.splits and config.held_out else split
 
 
 def check_validation(root: Path, config: DataConfig) -> None:
@@ -97,8 +97,8 @@ def check_validation(root: Path, config: DataConfig) -> None:
     """
     if VAL not in manifest.read(root).splits and not config.held_out:
         raise DataError(
-            f"Trials are selected by validation clips; {root} has no split '{VAL}' and data.held_out is 0. Hold some "
-            "of the training clips out: --set data.held_out=0.1"
+            f"No validation clips to select trials by: {root} has no split '{VAL}' and data.held_out is 0. Hold out "
+            "some of the training clips: --set data.held_out=0.1"
         )
 
 
@@ -113,7 +113,9 @@ def hold_out(ids: list[str], actions: list[int], share: float) -> tuple[list[int
         DataError: there is only one clip.
     """
     if len(ids) < 2:
-        raise DataError(f"Two clips are needed to hold one out of training; there is {len(ids)}. Set data.held_out=0.")
+        raise DataError(
+            f"Cannot hold out validation clips: expected 2 or more clips, got {len(ids)}. Set data.held_out=0."
+        )
     digest = {clip: hashlib.sha256(ids[clip].encode()).hexdigest() for clip in range(len(ids))}
     of_action = Counter(actions)
     seen: dict[int, int] = defaultdict(int)

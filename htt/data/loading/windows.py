@@ -69,8 +69,8 @@ def cut(frame_counts: Sequence[int] | np.ndarray, *, length: int, spacing: int, 
     chunks = -(-counts // chunk)
     clip = np.repeat(np.arange(len(counts)), chunks * starts)
     first = np.repeat(np.cumsum(chunks * starts) - chunks * starts, chunks * starts)
-    place = np.arange(len(clip)) - first  # index within the clip: chunk by chunk, offset by offset
-    start = place // starts * chunk + place % starts
+    position = np.arange(len(clip)) - first  # index within the clip: chunk by chunk, offset by offset
+    start = position // starts * chunk + position % starts
     exists = start < counts[clip]
     clip, start = clip[exists], start[exists]
     count = np.minimum(length, -(-(counts[clip] - start) // spacing))

@@ -68,10 +68,10 @@ def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBat
     try:
         return _reader(pa.memory_map(str(path)), columns)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _no_arrow_file(str(path), error) from error
+        raise _invalid_shard(str(path), error) from error
 
 
-def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
+def of_map(mapped: mmap.mmap, name: str, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
     """Return a reader of a mapped shard; the map stays open as long as any data read from it are in use.
 
     Raises:
@@ -80,16 +80,16 @@ def of_map(mapped: mmap.mmap, place: str, columns: Sequence[str] | None = None) 
     try:
         return _reader(pa.BufferReader(pa.py_buffer(mapped)), columns)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _no_arrow_file(place, error) from error
+        raise _invalid_shard(name, error) from error
 
 
-def row(reader: pa.RecordBatchFileReader, index: int, place: str) -> pa.RecordBatch:
+def row(reader: pa.RecordBatchFileReader, index: int, name: str) -> pa.RecordBatch:
     """Return one clip of a shard, validated, because Arrow trusts the offsets in a file and would read beyond its end.
 
     Args:
         reader: reader of the shard.
         index: index of the clip in the shard.
-        place: name of the shard in messages.
+        name: name of the shard in messages.
 
     Raises:
         DataError: the bytes do not form a clip.
@@ -100,20 +100,20 @@ def row(reader: pa.RecordBatchFileReader, index: int, place: str) -> pa.RecordBa
         if len(batch) != 1:
             raise ValueError(f"batch {index} has {len(batch)} rows, not 1")
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
-        raise _no_arrow_file(place, error) from error
+        raise _invalid_shard(name, error) from error
     return batch
 
 
-def check_arrow(found: pa.RecordBatch, schema: pa.Schema) -> None:
+def check_arrow(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     """Check all that readers rely on: types, offsets, text encoding, and the absence of nulls.
 
     Raises:
         ValueError: a check failed.
     """
-    if not found.schema.equals(schema):
-        raise ValueError(f"it has the columns {found.schema.names}, not {schema.names}, or other types")
-    found.validate(full=True)
-    for column in found.columns:
+    if not batch.schema.equals(schema):
+        raise ValueError(f"it has the columns {batch.schema.names}, not {schema.names}, or other types")
+    batch.validate(full=True)
+    for column in batch.columns:
         if column.null_count or (pa.types.is_nested(column.type) and column.values.null_count):
             raise ValueError("a value is missing")
 
@@ -140,8 +140,8 @@ def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBa
     return reader
 
 
-def _no_arrow_file(place: str, error: Exception) -> DataError:
-    return DataError(f"A shard must be an Arrow file; {place} is not: {error}. Convert the data again.")
+def _invalid_shard(name: str, error: Exception) -> DataError:
+    return DataError(f"Invalid shard {name}: {error}. Convert the data again.")
 
 
 class ShardWriter:

@@ -35,13 +35,13 @@ SHOWN = 10
 """Number of wrong labels listed in an error message."""
 
 
-def of_reader(reader: pa.RecordBatchFileReader, place: str) -> pa.Table:
+def of_reader(reader: pa.RecordBatchFileReader, name: str) -> pa.Table:
     """Return the labels of a shard's clips, without the split column.
 
     Raises:
-        DataError: it is not a shard; ``place`` is its name in the message.
+        DataError: it is not a shard; ``name`` is its name in the message.
     """
-    rows = (arrow.row(reader, index, place) for index in range(reader.num_record_batches))
+    rows = (arrow.row(reader, index, name) for index in range(reader.num_record_batches))
     table = pa.Table.from_batches(rows, reader.schema)
     frames = pyarrow.compute.list_value_length(table["jpegs"]).cast(pa.int64())
     return table.select(COLUMNS).append_column("frames", frames)
@@ -83,51 +83,50 @@ def read(path: Path, split: str) -> pa.Table:
         table = pa.Table.from_batches(batches, SCHEMA)
         return table.filter(pyarrow.compute.equal(table["split"], split))
     except (pa.ArrowException, OSError, ValueError) as error:
-        told = f"{path} must hold the labels of clips; it does not: {error}. Convert the data again."
-        raise DataError(told) from error
+        raise DataError(f"Invalid labels file {path}: {error}. Convert the data again.") from error
 
 
-def check(table: pa.Table, made: Manifest, split: str, place: str) -> None:
+def check(table: pa.Table, made: Manifest, split: str, name: str) -> None:
     """Compare the labels of a split with the manifest, so that a wrong label is found before the training starts.
 
     Args:
         table: labels of the split.
         made: manifest of the folder.
         split: name of the split.
-        place: name of the labels file in messages.
+        name: name of the labels file in messages.
 
     Raises:
         DataError: a count differs, or a clip has an invalid action, object, camera, number of frames or id; lists them.
     """
     faults = [
-        f"{what} are {found:,}, the manifest has {count:,}"
-        for what, found, count in zip(
+        f"{actual:,} {unit}, but {count:,} in the manifest"
+        for unit, actual, count in zip(
             ("clips", "frames"), (len(table), pyarrow.compute.sum(table["frames"]).as_py() or 0), made.count(split),
             strict=True,
         )
-        if found != count
+        if actual != count
     ]  # fmt: skip
     wanted, names = made.numbers(split), {"action": made.actions, "object": made.objects}
     seen = set[str]()
     for clip in table.to_pylist():
         wrong = [
-            f"{kind} {clip[kind]} is not -1 to {len(of_kind) - 1}"
+            f"{kind} {clip[kind]} is outside -1 to {len(of_kind) - 1}"
             for kind, of_kind in names.items()
             if not -1 <= clip[kind] < len(of_kind)
         ]
         camera = np.array(clip["intrinsics"]).reshape(3, 3)
         if not (np.isfinite(camera).all() and (camera.diagonal() > 0).all() and (camera[2] == (0, 0, 1)).all()):
-            wrong.append(f"intrinsics {clip['intrinsics']} are no camera's")
+            wrong.append(f"intrinsics {clip['intrinsics']} are invalid")
         if clip["frames"] < 1 or clip["frames"] > len(wanted.get(clip["id"], range(clip["frames"]))):
-            wrong.append(f"frames are {clip['frames']:,}")
+            wrong.append(f"invalid number of frames {clip['frames']:,}")
         if clip["id"] in seen:
-            wrong.append("its id is there twice")
+            wrong.append("its id occurs twice")
         seen.add(clip["id"])
         faults += [f"clip {clip['id']}: {each}" for each in wrong]
     if faults:
         more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
         raise DataError(
-            f"Labels must fit their manifest; in {place}, split {split}: {'; '.join([*faults[:SHOWN], *more])}. "
+            f"Labels do not match their manifest in {name}, split {split}: {'; '.join([*faults[:SHOWN], *more])}. "
             "Convert the data again."
         )
 

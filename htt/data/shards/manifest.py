@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from htt import files
 from htt.config import SIZE
-from htt.errors import DataError, did_you_mean, shown
+from htt.errors import DataError, bullets, did_you_mean, shown
 from htt.info import DataInfo
 
 NAME = "manifest.json"
@@ -43,7 +43,7 @@ def _file_name(name: str) -> str:
 def _split_name(name: str) -> str:
     """Check the name of a split, which is part of file names."""
     if not _NAME.fullmatch(name):
-        raise ValueError("a name has 1 to 100 letters, digits, '_' and '-', a file's ends in .arrow")
+        raise ValueError("a name has 1 to 100 letters, digits, '_' and '-'; that of a file ends in .arrow")
     return name
 
 
@@ -122,8 +122,8 @@ class Coverage:
         if self.complete:
             return ""
         return (
-            f"Incomplete data: {self}, so numbers are not of the whole split. left_out.txt beside the shards says what "
-            "is missing."
+            f"Incomplete data: {self}, so metrics do not cover the whole split. left_out.txt beside the shards lists "
+            "what is missing."
         )
 
 
@@ -192,7 +192,7 @@ class Manifest(_Entry):
     def _check(self, split: str) -> None:
         if split not in self.splits:
             raise DataError(
-                f"A split must be one the data have; got '{split}'. There are: {', '.join(self.splits)}."
+                f"No split '{split}' in the data. Available: {', '.join(self.splits)}."
                 f"{did_you_mean(split, list(self.splits))}"
             )
 
@@ -206,23 +206,23 @@ def read(root: Path, name: str = "data.root") -> Manifest:
     path = root / NAME
     if not path.is_file():
         raise DataError(
-            f"{name} must be a folder of shards, with a {NAME}; {root} {_what_is_there(root)}. Make shards with: "
+            f"Invalid {name}: expected a folder of shards, with a {NAME}; {root} {_fault_of(root)}. Make shards with: "
             f"python -m htt.data.convert --source h2o --root FOLDER_OF_THE_DATA_SET --out {root}"
         )
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise _no_manifest(str(path), error) from error
+        raise _invalid_manifest(str(path), error) from error
     return parse(content, str(path))
 
 
-def parse(content: bytes, place: str) -> Manifest:
+def parse(content: bytes, name: str) -> Manifest:
     """Parse the bytes of a manifest file.
 
     Args:
         content: bytes of the file.
-        place: name of the file in messages.
+        name: name of the file in messages.
 
     Raises:
         DataError: it is not a manifest, or has another version.
@@ -231,16 +231,15 @@ def parse(content: bytes, place: str) -> Manifest:
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES // 10**6} MB")
         text = content.decode("utf-8")
-        _check_version(place, json.loads(text))  # first, because other versions have other fields
+        _check_version(name, json.loads(text))  # first, because other versions have other fields
         return Manifest.model_validate_json(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deeply, or other fields
-        raise _no_manifest(place, error) from error
+        raise _invalid_manifest(name, error) from error
 
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    with files.replacing(root / NAME) as path:
-        path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    files.write_text(root / NAME, manifest.model_dump_json(indent=2) + "\n")
 
 
 def check_sizes(root: Path, manifest: Manifest) -> None:
@@ -253,11 +252,11 @@ def check_sizes(root: Path, manifest: Manifest) -> None:
     for shard in listed(manifest):
         path = root / shard.file
         if not path.resolve().is_relative_to(root.resolve()):
-            faults.append(f"{path} is a link that leads out of its folder")
+            faults.append(f"{path} is a link to a file outside its folder")
         elif not path.is_file():
             faults.append(f"{path} is missing")
         elif path.stat().st_size != shard.bytes:
-            faults.append(f"{path} has {path.stat().st_size} bytes, not the {shard.bytes} of its manifest")
+            faults.append(f"{path} has {path.stat().st_size} bytes, not {shard.bytes} as in its manifest")
     _raise(faults)
 
 
@@ -282,9 +281,9 @@ def check_sums(root: Path, chosen: Sequence[Shard | Labels]) -> None:
     """
     faults = []
     for each in chosen:
-        found = files.sha256(root / each.file)
-        if found != each.sha256:
-            faults.append(f"{root / each.file} has the sha256 {found}, its manifest says {each.sha256}")
+        digest = files.sha256(root / each.file)
+        if digest != each.sha256:
+            faults.append(f"{root / each.file} has sha256 {digest}, not {each.sha256} as in its manifest")
     _raise(faults)
 
 
@@ -296,39 +295,36 @@ def listed(manifest: Manifest) -> list[Shard | Labels]:
 
 def _raise(faults: list[str]) -> None:
     if faults:
-        told = faults[0] if len(faults) == 1 else "\n" + "\n".join(f"  - {fault}" for fault in faults) + "\n "
+        text = faults[0] if len(faults) == 1 else f"\n{bullets(faults, len(faults))}\n "
         raise DataError(
-            f"Shards must be what their manifest promises; {told}. Copy them again from where they came, or delete "
-            "them with their manifest and convert the data again."
+            f"Shards do not match their manifest: {text}. Copy them again from their source, or delete them with their "
+            "manifest and convert the data again."
         )
 
 
-def _no_manifest(place: str, error: Exception) -> DataError:
+def _invalid_manifest(name: str, error: Exception) -> DataError:
     if isinstance(error, ValidationError):
-        told = [f"{_place(each['loc'])}: {each['msg']}" for each in error.errors()[:_SHOWN]]
-        more = error.error_count() - len(told)
-        reason = "; ".join([*told, *([f"and {more:,} more"] if more else [])])
+        faults = [f"{_path_of(each['loc'])}: {each['msg']}" for each in error.errors()[:_SHOWN]]
+        more = error.error_count() - len(faults)
+        reason = "; ".join([*faults, *([f"and {more:,} more"] if more else [])])
     else:
         reason = shown(" ".join(str(error).split()), quoted=False)
-    return DataError(f"{place} must be the manifest of a folder of shards; {reason}. Convert the data again.")
+    return DataError(f"Invalid manifest {name}: {reason}. Convert the data again.")
 
 
-def _place(location: Sequence[int | str]) -> str:
+def _path_of(location: Sequence[int | str]) -> str:
     """Return the location of a fault in the manifest as one printable line."""
     parts = (str(part)[:100] for part in location)
     return ".".join(part if part.isprintable() else ascii(part) for part in parts)
 
 
-def _check_version(place: str, fields: object) -> None:
+def _check_version(name: str, fields: object) -> None:
     version = fields.get("schema_version", SCHEMA) if isinstance(fields, dict) else SCHEMA
     if version != SCHEMA:
-        raise DataError(
-            f"{place} must be of version {SCHEMA}, which this program reads; it is of {version}. "
-            "Convert the data again."
-        )
+        raise DataError(f"Invalid manifest {name}: expected version {SCHEMA}, got {version}. Convert the data again.")
 
 
-def _what_is_there(root: Path) -> str:
+def _fault_of(root: Path) -> str:
     if not root.exists():
         return "does not exist"
     return "has none" if root.is_dir() else "is a file"

@@ -30,7 +30,7 @@ class ClipKey:
     """Identifier, unique in its split."""
     frames: int
     """Number of frames the clip should have."""
-    place: Any
+    entry: Any
     """Data that only the source interprets; can be pickled."""
     first: int = 0
     """Number of the first frame: the clip should have frames ``first`` to ``first + frames - 1``."""
@@ -74,7 +74,7 @@ class Problem:
     what: str
     """Path of the file, relative to the source's folder, or name of the clip."""
     reason: str
-    """Kind of fault, in few words shared by many problems: "is missing", "is no whole image"."""
+    """Kind of fault, in few words shared by many problems: "is missing", "is not a complete image"."""
     effect: str
     """Consequence: "frame left out", "clip left out", "hands not known"."""
     detail: str = ""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from htt.data.sources import FRAME_LEFT_OUT, Problem, UnreadableError, _images, _text
+from htt.errors import DataError
 
 NEAREST_M, FARTHEST_M = 0.03, 10.0
 """Valid range of the distance of a joint from the camera; values outside it are zeros or have another unit."""
@@ -37,15 +38,15 @@ class Findings:
 
     def frames(self, run: range, name: Callable[[int], Path], reason: str, effect: str, detail: str = "") -> None:
         """Add a problem of the files of consecutive frames."""
-        first, last, place = name(run[0]), name(run[-1]), len(self.problems)
+        first, last, index = name(run[0]), name(run[-1]), len(self.problems)
         key = (first.parent, reason, effect)
         before = self._runs.get(key)
         if before and before.numbers.stop == run.start:
-            first, place, detail = before.first, before.place, before.detail
+            first, index, detail = before.first, before.index, before.detail
             run = range(before.numbers.start, run.stop)
         what = self.name(first) + (f" to {last.name.rpartition(', ')[2]}" if len(run) > 1 else "")
-        self.problems[place : place + 1] = [Problem(what, reason, effect, detail, len(run))]
-        self._runs[key] = _Run(place, first, run, detail)
+        self.problems[index : index + 1] = [Problem(what, reason, effect, detail, len(run))]
+        self._runs[key] = _Run(index, first, run, detail)
 
     def name(self, what: str | Path) -> str:
         """Return the name of a file in problems: its path relative to the data set's folder."""
@@ -55,9 +56,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Run:
-    """Consecutive frames of one problem; ``place`` is the index of the problem."""
+    """Consecutive frames of one problem; ``index`` is the index of the problem."""
 
-    place: int
+    index: int
     first: Path
     numbers: range
     detail: str
@@ -67,7 +68,7 @@ class _Run:
 class Images:
     """Image files of a clip or recording."""
 
-    there: dict[int, Path]
+    paths: dict[int, Path]
     """Path of each existing image, by frame number."""
     name: Callable[[int], Path]
     """Function that returns the actual or expected path of a frame's image."""
@@ -82,33 +83,33 @@ class Names:
     make: Callable[[int], str]
     """Function that returns the expected name of a missing image."""
 
-    def look(self, folders: Sequence[Path], wanted: range, size: tuple[int, int], found: Findings) -> Images:
+    def look(self, folders: Sequence[Path], wanted: range, size: tuple[int, int], findings: Findings) -> Images:
         """Find the images of a clip: in the folder with the most wanted frames, or, of equal ones, the nearest size.
 
         Args:
             folders: candidate folders; the first is reported if no folder has images.
             wanted: numbers of the wanted frames.
             size: wanted (width, height), px.
-            found: collector; records the chosen one of several folders, and images that are too small.
+            findings: collector; records the chosen one of several folders, and images that are too small.
         """
         choices: list[_Choice] = []
         for folder in folders:
             try:
-                there = _text.numbered(folder, self.pattern, self.suffixes)
+                paths = _text.numbered(folder, self.pattern, self.suffixes)
             except UnreadableError as error:
-                found.add(error, "not used")
+                findings.add(error, "not used")
                 continue
-            if there:
-                choices.append(_Choice.of(folder, there, wanted))
+            if paths:
+                choices.append(_Choice.of(folder, paths, wanted))
         if not choices:
             return self._in(folders[0], {})
         most = max(choice.frames for choice in choices)
         taken = min((each for each in choices if each.frames == most), key=lambda each: each.misfit(size))
-        taken.say(choices, size, found)
-        return self._in(taken.folder, taken.there)
+        taken.report(choices, size, findings)
+        return self._in(taken.folder, taken.paths)
 
-    def _in(self, folder: Path, there: dict[int, Path]) -> Images:
-        return Images(there, lambda number: there.get(number, folder / self.make(number)))
+    def _in(self, folder: Path, paths: dict[int, Path]) -> Images:
+        return Images(paths, lambda number: paths.get(number, folder / self.make(number)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class _Choice:
     """Candidate folder with images of a clip."""
 
     folder: Path
-    there: dict[int, Path]
+    paths: dict[int, Path]
     frames: int
     """Number of wanted frames in the folder."""
     wanted: int
@@ -124,10 +125,10 @@ class _Choice:
     """(width, height) of its images, px, or None if unreadable."""
 
     @classmethod
-    def of(cls, folder: Path, there: dict[int, Path], wanted: range) -> _Choice:
-        numbers = [number for number in there if number in wanted]
-        size = _images.size_of(there[min(numbers)]) if numbers else None
-        return cls(folder, there, len(numbers), len(wanted), size)
+    def of(cls, folder: Path, paths: dict[int, Path], wanted: range) -> _Choice:
+        numbers = [number for number in paths if number in wanted]
+        size = _images.size_of(paths[min(numbers)]) if numbers else None
+        return cls(folder, paths, len(numbers), len(wanted), size)
 
     def misfit(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return a sort key: the wanted size first, then larger images, then smaller ones, the nearest size first."""
@@ -139,15 +140,27 @@ class _Choice:
     def _is_smaller(self, size: tuple[int, int]) -> bool:
         return self.size is not None and (self.size[0] < size[0] or self.size[1] < size[1])
 
-    def say(self, choices: Sequence[_Choice], size: tuple[int, int], found: Findings) -> None:
+    def report(self, choices: Sequence[_Choice], size: tuple[int, int], findings: Findings) -> None:
         """Record the chosen folder if there were several, and images that must be enlarged."""
         if len(choices) > 1:
-            others = "; ".join(found.name(each.folder) + f" has {each.frames}" for each in choices if each != self)
+            others = "; ".join(findings.name(each.folder) + f" has {each.frames}" for each in choices if each != self)
             detail = f"{self.frames} of {self.wanted} frames; {others}"
-            found.add(UnreadableError(self.folder, "is one of several folders with its images", detail), "used")
+            findings.add(UnreadableError(self.folder, "is one of several folders with its images", detail), "used")
         if self.size and self._is_smaller(size):
-            detail = f"{self.size[0]}x{self.size[1]} px, {size[0]}x{size[1]} are asked for"
-            found.add(UnreadableError(self.folder, "has images smaller than asked for", detail), "enlarged")
+            detail = f"{self.size[0]}x{self.size[1]} px, requested {size[0]}x{size[1]}"
+            findings.add(UnreadableError(self.folder, "has images smaller than requested", detail), "enlarged")
+
+
+def data_folder(root: Path | None, name: str) -> Path:
+    """Return the folder of a data set.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if root is None or not os.path.isdir(root):
+        got = f"got {_text.printable(root)}, which is not a folder"
+        raise DataError(f"--root must be the folder {name} was unpacked to; {got}.")
+    return root
 
 
 def roots(root: Path) -> list[Path]:
@@ -168,11 +181,11 @@ def distance_fault(joints_m: np.ndarray) -> str:
     """Return a description of the fault in a hand's joints [21 3], m, or "" if there is none."""
     distances_m = np.linalg.norm(joints_m, axis=-1)
     worst = distances_m.max() if distances_m.max() > FARTHEST_M else distances_m.min()
-    return "" if NEAREST_M <= worst <= FARTHEST_M else f"a joint is {worst:.3g} m away"
+    return "" if NEAREST_M <= worst <= FARTHEST_M else f"a joint is {worst:.3g} m from the camera"
 
 
 def read(
-    images: Images, wanted: range, camera: tuple[float, float], size: tuple[int, int, int], found: Findings
+    images: Images, wanted: range, camera: tuple[float, float], size: tuple[int, int, int], findings: Findings
 ) -> dict[int, bytes]:
     """Read the frames of a clip; return the readable ones as JPEGs by frame number, in order.
 
@@ -182,19 +195,19 @@ def read(
         camera: (width, height) of the images the intrinsics are for, px; images may have any size of the same aspect
             ratio.
         size: (width, height, quality) of the JPEGs.
-        found: collector of missing and broken files.
+        findings: collector of missing and broken files.
     """
     width, height, quality = size
-    for run in _text.gaps(wanted, images.there):
-        found.frames(run, images.name, _text.MISSING, FRAME_LEFT_OUT)
+    for run in _text.gaps(wanted, images.paths):
+        findings.frames(run, images.name, _text.MISSING, FRAME_LEFT_OUT)
     jpegs = {}
-    for number in sorted(each for each in images.there if each in wanted):
-        path = images.there[number]
+    for number in sorted(each for each in images.paths if each in wanted):
+        path = images.paths[number]
         try:
             image, seen = _images.read(path, width, height)
             _check_shape(path, seen, camera)
         except UnreadableError as error:
-            found.frame(number, error, FRAME_LEFT_OUT)
+            findings.frame(number, error, FRAME_LEFT_OUT)
             continue
         jpegs[number] = _images.encode(image, quality)
     return jpegs
@@ -204,5 +217,5 @@ def _check_shape(path: Path, seen: tuple[int, int], camera: tuple[float, float])
     """Raise an error if an image has another aspect ratio than its camera: scaled intrinsics would be wrong."""
     if abs(seen[0] * camera[1] / (seen[1] * camera[0]) - 1) > _SHAPE_TOLERANCE:
         raise UnreadableError(
-            path, "has another shape than its camera", f"{seen[0]}x{seen[1]} px, {camera[0]:g}x{camera[1]:g} px"
+            path, "has another aspect ratio than its camera", f"{seen[0]}x{seen[1]} px, {camera[0]:g}x{camera[1]:g} px"
         )

@@ -46,7 +46,7 @@ def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, in
         with Image.open(io.BytesIO(content)) as image:
             size, mode = image.size, image.mode
             if mode not in _MODES:
-                raise UnreadableError(path, "is no image of 8 bits a channel", f"its mode is {mode}")
+                raise UnreadableError(path, "is not an image with 8 bits per channel", f"its mode is {mode}")
             if image.format == "JPEG":
                 seen = Image.fromarray(_decode_jpeg(content, size, (width, height)))
             else:
@@ -55,11 +55,11 @@ def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, in
                 seen = seen.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(seen), size
     except UnidentifiedImageError:
-        raise UnreadableError(path, "is no whole image", "no known format") from None
+        raise UnreadableError(path, "is not a complete image", "no known format") from None
     except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # a decoder may raise any exception on broken bytes
-        raise UnreadableError(path, "is no whole image", _text.printable(error)) from error
+        raise UnreadableError(path, "is not a complete image", _text.printable(error)) from error
 
 
 def size_of(path: Path) -> tuple[int, int] | None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from htt.data.sources import UnreadableError
+from htt.errors import DataError
 
 MISSING = "is missing"
-CUT_SHORT = "is cut short"
-WRONG_NUMBERS = "has wrong numbers"
+CUT_SHORT = "is truncated"
+WRONG_NUMBERS = "has invalid numbers"
 
 SPARE = 3
 """Number of decimals a number may have less than the shortest of the others, where the numbers vary in length."""
@@ -35,7 +36,25 @@ def text(path: Path) -> str:
     except OSError as error:
         raise refused(path, error) from None
     except UnicodeDecodeError as error:
-        raise UnreadableError(path, "is no text", f"byte {error.start} is not UTF-8") from None
+        raise UnreadableError(path, "is not text", f"byte {error.start} is not UTF-8") from None
+
+
+def lines(path: Path) -> list[str]:
+    """Read the lines of a list of the data set, without which nothing can be converted.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return text(path).splitlines()
+    except UnreadableError as error:
+        raise DataError(f"Cannot read a list: {printable(error)}. Check --root, or get the file again.") from None
+
+
+def refuse(path: Path, expected: str, faults: Sequence[str]) -> None:
+    """Raise ``DataError`` if the lines of a list have faults; ``expected`` describes valid ones."""
+    if faults:
+        raise DataError(f"Invalid {printable(path)}: expected {expected}; {'; '.join(faults)}. Get the file again.")
 
 
 def refused(path: Path, error: OSError) -> UnreadableError:
@@ -44,8 +63,6 @@ def refused(path: Path, error: OSError) -> UnreadableError:
         return UnreadableError(path, MISSING)
     if isinstance(error, IsADirectoryError):
         return UnreadableError(path, "is a folder")
-    if isinstance(error, PermissionError):
-        return UnreadableError(path, "may not be read")
     return UnreadableError(path, "cannot be read", error.strerror or str(error))
 
 
@@ -64,7 +81,7 @@ def numbers(path: Path, count: int, content: str | None = None) -> np.ndarray:
     if len(words) < count:
         raise cut(path, words)
     if len(words) > count:
-        raise UnreadableError(path, WRONG_NUMBERS, f"there are {len(words)}, not {count}")
+        raise UnreadableError(path, WRONG_NUMBERS, f"expected {count}, got {len(words)}")
     try:
         return floats(words)
     except ValueError as error:
@@ -96,9 +113,9 @@ def whole(word: str) -> int:
         ValueError: the word is not such an integer.
     """
     if not (word.isascii() and word.isdigit()):
-        raise ValueError(f"'{word}' is no whole number")
+        raise ValueError(f"'{word}' is not a whole number")
     if int(word[:20]) > LARGEST_NUMBER:
-        raise ValueError(f"numbers go up to {LARGEST_NUMBER}, this one is {word[:20]}")
+        raise ValueError(f"the largest number is {LARGEST_NUMBER}, got {word[:20]}")
     return int(word)
 
 
@@ -151,28 +168,28 @@ def numbered(folder: Path, pattern: re.Pattern[str], suffixes: Sequence[str]) ->
     except FileNotFoundError:
         return {}
     except NotADirectoryError:
-        raise UnreadableError(folder, "is no folder") from None
+        raise UnreadableError(folder, "is not a folder") from None
     except OSError as error:
         raise refused(folder, error) from None
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for path in paths:
         match = pattern.fullmatch(path.stem)
         rank = suffixes.index(path.suffix.lower()) if path.suffix.lower() in suffixes else None
         if match and rank is not None:
             number = int(match[1])
-            if number not in found or rank < suffixes.index(found[number].suffix.lower()):
-                found[number] = path
-    return found
+            if number not in files or rank < suffixes.index(files[number].suffix.lower()):
+                files[number] = path
+    return files
 
 
-def gaps(wanted: range, there: Iterable[int]) -> list[range]:
-    """Return the missing numbers of ``wanted`` as ranges; the cost depends on ``there``, not on the size of ``wanted``.
+def gaps(wanted: range, present: Iterable[int]) -> list[range]:
+    """Return the missing numbers of ``wanted`` as ranges, at a cost that does not depend on the size of ``wanted``.
 
     >>> gaps(range(2, 9), [3, 4, 7, 20])
     [range(2, 3), range(5, 7), range(8, 9)]
     """
     runs, start = [], wanted.start
-    for number in [*sorted({each for each in there if each in wanted}), wanted.stop]:
+    for number in [*sorted({each for each in present if each in wanted}), wanted.stop]:
         if number > start:
             runs.append(range(start, number))
         start = number + 1

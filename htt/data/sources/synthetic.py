@@ -36,7 +36,7 @@ class SyntheticSource:
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
         """Render a clip."""
-        plan: scene.ClipPlan = key.place
+        plan: scene.ClipPlan = key.entry
         clip = scene.render(plan, width, height)
         record = ClipRecord(
             id=key.id,

@@ -25,10 +25,12 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock
+
 from htt import console, files
 from htt.data.shards.manifest import Shard
 from htt.data.store.remote import Remote
-from htt.errors import DataError, storage_errors
+from htt.errors import DataError
 
 FOLDER = "shards"
 _SHARDS, _PARTS = "*.arrow", ".*.arrow.*.part"
@@ -91,7 +93,7 @@ class Cache:
         if files.sha256(Path(f"/dev/fd/{held}")) == shard.sha256:
             _write_checked(held, self._checked(path))
             return True
-        console.err.print(f"{shard.file} changed in the cache ({path}); it is downloaded again.", markup=False)
+        console.err.print(f"{shard.file} changed in the cache ({path}); downloading it again.", markup=False)
         now = _stat(path)
         if now and now.st_ino == os.fstat(held).st_ino:  # no other process has replaced it meanwhile
             path.unlink(missing_ok=True)
@@ -101,20 +103,17 @@ class Cache:
         """Download a shard, or wait for the process that does; return its descriptor, with a shared lock."""
         since = time.monotonic()
         with files.locked(self.folder / f".{shard.sha256}.lock"):
-            held, place = self._open(shard), remote.place(shard.file)
+            held, uri = self._open(shard), remote.shown(shard.file)
             if held is not None:
                 return held
             for part in self.folder.glob(f".{shard.sha256}.arrow.*.part"):  # left by a killed process
                 part.unlink()
-            with contextlib.suppress(_SpoiltError):
+            with contextlib.suppress(_ChecksumError):
                 return self._download(shard, remote, since)
-            console.err.print(f"{place} came with a wrong checksum; it is fetched again.", markup=False)
-            with contextlib.suppress(_SpoiltError):
+            console.err.print(f"Wrong checksum of {uri}; downloading it again.", markup=False)
+            with contextlib.suppress(_ChecksumError):
                 return self._download(shard, remote, time.monotonic())
-        raise DataError(
-            f"Shards must be what their manifest promises; {place} was fetched twice and has not the sha256 "
-            f"{shard.sha256} of its manifest. Copy it there again."
-        )
+        raise wrong_checksum(uri, shard.sha256)
 
     def _download(self, shard: Shard, remote: Remote, since: float) -> int:
         """Download a shard; return its descriptor, with a shared lock."""
@@ -128,7 +127,7 @@ class Cache:
                         file.write(block)
                     file.truncate()
                 if digest.hexdigest() != shard.sha256:
-                    raise _SpoiltError
+                    raise _ChecksumError
                 held = os.open(temporary, os.O_RDONLY)
                 failing.callback(os.close, held)
                 fcntl.flock(held, fcntl.LOCK_SH)  # before the rename, so that no process can remove it
@@ -148,21 +147,21 @@ class Cache:
 
     def _make_room(self, needed: int) -> None:
         self._remove_parts()
-        there = {path: _stat(path) for path in self.folder.glob(_SHARDS)}
-        taken = sum(found.st_size for found in there.values() if found)
-        taken += sum(found.st_size for found in map(_stat, self.folder.glob(_PARTS)) if found)
-        used = {path: (_stat(self._checked(path)) or found).st_mtime_ns for path, found in there.items() if found}
-        for path in sorted(used, key=lambda path: used[path]):
-            over = self.limit_bytes is not None and taken + needed > self.limit_bytes
+        shards = {path: _stat(path) for path in self.folder.glob(_SHARDS)}
+        parts = map(_stat, self.folder.glob(_PARTS))
+        used_bytes = sum(stat.st_size for stat in (*shards.values(), *parts) if stat)
+        last_use = {path: (_stat(self._checked(path)) or stat).st_mtime_ns for path, stat in shards.items() if stat}
+        for path in sorted(last_use, key=lambda path: last_use[path]):
+            over = self.limit_bytes is not None and used_bytes + needed > self.limit_bytes
             if not over and shutil.disk_usage(self.folder).free >= needed:
                 return
-            taken -= self._remove(path)
+            used_bytes -= self._remove(path)
 
     def _remove_parts(self) -> None:
         """Remove partial downloads of killed processes, which hold no lock any more."""
         for part in self.folder.glob(_PARTS):
-            with (self.folder / f".{part.name.split('.')[1]}.lock").open("w") as lock, contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = FileLock(self.folder / f".{part.name.split('.')[1]}.lock", fallback_to_soft=False)
+            with contextlib.suppress(OSError), lock.acquire(blocking=False):  # fails while a process downloads
                 part.unlink(missing_ok=True)
 
     def _remove(self, path: Path) -> int:
@@ -184,8 +183,15 @@ class Cache:
         return path.with_suffix(".checked")
 
 
-class _SpoiltError(Exception):
+class _ChecksumError(Exception):
     """Raised when a download has a wrong checksum."""
+
+
+def wrong_checksum(uri: str, sha256: str) -> DataError:
+    """Return the error for a file that was downloaded twice with a wrong checksum."""
+    return DataError(
+        f"Wrong checksum of {uri} after two downloads; its manifest says sha256 {sha256}. Copy the file there again."
+    )
 
 
 def _is_checked(held: int, checked: Path) -> bool:
@@ -199,8 +205,7 @@ def _is_checked(held: int, checked: Path) -> bool:
 
 
 def _write_checked(held: int, checked: Path) -> None:
-    with storage_errors(checked.parent), files.replacing(checked) as path:
-        path.write_text(json.dumps(files.state(os.fstat(held))), encoding="utf-8")
+    files.write_text(checked, json.dumps(files.state(os.fstat(held))))
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -55,10 +55,10 @@ class MirroredFolder:
         try:
             origin = Origin.model_validate_json((root / ORIGIN).read_bytes())
         except (OSError, ValidationError) as error:
-            raise DataError(f"{root} must be a folder of the cache; it is broken. Delete it: {error}.") from error
+            raise DataError(f"Damaged cache folder {root}: {error}. Delete it.") from error
         self.manifest, self._root = manifest.read(root), root
         self._remote = remote or Remote(origin.uri)
-        self.place = self._remote.place("").rstrip("/")
+        self.name = self._remote.shown()
         self._cache = Cache(root.parents[1] / cache.FOLDER, origin.limit_bytes)
         total = sum(shard.bytes for of_split in self.manifest.splits.values() for shard in of_split)
         self.holds_all = origin.limit_bytes is None or total <= origin.limit_bytes
@@ -76,7 +76,7 @@ class MirroredFolder:
 
     def file(self, shard: Shard) -> str:
         """Return the URI of a shard."""
-        return self._remote.place(shard.file)
+        return self._remote.shown(shard.file)
 
     def labels(self, split: str) -> pa.Table | None:
         """Return the labels of a split's clips, or None if the folder has no labels file."""
@@ -125,11 +125,11 @@ def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None, name: s
     if remote.size(manifest.NAME) is None:
         raise remote.no_bucket() or _no_manifest(remote, name)
     content = remote.read(manifest.NAME)
-    found = manifest.parse(content, remote.place(manifest.NAME))
+    made = manifest.parse(content, remote.shown(manifest.NAME))
     root = cache_folder / ROOTS / hashlib.sha256(uri.encode() + content).hexdigest()[:16]
     with files.locked(cache_folder / ROOTS / ".lock"):
-        if found.labels:
-            _keep(root / found.labels.file, remote, found.labels)
+        if made.labels:
+            _fetch(root / made.labels.file, remote, made.labels)
         _put(root / manifest.NAME, content)
         _put(root / ORIGIN, Origin(uri=uri, limit_bytes=limit_bytes).model_dump_json().encode())
     return root
@@ -137,14 +137,14 @@ def mirror(uri: str, cache_folder: Path, limit_bytes: int | None = None, name: s
 
 def _no_manifest(remote: Remote, name: str) -> DataError:
     """Return the error for a remote folder without a manifest."""
-    place = remote.place("").rstrip("/")
     return DataError(
-        f"{name} must be a folder of shards, with a {manifest.NAME}; {place} has none. Make shards in a folder of "
-        f"this machine (python -m htt.data.convert), then: python -m htt.data.publish --shards FOLDER --to {place}"
+        f"{name} must be a folder of shards with a {manifest.NAME}; {remote.shown()} has none. Make shards in a local "
+        "folder (python -m htt.data.convert), then run: python -m htt.data.publish --shards FOLDER --to "
+        f"{remote.shown()}"
     )
 
 
-def _keep(path: Path, remote: Remote, wanted: manifest.Labels) -> None:
+def _fetch(path: Path, remote: Remote, wanted: manifest.Labels) -> None:
     """Fetch a small file, unless it is present with the right checksum."""
     if path.is_file() and files.sha256(path) == wanted.sha256:
         return
@@ -152,14 +152,10 @@ def _keep(path: Path, remote: Remote, wanted: manifest.Labels) -> None:
     if hashlib.sha256(content).hexdigest() != wanted.sha256:
         content = remote.read(wanted.file)
         if hashlib.sha256(content).hexdigest() != wanted.sha256:
-            raise DataError(
-                f"Shards must be what their manifest promises; {remote.place(wanted.file)} was fetched twice and has "
-                f"not the sha256 {wanted.sha256} of its manifest. Copy it there again."
-            )
+            raise cache.wrong_checksum(remote.shown(wanted.file), wanted.sha256)
     _put(path, content)
 
 
 def _put(path: Path, content: bytes) -> None:
     if not path.is_file() or path.read_bytes() != content:
-        with files.replacing(path) as temporary:
-            temporary.write_bytes(content)
+        files.write_bytes(path, content)

@@ -38,7 +38,7 @@ class Prefetcher:
         self._cache, self._remote, self._most = cache, remote, most_bytes
         self._lock = threading.Lock()
         self._needs: list[Shard] = []
-        self._place = 0
+        self._next = 0
         self._later: list[Shard] = []
         self._busy: set[str] = set()
         self._skipped: set[str] = set()
@@ -50,9 +50,9 @@ class Prefetcher:
         with self._lock:
             if self._most is None:
                 self._later = list(_once([*self._needs, *self._later]))
-            self._needs, self._place = list(needs), 0
+            self._needs, self._next = list(needs), 0
             self._skipped.clear()
-        self._go_on()
+        self._start_threads()
 
     def expect_later(self, needs: Sequence[Shard]) -> None:
         """Queue behind the expected shards; starts no download."""
@@ -64,11 +64,11 @@ class Prefetcher:
         if self._most is None:
             return
         with self._lock:
-            for place in range(self._place, len(self._needs)):
-                if self._needs[place].sha256 == shard.sha256:
-                    self._place = place + 1
+            for index in range(self._next, len(self._needs)):
+                if self._needs[index].sha256 == shard.sha256:
+                    self._next = index + 1
                     break
-        self._go_on()
+        self._start_threads()
 
     def stop(self) -> None:
         """Stop all downloads, because the process ends."""
@@ -81,7 +81,7 @@ class Prefetcher:
         for thread in list(self._threads):
             thread.join()
 
-    def _go_on(self) -> None:
+    def _start_threads(self) -> None:
         with self._lock:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             for shard in list(itertools.islice(self._upcoming(), THREADS - len(self._threads))):
@@ -110,7 +110,7 @@ class Prefetcher:
     def _upcoming(self) -> Iterator[Shard]:
         """Yield the shards to download, the most urgent first; the caller holds the lock."""
         ahead = 0
-        for shard in _once(itertools.chain(itertools.islice(self._needs, self._place, None), self._later)):
+        for shard in _once(itertools.chain(itertools.islice(self._needs, self._next, None), self._later)):
             ahead += shard.bytes
             if self._most is not None and ahead > self._most:
                 return

@@ -10,7 +10,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -41,43 +41,83 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 """Pattern for names of options that hold secrets."""
-_OF_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS (the path of a file)"
-_OF_AZURE = "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
-_INSTEAD = {"gs": _OF_GOOGLE, "gcs": _OF_GOOGLE, "abfs": _OF_AZURE, "abfss": _OF_AZURE}
+_AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS (the path of a file)"
+_AZURE = "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+_CREDENTIALS = {"gs": _GOOGLE, "gcs": _GOOGLE, "az": _AZURE, "abfs": _AZURE, "abfss": _AZURE}
+"""Environment variables with the credentials, by scheme; ``_AWS`` for the others."""
 
-Found = TypeVar("Found")
+ResultT = TypeVar("ResultT")
 
 
 class StoppedError(Exception):
     """Raised when a download is aborted because the process ends."""
 
 
-def is_remote(place: str) -> bool:
-    """Return True if ``place`` is the URI of an object store, not a local folder."""
-    return "://" in place and not place.startswith("file://")
+def is_remote(uri: str) -> bool:
+    """Return True for the URI of an object store, and False for a local folder."""
+    return "://" in uri and not uri.startswith("file://")
 
 
-def refuse_password(place: str, name: str) -> None:
+def retried(
+    work: Callable[[], ResultT],
+    patience_s: float,
+    *,
+    since: float | None = None,
+    is_permanent: Callable[[Exception], bool] | None = None,
+    stopping: threading.Event | None = None,
+    on_wait: Callable[[], object] = lambda: None,
+) -> ResultT:
+    """Return the result of ``work``, which is called at least once, and again while a store does not answer.
+
+    Args:
+        work: may be called several times.
+        patience_s: time for retries, s.
+        since: ``time.monotonic()`` from which it counts, or None for the first failure.
+        is_permanent: whether an error is raised at once, or None for ``lasts``.
+        stopping: event that aborts the retries, or None.
+        on_wait: called once, before the first retry.
+
+    Raises:
+        OSError, ArrowException: a permanent error, or the last error when the time is over.
+        StoppedError: ``stopping`` was set.
+    """
+    pause = FIRST_PAUSE_S
+    while True:
+        if stopping and stopping.is_set():
+            raise StoppedError
+        try:
+            return work()
+        except (OSError, pa.ArrowException) as error:
+            since = time.monotonic() if since is None else since
+            if (is_permanent or lasts)(error) or time.monotonic() + pause - since > patience_s:
+                raise
+        if pause == FIRST_PAUSE_S:
+            on_wait()
+        (stopping.wait if stopping else time.sleep)(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def refuse_password(uri: str, name: str) -> None:
     """Refuse a folder or URI that contains credentials, without repeating them in the message.
 
     Args:
-        place: folder or URI.
-        name: name of ``place`` in messages, such as data.root or --storage.
+        uri: folder or URI.
+        name: name of ``uri`` in messages, such as data.root or --storage.
 
     Raises:
         ConfigError: the URI contains credentials.
     """
-    where, _, options = place.partition("?")
+    where, _, options = uri.partition("?")
     scheme, _, rest = where.partition("://")
     first, at, _ = rest.partition("@")
     in_path = "/" in first and ":" not in first.partition("/")[0]  # an access key may contain a slash, too
     user = ":" not in first and (scheme.startswith(("abfs", "hdfs", "viewfs")) or first == "anonymous")
     given = [(key, unquote(value)) for key, value in parse_qsl(options, keep_blank_values=True)]
     if (at and not in_path and not user) or any(_SECRET.search(key) or _has_user(key, value) for key, value in given):
-        instead = _INSTEAD.get(scheme, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         raise ConfigError(
-            "A URI must hold no password, key or token, for it is written to configurations and reports; the one of "
-            f"{name} does. Leave it out and set {instead} instead."
+            f"{name} must not contain a password, key or token, because the URI is written to configurations and "
+            f"reports. Remove it from the URI and set {_CREDENTIALS.get(scheme, _AWS)} instead."
         )
 
 
@@ -109,9 +149,9 @@ class Remote:
         if system is None:
             self._system, self._path = self._open(uri)
 
-    def place(self, file: str) -> str:
-        """Return the URI of a file in the folder, for messages."""
-        return f"{self._scheme}://{self._path}/{file}"
+    def shown(self, file: str = "") -> str:
+        """Return the URI of the folder, or of a file in it, without options, for messages."""
+        return f"{self._scheme}://{self._path}{file and '/'}{file}"
 
     def read(self, file: str) -> bytes:
         """Read a whole small file; raises the errors of ``blocks``."""
@@ -119,8 +159,8 @@ class Remote:
 
     def size(self, file: str) -> int | None:
         """Return the size of a file in bytes, or None if it does not exist; raises the errors of ``blocks``."""
-        found = self._patiently(lambda: self._system.get_file_info(f"{self._path}/{file}"), file)
-        size: int | None = found.size if found.type == fs.FileType.File else None
+        info = self._retried(lambda: self._system.get_file_info(f"{self._path}/{file}"), file)
+        size: int | None = info.size if info.type == fs.FileType.File else None
         return size
 
     def blocks(self, file: str, since: float | None = None) -> Iterator[bytes]:
@@ -151,12 +191,12 @@ class Remote:
 
         offset = 0
         while True:
-            found = self._patiently(block, file, since)
-            if not found:
+            content = self._retried(block, file, since)
+            if not content:
                 return
-            yield found
-            offset, since = offset + len(found), None
-            if len(found) < BLOCK_BYTES:
+            yield content
+            offset, since = offset + len(content), None
+            if len(content) < BLOCK_BYTES:
                 return
 
     def no_bucket(self) -> DataError | None:
@@ -164,63 +204,54 @@ class Remote:
         bucket = self._path.partition("/")[0]
         with contextlib.suppress(OSError, pa.ArrowException):
             if self._system is None or self._system.get_file_info(bucket).type == fs.FileType.NotFound:
+                also = ", and the region or endpoint_override in the URI" if self._scheme == "s3" else ""
                 return DataError(
-                    f"{self._name} must name a bucket that is there; {self._scheme}://{bucket} is not. Check its name, "
-                    "and the region or endpoint_override in the URI."
+                    f"{self._name} must name an existing bucket; there is no {self._scheme}://{bucket}. Check its "
+                    f"name{also}."
                 )
         return None
 
-    def write(self, file: str, blocks: Iterator[bytes]) -> None:
-        """Write a file atomically.
+    def write(self, file: str, blocks: Callable[[], Iterable[bytes]]) -> None:
+        """Write a file; a failed upload is repeated.
+
+        Args:
+            file: name of the file in the folder.
+            blocks: called for the content of the file, once for each try.
 
         Raises:
             DataError: there is no such bucket.
-            StorageError: the store refuses access or cannot be reached.
+            StorageError: the store refuses access, or cannot be reached for ``PATIENCE_S``.
         """
-        try:
+
+        def upload() -> None:
             if self._scheme not in _WITHOUT_FOLDERS:
                 self._system.create_dir(self._path, recursive=True)
             with self._system.open_output_stream(f"{self._path}/{file}") as stream:
-                for block in blocks:
+                for block in blocks():
                     stream.write(block)
+
+        self._retried(upload, file)
+
+    def _retried(self, work: Callable[[], ResultT], file: str, since: float | None = None) -> ResultT:
+        """Return the result of ``work``, with retries for ``PATIENCE_S``; raise its last error as one of ours."""
+        try:
+            return retried(work, PATIENCE_S, since=since, is_permanent=_is_permanent, stopping=self.stopping)
+        except ValueError:  # an invalid URI; first, because ArrowInvalid is an ArrowException, too
+            raise
         except (OSError, pa.ArrowException) as error:
-            raise self._final(error, file) or self._unreachable(error) from error
+            raise self._error(error, file) from error
 
-    def _patiently(self, work: Callable[[], Found], file: str, since: float | None = None) -> Found:
-        """Call ``work`` until it succeeds: at least once, with retries for ``PATIENCE_S`` after ``since``."""
-        since, pause = time.monotonic() if since is None else since, FIRST_PAUSE_S
-        while True:
-            if self.stopping.is_set():
-                raise StoppedError(file)
-            try:
-                return work()
-            except ValueError:  # an invalid URI; first, because ArrowInvalid is an ArrowException, too
-                raise
-            except (OSError, pa.ArrowException) as error:
-                final = self._final(error, file)
-                if final is not None:
-                    raise final from error
-                if time.monotonic() + pause - since > PATIENCE_S:
-                    raise self._unreachable(error) from error
-            self.stopping.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
-
-    def _final(self, error: Exception, file: str) -> HTTError | None:
-        """Return the error to raise if ``error`` is permanent, or None if it may be temporary."""
+    def _error(self, error: Exception, file: str) -> HTTError:
         if _is_missing(error):
-            gone = DataError(f"{self.place(file)} must be there; it is missing. Copy it there again.")
-            return self.no_bucket() or gone
+            return self.no_bucket() or DataError(f"There is no {self.shown(file)}. Copy it there again.")
         if _is_refused(error):
             return StorageError(
-                f"Data must be open to the credentials of this machine; {self.place(file)} is not: "
-                f"{_short(error)}. Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's role."
+                f"Cannot access {self.shown(file)} with the credentials of this machine: {_short(error)}. Check "
+                f"{_CREDENTIALS.get(self._scheme, _AWS)}, or the machine's role."
             )
-        return None
-
-    def _unreachable(self, error: Exception) -> StorageError:
         return StorageError(
-            f"{self._scheme}://{self._path} must be reachable; it was not for {PATIENCE_S:g} s: {_short(error)}. Check "
-            "the network and the endpoint; the same command goes on from what is in the cache."
+            f"{self.shown()} did not answer for {PATIENCE_S:g} s: {_short(error)}. Check the network and the "
+            "endpoint; the same command continues with what is already transferred."
         )
 
     def _open(self, uri: str) -> tuple[fs.FileSystem, str]:
@@ -228,10 +259,10 @@ class Remote:
         parts = urlsplit(uri)
         self._path = f"{parts.netloc}{parts.path}".strip("/")
         try:
-            system, path = self._patiently(lambda: fs.FileSystem.from_uri(uri), "")
+            system, path = self._retried(lambda: fs.FileSystem.from_uri(uri), "")
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(
-                f"{self._name} must be a folder, or a URI such as s3://bucket/h2o; {uri} is none: {_short(error)}."
+                f"{self._name} must be a folder or a URI such as s3://bucket/h2o; got {uri}: {_short(error)}."
             ) from error
         if not path.strip("/"):
             raise ConfigError(f"{self._name} must name a bucket, as in s3://bucket/h2o; got {uri}.")
@@ -242,6 +273,11 @@ def lasts(error: Exception) -> bool:
     """Return True if an error is permanent: refused or missing in the store, or a local error with an errno."""
     numbered = isinstance(error, OSError) and error.errno is not None
     return numbered or not isinstance(error, OSError) or _is_missing(error) or _is_refused(error)
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Return True if an error of a folder in a store is permanent: an invalid URI, or refused or missing there."""
+    return isinstance(error, ValueError) or _is_missing(error) or _is_refused(error)
 
 
 def _is_missing(error: Exception) -> bool:

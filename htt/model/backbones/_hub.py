@@ -76,7 +76,7 @@ def build(config: BackboneConfig) -> nn.Module:
             return HubBackbone(network.eval())
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"model.backbone.name must be a model that takes images alone; '{config.name}' does not: {error}"
+            f"model.backbone.name must be a vision model, with images as its only input; got '{config.name}': {error}"
         ) from error
 
 
@@ -88,8 +88,8 @@ def hub_file(name: str, file: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    def get(here: bool) -> Path:
-        return Path(hf_hub_download(name, file, local_files_only=here))
+    def get(local: bool) -> Path:
+        return Path(hf_hub_download(name, file, local_files_only=local))
 
     return _fetched(get, "model.backbone.weights", name, CheckpointError)
 
@@ -108,9 +108,9 @@ def hub_answers() -> bool:
 def _pretrained(kind: Any, name: str, error_kind: type[UserError], field: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained``, from the cache if possible; code shipped with a model is never executed."""
 
-    def get(here: bool) -> Any:
-        place = os.path.expanduser(name)
-        return kind.from_pretrained(place, local_files_only=here, trust_remote_code=False, **options)
+    def get(local: bool) -> Any:
+        path = os.path.expanduser(name)
+        return kind.from_pretrained(path, local_files_only=local, trust_remote_code=False, **options)
 
     return _fetched(get, field, name, error_kind)
 
@@ -135,12 +135,11 @@ def _fetched(get: Callable[[bool], T], field: str, name: str, error_kind: type[U
     if local or not isinstance(fault, OSError):
         reason = shown(" ".join(str(fault).split()), quoted=False)
         raise error_kind(
-            f"{field} must be a model that can be loaded without running code of its own; {shown(name)} cannot: "
-            f"{reason}"
+            f"Cannot load {field} {shown(name)} (code shipped with a model is never executed): {reason}"
         ) from fault
-    hub, what = ("does not give it", "spelling") if answers else ("does not answer", "network")
+    problem, what = ("does not have it", "spelling") if answers else ("does not answer", "network")
     raise error_kind(
-        f"{field} must be a local path or a name on the hub; {shown(name)} is no folder or file here, is not in the "
-        f"hub's cache, and the hub {hub}. Check the {what}, or download it on a machine with a network "
+        f"Cannot find {field} {shown(name)}: it is not a local file or folder, it is not in the hub's cache, and the "
+        f"hub {problem}. Check the {what}, or download it on a machine with a network "
         f"(hf download {name} --local-dir FOLDER) and give its path: --set {field}=FOLDER"
     ) from fault

@@ -16,7 +16,7 @@ def masked_mean(tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"]) -> F
     return total / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-class Mean(nn.Module):
+class MeanBlock(nn.Module):
     """Block P that replaces every token by the mean of its window; it has no parameters."""
 
     def forward(
@@ -45,7 +45,7 @@ class MeanReadout(nn.Module):
 def build(width: int, config: BlockConfig) -> nn.Module:
     """Return the mean, for block P; ``width`` and ``config`` are not used."""
     del width, config
-    return Mean()
+    return MeanBlock()
 
 
 def readout(width: int, config: BlockConfig) -> nn.Module:

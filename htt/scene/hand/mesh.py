@@ -51,7 +51,7 @@ def hand_mesh(shape: HandShape, coarseness: float = 1.0) -> HandMesh:
     axes = _grid(surface, coarseness)
     vertices, quads = surface_nets(_sample(surface, axes), axes)
     faces = _split_quads(vertices, quads)
-    neighbours = skin.Neighbours.of(faces, len(vertices))
+    neighbours = skin.MeshEdges.of(faces, len(vertices))
     vertices = _settle(surface, vertices, neighbours)
     normals = unit(surface.gradient(vertices)[1])
     weights = skin.weights(surface, vertices, neighbours)
@@ -94,7 +94,7 @@ def _split_quads(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     return np.concatenate([upper, lower])
 
 
-def _settle(surface: HandSurface, vertices: np.ndarray, neighbours: skin.Neighbours) -> np.ndarray:
+def _settle(surface: HandSurface, vertices: np.ndarray, neighbours: skin.MeshEdges) -> np.ndarray:
     """Move the vertices onto the skin by Newton steps; after each but the last, slide them to the neighbours' mean."""
     for remaining in reversed(range(_SETTLING_ROUNDS)):
         value, gradient = surface.gradient(vertices)

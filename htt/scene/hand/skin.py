@@ -20,7 +20,7 @@ _CARPUS_MM = np.array([0.0, 25.0, 0.0])
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class MeshEdges:
     """Edges of a mesh, in both directions: vertex ``source[e]`` has the neighbour ``target[e]``."""
 
     source: np.ndarray
@@ -28,7 +28,7 @@ class Neighbours:
     degree: np.ndarray
 
     @classmethod
-    def of(cls, faces: np.ndarray, vertices: int) -> Neighbours:
+    def of(cls, faces: np.ndarray, vertices: int) -> MeshEdges:
         """Collect the edges of ``faces`` [f 3]."""
         edges = np.concatenate([faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0], [1, 0], [2, 1], [0, 2])])
         keys = np.unique(edges[:, 0] * vertices + edges[:, 1])
@@ -43,7 +43,7 @@ class Neighbours:
         return means
 
 
-def weights(surface: HandSurface, vertices: np.ndarray, neighbours: Neighbours) -> np.ndarray:
+def weights(surface: HandSurface, vertices: np.ndarray, neighbours: MeshEdges) -> np.ndarray:
     """Return skinning weights [v 17]: at most four segments per vertex, rows sum to one."""
     groups = surface.group_distances(vertices)
     membership = np.exp(-(groups[:, 1:] - groups[:, 1:].min(axis=1, keepdims=True)) / 2.5)
@@ -112,8 +112,8 @@ def tints(surface: HandSurface, vertices: np.ndarray, normals: np.ndarray) -> di
         frames, radii = surface.frames[finger], surface.shape.radii_mm[finger]
         joints = surface.joints[1 + 4 * finger : 5 + 4 * finger]
         fingertip += ball(joints[3], 1.5 * radii[3])
-        place = joints[3] + frames[2, :, 2] * 0.30 * surface.shape.lengths_mm[finger, 2]
-        offset = (vertices - place) @ frames[2]
+        position = joints[3] + frames[2, :, 2] * 0.30 * surface.shape.lengths_mm[finger, 2]
+        offset = (vertices - position) @ frames[2]
         oval = np.hypot(offset[:, 0] / radii[3] / 0.85, offset[:, 2] / radii[3] / 0.95)
         upward = smooth_step((normals @ frames[2, :, 1] - 0.35) / 0.3)
         nail = np.maximum(nail, smooth_step(1.9 - 1.5 * oval) * upward)

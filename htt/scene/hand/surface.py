@@ -98,7 +98,7 @@ class HandSurface:
 
     def _carpals(self) -> list[np.ndarray]:
         """Return the points at which the four metacarpal bones leave the carpus."""
-        return [self._across(*place) for place in ((-13, 26, 0), (-3, 27, 2), (7, 26, 1), (16, 24, -2))]
+        return [self._across(*position) for position in ((-13, 26, 0), (-3, 27, 2), (7, 26, 1), (16, 24, -2))]
 
     def _metacarpals(self) -> list[Capsule]:
         ends = [self.joints[knuckle] + [0, -3, -2] for knuckle in _KNUCKLES]
@@ -135,8 +135,8 @@ class HandSurface:
         def point(finger: int, share: float) -> np.ndarray:
             knuckle = self.joints[_KNUCKLES[finger]]
             bone = self.joints[_KNUCKLES[finger] + 1] - knuckle
-            place: np.ndarray = knuckle + share * bone - 2.5 * self.frames[finger + 1, 0, :, 1]
-            return place
+            position: np.ndarray = knuckle + share * bone - 2.5 * self.frames[finger + 1, 0, :, 1]
+            return position
 
         shares = (0.30, 0.30, 0.37)
         return [self._capsule(point(i, 0.30), point(i + 1, share), 4.8, 4.8) for i, share in enumerate(shares)]

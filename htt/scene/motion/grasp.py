@@ -29,7 +29,7 @@ class Style:
     Attributes:
         palm: Direction that the palm faces.
         fingers: Direction of the fingers.
-        place: Palm point, as shares of half the thing's width, half its depth and its full height.
+        position: Palm point, as shares of half the thing's width, half its depth and its full height.
         offset_m: Offset added to that point.
         opposition: Rotation of the thumb in front of the palm, as a share of its range.
         closure: Fixed closures of the five fingers, or None to close them on the thing.
@@ -38,7 +38,7 @@ class Style:
 
     palm: tuple[float, float, float]
     fingers: tuple[float, float, float]
-    place: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     offset_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     opposition: float = 0.5
     closure: tuple[float, float, float, float, float] | None = None
@@ -88,7 +88,7 @@ def take(hand: Hand, thing: Thing, style_name: str, turn: float = 0.0) -> Grip:
     normal = around @ (unit(style.palm) * mirror)
     rotation = hand.orientation(normal, around @ (np.array(style.fingers) * mirror))
     scale = np.array([thing.half_m[0], thing.half_m[1], thing.height_m])
-    palm = around @ ((np.array(style.place) * scale + style.offset_m) * mirror)
+    palm = around @ ((np.array(style.position) * scale + style.offset_m) * mirror)
     if style.closure is not None:
         return Grip(rotation, palm, np.array(style.closure), style.opposition)
     if thing.half_m[2] > 0.02 and style_name == "side":

@@ -29,20 +29,20 @@ class Path:
     """A rigid movement: rotations [t 3 3] and positions [t 3] (m) in the world frame."""
 
     rotation: np.ndarray
-    place_m: np.ndarray
+    position_m: np.ndarray
 
     def of(self, points_m: np.ndarray) -> np.ndarray:
         """Return the world positions [t 3] of a point [3] of the moving frame."""
-        places: np.ndarray = self.place_m + self.rotation @ points_m
-        return places
+        positions: np.ndarray = self.position_m + self.rotation @ points_m
+        return positions
 
     def mirrored(self) -> Path:
         """Return the movement mirrored in x."""
-        return Path(_MIRROR @ self.rotation @ _MIRROR, self.place_m @ _MIRROR)
+        return Path(_MIRROR @ self.rotation @ _MIRROR, self.position_m @ _MIRROR)
 
     def reversed(self) -> Path:
         """Return the movement with its frames in reverse order."""
-        return Path(self.rotation[::-1], self.place_m[::-1])
+        return Path(self.rotation[::-1], self.position_m[::-1])
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,14 @@ def play(
         rng: Generator for positions, timing and small variations.
     """
     moment = timing(frames, rng)
-    places = layout(rng)
-    object_path, part_path = _thing_paths(program, thing, moment, places, rng)
+    positions = layout(rng)
+    object_path, part_path = _thing_paths(program, thing, moment, positions, rng)
     targets = {
         "thing": (object_path, thing),
         "part": (_held_part(program, object_path, part_path, moment), _feel_of_part(program, thing)),
-        "front": (_still(places["front"], frames), thing),
-        "below": (_still(_below_mouth(thing, places), frames), thing),
-        "cup": (_still(places["cup"], frames), knob(0.04, 0.085)),
+        "front": (_still(positions["front"], frames), thing),
+        "below": (_still(_below_mouth(thing, positions), frames), thing),
+        "cup": (_still(positions["cup"], frames), knob(0.04, 0.085)),
     }
     paths = []
     for role, hand in ((program.support, hands[0]), (program.lead, hands[1])):
@@ -119,12 +119,12 @@ def play(
     support, lead = paths
     if program.oscillation is not None:
         lead = _oscillating(lead, program, moment, frames, rng)
-    performance = Performance(object_path, part_path, support, lead, places["cup"])
+    performance = Performance(object_path, part_path, support, lead, positions["cup"])
     return performance.reversed() if backwards else performance
 
 
 def layout(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return coordinates [3] (m) of the places to which programs refer by name."""
+    """Return coordinates [3] (m) of the positions to which programs refer by name."""
     hold = np.array([rng.uniform(-0.06, 0.05), rng.uniform(-0.04, 0.07), rng.uniform(0.05, 0.11)])
     spout = hold + np.array([0.04, 0.02, 0.09])
     raised = rng.choice([0.0, rng.uniform(0.02, 0.06)])
@@ -160,13 +160,13 @@ def wander(frames: int, scale: float, rng: np.random.Generator, cycles: float = 
     return drift
 
 
-def _still(place_m: np.ndarray, frames: int) -> Path:
-    return Path(np.tile(np.eye(3), (frames, 1, 1)), np.tile(place_m, (frames, 1)))
+def _still(position_m: np.ndarray, frames: int) -> Path:
+    return Path(np.tile(np.eye(3), (frames, 1, 1)), np.tile(position_m, (frames, 1)))
 
 
-def _below_mouth(thing: Thing, places: dict[str, np.ndarray]) -> np.ndarray:
+def _below_mouth(thing: Thing, positions: dict[str, np.ndarray]) -> np.ndarray:
     """Return the position [3] (m) of a palm that receives the contents of a thing tilted at the spout."""
-    return places["spout"] + [-0.9 * thing.height_m, 0.0, -0.11]
+    return positions["spout"] + [-0.9 * thing.height_m, 0.0, -0.11]
 
 
 def _feel_of_part(program: Program, thing: Thing) -> Thing:
@@ -176,7 +176,7 @@ def _feel_of_part(program: Program, thing: Thing) -> Thing:
 
 
 def _thing_paths(
-    program: Program, thing: Thing, moment: np.ndarray, places: dict[str, np.ndarray], rng: np.random.Generator
+    program: Program, thing: Thing, moment: np.ndarray, positions: dict[str, np.ndarray], rng: np.random.Generator
 ) -> tuple[Path, Path]:
     """Return the paths of the thing and of its part."""
     frames = len(moment)
@@ -185,13 +185,13 @@ def _thing_paths(
     lean = about("z", strength * tilt[:, 2]) @ about("y", strength * tilt[:, 1]) @ about("x", strength * tilt[:, 0])
     symmetric = any(role.grip in ("under", "receive") for role in (program.lead, program.support))
     rotation = lean @ about("z", rng.uniform(-0.12, 0.12) if symmetric else rng.uniform(-0.5, 0.5))
-    place = track([(time, places[name]) for time, name in program.place], moment)
-    lifted = np.clip(place[:, 2:] / 0.03, 0.0, 1.0)
-    path = Path(rotation, place + lifted * wander(frames, 0.008, rng))
+    position = track([(time, positions[name]) for time, name in program.position], moment)
+    lifted = np.clip(position[:, 2:] / 0.03, 0.0, 1.0)
+    path = Path(rotation, position + lifted * wander(frames, 0.008, rng))
     turn, slide = track(program.turn, moment), track(program.slide, moment)
     top = np.zeros((frames, 3))
     top[:, 2] = thing.height_m + slide
-    seat = path.place_m + (rotation @ top[..., None])[..., 0]
+    seat = path.position_m + (rotation @ top[..., None])[..., 0]
     part = Path(rotation @ about("z", turn), seat + track(program.carry, moment))
     return path, part
 
@@ -210,20 +210,20 @@ def _hand_path(
     frames = len(moment)
     mirror = np.array([-1.0 if hand.side == "left" else 1.0, 1.0, 1.0])
     grip = take(hand, felt, role.grip, rng.uniform(-0.3, 0.3) if felt.round else rng.uniform(-0.12, 0.12))
-    rest, rest_place = _rest(hand, role, rng, mirror)
+    rest, rest_m = _rest(hand, role, rng, mirror)
     reach = track(role.reach, moment)
     rotation = target.rotation @ grip.rotation
     normal = rotation @ np.array([0.0, 0.0, -1.0])
     away = (1.0 - reach)[:, None] * (reach[:, None] > 0)
     aim = target.of(grip.palm_m) + away * (-_APPROACH_M * normal + [0.0, -0.03, 0.012])
-    place = rest_place + (aim - rest_place) * reach[:, None] + wander(frames, 0.003, rng)
+    position = rest_m + (aim - rest_m) * reach[:, None] + wander(frames, 0.003, rng)
     turned = blend(np.broadcast_to(rest.rotation, rotation.shape), rotation, reach)
     close = track(role.close, moment)[:, None] * (reach[:, None] > 0)
     relaxed = _OPEN_CLOSURE * reach[:, None] + rest.closure * (1.0 - reach[:, None])
     closure = np.clip(grip.closure * close + relaxed * (1.0 - close), 0.0, 1.0)
     angles = grip.angles(closure) + 0.02 * rng.standard_normal((1, len(FINGERS), 4))
     elbow = (np.array(role.elbow_m or STYLES[role.grip].elbow_m) + rng.uniform(-0.03, 0.03, 3)) * mirror
-    return HandPath(Path(turned, place), angles, elbow)
+    return HandPath(Path(turned, position), angles, elbow)
 
 
 def _rest(hand: Hand, role: Role, rng: np.random.Generator, mirror: np.ndarray) -> tuple[Grip, np.ndarray]:
@@ -231,11 +231,11 @@ def _rest(hand: Hand, role: Role, rng: np.random.Generator, mirror: np.ndarray) 
     style = STYLES["rest"]
     rotation = hand.orientation(np.array(style.palm) * mirror, np.array(style.fingers) * mirror)
     rest = Grip(rotation, np.zeros(3), rng.uniform(0.1, 0.35, len(FINGERS)), style.opposition)
-    place = np.array([0.20 + rng.uniform(-0.05, 0.05), -0.16 + rng.uniform(-0.04, 0.06), 0.05])
+    position = np.array([0.20 + rng.uniform(-0.05, 0.05), -0.16 + rng.uniform(-0.04, 0.06), 0.05])
     hidden = rng.random() < 0.3
     if hidden and max(value for _, value in role.reach) == 0.0:
-        place[:2] += [0.12, -0.32]
-    return rest, place * mirror
+        position[:2] += [0.12, -0.32]
+    return rest, position * mirror
 
 
 def _oscillating(
@@ -248,7 +248,7 @@ def _oscillating(
     at_work = track(program.lead.reach, moment)[:, None]
     # A quarter of a cycle between x and y turns a rub along both axes into a circle.
     wave = np.stack([np.cos(cycle), np.sin(cycle), np.sin(cycle)], axis=1)
-    place = lead.palm.place_m + at_work * wave * repeat.shift_m
+    position = lead.palm.position_m + at_work * wave * repeat.shift_m
     angles = lead.angles.copy()
     angles[..., 1:] += (at_work * np.sin(cycle)[:, None] * repeat.closure)[..., None] * [1.35, 1.60, 0.95]
-    return replace(lead, palm=replace(lead.palm, place_m=place), angles=angles)
+    return replace(lead, palm=replace(lead.palm, position_m=position), angles=angles)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from htt.scene.things.objects import OBJECTS
+from htt.vocabulary import VERB_AND_NOUN
 
-Number = tuple[tuple[float, float], ...]
-Vector = tuple[tuple[float, tuple[float, float, float]], ...]
-Where = tuple[tuple[float, str], ...]
+Track = tuple[tuple[float, float], ...]
+VectorTrack = tuple[tuple[float, tuple[float, float, float]], ...]
+NameTrack = tuple[tuple[float, str], ...]
 
-ALWAYS: Number = ((0.0, 1.0), (1.0, 1.0))
-NEVER: Number = ((0.0, 0.0), (1.0, 0.0))
+ALWAYS: Track = ((0.0, 1.0), (1.0, 1.0))
+NEVER: Track = ((0.0, 0.0), (1.0, 0.0))
 _STAY = (0.0, 0.0, 0.0)
 
 
@@ -45,8 +45,8 @@ class Role:
 
     grip: str = "rest"
     on: str = "thing"
-    reach: Number = NEVER
-    close: Number = ALWAYS
+    reach: Track = NEVER
+    close: Track = ALWAYS
     twist: float = 1.1
     elbow_m: tuple[float, float, float] | None = None
 
@@ -58,7 +58,7 @@ class Program:
     Attributes:
         lead: Role of the leading hand.
         support: Role of the other hand.
-        place: Positions of the thing by name; ``htt.scene.motion.play.layout`` gives the coordinates.
+        position: Positions of the thing by name; ``htt.scene.motion.play.layout`` gives the coordinates.
         tilt: Rotation of the thing about x, y and z (rad, world axes, applied in that order).
         slide: Distance (m) of the part above its seat.
         turn: Angle (rad) of the part on its seat.
@@ -71,30 +71,30 @@ class Program:
 
     lead: Role
     support: Role = Role()
-    place: Where = ((0.0, "table"), (1.0, "table"))
-    tilt: Vector = ((0.0, _STAY), (1.0, _STAY))
-    slide: Number = NEVER
-    turn: Number = NEVER
-    carry: Vector = ((0.0, _STAY), (1.0, _STAY))
+    position: NameTrack = ((0.0, "table"), (1.0, "table"))
+    tilt: VectorTrack = ((0.0, _STAY), (1.0, _STAY))
+    slide: Track = NEVER
+    turn: Track = NEVER
+    carry: VectorTrack = ((0.0, _STAY), (1.0, _STAY))
     part: str = ""
     opened: bool = False
     cup: bool = False
     oscillation: Oscillation | None = None
 
 
-_REACH: Number = ((0.0, 0.0), (0.38, 1.0), (1.0, 1.0))
-_GRASP: Number = ((0.0, 0.15), (0.30, 0.10), (0.52, 1.0), (1.0, 1.0))
-_STEADY: Number = ((0.0, 0.0), (0.18, 1.0), (1.0, 1.0))
-_STEADY_GRASP: Number = ((0.0, 0.2), (0.12, 0.1), (0.25, 1.0), (1.0, 1.0))
+_REACH: Track = ((0.0, 0.0), (0.38, 1.0), (1.0, 1.0))
+_GRASP: Track = ((0.0, 0.15), (0.30, 0.10), (0.52, 1.0), (1.0, 1.0))
+_STEADY: Track = ((0.0, 0.0), (0.18, 1.0), (1.0, 1.0))
+_STEADY_GRASP: Track = ((0.0, 0.2), (0.12, 0.1), (0.25, 1.0), (1.0, 1.0))
 _RAISED_ELBOW_M = (0.42, -0.22, 0.14)
 _SIDE_SUPPORT = Role("side", reach=_STEADY, close=_STEADY_GRASP)
 
-GRAB = Program(Role("side", reach=_REACH, close=_GRASP), place=((0, "table"), (0.55, "table"), (1, "hold")))
-GRAB_FLAT = Program(Role("edge", reach=_REACH, close=_GRASP), place=GRAB.place)
+GRAB = Program(Role("side", reach=_REACH, close=_GRASP), position=((0, "table"), (0.55, "table"), (1, "hold")))
+GRAB_FLAT = Program(Role("edge", reach=_REACH, close=_GRASP), position=GRAB.position)
 UNSCREW = Program(
     Role("top", "part", ((0, 0), (0.34, 1), (1, 1)), ((0, 0.1), (0.26, 0.1), (0.42, 1), (1, 1))),
     _SIDE_SUPPORT,
-    place=((0, "work"), (1, "work")),
+    position=((0, "work"), (1, "work")),
     turn=((0, 0), (0.42, 0), (0.74, 2.2), (1, 2.4)),
     slide=((0, 0), (0.72, 0.004), (0.9, 0.05), (1, 0.05)),
     carry=((0, _STAY), (0.84, _STAY), (1, (0.08, -0.03, -0.02))),
@@ -103,7 +103,7 @@ UNSCREW = Program(
 PULL_OPEN = Program(
     UNSCREW.lead,
     _SIDE_SUPPORT,
-    place=UNSCREW.place,
+    position=UNSCREW.position,
     tilt=((0, _STAY), (0.42, _STAY), (0.7, (0.12, 0.1, 0)), (1, _STAY)),
     slide=((0, 0), (0.45, 0), (0.68, 0.012), (0.85, 0.04), (1, 0.04)),
     carry=((0, _STAY), (0.78, _STAY), (1, (0.12, -0.04, -0.06))),
@@ -113,7 +113,7 @@ PULL_OPEN = Program(
 TAKE_OUT = Program(
     Role("top", "part", ((0, 0), (0.36, 1), (1, 1)), ((0, 0.1), (0.28, 0.1), (0.47, 1), (1, 1)), twist=0.0),
     _SIDE_SUPPORT,
-    place=((0, "work"), (1, "work")),
+    position=((0, "work"), (1, "work")),
     tilt=((0, (-0.15, 0, 0)), (1, (-0.25, 0, 0))),
     slide=((0, -0.02), (0.48, -0.02), (0.8, 0.06), (1, 0.06)),
     carry=((0, _STAY), (0.7, _STAY), (1, (0.12, -0.05, -0.05))),
@@ -123,44 +123,44 @@ TAKE_OUT = Program(
 POUR = Program(
     Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
     Role("side", "cup", reach=((0, 0), (0.3, 1), (1, 1)), close=_STEADY_GRASP),
-    place=((0, "hold"), (0.32, "spout"), (0.72, "spout"), (1, "hold")),
+    position=((0, "hold"), (0.32, "spout"), (0.72, "spout"), (1, "hold")),
     tilt=((0, _STAY), (0.35, (0, -1.45, 0)), (0.70, (0, -1.6, 0)), (1, _STAY)),
     cup=True,
 )
 APPLY_LOTION = Program(
     Role("rub over", "front", ((0, 0), (0.2, 1), (1, 1))),
     Role("rub under", "front", ((0, 0), (0.2, 1), (1, 1))),
-    place=((0, "aside"), (1, "aside")),
+    position=((0, "aside"), (1, "aside")),
     oscillation=Oscillation((3, 5), shift_m=(0.025, 0.035, 0.0)),
 )
 APPLY_SPRAY = Program(
     Role("rub over", "front", ((0, 0), (0.25, 1), (0.85, 1), (1, 0.6))),
     Role("receive", "front", ((0, 0), (0.15, 1), (1, 1))),
-    place=((0, "aside"), (1, "aside")),
+    position=((0, "aside"), (1, "aside")),
     oscillation=Oscillation((2, 4), shift_m=(0.0, 0.05, 0.0), closure=(0, 0.1, 0.1, 0.1, 0.1)),
 )
 READ_BOOK = Program(
     Role("under", reach=ALWAYS),
     Role("under", reach=ALWAYS),
-    place=((0, "hold"), (0.5, "near"), (1, "hold")),
+    position=((0, "hold"), (0.5, "near"), (1, "hold")),
     tilt=((0, (0.45, 0, 0)), (0.5, (0.62, 0.05, 0)), (1, (0.5, 0, 0))),
     opened=True,
 )
 READ_BOX = Program(
     Role("side", reach=ALWAYS),
-    place=((0, "hold"), (0.4, "near"), (1, "near")),
+    position=((0, "hold"), (0.4, "near"), (1, "near")),
     tilt=((0, _STAY), (0.35, (-0.5, 0, 0.5)), (0.7, (-0.6, 0.1, -0.3)), (1, (-0.4, 0, 0.2))),
 )
 SPRAY = Program(
     Role("trigger", reach=ALWAYS),
-    place=((0, "hold"), (0.4, "near"), (1, "hold")),
+    position=((0, "hold"), (0.4, "near"), (1, "hold")),
     tilt=((0, (-0.1, 0, 0)), (0.4, (-0.35, 0, 0.3)), (1, (-0.15, 0, 0))),
     oscillation=Oscillation((3, 6), shift_m=(0, 0.004, 0), closure=(0.0, 0.16, 0.0, 0.0, 0.0)),
 )
 SQUEEZE = Program(
     Role("side", reach=ALWAYS, elbow_m=_RAISED_ELBOW_M),
     Role("receive", "below", reach=((0, 0), (0.25, 1), (1, 1))),
-    place=((0, "hold"), (0.3, "spout"), (1, "spout")),
+    position=((0, "hold"), (0.3, "spout"), (1, "spout")),
     tilt=((0, _STAY), (0.35, (0, -2.0, 0)), (1, (0, -2.1, 0))),
     oscillation=Oscillation((2, 4), closure=(0.08, 0.08, 0.08, 0.08, 0.08)),
 )
@@ -184,24 +184,6 @@ _BY_VERB_AND_NOUN = {
     ("apply", "lotion"): APPLY_LOTION,
     ("apply", "spray"): APPLY_SPRAY,
 }
-
-_VERBS = (
-    *((verb, OBJECTS) for verb in ("grab", "place")),
-    *((verb, ("lotion", "milk", "chips")) for verb in ("open", "close")),
-    ("pour", ("milk",)),
-    ("take out", ("espresso", "cocoa", "chips", "cappuccino")),
-    ("put in", ("espresso", "cocoa", "cappuccino")),
-    ("apply", ("lotion", "spray")),
-    ("read", ("book", "espresso")),
-    ("spray", ("spray",)),
-    ("squeeze", ("lotion",)),
-)
-VERB_AND_NOUN = tuple((verb, noun) for verb, nouns in _VERBS for noun in nouns)
-ACTIONS = tuple(f"{verb} {noun}" for verb, noun in VERB_AND_NOUN)
-"""The 36 actions in H2O's order: index 0 is H2O's action 1.
-
-Source: H2O data set documentation (Kwon et al. 2021).
-"""
 
 MOTIONS = tuple(VERB_AND_NOUN.index((BACKWARDS.get(verb, verb), noun)) for verb, noun in VERB_AND_NOUN)
 """Index of the action whose motion each action uses: its own, or that of the action it undoes, played backwards."""

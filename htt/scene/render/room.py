@@ -67,12 +67,12 @@ def make_room(rng: np.random.Generator) -> Room:
 
 def _clouds(rng: np.random.Generator, octaves: tuple[int, ...] = (4, 16, 64)) -> np.ndarray:
     """Return smooth periodic noise [n n] in 0..1, the sum of ever finer and weaker lattices."""
-    place = np.linspace(0.0, 1.0, _TEXELS, endpoint=False)
+    position = np.linspace(0.0, 1.0, _TEXELS, endpoint=False)
     total = np.zeros((_TEXELS, _TEXELS))
     for octave, lattice in enumerate(octaves):
         values = rng.standard_normal((lattice, lattice))
-        cell = (place * lattice).astype(int)
-        share = place * lattice - cell
+        cell = (position * lattice).astype(int)
+        share = position * lattice - cell
         share = share * share * (3 - 2 * share)
         after = (cell + 1) % lattice
         rows = values[cell] * (1 - share[:, None]) + values[after] * share[:, None]

@@ -64,8 +64,8 @@ def background(camera: Camera, rays: np.ndarray, room: Room, shadow: np.ndarray)
     if len(table) < len(rays) or share.any():
         wall = np.flatnonzero(share)
         to_wall = (room.wall_m - eye[1]) / np.maximum(rays[wall, 1], 1e-3)
-        place = eye + rays[wall] * np.minimum(to_wall, _FAR_M)[:, None].astype(np.float32)
-        image[wall] += share[wall, None] * (0.9 * _texel(room.wall, place[:, 0], place[:, 2]) - image[wall])
+        position = eye + rays[wall] * np.minimum(to_wall, _FAR_M)[:, None].astype(np.float32)
+        image[wall] += share[wall, None] * (0.9 * _texel(room.wall, position[:, 0], position[:, 2]) - image[wall])
     return image
 
 
@@ -78,14 +78,14 @@ def _share_of_wall(camera: Camera, rays: np.ndarray, room: Room) -> np.ndarray:
     return share
 
 
-def _table(place: np.ndarray, blur: np.ndarray, room: Room, shadow: np.ndarray) -> np.ndarray:
-    colour = _texel(room.table, place[:, 0], place[:, 1])
+def _table(position: np.ndarray, blur: np.ndarray, room: Room, shadow: np.ndarray) -> np.ndarray:
+    colour = _texel(room.table, position[:, 0], position[:, 1])
     if room.mat_m[2] > 0:
         centre, half = room.mat_m.astype(np.float32).reshape(2, 2)
-        within = (half - np.abs(place[:, :2] - centre)).min(axis=1)
+        within = (half - np.abs(position[:, :2] - centre)).min(axis=1)
         opacity = np.float32(0.7) * np.clip(within / blur + np.float32(0.5), 0, 1)
         colour += opacity[:, None] * (room.mat_colour - colour)
-    return colour * (1.0 - _SHADOW_DEPTH * shadow_at(shadow, place))[:, None]
+    return colour * (1.0 - _SHADOW_DEPTH * shadow_at(shadow, position))[:, None]
 
 
 def _texel(texture: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:

@@ -43,10 +43,10 @@ class Caster:
         height = np.maximum(points[:, 2], 0.0)
         lean = light[:2] / light[2]
         cell = ((points[:, :2] - height[:, None] * lean) / np.float32(CELL_M) + np.float32(CELLS / 2)).astype(np.int32)
-        kept = ((cell >= _MARGIN) & (cell < CELLS - _MARGIN)).all(axis=1)
+        inside = ((cell >= _MARGIN) & (cell < CELLS - _MARGIN)).all(axis=1)
         # The mean projection of a convex surface is a quarter of its area; shadows of high objects are weaker.
-        weight = 0.25 / CELL_M**2 * _POINT_AREA_M2 * np.exp(-2.0 * height[kept])
-        total = np.bincount(cell[kept, 1] * CELLS + cell[kept, 0], weight, CELLS * CELLS)
+        weight = 0.25 / CELL_M**2 * _POINT_AREA_M2 * np.exp(-2.0 * height[inside])
+        total = np.bincount(cell[inside, 1] * CELLS + cell[inside, 0], weight, CELLS * CELLS)
         soft = np.minimum(total, 2.0).astype(np.float32).reshape(CELLS, CELLS)
         for _ in range(2):
             soft[1:-1] = 0.5 * soft[1:-1] + 0.25 * (soft[:-2] + soft[2:])
@@ -54,9 +54,9 @@ class Caster:
         return np.minimum(soft, 1.0)
 
 
-def shadow_at(shadow: np.ndarray, place_m: np.ndarray) -> np.ndarray:
+def shadow_at(shadow: np.ndarray, position_m: np.ndarray) -> np.ndarray:
     """Return the map [cells cells] interpolated at table positions [n 2+] (world), [n]; zero outside the map."""
-    spot = np.clip(place_m[:, :2] * np.float32(1 / CELL_M) + np.float32(CELLS / 2 - 0.5), 0, CELLS - 1.01)
+    spot = np.clip(position_m[:, :2] * np.float32(1 / CELL_M) + np.float32(CELLS / 2 - 0.5), 0, CELLS - 1.01)
     cell = spot.astype(np.int32)
     share = spot - cell
     corner = cell[:, 1] * CELLS + cell[:, 0]

@@ -13,9 +13,7 @@ import numpy as np
 
 from htt.scene.rotations import about, smooth_step
 from htt.scene.things.mesh import Mesh, box, lathe, merged
-
-OBJECTS = ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
-"""Nouns in H2O's order: index 0 is H2O's object 1."""
+from htt.vocabulary import OBJECTS
 
 _PLASTIC, _PAPER = 0.16, 0.03
 _INSIDE = (0.10, 0.08, 0.07, 0.0)
@@ -217,18 +215,18 @@ def _labelled(thing: Thing, accent: np.ndarray, rng: np.random.Generator) -> Mes
     body, colour = thing.body, rng.uniform(0.1, 0.95, 3)
     if thing.noun == "book" and (body.normals[:, 2] > 0.5).sum() > 150:
         return body
-    place = body.vertices / (2 * thing.half_m)
+    position = body.vertices / (2 * thing.half_m)
     middle, extent = rng.uniform(0.35, 0.65), rng.uniform(0.08, 0.18)
     if thing.noun == "book":
-        radius = np.hypot(place[:, 0] - rng.uniform(-0.1, 0.1), 1.4 * (place[:, 1] - rng.uniform(-0.2, 0.2)))
+        radius = np.hypot(position[:, 0] - rng.uniform(-0.1, 0.1), 1.4 * (position[:, 1] - rng.uniform(-0.2, 0.2)))
         mask = smooth_step((extent + 0.1 - radius) / 0.12) * (np.abs(body.normals[:, 2]) > 0.5)
     else:
-        angle = np.abs((np.arctan2(place[:, 1], place[:, 0]) - rng.uniform(-3, 0) + np.pi) % (2 * np.pi) - np.pi)
-        mask = smooth_step((extent - np.abs(place[:, 2] - middle)) / 0.06) * smooth_step((1.1 - angle) / 0.3)
+        angle = np.abs((np.arctan2(position[:, 1], position[:, 0]) - rng.uniform(-3, 0) + np.pi) % (2 * np.pi) - np.pi)
+        mask = smooth_step((extent - np.abs(position[:, 2] - middle)) / 0.06) * smooth_step((1.1 - angle) / 0.3)
         mask *= np.abs(body.normals[:, 2]) < 0.5
     colours = body.colours.copy()
     colours[:, :3] += mask[:, None] * (colour - colours[:, :3])
     if not thing.round and thing.noun != "book":
-        stripe = np.abs(place[:, 2] - rng.choice([0.0, 0.85])) < 0.17
+        stripe = np.abs(position[:, 2] - rng.choice([0.0, 0.85])) < 0.17
         colours[stripe & (np.abs(body.normals[:, 2]) < 0.5), :3] = accent[:3]
     return replace(body, colours=colours)

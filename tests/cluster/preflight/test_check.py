@@ -14,11 +14,12 @@ from pyarrow import fs
 
 import object_stores
 from cluster import launch
+from cluster.preflight import __main__ as command
 from cluster.preflight import check as preflight
 from cluster.preflight import probe
-from cluster.preflight.faults import Fault, Need
+from cluster.preflight.faults import Fault, Requirements
 from cluster.preflight.nodes import Node
-from cluster.storage import open_place
+from cluster.storage import open_uri
 from htt.config import BackboneConfig, override
 from htt.errors import CheckpointError, ClusterError, ConfigError
 from htt.testing import tiny_config
@@ -40,9 +41,7 @@ def with_root(root):
 def test_one_fault_is_a_sentence():
     with pytest.raises(ClusterError) as caught:
         preflight.raise_faults([fault("a")])
-    assert str(caught.value) == (
-        "Every machine must be ready; a is not. disk: 0.2 GB free; wanted: 1.0 GB. Free some space."
-    )
+    assert str(caught.value) == ("a is not ready. disk: 0.2 GB free; expected 1.0 GB. Free some space.")
     assert caught.value.exit_code == 2
     preflight.raise_faults([])
 
@@ -52,8 +51,8 @@ def test_many_faults_are_a_table_in_which_what_is_alike_stands_once():
     with pytest.raises(ClusterError) as caught:
         preflight.raise_faults(faults)
     first, head, *rows = str(caught.value).splitlines()
-    assert first == "Every machine must be ready; there are 5 faults:"
-    assert head.split() == ["Machine", "Check", "Found", "Wanted", "Remedy"]
+    assert first == "The machines are not ready; 5 faults:"
+    assert head.split() == ["Machine", "Check", "Found", "Expected", "Remedy"]
     assert [re.split(r"  +", row)[:3] for row in rows] == [
         ["a and b", "disk", "0.2 GB free"],
         ["b", "disk", "[0.1] GB free"],
@@ -69,12 +68,12 @@ def test_a_table_keeps_to_the_width_of_a_terminal():
 
 def test_what_is_needed():
     configs = [with_root("/a"), with_root("/b"), with_root("/a"), tiny_config()]
-    need = preflight.need_of(configs, RACK, storage="s3://bucket/runs/x", workers=2, gpus=0.0)
-    assert need == Need(roots=("/a", "/b"), storage="s3://bucket/runs/x", gpus=False, gloo=True)
+    required = preflight.requirements(configs, RACK, storage="s3://bucket/runs/x", workers=2, gpus=0.0)
+    assert required == Requirements(roots=("/a", "/b"), storage="s3://bucket/runs/x", gpus=False, gloo=True)
 
 
 @pytest.mark.parametrize(
-    ("there", "workers", "gpus", "wanted"),
+    ("machines", "workers", "gpus", "expected"),
     [
         (RACK, 2, 0.0, (False, True)),
         (RACK, 1, 0.0, (False, False)),
@@ -85,36 +84,36 @@ def test_what_is_needed():
         ([ALONE, ALONE], 2, 0.0, (False, False)),
     ],
 )
-def test_gpus_and_names_are_looked_at_where_they_are_used(there, workers, gpus, wanted):
-    need = preflight.need_of([tiny_config()], there, storage="runs", workers=workers, gpus=gpus)
-    assert (need.gpus, need.gloo) == wanted
+def test_gpus_and_names_are_looked_at_where_they_are_used(machines, workers, gpus, expected):
+    required = preflight.requirements([tiny_config()], machines, storage="runs", workers=workers, gpus=gpus)
+    assert (required.gpus, required.gloo) == expected
 
 
 def test_a_folder_is_the_same_wherever_it_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert preflight.need_of([tiny_config()], [ALONE], storage="runs/x").storage == str(tmp_path / "runs/x")
+    assert preflight.requirements([tiny_config()], [ALONE], storage="runs/x").storage == str(tmp_path / "runs/x")
 
 
 @pytest.mark.parametrize("name", ["data.root", "--storage"])
 def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
     places = {"data.root": "s3://bucket/data", "--storage": "s3://bucket/runs", name: "s3://KEY:hush@bucket/x"}
-    with pytest.raises(ConfigError, match=f"must hold no password, .* the one of {name} does") as refused:
-        preflight.need_of([with_root(places["data.root"])], RACK, storage=places["--storage"])
+    with pytest.raises(ConfigError, match=f"{name} must not contain a password, key or token") as refused:
+        preflight.requirements([with_root(places["data.root"])], RACK, storage=places["--storage"])
     assert "hush" not in str(refused.value)
 
 
 @pytest.fixture
 def worker(monkeypatch, tmp_path, cache):
-    """A worker, on whatever machine and with whatever code, of a training whose machines were checked."""
+    """Return a function that starts a worker on a given machine with given code, after the first check."""
     place = {"id": "f9", "rank": 0}
     monkeypatch.setattr(preflight.nodes, "nodes", lambda: RACK)
-    monkeypatch.setattr(preflight.nodes, "here", lambda: place["id"])
+    monkeypatch.setattr(preflight.nodes, "this_node", lambda: place["id"])
     context = SimpleNamespace(get_local_rank=lambda: place["rank"])
     monkeypatch.setattr("ray.train.get_context", lambda: context)
     monkeypatch.setattr("cluster.revision.digests", lambda: {"htt/model.py": place.get("code", "1")})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").touch()
-    begins = preflight.newcomers(tiny_config(), storage=str(tmp_path), mark="run/config.yaml", workers=2, gpus=1.0)
+    begins = preflight.worker_check(tiny_config(), storage=str(tmp_path), mark="run/config.yaml", workers=2, gpus=1.0)
 
     def begin(**where):
         place.update(where)
@@ -125,12 +124,12 @@ def worker(monkeypatch, tmp_path, cache):
 
 def test_a_machine_that_joined_later_checks_itself_when_a_worker_begins_there(worker, tmp_path):
     worker()
-    with pytest.raises(ClusterError, match=r"Every machine must be ready; .* code: htt/model\.py differs, commit"):
+    with pytest.raises(ClusterError, match=r" is not ready\. code: htt/model\.py differs, commit"):
         worker(code="2")
     worker(code="2", id="f2")  # a machine that was there was checked
     worker(id="f9", rank=1)  # another worker of that machine has looked
     (tmp_path / "run" / "config.yaml").unlink()
-    with pytest.raises(ClusterError, match=r"storage: .* there does not hold what the driver wrote"):
+    with pytest.raises(ClusterError, match=r"storage: .* does not contain the file that the driver wrote"):
         worker(code="1", rank=0)
 
 
@@ -157,7 +156,7 @@ def test_where_nothing_can_be_written_there_is_no_mark(place):
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(preflight.nodes, "nodes", lambda: [ALONE])
-    monkeypatch.setattr(preflight.nodes, "here", lambda: ALONE.id)
+    monkeypatch.setattr(preflight.nodes, "this_node", lambda: ALONE.id)
     monkeypatch.chdir(tmp_path)
 
 
@@ -173,13 +172,15 @@ def test_a_machine_that_is_alone_is_asked_in_silence(alone, tmp_path, capsys):
 
 def test_a_machine_that_is_alone_says_that_it_cannot_write(alone, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ClusterError, match=r"laptop is not\. storage: .*Not a directory.*Give --storage"):
+    with pytest.raises(ClusterError, match=r"laptop is not ready\. storage: .*Not a directory.*Set --storage"):
         check(tmp_path / "file" / "runs")
 
 
 def test_a_machine_that_is_alone_says_that_its_disk_is_full(alone, tmp_path, monkeypatch):
     monkeypatch.setattr(probe.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 5, 4))
-    with pytest.raises(ClusterError, match=r"laptop is not\. disk: 0\.0 GB free for .*wanted: 1\.0 GB\. Free some"):
+    with pytest.raises(
+        ClusterError, match=r"laptop is not ready\. disk: 0\.0 GB free for .*expected 1\.0 GB\. Free some"
+    ):
         check(tmp_path)
 
 
@@ -188,24 +189,27 @@ def test_a_machine_that_is_alone_says_that_torch_does_not_see_its_gpus(alone, tm
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     check(tmp_path)  # none is asked for
     with pytest.raises(
-        ClusterError, match=r"GPUs: torch \S+ sees 0; wanted: the 1 that Ray promises\. Install a torch"
+        ClusterError, match=r"GPUs: torch \S+ finds 0; expected the 1 that Ray may allocate\. Install torch"
     ):
         check(tmp_path, gpus=0.5)
 
 
 def test_what_is_said_when_all_is_well():
-    with_data = preflight.all_well(RACK, Need(roots=("/a",)))
+    with_data = preflight.ready_message(RACK, Requirements(roots=("/a",)))
     assert with_data == "2 machines, 2 GPUs: same code and versions, data and storage reachable."
-    assert preflight.all_well([ALONE], Need()) == "1 machine, 0 GPUs: same code and versions, storage reachable."
+    assert (
+        preflight.ready_message([ALONE], Requirements())
+        == "1 machine, 0 GPUs: same code and versions, storage reachable."
+    )
 
 
 def test_one_configuration_is_checked_for(capsys):
     from htt import console
 
     with pytest.raises(SystemExit) as caught:
-        console.run(preflight.Options, preflight.main, ["--preset", "quick", "--config", "best.yaml"])
+        console.run(command.Options, command.main, ["--preset", "quick", "--config", "best.yaml"])
     assert caught.value.code == 2
-    assert "name it with --config or with --preset, not with both" in capsys.readouterr().err
+    assert "Expected at most one of --config FILE and --preset NAME; got both" in capsys.readouterr().err
 
 
 PROGRAM = """
@@ -213,6 +217,7 @@ import sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from cluster import connect
+from cluster.preflight import __main__ as command
 from cluster.preflight import check as preflight
 from cluster.preflight import nodes
 from htt import console
@@ -221,7 +226,7 @@ from htt.testing import tiny_config
 from tune import ablate, search
 
 work, other = Path(sys.argv[1]), sys.argv[2]
-nodes.START_S = nodes.LOOK_S = 600.0  # whatever else this machine does
+nodes.START_S = nodes.CHECKS_S = 600.0  # whatever else this machine does
 small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
 config = override(tiny_config(), {"data.root": str(work / "shards")})
@@ -243,11 +248,11 @@ with connect.connect(cluster.address):
     nodes.START_S = 0.001
     look(work / "runs", 0.0)
     nodes.START_S = connect.REACH_S = 600.0
-    console.out.print([report.silence for report in nodes.gather(nodes.nodes(), {"gpus": False})], markup=False)
+    console.out.print([report.error for report in nodes.gather(nodes.nodes(), {"gpus": False})], markup=False)
     console.out.print("---")
     arguments = ["--address", cluster.address, "--storage", str(work / "runs"), "--json"]
     try:
-        console.run(preflight.Options, preflight.main, arguments)
+        console.run(command.Options, command.main, arguments)
     except SystemExit as left:
         print("left with", left.code)
 cluster.shutdown()
@@ -256,7 +261,7 @@ cluster.shutdown()
 
 @pytest.fixture
 def copy(tmp_path):
-    """Another version of the project."""
+    """Return a copy of the project with an edited file."""
     other = tmp_path / "other"
     for room in ("htt", "tune", "cluster"):
         shutil.copytree(ROOT / room, other / room, ignore=shutil.ignore_patterns("__pycache__"))
@@ -280,7 +285,7 @@ def shards(tmp_path):
 
 @pytest.fixture
 def answer(tmp_path, copy, shards):
-    """What PROGRAM prints, in its parts."""
+    """Return the parts of the output of PROGRAM, and its errors."""
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "HTT_CACHE")
     env = {name: value for name, value in os.environ.items() if name not in names}
     short = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path is 107 bytes at most
@@ -301,15 +306,15 @@ def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
     assert twins == "2 machines, 0 GPUs: same code and versions, data and storage reachable.\n"
 
     first, _, *rows = other.splitlines()
-    assert first == "Every machine must be ready; there are 3 faults:"
+    assert first == "The machines are not ready; 3 faults:"
     cells = [re.split(r"  +", row)[:3] for row in rows if not row.startswith(" ")]
     assert [row[1] for row in cells] == ["cache", "code", "GPUs"]
     assert len({row[0] for row in cells}) == 1
     assert "htt/hand.py differs" in other
     assert "Not a directory: '/dev/null/cache'" in " ".join(other.split())
-    assert re.search(r"torch \S+ sees 0 +the 1 that Ray promises", other)
+    assert re.search(r"torch \S+ finds 0 +the 1 that Ray may allocate", other)
 
-    assert silent.count("nothing within 0.001 s") == 1  # once for both
+    assert silent.count("no answer within 0.001 s") == 1  # once for both
 
     assert failing.strip() == "[\"KeyError: 'cache'\", \"KeyError: 'cache'\"]"
 
@@ -319,7 +324,7 @@ def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
     assert [fault["check"] for fault in said["faults"]] == ["cache", "code", "GPUs"]
     assert len(said["machines"]) == 2
     assert all(-2 < least <= most < 2 for least, most in (each["clock_s"] for each in said["machines"]))
-    assert "Every machine must be ready" in error
+    assert "The machines are not ready" in error
 
 
 def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
@@ -332,7 +337,7 @@ def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
             assert mark is not None
             assert probe.use_storage(storage, mark)
         assert not probe.use_storage(storage, mark)
-        system, path = open_place(store.uri(""))
+        system, path = open_uri(store.uri(""))
         found = system.get_file_info(fs.FileSelector(path, recursive=True))
         assert [entry.path for entry in found if entry.type == fs.FileType.File] == []
         with preflight.marked(store.uri("runs", bucket="none")) as mark:
@@ -346,7 +351,7 @@ def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path)
     preflight.check_backbones([random, random])
     preflight.check_backbones([gone, random], one_is_enough=True)
     for backbones, enough in (([random, gone], False), ([gone], True)):
-        with pytest.raises(CheckpointError, match=r"there is no .*no\.pth"):
+        with pytest.raises(CheckpointError, match=r"No such file of weights: .*no\.pth"):
             preflight.check_backbones(backbones, one_is_enough=enough)
 
 
@@ -359,6 +364,6 @@ def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, ref
     ]
     for script, words in commands:
         said = refused(script, *words, cwd=tmp_path)
-        assert "there is no" in said
+        assert "No such file of weights" in said
         assert "Starting on" not in said
     assert not list(tmp_path.glob("runs/*"))

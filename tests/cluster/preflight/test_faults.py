@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.preflight.faults import DRIVER, FREE_BYTES, REMEDIES, Need, Report, judge, some
+from cluster.preflight.faults import DRIVER, FREE_BYTES, REMEDIES, Report, Requirements, find_faults, listed
 
 CODE = {"htt/config.py": "aa", "htt/hand.py": "bb"}
 VERSIONS = {"python": "3.11.2", "torch": "2.13.0"}
 ROOT = "/data/h2o"
-NEED = Need(roots=(ROOT,), storage="/shared/runs")
+REQUIRED = Requirements(roots=(ROOT,), storage="/shared/runs")
 
 
 def report(machine="a", **changes):
@@ -21,7 +21,7 @@ def report(machine="a", **changes):
         promised_gpus=2.0,
         gpus={"torch": "2.13.0", "count": 2, "faults": []},
         clock_s=(-0.01, 0.01),
-        heard_at=("a", "10.0.0.5"),
+        host_address=("a", "10.0.0.5"),
     )
     return replace(good, **changes)
 
@@ -29,11 +29,11 @@ def report(machine="a", **changes):
 DRIVER_SAYS = report(DRIVER, promised_gpus=0.0, gpus=None)
 
 
-def faults(need=NEED, driver=DRIVER_SAYS, **changes):
-    found = judge([report("good"), report(**changes)], driver, need)
+def faults(required=REQUIRED, driver=DRIVER_SAYS, **changes):
+    found = find_faults([report("good"), report(**changes)], driver, required)
     assert {fault.machine for fault in found} <= {"a", DRIVER}
     assert all(fault.remedy == f"{REMEDIES[fault.check]}." for fault in found)
-    return [(fault.check, fault.found, fault.wanted) for fault in found]
+    return [(fault.check, fault.found, fault.expected) for fault in found]
 
 
 def test_machines_that_are_alike_have_no_fault():
@@ -41,9 +41,9 @@ def test_machines_that_are_alike_have_no_fault():
 
 
 def test_silence_is_the_only_fault_of_a_silent_machine():
-    silent = Report("a", silence="nothing within 60 s")
-    [fault] = judge([silent], DRIVER_SAYS, NEED)
-    assert (fault.check, fault.found, fault.wanted) == ("answer", "nothing within 60 s", "an answer")
+    silent = Report("a", error="no answer within 60 s")
+    [fault] = find_faults([silent], DRIVER_SAYS, REQUIRED)
+    assert (fault.check, fault.found, fault.expected) == ("answer", "no answer within 60 s", "an answer")
 
 
 @pytest.mark.parametrize(
@@ -85,27 +85,27 @@ def test_other_shards_at_the_same_place():
 
 
 def test_unread_data_are_a_refusal_not_another_manifest():
-    unread = {"data": {ROOT: None}, "refusals": [("data", "there is none")]}
-    assert faults(**unread) == [("data", "there is none", "data that can be read: /data/h2o")]
+    unread = {"data": {ROOT: None}, "failed": [("data", "there is none")]}
+    assert faults(**unread) == [("data", "there is none", "readable data: /data/h2o")]
     driver = report(DRIVER, **unread)
     assert [fault[1] for fault in faults(driver=driver, data={ROOT: ("d2", 0)})] == ["there is none"]
 
 
 def test_a_storage_of_one_machine_alone():
-    found = "/shared/runs there does not hold what the driver wrote"
-    assert faults(storage=False) == [("storage", found, "one folder for all machines")]
+    found = "/shared/runs does not contain the file that the driver wrote"
+    assert faults(storage=False) == [("storage", found, "one folder shared by all machines")]
 
 
 @pytest.mark.parametrize("check", [name for name in REMEDIES if name not in ("answer", "clock")])
 def test_every_check_can_be_refused(check):
-    [(named, found, wanted)] = faults(refusals=[(check, "no answer within 40 s")])
+    [(named, found, wanted)] = faults(failed=[(check, "no answer within 40 s")])
     assert (named, found) == (check, "no answer within 40 s")
     assert wanted
 
 
 def test_the_driver_is_judged_too():
-    driver = report(DRIVER, refusals=[("storage", "read-only")])
-    [fault] = judge([report()], driver, NEED)
+    driver = report(DRIVER, failed=[("storage", "read-only")])
+    [fault] = find_faults([report()], driver, REQUIRED)
     assert (fault.machine, fault.check) == (DRIVER, "storage")
 
 
@@ -120,36 +120,39 @@ def test_a_disk_is_named_once():
 
 
 def test_remote_data_need_room_in_the_cache():
-    need = replace(NEED, roots=("s3://bucket/h2o",))
+    required = replace(REQUIRED, roots=("s3://bucket/h2o",))
     data = {"s3://bucket/h2o": ("d", 6 * 10**9)}
     driver = replace(DRIVER_SAYS, disks={}, data=data)
     small = {"temporary files": ("/tmp", 5 * 10**9, 1), "cache": ("/c", 5 * 10**9, 1)}
     fault = ("disk", "5.0 GB free for cache, in /c", "7.0 GB")
-    found = judge([report(disks=small, data=data)], driver, need)
-    assert [(each.check, each.found, each.wanted) for each in found] == [fault]
-    bounded = replace(need, cache_gb=4.0)
-    assert judge([report(disks=small, data=data)], driver, bounded) == []
-    assert [each.wanted for each in judge([report(disks=small, data=data)], driver, replace(need, cache_gb=4.5))] == [
-        "5.5 GB"
-    ]
+    found = find_faults([report(disks=small, data=data)], driver, required)
+    assert [(each.check, each.found, each.expected) for each in found] == [fault]
+    bounded = replace(required, cache_gb=4.0)
+    assert find_faults([report(disks=small, data=data)], driver, bounded) == []
+    assert [
+        each.expected for each in find_faults([report(disks=small, data=data)], driver, replace(required, cache_gb=4.5))
+    ] == ["5.5 GB"]
     large = {"cache": ("/c", 7 * 10**9, 1)}
-    assert judge([report(disks=large, data=data)], driver, need) == []
+    assert find_faults([report(disks=large, data=data)], driver, required) == []
 
 
 @pytest.mark.parametrize(
     ("gpus", "found"),
     [
-        ({"torch": "2.13.0+cpu", "count": 0, "faults": []}, [("torch 2.13.0+cpu sees 0", "the 2 that Ray promises")]),
+        (
+            {"torch": "2.13.0+cpu", "count": 0, "faults": []},
+            [("torch 2.13.0+cpu finds 0", "the 2 that Ray may allocate")],
+        ),
         ({"torch": "2.13.0", "count": 3, "faults": []}, []),
         (
             {"torch": "2.13.0", "count": 2, "faults": ["GPU 0: out of memory", "GPU 1: no kernel image"]},
-            [("GPU 0: out of memory", "GPUs that compute"), ("GPU 1: no kernel image", "GPUs that compute")],
+            [("GPU 0: out of memory", "working GPUs"), ("GPU 1: no kernel image", "working GPUs")],
         ),
     ],
 )
 def test_gpus_that_ray_promises(gpus, found):
     assert faults(gpus=gpus) == [("GPUs", *each) for each in found]
-    assert faults(need=replace(NEED, gpus=False), gpus=gpus) == []
+    assert faults(required=replace(REQUIRED, gpus=False), gpus=gpus) == []
 
 
 @pytest.mark.parametrize(
@@ -168,21 +171,21 @@ def test_a_clock_is_off_only_where_the_round_trip_does_not_explain_it(clock_s, f
 
 def test_machines_out_of_reach():
     closed = [("b", "10.0.0.6:41234 timed out"), ("c", "10.0.0.7:41235 refused")]
-    found = "cannot reach b (10.0.0.6:41234 timed out) and c (10.0.0.7:41235 refused)"
-    assert faults(unreachable=closed) == [("ports", found, "the other machines within reach")]
+    found = "cannot connect to b (10.0.0.6:41234 timed out) and c (10.0.0.7:41235 refused)"
+    assert faults(unreachable=closed) == [("ports", found, "connections to the other machines")]
 
 
 @pytest.mark.parametrize("address", ["127.0.1.1", "::1", "127.0.0.1"])
 def test_a_name_that_only_its_own_machine_can_reach(address):
-    wanted = "an address that other machines reach"
-    assert faults(heard_at=("a", address)) == [("address", f"its name, a, is {address}", wanted)]
-    assert faults(need=replace(NEED, gloo=False), heard_at=("a", address)) == []
-    assert faults(heard_at=("a", "")) == []
+    expected = "an address that other machines can reach"
+    assert faults(host_address=("a", address)) == [("address", f"its host name a resolves to {address}", expected)]
+    assert faults(required=replace(REQUIRED, gloo=False), host_address=("a", address)) == []
+    assert faults(host_address=("a", "")) == []
 
 
 def test_all_faults_of_all_machines_at_once():
-    found = judge(
-        [report("a", code={}), report("b", storage=False, versions={}), Report("c", "gone")], DRIVER_SAYS, NEED
+    found = find_faults(
+        [report("a", code={}), report("b", storage=False, versions={}), Report("c", "gone")], DRIVER_SAYS, REQUIRED
     )
     assert [(fault.machine, fault.check) for fault in found] == [
         ("a", "code"),
@@ -199,7 +202,7 @@ def test_a_machine_of_another_version_of_the_project_is_still_understood():
 
 
 def test_many_names_are_not_all_told():
-    assert [some("a"), some("ab"), some("abcd"), some("abcdefg")] == [
+    assert [listed("a"), listed("ab"), listed("abcd"), listed("abcdefg")] == [
         "a",
         "a and b",
         "a, b, c and d",

@@ -22,7 +22,7 @@ def entry(name, size):
 
 @pytest.fixture
 def shards(tmp_path):
-    """Two shards of a split, of which the first is there: more is not read."""
+    """Return a folder with the first of two shards of a split; only the first is read."""
     root = tmp_path / "shards"
     root.mkdir()
     manifest.write(root, empty({"train": [entry("train-0.arrow", 70), entry("train-1.arrow", 30)], "val": []}))
@@ -39,8 +39,8 @@ def test_a_machine_says_all_that_it_is_asked_for(tmp_path, shards):
     with socket.create_server(("127.0.0.1", 0)) as door:
         peers = [("b", "127.0.0.1", door.getsockname()[1])]
         asked = {"roots": [str(shards)], "cache": str(tmp_path / "cache"), "storage": str(tmp_path), "peers": peers}
-        found = probe.look({**ASKED, **asked})
-    assert found["refusals"] == []
+        found = probe.run({**ASKED, **asked})
+    assert found["failed"] == []
     assert "cluster/preflight/probe.py" in found["code"]
     assert found["versions"]["python"].startswith(f"{sys.version_info[0]}.")
     assert found["data"] == {str(shards): probe.read_data(str(shards), tmp_path)}
@@ -51,47 +51,47 @@ def test_a_machine_says_all_that_it_is_asked_for(tmp_path, shards):
 
 
 def test_a_machine_that_is_compared_with_nobody_says_less(tmp_path):
-    found = probe.look({**ASKED, "compare": False, "cache": str(tmp_path)})
-    assert set(found) == {"cache", "disks", "data", "refusals"}
+    found = probe.run({**ASKED, "compare": False, "cache": str(tmp_path)})
+    assert set(found) == {"cache", "disks", "data", "failed"}
 
 
 def test_what_fails_is_an_answer(tmp_path):
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file" / "folder")
     asked = {"roots": ["/no/shards"], "cache": nowhere, "storage": nowhere}
-    found = dict(probe.look({**ASKED, **asked})["refusals"])
+    found = dict(probe.run({**ASKED, **asked})["failed"])
     assert set(found) == {"data", "cache", "storage"}
-    assert found["data"] == "there is no manifest.json in /no/shards"
+    assert found["data"] == "no manifest.json in /no/shards"
     assert "Not a directory" in found["cache"]
     assert nowhere in found["storage"]
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("HTT_CACHE", str(tmp_path / "there"))
-    assert probe.look({**ASKED, "compare": False})["disks"]["cache"][0] == str(tmp_path / "there")
+    assert probe.run({**ASKED, "compare": False})["disks"]["cache"][0] == str(tmp_path / "there")
 
 
 def test_a_check_that_hangs_is_an_answer_and_delays_no_other():
     hold = threading.Event()
     began = time.monotonic()
     checks = [Check("storage", "storage", hold.wait), Check("disk", "disks", lambda: 5), Check("data", "data", int)]
-    found, refusals = probe.answers(checks, limit_s=1.0)
+    found, failed = probe.run_checks(checks, limit_s=1.0)
     hold.set()
     assert time.monotonic() - began < 30
-    assert (found, refusals) == ({"disks": 5, "data": 0}, [("storage", "no answer within 1 s")])
+    assert (found, failed) == ({"disks": 5, "data": 0}, [("storage", "no answer within 1 s")])
 
 
 def test_what_an_error_says():
     words = f"Failed to open local file '/x/y/{probe.MARK}0a1b2c3d'. Detail: [errno 20] Not a directory.\nmore"
-    assert probe.said(OSError(20, words)) == "Failed to open local file '/x/y'. Detail: Not a directory"
-    assert probe.said(FileNotFoundError(2, "No such file", "/x")) == "No such file: '/x'"
+    assert probe.first_line(OSError(20, words)) == "Failed to open local file '/x/y'. Detail: Not a directory"
+    assert probe.first_line(FileNotFoundError(2, "No such file", "/x")) == "No such file: '/x'"
 
 
 def test_an_error_without_words_is_named_by_its_kind():
     def fail():
         raise RuntimeError
 
-    assert probe.answers([Check("GPUs", "gpus", fail)])[1] == [("GPUs", "RuntimeError")]
+    assert probe.run_checks([Check("GPUs", "gpus", fail)])[1] == [("GPUs", "RuntimeError")]
 
 
 def test_shards_of_a_folder_have_a_digest_and_need_no_download(shards, tmp_path):
@@ -104,7 +104,7 @@ def test_shards_of_a_folder_have_a_digest_and_need_no_download(shards, tmp_path)
 
 def test_shards_of_a_bucket_that_are_not_in_the_cache_are_to_come(shards, tmp_path, monkeypatch):
     bucket = fs.SubTreeFileSystem(str(shards), fs.LocalFileSystem())
-    monkeypatch.setattr(probe, "open_place", lambda place: (bucket, ""))
+    monkeypatch.setattr(probe, "open_uri", lambda place: (bucket, ""))
     assert probe.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 100
     (tmp_path / "cache" / "shards").mkdir(parents=True)
     (tmp_path / "cache" / "shards" / f"{'0' * 64}.arrow").touch()
@@ -114,7 +114,7 @@ def test_shards_of_a_bucket_that_are_not_in_the_cache_are_to_come(shards, tmp_pa
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}'])
 def test_what_is_no_manifest(shards, text):
     (shards / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match=r"/manifest\.json must be"):
+    with pytest.raises(DataError, match=r"Invalid manifest .*/manifest\.json"):
         probe.read_data(str(shards), shards)
 
 
@@ -151,8 +151,8 @@ def test_a_storage_that_gives_other_bytes(monkeypatch):
         def open_input_stream(self, *args, **kwargs):
             return pa.BufferReader(b"other bytes")
 
-    monkeypatch.setattr(probe, "open_place", lambda place: (Corrupting(), place))
-    with pytest.raises(OSError, match="gives other bytes than were written"):
+    monkeypatch.setattr(probe, "open_uri", lambda place: (Corrupting(), place))
+    with pytest.raises(OSError, match="returned other bytes than were written"):
         probe.use_storage("/tmp", None)
 
 
@@ -173,7 +173,7 @@ def test_gpus_are_tried_in_a_process_of_their_own():
 
 def test_a_torch_that_does_not_start(monkeypatch):
     monkeypatch.setattr(probe, "PROBE", "raise ImportError('libcudart.so is missing')")
-    with pytest.raises(OSError, match=r"torch does not start: ImportError: libcudart\.so is missing"):
+    with pytest.raises(OSError, match=r"cannot start torch: ImportError: libcudart\.so is missing"):
         probe.try_gpus()
 
 
@@ -196,7 +196,7 @@ __version__ = "9.9"
 def test_a_gpu_that_is_seen_and_does_not_compute(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text(FAKE_TORCH)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    faults = ["GPU 1: CUDA error: no kernel image is available", "GPU 2 adds eight ones twice to 18"]
+    faults = ["GPU 1: CUDA error: no kernel image is available", "GPU 2 computes 18 instead of 16"]
     assert probe.try_gpus() == {"torch": "9.9", "count": 3, "faults": faults}
 
 
@@ -214,7 +214,7 @@ def names(monkeypatch, known):
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     monkeypatch.setattr(socket, "gethostname", lambda: "node1")
     monkeypatch.setattr(socket, "getaddrinfo", known)
-    return probe.heard_at()
+    return probe.host_address()
 
 
 def test_the_address_of_a_machines_name(monkeypatch):
@@ -235,6 +235,6 @@ def test_a_name_nobody_knows_is_this_machine_alone(monkeypatch):
 
 def test_a_named_interface_is_left_to_its_user(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
-    assert probe.heard_at()[1] == ""
+    assert probe.host_address()[1] == ""
     assert not probe.is_loopback("")
     assert not probe.is_loopback("fe80::1%eth0")

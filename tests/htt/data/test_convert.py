@@ -131,7 +131,7 @@ def test_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ["all", "5", "21", f"{sum(sizes):.1f}", "0", "2", "5"],
     ]
     assert first[table + 5 : -4] == [
-        "What was wrong, with an example of each kind:",
+        "Problems, with an example of each kind:",
         "  5 x hands not known: subject1/h1/0/cam4/hand_pose/000003.txt is missing",
         "  2 x frame left out: subject1/h1/0/cam4/rgb/000001.png is missing",
         f"All 7 are listed in {out / 'left_out.txt'}.",
@@ -155,17 +155,18 @@ def test_options_that_cannot_be(tmp_path: Path, h2o: Path, capsys: pytest.Captur
     file.touch()
     text = refused("--source", "h20", "--out", out, "--quality", 0, "--width", 3, "--workers", 0)
     assert "--width must be 16 to 16384; got 3; --quality must be 1 to 100; got 0; --workers must be 1 to" in text
-    assert "--root must be the folder of the data set; it was not given." in text
-    assert "got 'h20'. There are: fpha, h2o, synthetic. Did you mean 'h2o'?" in text
-    assert "which is no folder" in refused("--source", "h2o", "--root", tmp_path / "gone", "--out", out)
+    assert "--root is required: the folder of the data set." in text
+    assert "No 'h20' in sources. Available: fpha, h2o, synthetic. Did you mean 'h2o'?" in text
+    assert "which is not a folder" in refused("--source", "h2o", "--root", tmp_path / "gone", "--out", out)
     for inside in (h2o, h2o / "shards", h2o / "subject1" / ".." / "x"):
-        assert "--out must lie outside --root" in refused("--source", "h2o", "--root", h2o, "--out", inside)
+        assert "--out must be outside --root" in refused("--source", "h2o", "--root", h2o, "--out", inside)
     for place in (file, file / "below"):
         text = refused("--source", "h2o", "--root", h2o, "--out", place)
-        assert f"--out must be a folder, or not be there yet; got {place}, and {file} is a file" in text
+        assert f"--out must be a folder or a new path; got {place}, but {file} is a file" in text
     text = refused("--source", "h2o", "--root", h2o, "--out", "s3://bucket/h2o")
     assert (
-        "--out must be a folder of this machine; got s3://bucket/h2o. Convert into one, then copy: python -m " in text
+        "--out must be a local folder; got s3://bucket/h2o. Convert into a local folder, then copy it: python -m "
+        in text
     )
     assert "htt.data.publish --shards FOLDER --to s3://bucket/h2o" in text
     assert not out.exists()

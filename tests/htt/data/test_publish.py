@@ -40,7 +40,7 @@ def test_goes_on_and_mends(root: Path, store: Store, monkeypatch: pytest.MonkeyP
     there = Remote(store.uri("mended"))
     publish(root, there)
     shard = manifest.read(root).shards("train")[0].file
-    there.write(shard, iter([b"x" * (root / shard).stat().st_size]))
+    there.write(shard, lambda: [b"x" * (root / shard).stat().st_size])
     written, plain = [], Remote.write
     monkeypatch.setattr(
         Remote, "write", lambda remote, file, blocks: written.append(file) or plain(remote, file, blocks)
@@ -52,8 +52,8 @@ def test_goes_on_and_mends(root: Path, store: Store, monkeypatch: pytest.MonkeyP
 
 def test_other_data_there(root: Path, store: Store) -> None:
     there = Remote(store.uri("taken"))
-    there.write(manifest.NAME, iter([b"{}"]))
-    with pytest.raises(DataError, match=r"to a place without others; s3://bucket/taken holds some"):
+    there.write(manifest.NAME, lambda: [b"{}"])
+    with pytest.raises(DataError, match=r"s3://bucket/taken already holds other shards\. Choose another folder"):
         publish(root, there)
 
 
@@ -66,10 +66,10 @@ def test_as_typed(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "htt.data.publish", "--shards", str(tmp_path), "--to", "s3://bucket/x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "error: --shards must be a folder of shards" in done.stderr
+    assert "error: Invalid --shards: expected a folder of shards" in done.stderr
 
 
-@pytest.mark.parametrize(("place", "rule"), [("foo://x/y", "must be a folder, or a URI"), ("s3://", "must")])
+@pytest.mark.parametrize(("place", "rule"), [("foo://x/y", "must be a folder or a URI"), ("s3://", "must")])
 def test_messages_name_the_option_that_was_typed(root: Path, place: str, rule: str) -> None:
     with pytest.raises(ConfigError, match=f"^--to {rule}"):
         main(Options(shards=root, to=place))

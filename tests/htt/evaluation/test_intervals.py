@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import binom
 
 from htt.evaluation import intervals
-from htt.evaluation.sums import SPACES, Joints, Tally, thresholds_mm
+from htt.evaluation.sums import SPACES, ClipSums, Joints, thresholds_mm
 
 Z = 1.959963984540054
 
 
-def tally_of(error_mm: np.ndarray) -> Tally:
+def sums_of(error_mm: np.ndarray) -> ClipSums:
     """Clips of one frame and one hand, all joints with the same error; objects are right where it is below 10."""
     clips = len(error_mm)
     spaces = {}
@@ -23,7 +23,7 @@ def tally_of(error_mm: np.ndarray) -> Tally:
         spaces[space] = Joints(each, np.ones_like(each), hits.astype(float))
     objects = np.stack([error_mm < 10, np.ones(clips)], axis=1)
     votes = np.tile([1.0, 0.0], (clips, 1))
-    return Tally(1, np.arange(clips), np.zeros(clips, int), votes, votes, np.ones(clips), objects, spaces)
+    return ClipSums(1, np.arange(clips), np.zeros(clips, int), votes, votes, np.ones(clips), objects, spaces)
 
 
 @pytest.mark.parametrize(("right", "total"), [(209, 242), (110, 122), (541, 575), (0, 5), (5, 5), (1, 2)])
@@ -49,39 +49,39 @@ def test_difference_of_two_proportions_is_newcombes_published_example() -> None:
 
 
 def test_clips_that_are_alike_leave_no_doubt() -> None:
-    tally = tally_of(np.full(7, 12.5))
-    found = intervals.bootstrap(tally, intervals.draws(tally))
+    sums = sums_of(np.full(7, 12.5))
+    found = intervals.bootstrap(sums, intervals.draws(sums))
     assert found["hand_error_mm"] == pytest.approx((12.5, 12.5))
     assert found["object_accuracy"] == (0, 0)
 
 
 def test_one_clip_says_nothing_of_others() -> None:
-    tally = tally_of(np.array([3.0]))
-    assert intervals.bootstrap(tally, intervals.draws(tally)) == {}
-    assert intervals.bands(tally, intervals.draws(tally)) == {}
+    sums = sums_of(np.array([3.0]))
+    assert intervals.bootstrap(sums, intervals.draws(sums)) == {}
+    assert intervals.bands(sums, intervals.draws(sums)) == {}
 
 
 def test_every_drawing_has_as_many_clips_and_is_the_same_each_time() -> None:
-    tally = tally_of(np.arange(9.0))
-    weights = intervals.draws(tally, resamples=50)
+    sums = sums_of(np.arange(9.0))
+    weights = intervals.draws(sums, resamples=50)
     assert (weights.sum(axis=1) == 9).all()
-    np.testing.assert_array_equal(weights, intervals.draws(tally, resamples=50))
+    np.testing.assert_array_equal(weights, intervals.draws(sums, resamples=50))
 
 
 def test_what_no_draw_knows_has_no_interval() -> None:
-    tally = tally_of(np.arange(4.0))
-    tally.spaces["_ra"].count[:] = 0
-    tally.objects[:] = 0
-    found = intervals.bootstrap(tally, intervals.draws(tally, resamples=50))
+    sums = sums_of(np.arange(4.0))
+    sums.spaces["_ra"].count[:] = 0
+    sums.objects[:] = 0
+    found = intervals.bootstrap(sums, intervals.draws(sums, resamples=50))
     assert "hand_error_mm" in found
     assert not {"hand_error_ra_mm", "hand_auc_ra", "object_accuracy"} & set(found)
-    assert "hand_auc_ra" not in intervals.bands(tally, intervals.draws(tally, resamples=50))
+    assert "hand_auc_ra" not in intervals.bands(sums, intervals.draws(sums, resamples=50))
 
 
 def test_bands_hold_the_curve() -> None:
-    tally = tally_of(np.linspace(0, 60, 30))
-    curve = tally.curves(np.ones((1, 30)))["hand_auc"].fraction[0]
-    low, high = intervals.bands(tally, intervals.draws(tally))["hand_auc"]
+    sums = sums_of(np.linspace(0, 60, 30))
+    curve = sums.curves(np.ones((1, 30)))["hand_auc"].fraction[0]
+    low, high = intervals.bands(sums, intervals.draws(sums))["hand_auc"]
     assert (low <= curve).all()
     assert (curve <= high).all()
     assert (high - low).max() > 0.1
@@ -93,8 +93,8 @@ def test_the_true_mean_is_in_95_of_100_intervals() -> None:
     tries, truth = 300, 20.0
     held = 0
     for _ in range(tries):
-        tally = tally_of(random.gamma(4.0, truth / 4.0, 60))
-        low, high = intervals.bootstrap(tally, intervals.draws(tally, resamples=400))["hand_error_mm"]
+        sums = sums_of(random.gamma(4.0, truth / 4.0, 60))
+        low, high = intervals.bootstrap(sums, intervals.draws(sums, resamples=400))["hand_error_mm"]
         held += low <= truth <= high
     expected = binom(tries, 0.94)  # a percentile interval of 60 clips is a little short
     assert expected.ppf(0.0005) <= held <= expected.ppf(0.9995)

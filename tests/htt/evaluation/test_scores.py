@@ -4,16 +4,17 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from htt.config import LossConfig
 from htt.data.shards.manifest import Coverage
-from htt.evaluation import intervals, report
+from htt.evaluation import clip_table, intervals, report
 from htt.evaluation.metric_table import EVALUATED, METRICS
 from htt.evaluation.metrics import Evaluation
-from htt.evaluation.published import COUNTS, PUBLISHED
-from htt.evaluation.scores import Scores, per_clip, scores
+from htt.evaluation.published import COUNTS, HANDS, published
+from htt.evaluation.scores import Scores, scores
 from htt.info import UNKNOWN, DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
 
@@ -69,7 +70,7 @@ def test_unknown_actions_leave_poses_alone() -> None:
     assert "hand_error_left_mm" in names
     assert not [name for name in names if name.startswith("action")]
     assert found.confusion().sum() == 0
-    frame = per_clip(found, ["a", "b"], ["s", "s"], ["", "milk"])
+    frame = rows(found, ["a", "b"], ["s", "s"], ["", "milk"])
     assert frame["action"].to_list() == [None, None]
     assert frame["correct"].to_list() == [None, None]
     assert frame["object"].to_list() == [None, "milk"]
@@ -79,7 +80,7 @@ def test_unknown_actions_leave_poses_alone() -> None:
 def test_a_row_a_clip_says_what_it_was_taken_for() -> None:
     info = tiny_info()
     found = scores(evaluation(info, [2, 0, 2, 1], [3, 0, 3, 1]), "val")
-    frame = per_clip(found, ["a", "b", "c"], ["s1", "s2", "s3"], ["milk", "book", "lotion"])
+    frame = rows(found, ["a", "b", "c"], ["s1", "s2", "s3"], ["milk", "book", "lotion"])
     assert frame["clip"].to_list() == ["a", "b", "c"]
     assert frame["subject"].to_list() == ["s1", "s2", "s3"]
     assert frame["windows"].to_list() == [1, 1, 2]
@@ -90,7 +91,7 @@ def test_a_row_a_clip_says_what_it_was_taken_for() -> None:
     confusion = found.confusion()
     assert confusion[1].tolist() == [0, 0, 1, 0]
     assert confusion.trace() == 2
-    alone = found.tally.spaces[""].error_mm[1] / found.tally.spaces[""].count[1]
+    alone = found.sums.spaces[""].error_mm[1] / found.sums.spaces[""].count[1]
     assert frame["hand_error_mm"][1] == pytest.approx(alone.mean())
 
 
@@ -137,12 +138,12 @@ def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
     """One clip of 122: warned of in the report and the JSON, and not compared with what was published."""
     found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 122, 11_638))
     first, second = found.warnings
-    assert "split 'val' has 1 of 122 clips and 3 of 11,638 frames, so numbers are not of the whole split" in first
+    assert "split 'val' has 1 of 122 clips and 3 of 11,638 frames, so metrics do not cover the whole split" in first
     assert second == NOT_COMPARED
     text = text_of(found, tmp_path)
     assert f"**{first}**" in text
     assert "| Metric | Value | 95 % interval | Published (whole split) |" in text
-    assert "## Beside the published numbers" not in text
+    assert "## Comparison with the published numbers" not in text
     plain = found.plain()
     assert (plain["complete"], plain["published_comparable"], plain["warnings"]) == (False, False, found.warnings)
     assert plain["coverage"]["wanted_clips"] == 122
@@ -178,8 +179,8 @@ def test_split_without_hands_and_actions_says_so(tmp_path) -> None:
     found = scores(blind(3), "test")
     assert {score.metric for score in found.scores} == {"object_accuracy", "loss", "loss_object"}
     text = text_of(found, tmp_path)
-    assert "The actions of this split are not known" in text
-    assert "The hands of this split are not annotated: nothing is said of them." in text
+    assert "The actions of this split are unknown" in text
+    assert "The hands of this split are not annotated: their metrics are unknown." in text
     assert "pck.png" not in text
 
 
@@ -191,18 +192,22 @@ def test_split_whose_actions_are_known_in_part_is_not_compared() -> None:
     assert not found.comparable
 
 
+def rows(found: Scores, ids: list[str], subjects: list[str], objects: list[str]) -> pl.DataFrame:
+    return clip_table.table(found.sums, found.actions, ids, subjects, objects)
+
+
 def text_of(found: Scores, folder: Path) -> str:
     """The report."""
-    about = report.Evaluated(checkpoint="c", data="d", command="x", frames=1, fingerprint="f")
-    clips = int(found.tally.clip.max()) + 1
-    report.write(folder, found, per_clip(found, ["c"] * clips, ["s"] * clips, [""] * clips), about)
+    about = report.Provenance(checkpoint="c", data="d", command="x", frames=1, fingerprint="f")
+    clips = int(found.sums.clip.max()) + 1
+    report.write(folder, found, rows(found, ["c"] * clips, ["s"] * clips, [""] * clips), about)
     return (folder / report.REPORT).read_text()
 
 
 def test_the_published_table_is_the_papers() -> None:
-    percent = {key: round(100 * table["action_accuracy"], 2) for key, table in PUBLISHED.items()}
+    percent = {key: round(100 * published(*key)["action_accuracy"], 2) for key in COUNTS}
     assert percent == {("h2o", "val"): 90.16, ("h2o", "test"): 86.36, ("fpha", "test"): 94.09}
-    assert {key: right / total for key, (right, total) in COUNTS.items()} == {
-        key: table["action_accuracy"] for key, table in PUBLISHED.items()
-    }
-    assert all(name in METRICS for table in PUBLISHED.values() for name in table)
+    assert published("h2o", "test")["action_accuracy"] == 209 / 242
+    assert published("h2o", "test")["hand_error_left_mm"] == 35.02
+    assert published("h2o", "train") == {}
+    assert all(name in METRICS for table in HANDS.values() for name in table)

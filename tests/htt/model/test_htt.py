@@ -192,7 +192,7 @@ def test_attention_is_told_on_request_and_changes_nothing():
 
 
 def test_a_block_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match=r"got 'lstn'\. There are: identity, lstm, mean, transformer"):
+    with pytest.raises(ConfigError, match=r"No 'lstn' in blocks\. Available: identity, lstm, mean, transformer"):
         model_of(**{"model.pose.block": "lstn"})
 
 

@@ -183,7 +183,7 @@ def test_some_people_lead_with_the_left_hand():
     [
         ({"trian": 1}, 10, 0, r"A split must be one of train, val, test; got 'trian'. Did you mean 'train'\?"),
         ({"train": -1}, 10, 0, "number of clips of train must be 0 or more; got -1. Leave"),
-        ({"train": 1}, 0, 0, "Frames must be 1 or more; got 0. Ask for"),
+        ({"train": 1}, 0, 0, "Frames must be 1 or more; got 0. Use"),
         ({"train": 1}, 10, -1, "The seed must be 0 or more; got -1. Use"),
     ],
 )

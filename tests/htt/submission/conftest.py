@@ -10,11 +10,11 @@ import torch
 
 from htt.data.shards import arrow, manifest
 from htt.data.sources import ClipRecord
-from htt.data.sources.h2o import ACTIONS, OBJECTS
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.testing import tiny_config
 from htt.training import checkpoint
+from htt.vocabulary import ACTIONS, OBJECTS
 
 WIDTH, HEIGHT = 64, 36
 TEST_CLIPS = {"1": range(20), "2": range(109, 114), "3": range(40, 41)}

@@ -57,7 +57,7 @@ def test_a_right_file_passes_and_says_what_it_holds(tmp_path):
             assert (found.holds, found.faults) == (holds, [])
             if path.name != LABELS and holds.startswith(POSES):
                 assert ("the numbers of the frames" in found.checked) == (expected is WANTED)
-                assert ("the numbers of the frames, but for gaps" in found.unchecked) == (expected is ANY)
+                assert ("the numbers of the frames, except for gaps" in found.unchecked) == (expected is ANY)
 
 
 def test_h2os_test_split_is_the_one_of_its_label_file(tmp_path):
@@ -72,12 +72,15 @@ def test_h2os_test_split_is_the_one_of_its_label_file(tmp_path):
 
 
 LABEL_DAMAGE = {
-    "modality is no text": (lambda c: c.update(modality=5), '"modality" must be a text that says what the pre'),
-    "modality is empty": (lambda c: c.update(modality=" "), "were made from, as \"RGB\"; got ' '"),
-    "modality is missing": (lambda c: c.pop("modality"), 'were made from, as "RGB"; there is none'),
+    "modality is no text": (
+        lambda c: c.update(modality=5),
+        '"modality" must be a text that names the input of the pre',
+    ),
+    "modality is empty": (lambda c: c.update(modality=" "), "the predictions, such as \"RGB\"; got ' '"),
+    "modality is missing": (lambda c: c.pop("modality"), 'the predictions, such as "RGB"; it is missing'),
     "a clip is missing": (lambda c: c.pop("2"), "missing: clip 2"),
-    "a clip is unknown": (lambda c: c.update({"243": 1}), "not expected: clip 243"),
-    "a clip has another name": (lambda c: c.update({"01": 1}), "not expected: clip '01'"),
+    "a clip is unknown": (lambda c: c.update({"243": 1}), "unexpected: clip 243"),
+    "a clip has another name": (lambda c: c.update({"01": 1}), "unexpected: clip '01'"),
     "an action is 0": (lambda c: c.update({"1": 0}), "an action must be a whole number of 1 to 36, not 0: clip 1"),
     "an action is 37": (lambda c: c.update({"1": 37}), "an action must be a whole number of 1 to 36, not 37: clip 1"),
     "an action is a fraction": (lambda c: c.update({"3": 5.0}), "a whole number of 1 to 36, not 5.0: clip 3"),
@@ -96,10 +99,10 @@ def _number(value):
 POSE_DAMAGE = {
     "modality is no text": LABEL_DAMAGE["modality is no text"],
     "a clip is missing": (lambda c: c.pop("1"), "missing: clip 1"),
-    "a clip is unknown": (lambda c: c.update({"9": {"000000.txt": [0.0] * 126}}), "not expected: clip 9"),
+    "a clip is unknown": (lambda c: c.update({"9": {"000000.txt": [0.0] * 126}}), "unexpected: clip 9"),
     "a clip is no object": (lambda c: c.update({"3": [1, 2]}), "an object of frames, not a list of 2: clip 3"),
     "a frame is missing": (lambda c: c["2"].pop("000010.txt"), "missing: clip 2: frame 10"),
-    "a frame is unknown": (lambda c: c["2"].update({"000012.txt": [0.0] * 126}), "not expected: clip 2: frame 12"),
+    "a frame is unknown": (lambda c: c["2"].update({"000012.txt": [0.0] * 126}), "unexpected: clip 2: frame 12"),
     "a frame has another name": (
         lambda c: c["2"].update({"8.txt": []}), "a frame's name must be six digits and .txt: clip 2: frame '8.txt'"
     ),
@@ -170,7 +173,7 @@ def test_any_text_is_a_modality_and_it_is_said_which_was_given(tmp_path):
     content = {**poses(), "modality": "hand+obj"}
     found = check(bare(tmp_path, content), WANTED)
     assert found.faults == []
-    assert "whether the server takes the modality 'hand+obj'" in found.unchecked
+    assert "whether the server accepts the modality 'hand+obj'" in found.unchecked
 
 
 def test_frames_without_known_numbers_must_follow_one_another(tmp_path):
@@ -180,7 +183,7 @@ def test_frames_without_known_numbers_must_follow_one_another(tmp_path):
     assert faults(bare(tmp_path, content), ANY) == [
         "missing: clip 2: frames 9-10",
         "a clip must have frames: clip 3",
-        "there must be 9 frames in all, there are 6",
+        "expected 9 frames in all, got 6",
     ]
 
 
@@ -212,12 +215,12 @@ def test_keys_that_come_twice_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "it must hold JSON; Expecting value"),
-        ('{"modality": "RGB", "1": 3', "it must hold JSON; Expecting"),
-        ("[1, 2]", "its JSON must be an object; it is a list of 2"),
-        ("7", "its JSON must be an object; it is 7"),
-        ("[" * 100_000, "it must hold JSON; "),
-        ('{"1": ' + "9" * 5000 + "}", "it must hold JSON; Exceeds the limit"),
+        ("", "invalid JSON: Expecting value"),
+        ('{"modality": "RGB", "1": 3', "invalid JSON: Expecting"),
+        ("[1, 2]", "its JSON must be an object; got a list of 2"),
+        ("7", "its JSON must be an object; got 7"),
+        ("[" * 100_000, "invalid JSON: "),
+        ('{"1": ' + "9" * 5000 + "}", "invalid JSON: Exceeds the limit"),
     ],
 )
 def test_what_is_no_json_object_is_said(tmp_path, text, says):
@@ -228,7 +231,7 @@ def test_what_is_no_json_object_is_said(tmp_path, text, says):
 def test_bytes_that_are_no_text_are_said(tmp_path):
     (tmp_path / LABELS).write_bytes(b'{"modality": "RGB\xff"}')
     (found,) = faults(tmp_path / LABELS)
-    assert found.startswith("it must hold JSON; 'utf-8' codec can't decode byte 0xff")
+    assert found.startswith("invalid JSON: 'utf-8' codec can't decode byte 0xff")
 
 
 def test_names_of_members_are_checked_and_the_content_still_is(tmp_path):
@@ -249,11 +252,11 @@ def test_names_of_members_are_checked_and_the_content_still_is(tmp_path):
 def test_what_is_no_zip_is_said(tmp_path):
     path = tmp_path / "answer.zip"
     path.write_text(json.dumps(labels()))
-    assert faults(path) == ["it must be a zip that can be unpacked; File is not a zip file"]
+    assert faults(path) == ["cannot unpack the zip: File is not a zip file"]
     zipped(tmp_path, [])
     assert faults(path) == ["a zip must have one member, this one is empty"]
     zipped(tmp_path, [(LABELS, labels())], zipfile.ZIP_LZMA)
-    assert faults(path) == ["a zip must be stored or deflated; this one is packed in another way"]
+    assert faults(path) == ["a zip must be stored or deflated; this one has another compression"]
 
 
 @settings(deadline=None)
@@ -292,9 +295,9 @@ def test_a_small_text_of_very_many_things_is_not_parsed(tmp_path, monkeypatch):
 
 
 def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"--check must name a file that can be read; .*: No such file"):
+    with pytest.raises(DataError, match=r"Cannot read --check .*: No such file"):
         check(tmp_path / "answer.zip", WANTED)
-    with pytest.raises(DataError, match=r"--check must name a file that can be read; .*: Is a directory"):
+    with pytest.raises(DataError, match=r"Cannot read --check .*: Is a directory"):
         check(tmp_path, WANTED)
     monkeypatch.setattr(checks, "LARGEST_BYTES", 10)
     with pytest.raises(DataError, match="has at most 0 MiB"):

@@ -96,12 +96,12 @@ def test_frames_that_are_not_in_the_shards_are_named_before_anything_is_predicte
     with pytest.raises(DataError) as caught:
         require_frames(open_split(root, "test"), expected(root, "test"))
     assert "  - missing: clip 3\n  - missing: clip 1: frames 0, 5-7, 19\n" in str(caught.value)
-    assert f"{root}/left_out.txt says why" in str(caught.value)
+    assert f"{root}/left_out.txt gives the reasons" in str(caught.value)
 
 
 def test_data_without_a_server_are_refused(write_h2o, tmp_path):
     root = write_h2o(tmp_path, source="fpha")
-    with pytest.raises(DataError, match=r"holds fpha, which has none: score it here with python -m htt.evaluate"):
+    with pytest.raises(DataError, match=r"holds fpha\. Evaluate it with: python -m htt.evaluate"):
         expected(root, "test")
 
 
@@ -112,7 +112,7 @@ def test_a_model_that_gives_nan_is_refused(opened):
         with torch.no_grad():
             parameter[0] = float("nan")
         try:
-            with pytest.raises(CheckpointError, match="must be finite numbers; the model gives others in clips 1-3"):
+            with pytest.raises(CheckpointError, match="The predictions are not finite in clips 1-3"):
                 predict(model, clips, config)
         finally:
             with torch.no_grad():
@@ -131,7 +131,7 @@ def test_an_incomplete_one_is_not_written(tmp_path):
     for predicted, says in (
         (predictions({"4": range(3)}), "missing: clip 5"),
         (predictions({"4": range(2), "5": range(10, 12)}), "missing: clip 4: frame 2"),
-        (predictions({**WANTED, "6": range(1)}), "not expected: clip 6"),
+        (predictions({**WANTED, "6": range(1)}), "unexpected: clip 6"),
         (predictions(WANTED, np.nan), "numbers must be finite, not nan: clip 4: frames 0-2"),
         (Predicted({"4": 3}, predictions(WANTED).joints_m), "missing: clip 5"),
     ):

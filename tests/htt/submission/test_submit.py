@@ -37,7 +37,7 @@ def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
         assert f"  python -m htt.submit --check {path} --data {h2o} --split test" in commands
         code, said, wrong = run(capsys, "--check", path, "--data", h2o)
         assert (code, wrong) == (0, "")
-        assert "Complete: every clip" in said
+        assert "Complete: the file has every clip" in said
         assert "note: the data are not H2O's whole test split:\n  - missing: clips 4-242\n" in said
 
     code, said, wrong = run(capsys, "--check", out / "hand_poses" / "answer.zip")
@@ -45,7 +45,7 @@ def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
     assert said.startswith("hand_poses.json: 3 clips, 26 frames; compared with 242 clips of H2O's test split\n")
     assert "Complete" not in said
     assert "missing: clips 4-242\n" in wrong
-    assert "there must be 23,391 frames in all, there are 26\n" in wrong
+    assert "expected 23,391 frames in all, got 26\n" in wrong
 
 
 def test_many_faults_are_cut(h2o, tmp_path, capsys):
@@ -53,7 +53,7 @@ def test_many_faults_are_cut(h2o, tmp_path, capsys):
     path.write_text(json.dumps({"modality": "RGB", **{str(clip): 5 + clip for clip in range(1, 243)}}))
     code, _, wrong = run(capsys, "--check", path)
     assert code == 2
-    assert "has 242 faults:" in wrong
+    assert ", 242 faults:" in wrong
     assert wrong.count("  - ") == 21
     assert "  - and 222 more\n" in wrong
 
@@ -69,19 +69,19 @@ def test_incomplete_data_leave_nothing_behind(write_h2o, trained, tmp_path, caps
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "Name a --checkpoint and the --data to predict, or a file to --check."),
-        (["--checkpoint", "x"], "Name a --checkpoint and the --data"),
-        (["--check", "x", "--official"], "leave out --checkpoint and --official"),
+        ([], "Missing options: give --checkpoint and --data to predict, or --check to check a file."),
+        (["--checkpoint", "x"], "give --checkpoint and --data"),
+        (["--check", "x", "--official"], "with --checkpoint or --official"),
         (["--check", "no.zip"], "no.zip: No such file or directory."),
         (["--check", "no.zip", "--data", "nowhere"], "nowhere does not exist"),
-        (["--checkpoint", "x", "--data", "{h2o}", "--split", "tset"], "There are: test. Did you mean 'test'?"),
+        (["--checkpoint", "x", "--data", "{h2o}", "--split", "tset"], "Available: test. Did you mean 'test'?"),
         (
             ["--checkpoint", "{trained}", "--data", "{h2o}", "--set", "train.x=1", "--out", "{out}"],
-            "train.x: there is no such",
+            "train.x: no such",
         ),
         (["--checkpoint", "{h2o}/manifest.json", "--data", "{h2o}", "--out", "{out}"], "add --official"),
         (["--checkpoint", "{h2o}/manifest.json", "--official", "--data", "{h2o}"], "manifest.json"),
-        (["--checkpoint", "nowhere", "--data", "{h2o}", "--out", "{out}"], "there is none in nowhere"),
+        (["--checkpoint", "nowhere", "--data", "{h2o}", "--out", "{out}"], "No checkpoint in nowhere"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(h2o, trained, tmp_path, capsys, words, says):
@@ -107,9 +107,9 @@ def test_a_file_of_h2os_size_is_compared_with_what_is_known_of_it(tmp_path, caps
     assert said == (
         "action_labels.json: 242 clips, 1 different action; compared with 242 clips of H2O's test split\n"
         "Checked: the id of every clip; that every action is a whole number of 1 to 36.\n"
-        "Not checked: whether the actions are numbered as H2O does, from 1; whether the server takes the modality "
+        "Not checked: whether the actions are numbered as H2O does, from 1; whether the server accepts the modality "
         "'RGB'.\n"
-        "Complete: every clip is there, and nothing that was checked is wrong.\n"
+        "Complete: the file has every clip, and no fault was found.\n"
     )
 
 
@@ -135,7 +135,7 @@ def test_whole_pose_file_is_complete_and_what_was_not_checked_is_said(tmp_path, 
     assert "hand_poses.json: 242 clips, 23,391 frames; compared with 242 clips of H2O's test split" in said
     assert "Checked: the id of every clip; the numbers of the frames; that every frame has 126 finite numbers; " in said
     assert "median distance of a joint from the camera: 0.433 m." in said
-    assert "Not checked: the order of hands and joints; whether the server takes the modality 'hand+obj'." in said
+    assert "Not checked: the order of hands and joints; whether the server accepts the modality 'hand+obj'." in said
 
 
 def test_frames_renumbered_from_zero_are_found_without_the_data(tmp_path, capsys, whole):
@@ -145,7 +145,7 @@ def test_frames_renumbered_from_zero_are_found_without_the_data(tmp_path, capsys
     code, said, wrong = checked(capsys, tmp_path, content)
     assert code == 2
     assert "Complete" not in said
-    assert "not expected: clip 2: frames 0-58" in wrong
+    assert "unexpected: clip 2: frames 0-58" in wrong
 
 
 def test_joints_in_millimetres_are_found(tmp_path, capsys, whole):

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from htt.config import Config
 from htt.errors import CheckpointError, DamagedCheckpointError, StorageError
@@ -36,7 +37,8 @@ def train(model, optimizer, steps):
     for step in steps:
         batch = random_batch(tiny_info(), seed=step)
         optimizer.zero_grad()
-        noise = torch.rand(())  # training draws random numbers
+        torch.manual_seed(step)  # as each step of a training does
+        noise = torch.rand(())
         loss = total(losses(model(batch.frames, batch.valid, batch.intrinsics), batch), Config().loss)
         ((1 + 0.1 * noise) * loss).backward()
         optimizer.step()
@@ -69,7 +71,7 @@ def test_restore_refuses_a_flipped_bit(tmp_path, name):
     flip(tmp_path / "c" / name)
     for use in (lambda: checkpoint.restore(tmp_path / "c", *fresh()), lambda: checkpoint.verify(tmp_path / "c")):
         with pytest.raises(
-            DamagedCheckpointError, match=rf"is damaged: .*c/{name} has the sha256 \w+, not \w+ as when"
+            DamagedCheckpointError, match=rf"^Damaged checkpoint: .*c/{name} has sha256 \w+, saved was \w+"
         ):
             use()
 
@@ -77,7 +79,7 @@ def test_restore_refuses_a_flipped_bit(tmp_path, name):
 def test_load_refuses_a_flipped_bit_of_the_weights_in_one_sentence(tmp_path):
     saved(tmp_path / "c")
     flip(tmp_path / "c" / "model.safetensors")
-    with pytest.raises(DamagedCheckpointError, match=r"Copy it again from where it came, or take an older one\.$"):
+    with pytest.raises(DamagedCheckpointError, match=r"Copy it again from its source, or use an older one\.$"):
         checkpoint.load(tmp_path / "c")
 
 
@@ -85,7 +87,7 @@ def test_read_refuses_a_number_that_changed_in_the_record(tmp_path):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     path.write_text(path.read_text().replace('"loss": 1.5', '"loss": 1.4'))
-    with pytest.raises(DamagedCheckpointError, match=r"checkpoint\.json is not as it was saved"):
+    with pytest.raises(DamagedCheckpointError, match=r"checkpoint\.json differs from what was saved"):
         checkpoint.read(tmp_path / "c")
 
 
@@ -192,7 +194,7 @@ def test_another_shape_is_refused_key_by_key(tmp_path):
         checkpoint.restore(tmp_path / "c", wider, moves)
     message = str(caught.value)
     assert "missing: pose_block.layers.1." in message
-    assert "pose_block.layers.0.expand.weight [64, 32], here [32, 32]" in message
+    assert "pose_block.layers.0.expand.weight [64, 32] instead of [32, 32]" in message
     assert "Build the model with the configuration" in message
 
 
@@ -202,24 +204,26 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path):
     record = of_older_version(json.loads(path.read_text()))
     record["info"]["actions"].append("wave")
     path.write_text(json.dumps(record))
-    with pytest.raises(CheckpointError, match=r"2 of another shape: action_head\.weight \[4, 32\], here \[5, 32\]"):
+    with pytest.raises(
+        CheckpointError, match=r"2 of another shape: action_head\.weight \[4, 32\] instead of \[5, 32\]"
+    ):
         checkpoint.load(tmp_path / "c")
 
 
 def test_an_optimiser_of_other_parameters_is_refused(tmp_path):
     model, _ = saved(tmp_path / "c")
-    with pytest.raises(CheckpointError, match="An optimiser must have the parameters it was saved with"):
+    with pytest.raises(CheckpointError, match=r"The optimiser state in .* does not fit"):
         checkpoint.restore(tmp_path / "c", model, torch.optim.Adam(model.action_head.parameters()))
 
 
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        (lambda record: "{", "must be JSON"),
-        (lambda record: json.dumps({**record, "format": 99}), "must be of format 1; .* says 99"),
-        (lambda record: "[]", "must be of format 1; .* says None"),
-        (lambda record: json.dumps({**record, "info": {}}), "must be what this version writes"),
-        (lambda record: json.dumps({**record, "config": {"modl": {}}}), "must be what this version writes; .*modl"),
+        (lambda record: "{", "is not valid JSON"),
+        (lambda record: json.dumps({**record, "format": 99}), "expected format 1, got 99"),
+        (lambda record: "[]", "expected format 1, got None"),
+        (lambda record: json.dumps({**record, "info": {}}), "Use the version of htt that wrote it"),
+        (lambda record: json.dumps({**record, "config": {"modl": {}}}), "Cannot read .*modl"),
     ],
 )
 def test_a_damaged_record_is_named(tmp_path, change, rule):
@@ -231,19 +235,19 @@ def test_a_damaged_record_is_named(tmp_path, change, rule):
 
 
 def test_missing_and_truncated_files_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"must be a folder with a checkpoint\.json; there is none in .*none"):
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .*none: expected a checkpoint\.json"):
         checkpoint.load(tmp_path / "none")
     saved(tmp_path / "c")
     whole = (tmp_path / "c" / "model.safetensors").read_bytes()
     (tmp_path / "c" / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"is damaged: .*model\.safetensors has the sha256"):
+    with pytest.raises(CheckpointError, match=r"Damaged checkpoint: .*model\.safetensors has sha256"):
         checkpoint.load(tmp_path / "c")
     record = tmp_path / "c" / "checkpoint.json"
     record.write_text(json.dumps(of_older_version(json.loads(record.read_text()))))
-    with pytest.raises(CheckpointError, match=r"must be a readable .*model\.safetensors is not"):
+    with pytest.raises(CheckpointError, match=r"Cannot read weights .*model\.safetensors"):
         checkpoint.load(tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"there is no .*model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"No such file of weights: .*model\.safetensors"):
         checkpoint.load(tmp_path / "c")
 
 
@@ -260,3 +264,18 @@ def test_files_of_a_checkpoint_may_be_read_by_whom_the_umask_says(tmp_path, umas
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == dict.fromkeys(
         ["model.safetensors", "training.safetensors", "checkpoint.json", "clips.parquet"], oct(mode)
     )
+
+
+def test_checkpoint_of_an_older_version_with_random_states_is_restored(tmp_path):
+    model, _ = saved(tmp_path / "c")
+    path, record = tmp_path / "c" / "training.safetensors", tmp_path / "c" / "checkpoint.json"
+    save_file({**load_file(path), "random.cpu": torch.get_rng_state()}, path)
+    record.write_text(json.dumps(of_older_version(json.loads(record.read_text()))))
+    other, moves = fresh(seed=1)
+    assert checkpoint.restore(tmp_path / "c", other, moves) == Progress(1, 3, {})
+    assert torch.equal(other.action_head.weight, model.action_head.weight)
+
+
+def test_checkpoint_holds_no_random_states(tmp_path):
+    saved(tmp_path / "c")
+    assert all(name.startswith("optimizer.") for name in load_file(tmp_path / "c" / "training.safetensors"))

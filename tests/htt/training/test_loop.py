@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from htt.config import AugmentConfig, to_yaml
-from htt.data.loading.loader import training_loader
+from htt.data.loading.loader import TrainingLoader
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.evaluation import clip_table
 from htt.group import Group
@@ -90,7 +90,7 @@ def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tin
     _, model = train(config, tiny_splits, tmp_path / "whole")
     found = evaluate(model, tiny_splits.val, config)
     kept = pl.read_parquet(tmp_path / "whole" / "checkpoint" / "clips.parquet")
-    assert kept.equals(clip_table.of_split(found.tally(), tiny_splits.val))
+    assert kept.equals(clip_table.of_split(found.sums(), tiny_splits.val))
     assert kept["clip"].to_list() == tiny_splits.val.ids
     train(config, tiny_splits, tmp_path / "parts", stop_after=1)
     first = pl.read_parquet(tmp_path / "parts" / "checkpoint" / "clips.parquet")
@@ -108,7 +108,7 @@ def test_an_epoch_can_be_entered_at_its_cursor(tiny_splits, tmp_path):
         return model, optim.optimizer(config.optim, model.parameters())
 
     whole, optimizer = fresh()
-    loader = training_loader(tiny_splits.train, config)
+    loader = TrainingLoader(tiny_splits.train, config)
     train_epoch(whole, loader, optimizer, config, 0)
 
     part, optimizer = fresh()
@@ -204,7 +204,7 @@ def test_the_gradient_is_limited():
 
 
 def test_a_precision_the_device_lacks_is_refused():
-    with pytest.raises(ConfigError, match=r"train.precision must be one this cpu has; got fp16. There are: fp32, bf16"):
+    with pytest.raises(ConfigError, match=r"train.precision fp16 is not supported on this cpu. Available: fp32, bf16"):
         Precision("fp16", torch.device("cpu"))
 
 

@@ -81,17 +81,17 @@ def test_metrics_that_clips_cannot_give_are_named_with_the_reason():
     whole = unknown(Labelled(2, [(True, False), (False, True)]))
     assert whole == {}
     one = unknown(Labelled(1, [(True,)]))
-    assert one["hand_error_left_mm"] == "the data have the right hand alone"
+    assert one["hand_error_left_mm"] == "the data have only the right hand"
     assert not [name for name in one if "left" not in name]
     left = unknown(Labelled(2, [(False, True)]))
-    assert left["hand_auc_ra_left"] == "no frame of these clips has its left hand annotated"
+    assert left["hand_auc_ra_left"] == "no frame of these clips has an annotated left hand"
     assert "hand_error_mm" not in left
     none = unknown(Labelled(2, [(False, False)], action=-1))
-    assert none["hand_error_mm"] == none["loss_depth_m"] == "no frame of these clips has a hand annotated"
-    assert none["action_accuracy"] == none["loss_action"] == "the actions of these clips are not known"
+    assert none["hand_error_mm"] == none["loss_depth_m"] == "no frame of these clips has an annotated hand"
+    assert none["action_accuracy"] == none["loss_action"] == "the actions of these clips are unknown"
     assert "object_accuracy" not in none
     assert "loss" not in none
-    assert unknown(Labelled(2, [], action=-1))["loss"] == "these clips have no label at all"
+    assert unknown(Labelled(2, [], action=-1))["loss"] == "these clips have no labels"
 
 
 def test_unknown_metrics_are_those_an_evaluation_leaves_out():

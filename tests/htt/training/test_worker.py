@@ -43,8 +43,8 @@ def test_it_goes_on_from_checkpoints_of_the_same_training_alone(tmp_path):
     elsewhere = override(config, {"runtime.loader_workers": 2})
     assert worker._progress(tmp_path / "c", elsewhere) == checkpoint.Progress(1, 4)
     other = override(config, {"optim.lr": 0.5})
-    told = f"are of configuration {config.fingerprint()}, and this is {other.fingerprint()}"
-    with pytest.raises(RunError, match=rf"goes on from its own checkpoints; .* {told}\. Choose another --name"):
+    told = f"are of configuration {config.fingerprint()}, this training has {other.fingerprint()}"
+    with pytest.raises(RunError, match=rf"Cannot resume: .* {told}\. Choose another --name"):
         worker._progress(tmp_path / "c", other)
 
 
@@ -73,20 +73,21 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(stored, tmp_p
     spoil(stored[1])
     folder, note = worker._resume(tmp_path / "b", Group(), final=True)
     assert checkpoint.read(folder).progress.epoch == 1
-    assert note.startswith(f"{stored[1]} is damaged: The checkpoint is damaged: {stored[1]}/model.safetensors has the")
-    assert note.endswith(f"The training goes on from {stored[0]}.")
+    assert note.startswith(f"Damaged checkpoint: {stored[1]}/model.safetensors has sha")
+    assert note.endswith(f"The training resumes from {stored[0]}.")
 
 
 def test_training_without_a_whole_checkpoint_says_where_they_are_and_a_trial_begins_anew(stored, tmp_path):
     for place in stored:
         spoil(place)
     with pytest.raises(
-        CheckpointError, match=rf"none of the 2 in {stored[0].parent} is\. .* --resume: that begins anew"
+        CheckpointError,
+        match=rf"none of the 2 checkpoints in {stored[0].parent} is usable\. .* --resume to start from scratch",
     ):
         worker._resume(tmp_path / "a", Group(), final=True)
     folder, note = worker._resume(tmp_path / "b", Group(), final=False)
     assert folder is None
-    assert note.endswith("The training begins anew.")
+    assert note.endswith("The training starts from scratch.")
 
 
 def test_workers_agree_on_a_checkpoint_that_one_of_them_cannot_read(stored, tmp_path, monkeypatch):
@@ -94,7 +95,7 @@ def test_workers_agree_on_a_checkpoint_that_one_of_them_cannot_read(stored, tmp_
     monkeypatch.setattr(Group, "sum", lambda self, values: values + next(answers))
     folder, note = worker._resume(tmp_path / "a", Group(), final=True)
     assert checkpoint.read(folder).progress.epoch == 1
-    assert "another worker cannot read it" in note
+    assert "Another worker cannot read" in note
 
 
 def test_a_machine_that_is_not_ready_trains_nothing():

@@ -1,4 +1,4 @@
-"""However a search is cut short from outside, it ends in good order, says how to go on, and leaves what it found."""
+"""However a search is truncated from outside, it ends in good order, says how to go on, and leaves what it found."""
 
 import contextlib
 import os
@@ -71,7 +71,7 @@ def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path,
             os.kill(pid, number)
     assert process.wait(300) == 130, output(tmp_path, 0)
     check_cut_short(folder, output(tmp_path, 0))
-    assert "Stopped. Go on with: " in output(tmp_path, 0)
+    assert "Stopped. To resume: " in output(tmp_path, 0)
 
 
 @pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])
@@ -82,7 +82,7 @@ def test_search_ends_in_good_order_when_its_ray_dies(driver, notes, folder, tmp_
     os.kill(core_process(process, name), signal.SIGKILL)
     assert process.wait(300) == 2, output(tmp_path, 0)
     shown = output(tmp_path, 0)
-    assert "error: Ray must live while it is used; its " in shown
+    assert "error: Lost Ray: its " in shown
     check_cut_short(folder, shown)
 
 
@@ -98,7 +98,7 @@ def test_search_goes_on_when_nobody_reads_its_output(notes, folder, tmp_path):
         process.stdout.close()
         said = process.stderr.read()
         assert process.wait(600) == 0, said
-    assert said.splitlines() == ["Nobody reads the output any more; the work goes on without it."]
+    assert said.splitlines() == ["The output was closed; the command continues without it."]
     assert [trial.state for trial in folder.trials()] == ["complete"] * 3
     assert folder.best.exists()
     assert folder.report.exists()

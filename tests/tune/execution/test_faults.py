@@ -267,10 +267,10 @@ def test_of_two_searches_with_one_name_one_is_refused(driver, notes, undisturbed
     both = [driver(*ASK, *notes.option, "--name", "run") for _ in range(2)]
     refused = first_to_end(both)
     first = both[1 - refused]
-    check_refused(both[refused], refused, f"is taken by process {first.pid}", tmp_path)
+    check_refused(both[refused], refused, f"is in use by process {first.pid}", tmp_path)
     wait_for(first, notes.epochs, tmp_path, number=1 - refused)
     check_refused(driver(*ASK, "--name", "run"), 2, "is a run already", tmp_path)
-    check_refused(driver("--resume", "run"), 3, f"is taken by process {first.pid}", tmp_path)
+    check_refused(driver("--resume", "run"), 3, f"is in use by process {first.pid}", tmp_path)
     notes.release(2)
     ended(first, tmp_path, 1 - refused)
     assert told(RunFolder(tmp_path / "runs" / "run")) == undisturbed

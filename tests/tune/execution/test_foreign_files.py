@@ -33,7 +33,8 @@ def _folder(read_one, name):
 FILES = {
     "--config": _folder(lambda _, file: read(file), "best.yaml"),
     "--point": _folder(lambda _, file: warm_start.points([str(file)], SPACE, Config()), "point.yaml"),
-    "asked.yaml": _folder(lambda folder, _: RunFolder(folder).asked(), "asked.yaml"),
+    "run.yaml": _folder(lambda folder, _: RunFolder(folder).record, "run.yaml"),
+    "asked.yaml": _folder(lambda folder, _: RunFolder(folder).record, "asked.yaml"),
     "trials.parquet": _folder(lambda folder, _: RunFolder(folder).trials(), "trials.parquet"),
     "retrain.yaml": _folder(lambda folder, _: retrain.read(folder), "retrain.yaml"),
     "metrics.json": _folder(lambda _, file: EpochLog(file), "metrics.json"),
@@ -70,8 +71,8 @@ def test_a_file_that_is_none_is_a_short_sentence(tmp_path, kind, content):
 )
 def test_asked_refuses_fields_of_another_type(tmp_path, change, field):
     (tmp_path / "asked.yaml").write_text(yaml.safe_dump({**PLAIN, "name": "run", **change}))
-    with pytest.raises(HTTError, match=rf"asked\.yaml must say what the run asked; .*{field}"):
-        RunFolder(tmp_path).asked()
+    with pytest.raises(HTTError, match=rf"Cannot read .*asked\.yaml, the record of a run: .*{field}"):
+        _ = RunFolder(tmp_path).record
 
 
 @pytest.mark.parametrize("change", [{"hands": 3}, {"width": 0}, {"hands": "2"}, {"height": 2**70}])
@@ -83,5 +84,5 @@ def test_manifest_refuses_facts_that_cannot_be(tmp_path, change):
     (tmp_path / "manifest.json").write_text(json.dumps(fields))
     assert manifest.read(tmp_path).info.hands == 2
     (tmp_path / "manifest.json").write_text(json.dumps({**fields, **change}))
-    with pytest.raises(HTTError, match=rf"must be the manifest of a folder of shards; .*{next(iter(change))}"):
+    with pytest.raises(HTTError, match=rf"Invalid manifest .*{next(iter(change))}"):
         manifest.read(tmp_path)

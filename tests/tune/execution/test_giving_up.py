@@ -7,7 +7,7 @@ from htt.config import override
 from htt.errors import TrainingError
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, Space
-from tune.searchers.known import Known
+from tune.searchers.feasibility import SizeCheck
 from unrayed import replace_tune
 
 BAD = {f"bad {number}": {"optim.momentum": 0.1, "optim.lr": 10.0**-number} for number in (2, 3, 4)}
@@ -28,7 +28,7 @@ def test_runs_without_names_of_the_same_second_leave_two_folders(trained, search
     runs = [search(name=None, trials=1) if kind == "search" else ablate(variants, name=None) for _ in range(2)]
     names = [outcome.folder.name for outcome in runs]
     assert names == [f"{kind}-fake-20260101-120000", f"{kind}-fake-20260101-120000-2"]
-    assert [outcome.folder.asked().name for outcome in runs] == names
+    assert [outcome.folder.record.name for outcome in runs] == names
 
 
 def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):
@@ -40,7 +40,7 @@ def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):
 def test_a_study_gives_up_when_every_variant_has_failed_and_when_resumed_tries_each_again(trained, ablate):
     variants = {**BAD, "bad 5": {"optim.momentum": 0.1, "optim.lr": 1e-5}}
     for tries in (1, 2):
-        with pytest.raises(TrainingError, match="At least one training must come to its end; of 4 none did"):
+        with pytest.raises(TrainingError, match="No training was completed, out of 4"):
             ablate(variants, seeds=(0, 1), resume=tries > 1)
         assert len(trained) == 4 * tries
 
@@ -48,21 +48,21 @@ def test_a_study_gives_up_when_every_variant_has_failed_and_when_resumed_tries_e
 def test_a_search_gives_up_after_three_failures_and_when_resumed_after_three_more(trained, search):
     space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
     for tries in (1, 2):
-        with pytest.raises(TrainingError, match=f"of {3 * tries} none did"):
+        with pytest.raises(TrainingError, match=f"out of {3 * tries}:"):
             search(space, trials=9, resume=tries > 1)
         assert len(trained) == 3 * tries
 
 
-def test_a_search_that_has_a_best_and_is_only_refused_says_why_it_ends(trained, search, tmp_path, monkeypatch):
+def test_search_that_finds_only_infeasible_trials_says_why_it_ends(trained, search, tmp_path, monkeypatch):
     for module in ("recorder", "search"):
-        monkeypatch.setattr(f"tune.execution.{module}.STUBBORN", 3)
+        monkeypatch.setattr(f"tune.execution.{module}.MAX_INFEASIBLE", 3)
     start = {**BASE, "model.width": 32, "train.seed": 1}
     space = Space({"model.width": Choice(32, 64, 128), "train.seed": Integer(0, 10**6)}, base=start)
-    known = Known(override(space.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])
-    size = known.answer({"model.width": 32, "train.seed": 1}, "").metrics["parameters"]
+    small = override(space.start(), {"data.source": "synthetic", "model.width": 32})
+    size, _ = SizeCheck(parse(["parameters<=1"])).violation(small)
     outcome = search(space, trials=99, algorithm="random", constraints=parse([f"parameters<={size}"]))
     assert outcome.stopped == "constraints"
     assert [trial.state for trial in outcome.trials[-3:]] == ["refused"] * 3
     assert outcome.best.values["model.width"] == 32
-    said = "The constraints refused 3 configurations in a row; loosen one, or search a smaller space, in another run."
+    said = "3 configurations in a row were infeasible. Start another run with a looser constraint or a smaller space."
     assert said in (tmp_path / "shown").read_text()

@@ -13,15 +13,16 @@ from htt.data.shards import manifest
 from htt.data.shards.manifest import Manifest, Shard
 from htt.errors import RunError
 from htt.testing import tiny_config
-from report_folders import PLAIN, search_folder, study_folder, trial, windows
+from report_folders import record, search_folder, study_folder, trial, windows
 from retrained_folders import asked as asked_again
 from retrained_folders import end
+from tune.experiments.candidate import Candidate
 from tune.experiments.space import Choice, Space, Uniform
 from tune.reports import report, retrain
 from tune.results import retrain as retrain_results
 from tune.results import run_record
-from tune.results.run_folder import Asked
-from tune.searchers.known import Known
+from tune.results.cache import TrialCache
+from tune.results.run_folder import RunFolder
 from unrayed import FINITE, replace_tune
 
 
@@ -56,7 +57,7 @@ def shards(root, content):
 
 def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
-    began = search(trials=2, assignments=first).folder.asked().data
+    began = search(trials=2, assignments=first).folder.record.data
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(
         RunError, match=rf"its data changed\. It was started with {began[0]}, and .*shards is now synth"
@@ -69,23 +70,23 @@ def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, t
 
 def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(trained, search, monkeypatch, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
-    learn = Known.learn
+    add = TrialCache.add
 
-    def swap(known, ended):
-        learn(known, ended)
+    def swap(cache, ended, folder):
+        add(cache, ended, folder)
         shards(tmp_path / "shards", "2" * 64)
 
-    monkeypatch.setattr(Known, "learn", swap)
+    monkeypatch.setattr(TrialCache, "add", swap)
     outcome = search(trials=2, assignments=first)
     assert [one.state for one in outcome.trials] == ["complete", "failed"]
-    assert outcome.trials[1].error.startswith("DataError: The data changed while the run went on: synthetic-")
+    assert outcome.trials[1].error.startswith("DataError: The data changed during the run: synthetic-")
     assert outcome.best.number == 1
 
 
 def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
-    asked = Asked(**{**PLAIN, "name": "run", "base": base.model_dump(mode="json")})
+    asked = record(name="run", base=base.model_dump(mode="json"))
     run_record.check_same_data(asked, rows, base, [base])
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=r"started with synthetic-\w{12}, and .*/shards is now synthetic-\w{12}"):
@@ -96,17 +97,19 @@ def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
 def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
     frames = {"data.synthetic.frames": 12}
     own = data_key(override(Config(), frames))
-    asked = Asked(**{**PLAIN, "name": "run"})
+    asked = record(name="run")
     run_record.check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
     with pytest.raises(RunError, match="its data changed"):
         run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
 
 
-def test_known_reuses_a_trial_whose_data_were_searched():
+def test_cache_has_a_trial_whose_data_were_searched(tmp_path):
     values = {"data.synthetic.frames": 12}
-    config = override(Config(), values)
-    row = trial(1, fingerprint=config.fingerprint(), values=values, data=data_key(config))
-    assert Known(Config(), (), ["hand_error_mm"], [row]).answer(values, "run").state == "reused"
+    candidate = Candidate.of(Config(), values)
+    row = trial(1, fingerprint=candidate.fingerprint, values=values, data=data_key(candidate.config))
+    cache = TrialCache(["hand_error_mm"])
+    cache.add(row, RunFolder(tmp_path))
+    assert cache.find(candidate).trial == row
 
 
 def test_data_of_a_space_are_all_its_choices_and_the_base_where_they_are_many():
@@ -120,13 +123,15 @@ def test_search_resume_by_other_code_is_refused_unless_asked_for_and_said(traine
     other_code("first")
     search(trials=2)
     other_code("second")
-    with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second.*add --share-any"):
+    with pytest.raises(
+        RunError, match=r"trained by first \(started at commit .*current code is second.*add --share-any"
+    ):
         search(trials=4, resume=True)
     outcome = search(trials=4, resume=True, share_any=True)
-    assert outcome.folder.asked().codes == ["first", "second"]
+    assert outcome.folder.record.codes == ["first", "second"]
     assert [one.code for one in outcome.trials] == ["first", "first", "second", "second"]
     said = outcome.folder.report.read_text()
-    assert "**Numbers of other code:** the run began with first. trial 3, trial 4: by second." in said
+    assert "**Results of other code:** the run was started with first. trial 3, trial 4: by second." in said
     other_code("first")
     search(trials=4, resume=True)
 
@@ -135,8 +140,8 @@ def test_resume_on_another_commit_with_the_same_code_goes_on(trained, search, mo
     search(trials=1)
     monkeypatch.setattr(revision, "commit", lambda: "newer")
     folder = search(trials=2, resume=True).folder
-    assert (folder.asked().later_commits, folder.asked().codes) == (["newer"], [revision.identity()])
-    assert "Numbers of other code" not in folder.report.read_text()
+    assert (folder.record.later_commits, folder.record.codes) == (["newer"], [revision.identity()])
+    assert "Results of other code" not in folder.report.read_text()
 
 
 def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code, tmp_path):
@@ -145,11 +150,11 @@ def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code,
     other_code("second")
     (own,) = search(FINITE, trials=1, name="own", warm_start=("before",)).trials
     assert own.state == "complete"
-    assert "not with: 1 of other code (--share-any takes them)." in (tmp_path / "shown").read_text()
+    assert "left out: 1 of other code (--share-any includes them)." in (tmp_path / "shown").read_text()
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",), share_any=True)
     (taken,) = outcome.trials
     assert (taken.state, taken.code, taken.metrics) == ("reused", "first", before.trials[0].metrics)
-    assert "began with second. trial 1: by first." in outcome.folder.report.read_text()
+    assert "started with second. trial 1: by first." in outcome.folder.report.read_text()
 
 
 def test_study_report_names_trainings_of_other_code(tmp_path):
@@ -158,7 +163,7 @@ def test_study_report_names_trainings_of_other_code(tmp_path):
     folder.write_trials(rows)
     report.write(folder)
     said = folder.report.read_text()
-    assert f"began with mine. {rows[0].variant} with seed 0: by theirs." in said
+    assert f"started with mine. {rows[0].variant} with seed 0: by theirs." in said
 
 
 def test_final_training_resume_refuses_other_data(tmp_path):
@@ -176,7 +181,7 @@ def test_final_training_resume_refuses_other_code_and_notes_it_where_it_is_allow
     final_folder.claim_folder(place, tiny_config(), storage)
     other_code("second")
     for folder in (place, tmp_path / "there" / "run"):
-        with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second"):
+        with pytest.raises(RunError, match=r"trained by first \(started at commit .*current code is second"):
             final_folder.check_same(folder, tiny_config(), storage=storage)
     final_folder.check_same(place, tiny_config(), storage=storage, share_any=True)
     final_folder.claim_folder(place, tiny_config(), storage)
@@ -191,15 +196,16 @@ def test_final_training_of_an_older_version_goes_on(tmp_path):
 
 def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
     run = search_folder(tmp_path / "run", 3)
-    base = override(run.asked().config(), shards(tmp_path / "shards", "1" * 64))
-    run.write_asked(dataclasses.replace(run.asked(), base=base.model_dump(mode="json")))
+    base = override(run.record.config(), shards(tmp_path / "shards", "1" * 64))
+    spec = dataclasses.replace(run.record.spec, base=base.model_dump(mode="json"))
+    run.write_record(dataclasses.replace(run.record, spec=spec))
     row = dataclasses.replace(run.trials()[0], data=data_key(base))
-    assert retrain_results.ask(run, row, "hand_error_mm", 2).data == data_key(base)
+    assert retrain_results.plan(run, row, "hand_error_mm", 2).data == data_key(base)
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=rf"Cannot train .* on other data: trial {row.id} was trained on synthetic-"):
-        retrain_results.ask(run, row, "hand_error_mm", 2)
+        retrain_results.plan(run, row, "hand_error_mm", 2)
     elsewhere = shards(tmp_path / "elsewhere", "3" * 64)
-    assert retrain_results.ask(run, row, "hand_error_mm", 2, assignments=elsewhere).data is not None
+    assert retrain_results.plan(run, row, "hand_error_mm", 2, assignments=elsewhere).data is not None
 
 
 def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
@@ -210,21 +216,21 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
     found.write()
     other_code("second")
     assert not asked_again(tmp_path / "run", 2).left, "what is finished can be shown by any code"
-    with pytest.raises(RunError, match=r"trained by first, started at commit .*this is second"):
+    with pytest.raises(RunError, match=r"trained by first \(started at commit .*current code is second"):
         asked_again(tmp_path / "run", 3)
     more = asked_again(tmp_path / "run", 3, share_any=True)
     end(more, 3)
     more.write()
     retrain.write(more)
     said = (more.path / "report.md").read_text()
-    assert "the run began with first." in said
+    assert "the run was started with first." in said
     assert "seed 3: by second." in said
 
 
 def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, search):
     folder = search(trials=1).folder
-    folder.write_asked(dataclasses.replace(folder.asked(), codes=[], data=[]))
+    folder.write_record(dataclasses.replace(folder.record, codes=[], data=[]))
     folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])
     folder = search(trials=2, resume=True).folder
-    assert folder.asked().codes == ["unknown", revision.identity()]
-    assert f"the run began with unknown. trial 2: by {revision.identity()}." in folder.report.read_text()
+    assert folder.record.codes == ["unknown", revision.identity()]
+    assert f"the run was started with unknown. trial 2: by {revision.identity()}." in folder.report.read_text()

@@ -77,8 +77,8 @@ def test_a_killed_search_with_wishes_goes_on_with_them(driver, search, tmp_path,
     assert states(folder).count("COMPLETE") == 2 + 6
     assert "RUNNING" not in states(folder)
     slower = {f"latency_ms {cues}0.0 ms > 15.0 ms" for cues in (2, 3)}
-    assert {trial.breaks for trial in trials} <= {None, *slower}
-    assert "Begins with 2 of the 2 trials of before." in output(tmp_path, 0)
+    assert {trial.violation for trial in trials} <= {None, *slower}
+    assert "Warm start with 2 of the 2 trials of before." in output(tmp_path, 0)
     shown = output(tmp_path, 1)
     assert "On the front of 6 trials by hand_error_mm, latency_ms" in shown
     assert "Picked: trial " in shown

@@ -8,7 +8,7 @@ import ray.exceptions as rays
 from ray.air.execution._internal.actor_manager import RayActorManager
 
 from htt.parallel import out_of_memory
-from tune.execution.ray_errors import lost
+from tune.execution.ray_errors import as_actor_death
 from tune.results.run_folder import RunFolder
 
 OOM = (
@@ -26,8 +26,8 @@ def test_out_of_memory_is_a_sentence_with_the_amounts_and_the_remedy():
     assert out_of_memory("ActorDiedError: the actor died") is None
 
 
-def test_lost_travels_through_a_file():
-    error = pickle.loads(pickle.dumps(lost(rays.NodeDiedError("the node is gone"))))
+def test_actor_death_is_pickled_with_its_reason():
+    error = pickle.loads(pickle.dumps(as_actor_death(rays.NodeDiedError("the node is gone"))))
     assert str(error) == "NodeDiedError: the node is gone"
 
 
@@ -56,7 +56,7 @@ def faulty(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (rays.OutOfMemoryError(OOM), "TrainingError: The machine must not run out of memory; it did (8.31GB of"),
+        (rays.OutOfMemoryError(OOM), "TrainingError: Out of memory (8.31GB of"),
         pytest.param(
             ModuleNotFoundError("No module named 'plugin'"),
             "ModuleNotFoundError: No module named 'plugin'",

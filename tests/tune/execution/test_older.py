@@ -29,7 +29,7 @@ def test_trial_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path, monkey
         (place / "state").write_text("damaged" if number in damaged else "whole")
     kept = ray.tune.Checkpoint.from_directory(str(places[2]))
     reported, began = [], []
-    monkeypatch.setattr(trainable, "use_given", lambda: None)
+    monkeypatch.setattr(trainable, "use_assigned", lambda: None)
     monkeypatch.setattr(trainable.ray.tune, "get_checkpoint", lambda: kept)
     monkeypatch.setattr(trainable.ray.tune, "report", lambda metrics, checkpoint=None: reported.append(metrics))
     monkeypatch.setattr(trainable, "_folder", lambda job: tmp_path)
@@ -42,7 +42,7 @@ def test_trial_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path, monkey
         report({"epoch": 5.0, "loss": 1.0}, None)
 
     job = trainable.Job(base={}, metric="loss", folder=None, storage="")
-    trainable.alone(SimpleNamespace(train=train), job, {"values": {}})
+    trainable.train_in_process(SimpleNamespace(train=train), job, {"values": {}})
     assert began == [None if used is None else places[used]]
     assert [each["epoch"] for each in reported] == [4.0, 5.0]
     notes = [each["note"] for each in reported if "note" in each]
@@ -59,4 +59,4 @@ def test_trial_without_a_whole_checkpoint_that_fails_by_itself_says_why(tmp_path
         raise DamagedCheckpointError("The weights of the encoder are damaged.")
 
     with pytest.raises(DamagedCheckpointError, match="encoder"):
-        trainable._go_on(train, None, tmp_path, [])
+        trainable._train_from_newest(train, None, tmp_path, [])

@@ -12,7 +12,7 @@ from htt.config import override
 from htt.data.prepare import facts
 from htt.errors import ConfigError, DataError, RunError
 from htt.model.htt import HTT
-from planned_study import STUDY, ablation, finished
+from planned_study import STUDY, finished, study_spec
 from project import environment
 from report_folders import study_folder, windows
 from tune import ablate
@@ -55,12 +55,12 @@ def test_a_resumed_study_has_as_many_seeds_in_the_end_or_those_that_are_listed_t
     "text", ["", "x", "0", "-1", "1,", "1;2", "1.5", "3 4", "0,1 2", "1001", "9" * 20, "9" * 5000, "٣"]
 )
 def test_seeds_that_are_no_numbers(text):
-    with pytest.raises(ConfigError, match="--seeds takes a count up to 1000, such as 6, or a list, such as 0,1,2; got"):
+    with pytest.raises(ConfigError, match="--seeds must be a count up to 1000, such as 6, or a list, such as 0,1,2"):
         parse_seeds(text)
 
 
 def test_the_plan_counts_what_is_to_be_done_and_how_large_models_are(tmp_path):
-    made = plan.plan(ablation(tmp_path))
+    made = plan.plan(study_spec(), runs=tmp_path)
     assert [pair.key for pair in made.left] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert made.base.optim.lr == 0.01
     config = STUDY.config(made.base, "a", 0)
@@ -70,50 +70,53 @@ def test_the_plan_counts_what_is_to_be_done_and_how_large_models_are(tmp_path):
 
 
 def test_what_the_command_line_sets_goes_before_the_studys_base(tmp_path):
-    made = plan.plan(ablation(tmp_path, values={"optim.lr": 0.5}, assignments={"optim.lr": 0.5}))
+    made = plan.plan(study_spec(values={"optim.lr": 0.5}, assignments={"optim.lr": 0.5}), runs=tmp_path)
     assert made.base.optim.lr == 0.5
     assert made.study.config(made.base, "b", 1).optim.lr == 0.5
 
 
 def test_the_plan_warns_of_variants_that_keep_a_value_of_their_own(tmp_path):
-    made = plan.plan(ablation(tmp_path, values={"model.pose.window": 4}, assignments={"model.pose.window": 4}))
+    values = {"model.pose.window": 4}
+    made = plan.plan(study_spec(values=values, assignments=values), runs=tmp_path)
     assert made.warnings[1:] == [
-        "--set model.pose.window=4 reaches only variants without a model.pose.window of their own; not 'b'."
+        "--set model.pose.window=4 has no effect on variants with their own model.pose.window: 'b'."
     ]
-    assert plan.plan(ablation(tmp_path, assignments={"optim.momentum": 0.8})).warnings == made.warnings[:1]
+    momentum = study_spec(assignments={"optim.momentum": 0.8})
+    assert plan.plan(momentum, runs=tmp_path).warnings == made.warnings[:1]
 
 
 def test_what_reaches_no_variant_is_refused_and_of_an_older_run_said(tmp_path):
     study = dataclasses.replace(STUDY, variants={"a": {"model.pose.window": 2}, "b": {"model.pose.window": 1}})
     useless = {"model.pose.window": 4, "train.seed": 5}
     with pytest.raises(ConfigError) as caught:
-        plan.plan(ablation(tmp_path, study, assignments=useless))
+        plan.plan(study_spec(study, assignments=useless), runs=tmp_path)
     faults = [
-        "--set must reach a variant; each has a model.pose.window of its own, and got model.pose.window=4.",
-        "--set must leave train.seed to --seeds; got train.seed=5.",
+        "--set model.pose.window=4 has no effect: every variant has its own model.pose.window.",
+        "Cannot use --set train.seed=5: --seeds sets the seeds.",
     ]
     assert caught.value.faults == faults
-    assert plan.plan(ablation(tmp_path, study, assignments=useless, resume=True)).warnings[1:] == faults
+    spec = study_spec(study, assignments=useless, name="older")
+    assert plan.plan(spec, runs=tmp_path, resume=True).warnings[1:] == faults
 
 
 def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):
-    asked = ablation(tmp_path, max_concurrent=1)
-    config = STUDY.config(override(asked.base, STUDY.base), "b", 1)
+    spec = study_spec(max_concurrent=1)
+    config = STUDY.config(override(spec.config(), STUDY.base), "b", 1)
     folder = finished(tmp_path, config)
-    made = plan.plan(asked)
+    made = plan.plan(spec, runs=tmp_path)
     assert list(made.shared) == [("b", 1)]
     assert made.shared["b", 1].trial.id == "t1"
     assert made.seconds == {"b": 30.0}, "whatever the seed"
     assert made.expected_s == 3 * 30.0
-    assert plan.plan(ablation(tmp_path, share=False)).shared == {}
+    assert plan.plan(study_spec(share=False), runs=tmp_path).shared == {}
     (folder.clips / "t1.parquet").unlink()
-    assert plan.plan(asked).shared == {}, "without its clips it cannot be compared clip by clip"
+    assert plan.plan(spec, runs=tmp_path).shared == {}, "without its clips it cannot be compared clip by clip"
 
 
 def test_a_storage_that_is_a_folder_is_where_others_are_looked_for(tmp_path):
-    asked = dataclasses.replace(ablation(tmp_path / "elsewhere"), storage=str(tmp_path))
-    finished(tmp_path, STUDY.config(override(asked.base, STUDY.base), "b", 1))
-    made = plan.plan(asked)
+    spec = study_spec(storage=str(tmp_path))
+    finished(tmp_path, STUDY.config(override(spec.config(), STUDY.base), "b", 1))
+    made = plan.plan(spec, runs=tmp_path / "elsewhere")
     assert (list(made.shared), made.seconds) == ([("b", 1)], {"b": 30.0})
 
 
@@ -123,22 +126,22 @@ def test_a_storage_that_is_a_folder_is_where_others_are_looked_for(tmp_path):
      {"fingerprint": "0" * 12}],
 )  # fmt: skip
 def test_what_is_not_the_same_training_is_not_taken_over(tmp_path, changes):
-    asked = ablation(tmp_path)
-    finished(tmp_path, STUDY.config(override(asked.base, STUDY.base), "b", 1), **changes)
-    assert plan.plan(asked).shared == {}
+    spec = study_spec()
+    finished(tmp_path, STUDY.config(override(spec.config(), STUDY.base), "b", 1), **changes)
+    assert plan.plan(spec, runs=tmp_path).shared == {}
 
 
 def test_a_model_that_cannot_be_built_is_named_with_its_variant(tmp_path):
     study = Study("?", {"a": {}, "odd": {"model.backbone.name": str(tmp_path)}}, "a", seeds=(0,))
-    with pytest.raises(ConfigError, match=r"(?s)Every variant's model must be one that can be built.*'odd'"):
-        plan.plan(ablation(tmp_path, study))
+    with pytest.raises(ConfigError, match=r"(?s)Cannot build the model of a variant.*'odd'"):
+        plan.plan(study_spec(study), runs=tmp_path)
 
 
 def test_data_that_are_missing_are_said_before_anything_starts(tmp_path):
     with pytest.raises(DataError, match=r"python -m htt\.data\.convert --source h2o"):
-        plan.plan(ablation(tmp_path, values={"data.source": "h2o"}))
+        plan.plan(study_spec(values={"data.source": "h2o"}), runs=tmp_path)
     with pytest.raises(DataError, match="/no/such"):
-        plan.plan(ablation(tmp_path, values={"data.root": "/no/such"}))
+        plan.plan(study_spec(values={"data.root": "/no/such"}), runs=tmp_path)
 
 
 def test_dry_run_refuses_a_name_that_is_taken(tmp_path, capsys):
@@ -148,7 +151,7 @@ def test_dry_run_refuses_a_name_that_is_taken(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         console.run(ablate.Options, ablate.main, options)
     assert ended.value.code == 2
-    assert "A run's name is used once; " in capsys.readouterr().err
+    assert "Cannot use a name twice: " in capsys.readouterr().err
 
 
 def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
@@ -163,7 +166,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "4 variants x 2 seeds (0, 1) = 8 trainings" in done.stdout
     assert "pose.window: 1" in done.stdout
-    assert "One seed tells: python tune/ablate.py --study headline --preset quick --seeds 1\n" in done.stdout
+    assert "Or train one seed first: python tune/ablate.py --study headline --preset quick --seeds 1\n" in done.stdout
     assert "2 seeds cannot carry a claim" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -171,27 +174,27 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--study names the question. There are: "),
+        ([], "--study must name a study. Available: "),
         (["--study", "headlin"], "Did you mean 'headline'?"),
         (["--study", "headline", "--preset", "papre"], "Did you mean 'paper'?"),
         (
             ["--study", "headline", "--preset", "quick", "--config", "x.yaml"],
-            "from --preset or from --config; got both",
+            "Cannot combine --preset with --config. Drop one of them.",
         ),
-        (["--study", "headline", "--seeds", "many"], "--seeds takes a count"),
+        (["--study", "headline", "--seeds", "many"], "--seeds must be a count"),
         (["--study", "headline", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
         (["--study", "headline", "--set", "model.action.heads=7"], "model.action.heads must divide model.width"),
-        (["--study", "headline", "--set", "model.backbone.name=resnet19"], "there is no 'resnet19'"),
+        (["--study", "headline", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
         (["--study", "headline", "--set", "data.source=h2o"], "python -m htt.data.convert --source h2o"),
         (["--study", "headline", "--max-concurrent", "0"], "--max-concurrent must be 1 or more; got 0"),
-        (["--study", "headline", "--name", "../x"], "--name takes letters"),
+        (["--study", "headline", "--name", "../x"], "Invalid --name '../x': expected letters"),
         (["--study", "headline", "--workers-per-trial", "0"], "--workers-per-trial must be 1 or more; got 0"),
         (["--study", "headline", "--cpus-per-worker", "0"], "--cpus-per-worker must be a number above 0; got 0"),
         (["--study", "headline", "--cpus-per-worker", "nan"], "--cpus-per-worker must be a number above 0; got nan"),
         (["--study", "headline", "--gpus-per-trial", "-1"], "--gpus-per-trial must be a number of 0 or more; got -1"),
-        (["--study", "pose_window", "--set", "model.pose.window=2"], "--set must reach a variant; each has a"),
-        (["--resume", "nothing"], "A run is named by its folder in runs/; got 'nothing'"),
-        (["--resume", "nothing", "--study", "headline"], "leave --study, --preset, --config, --set and --name out"),
+        (["--study", "pose_window", "--set", "model.pose.window=2"], "has no effect: every variant has its own"),
+        (["--resume", "nothing"], "No run 'nothing' in runs/"),
+        (["--resume", "nothing", "--study", "headline"], "Cannot combine --study with --resume."),
     ],
 )
 def test_the_command_line_refuses_in_one_sentence(refused, tmp_path, options, message):
@@ -203,11 +206,14 @@ def test_a_resumed_study_keeps_its_trials_share_of_the_machines(tmp_path):
     study_folder(tmp_path / "run", windows(2), seeds=(0, 1), workers_per_trial=2, cpus_per_worker=0.5)
     run = ["--resume", str(tmp_path / "run")]
 
-    def options(*words):
-        return tyro.cli(ablate.Options, args=[*run, *words])
+    def resumed(*words):
+        options = tyro.cli(ablate.Options, args=[*run, *words])
+        options.arguments = [*run, *words]
+        return ablate.resume(options)
 
     for given in ([], ["--workers-per-trial", "2", "--cpus-per-worker", "0.5"]):
-        found, _ = ablate.resume(options(*given))
+        found, runs = resumed(*given)
+        assert runs == tmp_path
         assert (found.workers_per_trial, found.cpus_per_worker, found.gpus_per_trial) == (2, 0.5, 0.0)
-    with pytest.raises(RunError, match=r"run began with --cpus-per-worker 0.5, and got --cpus-per-worker 1.0. Leave"):
-        ablate.resume(options("--workers-per-trial", "2", "--cpus-per-worker", "1"))
+    with pytest.raises(RunError, match=r"change --cpus-per-worker when .* started with 0\.5, got 1\.0\. Drop"):
+        resumed("--workers-per-trial", "2", "--cpus-per-worker", "1")

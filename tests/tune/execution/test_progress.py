@@ -66,7 +66,7 @@ def test_display_shows_best_and_time_left_first_and_every_value(width):
     console = Console(file=io.StringIO(), width=width, height=24, soft_wrap=True)
     console.print(shown._picture(recorder()))
     lines = console.file.getvalue().splitlines()
-    assert lines[0].strip() == "best hand error 61.0 mm (trial 1)  4:21 left  1:15 gone"
+    assert lines[0].strip() == "best hand error 61.0 mm (trial 1)  4:21 left  1:15 elapsed"
     assert lines[1].strip() == "trials of 64: 3 complete"
     assert len(lines) <= 24
     assert max(map(len, lines)) <= width
@@ -105,7 +105,7 @@ def test_display_prints_plain_lines_where_nothing_can_be_drawn(file, environ, mo
     lines = out.getvalue().splitlines()
     assert "\x1b" not in out.getvalue()
     assert lines[0].startswith(
-        "best hand error 61.0 mm (trial 1)  4:21 left  1:15 gone  trials of 64: 3 complete  running 4"
+        "best hand error 61.0 mm (trial 1)  4:21 left  1:15 elapsed  trials of 64: 3 complete  running 4"
     )
     assert lines[1].startswith(
         "trial   1  complete       61.0 mm  best so far by hand error  epoch 8/8  pose.window=16 "
@@ -121,7 +121,7 @@ def test_display_says_once_that_it_stops_and_leaves_nothing_of_its_picture_behin
         search.stop_reason = "interrupted"
         shown.tick(search)
         shown.tick(search)
-    assert out.getvalue().count("Stopping: what runs is saved") == 1
+    assert out.getvalue().count("Stopping: saving running trials") == 1
     said, _, later = out.getvalue().partition("Stopping")
     assert said.endswith("\x1b[2K"), "the picture was wiped first"
     assert "best hand error" in later, "and drawn again below"

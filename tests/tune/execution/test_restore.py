@@ -1,4 +1,4 @@
-"""The checkpoint that a restored trial goes on from, where what Tune remembers and what is there differ."""
+"""The checkpoint that a restored trial resumes from if Tune's state and the files differ."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def name(number):
 
 
 @pytest.mark.parametrize(
-    ("remembered", "there", "goes_on_from"),
+    ("remembered", "there", "resumes_from"),
     [
         (None, [], None),
         (3, [3], 3),
@@ -45,38 +45,38 @@ def name(number):
         pytest.param(99999, [100000], 100000, id="by number, not by name"),
     ],
 )
-def test_a_trial_goes_on_from_a_checkpoint_that_is_there_and_whole(tmp_path, remembered, there, goes_on_from):
+def test_trial_resumes_from_a_checkpoint_that_exists_and_is_whole(tmp_path, remembered, there, resumes_from):
     trial = restored(tmp_path, remembered, there)
-    restore.mend(trial, epoch=0)
-    if goes_on_from is None:
+    restore.use_newest_checkpoint(trial, epoch=0)
+    if resumes_from is None:
         assert trial.checkpoint is None
     else:
-        assert Path(trial.checkpoint.path).name == name(goes_on_from)
-        assert trial.storage.current_checkpoint_index == goes_on_from, "the next is written beside it"
+        assert Path(trial.checkpoint.path).name == name(resumes_from)
+        assert trial.storage.current_checkpoint_index == resumes_from, "the next is written beside it"
 
 
 def test_other_folders_of_a_trial_are_no_checkpoints(tmp_path):
     trial = restored(tmp_path, None, [])
     for other in ("checkpoints", "checkpoint_", "tensorboard"):
         (Path(trial.storage.trial_fs_path) / other).mkdir(parents=True)
-    restore.mend(trial, epoch=0)
+    restore.use_newest_checkpoint(trial, epoch=0)
     assert trial.checkpoint is None
 
 
-@pytest.mark.parametrize(("noted", "goes_on_from"), [(5, 4), (4, 3)])
-def test_mend_takes_the_newest_checkpoint_whose_epoch_was_written_down(tmp_path, noted, goes_on_from):
+@pytest.mark.parametrize(("noted", "resumes_from"), [(5, 4), (4, 3)])
+def test_newest_checkpoint_whose_epoch_was_recorded_is_used(tmp_path, noted, resumes_from):
     trial = restored(tmp_path, 3, [3, 4])
     for number in (3, 4):
         kept = ray.tune.Checkpoint(str(Path(trial.storage.trial_fs_path) / name(number)))
         kept.set_metadata({"metrics": {"epoch": number + 1}})
-    restore.mend(trial, epoch=noted)
-    assert Path(trial.checkpoint.path).name == name(goes_on_from)
-    assert trial.storage.current_checkpoint_index == goes_on_from
+    restore.use_newest_checkpoint(trial, epoch=noted)
+    assert Path(trial.checkpoint.path).name == name(resumes_from)
+    assert trial.storage.current_checkpoint_index == resumes_from
 
 
-def test_mend_keeps_the_checkpoint_before_the_newest_too(tmp_path):
+def test_checkpoint_before_the_newest_is_kept(tmp_path):
     trial = restored(tmp_path, 3, [4, 5, 6])
-    restore.mend(trial, epoch=0)
+    restore.use_newest_checkpoint(trial, epoch=0)
     assert [Path(each.checkpoint.path).name for each in kept(trial)] == [name(4), name(5)]
 
 

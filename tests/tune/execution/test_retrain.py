@@ -20,7 +20,7 @@ from project import SUPPORT, environment
 from report_folders import search_folder
 from tune.execution import retrain as retrain_execution
 from tune.results import retrain
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 from tune.results.sync import Storage
 
 pytestmark = pytest.mark.ray
@@ -37,7 +37,7 @@ def searched(tmp_path, **values):
 def again(run, count, **options):
     """Train the best trial again; what came of it, and what was shown."""
     best = ranked(run.trials(), "hand_error_mm")[0]
-    asked = retrain.ask(run, best, "hand_error_mm", count)
+    asked = retrain.plan(run, best, "hand_error_mm", count)
     shown = io.StringIO()
     place = Storage("retrain", run.path)
     found = retrain_execution.run(
@@ -58,7 +58,7 @@ def test_seeds_are_trained_together_once_and_more_are_added(local_ray, tmp_path,
     assert "3 fresh seeds (1, 2, 3), 2 at once" in shown
     for seed in (1, 2, 3):
         assert re.search(rf"seed {seed}  epoch 4/4 +\d+:\d\d left  hand error", shown)
-        assert found.final(seed)["test_hand_error_mm"] == found.final(seed)["hand_error_mm"] + 5
+        assert found.finals[seed]["test_hand_error_mm"] == found.finals[seed]["hand_error_mm"] + 5
     begins, ends = ({one["seed"]: one[key] for one in events(tmp_path, key)} for key in ("at", "ended"))
     assert max(begins[1], begins[2]) < min(ends[1], ends[2]), "two at once"
     assert len({one["pid"] for one in events(tmp_path, "pid")} & {os.getpid()}) == 0
@@ -79,9 +79,7 @@ def test_a_seed_that_fails_leaves_the_others_and_is_tried_again(local_ray, tmp_p
     assert found.done == [1, 3]
     assert "seed 2  failed: NonFiniteLossError" in shown
     assert "Seeds that failed are part" in (found.path / "report.md").read_text()
-    message = (
-        r"All seeds must come to their end; 1 of 3 did not\. The same command tries them again\.\n  - seed 2: NonF"
-    )
+    message = r"1 of 3 seeds failed\. Repeat the same command to retry them\.\n  - seed 2: NonF"
     with pytest.raises(TrainingError, match=message):
         retrain_execution.check_all(found)
     assert list(retrain.read(found.path).failed) == [2]
@@ -97,11 +95,11 @@ def test_a_seeds_folder_of_another_training_is_refused(local_ray, tmp_path):
     (run.path / "retrain" / "seed-1").mkdir(parents=True)
     best = ranked(run.trials(), "hand_error_mm")[0]
     with pytest.raises(RunError, match="holds something else"):
-        retrain.ask(run, best, "hand_error_mm", 2)
-    asked = retrain.ask(run, best, "hand_error_mm", 2, name="fresh")
+        retrain.plan(run, best, "hand_error_mm", 2)
+    asked = retrain.plan(run, best, "hand_error_mm", 2, name="fresh")
     asked.folder(2).mkdir(parents=True)
     (asked.folder(2) / "config.yaml").write_text("optim:\n  lr: 0.5\n")
-    with pytest.raises(RunError, match="holds another configuration"):
+    with pytest.raises(RunError, match="Cannot resume with another configuration"):
         retrain_execution.run(
             asked, Storage("fresh", run.path), Workers(), training=TRAINING, show=Console(file=io.StringIO())
         )
@@ -125,7 +123,7 @@ def test_a_stopped_one_goes_on_and_trains_no_seed_twice(tmp_path, stop):
         code = first.wait(300)
     shown = (tmp_path / "first").read_text()
     assert code == (130 if stop == signal.SIGINT else -9), shown
-    assert stop != signal.SIGINT or "The same command goes on" in shown
+    assert stop != signal.SIGINT or "Repeat the same command to resume" in shown
     assert "Traceback" not in shown
     done = {one["seed"] for one in events(tmp_path, "ended")}
     assert done < {1, 2, 3}

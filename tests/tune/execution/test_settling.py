@@ -12,11 +12,11 @@ from htt.config import override
 from htt.errors import ConfigError, RunError, TrainingError
 from htt.training.tasks import Facts
 from tune.execution import experiment
-from tune.execution.recorder import STUBBORN, Recorder
+from tune.execution.recorder import MAX_INFEASIBLE, Recorder
 from tune.experiments.constraints import parse
-from tune.experiments.space import Choice, Integer, Space
+from tune.experiments.space import Choice, Integer, LogUniform, Space
 from tune.results.run_folder import RunFolder
-from tune.searchers.known import Known
+from tune.searchers.feasibility import SizeCheck
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.optuna_study import open_journal
 from unrayed import CUES, FINITE, replace_tune
@@ -77,8 +77,8 @@ def test_metric_that_the_data_cannot_give_is_refused_before_a_trial_starts(train
 
 
 def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate, tmp_path):
-    training = prepared(unknown={"action_accuracy": "the actions of these clips are not known"})
-    with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are not known"):
+    training = prepared(unknown={"action_accuracy": "the actions of these clips are unknown"})
+    with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are unknown"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
     assert trained == []
 
@@ -86,11 +86,11 @@ def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate,
 def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, tmp_path):
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
     outcome = search(FINITE, trials=2, training=prepared(incomplete=[said]))
-    assert outcome.folder.asked().incomplete == [said]
+    assert outcome.folder.record.incomplete == [said]
     assert f"**{said}**" in outcome.folder.report.read_text()
     assert f"warning: {said}" in (tmp_path / "shown").read_text()
     search(FINITE, trials=3, resume=True)
-    assert outcome.folder.asked().incomplete == [said]
+    assert outcome.folder.record.incomplete == [said]
 
 
 def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
@@ -106,7 +106,7 @@ def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, 
     assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
     assert (tmp_path / "run" / "report.md").exists()
     said = (tmp_path / "shown").read_text()
-    assert f"All 3 trials of run have ended; for more: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
+    assert f"All 3 trials of run have ended. Add more with: --resume {tmp_path / 'run'} --trials NUMBER\n" in said
     assert said.count("Starting on") == 1
 
 
@@ -118,7 +118,7 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
 
     monkeypatch.setattr(experiment, "_tune", interrupted)
     assert search(FINITE, trials=3).stopped == "interrupted"
-    assert (tmp_path / "shown").read_text().count("Stopping: what runs is saved") == 1
+    assert (tmp_path / "shown").read_text().count("Stopping: saving running trials") == 1
 
 
 def test_name_of_a_final_training_is_not_free_for_a_search(trained, search, tmp_path):
@@ -193,8 +193,8 @@ BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")
 def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
     outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
-    asked = outcome.folder.asked()
-    assert (asked.metric, asked.objectives, asked.pick) == ("hand_error_mm", list(BOTH["objectives"]), "latency_ms<=15")
+    spec = outcome.folder.record.spec
+    assert (spec.metric, spec.objectives, spec.pick) == ("hand_error_mm", BOTH["objectives"], "latency_ms<=15")
     assert {trial.metrics["latency_ms"] for trial in outcome.trials} == {10.0, 20.0}
     assert states_of(outcome.folder) == [trial.state.upper() for trial in outcome.trials]
     assert outcome.trials[2].state == outcome.trials[4].state == "pruned"
@@ -204,14 +204,14 @@ def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     assert found_by["rule"] == "the best hand_error_mm on the front with latency_ms<=15"
     assert found_by["objectives"]["latency_ms"] == 10.0
     assert f"Picked: trial {outcome.best.number}," in outcome.folder.report.read_text()
-    with pytest.raises(RunError, match="the objectives changed"):
+    with pytest.raises(RunError, match="Cannot change --seed and --objective and --pick when"):
         search(trials=9, resume=True)
     more = search(trials=9, seed=1, pick="latency_ms<=15", resume=True, **BOTH)
     assert more.trials[:8] == outcome.trials
 
 
 def test_a_bound_to_pick_by_that_nothing_keeps(trained, search):
-    with pytest.raises(RunError, match=r"--pick latency_ms<=5 must hold.*The nearest is.*latency_ms 10.0 ms > 5 ms"):
+    with pytest.raises(RunError, match=r"satisfies --pick latency_ms<=5.*The nearest is.*latency_ms 10.0 ms > 5 ms"):
         search(trials=2, pick="latency_ms<=5", **BOTH)
 
 
@@ -220,8 +220,8 @@ WIDTHS = Space({"model.width": Choice(32, 64, 128)}, base={**BASE, "optim.lr": 1
 
 def sizes():
     """{width: numbers the model learns}."""
-    known = Known(override(WIDTHS.start(), {"data.source": "synthetic"}), parse(["parameters<=1"]), ["loss"], [])
-    return {width: known.answer({"model.width": width}, "").metrics["parameters"] for width in (32, 64, 128)}
+    start, check = override(WIDTHS.start(), {"data.source": "synthetic"}), SizeCheck(parse(["parameters<=1"]))
+    return {width: check.violation(override(start, {"model.width": width}))[0] for width in (32, 64, 128)}
 
 
 def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_is_never_the_best(trained, search):
@@ -236,12 +236,12 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
         (128, 1): "refused", (128, 2): "refused",
     }  # fmt: skip
     assert len(trained) == 4
-    assert {first[64, 2].breaks, first[32, 2].breaks} == {"latency_ms 20.0 ms > 15.0 ms"}
-    assert first[64, 1].breaks is None
-    assert first[128, 1].breaks.startswith("parameters ")
+    assert {first[64, 2].violation, first[32, 2].violation} == {"latency_ms 20.0 ms > 15.0 ms"}
+    assert first[64, 1].violation is None
+    assert first[128, 1].violation.startswith("parameters ")
     assert outcome.best.values["model.action.cues"] == ["hands"]
     assert yaml.safe_load(outcome.folder.best.read_text())["found_by"]["constraints"] == list(map(str, constraints))
-    assert "Outside the constraints" in outcome.folder.report.read_text()
+    assert "Constraint violations" in outcome.folder.report.read_text()
     study = study_of(outcome.folder)
     assert all(excess <= 0 for excess in study.best_trial.constraints.values())
     refused = [trial for trial in study.get_trials() if trial.state.name == "PRUNED"]
@@ -249,22 +249,22 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
     assert all(trial.constraints[str(constraints[0])] > 0 for trial in refused)
     again = search(space, trials=None, time_budget_s=600.0, constraints=constraints, resume=True)
     assert again.trials == outcome.trials
-    with pytest.raises(RunError, match="the constraints changed"):
+    with pytest.raises(RunError, match="Cannot change --constraint when resuming run"):
         search(space, trials=None, time_budget_s=600.0, resume=True)
 
 
 def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_path):
-    with pytest.raises(RunError, match=r"none of 3 does. The nearest is trial \d: parameters .* > 10"):
+    with pytest.raises(RunError, match=r"satisfies the constraints, out of 3\. The nearest is .* > 10"):
         search(WIDTHS, trials=3, constraints=parse(["parameters<=10"]))
     assert not trained
     folder = RunFolder(tmp_path / "run")
     assert not folder.best.exists()
-    assert "No trial keeps the constraints parameters<=10 yet." in folder.report.read_text()
+    assert "No trial satisfies the constraints parameters<=10 yet." in folder.report.read_text()
 
 
 def test_a_search_that_is_only_refused_gives_up(trained, search):
     space = Space({"train.seed": Integer(0, 10**6)}, base=BASE)
-    with pytest.raises(RunError, match=f"none of {STUBBORN} does"):
+    with pytest.raises(RunError, match=f"out of {MAX_INFEASIBLE}"):
         search(space, trials=None, time_budget_s=600.0, constraints=parse(["parameters<=10"]))
 
 
@@ -272,6 +272,34 @@ def test_a_search_in_which_all_fails_blames_the_failures(trained, search):
     space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
     with pytest.raises(TrainingError, match="NonFiniteLossError"):
         search(space, trials=9, constraints=parse(["latency_ms<=1"]))
+
+
+def make_old(folder):
+    """Replace the record of a run by that of an older version."""
+    plain = yaml.safe_load((folder.path / "run.yaml").read_text())
+    spec, domains = plain.pop("spec"), folder.record.spec.domains
+    choices = {path: list(domain.values) for path, domain in domains.items() if isinstance(domain, Choice)}
+    texts = {path: str(domain) for path, domain in domains.items()}
+    old = {**plain, **spec, "domains": texts, "choices": choices, "trials": spec["trials"] or 0}
+    for name in ("schema", "share_any", "max_concurrent", "address"):
+        del old[name]
+    (folder.path / "asked.yaml").write_text(yaml.safe_dump(old))
+    (folder.path / "run.yaml").unlink()
+
+
+def test_a_search_of_an_older_version_is_resumed_and_then_has_a_record_of_this_one(trained, search):
+    space = Space({"optim.lr": LogUniform(1e-4 / 3, 1e-2), **CUES}, base=BASE)
+    first = search(space, trials=2, seed=3)
+    make_old(first.folder)
+    assert RunFolder(first.folder.path).record.schema == 0
+    more = search(space, trials=3, seed=3, resume=True)
+    assert more.trials[:2] == first.trials
+    record = RunFolder(first.folder.path).record
+    assert (record.schema, record.spec.domains, record.spec.trials) == (1, space.domains, 2)
+    other = Space({**space.domains, "optim.lr": LogUniform(1e-4, 1e-2)}, base=BASE)
+    make_old(more.folder)
+    with pytest.raises(RunError, match=r"Cannot change the space when resuming run\. Start a new run"):
+        search(other, trials=4, seed=3, resume=True)
 
 
 def test_a_search_begins_with_another_runs_trials_and_points_once(trained, search, tmp_path):
@@ -284,9 +312,9 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert [trial.id for trial in outcome.folder.earlier()] == [trial.id for trial in before.trials]
     assert outcome.trials[1].state == "reused"
     assert outcome.trials[1].values == before.best.values, "it ends with nothing worse than it began with"
-    assert "Begins with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
-    asked = outcome.folder.asked()
-    assert (asked.warm_start, asked.points) == (["before"], [outcome.trials[0].values])
+    assert "Warm start with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
+    spec = outcome.folder.record.spec
+    assert (spec.warm_start, spec.points) == (("before",), (outcome.trials[0].values,))
     shutil.rmtree(before.folder.path)
     again = search(trials=5, name="after", seed=5, resume=True)
     assert [trial.number for trial in again.trials] == [1, 2, 3, 4, 5]
@@ -298,12 +326,12 @@ def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, searc
     search(trials=2, name="before", storage=place)
     outcome = search(trials=1, name="after", storage=place, warm_start=("before",))
     assert outcome.folder.path == tmp_path / "shared" / "after"
-    assert "Begins with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
+    assert "Warm start with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
 
 
 def test_a_run_that_was_killed_before_it_began_begins_anew(trained, search, tmp_path):
     search(trials=1)
-    (tmp_path / "run" / "asked.yaml").unlink()
+    (tmp_path / "run" / "run.yaml").unlink()
     (tmp_path / "run" / "trials.parquet").unlink()
     assert len(states_of(search(trials=2).folder)) == 2
 
@@ -318,14 +346,24 @@ def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
     assert len(trained) == 1
 
 
+def test_cached_trial_that_violates_a_constraint_says_so(trained, search, tmp_path):
+    search(FINITE, trials=1, name="before")
+    options = {"warm_start": ("before",), "constraints": parse(["latency_ms<=5"])}
+    with pytest.raises(RunError, match="No trial satisfies the constraints, out of 1"):
+        search(FINITE, trials=1, name="after", **options)
+    (trial,) = RunFolder(tmp_path / "after").trials()
+    assert (trial.state, trial.violation) == ("reused", "latency_ms 10.0 ms > 5 ms")
+    assert len(trained) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"objectives": ("loss", "los"), "metric": "loss"}, ConfigError, r"got 'los'.*Did you mean 'loss'\?"),
+        ({"objectives": ("loss", "los"), "metric": "loss"}, ConfigError, r"No such metric: .los.\. .*mean .loss.\?"),
         ({"objectives": ("loss", "loss"), "metric": "loss"}, ConfigError, "each metric once; got loss twice"),
         ({"pick": "knees"}, ConfigError, "--pick must be knee, first or a bound"),
-        ({"warm_start": ("nothing",)}, RunError, "A run is named by its folder"),
-        ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be 1e-05 to 0.1"),
+        ({"warm_start": ("nothing",)}, RunError, "No run 'nothing' in"),
+        ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be in the space, 1e-05 to 0.1"),
     ],
 )
 def test_what_cannot_be_is_one_error_before_anything_starts(trained, search, tmp_path, options, kind, message):

@@ -55,7 +55,7 @@ def test_a_shard_of_this_machine(driver, shards, tmp_path):
     assert [trial.state for trial in after][:1] == ["complete"]
     assert [trial.state for trial in after][2:] == ["failed"] * 2, "the second may have opened it before"
     for trial in after[2:]:
-        assert trial.error.startswith("DataError: Shards must be what their manifest promises")
+        assert trial.error.startswith("DataError: Shards do not match their manifest")
         assert str(folder / shard.file) in trial.error
     assert "python cluster/launch.py --config runs/run/best.yaml" in said
     assert "Traceback" not in said
@@ -96,5 +96,5 @@ def test_a_shard_of_a_store(driver, shards, store, tmp_path):
     assert {trial.state for trial in after[:3]} == {"complete"}
     assert [trial.state for trial in after][4:] == ["failed"] * 2, "the fourth may have opened it before"
     for trial in after[4:]:
-        assert f"bucket/shards/{shard.file} was fetched twice and has not the sha256 {shard.sha256}" in trial.error
+        assert f"bucket/shards/{shard.file} after two downloads; its manifest says sha256 {shard.sha256}" in trial.error
     assert "Traceback" not in said

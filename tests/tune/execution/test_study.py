@@ -8,7 +8,6 @@ import pytest
 from fake_training import TRAINING, clips_of, curve, events, note
 from htt.config import override
 from htt.errors import RunError, TrainingError
-from tune.experiments.study import Study
 from tune.results.run_folder import RunFolder
 from unrayed import replace_tune
 
@@ -42,8 +41,8 @@ def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
     assert keys(trials) == [("good", 0), ("high", 0), ("good", 1), ("high", 1)]
     assert [trial.number for trial in trials] == [1, 2, 3, 4]
     assert [trial.state for trial in trials] == ["complete"] * 4
-    asked = folder.asked()
-    base = asked.config()
+    record = folder.record
+    base = record.config()
     for trial in trials:
         assert trial.values == {**RATES[trial.variant], "train.seed": trial.seed}
         config = override(base, trial.values)
@@ -52,10 +51,10 @@ def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
         assert trial.curves["hand_error_mm"] == trial.curve == tuple(curve(config, epoch) for epoch in range(1, 5))
         assert trial.curves["action_accuracy"] == tuple(1 / value for value in trial.curve)
         assert pl.read_parquet(folder.clips / f"{trial.id}.parquet").to_dict(as_series=False) == clips_of(config, 4)
-    assert (asked.kind, asked.study_name, asked.metric, asked.trials) == ("study", "fake", "hand_error_mm", 4)
-    study = Study.from_plain(asked.study)
+    assert (record.kind, record.spec.study_name, record.spec.metric) == ("study", "fake", "hand_error_mm")
+    study = record.spec.study
     assert (study.reference, study.seeds, study.variants) == ("good", (0, 1), RATES)
-    assert set(asked.parameters) == {"good", "high"}
+    assert set(record.parameters) == {"good", "high"}
     assert outcome.stopped is None
     assert "P(better)" in folder.report.read_text() or "not enough seeds" in folder.report.read_text()
     assert not folder.best.exists()
@@ -74,7 +73,7 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
     outcome = ablate(variants, seeds=(0,), training=dataclasses.replace(TRAINING, prepare=prepare))
     told = [event for event in events(tmp_path / "events") if "epoch" not in event]
     order = ["start" if "start" in event else event["prepared"] for event in told]
-    usual = outcome.folder.asked().config().data.synthetic.frames
+    usual = outcome.folder.record.config().data.synthetic.frames
     assert order == [usual, 12, "start", "start", "start"], "spacing is a matter of windows, not of data"
     keys = {trial.variant: trial.data for trial in outcome.trials}
     assert keys["base"] == keys["spaced"] != keys["long clips"]
@@ -83,16 +82,16 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
 def test_adding_seeds_trains_the_new_ones_alone(trained, ablate, tmp_path, monkeypatch):
     before = ablate(RATES).trials
     assert len(trained) == 4
-    begun = RunFolder(tmp_path / "study").asked()
+    begun = RunFolder(tmp_path / "study").record
     assert (begun.first_seeds, begun.later_commits) == (2, [])
     monkeypatch.setattr("cluster.revision.commit", lambda: "newer")
     after = ablate(RATES, seeds=(0, 1, 5), resume=True).trials
     assert after[:4] == before
     assert keys(after[4:]) == [("good", 5), ("high", 5)]
     assert len(trained) == 6
-    asked = RunFolder(tmp_path / "study").asked()
-    assert Study.from_plain(asked.study).seeds == (0, 1, 5)
-    assert (asked.first_seeds, asked.later_commits, asked.commit) == (2, ["newer"], begun.commit)
+    record = RunFolder(tmp_path / "study").record
+    assert record.spec.study.seeds == (0, 1, 5)
+    assert (record.first_seeds, record.later_commits, record.commit) == (2, ["newer"], begun.commit)
 
 
 def test_a_finished_study_starts_nothing(trained, ablate, tmp_path, monkeypatch):
@@ -156,7 +155,7 @@ def test_what_was_taken_over_for_a_training_that_failed_stays(trained, ablate, a
 
 
 def test_a_study_in_which_all_fails_says_why(trained, ablate):
-    with pytest.raises(TrainingError, match=r"(?s)At least one training must come to its end.*NonFiniteLossError"):
+    with pytest.raises(TrainingError, match=r"(?s)No training was completed.*NonFiniteLossError"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, values={"optim.momentum": 0.1})
 
 
@@ -170,7 +169,7 @@ def test_a_training_that_another_study_finished_is_taken_over(trained, ablate):
     for seed in range(2):
         (ours,) = [trial for trial in first.trials if trial.pair == ("good", seed)]
         taken = by_key["reference", seed]
-        assert taken.taken_from == f"first/{ours.id} ({first.folder.asked().commit})"
+        assert taken.taken_from == f"first/{ours.id} ({first.folder.record.commit})"
         assert (taken.metrics, taken.curve, taken.seconds) == (ours.metrics, ours.curve, ours.seconds)
         ours_clips, clips = (one.folder.clips / f"{ours.id}.parquet" for one in (first, second))
         assert clips.read_bytes() == ours_clips.read_bytes()
@@ -195,10 +194,10 @@ def test_several_workers_leave_the_same_numbers_and_clips(local_ray, ablate):
 
 def test_a_run_is_resumed_by_the_script_that_began_it(trained, ablate, search):
     ablate(RATES, seeds=(0,), name="run")
-    with pytest.raises(RunError, match=r"is a study. Go on with it: python tune/ablate.py --resume run"):
+    with pytest.raises(RunError, match=r"it is a study. Resume it with: python tune/ablate.py --resume run"):
         search(resume=True)
     search(trials=1, name="searched")
-    with pytest.raises(RunError, match=r"is a search. Go on with it: python tune/search.py --resume searched"):
+    with pytest.raises(RunError, match=r"it is a search. Resume it with: python tune/search.py --resume searched"):
         ablate(RATES, name="searched", resume=True)
 
 

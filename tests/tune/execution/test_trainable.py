@@ -1,10 +1,12 @@
 """What a trial passes on to Tune, without Ray: what Tune does with it is tested in ``test_runner.py``."""
 
+import dataclasses
 import math
 import threading
 from types import SimpleNamespace
 
 import pytest
+from ray.tune.experiment import Experiment
 from ray.tune.integration import ray_train
 
 from htt.errors import DataError, StorageError
@@ -63,6 +65,13 @@ def test_storage_error_ends_within_a_report_when_the_run_is_ended_by_it(reported
     assert len(reported) == 3
 
 
+def test_name_of_the_function_is_that_in_the_saved_states_of_older_runs():
+    training = trainable.Training(*[lambda *_: None] * 3)
+    for workers, name in ((1, "alone"), (2, "group")):
+        function = trainable.trainable(dataclasses.replace(JOB, workers=workers), training)
+        assert Experiment.get_trainable_name(function) == name
+
+
 def job(*needed):
     return Job(base={}, metric="hand_error_mm", folder=None, storage="runs", needed=needed)
 
@@ -89,11 +98,13 @@ def test_epoch_without_a_metric_and_all_after_it_are_passed_on_as_failed(passed)
     report = complete_reports(job("hand_error_mm", "action_accuracy"))
     for metrics in ({"epoch": 1, "hand_error_mm": 20.0, "loss": 1.0}, {"epoch": 2, "hand_error_mm": 19.0}):
         report.after_report(None, [metrics], None)
-    said = "TrainingError: an epoch must give action_accuracy, which the run selects by; it gave loss, hand_error_mm"
+    said = (
+        "TrainingError: Expected action_accuracy in each epoch, because the run selects by it; got loss, hand_error_mm."
+    )
     assert [one[ERROR] for one in passed] == [said] * 2
     assert all(math.isnan(one["hand_error_mm"]) for one in passed)
 
 
 def test_costs_are_not_asked_of_every_epoch():
     assert lacks(job("hand_error_mm", "latency_ms"), {"hand_error_mm": 20.0}) is None
-    assert lacks(job("hand_error_mm"), {"latency_ms": 1.0}).endswith("it gave none")
+    assert lacks(job("hand_error_mm"), {"latency_ms": 1.0}).endswith("got none.")

@@ -44,9 +44,9 @@ def test_all_that_are_none_are_one_error():
     with pytest.raises(ConfigError) as caught:
         parse(["parameters<2e6", "latency<=5", "memory_mb<=much", "loss<=nan"])
     said = str(caught.value)
-    assert said.startswith("4 values cannot be")
+    assert said.startswith("4 invalid settings")
     for words in (
-        "--constraint takes NAME<=NUMBER or NAME>=NUMBER, such as 'parameters<=2e6'; got 'parameters<2e6'",
+        "--constraint must be NAME<=NUMBER or NAME>=NUMBER, as in 'parameters<=2e6'; got 'parameters<2e6'",
         "--constraint must bound a metric; got 'latency'",
         "Did you mean 'latency_ms'?",
         "got 'memory_mb<=much'",
@@ -60,11 +60,11 @@ def test_all_that_are_none_are_one_error():
     [
         (
             ["action_accuracy>=50"],
-            "bound action_accuracy by a number it can be, 0 to 1; got action_accuracy>=50. 50 % is",
+            "bound action_accuracy within its range, 0 to 1; got action_accuracy>=50. 50 % is",
         ),
-        (["hand_auc<=1.5"], "--constraint must bound hand_auc by a number it can be, 0 to 1; got hand_auc<=1.5"),
-        (["latency_ms<=-3"], "bound latency_ms by a number it can be, 0 or more; got latency_ms<=-3"),
-        (["latency_ms<=10", "latency_ms>=20"], "none keeps both latency_ms<=10 and latency_ms>=20"),
+        (["hand_auc<=1.5"], "--constraint must bound hand_auc within its range, 0 to 1; got hand_auc<=1.5"),
+        (["latency_ms<=-3"], "bound latency_ms within its range, 0 or more; got latency_ms<=-3"),
+        (["latency_ms<=10", "latency_ms>=20"], "none satisfies both latency_ms<=10 and latency_ms>=20"),
     ],
 )
 def test_bounds_that_no_trial_can_keep_are_refused(bounds, message):

@@ -44,7 +44,7 @@ def test_one_error_lists_every_offender_with_the_nearest_right_name():
         space.check(Config())
     text = str(caught.value)
     assert "5 faults" in text
-    assert "optim.lrr: there is no such field. Did you mean 'optim.lr'?" in text
+    assert "optim.lrr: no such field. Did you mean 'optim.lr'?" in text
     assert "train.epochs: should be greater than or equal to 1; got 0" in text
     assert "model.pose.dropout: should be less than 1; got 1.5" in text
     assert "model.pose.block: should be a valid string; got 1" in text
@@ -119,8 +119,8 @@ def test_every_unknown_plug_in_of_a_space_is_named():
     base = override(Config(), {"model.pose.block": "transfomer", "data.source": "h3o"})
     with pytest.raises(ConfigError) as caught:
         space.check(base)
-    assert "there is no 'transfomer'" in str(caught.value)
-    assert "there is no 'h3o'" in str(caught.value)
+    assert "no such plug-in 'transfomer'" in str(caught.value)
+    assert "no such plug-in 'h3o'" in str(caught.value)
 
 
 def test_numbers_of_numpy_in_a_domain_are_pythons_own():

@@ -6,13 +6,11 @@ from htt.errors import ConfigError
 from tune.execution import search
 from tune.experiments import spec
 from tune.experiments.constraints import parse
-from tune.experiments.spec import Search
+from tune.experiments.spec import SearchSpec
 
 
 def searching(**asked):
-    return search.Searching(
-        Search(**asked), "run", None, "hand_error_mm", None, None, search=Search(**asked), space=None
-    )
+    return search.SearchExperiment(spec=SearchSpec(**asked), storage=None, resume=False)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def test_a_study_of_block_ps_window_trains_all_variants_on_the_same_windows(name
 def test_the_studies_of_the_paper_are_there():
     assert {"headline", "pose_window", "action_length", "cues", "structure", "shifted_starts", "spacing"} <= set(NAMES)
     assert {"temporal_core", "pose_into_action", "vote", "batch_norm", "backbone", "loss_weights"} <= set(NAMES)
+    assert "window_and_cues" in NAMES
 
 
 def test_the_headline_is_three_claims_that_seven_seeds_can_carry():
@@ -82,9 +83,9 @@ def test_one_error_lists_all_that_is_wrong_with_a_study():
             notes={"4 frames": "?"},
         )
     text = str(caught.value)
-    assert text.startswith("The study cannot be asked; 6 faults:")
+    assert text.startswith("Invalid study; 6 faults:")
     assert "the reference must be one of the variants; got '16 frame'" in text
-    assert "There are: 1 frame, 16 frames. Did you mean '16 frames'?" in text
+    assert "Available: 1 frame, 16 frames. Did you mean '16 frames'?" in text
     assert "each seed must be named once; got [0, 1, 0]." in text
     assert "got ['hand_eror_mm']. Did you mean 'hand_error_mm'?" in text
     assert "primary must name variants; got ['2 frames']." in text
@@ -127,11 +128,11 @@ def test_one_error_lists_every_variant_that_cannot_be():
     with pytest.raises(ConfigError) as caught:
         asked.check(Config())
     text = str(caught.value)
-    assert text.startswith("The study cannot be run; 8 faults:")
-    assert "'typo': model.pose.windw: there is no such field. Did you mean 'model.pose.window'?" in text
+    assert text.startswith("Invalid study; 8 faults:")
+    assert "'typo': model.pose.windw: no such field. Did you mean 'model.pose.window'?" in text
     assert "'zero': model.pose.window: should be greater than or equal to 1; got 0" in text
-    assert "'no such blocks': model.pose.block: there is no 'mamba'." in text
-    assert "'no such blocks': model.action.block: there is no 'gru'." in text
+    assert "'no such blocks': model.pose.block: no such plug-in 'mamba'." in text
+    assert "'no such blocks': model.action.block: no such plug-in 'gru'." in text
     assert "'uneven': model.pose.heads must divide model.width; got 7 and 512" in text
     assert "'again' must differ from '1 frame'; on this base both are the same configuration." in text
     assert "'as it is' must differ from '16 frames'" in text
@@ -142,8 +143,8 @@ def test_what_is_wrong_for_all_variants_is_said_once():
     with pytest.raises(ConfigError) as caught:
         study(base={"model.widht": 64}, seeds=range(-1, 6)).check(Config())
     assert str(caught.value).splitlines() == [
-        "The study cannot be run; 2 faults:",
-        "  - model.widht: there is no such field. Did you mean 'model.width'?",
+        "Invalid study; 2 faults:",
+        "  - model.widht: no such field. Did you mean 'model.width'?",
         "  - train.seed: should be greater than or equal to 0; got -1",
     ]
 

@@ -6,12 +6,12 @@ import pytest
 from report_folders import DOMAINS, search_folder, trial
 from tune.reports.figures.axes import axes
 from tune.reports.importance import FEWEST, importance
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 
 def shares(folder, metric="hand_error_mm"):
     order = ranked(folder.trials(), metric)
-    return importance(order, axes(folder.asked(), order), metric)
+    return importance(order, axes(folder.record, order), metric)
 
 
 @pytest.mark.parametrize("metric", ["hand_error_mm", "action_accuracy"])
@@ -36,7 +36,7 @@ def test_lists_and_none_are_values_and_a_path_that_never_varied_is_left_out(tmp_
     for number in range(40):
         chosen = source.choice([["x"], None])
         trials.append(trial(number, 10.0 + (chosen is None) + source.random() / 10, values={"a": chosen, "b": 1}))
-    assert list(importance(trials, axes(folder.asked(), trials), "hand_error_mm")) == ["a"]
+    assert list(importance(trials, axes(folder.record, trials), "hand_error_mm")) == ["a"]
 
 
 def test_optunas_own_logging_is_as_it_was(tmp_path, capfd):

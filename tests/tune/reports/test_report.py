@@ -39,7 +39,7 @@ def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkey
     def from_uri(uri):
         return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     monkeypatch.chdir(tmp_path)
     report.main(report.Options("mine", storage="mock://runs"))
     assert capsys.readouterr().out.splitlines() == ["Report  runs/mine/report.md", "Page    runs/mine/report.html"]
@@ -50,7 +50,7 @@ def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkey
 def test_no_such_run_is_one_sentence(tmp_path):
     answer = module("nothing", cwd=tmp_path)
     assert answer.returncode == 2
-    assert "A run is named by its folder" in answer.stderr
+    assert "No run " in answer.stderr
     assert "Traceback" not in answer.stderr
 
 

@@ -24,12 +24,12 @@ def found(tmp_path):
 
 
 def test_mean_deviation_and_interval_by_hand(found):
-    mean = retrain_report.summaries(found, "validation")["hand_error_mm"]
+    mean = retrain_report.summary(found, "validation", "hand_error_mm")
     assert (mean.mean, mean.deviation, mean.n) == (82.0, 2.0, 3)
     assert (mean.low, mean.high) == pytest.approx((82 - T2 * 2 / math.sqrt(3), 82 + T2 * 2 / math.sqrt(3)))
-    test = retrain_report.summaries(found, "test")["hand_error_mm"]
+    test = retrain_report.summary(found, "test", "hand_error_mm")
     assert (test.mean, test.deviation) == (94.0, 4.0)
-    assert retrain_report.summaries(found, "validation")["action_accuracy"].deviation == 0.25
+    assert retrain_report.summary(found, "validation", "action_accuracy").deviation == 0.25
 
 
 def test_incomplete_data_stand_in_the_report_and_on_the_screen(found, capsys):
@@ -77,7 +77,7 @@ def test_the_searchs_number_stands_beside_the_seeds_and_is_called_optimistic(fou
     gap = f"+{82 - searched:.1f} mm to the search's number"
     assert f"82.0 mm on the same validation clips over 3 fresh seeds (95 % interval 77.0 to 87.0 mm; {gap})" in said
     assert "Hand error: 94.0 mm on the test split (95 % interval 84.1 to 103.9 mm)." in said
-    assert "is optimistic: it was picked from many" in said
+    assert "is optimistic: it was selected from many" in said
     assert (
         f"| Hand error | {searched:.1f} mm | 82.0 mm | 77.0 to 87.0 mm | 2.00 mm | 94.0 mm | 84.1 to 103.9 mm" in said
     )
@@ -93,7 +93,7 @@ def test_a_trial_that_was_stopped_early_is_said_to_be(tmp_path):
     assert found.config.train.epochs > found.found_by["epoch"]
     retrain_report.write(found)
     assert (
-        f"stopped its trial after {found.found_by['epoch']} epochs; the fresh trainings took all 45"
+        f"stopped this trial after {found.found_by['epoch']} epochs; the fresh trainings took all 45"
         in (found.path / "report.md").read_text()
     )
 
@@ -105,7 +105,7 @@ def test_seeds_that_failed_cannot_be_missed(tmp_path):
     found = dataclasses.replace(found, failed={2: "NonFiniteLossError: loss_action became NaN"})
     retrain_report.write(found)
     said = (found.path / "report.md").read_text()
-    assert "> **Incomplete:** 2 of 3 trainings came to their end. Seeds that failed are part of what" in said
+    assert "> **Incomplete:** 2 of 3 trainings are complete. Failed seeds are a property of" in said
     assert "- seed 2: NonFiniteLossError: loss_action became NaN" in said
     assert "82.0 mm on the same validation clips over 2 fresh seeds" in said
 
@@ -122,7 +122,7 @@ def test_data_without_a_test_split_say_so(tmp_path):
     found = ended(tmp_path / "run", test=False)
     retrain_report.write(found)
     said = (found.path / "report.md").read_text()
-    assert "These data have no test split" in said
+    assert "The data have no test split" in said
     assert "Test mean" not in said
 
 
@@ -150,6 +150,6 @@ def test_the_screen_shows_both_splits_and_where_the_models_are(found, capsys, mo
     said = capsys.readouterr().out
     assert "82.0 mm" in said
     assert "94.0 mm" in said
-    assert "picked from many and so is optimistic" in said
+    assert "the best of many and so optimistic" in said
     assert "Failed: seed 9: TrainingError: lost" in said
     assert "run/retrain/seed-1/checkpoint" in said

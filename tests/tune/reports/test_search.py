@@ -6,9 +6,8 @@ import pytest
 
 from report_folders import DOMAINS, search_folder
 from tune.reports import search
-from tune.reports.listing import next_commands
-from tune.results.run_folder import best_text, ranked
-from tune.results.selection import PAIR, front
+from tune.reports.report import next_commands
+from tune.results.selection import PAIR, best_text, pareto_front, ranked
 
 
 def written(folder):
@@ -51,8 +50,8 @@ def test_the_table_lists_ten_and_the_failed_are_named(searched):
 
 def test_the_front_is_a_table_too(searched):
     folder, text, _ = searched
-    listed = text[text.index("On the front:") :]
-    best = front(folder.trials(), PAIR)
+    listed = text[text.index("Trials on the front:") :]
+    best = pareto_front(folder.trials(), PAIR)
     assert [int(number) for number in re.findall(r"^\| (\d+) \|", listed, re.MULTILINE)] == [one.number for one in best]
 
 
@@ -64,37 +63,38 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
     folder = search_folder(tmp_path / "run", 30, **wishes)
     trials = folder.trials()
     best = min((one for one in trials if one.metrics), key=lambda one: one.metrics["hand_error_mm"])
-    outside = {"breaks": "parameters 2.0 M > 1.5 M"}
+    outside = {"violation": "parameters 2.0 M > 1.5 M"}
     trials = [
         dataclasses.replace(one, metrics={**one.metrics, "parameters": 2e6}, **(outside if one is best else {}))
         for one in trials
         if one.metrics
     ]
     refused = dataclasses.replace(
-        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, breaks="parameters 9.0 M > 1.5 M"
+        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, violation="parameters 9.0 M > 1.5 M"
     )
     folder.write_trials([*trials, refused])
     text, page = written(folder)
     second = sorted(one.metrics["hand_error_mm"] for one in trials)[1]
     (picked,) = [one for one in trials if one.metrics["hand_error_mm"] == second]
     for words in (
-        "Objectives: `hand_error_mm`, `action_accuracy`; the scheduler watches the first. One trial of their front is "
-        "picked: the best hand_error_mm on the front (first).",
+        "Objectives: `hand_error_mm`, `action_accuracy`; the scheduler watches the first. Trial picked from the Pareto "
+        "front: the best hand_error_mm on the front (first).",
         "Constraints: `parameters<=1500000`.",
-        "Began with trials of `before`. 1 point given to try first.",
+        "Warm start with trials of `before`. 1 initial point.",
         "Selected by `hand_error_mm` (lower is better) and `action_accuracy` (higher is better) on the validation",
         f"Picked: trial {picked.number}, the best hand\\_error\\_mm on the front (first).",
         "## Best by hand error alone",
-        f"What trial {picked.number}, the one picked, changes in the base:",
-        f"The ring is trial {picked.number}, the one picked. Crosses break a constraint.",
-        "2 trials broke a constraint and cannot be the best; 1 of them was known to before training, and not trained.",
+        f"Changes of the picked trial {picked.number} to the base configuration:",
+        f"The ring is the picked trial {picked.number}. Crosses violate a constraint.",
+        "2 trials cannot be selected because of violated constraints; 1 of them was infeasible before training and not "
+        "trained.",
     ):
         assert words.replace("\\_", "_") in text.replace("\\_", "_"), words
-    outside = text[text.index("## Outside the constraints") :]
+    outside = text[text.index("## Constraint violations") :]
     assert re.findall(r"^\| (\d+) \| (\w+) \|", outside, re.MULTILINE) == [
         (str(best.number), best.state), ("99", "refused"),
     ]  # fmt: skip
-    assert "breaks a constraint</text>" in page
+    assert "violates a constraint</text>" in page
 
 
 def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
@@ -102,7 +102,7 @@ def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
     best = ranked(folder.trials(), "hand_error_mm")[0]
     assert f"Picked: trial {best.number}, the lowest hand_error_mm." in text.replace("\\_", "_")
     assert text.count("Picked") == 1
-    assert best_text(folder.asked(), best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
+    assert best_text(folder.record, best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
 
 
 def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_path(tmp_path, monkeypatch):
@@ -132,15 +132,15 @@ def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_pa
 
 def test_nothing_keeps_the_constraints(tmp_path):
     folder = search_folder(tmp_path / "run", 5, constraints=["parameters<=10"])
-    folder.write_trials([dataclasses.replace(one, breaks="parameters 1.0 M > 10") for one in folder.trials()])
+    folder.write_trials([dataclasses.replace(one, violation="parameters 1.0 M > 10") for one in folder.trials()])
     text, _ = written(folder)
-    assert "No trial keeps the constraints parameters\\<=10 yet." in text or "parameters<=10 yet." in text
+    assert "No trial satisfies the constraints parameters\\<=10 yet." in text
     assert "launch.py" not in text
 
 
 def test_too_few_trials_to_say_what_mattered(tmp_path):
     text, page = written(search_folder(tmp_path / "run", 12))
-    assert "Too few trials to tell: 10 trials gave a value" in text
+    assert "Too few trials: 10 trials have a value" in text
     assert 'id="importance"' not in page
     assert 'id="parallel"' in page
 
@@ -154,7 +154,7 @@ def test_a_search_that_found_nothing(tmp_path):
     folder = search_folder(tmp_path / "run", 1)
     folder.write_trials([])
     text, page = written(folder)
-    assert "No trial gave a value yet." in text
+    assert "No trial has a value yet." in text
     assert "launch.py" not in text
     assert "<figure" not in page
 

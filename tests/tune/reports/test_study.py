@@ -12,7 +12,7 @@ from htt.config import Config, override
 from htt.errors import RunError
 from report_folders import LONG, search_folder, study_folder, windows
 from tune.execution import study_progress
-from tune.reports import study, study_tables
+from tune.reports import study
 from tune.results import study_results
 from tune.results.sync import Storage
 
@@ -42,23 +42,23 @@ def test_the_claims_are_said_in_words(claims):
     for text in (said["md"], said["html"].replace("<strong>", "**").replace("</strong>", "**").replace("\u00a0", " ")):
         assert "Hand error: **2 frames** is worse than 1 frame, +4.89 mm (95 % interval +4.81 to" in text
         assert "Hand error: **4 frames** is better than 1 frame, −4.08 mm (95" in text
-        assert "Hand error: no difference can be claimed of: 8 frames." in text
+        assert "Hand error: no difference can be claimed for: 8 frames." in text
         assert "Incomplete" not in text
 
 
 def seeds_captions(text):
-    return re.findall(r"[A-Z][a-z ]+ of every training\. A line joins .*", text)
+    return re.findall(r"[A-Z][a-z ]+ of each trial\. A line joins .*", text)
 
 
 def test_caption_of_seeds_claims_what_is_claimed_and_no_more(claims, tmp_path):
     """Nine seeds claim two variants; with two seeds nothing is claimed, however the lines lean."""
     _, said = claims
     _, of_error = seeds_captions(said["md"])
-    assert "Bars are means. A difference to the reference is claimed of 2 frames, 4 frames, and of no other" in of_error
+    assert "Bars are means. A difference to the reference is claimed only for 2 frames, 4 frames." in of_error
     few = written(study_folder(tmp_path / "run", windows(2), seeds=range(2)))["md"]
     assert "not enough seeds to claim" in few
     for caption in seeds_captions(few):
-        assert "No difference is claimed, also where all lines lean one way." in caption
+        assert "No difference is claimed, even where all lines point in the same direction." in caption
     assert "accident" not in few
 
 
@@ -68,7 +68,7 @@ def test_study_of_incomplete_data_says_so_and_beside_the_papers_numbers(tmp_path
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
     text = written(study_folder(tmp_path / "run", windows(2), study=paper, base=base, incomplete=[said]))["md"]
     assert f"**{said}**" in text
-    assert "on H2O's whole validation split; the clips of these trainings are not all of it, so the two cannot" in text
+    assert "on H2O's whole validation split; these trials did not use all of its clips, so the values cannot be" in text
 
 
 def test_intervals_over_clips_say_of_how_many_people_they_are(tmp_path):
@@ -84,8 +84,8 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
     folder, said = claims
     row = next(line for line in said["md"].splitlines() if line.startswith("| 2 frames |") and " mm " in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    finding = study_results.findings(study_results.read(folder))[1]
-    found = finding.rows[1]
+    result = study_results.results_by_metric(study_results.read(folder))[1]
+    found = result.rows[1]
     assert cells[1:4] == ["pose.window: 2", "9", f"{found.summary.mean:.1f} mm"]
     assert cells[5] == f"+{found.comparison.difference:.2f} mm"
     assert cells[7:] == ["0.012", "\\< 0.01", "worse", "1.2 M", "53 s"]
@@ -95,33 +95,33 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
 @pytest.mark.parametrize(("failed", "then"), [((), " --seeds 6"), ([("2 frames", 1)], "")])
 def test_the_screen_says_what_is_missing_and_how_to_go_on(tmp_path, capsys, failed, then):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(2), failed=failed)
-    study_progress.show_findings(folder)
+    study_progress.show_results(folder)
     said = capsys.readouterr().out
     assert ("Missing of 2 frames: seed 1" in said) == bool(failed)
     assert f"python tune/ablate.py --resume {folder.path}{then}\n" in said
 
 
 def test_the_screen_asks_for_no_more_seeds_than_claims_need(tmp_path, capsys):
-    study_progress.show_findings(study_folder(tmp_path / "run", windows(2), seeds=range(6)))
+    study_progress.show_results(study_folder(tmp_path / "run", windows(2), seeds=range(6)))
     assert "--resume" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("began", "said"), [(6, True), (8, False), (0, False)])
 def test_seeds_that_were_added_after_the_first_are_named(tmp_path, began, said):
     text = written(study_folder(tmp_path / "run", windows(2), seeds=range(8), first_seeds=began))["md"]
-    assert ("**2 seeds added later**, to the 6 of the beginning" in text) == said
+    assert ("**2 seeds added later** to the first 6" in text) == said
 
 
 def test_the_code_it_was_gone_on_with_is_named(tmp_path):
     text = written(study_folder(tmp_path / "run", windows(2), later_commits=["def", "fed"]))["md"]
-    assert "Gone on with at commit def, fed." in text
+    assert "Resumed at commit def, fed." in text
 
 
 @pytest.mark.parametrize(
     ("base", "said"),
     [
-        ({}, "seed: the same clips, cut into other windows. Bars"),
-        ({"data.shifted_starts": False}, "seed, which saw the same windows in the same order. Bars"),
+        ({}, "seed, which were trained on the same clips, cut into different windows. Bars"),
+        ({"data.shifted_starts": False}, "seed, which were trained on the same windows in the same order. Bars"),
     ],
 )
 def test_it_says_whether_the_trainings_of_a_seed_saw_the_same_windows(tmp_path, base, said):
@@ -155,13 +155,13 @@ def test_learning_curves_are_shown_of_every_metric_of_the_study(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2))
     folder.write_trials(
         [
-            dataclasses.replace(one, curves={"hand_error_mm": one.curve, "action_accuracy": [0.1, 0.2, one.seed / 10]})
+            dataclasses.replace(one, curves={**one.curves, "action_accuracy": [0.1, 0.2, one.seed / 10]})
             for one in folder.trials()
         ]
     )
     said = written(folder)
     assert set(re.findall(r'<figure id="curves-([^"]+)"', said["html"])) == {"hand_error_mm", "action_accuracy"}
-    accuracy, _ = study_results.findings(study_results.read(folder))
+    accuracy, _ = study_results.results_by_metric(study_results.read(folder))
     assert [curve[-1] for curve in accuracy.curves["1 frame"]] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
@@ -170,7 +170,7 @@ def test_every_file_of_a_report_reaches_the_bucket(tmp_path, monkeypatch):
         return fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
     (tmp_path / "bucket").mkdir()
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     folder = study_folder(tmp_path / "run", windows(2))
     study.write(folder)
     Storage("run", tmp_path, "mock://runs").push_reports()
@@ -200,9 +200,8 @@ def test_csv_has_the_numbers_unrounded(claims):
     folder, said = claims
     rows = list(csv.DictReader(io.StringIO(said["csv"])))
     assert [row["variant"] for row in rows[4:]] == list(windows(4))
-    assert tuple(rows[0]) == study_tables.COLUMNS
-    finding = study_results.findings(study_results.read(folder))[1]
-    for row, found in zip(rows[4:], finding.rows, strict=True):
+    result = study_results.results_by_metric(study_results.read(folder))[1]
+    for row, found in zip(rows[4:], result.rows, strict=True):
         assert row["metric"] == "hand_error_mm"
         assert float(row["mean"]) == found.summary.mean
         assert float(row["iqm"]) == found.summary.iqm
@@ -240,24 +239,24 @@ def test_an_incomplete_study_names_what_is_missing_first(tmp_path):
     missing = [(names[1], seed) for seed in (2, 3, 4, 5)]
     failed = [(names[2], 0)]
     said = written(study_folder(tmp_path / "run", windows(3), missing=missing, failed=failed))
-    assert "> **Incomplete:** 13 of 18 trainings came to their end" in said["md"]
+    assert "> **Incomplete:** 13 of 18 trials are complete" in said["md"]
     assert "- 2 frames: seeds 2, 3, 4, 5 not trained yet" in said["md"]
     assert "- 4 frames: seed 0 failed (NonFiniteLossError: loss became nan)" in said["md"]
     assert said["md"].index("Incomplete") < said["md"].index("In short")
-    assert 'class="warning"' in said["html"]
+    assert "<blockquote>" in said["html"]
 
 
 def test_a_study_of_nothing_yet_has_a_report(tmp_path):
     names = list(windows(2))
     folder = study_folder(tmp_path / "run", windows(2), missing=[(name, seed) for name in names for seed in range(6)])
     said = written(folder)
-    assert "0 of 12 trainings" in said["md"]
+    assert "0 of 12 trials" in said["md"]
     assert "not enough seeds to claim (0; 6 are needed" in said["md"]
 
 
 def test_values_of_seeds_alone_are_said_to_be(tmp_path):
     said = written(study_folder(tmp_path / "run", windows(2), clips=False))
-    assert "Of action accuracy, hand error, intervals of differences are over seeds alone" in said["md"]
+    assert "Of action accuracy, hand error, intervals of differences are over seeds only" in said["md"]
 
 
 def test_the_papers_column_is_there_where_the_paper_has_a_value(tmp_path):
@@ -277,7 +276,7 @@ def test_it_is_the_same_when_written_again(claims, tmp_path):
 
 
 def test_a_search_has_no_report_of_a_study(tmp_path):
-    with pytest.raises(RunError, match=r"asked\.yaml must hold a study"):
+    with pytest.raises(RunError, match=r"Expected a study; run is a search\."):
         study.write(search_folder(tmp_path / "run", 3))
 
 
@@ -285,7 +284,7 @@ def test_a_metric_that_no_training_has_is_dashes(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2), study={"metrics": ["loss", "hand_error_mm"]})
     said = written(folder)["md"]
     assert "| 1 frame | pose.window: 1 | 0 |" in said
-    found = study_results.findings(study_results.read(folder))[0]
+    found = study_results.results_by_metric(study_results.read(folder))[0]
     assert math.isnan(found.reference.summary.mean)
 
 
@@ -294,4 +293,4 @@ def test_trainings_of_other_runs_are_named(tmp_path):
     trials = folder.trials()
     taken = [dataclasses.replace(one, taken_from=f"headline/{one.id} (abc)") if one.seed < 2 else one for one in trials]
     folder.write_trials(taken)
-    assert "4 trainings taken over from other runs (their commit): headline (abc)." in written(folder)["md"]
+    assert "4 trials reused from other runs (commit): headline (abc)." in written(folder)["md"]

@@ -3,43 +3,43 @@
 import pytest
 
 from htt.errors import StorageError
-from tune.results.epochs import History
+from tune.results.epochs import TrialEpochs
 
 
 def test_what_was_told_is_there_for_the_next(tmp_path):
-    first = History(tmp_path / "epochs.jsonl")
+    first = TrialEpochs(tmp_path / "epochs.jsonl")
     first.add("a", 1, {"loss": 0.1 + 0.2})
     first.add("b", 1, {"loss": 3.0, "hand_error_mm": 55.5})
     first.add("a", 2, {"loss": 0.25})
-    for history in (first, History(tmp_path / "epochs.jsonl")):
+    for history in (first, TrialEpochs(tmp_path / "epochs.jsonl")):
         assert history.of("a") == {1: {"loss": 0.1 + 0.2}, 2: {"loss": 0.25}}
         assert history.of("b") == {1: {"loss": 3.0, "hand_error_mm": 55.5}}
         assert history.of("c") == {}
 
 
 def test_an_epoch_that_is_repeated_counts_once(tmp_path):
-    history = History(tmp_path / "epochs.jsonl")
+    history = TrialEpochs(tmp_path / "epochs.jsonl")
     for loss in (2.0, 1.0):
         history.add("a", 1, {"loss": loss})
-    assert history.of("a") == History(tmp_path / "epochs.jsonl").of("a") == {1: {"loss": 1.0}}
+    assert history.of("a") == TrialEpochs(tmp_path / "epochs.jsonl").of("a") == {1: {"loss": 1.0}}
 
 
 @pytest.mark.parametrize("left", [1, 10, 40])
 def test_a_line_that_a_kill_cut_short_is_not_there_and_the_next_one_is_whole(tmp_path, left):
     file = tmp_path / "epochs.jsonl"
-    before = History(file)
+    before = TrialEpochs(file)
     before.add("a", 1, {"loss": 2.0})
     whole = file.read_bytes()
     before.add("a", 2, {"loss": 1.0})
     file.write_bytes(file.read_bytes()[: len(whole) + left])
-    after = History(file)
+    after = TrialEpochs(file)
     assert after.of("a") == {1: {"loss": 2.0}}
     after.add("a", 2, {"loss": 0.5})
-    assert History(file).of("a") == {1: {"loss": 2.0}, 2: {"loss": 0.5}}
+    assert TrialEpochs(file).of("a") == {1: {"loss": 2.0}, 2: {"loss": 0.5}}
 
 
 def test_a_trial_that_ended_takes_no_memory(tmp_path):
-    history = History(tmp_path / "epochs.jsonl")
+    history = TrialEpochs(tmp_path / "epochs.jsonl")
     history.add("a", 1, {"loss": 2.0})
     history.forget("a")
     history.forget("a")
@@ -48,7 +48,7 @@ def test_a_trial_that_ended_takes_no_memory(tmp_path):
 
 def test_a_full_disk_is_one_sentence(tmp_path):
     file = tmp_path / "epochs.jsonl"
-    history = History(file)
+    history = TrialEpochs(file)
     file.symlink_to("/dev/full")
     with pytest.raises(StorageError, match="the disk is full"):
         history.add("a", 1, {"loss": 2.0})

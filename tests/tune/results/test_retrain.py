@@ -33,7 +33,7 @@ def test_the_winners_configuration_is_trained_with_seeds_the_search_had_not(tmp_
     assert (found.seeds, found.used_seeds) == ([1, 2, 3, 4], [0])
     assert found.config.optim.lr == best.values["optim.lr"]
     assert found.config_of(3).train.seed == 3
-    assert dataclasses.replace(found, seeds=()).config.train.seed == run.asked().config().train.seed
+    assert dataclasses.replace(found, seeds=()).config.train.seed == run.record.config().train.seed
     assert found.found_by["value"] == best.metrics["hand_error_mm"]
     assert found.found_by["trials"] == 12
     assert found.searched == best.metrics
@@ -49,7 +49,7 @@ def test_seeds_that_were_searched_over_are_not_fresh(tmp_path):
     assert asked(tmp_path / "run").seeds == [3, 4, 5]
     study = study_folder(tmp_path / "study", windows(2))
     (best, *_) = [trial for trial in study.trials() if trial.seed == 4]
-    again = retrain.ask(study, best, "hand_error_mm", 2)
+    again = retrain.plan(study, best, "hand_error_mm", 2)
     assert again.seeds == [6, 7]
     assert again.used_seeds == [0, 1, 2, 3, 4, 5]
 
@@ -98,34 +98,34 @@ def test_more_seeds_are_added_and_fewer_keep_what_is_done(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 0, -3])
 def test_an_interval_takes_two_seeds(tmp_path, count):
-    with pytest.raises(ConfigError, match=f"--retrain-seeds must be 2 or more: one seed has no interval; got {count}"):
+    with pytest.raises(ConfigError, match=f"Invalid --retrain-seeds {count}: expected 2 to 1000, since one seed"):
         asked(tmp_path / "run", count)
 
 
 def test_the_seed_is_not_set_by_hand(tmp_path):
-    with pytest.raises(ConfigError, match=r"--set must leave train\.seed to --retrain-seeds; got train\.seed=3"):
+    with pytest.raises(ConfigError, match=r"Cannot --set train\.seed=3: seeds are given by --retrain-seeds"):
         asked(tmp_path / "run", assignments={"train.seed": 3})
 
 
 def test_a_name_stands_for_one_configuration(tmp_path):
     ended(tmp_path / "run")
-    with pytest.raises(RunError, match=r"holds one configuration; .*retrain is of trial \d+, and trial \d+ with "
-                       r"train\.epochs=3 is asked for now\. Choose another --name"):  # fmt: skip
+    with pytest.raises(RunError, match=r"Cannot retrain trial \d+ with train\.epochs=3 in .*retrain: it holds the "
+                       r"retraining of trial \d+\. Choose another --name"):  # fmt: skip
         asked(tmp_path / "run", assignments={"train.epochs": 3})
     assert asked(tmp_path / "run", assignments={"train.epochs": 3}, name="other").left == [1, 2, 3]
     (tmp_path / "run" / "clips").mkdir()
     (tmp_path / "run" / "clips" / "t1.parquet").touch()
-    with pytest.raises(RunError, match=r"needs a folder of its own; .*clips holds something else\. Choose another"):
+    with pytest.raises(RunError, match=r"Cannot retrain in .*clips: it holds other files\. Choose another"):
         asked(tmp_path / "run", name="clips")
-    with pytest.raises(ConfigError, match="--name takes letters"):
+    with pytest.raises(ConfigError, match=r"Invalid --name .*expected letters"):
         asked(tmp_path / "run", name="../x")
 
 
 def test_a_folder_that_is_no_retraining_says_so(tmp_path):
-    with pytest.raises(RunError, match=r"retrain\.yaml must say what was trained again; it cannot be read"):
+    with pytest.raises(RunError, match=r"Cannot read .*retrain\.yaml, the record of a retraining: "):
         retrain.read(tmp_path)
     (tmp_path / "retrain.yaml").write_text("seeds: [1]\n")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match="the record of a retraining"):
         retrain.read(tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, m
     def from_uri(uri):
         return fs.SubTreeFileSystem(str(bucket), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
-    monkeypatch.setattr("tune.results.sync.open_uri", from_uri)
+    monkeypatch.setattr("cluster.storage.open_uri", from_uri)
     found = ended(tmp_path / "here" / "run")
     place = Storage("retrain", tmp_path / "here" / "run", "mock://runs/run")
     place.push_reports()
@@ -157,7 +157,7 @@ def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, m
 def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there(tmp_path, monkeypatch):
     (tmp_path / "bucket").mkdir()
     system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
-    monkeypatch.setattr("tune.results.sync.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
+    monkeypatch.setattr("cluster.storage.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
     monkeypatch.setattr("cluster.lock.SETTLE_S", 0.0)
     places = {}
     for machine, seeds in (("a", (1,)), ("b", (1, 2, 3))):

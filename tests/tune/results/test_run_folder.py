@@ -9,12 +9,17 @@ import pytest
 import yaml
 
 from htt import config as configuration
+from htt import files
 from htt.config import Config, override
 from htt.errors import ConfigError, RunError, StorageError
 from tune.experiments import constraints
+from tune.experiments.constraints import parse
+from tune.experiments.space import Choice, LogUniform
+from tune.experiments.spec import SearchSpec
 from tune.reports import report
-from tune.results import run_folder, trials
-from tune.results.run_folder import Asked, RunFolder, Trial
+from tune.results import run_folder, selection, trials
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.run_record import RunRecord
 
 
 def trial(number, value=30.0, state="complete", **changes):
@@ -36,23 +41,21 @@ def trial(number, value=30.0, state="complete", **changes):
     return Trial(**{**plain, **changes})
 
 
-ASKED = Asked(
-    name="run",
+RECORD = RunRecord(
+    spec=SearchSpec(
+        name="run",
+        domains={
+            "optim.lr": LogUniform(1e-5 / 3, 0.1, why="wide"),
+            "model.action.cues": Choice(["hands"], ["feature"]),
+        },
+        base=Config().model_dump(mode="json"),
+        seed=3,
+        trials=4,
+        constraints=parse(["parameters<=2e6"]),
+        gpus_per_trial=0.0,
+        storage="runs",
+    ),
     command="python tune/search.py",
-    space="quick",
-    domains={"optim.lr": "1e-05 to 0.1, logarithmic"},
-    base=Config().model_dump(mode="json"),
-    metric="hand_error_mm",
-    seed=3,
-    trials=4,
-    time_budget_s=None,
-    algorithm="tpe",
-    scheduler="asha",
-    assignments={},
-    workers_per_trial=1,
-    cpus_per_worker=1.0,
-    gpus_per_trial=0.0,
-    storage="runs",
     started="2026-01-01T00:00:00",
     commit="abc",
     versions={"python": "3.11"},
@@ -64,15 +67,15 @@ TRIALS = [trial(1, 40.0), trial(2, 25.0), FAILED, trial(4, 30.0, "pruned")]
 @pytest.fixture
 def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_asked(ASKED)
+    folder.write_record(RECORD)
     folder.write_trials(TRIALS)
     return folder
 
 
 def test_trials_and_question_come_back_as_they_were(folder):
     assert folder.trials() == TRIALS
-    assert folder.asked() == ASKED
-    assert folder.asked().config() == Config()
+    assert RunFolder(folder.path).record == RECORD
+    assert RunFolder(folder.path).record.config() == Config()
 
 
 def test_each_searched_path_and_metric_is_a_column(folder):
@@ -91,14 +94,14 @@ def test_columns_of_mixed_kinds_are_text():
 
 
 def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
-    assert [one.number for one in run_folder.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
-    assert [one.number for one in run_folder.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
-    assert not run_folder.ranked([trial(1, math.nan)], "hand_error_mm")
+    assert [one.number for one in selection.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
+    assert [one.number for one in selection.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
+    assert not selection.ranked([trial(1, math.nan)], "hand_error_mm")
 
 
 def test_best_yaml_is_a_configuration_with_its_story(folder):
-    text = run_folder.best_text(ASKED, TRIALS[1], "hand_error_mm", len(TRIALS))
-    run_folder.write_text(folder.best, text)
+    text = selection.best_text(RECORD, TRIALS[1], "hand_error_mm", len(TRIALS))
+    files.write_text(folder.best, text)
     best = configuration.read(folder.best)
     assert best == override(Config(), TRIALS[1].values)
     plain = yaml.safe_load(text)
@@ -121,9 +124,9 @@ def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
 
 def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_path):
     assert run_folder.find("run", tmp_path).path == run_folder.find(str(folder.path)).path == folder.path
-    with pytest.raises(RunError, match=r"got 'rum'\. There are: run\. Did you mean 'run'\?"):
+    with pytest.raises(RunError, match=r"No run 'rum' in .*\. Available: run\. Did you mean 'run'\?"):
         run_folder.find("rum", tmp_path)
-    with pytest.raises(RunError, match="none yet"):
+    with pytest.raises(RunError, match="There are no runs yet"):
         run_folder.find("run", tmp_path / "elsewhere")
 
 
@@ -136,16 +139,16 @@ def test_find_says_that_a_final_training_is_no_search(tmp_path):
 
 
 def test_an_unknown_metric_is_an_error_that_helps():
-    with pytest.raises(ConfigError, match=r"got 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
+    with pytest.raises(ConfigError, match=r"No such metric: 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
         constraints.check_metric("hand_eror_mm")
 
 
-@pytest.mark.parametrize(("name", "text"), [("asked.yaml", "[1]"), ("asked.yaml", "{"), ("trials.parquet", "no")])
+@pytest.mark.parametrize(("name", "text"), [("run.yaml", "[1]"), ("run.yaml", "{"), ("trials.parquet", "no")])
 def test_a_damaged_run_folder_says_which_file(folder, name, text):
     (folder.path / name).write_text(text)
-    read = folder.asked if name == "asked.yaml" else folder.trials
+    folder = RunFolder(folder.path)
     with pytest.raises(RunError, match=name):
-        read()
+        _ = folder.record if name == "run.yaml" else folder.trials()
 
 
 def test_the_report_says_what_was_asked_and_found(folder):
@@ -159,9 +162,9 @@ def test_the_report_says_what_was_asked_and_found(folder):
 
 def test_the_report_of_nothing(tmp_path):
     empty = RunFolder(tmp_path)
-    empty.write_asked(ASKED)
+    empty.write_record(RECORD)
     report.write(empty)
-    assert "No trial gave a value yet" in empty.report.read_text()
+    assert "No trial has a value yet" in empty.report.read_text()
 
 
 def best(folder, *options):
@@ -183,7 +186,7 @@ def test_best_py_writes_the_file_and_shows_the_table(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--metric", "loss"], "got 'loss'. There are: hand_error_mm, action_accuracy"),
+        (["--metric", "loss"], "No such metric: 'loss'. Available: hand_error_mm, action_accuracy"),
         (["--top", "0"], "--top must be 1 or more; got 0"),
     ],
 )
@@ -197,14 +200,14 @@ def test_best_py_refuses_in_one_sentence(folder, options, message):
 def test_best_py_of_no_run(tmp_path):
     answer = best(RunFolder(tmp_path / "nothing"))
     assert answer.returncode == 2
-    assert "A run is named by its folder" in answer.stderr
+    assert "No run " in answer.stderr
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
 def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        run_folder.write_text(tmp_path / "best.yaml", "a: 1")
+        files.write_text(tmp_path / "best.yaml", "a: 1")
         RunFolder(tmp_path).write_trials([trial(1)])
     finally:
         os.umask(before)
@@ -215,6 +218,6 @@ def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode
 
 
 def test_name_too_long_for_a_file_is_one_sentence(tmp_path):
-    with pytest.raises(RunError, match=r"A run is named by its folder in .*; got 'x{90,200}") as refused:
+    with pytest.raises(RunError, match=r"No run 'x{90,200}") as refused:
         run_folder.find("x" * 300, tmp_path)
     assert "x" * 201 not in str(refused.value)

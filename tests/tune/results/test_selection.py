@@ -5,14 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htt.errors import ConfigError
-from report_folders import PLAIN, trial
+from report_folders import record, trial
 from tune.experiments import constraints
 from tune.results import selection
-from tune.results.run_folder import Asked
 
 
 def numbers(trials):
-    return [one.number for one in selection.front(trials, selection.PAIR)]
+    return [one.number for one in selection.pareto_front(trials, selection.PAIR)]
 
 
 def test_nobody_on_the_front_is_beaten_in_both():
@@ -23,7 +22,7 @@ def test_nobody_on_the_front_is_beaten_in_both():
 @pytest.mark.parametrize(("metrics", "order"), [(selection.PAIR, [1, 5, 2]), (selection.PAIR[::-1], [2, 5, 1])])
 def test_front_begins_with_the_best_in_the_first_metric(metrics, order):
     trials = [trial(1, 20, 0.5), trial(2, 25, 0.9), trial(5, 21, 0.6)]
-    assert [one.number for one in selection.front(trials, metrics)] == order
+    assert [one.number for one in selection.pareto_front(trials, metrics)] == order
 
 
 def test_equals_are_both_on_the_front_and_what_failed_is_not():
@@ -34,19 +33,19 @@ def test_equals_are_both_on_the_front_and_what_failed_is_not():
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
 def test_the_best_in_each_is_on_the_front(points):
     trials = [trial(number, float(error), accuracy / 5) for number, (error, accuracy) in enumerate(points)]
-    best = selection.front(trials, selection.PAIR)
+    best = selection.pareto_front(trials, selection.PAIR)
     assert min(error for error, _ in points) == best[0].metrics["hand_error_mm"]
     assert max(accuracy for _, accuracy in points) / 5 == best[-1].metrics["action_accuracy"]
 
 
 def test_a_search_with_one_objective_shows_both_ends_of_the_model():
-    asked = Asked(**{**PLAIN, "name": "run"})
+    asked = record(name="run")
     assert selection.objectives(asked, [trial(1)]) == ["hand_error_mm", "action_accuracy"]
     assert selection.objectives(asked, [trial(1, metrics={"loss": 1.0})]) == []
 
 
 def test_what_breaks_a_constraint_is_on_no_front_and_beats_nobody():
-    trials = [trial(1, 20, 0.5), trial(2, 10, 0.9, breaks="parameters 3.0 M > 2.0 M"), trial(3, 19, 0.4)]
+    trials = [trial(1, 20, 0.5), trial(2, 10, 0.9, violation="parameters 3.0 M > 2.0 M"), trial(3, 19, 0.4)]
     assert numbers(trials) == [3, 1]
 
 
@@ -65,41 +64,41 @@ THREE = [trial(1, 20, 0.5), trial(2, 21, 0.8), trial(3, 30, 0.9)]
     ],
 )
 def test_one_of_a_front_is_picked_by_rule(rule, number):
-    picked = selection.pick(THREE, selection.PAIR, rule)
+    picked = selection.select(THREE, selection.PAIR, rule)
     assert (picked.number if picked else None) == number
 
 
 def test_a_front_of_one_and_of_none():
-    assert selection.pick(THREE[:1], selection.PAIR, "knee") == THREE[0]
-    assert selection.pick([], selection.PAIR, "knee") is None
-    assert selection.pick([], selection.PAIR, "first") is None
+    assert selection.select(THREE[:1], selection.PAIR, "knee") == THREE[0]
+    assert selection.select([], selection.PAIR, "knee") is None
+    assert selection.select([], selection.PAIR, "first") is None
 
 
 def test_equals_at_the_knee_are_picked_by_their_number():
-    assert selection.pick([trial(5, 20, 0.9), trial(4, 20, 0.9)], selection.PAIR, "knee").number == 4
+    assert selection.select([trial(5, 20, 0.9), trial(4, 20, 0.9)], selection.PAIR, "knee").number == 4
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12), st.floats(0.1, 50))
 def test_the_knee_does_not_depend_on_units(points, unit):
     def picked(factor):
         trials = [trial(n, float(error * factor), accuracy / 50) for n, (error, accuracy) in enumerate(points)]
-        return selection.pick(selection.front(trials, selection.PAIR), selection.PAIR, "knee").number
+        return selection.select(selection.pareto_front(trials, selection.PAIR), selection.PAIR, "knee").number
 
     assert picked(1) == picked(2 ** round(math.log2(unit)))
 
 
 def test_the_best_is_picked_where_there_are_objectives_and_else_by_the_metric():
-    one = Asked(**{**PLAIN, "name": "run"})
-    several = Asked(**{**PLAIN, "name": "run", "objectives": list(selection.PAIR)})
-    assert selection.chosen(one, THREE).number == 1
-    assert selection.chosen(several, THREE).number == 2
-    assert selection.chosen(one, [trial(1, breaks="parameters 3.0 M > 2.0 M")]) is None
+    one = record(name="run")
+    several = record(name="run", objectives=list(selection.PAIR))
+    assert selection.best_trial(one, THREE).number == 1
+    assert selection.best_trial(several, THREE).number == 2
+    assert selection.best_trial(one, [trial(1, violation="parameters 3.0 M > 2.0 M")]) is None
 
 
 @pytest.mark.parametrize("rule", ["knee", "first", "latency_ms<=30"])
 def test_rules_that_are_some_have_words(rule):
     constraints.check_rule(rule)
-    assert rule.partition("<")[0] in selection.words(rule, selection.PAIR)
+    assert rule.partition("<")[0] in selection.rule_text(rule, selection.PAIR)
 
 
 @pytest.mark.parametrize(

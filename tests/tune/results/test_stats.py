@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from htt.evaluation.metric_table import METRICS
 from tune.experiments.power import comparisons_possible, seeds_needed
-from tune.results.stats import BETTER, NO_CLAIM, NOT_ASKED, WORSE, compare, summarise
+from tune.results.stats import Claim, compare, summarise
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
 
@@ -71,23 +71,23 @@ def test_a_comparison_by_hand():
     assert (up.better, down.better) == (1, 0)
     # The t interval: deviation 0.54772, of the mean 0.22361, times 2.5706 = 0.57480; drawn means come near it.
     assert (up.low, up.high) == pytest.approx((1.5 - 0.5748, 1.5 + 0.5748), abs=0.12)
-    assert up.claim == "not enough seeds to claim (6; 7 are needed for 2 comparisons at the 5 % level)"
+    assert up.claim_text == "not enough seeds to claim (6; 7 are needed for 2 comparisons at the 5 % level)"
 
 
 def test_what_can_be_claimed_with_six_seeds():
     reference = np.zeros(6)
     step = np.array([1.0, 2, 1, 2, 1, 2])
-    assert compare(reference, {"a": step}, higher_is_better=True)["a"].claim == BETTER
-    assert compare(reference, {"a": step}, higher_is_better=False)["a"].claim == WORSE
-    assert compare(reference, {"a": step * [1, -1, 1, 1, 1, 1]}, higher_is_better=True)["a"].claim == NO_CLAIM
+    assert compare(reference, {"a": step}, higher_is_better=True)["a"].claim is Claim.BETTER
+    assert compare(reference, {"a": step}, higher_is_better=False)["a"].claim is Claim.WORSE
+    assert compare(reference, {"a": step * [1, -1, 1, 1, 1, 1]}, higher_is_better=True)["a"].claim is Claim.NONE
     five = compare(reference[:5], {"a": step[:5]}, higher_is_better=True)["a"]
-    assert five.claim == "not enough seeds to claim (5; 6 are needed at the 5 % level)"
+    assert five.claim_text == "not enough seeds to claim (5; 6 are needed at the 5 % level)"
 
 
 def test_a_variant_named_beforehand_is_not_corrected_for_the_others():
     reference, step = np.zeros(6), np.array([1.0, 2, 1, 2, 1, 2])
     found = compare(reference, {"a": step, "b": step, "c": step}, higher_is_better=True, primary=["b"])
-    assert [found[name].claim for name in "abc"] == [NOT_ASKED, BETTER, NOT_ASKED]
+    assert [found[name].claim for name in "abc"] == [Claim.NOT_PRIMARY, Claim.BETTER, Claim.NOT_PRIMARY]
     assert found["b"].p_holm == 2 / 64
     assert math.isnan(found["a"].p_holm)
     assert found["a"].p == 2 / 64
@@ -99,7 +99,7 @@ def test_a_difference_that_other_clips_might_not_show_is_no_claim():
     found = compare(np.zeros((6, 4)), {"a": variant}, higher_is_better=True)["a"]
     assert found.p_holm == 2 / 64
     assert found.low < 0 < found.difference
-    assert found.claim == NO_CLAIM
+    assert found.claim is Claim.NONE
 
 
 def test_seeds_that_are_not_there_and_clips_that_are_not_known_are_left_out():
@@ -111,7 +111,7 @@ def test_seeds_that_are_not_there_and_clips_that_are_not_known_are_left_out():
     missing = compare(reference, {"a": np.full((4, 3), np.nan)}, higher_is_better=False)["a"]
     assert (missing.n, missing.p) == (0, 1)
     assert math.isnan(missing.difference)
-    assert missing.claim.startswith("not enough seeds to claim (0; 6")
+    assert missing.claim_text.startswith("not enough seeds to claim (0; 6")
 
 
 def test_a_clip_known_for_some_seeds_alone_is_refused():
@@ -160,7 +160,7 @@ def test_no_more_false_claims_than_five_percent():
             first, *others = _null_study(random, variants=4, seeds=seeds, clips=24)
             found = compare(first, dict(zip("abc", others, strict=True)), higher_is_better=True, resamples=100)
             significant += any(one.p_holm <= 0.05 for one in found.values())
-            claims += any(one.claim in (BETTER, WORSE) for one in found.values())
+            claims += any(one.claim.differs for one in found.values())
             raw += any(one.p <= 0.05 for one in found.values())
         assert claims <= significant <= allowed
         assert raw > allowed, "the simulation would not notice if nothing were corrected"
@@ -173,7 +173,7 @@ def test_a_part_that_matters_is_found():
     for _ in range(100):
         first, second, third, fourth = _null_study(random, variants=4, seeds=8, clips=72)
         found = compare(first, {"a": second, "b": third, "c": fourth - 2.0}, higher_is_better=True, resamples=400)
-        claims += found["c"].claim == WORSE
+        claims += found["c"].claim is Claim.WORSE
     assert claims >= 90  # 2 is 2.2 times the deviation of a difference of two seeds
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from cluster import lock
+from cluster import lock, storage
 from htt.errors import ConfigError, RunError, StorageError
 from object_stores import CREDENTIALS, Store
 from report_folders import search_folder
 from tune.experiments import spec
-from tune.experiments.spec import Run
 from tune.results import sync
 from tune.results.run_folder import RunFolder
 from unrayed import replace_tune
@@ -21,7 +20,7 @@ from unrayed import replace_tune
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """A folder that stands for a bucket, with the run "far" in it; here is the run "near"."""
-    monkeypatch.setattr(sync, "open_uri", lambda uri: (fs.LocalFileSystem(), uri.replace("mock://", f"{tmp_path}/")))
+    monkeypatch.setattr(storage, "open_uri", lambda uri: (fs.LocalFileSystem(), uri.replace("mock://", f"{tmp_path}/")))
     monkeypatch.chdir(tmp_path)
     search_folder(tmp_path / "bucket" / "far", 3)
     search_folder(tmp_path / "runs" / "near", 2)
@@ -37,7 +36,7 @@ def bucket(tmp_path, monkeypatch):
     ],
 )
 def test_the_runs_of_this_machine_are_in_a_storage_that_is_a_folder_and_else_in_runs(uri, home):
-    assert spec.home(uri) == Run(storage=uri).home == Path(home)
+    assert spec.home(uri) == Path(home)
     assert sync.Storage("run", Path("runs"), uri).local == Path(home, "run").resolve()
 
 
@@ -46,7 +45,7 @@ def test_a_run_is_found_in_a_folder_that_is_the_storage(tmp_path, monkeypatch, u
     monkeypatch.chdir(tmp_path)
     search_folder(tmp_path / "shared" / "run", 2)
     assert len(sync.locate("run", uri).trials()) == 2
-    with pytest.raises(RunError, match=r"A run is named by its folder in .*/shared/; got 'rum'.*Did you mean 'run'"):
+    with pytest.raises(RunError, match=r"No run 'rum' in .*/shared/.*Did you mean 'run'"):
         sync.locate("rum", uri)
 
 
@@ -58,7 +57,7 @@ def test_a_run_that_a_bucket_alone_has_is_fetched(bucket, tmp_path, name, trials
 
 
 def test_a_run_that_neither_has_is_one_sentence(bucket, tmp_path):
-    with pytest.raises(RunError, match=r"A run is named by its folder in runs/; got 'neer'.*Did you mean 'near'"):
+    with pytest.raises(RunError, match=r"No run 'neer' in runs/.*Did you mean 'near'"):
         sync.locate("neer", "mock://bucket")
     assert [path.name for path in Path("runs").iterdir()] == ["near"]
 
@@ -71,13 +70,13 @@ def test_a_folder_is_the_same_however_it_is_typed(tmp_path, monkeypatch, typed):
     found = sync.Storage("run", tmp_path / "runs", typed.format(tmp_path))
     assert (found.local, found.uri, found.remote) == (place, str(place), False)
     place.mkdir(parents=True)
-    (place / "asked.yaml").touch()
+    (place / "run.yaml").touch()
     assert sync.locate("run", typed.format(tmp_path)).path == place
 
 
 def test_a_password_is_refused_and_not_repeated(tmp_path):
     for give in (lambda uri: sync.Storage("run", tmp_path, uri), lambda uri: sync.locate("run", uri)):
-        with pytest.raises(ConfigError, match=r"must hold no password, .* the one of --storage does") as refused:
+        with pytest.raises(ConfigError, match="--storage must not contain a password") as refused:
             give("s3://KEY:hush@bucket/runs")
         assert "hush" not in str(refused.value)
 
@@ -87,7 +86,12 @@ def two_machines(tmp_path, monkeypatch):
     """The folders of runs of two machines that share a bucket, ``mock://bucket``."""
     (tmp_path / "bucket").mkdir()
     system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
-    monkeypatch.setattr(sync, "open_uri", lambda uri: (system, uri.removeprefix("mock://bucket/")))
+    open_uri = storage.open_uri
+    monkeypatch.setattr(
+        storage,
+        "open_uri",
+        lambda uri: (system, uri.removeprefix("mock://bucket/")) if uri.startswith("mock://") else open_uri(uri),
+    )
     monkeypatch.setattr(lock, "SETTLE_S", 0.0)
     return tmp_path / "a", tmp_path / "b"
 
@@ -115,7 +119,7 @@ def test_run_that_names_its_bucket_itself_is_read_from_there(two_machines, searc
     search(runs=a, trials=1, storage="mock://bucket")
     search(runs=b, trials=3, resume=True, storage="mock://bucket")
     assert len(sync.locate("run", None, a).trials()) == 3
-    monkeypatch.setattr(sync.Storage, "exists_there", lambda *_: (_ for _ in ()).throw(StorageError("It is away.")))
+    monkeypatch.setattr(sync.Storage, "exists_remotely", lambda *_: (_ for _ in ()).throw(StorageError("It is away.")))
     assert len(sync.locate("run", None, a).trials()) == 3
     with pytest.raises(StorageError, match="It is away"):
         sync.locate("run", "mock://bucket", a)
@@ -159,7 +163,7 @@ def test_result_that_never_reached_the_bucket_is_kept_aside(two_machines, tmp_pa
     assert len(RunFolder(a.local).trials()) == 5
     (aside,) = a.local.glob("unsent-*")
     assert [len(RunFolder(aside).trials()), [path.name for path in aside.iterdir()]] == [3, ["trials.parquet"]]
-    assert "trials.parquet of this machine has what never reached mock://bucket/run" in capsys.readouterr().err
+    assert "trials.parquet had results that are not in mock://bucket/run; they are kept in" in capsys.readouterr().err
 
 
 def test_results_of_the_last_writer_are_kept_though_they_never_reached_the_bucket(two_machines, tmp_path):
@@ -230,10 +234,10 @@ def test_driver_whose_run_was_taken_over_writes_nothing_more(two_machines, tmp_p
             b.pull()
             RunFolder(b.local).write_trials(search_folder(tmp_path / "more" / "run", 5).trials())
             b.push()
-        with pytest.raises(StorageError, match="has taken mock://bucket/run over"):
+        with pytest.raises(StorageError, match="mock://bucket/run was taken over by process"):
             a.push()
         for stop in (a.push_reports, a.check_mine, lambda: a.remove("tune")):
-            with pytest.raises(StorageError, match="Nothing more is written there"):
+            with pytest.raises(StorageError, match="writes nothing more there"):
                 stop()
     assert len(in_bucket(tmp_path).trials()) == 5
 
@@ -243,13 +247,13 @@ def test_search_that_was_taken_over_ends_with_the_reason(two_machines, search, t
     replace_tune(monkeypatch, trained)
     push, theirs = sync.Storage._push, {"machine": "elsewhere", "process": 7, "began": "", "word": "x", "renewed": 0}
 
-    def taken_over(self, names):
+    def taken_over(self, names, system, path):
         if len(trained) == 3:
-            lock._write(*self._open()[:1], f"run/{lock.NAME}", {**lock._USUAL, **theirs})
-        push(self, names)
+            lock._write(system, f"run/{lock.NAME}", {**lock._DEFAULTS, **theirs})
+        push(self, names, system, path)
 
     monkeypatch.setattr(sync.Storage, "_push", taken_over)
-    with pytest.raises(StorageError, match="Process 7 on elsewhere has taken mock://bucket/run over"):
+    with pytest.raises(StorageError, match="mock://bucket/run was taken over by process 7 on elsewhere"):
         search(runs=two_machines[0], trials=9, storage="mock://bucket")
     assert len(in_bucket(tmp_path).trials()) == 2
     assert len(trained) == 3
@@ -258,7 +262,7 @@ def test_search_that_was_taken_over_ends_with_the_reason(two_machines, search, t
 def test_run_of_this_machine_alone_is_never_replaced_by_one_of_its_name(two_machines, tmp_path):
     search_folder(tmp_path / "bucket" / "run", 3)
     search_folder(two_machines[0] / "run", 2)
-    with pytest.raises(RunError, match="a run of this machine alone, and mock://bucket/run is another"):
+    with pytest.raises(RunError, match=r"Two runs have the same name: .* only on this machine, and mock://bucket/run"):
         sync.locate("run", "mock://bucket", two_machines[0])
     assert len(RunFolder(two_machines[0] / "run").trials()) == 2
 
@@ -267,16 +271,16 @@ def test_run_of_this_machine_alone_is_never_replaced_by_one_of_its_name(two_mach
 def test_name_that_is_none_is_not_looked_for_in_a_bucket(two_machines, tmp_path, name):
     with pytest.raises((ConfigError, RunError)):
         sync.locate(name, "mock://bucket", tmp_path / "a")
-    with pytest.raises(RunError, match="A run is named by its folder"):
+    with pytest.raises(RunError, match="No run "):
         sync.locate(name, None, tmp_path / "a")
 
 
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        (errno.EIO, "must stay readable and writable"),
-        (errno.ESTALE, "must stay readable and writable"),
-        (errno.EMFILE, "needs open files"),
+        (errno.EIO, "Cannot read or write"),
+        (errno.ESTALE, "Cannot read or write"),
+        (errno.EMFILE, "Cannot open more files"),
         (errno.ENOSPC, "the disk is full"),
         (errno.ENOENT, None),
         (errno.ECONNRESET, None),
@@ -299,7 +303,7 @@ def test_refusal_behind_an_error_is_found_however_causes_run(tmp_path, code, tol
 
 def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
     place = sync.Storage("run", tmp_path)
-    told = "run must stay where it is while its run goes on; it is gone"
+    told = "run was removed during its run"
     with pytest.raises(StorageError, match=told), place.refusals_behind():
         (place.local / "x").read_text()
 

@@ -1,13 +1,13 @@
-"""The stream of trials asks the searcher for a trial only where one may start."""
+"""The generator asks the searcher for a trial only when one may start, and makes each candidate once."""
 
 from ray.tune.experiment import Experiment
-from ray.tune.search import Searcher
 
-from tune.searchers.generator import Samples
+from htt.config import Config
+from tune.searchers.generator import TrialGenerator, TrialSearcher
 
 
-class Counting(Searcher):
-    """A searcher that counts how often it is asked for a name."""
+class Counting(TrialSearcher):
+    """Searcher that counts how often it is asked for a name."""
 
     def __init__(self):
         super().__init__("loss", "min")
@@ -17,25 +17,57 @@ class Counting(Searcher):
         self.names += 1
         return str(self.names)
 
+    def number(self, trial_id):
+        return int(trial_id)
+
+    def keep_only(self, trials, ended):
+        """Keep all."""
+
     def suggest(self, trial_id):
-        return {"values": {}}
+        return {"values": {"optim.lr": 0.5}}
 
-    def on_trial_complete(self, trial_id, result=None, error=False):
-        pass
 
-    def save(self, checkpoint_path):
-        pass
-
-    def restore(self, checkpoint_path):
-        pass
+def generator(concurrent=2):
+    made = TrialGenerator(Counting(), Config(), concurrent=concurrent, trials=9)
+    made.add_configurations([Experiment("run", lambda config: None, num_samples=9, max_failures=3)])
+    return made
 
 
 def test_next_name_is_not_looked_for_while_no_trial_may_start():
-    searcher = Counting()
-    samples = Samples(searcher, concurrent=2, trials=9)
-    samples.add_configurations([Experiment("run", lambda config: None, num_samples=9)])
-    started = [samples.next_trial() for _ in range(50)]
+    made = generator()
+    started = [made.next_trial() for _ in range(50)]
     assert [trial.trial_id for trial in started if trial] == ["1", "2"]
-    assert searcher.names == 2, "a name is looked for among all trials of a study"
-    samples.on_trial_complete("1", {"loss": 1.0})
-    assert samples.next_trial().trial_id == "3"
+    assert made.trial_searcher.names == 2, "a name is looked for among all trials of a study"
+    made.on_trial_complete("1", {"loss": 1.0})
+    assert made.next_trial().trial_id == "3"
+
+
+def test_trial_has_the_settings_of_the_experiment_and_a_small_configuration():
+    trial = generator().next_trial()
+    assert (trial.config, trial.max_failures) == ({"values": {"optim.lr": 0.5}}, 3)
+
+
+def test_candidate_is_made_once_and_forgotten():
+    made = generator()
+    trial = made.next_trial()
+    candidate = made.candidate(trial)
+    assert candidate is made.candidate(trial)
+    assert (candidate.config.optim.lr, candidate.fingerprint) == (0.5, candidate.config.fingerprint())
+    made.forget(trial.trial_id)
+    assert made.candidate(trial) is not candidate
+
+
+def test_settled_trial_is_completed_and_never_started():
+    made = generator()
+    made.settle = lambda trial_id, candidate: {"loss": candidate.config.optim.lr} if trial_id != "3" else None
+    assert made.next_trial().trial_id == "3"
+    assert made.count == 3
+
+
+def test_restored_generator_may_be_asked_for_more_trials():
+    made = generator()
+    made.set_state({"counter": 4, "total_samples": 4, "finished": True, "experiment": None})
+    assert not made.is_finished()
+    assert made.get_state()["counter"] == 4
+    made.trials = 4
+    assert made.is_finished()

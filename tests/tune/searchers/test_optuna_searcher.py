@@ -12,7 +12,6 @@ from tune.experiments.space import Choice, Integer, LogUniform, Space, Uniform
 from tune.results.run_folder import Trial
 from tune.searchers import optuna_study
 from tune.searchers.distributions import Code
-from tune.searchers.generator import Samples
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.optuna_study import epochs_of, open_journal
 from tune.searchers.scheduler import scheduler
@@ -38,7 +37,7 @@ def test_lock_that_a_killed_process_left_on_the_journal_is_removed_and_named(mak
     make().suggest("second")
     assert time.monotonic() - began < 20  # Optuna itself waits for 30 s, if the link leads somewhere
     assert not lock.is_symlink()
-    assert f"{lock} was left by a process that was killed; it is removed." in capsys.readouterr().err
+    assert f"Removed {lock}: a killed process left it." in capsys.readouterr().err
 
 
 def test_lock_of_a_dashboard_that_writes_is_waited_for(make, tmp_path, capsys):
@@ -57,7 +56,7 @@ def states(searcher):
     return [trial.state.name for trial in searcher.study.get_trials()]
 
 
-def test_optuna_is_told_the_truth(make):
+def test_study_has_the_states_of_trials(make):
     searcher = make()
     for name in ("whole", "stopped", "nan", "crashed", "silent"):
         searcher.suggest(name)
@@ -74,7 +73,7 @@ def test_optuna_is_told_the_truth(make):
     assert stopped.intermediate_values == {1: 8.0, 2: 7.0}
 
 
-def test_lists_survive(make):
+def test_suggest_returns_lists(make):
     samples = [make().suggest(str(number))["values"]["model.action.cues"] for number in range(12)]
     assert all(sample in (["hands"], ["hands", "object"]) for sample in samples)
     assert len({str(sample) for sample in samples}) == 2
@@ -83,7 +82,7 @@ def test_lists_survive(make):
 @pytest.mark.parametrize(
     "domain", [Choice(1, 4), Choice("a", ["b"]), Uniform(0, 1), LogUniform(1, 2), Integer(2, 6, 2)]
 )
-def test_every_domain_has_words_in_optuna(domain):
+def test_every_domain_has_a_distribution(domain):
     code = Code(domain)
     for value in domain.probes():
         assert code.decode(code.encode(value)) == value
@@ -91,7 +90,7 @@ def test_every_domain_has_words_in_optuna(domain):
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
-def test_a_restored_search_goes_on_as_if_undisturbed(make, tmp_path, algorithm):
+def test_restored_search_continues_as_if_undisturbed(make, tmp_path, algorithm):
     def play(searcher, names):
         for name in names:
             values = searcher.suggest(name)["values"]
@@ -106,7 +105,7 @@ def test_a_restored_search_goes_on_as_if_undisturbed(make, tmp_path, algorithm):
     assert first + rest == whole
 
 
-def test_another_seed_asks_for_something_else(make, tmp_path):
+def test_another_seed_suggests_another_sample(make, tmp_path):
     one = make(seed=1).suggest("a")
     (tmp_path / "optuna.journal").unlink()
     assert make(seed=2).suggest("a") != one
@@ -120,7 +119,7 @@ def test_the_starting_point_is_tried_once(make):
     assert len(again.study.get_trials()) == 2
 
 
-def test_a_trial_lost_with_its_driver_is_handed_out_again(make):
+def test_trial_lost_with_its_driver_is_suggested_again(make):
     lost = make()
     lost.suggest("known")
     values = lost.suggest("lost")
@@ -132,7 +131,7 @@ def test_a_trial_lost_with_its_driver_is_handed_out_again(make):
     assert states(back) == ["COMPLETE", "COMPLETE"]
 
 
-def test_a_trial_that_ended_unnoticed_is_told_and_not_handed_out_again(make):
+def test_trial_that_ended_unrecorded_is_not_suggested_again(make):
     lost = make()
     values = lost.suggest("ended")
     back = make()
@@ -141,7 +140,7 @@ def test_a_trial_that_ended_unnoticed_is_told_and_not_handed_out_again(make):
     assert back.suggest("new") != values
 
 
-def test_a_trial_that_is_gone_on_with_keeps_its_number_and_changes_no_later_sample(make):
+def test_resumed_trial_keeps_its_number_and_changes_no_later_sample(make):
     def drawn(search, trial_id):
         sample = search.suggest(trial_id)["values"]
         search.on_trial_complete(trial_id, result(4, 1.0))
@@ -166,7 +165,7 @@ def test_a_trial_that_is_gone_on_with_keeps_its_number_and_changes_no_later_samp
     assert [search.number(name) for name in "abcd"] == [1, 2, 3, 4]
 
 
-def test_an_interrupted_trial_does_not_stay_running_and_can_be_gone_on_with(make):
+def test_interrupted_trial_does_not_stay_running_and_can_be_resumed(make):
     stopped = make()
     stopped.suggest("a")
     stopped.on_trial_result("a", result(1, 9.0))
@@ -181,7 +180,7 @@ def test_an_interrupted_trial_does_not_stay_running_and_can_be_gone_on_with(make
     assert back.study.get_trials()[-1].intermediate_values == {1: 9.0, 2: 8.0, 4: 5.0}
 
 
-def test_what_ended_is_not_told_twice(make):
+def test_end_of_a_trial_is_recorded_once(make):
     make().suggest("a")
     first = make()
     first.on_trial_complete("a", result(4, 5.0))
@@ -200,16 +199,16 @@ def test_a_dashboard_finds_the_study_by_its_name(make, tmp_path):
 def test_a_damaged_journal_is_one_error(tmp_path):
     path = tmp_path / "optuna.journal"
     path.write_text("no journal\n" * 3)
-    with pytest.raises(StorageError, match="must be a whole Optuna journal"):
+    with pytest.raises(StorageError, match="Invalid Optuna journal"):
         optuna.get_all_study_names(open_journal(path))
 
 
-def test_halving_remembers_what_the_study_knows(make):
+def test_asha_restores_its_rungs_from_the_study(make):
     searcher = make()
     for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
         searcher.suggest(name)
         searcher.on_trial_result(name, result(1, value))
-    asha = scheduler("asha", mode="min", epochs=4, searcher=make())
+    asha = scheduler("asha", epochs=4, searcher=make())
     asha.set_search_properties("hand_error_mm", "min")
 
     class Trial:
@@ -219,10 +218,17 @@ def test_halving_remembers_what_the_study_knows(make):
     assert asha.on_trial_result(None, Trial, result(1, 9.0)) == "STOP"
 
 
-def test_a_restored_stream_may_be_asked_for_more(make):
-    samples = Samples(make(), concurrent=1, trials=9)
-    samples.set_state({"counter": 4, "total_samples": 4, "finished": True, "experiment": None})
-    assert not samples.is_finished()
+def test_resumed_trial_that_a_killed_driver_left_running_ends_with_its_result(make):
+    make().suggest("a")
+    stopped = make()
+    stopped.close()
+    for last in (False, True):
+        back = make()
+        back.keep_only({"a": {}}, {})
+        back.on_trial_result("a", result(2 if last else 1, 8.0))
+    back.on_trial_complete("a", result(4, 5.0))
+    assert states(back) == ["FAIL", "COMPLETE"]
+    assert back.study.get_trials()[-1].intermediate_values == {1: 8.0, 2: 8.0, 4: 5.0}
 
 
 def play(searcher, names, error=lambda values: abs(math.log10(values["optim.lr"]) + 3), **more):
@@ -239,7 +245,7 @@ def play(searcher, names, error=lambda values: abs(math.log10(values["optim.lr"]
 BOTH = {"objectives": ["hand_error_mm", "action_accuracy"]}
 
 
-def test_optuna_is_told_every_objective_and_a_stopped_trial_has_no_values(make):
+def test_study_has_every_objective_and_no_values_of_stopped_trials(make):
     searcher = make(**BOTH)
     for name in ("whole", "stopped", "half", "crashed"):
         searcher.suggest(name)
@@ -256,7 +262,7 @@ def test_optuna_is_told_every_objective_and_a_stopped_trial_has_no_values(make):
     assert (epochs_of(whole), epochs_of(stopped)) == ({1: 9.0, 4: 5.0}, {1: 8.0, 2: 7.0})
 
 
-def test_a_search_with_several_objectives_goes_on_after_stopped_and_infeasible_trials(make, tmp_path):
+def test_search_with_several_objectives_continues_after_stopped_and_infeasible_trials(make, tmp_path):
     def rounds(searcher, first, last):
         for number in range(first, last):
             values = searcher.suggest(f"t{number}")["values"]
@@ -273,12 +279,12 @@ def test_a_search_with_several_objectives_goes_on_after_stopped_and_infeasible_t
     assert {"COMPLETE", "PRUNED"} == set(states(make(**options)))
 
 
-def test_halving_remembers_the_first_of_several_objectives(make):
+def test_asha_restores_rungs_of_the_first_objective(make):
     searcher = make(**BOTH)
     for name, value in (("a", 5.0), ("b", 6.0), ("c", 7.0)):
         searcher.suggest(name)
         searcher.on_trial_result(name, result(1, value))
-    asha = scheduler("asha", mode="min", epochs=4, searcher=make(**BOTH))
+    asha = scheduler("asha", epochs=4, searcher=make(**BOTH))
     asha.set_search_properties("hand_error_mm", "min")
 
     class Trial:
@@ -288,7 +294,7 @@ def test_halving_remembers_the_first_of_several_objectives(make):
     assert asha.on_trial_result(None, Trial, result(1, 9.0)) == "STOP"
 
 
-def test_an_interrupted_trial_of_several_objectives_goes_on_with_its_epochs(make):
+def test_interrupted_trial_of_several_objectives_keeps_its_epochs(make):
     stopped = make(**BOTH)
     stopped.suggest("a")
     stopped.on_trial_result("a", {**result(1, 9.0), "action_accuracy": 0.1})
@@ -300,7 +306,7 @@ def test_an_interrupted_trial_of_several_objectives_goes_on_with_its_epochs(make
     assert epochs_of(back.study.get_trials()[-1]) == {1: 9.0, 4: 5.0}
 
 
-def test_optuna_knows_by_how_much_a_constraint_is_broken(make):
+def test_study_has_the_constraint_violations(make):
     searcher = make(constraints=parse(["parameters<=2e6", "latency_ms<=20"]))
     for name in ("kept", "broken", "refused", "unknown"):
         searcher.suggest(name)
@@ -326,7 +332,7 @@ def test_a_finite_space_is_used_up_without_repeats_and_then_ends(make, algorithm
     assert searcher.used_up
 
 
-def test_what_is_left_of_a_large_finite_space_is_drawn(make):
+def test_untried_configuration_of_a_large_finite_space_is_drawn(make):
     large = Space({"train.seed": Integer(0, 10**9), "optim.lr": Choice(1e-3)})
     assert make(large).coverage.size == 10**9 + 1
     left = make(large).coverage.untried({(5, 1e-3)}, seed=1)
@@ -349,7 +355,7 @@ def earlier(number, mm, epochs=4, **changes):
 EARLIER = [earlier(2, 4.0), earlier(3, 7.0, epochs=2)]
 
 
-def test_a_study_begins_with_earlier_trials_once_and_counts_its_own_from_one(make):
+def test_study_starts_with_earlier_trials_and_counts_its_own_from_one(make):
     searcher = make(earlier=EARLIER, constraints=parse(["action_accuracy>=0.5"]))
     assert states(searcher) == ["COMPLETE", "PRUNED"]
     whole, stopped = searcher.study.get_trials()
@@ -362,7 +368,7 @@ def test_a_study_begins_with_earlier_trials_once_and_counts_its_own_from_one(mak
     assert len(again.study.get_trials()) == 3
 
 
-def test_a_study_of_several_objectives_begins_with_earlier_trials(make):
+def test_study_of_several_objectives_starts_with_earlier_trials(make):
     whole, stopped = make(earlier=EARLIER, **BOTH).study.get_trials()
     assert (whole.values, stopped.values, stopped.state.name) == ([4.0, 0.4], None, "PRUNED")
     assert epochs_of(stopped) == {1: 10.0, 2: 9.0}
@@ -371,7 +377,7 @@ def test_a_study_of_several_objectives_begins_with_earlier_trials(make):
 LENGTHS = Space({"train.epochs": Choice(2, 4, 8), "optim.lr": LogUniform(1e-4, 1e-2)})
 
 
-def test_optuna_judges_each_trial_by_the_epochs_it_was_to_train(make):
+def test_trial_is_complete_after_its_own_number_of_epochs(make):
     searcher = make(LENGTHS, epochs=8, first=[{"train.epochs": each, "optim.lr": 1e-3} for each in (2, 4, 8)])
     for name, epochs in (("two", 2), ("four", 4), ("cut", 4)):
         searcher.suggest(name)
@@ -381,11 +387,11 @@ def test_optuna_judges_each_trial_by_the_epochs_it_was_to_train(make):
     assert states(make(LENGTHS, epochs=8, study="after", earlier=[row])) == ["COMPLETE"]
 
 
-def test_halving_reaches_to_the_longest_trial_of_the_space():
+def test_asha_reaches_to_the_longest_trial_of_the_space():
     base = override(Config(), {"train.epochs": 2})
     assert LENGTHS.longest(base) == 8
     assert SPACE.longest(base) == 2
-    asha = scheduler("asha", mode="min", epochs=LENGTHS.longest(base))
+    asha = scheduler("asha", epochs=LENGTHS.longest(base))
     asha.set_search_properties("hand_error_mm", "min")
 
     class Trial:
@@ -398,11 +404,11 @@ def test_halving_reaches_to_the_longest_trial_of_the_space():
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
-def test_no_configuration_is_handed_out_while_its_twin_is_trained(make, seed, algorithm):
+def test_configuration_is_not_suggested_while_an_equal_one_is_trained(make, seed, algorithm):
     searcher = make(FINITE, algorithm=algorithm, seed=seed)
-    handed = [searcher.suggest(str(number)) for number in range(5)]
-    assert len({str(each["values"]) for each in handed[:4]}) == 4
-    assert handed[4] == searcher.FINISHED
+    suggested = [searcher.suggest(str(number)) for number in range(5)]
+    assert len({str(each["values"]) for each in suggested[:4]}) == 4
+    assert suggested[4] == searcher.FINISHED
 
 
 def test_searcher_names_metrics_for_the_dashboard(make):

@@ -45,7 +45,6 @@ def test_recent_shows_the_same_whether_a_study_grew_or_was_restored():
     seen(grown, of)
     for value in values[2 * BLOCK :]:
         of.add_trial(create_trial(params={"x": 0.5}, distributions=X, value=float(value)))
-    of._thread_local.cached_all_trials = None
     assert seen(grown, of) == seen(Recent(), of)
 
 

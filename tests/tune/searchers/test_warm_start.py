@@ -5,10 +5,11 @@ from cluster import revision
 from htt.config import Config, override
 from htt.data.location import data_key
 from htt.errors import ConfigError
-from report_folders import PLAIN
+from report_folders import record
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform, Space
-from tune.results.run_folder import Asked, RunFolder, Trial, best_text
+from tune.results.run_folder import RunFolder, Trial
+from tune.results.selection import best_text
 from tune.searchers import warm_start
 from tune.searchers.warm_start import Question
 
@@ -31,8 +32,8 @@ def trial(number, values=None, **changes):
 
 def run(path, trials, base=BASE, **asked):
     folder = RunFolder(path / "before")
-    plain = {**PLAIN, "name": "before", "base": base.model_dump(mode="json"), **asked}
-    folder.write_asked(Asked(**plain))
+    plain = {"name": "before", "base": base.model_dump(mode="json"), **asked}
+    folder.write_record(record(**plain))
     folder.write_trials(trials)
     return folder
 
@@ -63,7 +64,7 @@ def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_pa
     assert found.trials[0].taken_from == "before/t1 (abc123)"
     assert found.trials[0].curve == (30.0, 25.0, 23.0, 21.0)
     assert str(found) == (
-        "Begins with 3 of the 11 trials of before; not with: 1 outside the space (optim.lr), "
+        "Warm start with 3 of the 11 trials of before; left out: 1 outside the space (optim.lr), "
         "1 outside the space (optim.lr, model.action.cues), 1 of another base (model.width), 1 failed, 1 stopped, "
         "1 without hand_error_mm, 1 of other data, 1 of another version."
     )
@@ -84,7 +85,7 @@ def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
         RunFolder(tmp_path / "before"), ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"])
     ).trials[0]
     assert found.curve == ()
-    assert found.breaks == "latency_ms 20.0 ms > 15.0 ms"
+    assert found.violation == "latency_ms 20.0 ms > 15.0 ms"
     missing = warm_start.earlier(RunFolder(tmp_path / "before"), ask(constraints=["memory_mb<=1"]))
     assert missing.misfits == {"without memory_mb": 1}
 
@@ -93,7 +94,7 @@ def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
     mapping = tmp_path / "point.yaml"
     mapping.write_text("optim.lr: 5e-3\n")
     best = tmp_path / "best.yaml"
-    asked = Asked(**{**PLAIN, "name": "before", "base": override(BASE, {"train.seed": 4}).model_dump(mode="json")})
+    asked = record(name="before", base=override(BASE, {"train.seed": 4}).model_dump(mode="json"))
     best.write_text(best_text(asked, trial(1, {"optim.lr": 7e-3}), "hand_error_mm", 1))
     texts = ["optim.lr=2e-3 model.action.cues=[hands,object]", str(mapping), str(best), "optim.lr=2e-3", str(mapping)]
     assert warm_start.points(texts, SPACE, BASE) == [
@@ -126,14 +127,14 @@ def test_all_points_that_cannot_be_are_one_error(tmp_path):
         warm_start.points(texts, SPACE, BASE)
     said = str(caught.value)
     for words in (
-        "8 values cannot be",
-        "--point optim.lr=1: optim.lr must be 0.0001 to 0.01, logarithmic, as the space has it; got 1",
+        "8 invalid settings",
+        "--point optim.lr=1: optim.lr must be in the space, 0.0001 to 0.01, logarithmic; got 1",
         "optim.lrr is not searched. Did you mean 'optim.lr'?",
         "model.width is not searched",
         "broken.yaml: it must be YAML",
-        "--point takes path=value, such as optim.lr=1e-4; got 'optim.lr'",
+        "Invalid --point 'optim.lr': expected path=value, such as optim.lr=1e-4",
         "missing.yaml: it must be a readable YAML file",
-        "--point optim.lr='1e-3: its quotation marks must be in pairs; no closing quotation.",
+        "--point optim.lr='1e-3: Unbalanced quotation marks: no closing quotation.",
         "--point optim.lr=-1: optim.lr: should be greater than 0",
     ):
         assert words in said, said

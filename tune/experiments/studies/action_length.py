@@ -9,8 +9,8 @@ STUDY = Study(
     reference="128 frames",
     paper_value={"128 frames": published("h2o", "val")},
     notes={
-        "8 frames": "Clips are cut into more windows, whose votes are summed. An epoch has as many frames, but "
-        "more windows, so more steps, of fewer frames each.",
-        "128 frames": "On clips that are shorter, the same as any length that holds them.",
+        "8 frames": "Clips are cut into more windows, whose votes are summed. An epoch has the same frames in more "
+        "windows, so it has more and smaller steps.",
+        "128 frames": "On shorter clips, equal to any length that holds the whole clip.",
     },
 )

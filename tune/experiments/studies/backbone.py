@@ -7,12 +7,12 @@ A pretrained model, such as one of the Hugging Face hub, is one more variant if 
 from tune.experiments.study import Study
 
 STUDY = Study(
-    question="How large an image encoder is worth its time?",
+    question="Is a larger image encoder worth its time?",
     variants={
         "ResNet-18": {"model.backbone.name": "resnet18"},
         "tiny ResNet": {"model.backbone.name": "resnet_tiny"},
     },
     reference="ResNet-18",
     base={"model.backbone.weights": None, "model.backbone.batch_norm": "live"},
-    notes={"tiny ResNet": "A grid of 2 x 3 cells in place of one average, so that small images keep where hands are."},
+    notes={"tiny ResNet": "A grid of 2 x 3 cells instead of one average keeps the position of hands in small images."},
 )

@@ -9,5 +9,5 @@ STUDY = Study(
         "live": {"model.backbone.batch_norm": "live"},
     },
     reference="frozen",
-    notes={"frozen": "Meant for pretrained weights; from random ones the stored statistics fit nothing."},
+    notes={"frozen": "Meant for pretrained weights; with random weights the stored statistics are meaningless."},
 )

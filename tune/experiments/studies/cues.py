@@ -7,7 +7,7 @@ from tune.experiments.study import Study
 ALL = "feature + hands + object"
 
 STUDY = Study(
-    question="What should block A be told of each frame?",
+    question="Which inputs does block A need for each frame?",
     variants=subsets("model.action.cues", ("feature", "hands", "object")),
     reference=ALL,
     paper_value={ALL: published("h2o", "val")},

@@ -10,13 +10,13 @@ TERMS = {
 }
 
 STUDY = Study(
-    question="What does learning hands, object and action together give each of them?",
+    question="Does learning hands, object and action together improve each of them?",
     variants={**leave_one_out(TERMS), "action x 0.3": {"loss.action": 0.3}, "action x 3": {"loss.action": 3.0}},
     reference=ALL,
     base={"loss.object": 1.0, "loss.action": 1.0},
     primary=("without hands", "without object", "without action"),
     notes={
-        "without hands": "Its hand error is that of a head that nothing taught.",
-        "without action": "Its accuracy is that of a head that nothing taught.",
+        "without hands": "Its hand error is that of an untrained head.",
+        "without action": "Its accuracy is that of an untrained head.",
     },
 )

@@ -3,7 +3,7 @@
 from tune.experiments.study import Study
 
 STUDY = Study(
-    question="How should block A be told of the hands?",
+    question="Which hand pose should block A receive?",
     variants={
         "2D": {"model.action.hands": "2d"},
         "3D": {"model.action.hands": "3d"},

@@ -11,7 +11,7 @@ STUDY = Study(
     primary=("1 frame", "128 frames"),  # the paper's own comparisons
     paper_value={"16 frames": published("h2o", "val")},
     notes={
-        "16 frames": "The paper's number is of a training with shifted starts.",
-        "128 frames": "On clips that are shorter, the same as any window that holds them.",
+        "16 frames": "The paper's number is from a training with shifted starts.",
+        "128 frames": "On shorter clips, equal to any window that holds the whole clip.",
     },
 )

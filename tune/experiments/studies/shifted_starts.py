@@ -9,7 +9,7 @@ STUDY = Study(
     reference="every start",
     paper_value={"every start": published("h2o", "val")},
     notes={
-        "fixed starts": "An epoch has as many windows fewer as block P's window is long: so many steps fewer too. "
-        "--set train.windows_per_epoch=N makes the steps equal."
+        "fixed starts": "An epoch has fewer windows, by a factor of about the length of block P's window, and so "
+        "fewer steps. --set train.windows_per_epoch=N makes the steps equal."
     },
 )

@@ -3,7 +3,7 @@
 from tune.experiments.study import Study
 
 STUDY = Study(
-    question="Every how many-th frame is enough?",
+    question="How far apart may the frames of a window be?",
     variants={
         "every frame": {"data.spacing": 1},
         "every 2nd": {"data.spacing": 2},
@@ -11,7 +11,7 @@ STUDY = Study(
     },
     reference="every 2nd",
     notes={
-        "every frame": "A window of as many frames covers half the time.",
-        "every 4th": "A window of as many frames covers twice the time; without shifted starts, fewer an epoch.",
+        "every frame": "A window covers half the time.",
+        "every 4th": "A window covers twice the time; without shifted starts, an epoch has fewer windows.",
     },
 )

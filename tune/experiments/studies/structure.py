@@ -4,7 +4,7 @@ from htt.evaluation.published import published
 from tune.experiments.study import Study
 
 STUDY = Study(
-    question="Does it matter that actions are read from hands and object, in two blocks one after the other?",
+    question="Does it help to predict actions from hands and object, in two consecutive blocks?",
     variants={
         "cascade": {},
         "one transformer": {
@@ -28,8 +28,8 @@ STUDY = Study(
     },
     paper_value={"cascade": published("h2o", "val")},
     notes={
-        "cascade": "The paper's number is of a training with shifted starts.",
+        "cascade": "The paper's number is from a training with shifted starts.",
         "one transformer": "Four layers over the whole window; the mean of its frames is classified, not a token.",
-        "parallel heads": "Hands, object and block A each read block P's tokens; none is told what another says.",
+        "parallel heads": "Hands, object and block A each read block P's tokens; none receives another's output.",
     },
 )

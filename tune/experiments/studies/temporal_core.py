@@ -3,11 +3,11 @@
 from tune.experiments.study import Study
 
 STUDY = Study(
-    question="What should join the frames of a window?",
+    question="Which layer should combine the frames of a window?",
     variants={
         name: {"model.pose.block": block, "model.action.block": block}
         for name, block in (("transformer", "transformer"), ("BiLSTM", "lstm"), ("mean", "mean"))
     },
     reference="transformer",
-    notes={"mean": "Block P tells all frames of its window the same, so all of them get the same hands."},
+    notes={"mean": "Block P gives all frames of a window the same token, and so the same hands."},
 )

@@ -7,13 +7,13 @@ variant has short windows.
 from tune.experiments.study import Study
 
 STUDY = Study(
-    question="Should a clip's windows vote by probabilities or by answers, and how long should they be?",
+    question="Should the windows of a clip vote by probabilities or by predicted classes, and how long should they be?",
     variants={"long windows": {"model.action.length": 128}, "short windows": {"model.action.length": 8}},
     reference="long windows",
     metrics=("action_accuracy", "action_accuracy_hard"),
     contrasts=[("action_accuracy", "action_accuracy_hard")],
     notes={
         "long windows": "Clips of up to 128 x spacing frames have one window for each phase of the spacing.",
-        "short windows": "An epoch has as many frames in more windows: so many steps more.",
+        "short windows": "An epoch has the same frames in more windows, so it has more steps.",
     },
 )

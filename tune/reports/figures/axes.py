@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from htt.config import Value
-from tune.reports.formatting import setting
-from tune.results.run_folder import Asked, Trial
+from tune.experiments.space import Choice, Domain, LogUniform
+from tune.reports.format import setting
+from tune.results.run_folder import RunRecord, Trial
 
 FEW = 6
 """Largest number of integers for which each gets a tick."""
 NEAR = 0.12
 """Share of the axis; inner ticks closer to an end than this are left out."""
-_RANGE = re.compile(r"(\S+) to ([^\s,]+)(, logarithmic|, every \d+)?")
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class Axis:
     high: float = 1.0
     logarithmic: bool = False
     whole: bool = False
+
+    @property
+    def is_discrete(self) -> bool:
+        """True if many trials can share a value."""
+        return self.choices is not None or self.whole
 
     def place(self, value: Value) -> float:
         """Return the position of a value: 0 at the low end, 1 at the high end."""
@@ -65,24 +69,24 @@ class Axis:
         return [step * count for count in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
-def axes(asked: Asked, trials: Sequence[Trial]) -> list[Axis]:
+def axes(record: RunRecord, trials: Sequence[Trial]) -> list[Axis]:
     """Return an axis for each path that these trials searched, in the order of the space."""
     found = []
-    for path, words in asked.domains.items():
+    for path, domain in record.search.domains.items():
         values = [trial.values[path] for trial in trials if path in trial.values]
         if values:
-            found.append(_axis(path, words, values, asked.choices.get(path, ())))
+            found.append(_axis(path, domain, values))
     return found
 
 
-def _axis(path: str, words: str, values: Sequence[Value], domain: Sequence[Value]) -> Axis:
+def _axis(path: str, domain: Domain, values: Sequence[Value]) -> Axis:
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    match = _RANGE.fullmatch(words)
-    if match and len(numbers) == len(values):
-        low, high = min(float(match[1]), *numbers), max(float(match[2]), *numbers)
+    if not isinstance(domain, Choice) and len(numbers) == len(values):
+        low, high = min(domain.low, *numbers), max(domain.high, *numbers)
         whole = all(isinstance(value, int) for value in numbers)
-        return Axis(path, None, low, high, match[3] == ", logarithmic" and low > 0, whole)
-    known = {json.dumps(value): place for place, value in enumerate(domain)}
+        return Axis(path, None, low, high, isinstance(domain, LogUniform), whole)
+    listed = domain.values if isinstance(domain, Choice) else ()
+    known = {json.dumps(value): place for place, value in enumerate(listed)}
     choices = {json.dumps(value): value for value in values}
     if len(numbers) == len(values):
         return Axis(path, sorted(choices.values(), key=lambda value: float(value)))

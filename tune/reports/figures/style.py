@@ -8,11 +8,14 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from htt import files
 
@@ -26,14 +29,15 @@ COLOURS = ("#2a7fd0", "#d9730d", "#2e9e5b", "#c2479a", "#8c6bd1", "#b08d1c", "#1
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 STEPS = [1, 2, 2.5, 5, 10]
 """Allowed distances between ticks, times a power of ten."""
+SPREAD = 0.11
+"""Largest offset of a point from the middle of its row."""
 LABEL_WIDTH = 30
 """Characters in one line of a label."""
-WIDTH_IN = 8.0
 _PROLOGUE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
 _NAMED = re.compile(r'(\bid="|href="#|url\(#)')
 
 
-def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
+def canvas(height_in: float, width_in: float = 8.0) -> Figure:
     """Return an empty figure whose layout keeps labels apart."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.patch.set_alpha(0)
@@ -41,30 +45,62 @@ def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     return figure
 
 
-def plain_axes(axes: Axes, grid: str = "both") -> None:
-    """Remove the frame and background of the axes, and draw a faint grid along "x", "y" or "both"."""
+def plain_axes(axes: Axes, grid: Literal["both", "x", "y"] = "both", ticks: int = 6) -> None:
+    """Remove the frame and background of the axes, draw a faint grid, and set round ticks on the gridded axes."""
     axes.patch.set_alpha(0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color=OPEN, alpha=0.3, linewidth=0.7)  # type: ignore[arg-type]
+    axes.grid(axis=grid, color=OPEN, alpha=0.3, linewidth=0.7)
     axes.set_axisbelow(True)
+    for name in ("x", "y") if grid == "both" else (grid,):
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_major_locator(MaxNLocator(ticks, steps=STEPS))
+
+
+def row_axes(axes: Axes, labels: Sequence[str], at: Sequence[float], height: float) -> None:
+    """Set up axes whose rows, from top to bottom, have labels instead of ticks."""
+    axes.set_yticks(at, labels)
+    axes.set_ylim(height, 0)
+    plain_axes(axes, "x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def row_canvas(labels: Sequence[str], margin_in: float) -> tuple[Figure, Axes, list[float]]:
+    """Return a figure with a row for each wrapped label, its axes, and the middle of each row, in inches."""
+    at, height = places(labels)
+    figure = canvas(height + margin_in)
+    axes = figure.add_subplot()
+    row_axes(axes, labels, at, height)
+    return figure, axes, at
+
+
+def legend(figure: Figure, columns: int, **options: Any) -> None:
+    """Draw a legend above the axes with each label of them once; none if nothing has a label."""
+    pairs = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes]
+    handles = {label: handle for each in pairs for handle, label in each}
+    if handles:
+        figure.legend(
+            handles.values(), handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=9, **options
+        )
+
+
+def offsets(count: int) -> np.ndarray:
+    """Return offsets of points from the middle of their row, so that equal values all stay visible."""
+    return np.linspace(-SPREAD, SPREAD, count) if count > 1 else np.zeros(count)
 
 
 def wrapped(text: str, width: int = LABEL_WIDTH, lines: int = 4) -> str:
     """Return a label wrapped into at most ``lines`` lines; the last one is cut if the label is longer."""
-    found = textwrap.wrap(_safe(text), width) or [""]
+    literal = " ".join(text.split()).replace("$", r"\$")  # an unescaped dollar sign starts a formula
+    found = textwrap.wrap(literal, width) or [""]
     if len(found) > lines:
         found = [*found[: lines - 1], found[lines - 1][: width - 1].rstrip() + "…"]
     return "\n".join(found)
 
 
-def rows_in(labels: Sequence[str], least: float = 0.38) -> list[float]:
-    """Return the height of each row of wrapped labels, in inches."""
-    return [max(least, 0.2 * (label.count("\n") + 1) + 0.12) for label in labels]
-
-
 def places(labels: Sequence[str]) -> tuple[list[float], float]:
     """Return the middle of each row of wrapped labels, from 0 downwards, and the height of all rows, in inches."""
-    heights = rows_in(labels)
+    heights = [max(0.38, 0.2 * (label.count("\n") + 1) + 0.12) for label in labels]
     middles = [sum(heights[:row]) + height / 2 for row, height in enumerate(heights)]
     return middles, sum(heights)
 
@@ -88,8 +124,3 @@ def save_png(figure: Figure, path: Path) -> None:
     """
     with files.replacing(path) as beside:
         figure.savefig(beside, format="png", dpi=130, facecolor=PAPER)
-
-
-def _safe(text: str) -> str:
-    """Return text that matplotlib shows literally; an unescaped dollar sign starts a formula."""
-    return " ".join(text.split()).replace("$", r"\$")

@@ -67,7 +67,7 @@ _NOT_KNOWN = np.zeros((JOINTS_PER_HAND, 3), np.float32)
 
 
 @dataclass(frozen=True)
-class Place:
+class FPHAEntry:
     """Entries of a clip in the lists."""
 
     action: int
@@ -99,7 +99,7 @@ class FPHASource:
         table = lists.table(self.root)
         ids = lists.clips(self.root, table)
         if split not in ids:
-            raise DataError(f"A split of FPHA is {' or '.join(self.splits)}; got '{split}'.")
+            raise DataError(f"No split '{split}' in FPHA. Available: {', '.join(self.splits)}.")
         counts = {subject: self._frame_counts(subject) for subject in {clip.split("/")[0] for clip in ids[split]}}
         keys = []
         for clip in ids[split]:
@@ -107,34 +107,34 @@ class FPHASource:
             known, trouble = counts[subject]
             uncounted = "" if clip in known else trouble or "has no row for it"
             frames = known[clip] if clip in known else self._count(clip)
-            keys.append(ClipKey(clip, frames, Place(*table.labels(action), uncounted)))
+            keys.append(ClipKey(clip, frames, FPHAEntry(*table.labels(action), uncounted)))
         return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
         """Read a clip; frames with a missing or broken image are left out, frames without a line of joints are kept."""
-        place: Place = key.place
-        found = Findings(self.root)
-        skeleton = self._skeleton(key.id, found)
-        self._say_count(key, found)
+        entry: FPHAEntry = key.entry
+        findings = Findings(self.root)
+        skeleton = self._skeleton(key.id, findings)
+        self._report_count(key, findings)
         try:
-            joints = _fpha_skeleton.read(skeleton, found)
+            joints = _fpha_skeleton.read(skeleton, findings)
         except UnreadableError as error:
-            found.add(error, CLIP_LEFT_OUT, key.frames)
-            return None, found.problems
-        images = self._images(key.id, key.numbers, (width, height), found)
-        jpegs = _frames.read(images, key.numbers, CAMERA_SIZE, (width, height, quality), found)
-        self._say_beyond(key, images, skeleton, joints, found)
+            findings.add(error, CLIP_LEFT_OUT, key.frames)
+            return None, findings.problems
+        images = self._images(key.id, key.numbers, (width, height), findings)
+        jpegs = _frames.read(images, key.numbers, CAMERA_SIZE, (width, height, quality), findings)
+        self._report_beyond(key, images, skeleton, joints, findings)
         if not jpegs:
-            found.add(UnreadableError(f"clip {key.id}", "has no readable frame"), CLIP_LEFT_OUT)
-            return None, found.problems
+            findings.add(UnreadableError(f"clip {key.id}", "has no readable frame"), CLIP_LEFT_OUT)
+            return None, findings.problems
         for number in (each for each in jpegs if each not in joints):
             unknown = UnreadableError(f"{skeleton}, frame {number}", "has no line of joints")
-            found.frame(number, unknown, HANDS_NOT_KNOWN)
+            findings.frame(number, unknown, HANDS_NOT_KNOWN)
         record = ClipRecord(
             id=key.id,
             subject=key.id.split("/")[0],
-            action=place.action,
-            object=place.object,
+            action=entry.action,
+            object=entry.object,
             intrinsics=np.asarray(camera.resized(INTRINSICS, width / CAMERA_SIZE[0], height / CAMERA_SIZE[1])),
             width=width,
             height=height,
@@ -143,7 +143,7 @@ class FPHASource:
             joints_m=np.stack([joints.get(number, _NOT_KNOWN) for number in jpegs]),
             hand_valid=np.array([[number in joints] for number in jpegs]),
         )
-        return record, found.problems
+        return record, findings.problems
 
     def differences(self) -> list[str]:
         """Return differences from the published numbers of clips, frames and classes."""
@@ -158,23 +158,23 @@ class FPHASource:
         ]
         return [f"{what.format(own)}; published are {count:,}" for what, own, count in compared if own != count]
 
-    def _skeleton(self, clip: str, found: Findings) -> Path:
+    def _skeleton(self, clip: str, findings: Findings) -> Path:
         """Return the skeleton file of a clip; if there are several, the one with the most frames."""
         folders = [root / name for root in _frames.roots(self.root) for name in POSE_FOLDERS]
         paths = [folder / clip / "skeleton.txt" for folder in folders if os.path.isdir(folder)]
-        there = [path for path in paths if os.path.lexists(path)]
-        if len(there) < 2:
-            return next(iter(there or paths), folders[0] / clip / "skeleton.txt")
-        counts = {path: _fpha_skeleton.count(path) for path in there}
-        taken = max(there, key=lambda path: counts[path])
-        others = "; ".join(f"{found.name(path)} has {counts[path]}" for path in there if path != taken)
+        existing = [path for path in paths if os.path.lexists(path)]
+        if len(existing) < 2:
+            return next(iter(existing or paths), folders[0] / clip / "skeleton.txt")
+        counts = {path: len(_fpha_skeleton.frame_numbers(path)) for path in existing}
+        taken = max(existing, key=lambda path: counts[path])
+        others = "; ".join(f"{findings.name(path)} has {counts[path]}" for path in existing if path != taken)
         detail = f"{counts[taken]} frames; {others}"
-        found.add(UnreadableError(taken, "is one of several skeleton files of its clip", detail), "used")
+        findings.add(UnreadableError(taken, "is one of several skeleton files of its clip", detail), "used")
         return taken
 
-    def _images(self, clip: str, wanted: range, size: tuple[int, int], found: Findings) -> Images:
+    def _images(self, clip: str, wanted: range, size: tuple[int, int], findings: Findings) -> Images:
         folders = [root / kind / clip / "color" for root in _frames.roots(self.root) for kind in IMAGE_FOLDERS]
-        return _NAMES.look(folders, wanted, size, found)
+        return _NAMES.look(folders, wanted, size, findings)
 
     def _frame_counts(self, subject: str) -> tuple[dict[str, int], str]:
         """Return the frame counts of a subject's clips, and the reason if there are none, else ""."""
@@ -185,28 +185,30 @@ class FPHASource:
 
     def _count(self, clip: str) -> int:
         """Return the number of frames of a clip from its skeleton file, or else from its images."""
-        found = Findings(self.root)
-        last = _fpha_skeleton.last_number(self._skeleton(clip, found))
-        if last < 0:
-            last = max(self._images(clip, range(_text.LARGEST_NUMBER), CAMERA_SIZE, found).there, default=-1)
-        return last + 1
+        findings = Findings(self.root)
+        numbers = _fpha_skeleton.frame_numbers(self._skeleton(clip, findings))
+        if not numbers:
+            numbers = list(self._images(clip, range(_text.LARGEST_NUMBER), CAMERA_SIZE, findings).paths)
+        return 1 + max(numbers, default=-1)
 
-    def _say_count(self, key: ClipKey, found: Findings) -> None:
-        if key.place.uncounted:
+    def _report_count(self, key: ClipKey, findings: Findings) -> None:
+        if key.entry.uncounted:
             info = lists.info_file(self.root, key.id.split("/")[0])
             reason = f"has no number of frames in {lists.INFOS}"
-            detail = f"{info.name} {key.place.uncounted}"
-            found.add(UnreadableError(f"clip {key.id}", reason, detail), "frames counted in its skeleton.txt")
+            detail = f"{info.name} {key.entry.uncounted}"
+            findings.add(UnreadableError(f"clip {key.id}", reason, detail), "frames counted in its skeleton.txt")
 
-    def _say_beyond(
-        self, key: ClipKey, images: Images, skeleton: Path, joints: dict[int, np.ndarray], found: Findings
+    def _report_beyond(
+        self, key: ClipKey, images: Images, skeleton: Path, joints: dict[int, np.ndarray], findings: Findings
     ) -> None:
         """Report lines of the skeleton file and images beyond the clip's number of frames."""
-        for where, numbers in ((skeleton, joints), (images.name(0).parent, images.there)):
+        for where, numbers in ((skeleton, joints), (images.name(0).parent, images.paths)):
             beyond = [number for number in numbers if number not in key.numbers]
             if beyond:
                 detail = f"{len(beyond)} up to frame {max(beyond)}, the clip has {key.frames}"
-                found.add(UnreadableError(where, "goes on after its clip", detail), "the rest left out", len(beyond))
+                findings.add(
+                    UnreadableError(where, "continues beyond its clip", detail), "the rest left out", len(beyond)
+                )
 
 
 def source(root: Path | None, config: DataConfig) -> FPHASource:  # noqa: ARG001 - FPHA has no options
@@ -215,7 +217,4 @@ def source(root: Path | None, config: DataConfig) -> FPHASource:  # noqa: ARG001
     Raises:
         DataError: there is no such folder.
     """
-    if root is None or not os.path.isdir(root):
-        shown = _text.printable(root)
-        raise DataError(f"--root must be the folder FPHA was unpacked to; got {shown}, which is no folder.")
-    return FPHASource(root)
+    return FPHASource(_frames.data_folder(root, "FPHA"))

@@ -27,7 +27,7 @@ LINE_LEFT_OUT = "line left out"
 _NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
 
-def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
+def read(path: Path, findings: Findings) -> dict[int, np.ndarray]:
     """Read the joints [21 3] of each frame, by frame number: camera space, metres; invalid lines are left out.
 
     Raises:
@@ -45,27 +45,18 @@ def read(path: Path, found: Findings) -> dict[int, np.ndarray]:
                 frames.append(_line(path, words, cut and line == len(lines)))
         except UnreadableError as error:
             wrong = UnreadableError(f"{path}, line {line}", error.reason, error.detail)
-            found.frame(line, wrong, LINE_LEFT_OUT)
+            findings.frame(line, wrong, LINE_LEFT_OUT)
     repeated = {number for number, times in Counter(number for number, _ in frames).items() if times > 1}
     for number in sorted(repeated):
-        found.frame(number, UnreadableError(f"{path}, frame {number}", "has several lines"), LINE_LEFT_OUT)
+        findings.frame(number, UnreadableError(f"{path}, frame {number}", "has several lines"), LINE_LEFT_OUT)
     once = {number: joints_m for number, joints_m in frames if number not in repeated}
     if not once:
         raise UnreadableError(path, "has no readable line")
     return once
 
 
-def last_number(path: Path) -> int:
-    """Return the largest frame number in a file, or -1 if there is none."""
-    return max(_numbers(path), default=-1)
-
-
-def count(path: Path) -> int:
-    """Return the number of readable frames in a file."""
-    return len(_numbers(path))
-
-
-def _numbers(path: Path) -> list[int]:
+def frame_numbers(path: Path) -> list[int]:
+    """Return the numbers of the readable frames in a file; none if it cannot be read."""
     try:
         return list(read(path, Findings(path.parent)))
     except UnreadableError:
@@ -78,13 +69,13 @@ def _line(path: Path, line: str, cut: bool) -> tuple[int, np.ndarray]:
     if cut or len(words) < _NUMBERS:
         raise _text.cut(path, words)
     if len(words) > _NUMBERS:
-        raise UnreadableError(path, _text.WRONG_NUMBERS, f"there are {len(words)}, not {_NUMBERS}")
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"expected {_NUMBERS}, got {len(words)}")
     try:
         values = _text.floats(words)
     except ValueError as error:
         raise UnreadableError(path, _text.WRONG_NUMBERS, str(error)) from None
     if values[0] != int(values[0]) or not 0 <= values[0] <= _text.LARGEST_NUMBER:
-        raise UnreadableError(path, _text.WRONG_NUMBERS, f"'{words[0]}' is no frame")
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"'{words[0]}' is not a frame number")
     joints_m = in_camera(values[1:].reshape(JOINTS_PER_HAND, 3))
     fault = distance_fault(joints_m)
     if fault:

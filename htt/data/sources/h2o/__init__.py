@@ -49,26 +49,7 @@ from htt.data.sources.h2o import lists
 from htt.errors import DataError
 from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.info import DataInfo
-
-OBJECTS = ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
-"""H2O's objects 1 to 8."""
-
-_VERBS = (
-    ("grab", OBJECTS),
-    ("place", OBJECTS),
-    ("open", ("lotion", "milk", "chips")),
-    ("close", ("lotion", "milk", "chips")),
-    ("pour", ("milk",)),
-    ("take out", ("espresso", "cocoa", "chips", "cappuccino")),
-    ("put in", ("espresso", "cocoa", "cappuccino")),
-    ("apply", ("lotion", "spray")),
-    ("read", ("book", "espresso")),
-    ("spray", ("spray",)),
-    ("squeeze", ("lotion",)),
-)
-_NOUNS = tuple(OBJECTS.index(noun) for _, nouns in _VERBS for noun in nouns)
-ACTIONS = tuple(f"{verb} {noun}" for verb, nouns in _VERBS for noun in nouns)
-"""H2O's actions 1 to 36."""
+from htt.vocabulary import ACTIONS, OBJECTS, VERB_AND_NOUN
 
 PUBLISHED = {"train": (569, 55_747), "val": (122, 11_638), "test": (242, 23_391)}
 """Clips and frames of each split. Source: H2O's label files."""
@@ -84,7 +65,7 @@ _HAND_NUMBERS = 1 + 3 * JOINTS_PER_HAND
 
 
 @dataclass(frozen=True)
-class Place:
+class H2OEntry:
     """Recording of a clip, and its entries in the lists."""
 
     recording: str
@@ -105,11 +86,11 @@ class H2OSource:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have a label file."""
-        found = tuple(split for split in SPLITS if self._label_file(split))
-        if not found:
+        splits = tuple(split for split in SPLITS if self._label_file(split))
+        if not splits:
             wanted = _text.printable(self.root / _LABEL_FOLDERS[0] / "action_train.txt")
-            raise DataError(f"The folder of H2O must hold label files, such as {wanted}; it has none. Check --root.")
-        return found
+            raise DataError(f"No label files of H2O, such as {wanted}. Check --root.")
+        return splits
 
     def info(self, width: int, height: int) -> DataInfo:
         """Return the facts of H2O."""
@@ -120,7 +101,7 @@ class H2OSource:
         path = self._label_file(split)
         if path is None:
             root = _text.printable(self.root)
-            raise DataError(f"H2O must have the label file action_{split}.txt; {root} has none. Check --root.")
+            raise DataError(f"No label file action_{split}.txt in {root}. Check --root.")
         labels = lists.labels(path, len(ACTIONS), unlabelled=split == SPLITS[-1])
         pose_list = self._pose_list(split)
         listed = lists.poses(pose_list) if os.path.lexists(pose_list) else None
@@ -128,37 +109,37 @@ class H2OSource:
         for label in labels:
             named = listed.get(label.recording.replace("_ego/", "/"), ()) if listed is not None else label.numbers
             unlisted = tuple(_text.gaps(label.numbers, named))
-            place = Place(label.recording, label.action, unlisted, pose_list.name)
-            keys.append(ClipKey(label.id, len(label.numbers), place, label.first))
-        if keys and all(key.place.unlisted == (key.numbers,) for key in keys):
+            entry = H2OEntry(label.recording, label.action, unlisted, pose_list.name)
+            keys.append(ClipKey(label.id, len(label.numbers), entry, label.first))
+        if keys and all(key.entry.unlisted == (key.numbers,) for key in keys):
             raise DataError(
-                f"The pose list of a split must name frames of its clips; {_text.printable(pose_list)} names none of "
-                f"those in {_text.printable(path)}. Is one of them another split's? Get the files again."
+                f"The pose list {_text.printable(pose_list)} names no frame of the clips in {_text.printable(path)}. "
+                "Is one of them of another split? Get the files again."
             )
         return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
         """Read a clip; frames with a missing or broken image are left out, frames without a hand pose are kept."""
-        place: Place = key.place
-        folders, found = self._recordings(place.recording), Findings(self.root)
+        entry: H2OEntry = key.entry
+        folders, findings = self._recordings(entry.recording), Findings(self.root)
         try:
             intrinsics, seen = _camera(_first(folders, "cam_intrinsics.txt"))
         except UnreadableError as error:
-            found.add(error, CLIP_LEFT_OUT, key.frames)
-            return None, found.problems
+            findings.add(error, CLIP_LEFT_OUT, key.frames)
+            return None, findings.problems
         kinds = [folder / kind for folder in folders for kind in IMAGE_FOLDERS]
-        images = _NAMES.look(kinds, key.numbers, (width, height), found)
-        jpegs = _frames.read(images, key.numbers, seen, (width, height, quality), found)
+        images = _NAMES.look(kinds, key.numbers, (width, height), findings)
+        jpegs = _frames.read(images, key.numbers, seen, (width, height, quality), findings)
         if not jpegs:
-            found.add(UnreadableError(f"clip {key.id}", "has no readable frame", place.recording), CLIP_LEFT_OUT)
-            return None, found.problems
-        hand_valid, joints_m = _all_hands(_most(folders, "hand_pose", key.numbers), list(jpegs), place, found)
-        _compare_actions(_most(folders, "action_label", key.numbers), place, list(jpegs), found)
+            findings.add(UnreadableError(f"clip {key.id}", "has no readable frame", entry.recording), CLIP_LEFT_OUT)
+            return None, findings.problems
+        hand_valid, joints_m = _all_hands(_most(folders, "hand_pose", key.numbers), list(jpegs), entry, findings)
+        _compare_actions(_most(folders, "action_label", key.numbers), entry, list(jpegs), findings)
         record = ClipRecord(
             id=key.id,
-            subject=place.recording.split("/")[0],
-            action=place.action,
-            object=_object(_most(folders, "obj_pose", key.numbers), key, list(jpegs), found),
+            subject=entry.recording.split("/")[0],
+            action=entry.action,
+            object=_object(_most(folders, "obj_pose", key.numbers), key, list(jpegs), findings),
             intrinsics=np.asarray(camera.resized(intrinsics, width / seen[0], height / seen[1])),
             width=width,
             height=height,
@@ -167,21 +148,21 @@ class H2OSource:
             joints_m=joints_m,
             hand_valid=hand_valid,
         )
-        return record, found.problems
+        return record, findings.problems
 
     def differences(self) -> list[str]:
         """Return differences from the published numbers of clips and frames, and pairs of clips that share frames."""
-        lines, there = [], self.splits
+        lines, splits = [], self.splits
         labels: dict[str, list[lists.Label]] = {}
         for split, (clips, frames) in PUBLISHED.items():
-            path = self._label_file(split) if split in there else None
-            found = labels[split] = lists.labels(path, len(ACTIONS), split == SPLITS[-1]) if path else []
-            total = sum(len(label.numbers) for label in found)
-            if (len(found), total) != (clips, frames):
-                lines.append(f"{split}: {len(found)} clips, {total:,} frames; published are {clips} and {frames:,}")
+            path = self._label_file(split) if split in splits else None
+            listed = labels[split] = lists.labels(path, len(ACTIONS), split == SPLITS[-1]) if path else []
+            total = sum(len(label.numbers) for label in listed)
+            if (len(listed), total) != (clips, frames):
+                lines.append(f"{split}: {len(listed)} clips, {total:,} frames; published are {clips} and {frames:,}")
             pose_list = self._pose_list(split)
             if os.path.lexists(pose_list) and lists.poses(pose_list) is None:
-                lines.append(f"{split}: {pose_list.name} names no frame in a form known here; it is not used")
+                lines.append(f"{split}: {pose_list.name} has an unknown form and is not used")
         pairs = lists.shared(labels)
         more = [f"{len(pairs) - _PAIRS_SHOWN:,} more pairs of clips share frames"] if len(pairs) > _PAIRS_SHOWN else []
         return [*lines, *pairs[:_PAIRS_SHOWN], *more]
@@ -207,10 +188,7 @@ def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 
     Raises:
         DataError: there is no such folder.
     """
-    if root is None or not os.path.isdir(root):
-        shown = _text.printable(root)
-        raise DataError(f"--root must be the folder H2O was unpacked to; got {shown}, which is no folder.")
-    return H2OSource(root)
+    return H2OSource(_frames.data_folder(root, "H2O"))
 
 
 def _first(folders: Sequence[Path], name: str) -> Path:
@@ -240,20 +218,20 @@ def _camera(path: Path) -> tuple[np.ndarray, tuple[float, float]]:
     return camera.intrinsics(*values[:4]), (float(values[4]), float(values[5]))
 
 
-def _all_hands(folder: Path, numbers: list[int], place: Place, found: Findings) -> tuple[np.ndarray, np.ndarray]:
+def _all_hands(folder: Path, numbers: list[int], entry: H2OEntry, findings: Findings) -> tuple[np.ndarray, np.ndarray]:
     """Return hand validity [t 2] and joints [t 42 3] in camera space, metres; False and 0 where unknown."""
     valid = np.zeros((len(numbers), len(HANDS)), bool)
     joints_m = np.zeros((len(numbers), len(HANDS) * JOINTS_PER_HAND, 3), np.float32)
     for frame, number in enumerate(numbers):
         path = folder / f"{number:06d}.txt"
         try:
-            if any(number in run for run in place.unlisted):
-                raise UnreadableError(path, f"is not in {place.pose_list}")
+            if any(number in run for run in entry.unlisted):
+                raise UnreadableError(path, f"is not in {entry.pose_list}")
             valid[frame], joints_m[frame], fault = _hands(path)
             if fault:
-                found.frame(number, UnreadableError(path, _text.WRONG_NUMBERS, fault), HANDS_NOT_KNOWN)
+                findings.frame(number, UnreadableError(path, _text.WRONG_NUMBERS, fault), HANDS_NOT_KNOWN)
         except UnreadableError as error:
-            found.frame(number, error, HANDS_NOT_KNOWN)
+            findings.frame(number, error, HANDS_NOT_KNOWN)
     return valid, joints_m
 
 
@@ -264,28 +242,28 @@ def _hands(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
     flags, joints_m = hands[:, 0], hands[:, 1:].reshape(len(HANDS), JOINTS_PER_HAND, 3)
     wrong = flags[(flags != 0) & (flags != 1)]
     if len(wrong):
-        raise UnreadableError(path, _text.WRONG_NUMBERS, f"the flag of a hand is 0 or 1, not {wrong[0]:g}")
+        raise UnreadableError(path, _text.WRONG_NUMBERS, f"the flag of a hand must be 0 or 1, not {wrong[0]:g}")
     valid, fault = flags == 1, ""
     last_hand = " ".join(content.split()[1 - _HAND_NUMBERS :]) + content[len(content.rstrip()) :]
     if valid[-1] and _text.cut_short(last_hand):
         raise _text.cut(path, content.split())
     for hand in np.flatnonzero(valid):
-        told = _frames.distance_fault(joints_m[hand])
-        valid[hand] &= not told
-        fault = fault or (told and f"{told}, {HANDS[hand]} hand")
+        wrong_distance = _frames.distance_fault(joints_m[hand])
+        valid[hand] &= not wrong_distance
+        fault = fault or (wrong_distance and f"{wrong_distance}, {HANDS[hand]} hand")
     return valid, np.where(valid[:, None, None], joints_m, 0.0).reshape(-1, 3).astype(np.float32), fault
 
 
-def _compare_actions(folder: Path, place: Place, numbers: Sequence[int], found: Findings) -> None:
+def _compare_actions(folder: Path, entry: H2OEntry, numbers: Sequence[int], findings: Findings) -> None:
     """Report frames whose action differs from the list; the action of the list is used."""
-    if place.action == lists.UNKNOWN or not os.path.isdir(folder):
+    if entry.action == lists.UNKNOWN or not os.path.isdir(folder):
         return
     counts = Counter(each for number in numbers if (each := _first_number(folder, number)) is not None)
-    others = Counter({each: count for each, count in counts.items() if each != place.action + 1})
+    others = Counter({each: count for each, count in counts.items() if each != entry.action + 1})
     if others:
         detail = f"{others.total()} of {counts.total()} frames, most {others.most_common(1)[0][0]:g}"
-        error = UnreadableError(folder, "names another action than the list", f"{detail}, not {place.action + 1}")
-        found.add(error, "the list's is used", others.total())
+        error = UnreadableError(folder, "has another action than the list", f"{detail}, not {entry.action + 1}")
+        findings.add(error, "action of the list used", others.total())
 
 
 def _first_number(folder: Path, number: int) -> float | None:
@@ -296,21 +274,21 @@ def _first_number(folder: Path, number: int) -> float | None:
         return None
 
 
-def _object(folder: Path, key: ClipKey, numbers: Sequence[int], found: Findings) -> int:
+def _object(folder: Path, key: ClipKey, numbers: Sequence[int], findings: Findings) -> int:
     """Return the object of the clip's action, or, if unknown, the most frequent one in the frames, or -1."""
-    place: Place = key.place
+    entry: H2OEntry = key.entry
     seen = (_first_number(folder, number) for number in numbers)
     counts = Counter(int(each) - 1 for each in seen if each is not None and each in range(1, len(OBJECTS) + 1))
     shown = counts.most_common(1)[0][0] if counts else lists.UNKNOWN
-    if place.action == lists.UNKNOWN:
+    if entry.action == lists.UNKNOWN:
         if not counts:
-            error = UnreadableError(f"clip {key.id}", "has no object in obj_pose", place.recording)
-            found.add(error, "object not known")
+            error = UnreadableError(f"clip {key.id}", "has no object in obj_pose", entry.recording)
+            findings.add(error, "object not known")
         return shown
-    its = _NOUNS[place.action]
-    if counts and shown != its:
-        detail = f"{OBJECTS[shown]} in {counts[shown]} of {counts.total()} frames, not {OBJECTS[its]}"
-        found.add(
-            UnreadableError(folder, "shows another object than the clip's action has", detail), "the action's used"
+    expected = OBJECTS.index(VERB_AND_NOUN[entry.action][1])
+    if counts and shown != expected:
+        detail = f"{OBJECTS[shown]} in {counts[shown]} of {counts.total()} frames, not {OBJECTS[expected]}"
+        findings.add(
+            UnreadableError(folder, "has another object than the clip's action", detail), "object of the action used"
         )
-    return its
+    return expected

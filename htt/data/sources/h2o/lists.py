@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from htt.data.sources import UnreadableError, _text
+from htt.data.sources import _text
 from htt.errors import DataError
 
 UNKNOWN = -1
@@ -46,31 +46,31 @@ def labels(path: Path, actions: int, unlabelled: bool = False) -> list[Label]:
     Raises:
         DataError: the file cannot be read or has invalid lines; lists them.
     """
-    lines = _lines(path)
+    lines = _text.lines(path)
     header = " ".join(lines[0].split()) if lines else ""
     if header not in _HEADERS:
         raise DataError(
-            f"{_text.printable(path)} must begin with the line '{_HEADER}' (without action_label in a test split); "
-            f"it begins with '{header[:80]}'. Get the file again."
+            f"Invalid {_text.printable(path)}: expected the header '{_HEADER}' (without action_label in a test "
+            f"split), got '{header[:80]}'. Get the file again."
         )
     if not _HEADERS[header] and not unlabelled:
         raise DataError(
-            f"{_text.printable(path)} must give the action of each clip; it begins with '{header}', as the list of "
-            "the test split does. Get the file again."
+            f"Invalid {_text.printable(path)}: expected the action of each clip, got the header '{header}' of a test "
+            "split. Get the file again."
         )
-    found, faults, seen = [], [], dict[str, int]()
+    entries, faults, seen = [], [], dict[str, int]()
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
         try:
             label = _label(line.split(), _HEADERS[header], actions)
             if seen.setdefault(label.id, number) != number:
-                raise ValueError(f"the id {label.id} is that of line {seen[label.id]}")
-            found.append(label)
+                raise ValueError(f"repeats the id {label.id} of line {seen[label.id]}")
+            entries.append(label)
         except ValueError as error:
             faults.append(f"line {number}: {error}")
-    _refuse(path, "must list one clip a line", faults)
-    return found
+    _text.refuse(path, "one clip per line", faults)
+    return entries
 
 
 def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
@@ -82,11 +82,11 @@ def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
     lines = []
     for recording, clips in of_recording.items():
         ordered = sorted(clips, key=lambda clip: clip[0].first)
-        for place, (label, split) in enumerate(ordered):
-            for other, its in ordered[place + 1 :]:
+        for index, (label, split) in enumerate(ordered):
+            for other, other_split in ordered[index + 1 :]:
                 if other.first > label.last:
                     break
-                words = f"{split} clip {label.id} and {its} clip {other.id} share frames {other.first} to "
+                words = f"{split} clip {label.id} and {other_split} clip {other.id} share frames {other.first} to "
                 actions = f", as actions {label.action + 1} and {other.action + 1}"
                 lines.append(
                     f"{words}{min(label.last, other.last)} of {recording}"
@@ -98,17 +98,17 @@ def shared(of_splits: Mapping[str, Sequence[Label]]) -> list[str]:
 def _label(words: list[str], labelled: bool, actions: int) -> Label:
     """Parse the words of a line."""
     if len(words) != 6 + labelled:
-        raise ValueError(f"{6 + labelled} words are expected, there are {len(words)}")
+        raise ValueError(f"expected {6 + labelled} words, got {len(words)}")
     if not _RECORDING.fullmatch(words[1]):
-        raise ValueError(f"'{words[1]}' is no recording such as subject1/h1/0")
+        raise ValueError(f"'{words[1]}' is not a recording such as subject1/h1/0")
     action = _text.whole(words[2]) - 1 if labelled else UNKNOWN
     if labelled and not 0 <= action < actions:
-        raise ValueError(f"an action is 1 to {actions}, this one is {words[2]}")
+        raise ValueError(f"expected an action from 1 to {actions}, got {words[2]}")
     first, last, start, end = (_text.whole(word) for word in words[-4:])
     if last < first:
         raise ValueError(f"the action ends in frame {last}, before its start in frame {first}")
     if first < start or last > end:
-        raise ValueError(f"the action, frames {first} to {last}, leaves its recording, frames {start} to {end}")
+        raise ValueError(f"the action, frames {first} to {last}, is outside its recording, frames {start} to {end}")
     return Label(words[0], words[1], action, first, last)
 
 
@@ -118,27 +118,17 @@ def poses(path: Path) -> dict[str, set[int]] | None:
     Raises:
         DataError: the file cannot be read, or some of its lines name no frame; lists them.
     """
-    found: dict[str, set[int]] = {}
+    numbers: dict[str, set[int]] = {}
     faults = []
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_text.lines(path), start=1):
         match = _POSE.fullmatch(line.strip().replace("\\", "/"))
         if match and match[4] == _HEAD_CAMERA:
-            found.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
+            numbers.setdefault("/".join(match.group(1, 2, 3)), set()).add(int(match[5]))
         elif not match and line.strip():
-            faults.append(f"line {number}: '{line.strip()[:80]}' is no frame such as subject1/h1/0/cam4/rgb/000000.png")
-    if faults and not found:
+            faults.append(
+                f"line {number}: '{line.strip()[:80]}' is not a frame such as subject1/h1/0/cam4/rgb/000000.png"
+            )
+    if faults and not numbers:
         return None  # a list of unknown form is ignored: the files in hand_pose show which frames have a pose
-    _refuse(path, "must list one frame a line", faults)
-    return found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return _text.text(path).splitlines()
-    except UnreadableError as error:
-        raise DataError(f"H2O's lists must be readable; {_text.printable(error)}. Get the file again.") from None
-
-
-def _refuse(path: Path, rule: str, faults: list[str]) -> None:
-    if faults:
-        raise DataError(f"{_text.printable(path)} {rule}; {'; '.join(faults)}. Get the file again.")
+    _text.refuse(path, "one frame per line", faults)
+    return numbers

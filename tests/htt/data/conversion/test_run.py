@@ -46,12 +46,12 @@ class NoiseSource:
         return [ClipKey(name, 3, first + index, first=10) for index, name in enumerate(names)]
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        if key.place == self.stop_at:
+        if key.entry == self.stop_at:
             raise KeyboardInterrupt
         self.read_clips.append(key.id)
-        if key.place in self.broken:
+        if key.entry in self.broken:
             return None, [Problem(f"{self.folder}{key.id}/rgb", "is missing", "clip left out", frames=3)]
-        return self.make(key.place, 3), []
+        return self.make(key.entry, 3), []
 
     def differences(self) -> list[str]:
         return []
@@ -115,17 +115,17 @@ def test_other_settings_need_another_folder(tmp_path: Path, make_record: Callabl
         convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
     other = Making(64, 48, shard_bytes=8_000)
     with pytest.raises(
-        DataError, match=r"a part of another \(width: 32 there, 64 asked for; height: 24 there, 48 asked"
+        DataError, match=r"with other settings \(width: existing 32, requested 64; height: existing 24, requested 48"
     ):
         convert(NoiseSource(make_record), tmp_path, other, workers=1)
     convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
-    with pytest.raises(DataError, match=r"holds some \(width: 32 there, 64 asked for"):
+    with pytest.raises(DataError, match=r"already holds shards with other settings \(width: existing 32, requested 64"):
         convert(NoiseSource(make_record), tmp_path, other, workers=1)
 
 
 def test_nothing_readable(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     source = NoiseSource(make_record, broken=(*range(12), *range(100, 104)))
-    told = r"must have a clip that can be read; of the 12 of 'train' none could:\n  - train-0/rgb is missing; clip left"
+    told = r"None of the 12 clips of split 'train' can be read:\n  - train-0/rgb is missing; clip left"
     with pytest.raises(DataError, match=told):
         convert(source, tmp_path, MAKING, workers=1)
 
@@ -141,7 +141,7 @@ def test_full_disk_keeps_what_is_finished(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(StorageError, match=r"disk is full.*the same command goes on from there"):
+    with pytest.raises(StorageError, match=r"disk is full.*repeat the command to resume"):
         convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
     assert sorted(contents(tmp_path)) == [STATE, "train-00000.arrow"]
     monkeypatch.undo()
@@ -156,12 +156,12 @@ def test_a_split_that_has_begun_keeps_its_list_of_clips(tmp_path: Path, make_rec
         convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
     other = NoiseSource(make_record, renamed="other-")
     with pytest.raises(
-        DataError, match=r"part of another \(list of clips: \w{12} there, \w{12} asked for\)\. Choose another"
+        DataError, match=r"with other settings \(list of clips: existing \w{12}, requested \w{12}\)\. Choose another"
     ):
         convert(other, tmp_path, MAKING, workers=1)
     assert other.read_clips == []
     convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
-    with pytest.raises(DataError, match=r"holds some \(list of clips: "):
+    with pytest.raises(DataError, match=r"already holds shards with other settings \(list of clips: "):
         convert(other, tmp_path, MAKING, workers=1)
 
 
@@ -185,7 +185,7 @@ def test_the_manifest_says_which_clips_and_frames_there_should_be(
     assert made.count("val") == (3, 9)
     assert made.numbers("val") == {f"val-{clip}": range(10, 13) for clip in range(100, 104)}
     assert len(made.numbers("train")) == 12
-    with pytest.raises(DataError, match="got 'vall'"):
+    with pytest.raises(DataError, match="No split 'vall'"):
         made.numbers("vall")
 
 
@@ -198,7 +198,7 @@ def test_what_was_wrong_is_written_down(tmp_path: Path, make_record: Callable[..
     found = conversion_state.problems(tmp_path)
     assert found["val"] == [Problem("val-101/rgb", "is missing", "clip left out", frames=3)]
     (tmp_path / conversion_state.PROBLEMS).write_text("[]")
-    with pytest.raises(DataError, match=r"left_out\.json must be a list of problems; it is not"):
+    with pytest.raises(DataError, match=r"left_out\.json: expected a list of problems"):
         conversion_state.problems(tmp_path)
 
 

@@ -31,7 +31,7 @@ def test_a_line_for_each_split() -> None:
     problems = {
         "train": [
             Problem("4.txt", "is missing", HANDS_NOT_KNOWN, frames=7),
-            Problem("9.txt", "is cut short", HANDS_NOT_KNOWN, frames=5),
+            Problem("9.txt", "is truncated", HANDS_NOT_KNOWN, frames=5),
             Problem("3.png", "is missing", FRAME_LEFT_OUT, frames=100),
         ]
     }
@@ -47,11 +47,11 @@ def test_alike_problems_are_one_line() -> None:
     problems = [
         Problem("clip 1", "has no readable frame", CLIP_LEFT_OUT),
         *(Problem(f"{index}.png", "is missing", FRAME_LEFT_OUT, frames=1) for index in range(1_200)),
-        Problem("a.txt to b.txt", "has wrong numbers", HANDS_NOT_KNOWN, "125 of 126", 40),
-        Problem("c.txt", "has wrong numbers", HANDS_NOT_KNOWN, "0 of 126", 1),
+        Problem("a.txt to b.txt", "has invalid numbers", HANDS_NOT_KNOWN, "125 of 126", 40),
+        Problem("c.txt", "has invalid numbers", HANDS_NOT_KNOWN, "0 of 126", 1),
     ]
     assert summary.grouped(problems) == [
         "  1,200 x frame left out: 0.png is missing",
-        "  2 x (41 frames) hands not known: a.txt to b.txt has wrong numbers (125 of 126)",
+        "  2 x (41 frames) hands not known: a.txt to b.txt has invalid numbers (125 of 126)",
         "  1 x clip left out: clip 1 has no readable frame",
     ]

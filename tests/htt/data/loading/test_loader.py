@@ -18,7 +18,7 @@ from htt.batch import Batch, gather, scatter, window_of_frame
 from htt.config import Config, override
 from htt.data.loading import loader as loading
 from htt.data.loading.clips import Clips, open_split
-from htt.data.loading.loader import Assembler, Decoder, evaluation_loader, training_loader
+from htt.data.loading.loader import Assembler, Decoder, EvaluationLoader, TrainingLoader
 from htt.data.loading.order import order
 from htt.data.loading.windows import training_windows
 from htt.data.sources import ClipRecord
@@ -95,14 +95,14 @@ def test_joints_behind_the_camera_or_not_finite_take_no_part(
     record.joints_m[0, 3, 2], record.joints_m[1, 30] = -0.2, np.nan
     record.hand_valid[:] = True
     clips = open_split(write_shards(tmp_path, {"train": [record]}), "train")
-    batch = next(iter(evaluation_loader(clips, override(CONFIG, {"data.spacing": 1}))))
+    batch = next(iter(EvaluationLoader(clips, override(CONFIG, {"data.spacing": 1}))))
     assert (~batch.joint_valid).nonzero().tolist() == [[0, 3], [1, 30]]
     assert batch.joints_px.isfinite().all()
     assert batch.joints_m.isfinite().all()
 
 
 def test_steps_and_resumption(clips: Clips) -> None:
-    loader = training_loader(clips, CONFIG)
+    loader = TrainingLoader(clips, CONFIG)
     whole = list(loader.epoch(2))
     assert len(whole) == loader.steps_per_epoch > 3
     for one, other in zip(loader.epoch(2, start=2 * loader.step_windows), whole[2:], strict=True):
@@ -111,27 +111,27 @@ def test_steps_and_resumption(clips: Clips) -> None:
 
 
 def test_workers_have_the_global_batch_between_them(clips: Clips) -> None:
-    whole = training_loader(clips, CONFIG)
-    shares = [training_loader(clips, CONFIG, rank, 2) for rank in range(2)]
+    whole = TrainingLoader(clips, CONFIG)
+    shares = [TrainingLoader(clips, CONFIG, rank, 2) for rank in range(2)]
     assert {share.steps_per_epoch for share in shares} == {whole.steps_per_epoch}
     for batch, *parts in zip(whole.epoch(0), *(share.epoch(0) for share in shares), strict=True):
         assert sorted(pair for part in parts for pair in pairs(part)) == sorted(pairs(batch))
 
 
 def test_windows_per_epoch(clips: Clips) -> None:
-    loader = training_loader(clips, override(CONFIG, {"train.windows_per_epoch": 7}))
+    loader = TrainingLoader(clips, override(CONFIG, {"train.windows_per_epoch": 7}))
     assert loader.steps_per_epoch == 2
     assert len(list(loader.epoch(0))) == 2
 
 
 def test_more_workers_than_a_batch_has_windows(clips: Clips) -> None:
     with pytest.raises(ConfigError, match="at most 3 workers"):
-        training_loader(clips, CONFIG, 0, 4)
+        TrainingLoader(clips, CONFIG, 0, 4)
 
 
 @pytest.mark.parametrize("world", [1, 3, 40])
 def test_evaluation_has_every_frame_once(clips: Clips, world: int) -> None:
-    loaders = [evaluation_loader(clips, CONFIG, rank, world) for rank in range(world)]
+    loaders = [EvaluationLoader(clips, CONFIG, rank, world) for rank in range(world)]
     seen = []
     for loader in loaders:
         batches = list(loader)
@@ -143,18 +143,18 @@ def test_evaluation_has_every_frame_once(clips: Clips, world: int) -> None:
 
 def test_evaluation_batches_are_bounded(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "EVALUATION_PIXELS", 10 * 32 * 24)
-    for batch in evaluation_loader(clips, CONFIG):
+    for batch in EvaluationLoader(clips, CONFIG):
         assert len(batch.frames) <= 10
 
 
 def test_an_epoch_may_be_left_early(clips: Clips) -> None:
-    loader = training_loader(clips, CONFIG)
+    loader = TrainingLoader(clips, CONFIG)
     first = next(loader.epoch(0))
     assert_same(first, next(loader.epoch(0)))
 
 
 def test_a_thread_gives_the_same_batches(clips: Clips) -> None:
-    loader = training_loader(clips, CONFIG)
+    loader = TrainingLoader(clips, CONFIG)
     steps = order(len(loader.windows), seed=0, epoch=0, batch_size=2)
     for one, other in zip(
         Decoder(loader.assembler, ahead=True).batches(steps),
@@ -166,8 +166,8 @@ def test_a_thread_gives_the_same_batches(clips: Clips) -> None:
 
 
 def test_processes_give_the_same_batches_and_draw_nothing(clips: Clips) -> None:
-    plain = training_loader(clips, CONFIG)
-    loader = training_loader(clips, override(CONFIG, {"runtime.loader_workers": 1}))
+    plain = TrainingLoader(clips, CONFIG)
+    loader = TrainingLoader(clips, override(CONFIG, {"runtime.loader_workers": 1}))
     state = torch.get_rng_state()
     next(loader.epoch(1))
     for epoch, start in ((0, 0), (1, 2)):
@@ -184,18 +184,18 @@ def test_a_broken_frame_stops_with_its_name(
     record.jpegs[1] = record.jpegs[1][:-99]
     clips = open_split(write_shards(tmp_path, {"train": [record]}), "train")
     config = override(CONFIG, {"runtime.loader_workers": processes})
-    with pytest.raises(DataError, match=r"^Every frame must be a whole JPEG; frame 13 of clip clip-0"):
-        list(evaluation_loader(clips, config))
+    with pytest.raises(DataError, match=r"^Invalid JPEG: frame 13 of clip clip-0"):
+        list(EvaluationLoader(clips, config))
 
 
 def test_processes_without_room_for_their_batches_are_refused_before_they_start(
     clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
-    few = training_loader(clips, override(CONFIG, {"runtime.loader_workers": 2}))
+    few = TrainingLoader(clips, override(CONFIG, {"runtime.loader_workers": 2}))
     with pytest.raises(ClusterError, match=r"2 processes .* has 0 MB free\. .*--shm-size=8g.*loader_workers=0"):
         list(few.epoch(0))
-    list(training_loader(clips, CONFIG).epoch(0))  # none of its own
+    list(TrainingLoader(clips, CONFIG).epoch(0))  # none of its own
 
 
 SMALL = """
@@ -210,7 +210,7 @@ if __name__ == "__main__":
     loader.Decoder._check_room = lambda *_: None  # others took the room since
     config = override(tiny_config(), {"runtime.loader_workers": 1, "train.batch_size": 8})
     try:
-        list(loader.training_loader(open_splits(config).train, config).epoch(0))
+        list(loader.TrainingLoader(open_splits(config).train, config).epoch(0))
     except ClusterError as error:
         print(error)
 """
@@ -226,5 +226,5 @@ def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_spl
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env, check=False)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip("this machine mounts nothing")
-    assert "A batch must fit into shared memory (/dev/shm); unable to allocate" in done.stdout, done.stderr
+    assert "Cannot put a batch into shared memory (/dev/shm): unable to allocate" in done.stdout, done.stderr
     assert "--shm-size=8g" in done.stdout

@@ -64,7 +64,7 @@ def test_fewer_windows_than_a_batch() -> None:
 
 @pytest.mark.parametrize(("windows", "batch_size", "limit"), [(9, 2, None), (2, 9, None), (9, 9, 2)])
 def test_more_workers_than_windows_in_a_step(windows: int, batch_size: int, limit: int | None) -> None:
-    with pytest.raises(ConfigError, match=r"it has 2 .* and there are 3 workers.*at most 2 workers"):
+    with pytest.raises(ConfigError, match=r"there are 3 workers, but only 2 windows .*at most 2 workers"):
         order.order(windows, seed=0, epoch=0, batch_size=batch_size, world=3, limit=limit)
 
 

@@ -75,7 +75,7 @@ def test_all_clips_train_where_nothing_is_held_out(without_val: Path) -> None:
     found = opened(without_val, 0.0)
     assert len(found.train) == 10
     assert found.val is None
-    with pytest.raises(DataError, match=r"got 'val'\. There are: train, test"):
+    with pytest.raises(DataError, match=r"No split 'val' in the data\. Available: train, test"):
         splits.open_named(without_val, "val", DataConfig(held_out=0.0))
 
 
@@ -115,5 +115,5 @@ def test_a_search_needs_something_to_select_by(without_val: Path) -> None:
 
 
 def test_one_clip_cannot_be_parted() -> None:
-    with pytest.raises(DataError, match=r"there is 1\. Set data\.held_out=0"):
+    with pytest.raises(DataError, match=r"expected 2 or more clips, got 1\. Set data\.held_out=0"):
         splits.hold_out(["a"], [0], 0.5)

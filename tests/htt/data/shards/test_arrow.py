@@ -105,25 +105,25 @@ def test_no_data(tmp_path: Path) -> None:
 
 
 def test_no_such_split(root: Path) -> None:
-    with pytest.raises(DataError, match=r"got 'vall'. There are: train, val. Did you mean 'val'\?"):
+    with pytest.raises(DataError, match=r"No split 'vall' in the data. Available: train, val. Did you mean 'val'\?"):
         open_split(root, "vall")
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"source": 3}'])
 def test_broken_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match=r"manifest\.json must be the manifest"):
+    with pytest.raises(DataError, match=r"Invalid manifest .*manifest\.json: "):
         open_split(tmp_path, "train")
 
 
 def test_manifest_of_another_version(root: Path, tmp_path: Path) -> None:
     manifest.write(tmp_path, manifest.read(root).model_copy(update={"schema_version": 99}))
-    with pytest.raises(DataError, match="version 2, which this program reads; it is of 99"):
+    with pytest.raises(DataError, match="expected version 2, got 99"):
         open_split(tmp_path, "train")
     fields = json.loads((root / manifest.NAME).read_text())
     del fields["wanted"]  # as the version before had none
     (tmp_path / manifest.NAME).write_text(json.dumps({**fields, "schema_version": 1}))
-    with pytest.raises(DataError, match=r"which this program reads; it is of 1\. Convert the data again"):
+    with pytest.raises(DataError, match=r"expected version 2, got 1\. Convert the data again"):
         open_split(tmp_path, "train")
 
 
@@ -149,7 +149,7 @@ def test_verify_names_the_shard_and_both_sums(broken: Callable[..., Path]) -> No
     expected = manifest.read(root).shards("train")[0].sha256
     found = files.sha256(root / "train-00000.arrow")
     with pytest.raises(
-        DataError, match=rf"train-00000\.arrow has the sha256 {found}, its manifest says {expected}.*again"
+        DataError, match=rf"train-00000\.arrow has sha256 {found}, not {expected} as in its manifest.*again"
     ):
         manifest.verify(root)
 
@@ -160,7 +160,7 @@ def test_verify_accepts_what_is_whole(root: Path) -> None:
 
 def test_shard_cut_short_or_missing(broken: Callable[..., Path]) -> None:
     root = broken(lambda data: data[:-100])
-    with pytest.raises(DataError, match=r"train-00000\.arrow has \d+ bytes, not the \d+"):
+    with pytest.raises(DataError, match=r"train-00000\.arrow has \d+ bytes, not \d+"):
         open_split(root, "train")
     (root / "train-00000.arrow").unlink()
     with pytest.raises(DataError, match=r"train-00000\.arrow is missing"):
@@ -170,7 +170,7 @@ def test_shard_cut_short_or_missing(broken: Callable[..., Path]) -> None:
 def test_shard_that_is_no_arrow_file(broken: Callable[..., Path]) -> None:
     root = broken(lambda data: b"x" * len(data))
     clips = open_split(root, "train")
-    with pytest.raises(DataError, match=r"must be an Arrow file; .*train-00000\.arrow"):
+    with pytest.raises(DataError, match=r"Invalid shard .*train-00000\.arrow: "):
         clips.decode(0, [0])
 
 
@@ -179,7 +179,7 @@ def test_truncated_jpeg_names_clip_and_frame(tmp_path: Path, record: Record, wri
     spoilt = [*whole.jpegs[:2], whole.jpegs[2][:-200], *whole.jpegs[3:]]
     clips = open_split(write(tmp_path, {"train": [dataclasses.replace(whole, jpegs=spoilt)]}), "train")
     assert clips.decode(0, [0, 1, 3]).shape[0] == 3
-    with pytest.raises(DataError, match=r"frame 16 of clip clip-0 in .*train-00000\.arrow is not"):
+    with pytest.raises(DataError, match=r"frame 16 of clip clip-0 in .*train-00000\.arrow: "):
         clips.decode(0, [1, 2])
 
 
@@ -200,7 +200,7 @@ def test_clip_without_frames(tmp_path: Path, record: Record, write: Write) -> No
         hand_valid=np.zeros((0, 2), bool),
     )
     write(tmp_path, {"train": [record(0, 2), empty]})
-    with pytest.raises(DataError, match=r"split train: clip clip-7: frames are 0\. Convert"):
+    with pytest.raises(DataError, match=r"split train: clip clip-7: invalid number of frames 0\. Convert"):
         open_split(tmp_path, "train")
 
 
@@ -246,7 +246,7 @@ def test_manifest_refuses_names_that_leave_the_folder(root: Path, tmp_path: Path
     else:
         fields["splits"][name if name != "train" else "/train"] = []
     (tmp_path / manifest.NAME).write_text(json.dumps(fields))
-    with pytest.raises(DataError, match=r"must be the manifest of a folder of shards; .*a name has 1 to 100 letters"):
+    with pytest.raises(DataError, match=r"Invalid manifest .*a name has 1 to 100 letters"):
         manifest.read(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_shard_that_is_a_link_out_of_its_folder_is_refused(broken: Callable[...,
     elsewhere = tmp_path.parent / "elsewhere.arrow"
     (root / "train-00000.arrow").rename(elsewhere)
     (root / "train-00000.arrow").symlink_to(elsewhere)
-    with pytest.raises(DataError, match=r"train-00000\.arrow is a link that leads out of its folder"):
+    with pytest.raises(DataError, match=r"train-00000\.arrow is a link to a file outside its folder"):
         open_split(root, "train")
 
 
@@ -293,14 +293,14 @@ def with_intrinsics(row: int, column: int, value: float) -> Change:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda clip: dataclasses.replace(clip, action=4), "clip clip-1: action 4 is not -1 to 3"),
-        (lambda clip: dataclasses.replace(clip, action=-2), "clip clip-1: action -2 is not -1 to 3"),
-        (lambda clip: dataclasses.replace(clip, object=99), "clip clip-1: object 99 is not -1 to 3"),
-        (lambda clip: dataclasses.replace(clip, id="clip-0"), "clip clip-0: its id is there twice"),
-        (with_intrinsics(0, 0, float("nan")), r"clip clip-1: intrinsics \[nan, .*\] are no camera's"),
-        (with_intrinsics(1, 1, float("inf")), r"clip clip-1: intrinsics \[.*inf.*\] are no camera's"),
-        (with_intrinsics(0, 0, 0.0), r"clip clip-1: intrinsics \[0.0, .*\] are no camera's"),
-        (with_intrinsics(2, 2, 2.0), r"clip clip-1: intrinsics \[.*2.0\] are no camera's"),
+        (lambda clip: dataclasses.replace(clip, action=4), "clip clip-1: action 4 is outside -1 to 3"),
+        (lambda clip: dataclasses.replace(clip, action=-2), "clip clip-1: action -2 is outside -1 to 3"),
+        (lambda clip: dataclasses.replace(clip, object=99), "clip clip-1: object 99 is outside -1 to 3"),
+        (lambda clip: dataclasses.replace(clip, id="clip-0"), "clip clip-0: its id occurs twice"),
+        (with_intrinsics(0, 0, float("nan")), r"clip clip-1: intrinsics \[nan, .*\] are invalid"),
+        (with_intrinsics(1, 1, float("inf")), r"clip clip-1: intrinsics \[.*inf.*\] are invalid"),
+        (with_intrinsics(0, 0, 0.0), r"clip clip-1: intrinsics \[0.0, .*\] are invalid"),
+        (with_intrinsics(2, 2, 2.0), r"clip clip-1: intrinsics \[.*2.0\] are invalid"),
     ],
 )
 @pytest.mark.parametrize("labelled", [True, False])
@@ -308,7 +308,9 @@ def test_open_split_refuses_labels_that_do_not_fit_the_manifest(
     tmp_path: Path, record: Record, write: Write, change: Change, told: str, labelled: bool
 ) -> None:
     write(tmp_path, {"train": [record(0, 2), change(record(1, 3))]}, labelled=labelled)
-    with pytest.raises(DataError, match=rf"Labels must fit .*{'labels.arrow' if labelled else tmp_path}.*{told}"):
+    with pytest.raises(
+        DataError, match=rf"Labels do not match their manifest in .*{'labels.arrow' if labelled else tmp_path}.*{told}"
+    ):
         open_split(tmp_path, "train")
 
 
@@ -318,7 +320,7 @@ def test_open_split_refuses_counts_that_differ_from_the_manifest(root: Path, tmp
     first, *rest = made.splits["train"]
     fewer = first.model_copy(update={"clips": first.clips - 1, "frames": first.frames + 2})
     manifest.write(tmp_path / "copy", made.model_copy(update={"splits": {**made.splits, "train": [fewer, *rest]}}))
-    with pytest.raises(DataError, match=r"clips are 6, the manifest has 5; frames are 63, the manifest has 65"):
+    with pytest.raises(DataError, match=r"6 clips, but 5 in the manifest; 63 frames, but 65 in the manifest"):
         open_split(tmp_path / "copy", "train")
 
 
@@ -336,9 +338,9 @@ def _swapped(clip: ClipRecord) -> ClipRecord:
         (lambda clip: dataclasses.replace(clip, frame_numbers=[10, 13]), "its images, numbers, hands and joints are"),
         (
             lambda clip: dataclasses.replace(clip, hand_valid=2 * clip.hand_valid + 1),
-            "whether a hand is in the frame is 0 or 1, not 3",
+            "hand_valid must be 0 or 1, not 3",
         ),
-        (_swapped, "its frame numbers do not ascend"),
+        (_swapped, "its frame numbers are not ascending"),
     ],
 )
 def test_prepare_refuses_frames_that_do_not_fit_the_manifest(
@@ -346,7 +348,7 @@ def test_prepare_refuses_frames_that_do_not_fit_the_manifest(
 ) -> None:
     """Before a training starts, and again by whoever looks at the clip."""
     root = write(tmp_path / "shards", {"train": [record(0, 2), change(record(1, 3))]})
-    message = rf"clip clip-1 in .*train-00000\.arrow is not: {told}"
+    message = rf"Clip clip-1 in .*train-00000\.arrow does not match its manifest and labels: {told}"
     config = override(Config(), {"data.source": "noise", "data.root": str(root), "runtime.cache": str(tmp_path)})
     with pytest.raises(DataError, match=message):
         prepare(config)

@@ -147,7 +147,7 @@ def _is_about(problem: Problem, true: TrueClip) -> bool:
 
 def _names(problem: Problem, number: int, wanted: range, hands: bool) -> bool:
     if number not in wanted:
-        beyond = (" goes on after its clip", " has no number of frames in Subjects_info")
+        beyond = (" continues beyond its clip", " has no number of frames in Subjects_info")
         return any(str(problem).find(words) > 0 for words in beyond)
     pattern = r"(?:hand_pose/|frame )(\d+)" if hands else r"/(?:color_)?(\d+)\.(?:png|jpeg)"
     first = re.search(pattern, problem.what)

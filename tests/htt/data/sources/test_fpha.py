@@ -133,8 +133,8 @@ def test_what_is_wrong_in_a_skeleton_is_named(root: Path, true: dict[str, TrueCl
     where = f"Hand_pose_annotation_v1/{FIRST}/skeleton.txt"
     last = path.read_text().split()[-1]
     assert problems == [
-        f"{where}, line 2 to line 3 has wrong numbers (there are 65, not 64); line left out",
-        f"{where}, line 7 is cut short (64 numbers, the last is '{last}'); line left out",
+        f"{where}, line 2 to line 3 has invalid numbers (expected 64, got 65); line left out",
+        f"{where}, line 7 is truncated (64 numbers, the last is '{last}'); line left out",
         f"{where}, frame 3 has several lines; line left out",
         f"{where}, frame 1 to frame 3 has no line of joints; hands not known",
         f"{where}, frame 5 has no line of joints; hands not known",
@@ -166,7 +166,7 @@ def test_missing_and_broken_images_are_named_run_by_run(root: Path, true: dict[s
     where = f"Video_files/{FIRST}/color"
     assert problems == [
         f"{where}/color_0001.jpeg to color_0003.jpeg is missing; frame left out",
-        f"{where}/color_0005.jpeg is no whole image (no known format); frame left out",
+        f"{where}/color_0005.jpeg is not a complete image (no known format); frame left out",
     ]
 
 
@@ -177,7 +177,7 @@ def test_counts_that_differ_are_said(root: Path, true: dict[str, TrueClip]) -> N
     assert record is not None
     assert check_clip(record, true[FIRST]) == Lost([4, 5], [], False)
     assert problems == [
-        f"{where} goes on after its clip (2 up to frame 5, the clip has 4); the rest left out"
+        f"{where} continues beyond its clip (2 up to frame 5, the clip has 4); the rest left out"
         for where in (f"Hand_pose_annotation_v1/{FIRST}/skeleton.txt", f"Video_files/{FIRST}/color")
     ]
     info.write_text(info.read_text().replace("open_juice_bottle 1 4", "open_juice_bottle 1 8"))
@@ -218,21 +218,21 @@ def test_a_count_of_a_million_neither_hangs_nor_floods(root: Path, true: dict[st
     ("file", "old", "new", "message"),
     [
         (lists.SPLIT, "Training 3", "Training 600", "train has 3 clips, its header says 600"),
-        (lists.SPLIT, "Training 3", "Training x", "line 1: 'x' is no whole number"),
-        (lists.SPLIT, "Test 2", "", "there is no line 'Test ...'"),
-        (lists.SPLIT, "juice_bottle/2", "juice_bottle/1", f"line 6: {FIRST} is there once more"),
+        (lists.SPLIT, "Training 3", "Training x", "line 1: 'x' is not a whole number"),
+        (lists.SPLIT, "Test 2", "", "missing line 'Test ...'"),
+        (lists.SPLIT, "juice_bottle/2", "juice_bottle/1", f"line 6: {FIRST} occurs again"),
         (lists.SPLIT, "/pour_juice_bottle/", "/eat_soup/", "the action eat_soup is not in action"),
-        (lists.SPLIT, FIRST, "../../etc/1", "line 2: '../../etc/1 0' is no clip such as"),
+        (lists.SPLIT, FIRST, "../../etc/1", "line 2: '../../etc/1 0' is not a clip such as"),
         (
             lists.SPLIT,
             f"{FIRST} 0",
             f"{FIRST} 2",
-            "open_juice_bottle has the class 2, in action_object_info.txt it",
+            "open_juice_bottle has class 2, but in action_object_info.txt it",
         ),
-        (lists.SPLIT, f"{FIRST} 0", f"{FIRST} x", "line 2: 'x' is no whole number"),
-        (lists.TABLE, "6 prick", "7 prick", "row 6 has the number 7"),
+        (lists.SPLIT, f"{FIRST} 0", f"{FIRST} x", "line 2: 'x' is not a whole number"),
+        (lists.TABLE, "6 prick", "7 prick", "row 6 has number 7"),
         (lists.TABLE, "6 prick object_6", "6 prick", "row 6 has 4 words, most have 5"),
-        (lists.TABLE, "6 prick", "6 stir", "row 10 has the action stir once more"),
+        (lists.TABLE, "6 prick", "6 stir", "row 10 repeats the action stir"),
     ],
 )
 def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: str, message: str) -> None:
@@ -240,7 +240,7 @@ def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: 
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(DataError) as error:
         open_source("fpha", root).clips("train")
-    assert f"{path} must" in str(error.value)
+    assert str(error.value).startswith(f"Invalid {path}: expected ")
     assert message in str(error.value)
 
 
@@ -248,7 +248,7 @@ def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
 def test_lists_that_cannot_be_read_are_refused(root: Path, file: str, content: bytes | None) -> None:
     (root / file).unlink() if content is None else (root / file).write_bytes(content)
-    with pytest.raises(DataError, match="is missing" if content is None else r"is no text \(byte 0 is not UTF-8\)"):
+    with pytest.raises(DataError, match="is missing" if content is None else r"is not text \(byte 0 is not UTF-8\)"):
         open_source("fpha", root).clips("train")
 
 
@@ -265,7 +265,7 @@ def test_differences_from_what_was_published(root: Path) -> None:
 
 def test_no_folder(tmp_path: Path) -> None:
     for root in (None, tmp_path / "gone"):
-        with pytest.raises(DataError, match=r"must be the folder FPHA was unpacked to; got .*, which is no folder"):
+        with pytest.raises(DataError, match=r"must be the folder FPHA was unpacked to; got .*, which is not a folder"):
             fpha.source(root, None)
 
 
@@ -282,8 +282,8 @@ def test_table_in_another_order_than_the_classes_of_the_split_file_is_refused(ro
         return [lines[0], " ".join([one[0], *other[1:]]), " ".join([other[0], *one[1:]]), *lines[3:]]
 
     change_lines(root / lists.TABLE, swap)
-    told = "open_juice_bottle has the class 0, in action_object_info.txt it is row 2"
-    with pytest.raises(DataError, match=rf"line 2: {told}; line 3: close_juice_bottle has the class 1, .* row 1"):
+    told = "open_juice_bottle has class 0, but in action_object_info.txt it is row 2"
+    with pytest.raises(DataError, match=rf"line 2: {told}; line 3: close_juice_bottle has class 1, .* row 1"):
         open_source("fpha", root).clips("train")
 
 
@@ -295,7 +295,7 @@ def test_line_of_zeros_is_no_hand(root: Path, true: dict[str, TrueClip]) -> None
     assert check_clip(record, true[FIRST]) == Lost([], [2], False)
     where = f"Hand_pose_annotation_v1/{FIRST}/skeleton.txt"
     assert problems == [
-        f"{where}, line 3 has wrong numbers (a joint is 0.026 m away); line left out",
+        f"{where}, line 3 has invalid numbers (a joint is 0.026 m from the camera); line left out",
         f"{where}, frame 2 has no line of joints; hands not known",
     ]
 

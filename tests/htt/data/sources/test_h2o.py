@@ -8,14 +8,14 @@ import pytest
 from h2o_folder import GOLDEN, NOTHING, TEST, TRAIN, read
 from PIL import Image
 
-from htt import scene
 from htt.data.conversion.run import convert
 from htt.data.conversion.state import Making
 from htt.data.loading.clips import open_split
 from htt.data.shards import manifest
-from htt.data.sources import h2o, open_source
+from htt.data.sources import open_source
 from htt.testing.trees import TrueClip, write_h2o
 from htt.testing.truth import check_clip
+from htt.vocabulary import ACTIONS, OBJECTS
 
 
 @pytest.mark.parametrize("size", [(96, 54), (64, 48)])
@@ -30,11 +30,11 @@ def test_every_joint_label_and_intrinsic_is_the_truth(
         clips = open_split(tmp_path / "out", split)
         assert [check_clip(clip, true[clip.id]) for clip in clips] == [NOTHING] * len(clips)
     clips = open_split(tmp_path / "out", "train")
-    assert clips.info.actions == h2o.ACTIONS
+    assert clips.info.actions == ACTIONS
     assert clips.ids == ["32", "438"]
     assert clips.subjects == ["subject1", "subject2"]
     assert clips.action.tolist() == [13, 6]
-    assert [h2o.OBJECTS[each] for each in clips.object] == ["cocoa", "chips"]
+    assert [OBJECTS[each] for each in clips.object] == ["cocoa", "chips"]
     assert clips.frame_numbers(1).tolist() == list(range(404, 426))
 
 
@@ -49,11 +49,6 @@ def test_test_clips_have_no_action_and_the_object_they_show(root: Path, true: di
     assert record is not None
     assert record.object == -1
     assert problems == ["clip 27 has no object in obj_pose (subject4/h1/5); object not known"]
-
-
-def test_names_are_those_of_the_benchmark() -> None:
-    assert h2o.ACTIONS == scene.ACTIONS
-    assert h2o.OBJECTS == scene.OBJECTS
 
 
 def test_by_hand(tmp_path: Path) -> None:
@@ -88,8 +83,8 @@ def test_frames_that_two_clips_share_and_frames_between_clips(tmp_path: Path) ->
     assert [clip.numbers for clip in clips] == [[*range(3, 13)], [*range(9, 15)], [17, 18]]
     np.testing.assert_array_equal(clips[0].joints_m[6:], clips[1].joints_m[:4])
     shown = (
-        "subject1/h1/0/cam4/obj_pose shows another object than the clip's action has "
-        "(milk in 4 of 6 frames, not chips); the action's used"
+        "subject1/h1/0/cam4/obj_pose has another object than the clip's action "
+        "(milk in 4 of 6 frames, not chips); object of the action used"
     )
     assert open_source("h2o", tmp_path).differences()[-1] == (
         "val clip 1 and val clip 2 share frames 9 to 12 of subject1/h1/0, as actions 5 and 7"

@@ -48,15 +48,15 @@ def test_a_frame_without_an_image_is_left_out_and_one_without_a_pose_is_kept(
         f"{TRAIN}/rgb/000000.png is missing; frame left out",
         f"{TRAIN}/rgb/000010.png to 000013.png is missing; frame left out",
         problems[2],
-        f"{TRAIN}/hand_pose/000001.txt is cut short (64 numbers, the last is '{line.split()[63]}'); hands not known",
+        f"{TRAIN}/hand_pose/000001.txt is truncated (64 numbers, the last is '{line.split()[63]}'); hands not known",
         f"{TRAIN}/hand_pose/000003.txt to 000004.txt is missing; hands not known",
-        f"{TRAIN}/hand_pose/000005.txt to 000006.txt has wrong numbers "
+        f"{TRAIN}/hand_pose/000005.txt to 000006.txt has invalid numbers "
         "(could not convert string to float: 'left'); hands not known",
-        f"{TRAIN}/hand_pose/000007.txt is cut short (128 numbers, the last is '{last[:-1]}'); hands not known",
-        f"{TRAIN}/hand_pose/000008.txt to 000009.txt has wrong numbers "
-        "(the flag of a hand is 0 or 1, not 2); hands not known",
+        f"{TRAIN}/hand_pose/000007.txt is truncated (128 numbers, the last is '{last[:-1]}'); hands not known",
+        f"{TRAIN}/hand_pose/000008.txt to 000009.txt has invalid numbers "
+        "(the flag of a hand must be 0 or 1, not 2); hands not known",
     ]
-    assert problems[2].startswith(f"{TRAIN}/rgb/000002.png is no whole image (")
+    assert problems[2].startswith(f"{TRAIN}/rgb/000002.png is not a complete image (")
 
 
 def test_joints_in_another_unit_are_no_joints(root: Path) -> None:
@@ -67,7 +67,7 @@ def test_joints_in_another_unit_are_no_joints(root: Path) -> None:
     assert record is not None
     assert record.hand_valid[0].tolist() == [False, False]
     assert not record.joints_m[0].any()
-    assert f"{TRAIN}/hand_pose/000000.txt has wrong numbers (a joint is " in problems[0]
+    assert f"{TRAIN}/hand_pose/000000.txt has invalid numbers (a joint is " in problems[0]
 
 
 def test_a_pose_list_of_another_form_is_not_used_and_that_is_said(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_pose_list_of_another_form_is_not_used_and_that_is_said(tmp_path: Path
     record, problems = source.read(key, 64, 36, 92)
     assert record is not None
     assert (record.hand_valid.all(), problems) == (True, [])
-    assert "train: pose_train.txt names no frame in a form known here; it is not used" in source.differences()
+    assert "train: pose_train.txt has an unknown form and is not used" in source.differences()
 
 
 def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
@@ -105,7 +105,9 @@ def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
         f"{where}/000410.txt to 000411.txt is not in pose_train.txt; hands not known",
     ]
     path.write_text("subject2/o2/3/cam4/rgb/000405.png\nsubject2/o2/3/cam4/rgb/0004")
-    with pytest.raises(DataError, match=r"pose_train.txt must list one frame a line; line 2: 'subject2/o2/3/cam4/rgb/"):
+    with pytest.raises(
+        DataError, match=r"pose_train.txt: expected one frame per line; line 2: 'subject2/o2/3/cam4/rgb/"
+    ):
         read(tmp_path, "438")
 
 
@@ -113,11 +115,11 @@ def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (None, "is missing"),
-        ("636.6 636.2 635.2 366.8 1280", "is cut short (5 numbers, the last is '1280')"),
-        ("636.6 636.2 635.2 366.8 1280 720 0", "has wrong numbers (there are 7, not 6)"),
-        ("636.6 -636.2 635.2 366.8 1280 720", "has wrong numbers (-636.2 is not above 0)"),
-        ("636.6 inf 635.2 366.8 1280 720", "has wrong numbers ('inf' is not finite)"),
-        ("", "is cut short (empty)"),
+        ("636.6 636.2 635.2 366.8 1280", "is truncated (5 numbers, the last is '1280')"),
+        ("636.6 636.2 635.2 366.8 1280 720 0", "has invalid numbers (expected 6, got 7)"),
+        ("636.6 -636.2 635.2 366.8 1280 720", "has invalid numbers (-636.2 is not above 0)"),
+        ("636.6 inf 635.2 366.8 1280 720", "has invalid numbers ('inf' is not finite)"),
+        ("", "is truncated (empty)"),
     ],
 )
 def test_a_camera_that_cannot_be(root: Path, content: str | None, problem: str) -> None:
@@ -134,7 +136,7 @@ def test_a_camera_of_another_shape_is_not_trusted(root: Path) -> None:
     record, problems = read(root)
     assert record is None
     assert problems == [
-        f"{TRAIN}/rgb/000000.png to 000021.png has another shape than its camera (96x54 px, 1280x72 px); "
+        f"{TRAIN}/rgb/000000.png to 000021.png has another aspect ratio than its camera (96x54 px, 1280x72 px); "
         "frame left out",
         "clip 32 has no readable frame (subject1/h1/6); clip left out",
     ]
@@ -146,7 +148,7 @@ def test_a_recording_without_images(root: Path) -> None:
     record, problems = read(root)
     assert record is None
     assert problems == [
-        f"{TRAIN}/rgb is no folder; not used",
+        f"{TRAIN}/rgb is not a folder; not used",
         f"{TRAIN}/rgb/000000.png to 000021.png is missing; frame left out",
         "clip 32 has no readable frame (subject1/h1/6); clip left out",
     ]
@@ -164,28 +166,28 @@ def test_a_clip_of_a_million_frames_neither_hangs_nor_floods(root: Path, true: d
 def test_broken_label_file_lists_its_lines(root: Path) -> None:
     path = root / "action_labels/action_train.txt"
     wrong = {
-        "50 subject1/h1/0 44 5 6 0 449": "line 4: an action is 1 to 36, this one is 44",
-        "51 subject1/h1/0 1 9": "line 5: 7 words are expected, there are 4",
+        "50 subject1/h1/0 44 5 6 0 449": "line 4: expected an action from 1 to 36, got 44",
+        "51 subject1/h1/0 1 9": "line 5: expected 7 words, got 4",
         "52 subject1/h1/0 1 9 2 0 449": "line 6: the action ends in frame 2, before its start in frame 9",
-        "438 subject1/h1/0 1 2 9 0 449": "line 7: the id 438 is that of line 3",
-        "54 subject1/h1/0 1 2 9 0 8": "line 8: the action, frames 2 to 9, leaves its recording, frames 0 to 8",
-        "55 subject1/h1/0 1 2 1000000 0 2000000": "line 9: numbers go up to 999999, this one is 1000000",
-        "56 subject1/h1/0 1 -2 9 0 449": "line 10: '-2' is no whole number",
-        "57 ../h1/0 1 2 9 0 449": "line 11: '../h1/0' is no recording such as subject1/h1/0",
+        "438 subject1/h1/0 1 2 9 0 449": "line 7: repeats the id 438 of line 3",
+        "54 subject1/h1/0 1 2 9 0 8": "line 8: the action, frames 2 to 9, is outside its recording, frames 0 to 8",
+        "55 subject1/h1/0 1 2 1000000 0 2000000": "line 9: the largest number is 999999, got 1000000",
+        "56 subject1/h1/0 1 -2 9 0 449": "line 10: '-2' is not a whole number",
+        "57 ../h1/0 1 2 9 0 449": "line 11: '../h1/0' is not a recording such as subject1/h1/0",
     }
     path.write_text(path.read_text() + "\n".join(wrong))
     with pytest.raises(DataError) as error:
         open_source("h2o", root).clips("train")
-    for part in (f"{path} must list one clip a line; ", *wrong.values(), ". Get the file again."):
+    for part in (f"Invalid {path}: expected one clip per line; ", *wrong.values(), ". Get the file again."):
         assert part in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "must begin with the line 'id path action_label"),
-        (b"1 subject1/h1/0 16 0 61 0 449\n", "it begins with '1 subject1/h1/0 16 0 61 0 449'"),
-        (b"id path \xe9", r"is no text \(byte 8 is not UTF-8\)"),
+        (b"", "expected the header 'id path action_label"),
+        (b"1 subject1/h1/0 16 0 61 0 449\n", "got '1 subject1/h1/0 16 0 61 0 449'"),
+        (b"id path \xe9", r"is not text \(byte 8 is not UTF-8\)"),
         (None, "is a folder"),
     ],
 )
@@ -198,7 +200,7 @@ def test_a_label_file_that_is_none(root: Path, content: bytes | None, message: s
 
 
 def test_no_label_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"action_labels/action_train\.txt; it has none"):
+    with pytest.raises(DataError, match=r"No label files of H2O, such as .*action_labels/action_train\.txt"):
         convert(open_source("h2o", tmp_path), tmp_path / "out", Making(64, 48))
 
 
@@ -252,14 +254,16 @@ def test_hands_flagged_where_no_hand_can_be_are_not_known_and_the_other_is(
     assert record.hand_valid[frame].tolist() == [False, True]
     assert not record.joints_m[frame, :21].any()
     where = f"{BOTH}/hand_pose/{404 + frame:06d}.txt"
-    assert problems == [f"{where} has wrong numbers (a joint is {told} m away, left hand); hands not known"]
+    assert problems == [
+        f"{where} has invalid numbers (a joint is {told} m from the camera, left hand); hands not known"
+    ]
 
 
 def test_hands_in_no_frame_are_an_error_that_names_what_to_look_at(root: Path, tmp_path: Path) -> None:
     poses = [root / TRAIN / "hand_pose", root / "subject2/o2/3/cam4/hand_pose"]
     for path in poses:
         path.rename(path.with_name("elsewhere"))
-    told = r"of the 44 of 'train' none has\. Look whether the archive with the hand poses is unpacked beside the images"
+    told = r"None of the 44 frames of split 'train' has known hands\. Check that the archive with the hand poses"
     with pytest.raises(
         DataError, match=told + r"[^/]*\n  - subject1/h1/6/cam4/hand_pose/000000.txt to 000021.txt is mis"
     ):
@@ -276,13 +280,15 @@ def test_lists_of_the_test_split_in_place_of_the_train_split_are_refused(root: P
     whole = path.read_text()
     path.write_text((root / "action_labels/action_test.txt").read_text())
     with pytest.raises(
-        DataError, match=r"action_train\.txt must give the action of each clip; it begins with 'id path"
+        DataError, match=r"action_train\.txt: expected the action of each clip, got the header 'id path"
     ):
         open_source("h2o", root).clips("train")
     path.write_text(whole)
     (root / "label_split").mkdir()
     (root / "label_split/pose_train.txt").write_text("subject4/h1/5/cam4/rgb/000096.png\n")
-    with pytest.raises(DataError, match=r"pose_train\.txt names none of those in .*action_train\.txt\. Is one of them"):
+    with pytest.raises(
+        DataError, match=r"pose_train\.txt names no frame of the clips in .*action_train\.txt\. Is one of them"
+    ):
         open_source("h2o", root).clips("train")
 
 
@@ -305,7 +311,7 @@ def test_action_labels_of_frames_that_differ_from_the_list_are_said(root: Path, 
     record, problems = read(root)
     assert record is not None
     assert record.action == true["32"].action
-    told = "names another action than the list (3 of 22 frames, most 9, not 14); the list's is used"
+    told = "has another action than the list (3 of 22 frames, most 9, not 14); action of the list used"
     assert problems == [f"{TRAIN}/action_label {told}"]
 
 
@@ -339,7 +345,7 @@ def test_images_of_equally_complete_folders_are_those_of_the_asked_size(tmp_path
     ]
     shutil.rmtree(folder / "rgb480_270")
     _, problems = read(tmp_path, "438")
-    told = "has images smaller than asked for (48x27 px, 96x54 are asked for); enlarged"
+    told = "has images smaller than requested (48x27 px, requested 96x54); enlarged"
     assert problems == [f"subject2/o2/3/cam4/rgb256 {told}"]
 
 

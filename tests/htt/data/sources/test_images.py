@@ -80,7 +80,7 @@ def test_a_part_of_an_image_is_none(tmp_path: Path, picture: np.ndarray, suffix:
     path = saved(tmp_path / f"image{suffix}", picture)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UnreadableError, match="is no whole image"):
+    with pytest.raises(UnreadableError, match="is not a complete image"):
         _images.read(path, 80, 45)
 
 
@@ -93,14 +93,14 @@ def test_read_refuses_an_image_with_a_hole(tmp_path: Path, picture: np.ndarray, 
     whole = path.read_bytes()
     for place in np.linspace(700, len(whole) - length - 10, 20).astype(int):
         path.write_bytes(whole[:place] + bytes(length) + whole[place + length :])
-        with pytest.raises(UnreadableError, match="is no whole image"):
+        with pytest.raises(UnreadableError, match="is not a complete image"):
             _images.read(path, 80, 45)
 
 
 @pytest.mark.parametrize(("mode", "dtype"), [("I;16", np.uint16), ("I", np.int32), ("F", np.float32)])
 def test_read_refuses_images_of_more_than_8_bits(tmp_path: Path, mode: str, dtype: type) -> None:
     Image.fromarray(np.full((36, 64), 20_000, dtype)).save(tmp_path / "image.tiff")
-    with pytest.raises(UnreadableError, match=rf"is no image of 8 bits a channel \(its mode is {mode}\)"):
+    with pytest.raises(UnreadableError, match=rf"is not an image with 8 bits per channel \(its mode is {mode}\)"):
         _images.read(tmp_path / "image.tiff", 32, 18)
 
 
@@ -122,9 +122,9 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         ("gone.png", "is missing"),
         ("text.png/000000.png", "is missing"),
         ("folder.png", "is a folder"),
-        ("text.png", r"is no whole image \(no known format\)"),
-        ("empty.png", r"is no whole image \(no known format\)"),
-        ("huge.png", "is no whole image"),
+        ("text.png", r"is not a complete image \(no known format\)"),
+        ("empty.png", r"is not a complete image \(no known format\)"),
+        ("huge.png", "is not a complete image"),
     ):
         with pytest.raises(UnreadableError, match=f"{name} {reason}"):
             _images.read(tmp_path / name, 80, 45)

@@ -8,15 +8,15 @@ from htt.data.sources import ClipKey, Problem, UnreadableError
 
 def test_a_problem_is_a_sentence() -> None:
     assert str(Problem("a/b.png", "is missing", "frame left out")) == "a/b.png is missing; frame left out"
-    problem = Problem("a.txt", "has wrong numbers", "hands not known", "3 of 126", 1)
-    assert str(problem) == "a.txt has wrong numbers (3 of 126); hands not known"
+    problem = Problem("a.txt", "has invalid numbers", "hands not known", "3 of 126", 1)
+    assert str(problem) == "a.txt has invalid numbers (3 of 126); hands not known"
 
 
 def test_an_error_names_its_file_and_pickles() -> None:
-    error = UnreadableError(Path("/data/h2o/a/b.txt"), "is cut short", "3 of\n 126")
-    assert str(error) == "/data/h2o/a/b.txt is cut short (3 of 126)"
+    error = UnreadableError(Path("/data/h2o/a/b.txt"), "is truncated", "3 of\n 126")
+    assert str(error) == "/data/h2o/a/b.txt is truncated (3 of 126)"
     again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.reason) == (str(error), "is cut short")
+    assert (str(again), again.reason) == (str(error), "is truncated")
 
 
 def test_the_numbers_of_a_clips_frames() -> None:

@@ -37,10 +37,10 @@ def test_a_last_number_with_fewer_digits_was_cut(content: str, cut: bool) -> Non
 def test_numbers(tmp_path: Path) -> None:
     path = tmp_path / "numbers.txt"
     for content, reason in (
-        ("0.5 1.5", "is cut short (2 numbers, the last is '1.5')"),
-        ("0.5 1.5 2.5 3.5", "has wrong numbers (there are 4, not 3)"),
-        ("0.5 x 2.5", "has wrong numbers (could not convert string to float: 'x')"),
-        ("0.5 1e999 2.5", "has wrong numbers ('1e999' is not finite)"),
+        ("0.5 1.5", "is truncated (2 numbers, the last is '1.5')"),
+        ("0.5 1.5 2.5 3.5", "has invalid numbers (expected 3, got 4)"),
+        ("0.5 x 2.5", "has invalid numbers (could not convert string to float: 'x')"),
+        ("0.5 1e999 2.5", "has invalid numbers ('1e999' is not finite)"),
     ):
         path.write_text(content)
         with pytest.raises(UnreadableError, match=re.escape(f"{path} {reason}")):
@@ -55,7 +55,7 @@ def test_numbers(tmp_path: Path) -> None:
         (errno.ENOENT, "is missing"),
         (errno.ENOTDIR, "is missing"),
         (errno.EISDIR, "is a folder"),
-        (errno.EACCES, "may not be read"),
+        (errno.EACCES, "cannot be read"),
         (errno.EIO, "cannot be read (Input/output error)"),
     ],
 )
@@ -71,7 +71,7 @@ def test_what_the_system_says(number: int, reason: str, monkeypatch: pytest.Monk
 def test_whole_numbers() -> None:
     assert [_text.whole(word) for word in ("0", "007", "999999")] == [0, 7, 999_999]
     for word in ("", "-1", "1.0", "1_0", "٣", "1000000", "9" * 5000):
-        with pytest.raises(ValueError, match=r"is no whole number|numbers go up to 999999"):
+        with pytest.raises(ValueError, match=r"is not a whole number|the largest number is 999999"):
             _text.whole(word)
 
 
@@ -82,7 +82,7 @@ def test_numbered_files(tmp_path: Path) -> None:
     found = _text.numbered(tmp_path, pattern, (".png", ".jpg"))
     assert {number: path.name for number, path in found.items()} == {1: "000001.png", 2: "000002.png"}
     assert _text.numbered(tmp_path / "gone", pattern, (".png",)) == {}
-    with pytest.raises(UnreadableError, match="is no folder"):
+    with pytest.raises(UnreadableError, match="is not a folder"):
         _text.numbered(tmp_path / "3.png", pattern, (".png",))
 
 

@@ -6,6 +6,7 @@ from htt.scene.hand.skeleton import HandShape
 from htt.scene.motion import grasp, programs
 from htt.scene.motion.play import play, track
 from htt.scene.things import objects
+from htt.vocabulary import ACTIONS, OBJECTS, VERB_AND_NOUN
 
 HANDS = tuple(Hand(side, HandShape(), 1.0, 1.6) for side in ("left", "right"))
 
@@ -17,18 +18,18 @@ def perform(verb, noun, seed=3, frames=24):
 
 
 def test_the_36_actions_are_in_the_order_of_h2o():
-    assert len(programs.ACTIONS) == len(set(programs.ACTIONS)) == 36
+    assert len(ACTIONS) == len(set(ACTIONS)) == 36
     known = {1: "grab book", 5: "grab milk", 9: "place book", 17: "open lotion", 22: "close chips", 23: "pour milk"}
     known |= {24: "take out espresso", 28: "put in espresso", 31: "apply lotion", 32: "apply spray", 33: "read book"}
     known |= {34: "read espresso", 35: "spray spray", 36: "squeeze lotion"}
-    assert {number: programs.ACTIONS[number - 1] for number in known} == known
-    assert objects.OBJECTS == ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
+    assert {number: ACTIONS[number - 1] for number in known} == known
+    assert OBJECTS == ("book", "espresso", "lotion", "spray", "milk", "cocoa", "chips", "cappuccino")
 
 
-@pytest.mark.parametrize(("verb", "noun"), programs.VERB_AND_NOUN)
+@pytest.mark.parametrize(("verb", "noun"), VERB_AND_NOUN)
 def test_the_tracks_of_every_program_run_from_0_to_1(verb, noun):
     script, _ = programs.program(verb, noun)
-    tracks = [script.place, script.tilt, script.slide, script.turn, script.carry]
+    tracks = [script.position, script.tilt, script.slide, script.turn, script.carry]
     tracks += [track for role in (script.lead, script.support) for track in (role.reach, role.close)]
     for keys in tracks:
         times = [time for time, _ in keys]
@@ -45,24 +46,24 @@ def test_a_track_rests_at_its_keys_and_passes_the_middle_half_way():
 
 @pytest.mark.parametrize(("undoing", "doing", "noun"), [("place", "grab", "milk"), ("close", "open", "lotion")])
 def test_a_verb_that_undoes_another_is_it_backwards(undoing, doing, noun):
-    forward, backward = perform(doing, noun).thing.place_m, perform(undoing, noun).thing.place_m
+    forward, backward = perform(doing, noun).thing.position_m, perform(undoing, noun).thing.position_m
     np.testing.assert_allclose(forward[-1], backward[0], atol=0.02)
     np.testing.assert_allclose(forward[0], backward[-1], atol=0.02)
 
 
 def test_a_grabbed_thing_leaves_the_table_in_the_hand():
     done = perform("grab", "chips")
-    assert done.thing.place_m[0, 2] == pytest.approx(0)
-    assert done.thing.place_m[-1, 2] > 0.03
-    gap = np.linalg.norm(done.right.palm.place_m - done.thing.place_m, axis=1)
+    assert done.thing.position_m[0, 2] == pytest.approx(0)
+    assert done.thing.position_m[-1, 2] > 0.03
+    gap = np.linalg.norm(done.right.palm.position_m - done.thing.position_m, axis=1)
     assert gap[-1] < 0.16 < gap[0]
 
 
 def test_a_left_hander_does_the_same_in_the_mirror():
     right = perform("pour", "milk")
     left = right.mirrored()
-    np.testing.assert_allclose(left.left.palm.place_m * [-1, 1, 1], right.right.palm.place_m)
-    np.testing.assert_allclose(left.thing.place_m[:, 0], -right.thing.place_m[:, 0])
+    np.testing.assert_allclose(left.left.palm.position_m * [-1, 1, 1], right.right.palm.position_m)
+    np.testing.assert_allclose(left.thing.position_m[:, 0], -right.thing.position_m[:, 0])
     np.testing.assert_allclose(np.linalg.det(left.right.palm.rotation), 1.0)
 
 
@@ -73,7 +74,7 @@ def test_distances_to_a_box_and_a_cylinder():
     np.testing.assert_allclose(objects.knob(0.02, 0.1).distance(points[:2]), [-0.02, 0.03])
 
 
-@pytest.mark.parametrize("noun", objects.OBJECTS)
+@pytest.mark.parametrize("noun", OBJECTS)
 def test_a_grip_touches_the_thing_without_sinking_in(noun):
     thing = objects.make(noun, np.random.default_rng(0))
     for hand in HANDS:
@@ -85,7 +86,7 @@ def test_a_grip_touches_the_thing_without_sinking_in(noun):
         assert (tips < 0.03).sum() >= 2
 
 
-@pytest.mark.parametrize("noun", objects.OBJECTS)
+@pytest.mark.parametrize("noun", OBJECTS)
 def test_an_object_stands_on_the_table_and_fills_its_size(noun):
     thing = objects.make(noun, np.random.default_rng(1))
     low, high = thing.body.vertices.min(axis=0), thing.body.vertices.max(axis=0)

@@ -2,16 +2,15 @@ import itertools
 
 import pytest
 
-from report_folders import PLAIN, trial
+from report_folders import record, trial
 from tune.experiments.space import Choice
 from tune.reports.figures.axes import axes
-from tune.results.run_folder import Asked
 
 
 def axis(domain, *values):
     """Of a domain, or of its words, as older runs have them."""
     choices = {"a.b": list(domain.values)} if isinstance(domain, Choice) else {}
-    asked = Asked(**{**PLAIN, "name": "run", "domains": {"a.b": str(domain)}, "choices": choices})
+    asked = record(name="run", domains={"a.b": str(domain)}, choices=choices)
     (found,) = axes(asked, [trial(number, values={"a.b": value}) for number, value in enumerate(values)])
     return found
 

@@ -12,7 +12,7 @@ from tune.reports.figures import search, study, style
 from tune.reports.figures.axes import axes
 from tune.reports.importance import importance
 from tune.results import selection, study_results
-from tune.results.run_folder import ranked
+from tune.results.selection import ranked
 
 STUDIES = [(2, False), (4, False), (8, True), (12, True)]
 
@@ -23,21 +23,21 @@ def studies(tmp_path_factory):
     for count, long in STUDIES:
         parameters = {name: 50_000 * 3**number for number, name in enumerate(windows(count, long=long))}
         path = tmp_path_factory.mktemp("studies") / f"of-{count}"
-        done = study_results.read(study_folder(path, windows(count, long=long), parameters=parameters))
-        found[count] = done, study_results.findings(done)
+        results = study_results.read(study_folder(path, windows(count, long=long), parameters=parameters))
+        found[count] = results, study_results.results_by_metric(results)
     return found
 
 
 @pytest.mark.parametrize("count", [count for count, _ in STUDIES])
 @pytest.mark.parametrize("metric", [0, 1])
 def test_the_figures_of_a_study(studies, count, metric):
-    done, found = studies[count]
-    finding = found[metric]
-    assert_readable(study.forest(finding))
-    assert_readable(study.seeds(finding, done.seeds))
+    results, found = studies[count]
+    result = found[metric]
+    assert_readable(study.forest(result))
+    assert_readable(study.seeds(result, results.seeds))
     for by in ("seconds", "parameters"):
-        assert_readable(study.cost(finding, by))
-    curves = study.curves(finding)
+        assert_readable(study.cost(result, by))
+    curves = study.curves(result)
     if metric == 1:
         assert_readable(curves)
     else:
@@ -46,29 +46,29 @@ def test_the_figures_of_a_study(studies, count, metric):
 
 @pytest.mark.parametrize("seeds", [1, 2, 9, 14])
 def test_the_figures_of_few_and_many_seeds(tmp_path, seeds):
-    done = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(seeds)))
-    finding = study_results.findings(done)[1]
-    assert_readable(study.forest(finding))
-    assert_readable(study.seeds(finding, done.seeds))
+    results = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(seeds)))
+    result = study_results.results_by_metric(results)[1]
+    assert_readable(study.forest(result))
+    assert_readable(study.seeds(result, results.seeds))
 
 
 def test_the_figures_of_a_study_that_has_hardly_begun(tmp_path):
     names = list(windows(3))
     missing = [(name, seed) for name in names for seed in range(6) if (name, seed) != (names[0], 0)]
-    done = study_results.read(study_folder(tmp_path / "run", windows(3), missing=missing))
-    finding = study_results.findings(done)[1]
-    figure = study.forest(finding)
+    results = study_results.read(study_folder(tmp_path / "run", windows(3), missing=missing))
+    result = study_results.results_by_metric(results)[1]
+    figure = study.forest(result)
     assert_readable(figure)
     said = [text.get_text() for text in figure.findobj(Text)]
     assert said.count("no seed in common with the reference") == 2
-    assert_readable(study.seeds(finding, done.seeds))
-    assert study.cost(finding, "seconds") is None
+    assert_readable(study.seeds(result, results.seeds))
+    assert study.cost(result, "seconds") is None
 
 
 def test_what_is_claimed_is_filled_and_coloured(tmp_path):
     effects = dict(zip(windows(3), (0.0, 6.0, -6.0), strict=True))
-    done = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(8), effects=effects))
-    figure = study.forest(study_results.findings(done)[1])
+    results = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(8), effects=effects))
+    figure = study.forest(study_results.results_by_metric(results)[1])
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata()) == 1]
     assert [(dot.get_markerfacecolor(), round(dot.get_xdata()[0])) for dot in dots] == [
         (style.BAD, 6),
@@ -79,8 +79,8 @@ def test_what_is_claimed_is_filled_and_coloured(tmp_path):
 
 
 def test_a_line_joins_each_seed_across_the_variants(studies):
-    done, found = studies[4]
-    figure = study.seeds(found[1], done.seeds)
+    results, found = studies[4]
+    figure = study.seeds(found[1], results.seeds)
     joined = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
     assert len(joined) == 6
     assert list(joined[2].get_xdata()) == [row.values[2] for row in found[1].rows]
@@ -88,20 +88,20 @@ def test_a_line_joins_each_seed_across_the_variants(studies):
 
 def test_up_is_better_where_cost_is_drawn(studies):
     _, (accuracy, error) = studies[2]
-    for finding, inverted in ((accuracy, False), (error, True)):
-        assert study.cost(finding, "seconds").axes[0].yaxis_inverted() == inverted
+    for result, inverted in ((accuracy, False), (error, True)):
+        assert study.cost(result, "seconds").axes[0].yaxis_inverted() == inverted
 
 
 @pytest.mark.parametrize("count", [2, 3, 60, 200])
 def test_the_figures_of_a_search(tmp_path, count):
     folder = search_folder(tmp_path / "run", count)
-    trials, asked = folder.trials(), folder.asked()
-    order = ranked(trials, asked.metric)
-    scales = axes(asked, order)
-    assert_readable(search.progress(order, asked.metric))
-    assert_readable(search.parallel(order, scales, asked.metric))
+    trials, record = folder.trials(), folder.record
+    order = ranked(trials, record.spec.metric)
+    scales = axes(record, order)
+    assert_readable(search.progress(order, record.spec.metric))
+    assert_readable(search.parallel(order, scales, record.spec.metric))
     assert_readable(search.pareto(trials, ["hand_error_mm", "action_accuracy"]))
-    shares = importance(order, scales, asked.metric)
+    shares = importance(order, scales, record.spec.metric)
     if shares:
         assert_readable(search.bars(shares))
 
@@ -114,13 +114,13 @@ def test_long_choices_stay_apart(tmp_path):
         dataclasses.replace(trial, values={"model.action.cues": cues[trial.number % 7]}) for trial in folder.trials()
     ]
     order = ranked(trials, "hand_error_mm")
-    assert_readable(search.parallel(order, axes(folder.asked(), order), "hand_error_mm"))
+    assert_readable(search.parallel(order, axes(folder.record, order), "hand_error_mm"))
 
 
 def test_in_parallel_coordinates_the_best_trial_goes_where_its_values_are(tmp_path):
     folder = search_folder(tmp_path / "run", 30)
     order = ranked(folder.trials(), "hand_error_mm")
-    scales = axes(folder.asked(), order)
+    scales = axes(folder.record, order)
     lines = search.parallel(order, scales, "hand_error_mm").axes[0].lines
     (best,) = [line for line in lines if line.get_linewidth() > 2]
     starts = [x for x, y in zip(best.get_xdata(), best.get_ydata(), strict=True) if not math.isnan(x) and y % 1]
@@ -145,16 +145,16 @@ def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crosse
         for one in folder.trials()
     ]
     trials = [
-        dataclasses.replace(one, breaks="parameters" if one.metrics.get("parameters", 0) > 2e6 else None)
+        dataclasses.replace(one, violation="parameters" if one.metrics.get("parameters", 0) > 2e6 else None)
         for one in trials
     ]
     metrics = ["hand_error_mm", "parameters"]
-    picked = selection.front(trials, metrics)[1]
+    picked = selection.pareto_front(trials, metrics)[1]
     figure = search.pareto(trials, metrics, picked)
     assert_readable(figure)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert len(lines["breaks a constraint"].get_xdata()) == sum(bool(one.breaks and one.metrics) for one in trials)
-    assert lines["breaks a constraint"].get_ydata().min() > 2, "millions"
+    assert len(lines["violates a constraint"].get_xdata()) == sum(bool(one.violation and one.metrics) for one in trials)
+    assert lines["violates a constraint"].get_ydata().min() > 2, "millions"
     assert list(lines["picked"].get_xdata()) == [picked.metrics["hand_error_mm"]]
     assert list(lines["picked"].get_ydata()) == [pytest.approx(picked.metrics["parameters"] / 1e6)]
     assert figure.axes[0].get_ylabel() == "Parameters [M]"

@@ -1,13 +1,15 @@
-"""Rows on disk the moment a trial ends, at a cost that does not grow, and the same to whoever reads them."""
+"""Rows are on disk the moment a trial ends, at a cost that does not grow, and are read as they were written."""
 
 import math
+from dataclasses import asdict
 
 import polars as pl
 import pytest
 
+from htt import json_lines
 from htt.errors import RunError, StorageError
-from tune.results.ledger import SHARE, Ledger
-from tune.results.run_folder import RunFolder, Trial
+from tune.results.run_folder import RunFolder
+from tune.results.trials import SHARE, Trial, TrialWriter
 
 
 def trial(number, **changes):
@@ -22,35 +24,35 @@ def trial(number, **changes):
 
 
 def written(folder, trials):
-    ledger, done = Ledger(folder), {}
+    writer, done = TrialWriter(folder), {}
     for each in trials:
         done[each.id] = each
-        ledger.add(each, done.values())
-    return ledger
+        writer.add(each, done.values())
+    return writer
 
 
-def test_ledger_rows_are_all_there_after_each_trial(tmp_path):
+def test_writer_rows_are_all_there_after_each_trial(tmp_path):
     folder, done = RunFolder(tmp_path), {}
-    ledger = Ledger(folder)
+    writer = TrialWriter(folder)
     for number in range(1, 60):
         done[number] = trial(number)
-        ledger.add(done[number], done.values())
+        writer.add(done[number], done.values())
         assert folder.trials() == list(done.values())
         table = pl.read_parquet(tmp_path / "trials.parquet")
         assert number - len(table) <= number / SHARE
 
 
-def test_ledger_writes_the_table_ever_more_rarely(tmp_path, monkeypatch):
+def test_writer_writes_the_table_ever_more_rarely(tmp_path, monkeypatch):
     rows = []
     monkeypatch.setattr(RunFolder, "write_trials", lambda _, trials: rows.append(len(trials)))
     written(RunFolder(tmp_path), [trial(number) for number in range(1, 2001)])
     assert sum(rows) < 2 * SHARE * 2000, "as many rows a trial, however many there are"
 
 
-def test_ledger_rows_keep_what_the_table_keeps(tmp_path):
+def test_writer_rows_keep_what_the_table_keeps(tmp_path):
     trials = [
         trial(1, state="failed", error="a\nb \u2028 c", metrics={"loss": math.nan}, best={}, curve=(math.nan,)),
-        trial(2, variant="v", seed=3, data="d", taken_from="r/t", breaks="x", instead_of=("t0",)),
+        trial(2, variant="v", seed=3, data="d", taken_from="r/t", violation="x", instead_of=("t0",)),
     ]
     written(RunFolder(tmp_path / "table"), trials)
     folder = RunFolder(tmp_path / "lines")
@@ -62,45 +64,56 @@ def test_ledger_rows_keep_what_the_table_keeps(tmp_path):
         assert repr(by_id[one.id]) == repr(one)
 
 
-def test_ledger_row_takes_the_place_of_another(tmp_path):
+def test_writer_row_takes_the_place_of_another(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 41)]
-    ledger = written(folder, many)
+    writer = written(folder, many)
     again = trial(7, id="t7-2", instead_of=("t7",))
-    ledger.add(again, [*many[:6], *many[7:], again])
+    writer.add(again, [*many[:6], *many[7:], again])
     assert [each.id for each in folder.trials()] == [
         *(f"t{n}" for n in range(1, 7)),
         "t7-2",
         *(f"t{n}" for n in range(8, 41)),
     ]
     resumed = trial(3, state="pruned")
-    ledger.add(resumed, many)
+    writer.add(resumed, many)
     assert folder.trials()[2] == resumed
 
 
-def test_ledger_drops_a_line_cut_short_by_a_kill(tmp_path):
+def test_writer_drops_a_line_cut_short_by_a_kill(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 38)]
     written(folder, many)
     assert len(folder.newest.read_text().splitlines()) >= 2
     folder.newest.write_text(folder.newest.read_text()[:-20])
     assert folder.trials() == many[:-1]
-    Ledger(folder).add(many[-1], many)
+    TrialWriter(folder).add(many[-1], many)
     assert folder.trials() == many
 
 
-def test_ledger_that_a_disk_refuses_keeps_whole_lines(tmp_path):
+def test_writer_that_a_disk_refuses_keeps_whole_lines(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 41)]
-    ledger = written(folder, many[:-1])
+    writer = written(folder, many[:-1])
     folder.newest.unlink(missing_ok=True)
     folder.newest.symlink_to("/dev/full")
     with pytest.raises(StorageError, match="the disk is full"):
-        ledger.add(many[-1], many)
+        writer.add(many[-1], many)
 
 
 def test_run_folder_names_lines_that_are_no_trials(tmp_path):
     folder = RunFolder(tmp_path)
     folder.newest.write_text('{"id": 1}\n')
-    with pytest.raises(RunError, match=r"trials.jsonl must hold the newest trials"):
+    with pytest.raises(RunError, match=r"Cannot read .*trials\.jsonl, the newest trials"):
         folder.trials()
+
+
+def test_constraint_violation_of_an_older_version_is_read(tmp_path):
+    folder, one = RunFolder(tmp_path), trial(1, violation="parameters 3.0 M > 2.0 M")
+    folder.write_trials([one])
+    table = tmp_path / "trials.parquet"
+    pl.read_parquet(table).rename({"violation": "breaks"}).write_parquet(table)
+    assert folder.trials() == [one]
+    json_lines.append(folder.newest, asdict(trial(2, violation="x")))
+    folder.newest.write_text(folder.newest.read_text().replace('"violation"', '"breaks"'))
+    assert folder.trials() == [one, trial(2, violation="x")]

@@ -1,4 +1,4 @@
-"""Numbers of a report as text: rounded, and with their unit."""
+"""Numbers and configuration values of a report as text: rounded, and with their unit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from cluster.revision import UNKNOWN
 from htt.config import Value
+from htt.evaluation import metric_table
 from htt.evaluation.metric_table import Metric
-from htt.evaluation.metric_table import count as counted
-from htt.text import plural as plural
+from htt.text import escaped
 
 NOTHING = "–"
 """Placeholder for a missing number."""
@@ -20,30 +20,31 @@ def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
 
     Args:
         began: code that the run started with, or None if unknown.
-        codes: {name of a result: code that produced it, or None if unknown}.
+        codes: {name of a result, in Markdown: code that produced it, or None if unknown}.
     """
     others: dict[str, list[str]] = {}
     for name, code in codes.items():
         if code != began:
-            others.setdefault(code or UNKNOWN, []).append(name)
-    others.pop(began or UNKNOWN, None)
+            others.setdefault(escaped(code or UNKNOWN), []).append(name)
+    first = escaped(began or UNKNOWN)
+    others.pop(first, None)
     if not others:
         return ""
     listed = "; ".join(f"{', '.join(names)}: by {code}" for code, names in others.items())
     return (
-        f"**Numbers of other code:** the run began with {began or UNKNOWN}. {listed}. Numbers of two programs, "
-        "or of two versions of a library, need not compare."
+        f"**Results of other code:** the run was started with {first}. {listed}. Results of two versions "
+        "of the code or of a library may not be comparable."
     )
 
 
-def scale(metric: Metric) -> tuple[float, str]:
-    """Return the factor for a metric's values on an axis and the unit they then have, such as (100, "%")."""
-    return (100.0, "%") if metric.is_fraction else (1.0, metric.unit)
+def scale(metric: Metric) -> float:
+    """Return the factor for a metric's values on an axis: 100 for a fraction, which is shown in percent."""
+    return 100.0 if metric.is_fraction else 1.0
 
 
 def axis(metric: Metric) -> str:
     """Return the label of a metric's axis, such as ``Hand error [mm]``."""
-    unit = scale(metric)[1]
+    unit = "%" if metric.is_fraction else metric.unit
     return f"{metric.title} [{unit}]" if unit else metric.title
 
 
@@ -68,19 +69,19 @@ def difference(metric: Metric, value: float) -> str:
     if not math.isfinite(value):
         return NOTHING
     unit = "points" if metric.is_fraction else metric.unit
-    return f"{signed(metric, value)} {unit}".strip()
+    return f"{_signed(metric, value)} {unit}".strip()
 
 
 def difference_span(metric: Metric, low: float, high: float) -> str:
     """Return the interval of a difference, such as ``−14.0 to −10.8 mm``, or a dash if an end is not finite."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
-    return f"{signed(metric, low)} to {difference(metric, high)}"
+    return f"{_signed(metric, low)} to {difference(metric, high)}"
 
 
-def signed(metric: Metric, value: float) -> str:
+def _signed(metric: Metric, value: float) -> str:
     """Return a difference with its sign but without its unit, with as many digits as the metric itself."""
-    scaled = scale(metric)[0] * value
+    scaled = scale(metric) * value
     if metric.is_fraction:
         text = f"{scaled:+.1f}"
     elif metric.is_area:
@@ -122,16 +123,13 @@ def duration(seconds: float) -> str:
 
 def count(number: float) -> str:
     """Return a count, such as ``873``, ``1.2 k`` or ``11.7 M``."""
-    return counted(number) if math.isfinite(number) else NOTHING
+    return metric_table.count(number) if math.isfinite(number) else NOTHING
 
 
 def measure(largest: float, kind: str) -> tuple[float, str]:
     """Return the divisor of an axis of "seconds" or "parameters" and the resulting unit, such as (60.0, "min")."""
     units = ((3600.0, "h"), (60.0, "min")) if kind == "seconds" else ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-    for size, unit in units:
-        if largest >= 2 * size:
-            return size, unit
-    return 1.0, "s" if kind == "seconds" else ""
+    return next((each for each in units if largest >= 2 * each[0]), (1.0, "s" if kind == "seconds" else ""))
 
 
 def setting(value: object) -> str:
@@ -139,7 +137,7 @@ def setting(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
-        return " + ".join(setting(one) for one in value) or "none"
+        return " + ".join(map(setting, value)) or "none"
     return "none" if value is None else str(value)
 
 

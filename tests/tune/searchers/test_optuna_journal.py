@@ -1,4 +1,4 @@
-"""Files to which lines are added: a disk that refuses and bytes that are spoilt cost a line, not the file."""
+"""The journal of a search: a disk that refuses and bytes that are damaged cost a line, not the study."""
 
 import errno
 import os
@@ -8,8 +8,7 @@ import pytest
 
 from htt.errors import StorageError
 from tune.experiments.space import Choice, LogUniform, Space
-from tune.results import json_lines
-from tune.results.epochs import History
+from tune.searchers.optuna_journal import mend
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.optuna_study import open_journal
 
@@ -52,7 +51,7 @@ def test_journal_with_a_spoilt_line_in_the_middle_is_read_without_it(journal, ca
     line = spoil(journal, b'{"op_code":8,', which=1)  # a note of a trial
     assert known(searcher(journal)) == before
     said = capsys.readouterr().err.replace("\n", "")
-    assert f"lines that cannot be read are moved to optuna.journal.spoilt: {line}." in said
+    assert f"damaged lines are moved to optuna.journal.spoilt: {line}." in said
     assert (journal.parent / "optuna.journal.spoilt").read_bytes().endswith(b"\x00\x00\x00\n")
     capsys.readouterr()
     searcher(journal)
@@ -77,7 +76,7 @@ def test_journal_line_that_was_joined_to_a_half_one_is_found(journal):
 def test_journal_whose_first_line_is_spoilt_is_refused(journal):
     trained(journal)
     spoil(journal, b'{"op_code":0,')
-    with pytest.raises(StorageError, match=r"must be a whole Optuna journal; its first line, .* Move it away"):
+    with pytest.raises(StorageError, match=r"Invalid Optuna journal .*: its first line, .* Move the file away"):
         searcher(journal)
 
 
@@ -86,7 +85,7 @@ def test_journal_of_which_nobody_can_tell_what_is_lost_is_refused(journal):
     for begins in (b'{"op_code":4,', b'{"op_code":8,'):
         spoil(journal, begins, which=1, how=lambda line: b"\x00" * 20 + line[20:])
     before = journal.read_bytes()
-    with pytest.raises(StorageError, match="2 lines cannot be read, and 1 of them began a trial"):
+    with pytest.raises(StorageError, match="2 lines are damaged, and 1 of them created a trial"):
         searcher(journal)
     assert journal.read_bytes() == before
 
@@ -114,45 +113,8 @@ def test_journal_is_cut_back_where_a_full_disk_takes_half_a_line(journal, monkey
     assert known(searcher(journal))[0][:2] == ("COMPLETE", [1.0])
 
 
-def test_history_is_cut_back_where_a_full_disk_takes_half_a_line(tmp_path, monkeypatch):
-    file = tmp_path / "epochs.jsonl"
-    history = History(file)
-    history.add("a", 1, {"loss": 2.0})
-    before = file.read_bytes()
-
-    class Full:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def write(self, text):
-            with open(file, "ab") as out:
-                out.write(text[:9].encode())
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(type(file), "open", lambda *_, **__: Full())
-    with pytest.raises(StorageError, match="the disk is full"):
-        history.add("a", 2, {"loss": 1.0})
-    monkeypatch.undo()
-    assert file.read_bytes() == before
-    history.add("a", 2, {"loss": 1.0})
-    assert History(file).of("a") == {1: {"loss": 2.0}, 2: {"loss": 1.0}}
-
-
-def test_history_leaves_out_and_names_a_line_that_cannot_be_read(tmp_path, capsys):
-    file = tmp_path / "epochs.jsonl"
-    for epoch in (1, 2, 3):
-        History(file).add("a", epoch, {"loss": float(epoch)})
-    content = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(content[0] + b"\xff" + content[1] + b'{"trial": "a", "ep' + content[2] + b"[1]\n")
-    assert History(file).of("a") == {1: {"loss": 1.0}, 3: {"loss": 3.0}}
-    assert "epochs.jsonl: lines that cannot be read are left out: 2, 3, 4." in capsys.readouterr().err.replace("\n", "")
-
-
 def test_mend_leaves_a_whole_journal_as_it_is(journal):
     trained(journal)
     before = journal.stat()
-    json_lines.mend(journal)
+    mend(journal)
     assert (journal.stat().st_mtime_ns, journal.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

@@ -1,0 +1,26 @@
+from htt.config import Config, override
+from htt.data.prepare import facts
+from htt.model import size
+from tune.experiments.constraints import parse
+from tune.searchers.feasibility import SizeCheck
+
+BASE = override(Config(), {"model.width": 64, "train.epochs": 4, "data.source": "synthetic"})
+
+
+def test_violation_is_the_size_of_a_model_that_is_too_large():
+    small = size.parameters(BASE.model, facts(BASE))
+    check = SizeCheck(parse([f"parameters<={small}", "latency_ms<=1"]))
+    assert check.violation(BASE) is None
+    wide = override(BASE, {"model.width": 128})
+    found, violation = check.violation(wide)
+    assert found == size.parameters(wide.model, facts(wide))
+    assert violation.startswith("parameters ")
+    assert "latency" not in violation
+
+
+def test_model_that_cannot_be_built_is_left_to_its_training(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(size, "parameters", fail)
+    assert SizeCheck(parse(["parameters<=1"])).violation(BASE) is None
