@@ -34,7 +34,7 @@ from tune.execution import cost, plan, study_progress
 from tune.experiments import spec as specs
 from tune.experiments.spec import RUNS, StudyOptions, StudySpec
 from tune.experiments.study import Study
-from tune.reports import report
+from tune.reports import commands
 from tune.results import run_record
 from tune.results.sync import Storage, locate
 
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
 
     loading.cancel()
     outcome = run(made)
-    again = report.typed(outcome.folder.path)
+    again = commands.quoted(outcome.folder.path)
     if outcome.exit_code:
         console.err.print(f"Stopped. To resume: python tune/ablate.py --resume {again}")
     study_progress.show_results(outcome.folder)

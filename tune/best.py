@@ -35,7 +35,7 @@ from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
 from tune.experiments import constraints
 from tune.experiments import spec as specs
-from tune.reports import report, trial_table
+from tune.reports import commands, trial_table
 from tune.results import selection
 from tune.results.retrain import NAME, Retrained, fetch, plan
 from tune.results.run_folder import RunFolder, RunRecord, Trial
@@ -104,18 +104,18 @@ def main(options: Options) -> None:
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
     text = selection.best_text(record, chosen.trial, chosen.metric, len(trials), chosen.rule(record))
     files.write_text(out, text)
-    console.out.print(f"\nBest configuration  {report.shown(out)}", markup=False)
-    kept = report.checkpoint(folder, chosen.trial)
+    console.out.print(f"\nBest configuration  {commands.relative(out)}", markup=False)
+    kept = commands.newest_checkpoint(folder, chosen.trial)
     if kept:
-        console.out.print(f"Best checkpoint     {report.shown(kept)}", markup=False)
+        console.out.print(f"Best checkpoint     {commands.relative(kept)}", markup=False)
     if retraining:
         retrain(options.training, *retraining)
         return
     console.out.print("\nNext:")
     selected = {"--metric": options.metric, "--pick": options.pick}
     same = [word for option in selected.items() if option[1] for word in option if word]
-    again = ["python", "tune/best.py", report.shown(folder.path), *same, "--retrain-seeds", "5"]
-    for words in (again, ["python", "cluster/launch.py", "--config", report.shown(out)]):
+    again = ["python", "tune/best.py", commands.relative(folder.path), *same, "--retrain-seeds", "5"]
+    for words in (again, ["python", "cluster/launch.py", "--config", commands.relative(out)]):
         console.out.print(f"  {shlex.join(words)}")
 
 
@@ -186,8 +186,8 @@ def check_is_search(record: RunRecord, folder: RunFolder) -> None:
     if record.kind != "search":
         raise RunError(
             f"Expected a search; {record.name} is a {record.kind}, which compares variants over all their seeds and "
-            f"has no best trial. Read its report, {report.shown(folder.report)}, and train the variant you choose: "
-            "python cluster/launch.py --config FILE --set PATH=VALUE"
+            f"has no best trial. Read its report, {commands.relative(folder.report)}, and train the variant you "
+            "choose: python cluster/launch.py --config FILE --set PATH=VALUE"
         )
 
 

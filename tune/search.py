@@ -37,7 +37,7 @@ from htt.errors import ConfigError, RunError
 from tune.experiments import constraints, spec
 from tune.experiments.space import Space
 from tune.experiments.spec import SearchOptions, SearchSpec
-from tune.reports import report, trial_table
+from tune.reports import commands, trial_table
 from tune.results import run_record
 from tune.results.run_folder import RunFolder
 from tune.results.run_record import RunRecord
@@ -153,7 +153,7 @@ def again(options: Options, folder: RunFolder) -> str:
     """Return the command that resumes the run within the same limits; its original limits are stored in its folder."""
     limits = {"--trials": options.spec.trials, "--time-budget": options.time_budget} if options.resume else {}
     given = [str(word) for limit in limits.items() if limit[1] is not None for word in limit]
-    return shlex.join(["python", "tune/search.py", "--resume", report.shown(folder.path), *given])
+    return shlex.join(["python", "tune/search.py", "--resume", commands.relative(folder.path), *given])
 
 
 def budget(options: Options) -> float | None:
@@ -173,7 +173,7 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
         trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
     for warning in outcome.folder.record.incomplete:
         console.print_message("warning:", warning)
-    kept = report.checkpoint(outcome.folder, outcome.best)
+    kept = commands.newest_checkpoint(outcome.folder, outcome.best)
     files = {
         "Best configuration": outcome.folder.best,
         **({"Best checkpoint": kept} if kept else {}),
@@ -182,9 +182,9 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
     }
     console.out.print("")
     for title, path in files.items():
-        console.out.print(f"{title:<18}  {report.shown(path)}")
+        console.out.print(f"{title:<18}  {commands.relative(path)}")
     console.out.print("\nNext:")
-    for command in report.next_commands(outcome.folder, outcome.best).splitlines():
+    for command in commands.next_commands(outcome.folder, outcome.best).splitlines():
         console.out.print(f"  {command}", markup=False)
 
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from fake_training import events
 from hosts import HOME, ROOT
 from htt.config import read
 from htt.testing import TINY
@@ -58,6 +59,18 @@ def test_a_job_brings_its_code(cluster):
     assert "3 machines, 0 GPUs: same code and versions, storage reachable." in said
 
 
+def test_a_search_runs_as_a_job_on_all_hosts(cluster):
+    """With the stand-in training; the real one takes minutes."""
+    options = "--space fake --scheduler none --trials 3 --set optim.step_epochs=500 --name noted"
+    places = "--storage /mnt/shared/runs --set runtime.cache=/mnt/shared/notes"
+    said = cluster.submit(f"tests/end_to_end/noted_search.py {options} {places}")
+    assert "Searching space fake with 3 trials at once" in said
+    assert "succeeded" in said
+    trials = RunFolder(cluster.shared / "runs" / "noted").trials()
+    assert [(trial.number, trial.state) for trial in trials] == [(number, "complete") for number in (1, 2, 3)]
+    assert {event["host"] for event in events(cluster.shared / "notes") if "host" in event} == set(hosts(cluster))
+
+
 @pytest.fixture(scope="module")
 def first(cluster):
     """The folder of a search that ran as a job, and what it said."""
@@ -65,7 +78,8 @@ def first(cluster):
     return RunFolder(cluster.shared / "runs" / "first"), said
 
 
-def test_a_search_runs_as_a_job_on_all_hosts(cluster, first):
+@pytest.mark.slow
+def test_a_search_with_the_real_training_runs_as_a_job_on_all_hosts(cluster, first):
     folder, said = first
     assert "Searching space quick with 3 trials at once" in said
     assert "succeeded" in said
@@ -81,6 +95,7 @@ def actors(cluster, kind):
     return [actor for actor in there if actor["class_name"].rpartition(".")[2] == kind]
 
 
+@pytest.mark.slow
 def test_its_best_is_read_back_and_trained_on_two_hosts(cluster, first):
     folder, _ = first
     said = cluster.submit("tune/best.py first --storage /mnt/shared/runs")
@@ -101,7 +116,7 @@ def test_its_best_is_read_back_and_trained_on_two_hosts(cluster, first):
     assert found["final"]["test_hand_error_mm"] > 0
 
 
-def test_nothing_is_left_on_the_hosts_in_the_end(cluster, first):
+def test_nothing_is_left_on_the_hosts_in_the_end(cluster):
     """``ray down`` stops the head; what is on the others notices within two minutes, or is told."""
     assert "No nodes remaining" in cluster.down()
     assert cluster.hosts.run("head", RAY_PROCESSES) == ""

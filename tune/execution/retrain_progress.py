@@ -6,7 +6,7 @@ import shlex
 
 from htt import console
 from htt.text import plural
-from tune.reports import report, retrain
+from tune.reports import commands, retrain
 from tune.results.retrain import TEST, Retrained
 
 
@@ -27,7 +27,7 @@ def show(found: Retrained) -> None:
         console.print_message("warning:", warning)
     for seed, why in found.failed.items():
         console.out.print(f"Failed: seed {seed}: {why}", markup=False)
-    path = report.shown(found.path)
+    path = commands.relative(found.path)
     console.out.print(f"\nReport  {path}/report.md\nPage    {path}/report.html", markup=False)
     for seed in found.done[:1]:
         console.out.print(f"Models  {path}/seed-{seed}/checkpoint, and of every other seed", markup=False)

@@ -29,7 +29,7 @@ from tune.experiments import spec as specs
 from tune.experiments.constraints import Constraint
 from tune.experiments.space import Space
 from tune.experiments.spec import RUNS, SearchSpec
-from tune.reports import report
+from tune.reports import commands, report
 from tune.results import run_record, selection
 from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder, Trial
@@ -80,7 +80,7 @@ def run(
         )
         stopped = stack.enter_context(experiment.run(search, training or project_training(), show))
         if stopped == "nothing left":
-            count, place = len(search.folder.trials()), report.typed(search.folder.path)
+            count, place = len(search.folder.trials()), commands.quoted(search.folder.path)
             show.print(f"All {count} trials of {name} have ended. Add more with: --resume {place} --trials NUMBER")
         if stopped == "used up":
             show.print(f"Every configuration of space {spec.space} has been tried.")

@@ -9,8 +9,8 @@ from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.execution.plan import Plan
 from tune.experiments import power
+from tune.reports import commands, study_table
 from tune.reports import format as fmt
-from tune.reports import report, study_table
 from tune.results import study_results
 from tune.results.run_folder import RunFolder
 
@@ -51,7 +51,7 @@ def show_results(folder: RunFolder) -> None:
         console.print_message("warning:", warning)
     for variant, why in results.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
-    run, shown = report.typed(folder.path), report.shown(folder.path)
+    run, shown = commands.quoted(folder.path), commands.relative(folder.path)
     console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
     wanted = power.seeds_needed(len(results.study.compared))
     if results.missing() or len(results.seeds) < wanted:

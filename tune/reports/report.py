@@ -1,4 +1,4 @@
-"""Report of a run, either a search or a study, from its folder alone, and the commands to run next.
+"""Report of a run, either a search or a study, from its folder alone.
 
 ::
 
@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from htt import console
-from tune.results.run_folder import RunFolder, Trial
+from tune.reports.commands import relative
+from tune.results.run_folder import RunFolder
 from tune.results.sync import locate
 
 
@@ -47,42 +45,5 @@ def main(options: Options) -> None:
     """Write the report and print the paths of its files."""
     folder = locate(options.run, options.storage)
     write(folder)
-    console.out.print(f"Report  {shown(folder.report)}", markup=False)
-    console.out.print(f"Page    {shown(folder.report.with_suffix('.html'))}", markup=False)
-
-
-def next_commands(folder: RunFolder, best: Trial | None) -> str:
-    """Return the suggested next commands, one per line, first the one that shows how lucky the best trial was.
-
-    Args:
-        folder: run folder of the search.
-        best: picked trial, or None if there is none.
-    """
-    run, commands = shown(folder.path), []
-    if best:
-        commands.append(["python", "tune/best.py", run, "--retrain-seeds", "5"])
-        commands.append(["python", "cluster/launch.py", "--config", shown(folder.best)])
-        if kept := checkpoint(folder, best):
-            commands.append(["python", "-m", "htt.evaluate", "--checkpoint", shown(kept), "--split", "val"])
-    commands.append(["python", "tune/best.py", run, "--top", "10"])
-    commands.append(["python", "tune/search.py", "--resume", run, "--time-budget", "10m"])
-    commands.append(["optuna-dashboard", shown(folder.journal)])
-    return "\n".join(map(shlex.join, commands))
-
-
-def checkpoint(folder: RunFolder, trial: Trial) -> Path | None:
-    """Return the newest checkpoint of a trial in the run folder on this machine, or None if there is none."""
-    places = [folder.path / "tune" / trial.id, folder.path / "train" / f"train-{trial.id}"]
-    kept = [path for place in places for path in place.glob("checkpoint_*") if (path / "checkpoint.json").is_file()]
-    return max(kept, key=lambda path: path.name, default=None)
-
-
-def typed(path: Path) -> str:
-    """Return the path relative to the current folder, if it is inside, quoted for the shell."""
-    return shlex.quote(shown(path))
-
-
-def shown(path: Path) -> str:
-    """Return the path relative to the current folder, or unchanged if it is outside."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    console.out.print(f"Report  {relative(folder.report)}", markup=False)
+    console.out.print(f"Page    {relative(folder.report.with_suffix('.html'))}", markup=False)

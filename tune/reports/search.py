@@ -12,10 +12,10 @@ from htt.text import printable
 from tune.experiments.constraints import excesses
 from tune.reports import format as fmt
 from tune.reports import html, importance, trial_table
+from tune.reports.commands import next_commands
 from tune.reports.figures import search as figures
 from tune.reports.figures.axes import axes
 from tune.reports.html import Part
-from tune.reports.report import next_commands
 from tune.reports.table import Table
 from tune.reports.trial_table import BREAKS, NUMBER, STATE, VALUES, metric_column
 from tune.results import selection

@@ -57,7 +57,11 @@ def faulty(monkeypatch):
     ("error", "said"),
     [
         (rays.OutOfMemoryError(OOM), "TrainingError: Out of memory (8.31GB of"),
-        (ModuleNotFoundError("No module named 'plugin'"), "ModuleNotFoundError: No module named 'plugin'"),
+        pytest.param(
+            ModuleNotFoundError("No module named 'plugin'"),
+            "ModuleNotFoundError: No module named 'plugin'",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_search_goes_on_after_an_error_of_ray_that_tune_does_not_know(local_ray, search, faulty, tmp_path, error, said):

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import fs
 
 from report_folders import search_folder, study_folder, windows
-from tune.reports import report
+from tune.reports import commands, report
 from tune.results.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,6 +85,6 @@ def test_next_commands_are_words_of_a_shell_whatever_the_folders_name(tmp_path, 
     monkeypatch.chdir(tmp_path)
     name = "runs/[a] b; rm -rf $HOME"
     folder = RunFolder(Path(name).absolute())
-    commands = report.next_commands(folder, None).splitlines()
-    assert [shlex.split(command)[-1].removeprefix(name) for command in commands] == ["10", "10m", "/optuna.journal"]
-    assert all(len([word for word in shlex.split(command) if name in word]) == 1 for command in commands)
+    suggested = commands.next_commands(folder, None).splitlines()
+    assert [shlex.split(command)[-1].removeprefix(name) for command in suggested] == ["10", "10m", "/optuna.journal"]
+    assert all(len([word for word in shlex.split(command) if name in word]) == 1 for command in suggested)

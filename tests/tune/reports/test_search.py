@@ -6,7 +6,7 @@ import pytest
 
 from report_folders import DOMAINS, search_folder
 from tune.reports import search
-from tune.reports.report import next_commands
+from tune.reports.commands import next_commands
 from tune.results.selection import PAIR, best_text, pareto_front, ranked
 
 
