@@ -183,7 +183,7 @@ class Recorder(ray.tune.Callback):
         """Check the lock and the time budget, and update the display."""
         self._reconcile(trials)
         with self._faults():
-            self.storage.check_mine()
+            self.storage.check_lease()
         if self.left_s <= 0:
             self.stop("time budget")
         self.tick(self)

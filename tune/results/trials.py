@@ -111,7 +111,7 @@ class TrialWriter:
             table_alone: rewrite the table for every trial, since a bucket only takes whole files.
         """
         self._folder, self._table_alone = folder, table_alone
-        self._appended = json_lines.drop_unfinished_line(folder.newest)
+        self._appended = json_lines.drop_unfinished_line(folder.appended)
 
     def add(self, trial: Trial, trials: Collection[Trial]) -> None:
         """Write a finished trial, given all trials of the run, including ``trial``.
@@ -123,7 +123,7 @@ class TrialWriter:
             self._folder.write_trials(sorted(trials, key=lambda each: each.number))
             self._appended = 0
         else:
-            json_lines.append(self._folder.newest, asdict(trial), sync=True)
+            json_lines.append(self._folder.appended, asdict(trial), sync=True)
             self._appended += 1
 
 
