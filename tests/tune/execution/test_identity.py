@@ -153,7 +153,7 @@ def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code,
     assert "left out: 1 of other code (--share-any includes them)." in (tmp_path / "shown").read_text()
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",), share_any=True)
     (taken,) = outcome.trials
-    assert (taken.state, taken.code, taken.metrics) == ("reused", "first", before.trials[0].metrics)
+    assert (taken.state, taken.code, taken.metrics) == ("cached", "first", before.trials[0].metrics)
     assert "started with second. trial 1: by first." in outcome.folder.report.read_text()
 
 

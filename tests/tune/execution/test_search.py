@@ -197,7 +197,7 @@ def test_trials_that_need_no_training_never_reach_tune(local_ray, search, tmp_pa
     states = [trial.state for trial in outcome.trials]
     complete = [trial for trial in outcome.trials if trial.state == "complete"]
     assert outcome.stopped == "used up"
-    assert set(states) <= {"complete", "reused"}
+    assert set(states) <= {"complete", "cached"}
     assert len({trial.fingerprint for trial in complete}) == 4
     assert len(complete) <= 5, "one that is still under way may be trained beside it"
     assert len([event for event in events(tmp_path / "events") if "start" in event]) == len(complete)

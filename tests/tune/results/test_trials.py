@@ -1,7 +1,7 @@
 """Rows are on disk the moment a trial ends, at a cost that does not grow, and are read as they were written."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import polars as pl
 import pytest
@@ -117,3 +117,11 @@ def test_constraint_violation_of_an_older_version_is_read(tmp_path):
     json_lines.append(folder.appended, asdict(trial(2, violation="x")))
     folder.appended.write_text(folder.appended.read_text().replace('"violation"', '"breaks"'))
     assert folder.trials() == [one, trial(2, violation="x")]
+
+
+@pytest.mark.parametrize(("before", "state"), [("reused", "cached"), ("refused", "infeasible")])
+def test_state_of_an_older_version_is_read(tmp_path, before, state):
+    folder = RunFolder(tmp_path)
+    folder.write_trials([replace(trial(1), state=before)])
+    json_lines.append(folder.appended, asdict(replace(trial(2), state=before)))
+    assert [each.state for each in folder.trials()] == [state, state]
