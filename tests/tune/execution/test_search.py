@@ -261,7 +261,7 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         (
             {"workers_per_trial": 3},
             ClusterError,
-            r"3 workers of 1 CPU and 0 GPU at once; there is room for 2.*Missing: 1 CPU",
+            r"Not enough resources for 3 workers of 1 CPU and 0 GPU .*: 2 would fit.*Missing: 1 CPU",
         ),
         ({"gpus_per_trial": 0.5}, ClusterError, r"Missing: 0.5 GPU"),
         ({"workers_per_trial": 0}, ConfigError, "--workers-per-trial must be 1 or more; got 0"),

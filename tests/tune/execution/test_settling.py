@@ -259,7 +259,7 @@ def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_pa
     assert not trained
     folder = RunFolder(tmp_path / "run")
     assert not folder.best.exists()
-    assert "No trial satisfies the constraints parameters<=10 yet." in folder.report.read_text()
+    assert "No trial satisfies the constraints `parameters<=10` yet." in folder.report.read_text()
 
 
 def test_a_search_that_is_only_refused_gives_up(trained, search):
