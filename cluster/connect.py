@@ -79,7 +79,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
             restore(before, SETTINGS)
 
 
-def place(address: str | None) -> str:
+def target(address: str | None) -> str:
     """Return a description of where ``connect`` connects to, for messages."""
     return address or ("the cluster of this job" if in_job() else "the cores of this machine")
 

@@ -35,13 +35,13 @@ from cluster import progress
 from cluster.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,
-    alone,
     check_folder,
     check_name,
     check_same,
-    claim_folder,
-    named,
+    lease_run,
+    reserved_name,
     shared_folder,
+    write_folder,
 )
 from cluster.storage import absolute_uri
 from htt import console, driver_log, heartbeat
@@ -106,7 +106,7 @@ def main(options: Options) -> None:
         raise RunError("--resume requires --name, the name of the run to resume.")
     workers = _workers(options, config)
     storage = absolute_uri(options.storage) if options.storage else None
-    with named(options.name, options.runs, "final", storage) as name:
+    with reserved_name(options.name, options.runs, "final", storage) as name:
         _train(options, config, options.runs / name, workers, storage)
 
 
@@ -123,7 +123,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
     check.check_backbones([config.model.backbone])
     if options.resume:
         check_same(folder, config, storage=storage, share_any=options.share_any)
-    console.out.print(f"Starting on {connect.place(options.address)} ...")
+    console.out.print(f"Starting on {connect.target(options.address)} ...")
     with contextlib.ExitStack() as stack:
         stack.enter_context(_resumable(options, folder))
         joined = not stack.enter_context(connect.connect(options.address)).started
@@ -133,9 +133,9 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
         count, gpus = workers.count, workers.gpus or 0.0
         ready = check.worker_check(config, storage=target, mark=mark, workers=count, gpus=gpus) if joined else None
         check.check([config], storage=target, workers=count, gpus=gpus)
-        lease = stack.enter_context(alone(folder, storage))
+        lease = stack.enter_context(lease_run(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: the name may be taken by now
-        claim_folder(folder, config, storage, lease)
+        write_folder(folder, config, storage, lease)
         for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
             _warn(warning)
         stack.enter_context(driver_log.written(folder))

@@ -1,8 +1,9 @@
 """Exclusive access to a run in a bucket: one process at a time, on any machine.
 
-A file lock protects a folder (``cluster.run_folder.one_process``), but not a bucket that several machines share. There
-an object names the owner of the lease. The owner renews it while it is alive and marks it as ended when it stops. A
-process checks whether the owner is alive by watching the object for a while, so it compares no clocks of two machines.
+A file lock protects a folder (``cluster.run_folder.locked_folder``), but not a bucket that several machines share.
+There, an object names the owner of the lease. The owner renews it while it is alive and marks it as ended when it
+stops. A process checks whether the owner is alive by watching the object for a while, so it compares no clocks of two
+machines.
 
 The object stays after the lease has ended, because it also records under which lease the files were written: a copy on
 another machine is older. So a process that was wrongly considered dead notices it whenever it reads the object, and

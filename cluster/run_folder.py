@@ -53,7 +53,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.E
 """Errors of file systems without locks, as on some clusters; a run is not protected there."""
 STORAGE_FILE = ".storage"
 """File with the ``--storage`` of a run; empty without that option."""
-BEGAN_FILE = "began.json"
+ORIGIN_FILE = "began.json"
 """File with the key of a run's data, its first commit, and the identities of the code that started and resumed it."""
 
 
@@ -98,7 +98,7 @@ class EpochLog:
 
 
 @contextlib.contextmanager
-def one_process(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Lock a run's folder for the length of a ``with`` block; the lock also ends with its process.
 
     Raises:
@@ -126,7 +126,7 @@ def one_process(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
+def lease_run(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     """Lock a run for the length of a ``with`` block, also against other machines that share its ``--storage``.
 
     Yield the lease if the run is in a bucket, else None. In a bucket, another process may take over the run if this one
@@ -138,13 +138,13 @@ def alone(folder: Path, storage: str | None) -> Iterator[Lease | None]:
     """
     lease: Lease | None = None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(one_process(folder))
+        stack.enter_context(locked_folder(folder))
         target = join_uri(storage, folder.name) if storage else str(folder)
         if is_remote(target):
             system, path = request(target, lambda system, path: (system, path))
             lease = stack.enter_context(leased(target, system, path, on_loss=_interrupt))
         elif Path(target).resolve() != folder.resolve():
-            stack.enter_context(one_process(Path(target)))
+            stack.enter_context(locked_folder(Path(target)))
         try:
             yield lease
         except KeyboardInterrupt:
@@ -170,7 +170,7 @@ def check_run_name(name: str, option: str = "--name") -> None:
 
 
 @contextlib.contextmanager
-def named(given: str | None, runs: Path, stem: str, storage: str | None) -> Iterator[str]:
+def reserved_name(given: str | None, runs: Path, stem: str, storage: str | None) -> Iterator[str]:
     """Yield the name of a run: the given one, or a new unique one such as "final-20260101-120000" for stem "final".
 
     The folder of a new name is made at once, so that no other process takes the name. It is removed after the block if
@@ -215,7 +215,7 @@ def check_folder(folder: Path, config: Config, *, resume: bool, storage: str | N
     """
     check_name(folder, config, resume=resume, storage=storage)
     if resume and folder.exists():
-        with one_process(folder):
+        with locked_folder(folder):
             return
 
 
@@ -255,7 +255,7 @@ def check_name(folder: Path, config: Config, *, resume: bool, storage: str | Non
         raise RunError(f"The name is taken: {taken[0]} exists. Choose another --name, or resume it with --resume.")
 
 
-def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
+def read_origin(folder: Path, storage: str | None = None) -> dict[str, Any]:
     """Return ``data``, ``commit`` and ``codes`` of a run, or an empty dict if they are missing (older versions).
 
     The storage is read if this machine has no such file.
@@ -263,10 +263,10 @@ def began(folder: Path, storage: str | None = None) -> dict[str, Any]:
     Raises:
         StorageError: the storage does not answer.
     """
-    file = folder / BEGAN_FILE
+    file = folder / ORIGIN_FILE
     text = file.read_text(encoding="utf-8") if file.exists() else None
     if text is None and storage:
-        text = read_text(join_uri(storage, folder.name, BEGAN_FILE))
+        text = read_text(join_uri(storage, folder.name, ORIGIN_FILE))
     try:
         return dict(json.loads(text or "{}"))
     except ValueError:  # truncated by a full disk: treated as missing
@@ -281,7 +281,7 @@ def check_same(folder: Path, config: Config, *, storage: str | None = None, shar
         DataError: there are no data.
         StorageError: the storage does not answer.
     """
-    record, now = began(folder, storage), data_key(config)
+    record, now = read_origin(folder, storage), data_key(config)
     if record.get("data") not in (None, now):
         root = config.data.root or "the rendered benchmark of this version"
         raise RunError(
@@ -293,7 +293,7 @@ def check_same(folder: Path, config: Config, *, storage: str | None = None, shar
 
 def _began(folder: Path, config: Config, storage: str | None) -> str:
     """Return the text of ``began.json``: data, first commit, and the codes with the current one added."""
-    earlier = began(folder, storage)
+    earlier = read_origin(folder, storage)
     unknown = [revision.UNKNOWN] if (folder / CONFIG_FILE).exists() else []  # of an older version
     before = earlier.get("codes") or unknown
     codes = [*before, *({revision.identity()} - {*before})]
@@ -313,7 +313,7 @@ def _check_storage(folder: Path, storage: str | None) -> None:
         raise RunError(f"Cannot resume {folder} {given}: its checkpoints are in {first or folder}. {remedy}.")
 
 
-def claim_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
+def write_folder(folder: Path, config: Config, storage: str | None = None, lease: Lease | None = None) -> None:
     """Write configuration, ``began.json`` and storage to a run's folder, and the first two also to the storage.
 
     Raises:
@@ -325,11 +325,11 @@ def claim_folder(folder: Path, config: Config, storage: str | None = None, lease
             lease.publish()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {STORAGE_FILE: f"{storage or ''}\n", BEGAN_FILE: record, CONFIG_FILE: to_yaml(config)}
+        texts = {STORAGE_FILE: f"{storage or ''}\n", ORIGIN_FILE: record, CONFIG_FILE: to_yaml(config)}
         for name, text in texts.items():
             files.write_text(folder / name, text)  # atomically: with a partial file the run could not be resumed
     if storage:
-        write_text(join_uri(storage, folder.name, BEGAN_FILE), record)
+        write_text(join_uri(storage, folder.name, ORIGIN_FILE), record)
         write_text(join_uri(storage, folder.name, CONFIG_FILE), to_yaml(config))
 
 

@@ -118,7 +118,7 @@ def run(
 
     Args:
         config: complete configuration of the training.
-        folder: run folder, prepared by ``claim_folder``.
+        folder: run folder, prepared by ``write_folder``.
         workers: number of workers, and the resources of each.
         on_epoch: called in this process with each epoch's metrics.
         on_start: called in this process when workers start, and each time new workers resume the training.

@@ -146,8 +146,8 @@ def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run
     here = tmp_path / run[2].rpartition("/")[2]
 
     def train():
-        with run_folder.alone(here, store.uri("")) as lease:
-            run_folder.claim_folder(here, tiny_config(), lease=lease)
+        with run_folder.lease_run(here, store.uri("")) as lease:
+            run_folder.write_folder(here, tiny_config(), lease=lease)
             for _ in range(300):
                 write(run)
                 time.sleep(0.2)
@@ -197,15 +197,15 @@ def test_a_bucket_that_is_not_there_is_one_sentence(store):
 
 
 def test_two_folders_of_one_name_have_one_owner_in_a_bucket_and_in_a_shared_folder(run, store, tmp_path):
-    with run_folder.alone(tmp_path / "here" / "x", store.uri("runs")):
+    with run_folder.lease_run(tmp_path / "here" / "x", store.uri("runs")):
         with (
             pytest.raises(RunError, match="s3://bucket/runs/x is in use by"),
-            run_folder.alone(tmp_path / "there" / "x", store.uri("runs")),
+            run_folder.lease_run(tmp_path / "there" / "x", store.uri("runs")),
         ):
             pass
         with (
-            run_folder.alone(tmp_path / "here" / "y", str(tmp_path / "storage")),
+            run_folder.lease_run(tmp_path / "here" / "y", str(tmp_path / "storage")),
             pytest.raises(RunError, match="storage/y is in use by process"),
-            run_folder.alone(tmp_path / "there" / "y", str(tmp_path / "storage")),
+            run_folder.lease_run(tmp_path / "there" / "y", str(tmp_path / "storage")),
         ):
             pass

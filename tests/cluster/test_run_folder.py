@@ -16,7 +16,7 @@ from htt.testing import tiny_config
 
 def test_a_name_is_claimed_once(tmp_path):
     run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
-    run_folder.claim_folder(tmp_path / "run", tiny_config())
+    run_folder.write_folder(tmp_path / "run", tiny_config())
     with pytest.raises(RunError, match=r"is taken: .*/run exists\. Choose another --name, or resume it"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
@@ -32,7 +32,7 @@ def test_only_the_same_training_is_resumed(tmp_path):
     config = tiny_config()
     with pytest.raises(RunError, match=r"No run to resume: .*run/config\.yaml does not exist"):
         run_folder.check_folder(tmp_path / "run", config, resume=True)
-    run_folder.claim_folder(tmp_path / "run", config)
+    run_folder.write_folder(tmp_path / "run", config)
     run_folder.check_folder(tmp_path / "run", override(config, {"runtime.loader_workers": 2}), resume=True)
     with pytest.raises(RunError, match=r"Cannot resume with another configuration than .*/run/config\.yaml\."):
         run_folder.check_folder(tmp_path / "run", override(config, {"optim.lr": 0.5}), resume=True)
@@ -46,7 +46,7 @@ def storage(tmp_path):
 def test_a_name_that_another_machine_has_taken_in_the_storage_is_refused(tmp_path, storage):
     config, other = tiny_config(), override(tiny_config(), {"optim.lr": 0.5})
     run_folder.check_folder(tmp_path / "here" / "run", config, resume=False, storage=storage)
-    run_folder.claim_folder(tmp_path / "here" / "run", config, storage)
+    run_folder.write_folder(tmp_path / "here" / "run", config, storage)
     for trained in (config, other):
         with pytest.raises(RunError, match=rf"is taken: {storage}/run exists\. Choose another --name, or resume it"):
             run_folder.check_folder(tmp_path / "there" / "run", trained, resume=False, storage=storage)
@@ -66,11 +66,11 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
     config, there = tiny_config(), tmp_path / "there" / "run"
     with pytest.raises(RunError, match=rf"neither {there}/config\.yaml nor {storage}/run/config\.yaml exists"):
         run_folder.check_folder(there, config, resume=True, storage=storage)
-    run_folder.claim_folder(tmp_path / "here" / "run", config, storage)
+    run_folder.write_folder(tmp_path / "here" / "run", config, storage)
     run_folder.check_folder(there, config, resume=True, storage=storage)
     with pytest.raises(RunError, match=rf"another configuration than {storage}/run/config\.yaml"):
         run_folder.check_folder(there, override(config, {"optim.lr": 0.5}), resume=True, storage=storage)
-    run_folder.claim_folder(there, config, storage)
+    run_folder.write_folder(there, config, storage)
     run_folder.check_folder(there, config, resume=True, storage=storage)
 
 
@@ -86,14 +86,14 @@ def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeyp
     began, given = (each and each.format(storage) for each in (began, given))
     monkeypatch.setattr(run_folder, "write_text", lambda place, text: None)
     monkeypatch.setattr(run_folder, "read_text", lambda place: None)
-    run_folder.claim_folder(tmp_path / "run", tiny_config(), began)
+    run_folder.write_folder(tmp_path / "run", tiny_config(), began)
     with pytest.raises(RunError, match=told.replace("{}", storage)):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
 
 
 def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
     config = tiny_config()
-    run_folder.claim_folder(tmp_path / "run", config, str(tmp_path))
+    run_folder.write_folder(tmp_path / "run", config, str(tmp_path))
     run_folder.check_folder(tmp_path / "run", config, resume=True, storage=str(tmp_path))
     assert read(tmp_path / "run" / "config.yaml") == config
 
@@ -105,8 +105,8 @@ def test_a_storage_that_refuses_is_one_sentence(tmp_path):
 
 def test_two_processes_never_work_on_one_training(tmp_path):
     config = tiny_config()
-    run_folder.claim_folder(tmp_path, config)
-    with run_folder.one_process(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+    run_folder.write_folder(tmp_path, config)
+    with run_folder.locked_folder(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
         run_folder.check_folder(tmp_path, config, resume=True)
     run_folder.check_folder(tmp_path, config, resume=True)
 
@@ -121,9 +121,9 @@ def test_lock_that_its_owner_removed_meanwhile_is_locked_anew(tmp_path, monkeypa
         return flock(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", remove_before)
-    with run_folder.one_process(tmp_path):
+    with run_folder.locked_folder(tmp_path):
         assert lock.read_text() == str(os.getpid())
-        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"), run_folder.one_process(tmp_path):
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"), run_folder.locked_folder(tmp_path):
             pass
 
 
@@ -131,7 +131,7 @@ def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(OSError, match=r"Not a directory|File exists"),
-        run_folder.one_process(tmp_path / "file" / "run"),
+        run_folder.locked_folder(tmp_path / "file" / "run"),
     ):
         pass
 
@@ -150,7 +150,10 @@ def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
 )
 def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, told):
     runs = tmp_path / "runs"
-    with pytest.raises(ConfigError, match=f"Invalid --name {told}"), run_folder.named(name, runs, "final", None):
+    with (
+        pytest.raises(ConfigError, match=f"Invalid --name {told}"),
+        run_folder.reserved_name(name, runs, "final", None),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -158,10 +161,12 @@ def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, to
 def test_runs_without_names_of_the_same_second_have_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "20260101-120000")
     with contextlib.ExitStack() as stack:
-        names = [stack.enter_context(run_folder.named(None, tmp_path / "runs", "final", None)) for _ in range(3)]
+        names = [
+            stack.enter_context(run_folder.reserved_name(None, tmp_path / "runs", "final", None)) for _ in range(3)
+        ]
         (tmp_path / "runs" / names[1] / "config.yaml").touch()
         in_bucket = {
-            stack.enter_context(run_folder.named(None, tmp_path / str(at), "x", "s3://b/runs")) for at in (1, 2)
+            stack.enter_context(run_folder.reserved_name(None, tmp_path / str(at), "x", "s3://b/runs")) for at in (1, 2)
         }
     assert names == ["final-20260101-120000", "final-20260101-120000-2", "final-20260101-120000-3"]
     assert len(in_bucket) == 2
@@ -183,7 +188,7 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with run_folder.one_process(tmp_path):
+    with run_folder.locked_folder(tmp_path):
         assert (tmp_path / run_folder.LOCK).read_text() == str(os.getpid())
 
 

@@ -61,7 +61,7 @@ def test_a_job_brings_its_code(cluster):
 
 def test_a_search_runs_as_a_job_on_all_hosts(cluster):
     """With the stand-in training; the real one takes minutes."""
-    options = "--space fake --scheduler none --trials 3 --set optim.step_epochs=500 --name noted"
+    options = "--space fake --scheduler none --trials 3 --set optim.step_epochs=2000 --name noted"
     places = "--storage /mnt/shared/runs --set runtime.cache=/mnt/shared/notes"
     said = cluster.submit(f"tests/end_to_end/noted_search.py {options} {places}")
     assert "Searching space fake with 3 trials at once" in said

@@ -163,5 +163,6 @@ def test_mistakes_are_one_sentence(trained, tmp_path, capsys):
 
 
 def test_data_of_another_kind_are_refused_naming_what_differs(trained, capsys):
+    prepare(tiny_config(**{"data.synthetic.val_clips": 9, "data.synthetic.width": 72}), workers=1)
     run("--checkpoint", trained, "--split", "val", "--set", "data.synthetic.width=72", code=2)
     assert "width 64 in the checkpoint, 72 in the data" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def asked(path, count=3, **options):
 
 def end(found, seed, values=None, test=True):
     """Write a seed's finished training."""
-    final_folder.claim_folder(found.folder(seed), found.config_of(seed))
+    final_folder.write_folder(found.folder(seed), found.config_of(seed))
     mm, accuracy, test_mm = values or FINALS[seed]
     final = {"epoch": EPOCHS, "lr": 0.1, "hand_error_mm": mm, "action_accuracy": accuracy}
     final |= {"test_hand_error_mm": test_mm} if test else {}

@@ -210,7 +210,7 @@ def run(experiment: Experiment, training: Training, show: Console) -> Iterator[s
             if resume:
                 revision.check_same(record.name, record.codes, record.commit, share_any=spec.share_any)
             check.check_backbones(experiment.backbones, one_is_enough=experiment.ranks)
-            show.print(f"Starting on {connect.place(spec.address)} ...")
+            show.print(f"Starting on {connect.target(spec.address)} ...")
             yield _connected(experiment, training, show)
         finally:
             storage.discard_if_empty()
@@ -220,7 +220,7 @@ def end(storage: Storage, write: Callable[[RunFolder], None]) -> None:
     """Write the report, and remove checkpoints that are no longer needed."""
     folder = RunFolder(storage.local)
     trials = folder.trials()
-    if folder.newest.exists():
+    if folder.appended.exists():
         folder.write_trials(trials)
     _remove_checkpoints(storage, trials)
     write(folder)
@@ -305,7 +305,7 @@ def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, 
         as_failures_of_trials(),
         display,
         storage.watched(),
-        storage.refusals_behind(),
+        storage.disk_errors(),
         forgetting(recorder.is_written, forgot),
     ):
         try:

@@ -135,7 +135,7 @@ class Recorder(ray.tune.Callback):
         self._write(settled)
         self.ended(self, settled)
         newest = sorted(self.done.values(), key=lambda trial: trial.number)[-MAX_INFEASIBLE:]
-        if len(newest) == MAX_INFEASIBLE and all(trial.state == "refused" for trial in newest):
+        if len(newest) == MAX_INFEASIBLE and all(trial.state == "infeasible" for trial in newest):
             self.stop("constraints")
         if self.left_s <= 0:
             self.stop("time budget")
@@ -148,7 +148,7 @@ class Recorder(ray.tune.Callback):
         if cached is None:
             return None
         violation = broken(self.experiment.constraints, cached.trial.metrics)
-        return cached.row(state="reused", seconds=0.0, values=candidate.values, violation=violation)
+        return cached.row(state="cached", seconds=0.0, values=candidate.values, violation=violation)
 
     def _infeasible(self, candidate: Candidate) -> Trial | None:
         """Return the row of a candidate whose model is too large or too small for the constraints, or None."""
@@ -157,9 +157,9 @@ class Recorder(ray.tune.Callback):
             return None
         size, violation = found
         return Trial(
-            id="", number=0, fingerprint=candidate.fingerprint, state="refused", epochs=0, seconds=0.0, finished_s=0.0,
-            values=candidate.values, metrics={SIZE: float(size)}, best={SIZE: float(size)}, violation=violation,
-            data=data_key(candidate.config),
+            id="", number=0, fingerprint=candidate.fingerprint, state="infeasible", values=candidate.values,
+            epochs=0, seconds=0.0, finished_s=0.0, metrics={SIZE: float(size)}, best={SIZE: float(size)},
+            violation=violation, data=data_key(candidate.config),
         )  # fmt: skip
 
     # Callbacks from Tune
@@ -183,7 +183,7 @@ class Recorder(ray.tune.Callback):
         """Check the lock and the time budget, and update the display."""
         self._reconcile(trials)
         with self._faults():
-            self.storage.check_mine()
+            self.storage.check_lease()
         if self.left_s <= 0:
             self.stop("time budget")
         self.tick(self)

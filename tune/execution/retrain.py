@@ -24,7 +24,7 @@ from rich.console import Console
 from cluster import connect, progress, resources
 from cluster import training as final
 from cluster.preflight import check
-from cluster.run_folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, check_folder, claim_folder
+from cluster.run_folder import CONFIG_FILE, METRICS_FILE, ORIGIN_FILE, check_folder, write_folder
 from htt import console, driver_log
 from htt.config import Config, from_plain
 from htt.data.prepare import prepare
@@ -121,7 +121,7 @@ class _Retraining:
             folder = retrained.folder(seed)
             check_folder(folder, retrained.config_of(seed), resume=(folder / CONFIG_FILE).exists())
         check.check_backbones([retrained.config.model.backbone])
-        self.show.print(f"Starting on {connect.place(address)} ...")
+        self.show.print(f"Starting on {connect.target(address)} ...")
         with connect.connect(address):
             workers = self.workers.settled()
             gpus = workers.gpus or 0.0
@@ -130,7 +130,7 @@ class _Retraining:
             check.check([retrained.config], storage=storage.uri, workers=workers.count, gpus=gpus, show=self.show)
             self.training.prepare(retrained.config)
             for seed in left:
-                claim_folder(retrained.folder(seed), retrained.config_of(seed))
+                write_folder(retrained.folder(seed), retrained.config_of(seed))
             retrained = replace(retrained, failed={}, failed_kinds={})
             retrained.write()
             storage.push(RECORD_FILE)
@@ -163,7 +163,7 @@ class _Retraining:
                     while waiting and len(running) < at_once:
                         seed = waiting.pop(0)
                         running[self.start(seed, queue)] = seed
-                    self.storage.check_mine()
+                    self.storage.check_lease()
                     ended, _ = ray.wait(list(running), timeout=POLL_S)
                     now = time.monotonic()
                     if now - printed > console.pause(now - started):
@@ -197,7 +197,7 @@ class _Retraining:
     def end(self, seed: int, reference: Any) -> HTTError | None:
         """Store the files of a seed whose task ended, and return its error, or None if it succeeded."""
         error = _failure(reference)
-        self.storage.push(*(f"seed-{seed}/{name}" for name in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE)))
+        self.storage.push(*(f"seed-{seed}/{name}" for name in (ORIGIN_FILE, CONFIG_FILE, METRICS_FILE)))
         outcome = f"failed: {type(error).__name__}: {error}" if error else f"done, {self.count()}"
         self.show.print(f"seed {seed}  {outcome}", markup=False)
         return error

@@ -12,7 +12,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from cluster.run_folder import RUN_FILE, named
+from cluster.run_folder import RUN_FILE, reserved_name
 from htt import console
 from htt.config import BackboneConfig, Config
 from htt.data.location import preparation_key
@@ -70,7 +70,7 @@ def run(
     earlier = [] if resume else _earlier(spec, runs, show)
     with contextlib.ExitStack() as stack:
         home = specs.home(spec.storage, runs)
-        name = stack.enter_context(named(spec.name, home, f"search-{spec.space}", spec.storage))
+        name = stack.enter_context(reserved_name(spec.name, home, f"search-{spec.space}", spec.storage))
         search = SearchExperiment(
             spec=spec,
             storage=Storage(name, runs, spec.storage),

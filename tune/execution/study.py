@@ -15,7 +15,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from cluster.run_folder import RUN_FILE, named
+from cluster.run_folder import RUN_FILE, reserved_name
 from htt import console
 from htt.config import BackboneConfig, Config
 from htt.data.location import preparation_key
@@ -43,7 +43,7 @@ def run(plan: Plan, *, training: Training | None = None, show: Console = console
     spec = plan.spec
     with contextlib.ExitStack() as stack:
         home = specs.home(spec.storage, plan.runs)
-        name = stack.enter_context(named(spec.name, home, f"study-{spec.study_name}", spec.storage))
+        name = stack.enter_context(reserved_name(spec.name, home, f"study-{spec.study_name}", spec.storage))
         study = StudyExperiment(
             spec=spec,
             storage=Storage(name, plan.runs, spec.storage),

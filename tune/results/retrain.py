@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from cluster import revision
-from cluster.run_folder import BEGAN_FILE, CONFIG_FILE, METRICS_FILE, EpochLog, began
+from cluster.run_folder import CONFIG_FILE, METRICS_FILE, ORIGIN_FILE, EpochLog, read_origin
 from htt import yaml_text
 from htt.config import Config, Value, from_plain, override
 from htt.data.location import data_key
@@ -113,7 +113,7 @@ class Retrained:
 
     def codes_of(self, seed: int) -> Sequence[str]:
         """Return the identities of the code that trained a seed; empty if unknown."""
-        return list(began(self.folder(seed)).get("codes", ()))
+        return list(read_origin(self.folder(seed)).get("codes", ()))
 
     def config_of(self, seed: int) -> Config:
         """Return the configuration with a seed."""
@@ -232,7 +232,7 @@ def fetch(place: Storage, *, locked: bool = False) -> None:
     """
     if place.remote:
         seeds = [name for name in place.folders("") if re.fullmatch(r"seed-\d+", name)]
-        names = [f"{seed}/{file}" for seed in seeds for file in (BEGAN_FILE, CONFIG_FILE, METRICS_FILE)]
+        names = [f"{seed}/{file}" for seed in seeds for file in (ORIGIN_FILE, CONFIG_FILE, METRICS_FILE)]
         (place.pull if locked else place.refresh)(RECORD_FILE, *names)
 
 

@@ -57,7 +57,7 @@ class RunFolder:
         return self.path / "optuna.journal"
 
     @property
-    def newest(self) -> Path:
+    def appended(self) -> Path:
         """File of the trials that ended since ``trials.parquet`` was written, as lines of JSON."""
         return self.path / "trials.jsonl"
 
@@ -102,12 +102,12 @@ class RunFolder:
     def write_trials(self, trials: Sequence[Trial]) -> None:
         """Write all trials so far to ``trials.parquet``, and remove ``trials.jsonl``."""
         _write_trials(self.path / "trials.parquet", trials)
-        with storage_errors(self.newest):
-            self.newest.unlink(missing_ok=True)
+        with storage_errors(self.appended):
+            self.appended.unlink(missing_ok=True)
 
     def trials(self) -> list[Trial]:
         """Return all finished trials in order of their numbers; empty before the first one ended."""
-        newest = _read_lines(self.newest)  # before the table, which may take them in meanwhile
+        newest = _read_lines(self.appended)  # before the table, which may take them in meanwhile
         gone = {name for trial in newest for name in (trial.id, *trial.instead_of)}
         last = {trial.id: trial for trial in newest}
         replaced = {name for trial in newest for name in trial.instead_of}

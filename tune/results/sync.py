@@ -18,7 +18,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from cluster.lock import Lease, generation, leased
-from cluster.run_folder import LOCK, RUN_FILES, check_run_name, one_process
+from cluster.run_folder import LOCK, RUN_FILES, check_run_name, locked_folder
 from cluster.storage import Location, join_uri, shown_uri
 from htt import console, files
 from htt.data.store.remote import is_remote
@@ -159,7 +159,7 @@ class Storage:
         if self._lease:
             self._write_copied(self._lease.word, copied)
 
-    def check_mine(self) -> None:
+    def check_lease(self) -> None:
         """Raise a ``StorageError`` if the lease of the run is known to be lost; send no request."""
         if self._lease:
             self._lease.check()
@@ -205,7 +205,7 @@ class Storage:
     def refresh(self, *names: str) -> None:
         """Call ``pull``, unless a process of this machine works on the run: the local files are then the newest."""
         if self.exists_remotely(*names[:1]):
-            with contextlib.suppress(RunError), one_process(self.local):
+            with contextlib.suppress(RunError), locked_folder(self.local):
                 self.pull(*names)
 
     def _state(self, name: str) -> list[int]:
@@ -235,7 +235,7 @@ class Storage:
 
     def remove(self, *folders: str) -> None:
         """Remove folders of the run's storage, if they exist."""
-        self.check_mine()
+        self.check_lease()
         system, path = self._location.open()
         for folder in folders:
             with contextlib.suppress(OSError):  # a leftover only costs space
@@ -251,9 +251,9 @@ class Storage:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the run for this process; see ``cluster.run_folder.one_process``, and ``cluster.lock`` for a bucket."""
+        """Lock the run for this process; see ``cluster.run_folder.lease_run``."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(one_process(self.local))
+            stack.enter_context(locked_folder(self.local))
             if self.remote:
                 self._lease = stack.enter_context(leased(self.uri, *self._location.open()))
                 stack.callback(setattr, self, "_lease", None)
@@ -285,7 +285,7 @@ class Storage:
             over.set()
 
     @contextlib.contextmanager
-    def refusals_behind(self) -> Iterator[None]:
+    def disk_errors(self) -> Iterator[None]:
         """Raise the ``StorageError`` of the local disk that caused an error of Tune or Optuna."""
         try:
             yield

@@ -15,10 +15,10 @@ from htt.config import Value
 if TYPE_CHECKING:
     from tune.results.run_folder import RunFolder
 
-STATES = ("complete", "pruned", "failed", "stopped", "reused", "refused")
+STATES = ("complete", "pruned", "failed", "stopped", "cached", "infeasible")
 """States of a trial: all epochs trained (complete); stopped by the scheduler (pruned); crashed or not finite (failed);
-ended by Ctrl-C or the time budget (stopped); not trained, because an equal trial exists (reused, see ``taken_from``) or
-because it cannot satisfy the constraints (refused, see ``violation``)."""
+ended by Ctrl-C or the time budget (stopped); not trained, because an equal trial exists (cached, see ``taken_from``) or
+because it cannot satisfy the constraints (infeasible, see ``violation``)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Trial:
     data: str | None = None
     """Key of the data, equal for equal data; see ``htt.data.location.data_key``."""
     taken_from: str | None = None
-    """Origin of a reused trial: "run/trial (commit)"."""
+    """Origin of a cached trial: "run/trial (commit)"."""
     violation: str | None = None
     """Violated constraints in words, or None. A trial that violates constraints is never the best."""
     error_kind: str | None = None
@@ -90,6 +90,8 @@ _FIXED: dict[str, Any] = {
 }
 """{field: type of its column}; mappings are stored as JSON text."""
 
+_RENAMED_STATES = {"reused": "cached", "refused": "infeasible"}
+"""{name of a state in older versions: its name}."""
 _RENAMED = {"breaks": "violation"}
 """{name in files of older versions: name}."""
 SHARE = 16
@@ -111,7 +113,7 @@ class TrialWriter:
             table_alone: rewrite the table for every trial, since a bucket only takes whole files.
         """
         self._folder, self._table_alone = folder, table_alone
-        self._appended = json_lines.drop_unfinished_line(folder.newest)
+        self._appended = json_lines.drop_unfinished_line(folder.appended)
 
     def add(self, trial: Trial, trials: Collection[Trial]) -> None:
         """Write a finished trial, given all trials of the run, including ``trial``.
@@ -123,7 +125,7 @@ class TrialWriter:
             self._folder.write_trials(sorted(trials, key=lambda each: each.number))
             self._appended = 0
         else:
-            json_lines.append(self._folder.newest, asdict(trial), sync=True)
+            json_lines.append(self._folder.appended, asdict(trial), sync=True)
             self._appended += 1
 
 
@@ -180,4 +182,7 @@ def of_line(text: str) -> Trial:
 def _trial(plain: Mapping[str, Any]) -> Trial:
     """Return the trial with these fields, with tuples in place of lists."""
     lists = {name: tuple(plain[name] or ()) for name in ("curve", "instead_of")}
-    return Trial(**{**plain, **lists, "curves": {name: tuple(curve) for name, curve in plain["curves"].items()}})
+    state = _RENAMED_STATES.get(plain["state"], plain["state"])
+    return Trial(
+        **{**plain, **lists, "state": state, "curves": {name: tuple(curve) for name, curve in plain["curves"].items()}}
+    )

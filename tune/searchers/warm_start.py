@@ -20,7 +20,7 @@ from tune.experiments.constraints import Constraint, broken
 from tune.experiments.space import Space
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 
-FINISHED = ("complete", "pruned", "reused")
+FINISHED = ("complete", "pruned", "cached")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_search_that_finds_only_infeasible_trials_says_why_it_ends(trained, sear
     size, _ = SizeCheck(parse(["parameters<=1"])).violation(small)
     outcome = search(space, trials=99, algorithm="random", constraints=parse([f"parameters<={size}"]))
     assert outcome.stopped == "constraints"
-    assert [trial.state for trial in outcome.trials[-3:]] == ["refused"] * 3
+    assert [trial.state for trial in outcome.trials[-3:]] == ["infeasible"] * 3
     assert outcome.best.values["model.width"] == 32
     said = "3 configurations in a row were infeasible. Start another run with a looser constraint or a smaller space."
     assert said in (tmp_path / "shown").read_text()

@@ -153,7 +153,7 @@ def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code,
     assert "left out: 1 of other code (--share-any includes them)." in (tmp_path / "shown").read_text()
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",), share_any=True)
     (taken,) = outcome.trials
-    assert (taken.state, taken.code, taken.metrics) == ("reused", "first", before.trials[0].metrics)
+    assert (taken.state, taken.code, taken.metrics) == ("cached", "first", before.trials[0].metrics)
     assert "started with second. trial 1: by first." in outcome.folder.report.read_text()
 
 
@@ -168,7 +168,7 @@ def test_study_report_names_trainings_of_other_code(tmp_path):
 
 def test_final_training_resume_refuses_other_data(tmp_path):
     config = override(tiny_config(), shards(tmp_path / "shards", "1" * 64))
-    final_folder.claim_folder(tmp_path / "run", config)
+    final_folder.write_folder(tmp_path / "run", config)
     final_folder.check_same(tmp_path / "run", config)
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=r"Cannot resume .*/run: its data changed\. It was started with synthetic-"):
@@ -178,18 +178,18 @@ def test_final_training_resume_refuses_other_data(tmp_path):
 def test_final_training_resume_refuses_other_code_and_notes_it_where_it_is_allowed(tmp_path, other_code):
     place, storage = tmp_path / "here" / "run", str(tmp_path / "storage")
     other_code("first")
-    final_folder.claim_folder(place, tiny_config(), storage)
+    final_folder.write_folder(place, tiny_config(), storage)
     other_code("second")
     for folder in (place, tmp_path / "there" / "run"):
         with pytest.raises(RunError, match=r"trained by first \(started at commit .*current code is second"):
             final_folder.check_same(folder, tiny_config(), storage=storage)
     final_folder.check_same(place, tiny_config(), storage=storage, share_any=True)
-    final_folder.claim_folder(place, tiny_config(), storage)
+    final_folder.write_folder(place, tiny_config(), storage)
     assert json.loads((place / "began.json").read_text())["codes"] == ["first", "second"]
 
 
 def test_final_training_of_an_older_version_goes_on(tmp_path):
-    final_folder.claim_folder(tmp_path / "run", tiny_config())
+    final_folder.write_folder(tmp_path / "run", tiny_config())
     (tmp_path / "run" / "began.json").unlink()
     final_folder.check_same(tmp_path / "run", tiny_config())
 

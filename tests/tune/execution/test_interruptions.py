@@ -73,7 +73,7 @@ def test_a_killed_search_with_wishes_goes_on_with_them(driver, search, tmp_path,
     assert {trial.id: trial for trial in trials if trial.id in kept} == kept
     assert [trial.number for trial in trials] == list(range(1, 7))
     assert trials[0].values == {"optim.lr": 2e-3, "model.action.cues": ["hands"]}
-    assert trials[1].state == "reused"
+    assert trials[1].state == "cached"
     assert states(folder).count("COMPLETE") == 2 + 6
     assert "RUNNING" not in states(folder)
     slower = {f"latency_ms {cues}0.0 ms > 15.0 ms" for cues in (2, 3)}

@@ -78,7 +78,7 @@ def test_a_seed_that_fails_leaves_the_others_and_is_tried_again(local_ray, tmp_p
     found, shown = again(run, 3)
     assert found.done == [1, 3]
     assert "seed 2  failed: NonFiniteLossError" in shown
-    assert "Seeds that failed are part" in (found.path / "report.md").read_text()
+    assert "Failed seeds are a property of this configuration" in (found.path / "report.md").read_text()
     message = r"1 of 3 seeds failed\. Repeat the same command to retry them\.\n  - seed 2: NonF"
     with pytest.raises(TrainingError, match=message):
         retrain_execution.check_all(found)
@@ -94,7 +94,7 @@ def test_a_seeds_folder_of_another_training_is_refused(local_ray, tmp_path):
     run = searched(tmp_path)
     (run.path / "retrain" / "seed-1").mkdir(parents=True)
     best = ranked(run.trials(), "hand_error_mm")[0]
-    with pytest.raises(RunError, match="holds something else"):
+    with pytest.raises(RunError, match="it holds other files"):
         retrain.plan(run, best, "hand_error_mm", 2)
     asked = retrain.plan(run, best, "hand_error_mm", 2, name="fresh")
     asked.folder(2).mkdir(parents=True)

@@ -197,7 +197,7 @@ def test_trials_that_need_no_training_never_reach_tune(local_ray, search, tmp_pa
     states = [trial.state for trial in outcome.trials]
     complete = [trial for trial in outcome.trials if trial.state == "complete"]
     assert outcome.stopped == "used up"
-    assert set(states) <= {"complete", "reused"}
+    assert set(states) <= {"complete", "cached"}
     assert len({trial.fingerprint for trial in complete}) == 4
     assert len(complete) <= 5, "one that is still under way may be trained beside it"
     assert len([event for event in events(tmp_path / "events") if "start" in event]) == len(complete)
@@ -261,7 +261,7 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         (
             {"workers_per_trial": 3},
             ClusterError,
-            r"3 workers of 1 CPU and 0 GPU at once; there is room for 2.*Missing: 1 CPU",
+            r"Not enough resources for 3 workers of 1 CPU and 0 GPU .*: 2 would fit.*Missing: 1 CPU",
         ),
         ({"gpus_per_trial": 0.5}, ClusterError, r"Missing: 0.5 GPU"),
         ({"workers_per_trial": 0}, ConfigError, "--workers-per-trial must be 1 or more; got 0"),

@@ -42,7 +42,7 @@ def test_what_was_trained_is_not_trained_again_and_a_space_that_is_used_up_ends_
     outcome = search(FINITE, trials=None, time_budget_s=600.0)
     states = [trial.state for trial in outcome.trials]
     assert (outcome.stopped, states.count("complete"), len(trained)) == ("used up", 4, 4)
-    assert set(states) <= {"complete", "reused"}
+    assert set(states) <= {"complete", "cached"}
     assert "Every configuration of space fake has been tried." in (tmp_path / "shown").read_text()
     assert [trial.number for trial in outcome.trials] == list(range(1, len(states) + 1))
     assert states_of(outcome.folder) == ["COMPLETE"] * len(states)
@@ -140,7 +140,7 @@ def test_reused_trials_count_as_trials_and_survive_a_resume(trained, search, tmp
     options = taken_over(search)
     first = search(FINITE, trials=3, **options)
     again = search(FINITE, trials=4, resume=True)
-    assert [trial.state for trial in again.trials] == ["reused", "reused", "complete", "complete"]
+    assert [trial.state for trial in again.trials] == ["cached", "cached", "complete", "complete"]
     assert again.trials[:3] == first.trials
     for trial in again.trials[:2]:
         (origin,) = [one for one in first.folder.earlier() if trial.taken_from == one.taken_from]
@@ -182,7 +182,7 @@ def test_a_driver_that_is_killed_before_the_row_or_the_study_settles_the_trial_o
             search(FINITE, trials=3, **options)
     outcome = search(FINITE, trials=3, resume=True)
     assert [trial.number for trial in outcome.trials] == [1, 2, 3]
-    assert [trial.state for trial in outcome.trials] == ["reused", "reused", "complete"]
+    assert [trial.state for trial in outcome.trials] == ["cached", "cached", "complete"]
     assert states_of(outcome.folder) == ["COMPLETE"] * (2 + 3)
     assert len(trained) == 3
 
@@ -233,7 +233,7 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
         first.setdefault((trial.values["model.width"], len(trial.values["model.action.cues"])), trial)
     assert {key: trial.state for key, trial in first.items()} == {
         (32, 1): "complete", (32, 2): "complete", (64, 1): "complete", (64, 2): "complete",
-        (128, 1): "refused", (128, 2): "refused",
+        (128, 1): "infeasible", (128, 2): "infeasible",
     }  # fmt: skip
     assert len(trained) == 4
     assert {first[64, 2].violation, first[32, 2].violation} == {"latency_ms 20.0 ms > 15.0 ms"}
@@ -245,7 +245,7 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
     study = study_of(outcome.folder)
     assert all(excess <= 0 for excess in study.best_trial.constraints.values())
     refused = [trial for trial in study.get_trials() if trial.state.name == "PRUNED"]
-    assert len(refused) == sum(trial.state == "refused" for trial in outcome.trials)
+    assert len(refused) == sum(trial.state == "infeasible" for trial in outcome.trials)
     assert all(trial.constraints[str(constraints[0])] > 0 for trial in refused)
     again = search(space, trials=None, time_budget_s=600.0, constraints=constraints, resume=True)
     assert again.trials == outcome.trials
@@ -259,7 +259,7 @@ def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_pa
     assert not trained
     folder = RunFolder(tmp_path / "run")
     assert not folder.best.exists()
-    assert "No trial satisfies the constraints parameters<=10 yet." in folder.report.read_text()
+    assert "No trial satisfies the constraints `parameters<=10` yet." in folder.report.read_text()
 
 
 def test_a_search_that_is_only_refused_gives_up(trained, search):
@@ -310,7 +310,7 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert outcome.trials[0].values == {"optim.lr": 2e-3, "model.action.cues": ["hands"]}
     assert len(states_of(outcome.folder)) == 7
     assert [trial.id for trial in outcome.folder.earlier()] == [trial.id for trial in before.trials]
-    assert outcome.trials[1].state == "reused"
+    assert outcome.trials[1].state == "cached"
     assert outcome.trials[1].values == before.best.values, "it ends with nothing worse than it began with"
     assert "Warm start with 4 of the 4 trials of before." in (tmp_path / "shown").read_text()
     spec = outcome.folder.record.spec
@@ -340,7 +340,7 @@ def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
     before = search(FINITE, trials=1, name="before")
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",))
     (trial,) = outcome.trials
-    assert (trial.state, trial.values) == ("reused", before.trials[0].values)
+    assert (trial.state, trial.values) == ("cached", before.trials[0].values)
     assert trial.taken_from.startswith(f"before/{before.trials[0].id} (")
     assert outcome.best == trial
     assert len(trained) == 1
@@ -352,7 +352,7 @@ def test_cached_trial_that_violates_a_constraint_says_so(trained, search, tmp_pa
     with pytest.raises(RunError, match="No trial satisfies the constraints, out of 1"):
         search(FINITE, trials=1, name="after", **options)
     (trial,) = RunFolder(tmp_path / "after").trials()
-    assert (trial.state, trial.violation) == ("reused", "latency_ms 10.0 ms > 5 ms")
+    assert (trial.state, trial.violation) == ("cached", "latency_ms 10.0 ms > 5 ms")
     assert len(trained) == 1
 
 

@@ -26,7 +26,7 @@ NASTY = "a <b> | `c` *d* 100 % & $e_f$"
 def search(path):
     folder = search_folder(path, 30, codes=["code one"], constraints=["hand_error_mm<=60"])
     changes = {
-        3: {"state": "reused", "taken_from": "earlier/t1 (abc)", "code": "code one"},
+        3: {"state": "cached", "taken_from": "earlier/t1 (abc)", "code": "code one"},
         4: {"state": "stopped", "code": None},
         5: {"error": f"Error: {NASTY}"},
         6: {"code": "code two"},
@@ -48,7 +48,12 @@ def front(path):
         metrics = {**each.metrics, "parameters": 1e5 * each.number} if each.metrics else {}
         breaks = "parameters 2.6 M > 2.5 M" if metrics.get("parameters", 0) > 2.5e6 else None
         trials.append(dataclasses.replace(each, metrics=metrics, violation=breaks))
-    refused = {"state": "refused", "violation": "parameters 9.0 M > 2.5 M", "metrics": {"parameters": 9e6}, "epochs": 0}
+    refused = {
+        "state": "infeasible",
+        "violation": "parameters 9.0 M > 2.5 M",
+        "metrics": {"parameters": 9e6},
+        "epochs": 0,
+    }
     trials.append(dataclasses.replace(trials[0], id="r", number=31, **refused))
     folder.write_trials(trials)
     report.write(folder)

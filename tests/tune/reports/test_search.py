@@ -70,7 +70,12 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
         if one.metrics
     ]
     refused = dataclasses.replace(
-        trials[0], id="r", number=99, state="refused", metrics={"parameters": 9e6}, violation="parameters 9.0 M > 1.5 M"
+        trials[0],
+        id="r",
+        number=99,
+        state="infeasible",
+        metrics={"parameters": 9e6},
+        violation="parameters 9.0 M > 1.5 M",
     )
     folder.write_trials([*trials, refused])
     text, page = written(folder)
@@ -92,7 +97,7 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
         assert words.replace("\\_", "_") in text.replace("\\_", "_"), words
     outside = text[text.index("## Constraint violations") :]
     assert re.findall(r"^\| (\d+) \| (\w+) \|", outside, re.MULTILINE) == [
-        (str(best.number), best.state), ("99", "refused"),
+        (str(best.number), best.state), ("99", "infeasible"),
     ]  # fmt: skip
     assert "violates a constraint</text>" in page
 

@@ -45,7 +45,7 @@ def test_find_returns_trial_of_equal_configuration(cache_of):
     cache = cache_of(trained(LR))
     cached = cache.find(Candidate.of(BASE, LR))
     assert (cached.trial, cached.origin) == (trained(LR), "run/t1")
-    assert cached.row(state="reused", seconds=0.0) == trained(LR, "reused", seconds=0.0, taken_from="run/t1")
+    assert cached.row(state="cached", seconds=0.0) == trained(LR, "cached", seconds=0.0, taken_from="run/t1")
     other = Candidate.of(BASE, {"optim.lr": 2e-3})
     assert cache.find(other) is None
     cache.add(trained({"optim.lr": 2e-3}, taken_from="before/t9 (abc)"), RunFolder(cached.folder.path))

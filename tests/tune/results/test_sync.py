@@ -236,7 +236,7 @@ def test_driver_whose_run_was_taken_over_writes_nothing_more(two_machines, tmp_p
             b.push()
         with pytest.raises(StorageError, match="mock://bucket/run was taken over by process"):
             a.push()
-        for stop in (a.push_reports, a.check_mine, lambda: a.remove("tune")):
+        for stop in (a.push_reports, a.check_lease, lambda: a.remove("tune")):
             with pytest.raises(StorageError, match="writes nothing more there"):
                 stop()
     assert len(in_bucket(tmp_path).trials()) == 5
@@ -296,7 +296,7 @@ def test_refusal_behind_an_error_is_found_however_causes_run(tmp_path, code, tol
     place.local.mkdir()
     with (
         pytest.raises(StorageError if told else type(error if wrapped else cause), match=told),
-        place.refusals_behind(),
+        place.disk_errors(),
     ):
         raise error if wrapped else cause
 
@@ -304,7 +304,7 @@ def test_refusal_behind_an_error_is_found_however_causes_run(tmp_path, code, tol
 def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
     place = sync.Storage("run", tmp_path)
     told = "run was removed during its run"
-    with pytest.raises(StorageError, match=told), place.refusals_behind():
+    with pytest.raises(StorageError, match=told), place.disk_errors():
         (place.local / "x").read_text()
 
 

@@ -1,7 +1,7 @@
 """Rows are on disk the moment a trial ends, at a cost that does not grow, and are read as they were written."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import polars as pl
 import pytest
@@ -84,8 +84,8 @@ def test_writer_drops_a_line_cut_short_by_a_kill(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 38)]
     written(folder, many)
-    assert len(folder.newest.read_text().splitlines()) >= 2
-    folder.newest.write_text(folder.newest.read_text()[:-20])
+    assert len(folder.appended.read_text().splitlines()) >= 2
+    folder.appended.write_text(folder.appended.read_text()[:-20])
     assert folder.trials() == many[:-1]
     TrialWriter(folder).add(many[-1], many)
     assert folder.trials() == many
@@ -95,15 +95,15 @@ def test_writer_that_a_disk_refuses_keeps_whole_lines(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 41)]
     writer = written(folder, many[:-1])
-    folder.newest.unlink(missing_ok=True)
-    folder.newest.symlink_to("/dev/full")
+    folder.appended.unlink(missing_ok=True)
+    folder.appended.symlink_to("/dev/full")
     with pytest.raises(StorageError, match="the disk is full"):
         writer.add(many[-1], many)
 
 
 def test_run_folder_names_lines_that_are_no_trials(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.newest.write_text('{"id": 1}\n')
+    folder.appended.write_text('{"id": 1}\n')
     with pytest.raises(RunError, match=r"Cannot read .*trials\.jsonl, the newest trials"):
         folder.trials()
 
@@ -114,6 +114,14 @@ def test_constraint_violation_of_an_older_version_is_read(tmp_path):
     table = tmp_path / "trials.parquet"
     pl.read_parquet(table).rename({"violation": "breaks"}).write_parquet(table)
     assert folder.trials() == [one]
-    json_lines.append(folder.newest, asdict(trial(2, violation="x")))
-    folder.newest.write_text(folder.newest.read_text().replace('"violation"', '"breaks"'))
+    json_lines.append(folder.appended, asdict(trial(2, violation="x")))
+    folder.appended.write_text(folder.appended.read_text().replace('"violation"', '"breaks"'))
     assert folder.trials() == [one, trial(2, violation="x")]
+
+
+@pytest.mark.parametrize(("before", "state"), [("reused", "cached"), ("refused", "infeasible")])
+def test_state_of_an_older_version_is_read(tmp_path, before, state):
+    folder = RunFolder(tmp_path)
+    folder.write_trials([replace(trial(1), state=before)])
+    json_lines.append(folder.appended, asdict(replace(trial(2), state=before)))
+    assert [each.state for each in folder.trials()] == [state, state]

@@ -19,7 +19,7 @@ from tune.reports.figures.style import BAD, GOOD, INK, OPEN, canvas, legend, pla
 from tune.results.run_folder import Trial
 from tune.results.selection import comparable, pareto_front, value
 
-STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"), "reused": (OPEN, "o")}
+STATES = {"complete": (GOOD, "o"), "pruned": (BAD, "s"), "stopped": (OPEN, "D"), "cached": (OPEN, "o")}
 FROM_BAD_TO_GOOD = LinearSegmentedColormap.from_list("from bad to good", [BAD, OPEN, GOOD])
 ROW_IN = 0.68
 BELOW = 0.36
