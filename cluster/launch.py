@@ -46,7 +46,6 @@ from cluster.run_folder import (
 from cluster.storage import absolute_uri
 from htt import console, driver_log, heartbeat
 from htt.config import Config, override, parse_set, read
-from htt.data.prepare import prepare
 from htt.data.shards.manifest import TEST, TRAIN, VAL
 from htt.data.store.remote import refuse_password
 from htt.errors import ConfigError, RunError, shown
@@ -114,6 +113,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
     from cluster import connect, resources, training
     from cluster.preflight import check
     from htt.data.loading.splits import incomplete
+    from htt.training.encoding import data_folder
 
     check_folder(folder, config, resume=options.resume, storage=storage)
     if earlier := training.finished(folder):
@@ -136,7 +136,7 @@ def _train(options: Options, config: Config, folder: Path, workers: training.Wor
         lease = stack.enter_context(lease_run(folder, storage))
         check_name(folder, config, resume=options.resume, storage=storage)  # again: the name may be taken by now
         write_folder(folder, config, storage, lease)
-        for warning in incomplete(prepare(config), config.data, TRAIN, VAL, TEST):
+        for warning in incomplete(data_folder(config), config.data, TRAIN, VAL, TEST):
             _warn(warning)
         stack.enter_context(driver_log.written(folder))
         epochs = f"{config.train.epochs} epoch{'s' if config.train.epochs > 1 else ''}"

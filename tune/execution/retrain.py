@@ -27,10 +27,10 @@ from cluster.preflight import check
 from cluster.run_folder import CONFIG_FILE, METRICS_FILE, ORIGIN_FILE, check_folder, write_folder
 from htt import console, driver_log
 from htt.config import Config, from_plain
-from htt.data.prepare import prepare
 from htt.errors import HTTError, TrainingError
 from htt.parallel import out_of_memory
 from htt.text import plural
+from htt.training.encoding import data_folder
 from htt.training.worker import listening, our_error
 from tune.execution import experiment
 from tune.reports import retrain
@@ -47,7 +47,7 @@ class Training:
     """Functions that a retraining calls: the project's final training, or stand-ins for it."""
 
     train: Train = final.run
-    prepare: Callable[[Config], Any] = prepare
+    prepare: Callable[[Config], Any] = data_folder
 
 
 def run(
