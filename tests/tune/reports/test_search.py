@@ -139,7 +139,7 @@ def test_nothing_keeps_the_constraints(tmp_path):
     folder = search_folder(tmp_path / "run", 5, constraints=["parameters<=10"])
     folder.write_trials([dataclasses.replace(one, violation="parameters 1.0 M > 10") for one in folder.trials()])
     text, _ = written(folder)
-    assert "No trial satisfies the constraints parameters\\<=10 yet." in text
+    assert "No trial satisfies the constraints `parameters<=10` yet." in text
     assert "launch.py" not in text
 
 
