@@ -74,7 +74,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if text.lower() == "none" else None)
+    breaks = not _LINE_BREAKS.isdisjoint(text)  # PyYAML writes them unescaped between single quotes
+    style = '"' if breaks else "'" if text.lower() == "none" else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 
 
 _Dumper.add_representer(str, _text)

@@ -103,6 +103,7 @@ print(json.dumps(result))
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_quiet_local_ray_that_others_can_join(tmp_path):
     import json
 
@@ -155,6 +156,7 @@ with connect.connect(cpus=1) as connection:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_who_has_a_token_may_join_a_cluster_without(tmp_path):
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 64)

@@ -87,15 +87,15 @@ def test_variants_with_equal_windows_see_the_same_clips_in_the_same_order(studie
     """Paired: what differs between two variants of a seed is what the variant changes."""
     folder, _ = studied
     run = RunFolder(folder / "runs" / "tiny")
-    asked = run.record
+    variants, base = run.record.study.study.variants, run.record.config()
     orders = {}
-    for variant, values in asked.study["variants"].items():
+    for variant, values in variants.items():
         for seed in (0, 1):
-            config = override(asked.config(), {**values, "train.seed": seed})
+            config = override(base, {**values, "train.seed": seed})
             loader = TrainingLoader(open_splits(config).train, config)
             batches = [batch for epoch in range(2) for batch in loader.epoch(epoch)]
             orders[variant, seed] = [(batch.clip.tolist(), batch.frame.tolist()) for batch in batches]
-    for variant in asked.study["variants"]:
+    for variant in variants:
         assert orders[variant, 0] == orders["HTT", 0]
         assert orders[variant, 1] == orders["HTT", 1]
     assert orders["HTT", 0] != orders["HTT", 1]

@@ -123,6 +123,7 @@ def on_workers(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_several_workers_give_the_same_bytes(trained, evaluated, tmp_path):
     done = on_workers("--checkpoint", trained, "--workers", 2, "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

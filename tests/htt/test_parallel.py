@@ -93,6 +93,7 @@ class TestOnRay:
         address, *_, said = done.stdout.splitlines()
         assert said == f"{ {address} } in parallel: 3"
 
+    @pytest.mark.slow
     def test_train_runs_in_it(self, tmp_path: Path) -> None:
         """A script that evaluates on two Ray Train workers, and says nothing but what it prints."""
         done = _apart(TRAIN, tmp_path)

@@ -116,3 +116,9 @@ def test_shown_is_pythons_notation(value, said):
 )
 def test_shown_is_at_most_200_characters(value):
     assert 10 < len(shown(value)) <= 200
+
+
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029"])
+def test_dump_escapes_line_breaks_of_unicode(text):
+    plain = {text: [text]}
+    assert yaml_text.load(yaml_text.dump(plain), "it") == plain

@@ -87,6 +87,7 @@ def _wait_for(there: Callable[[], bool], seconds: float = 300.0) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_the_same_bytes_with_any_number_of_workers(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Also of many small shards, which several workers fill at once."""
     small = Making(64, 48, shard_bytes=30_000)

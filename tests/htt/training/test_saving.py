@@ -80,6 +80,7 @@ def test_one_worker_goes_on_where_two_stood(two_workers, tiny_splits, tmp_path):
         torch.testing.assert_close(resumed[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_by_the_linear_rule_two_workers_are_one_with_twice_the_batch_and_rate(two_workers, tiny_splits, tmp_path):
     config = tiny_config(**{"train.batch_size": 2, "train.scaling": "linear", **ALIKE})
     together = two_workers(config, tmp_path).state_dict()

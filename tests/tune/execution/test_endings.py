@@ -86,6 +86,7 @@ def test_search_ends_in_good_order_when_its_ray_dies(driver, notes, folder, tmp_
     check_cut_short(folder, shown)
 
 
+@pytest.mark.slow
 def test_search_goes_on_when_nobody_reads_its_output(notes, folder, tmp_path):
     """As with ``| head -1``, and with a terminal that is gone."""
     command = [sys.executable, str(SUPPORT / "driver.py"), *map(str, ONE), *notes.option]

@@ -124,6 +124,7 @@ def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_hap
     assert cut in ([1, 2, 3, 3, 4], [1, 2, 3, 2, 3, 4]), "one epoch, and the one that was cut short"
 
 
+@pytest.mark.slow
 def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(killed, undisturbed):
     folder = killed.run()
     (cut,) = killed.notes.epochs().keys() - {trial.id for trial in folder.trials()}
@@ -261,6 +262,7 @@ def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, no
     assert told(folder) == undisturbed
 
 
+@pytest.mark.slow
 def test_of_two_searches_with_one_name_one_is_refused(driver, notes, undisturbed, tmp_path):
     """At once, whichever comes first; and later, as the same or to go on with it."""
     notes.hold(2)

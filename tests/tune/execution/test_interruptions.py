@@ -54,6 +54,7 @@ def test_a_killed_driver_loses_no_finished_trial(driver, tmp_path):
         assert noise not in output(tmp_path, 0) + shown
 
 
+@pytest.mark.slow
 def test_a_killed_search_with_wishes_goes_on_with_them(driver, search, tmp_path, monkeypatch):
     """Objectives, constraints and a warm start: told once, and never lost."""
     with monkeypatch.context() as patch:

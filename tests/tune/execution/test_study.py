@@ -129,6 +129,7 @@ def ailing(tmp_path):
 AILING = {"good": {}, "ailing": {"optim.momentum": 0.4}}
 
 
+@pytest.mark.slow
 def test_what_failed_twice_is_tried_a_third_time_and_what_came_of_it_stays(local_ray, ablate, ailing):
     """Tune goes on to know the trainings that failed: none is under way, or newer than what took its place."""
     tries = [ablate(AILING, seeds=(0,), resume=number > 0).trials for number in range(2)]
