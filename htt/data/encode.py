@@ -35,13 +35,13 @@ class Options(console.Options):
     """Folder or URI for the shards of features; runtime.features of a training."""
     backbone: str = "resnet18"
     """Encoder: a module of htt/model/backbones, a hub name or a local folder."""
-    weights: console.Word = None
+    weights: console.OptionalText = None
     """Weights of the encoder: a file, a folder or a hub name (default: those of the hub name)."""
     views: int = 0
     """Augmented copies of each training clip, in addition to its plain images."""
     set: console.Assignments = field(default_factory=list)
     """Set a field of the configuration, as in --set model.backbone.normalise=imagenet; repeat for more."""
-    workers: console.Count = None
+    workers: console.OptionalInt = None
     """Clips encoded at once (default: one per GPU, or per core without GPUs)."""
 
 

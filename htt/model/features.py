@@ -68,9 +68,11 @@ class FrameFeatures(nn.Module):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         normalised = (pixels - self.mean) / self.deviation
         if self.trained:
-            return self.backbone(normalised)
+            trained: Tensor = self.backbone(normalised)
+            return trained
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
-            return self.backbone(normalised).half().float()
+            fixed: Tensor = self.backbone(normalised)
+            return fixed.half().float()
 
 
 def channels_last(network: nn.Module) -> nn.Module:

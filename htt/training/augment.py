@@ -135,7 +135,8 @@ def view_shift_px(seed: int, config: AugmentConfig, width: int) -> tuple[int, in
 def _fixed_draws(batch: Batch) -> tuple[list[list[float]], Tensor]:
     """Return the draws of each window's copy of its clip, and of the blur of each frame."""
     draws, blurs, last = [], [], int(batch.frame.max())
-    for seed, frames in zip(batch.view.tolist(), batch.frame.cpu().split(batch.valid.sum(dim=1).tolist()), strict=True):
+    frames_of_windows = torch.split(batch.frame.cpu(), batch.valid.sum(dim=1).tolist())
+    for seed, frames in zip(batch.view.tolist(), frames_of_windows, strict=True):
         generator = torch.Generator().manual_seed(seed)
         draws.append(torch.rand(_DRAWS, generator=generator).tolist())
         blurs.append(torch.rand(last + 1, generator=generator)[frames])

@@ -117,9 +117,9 @@ def encoding(config: Config) -> Encoding:
 @functools.lru_cache(maxsize=1)
 def _features(backbone: str) -> FrameFeatures:
     """Return the encoder of a ``BackboneConfig`` in JSON, on this process's device; kept for the clips that follow."""
-    config = from_plain({"model": {"backbone": json.loads(backbone)}}).model.backbone
+    config: Config = from_plain({"model": {"backbone": json.loads(backbone)}})
     with torch.random.fork_rng(devices=[]):
-        return FrameFeatures(config, 1).eval().requires_grad_(False)
+        return FrameFeatures(config.model.backbone, 1).eval().requires_grad_(False)
 
 
 def _made_earlier(config: Config, wanted: Encoding) -> Path:
@@ -200,6 +200,10 @@ class EncodedFrames:
         assembler = _assembler(self.root, split)
         return replace(assembler.clips[index], jpegs=[], encoded=self._encode(assembler, index, split)), []
 
+    def differences(self) -> list[str]:
+        """Return no difference: the clips are those of the shards of frames."""
+        return []
+
     @torch.inference_mode()
     def _encode(self, assembler: Assembler, index: int, split: str) -> Encoded:
         views = self.made.views if split == TRAIN else 0
@@ -210,7 +214,9 @@ class EncodedFrames:
             seed, how = view_seed(assembler.clips.ids[index], copy), self.config.data.augment
             view = replace(batch, view=torch.tensor([seed]))
             seen = augment(view, how, torch.Generator()) if copy else batch
-            parts = [encoder.encode(images.to(best_device())).half().cpu() for images in seen.frames.split(BATCH)]
+            parts = [
+                encoder.encode(images.to(best_device())).half().cpu() for images in torch.split(seen.frames, BATCH)
+            ]
             features.append(torch.cat(parts).numpy())
             shifts_px.append(view_shift_px(seed, how, batch.frames.shape[-1]) if copy else (0, 0))
         return Encoded(np.stack(features), np.array(shifts_px, np.float32))

@@ -45,7 +45,8 @@ class Windows(Sequence[Window]):
 
     def clips_of(self, chosen: np.ndarray) -> np.ndarray:
         """Return the clip of each chosen window; see ``Assembler`` for ``chosen``."""
-        return self.clip[chosen % len(self)]
+        clips: np.ndarray = self.clip[chosen % len(self)]
+        return clips
 
     def __len__(self) -> int:
         return len(self.clip)

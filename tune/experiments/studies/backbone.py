@@ -13,6 +13,6 @@ STUDY = Study(
         "tiny ResNet": {"model.backbone.name": "resnet_tiny"},
     },
     reference="ResNet-18",
-    base={"model.backbone.weights": None, "model.backbone.batch_norm": "live"},
+    base={"model.backbone.trained": True, "model.backbone.weights": None, "model.backbone.batch_norm": "live"},
     notes={"tiny ResNet": "A grid of 2 x 3 cells instead of one average keeps the position of hands in small images."},
 )

@@ -9,5 +9,6 @@ STUDY = Study(
         "live": {"model.backbone.batch_norm": "live"},
     },
     reference="frozen",
+    base={"model.backbone.trained": True},
     notes={"frozen": "Meant for pretrained weights; with random weights the stored statistics are meaningless."},
 )
