@@ -12,12 +12,20 @@ from htt.config import override
 from htt.data.loading.loader import TrainingLoader
 from htt.testing import TINY
 from htt.training.tasks import open_splits
+from tune.experiments.spaces.quick import FROZEN
 from tune.results.run_folder import RunFolder
 
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).resolve().parents[2]
-SET = [word for path, value in TINY.items() for word in ("--set", f"{path}={str(value).lower()}")]
+
+
+def settings(values):
+    """Return the options that set some fields."""
+    return [word for path, value in values.items() for word in ("--set", f"{path}={str(value).lower()}")]
+
+
+SET = settings({**FROZEN, **TINY})  # FROZEN: as in the default space
 
 
 def command(*words, cwd):

@@ -86,6 +86,7 @@ class TestOnRay:
         said = [line.removeprefix("> ") for line in done.stdout.splitlines() if line.startswith("> ")]
         assert said == ["[0, 1, 4, 9, 16] True", "ValueError", "[1, 2] in a task", "0 at first"]
 
+    @pytest.mark.slow
     def test_a_job_uses_its_cluster(self) -> None:
         """No second Ray on this machine, and all cores of the cluster, as a submitted job finds it."""
         done = _apart(CLUSTER, JOB)

@@ -61,6 +61,7 @@ def undisturbed(h2o: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_killed_and_given_again(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
     """SIGKILL after the first finished shard; the second run keeps it, and ends with the undisturbed bytes."""
     command = [sys.executable, "-m", "htt.data.convert", "--source", "h2o", "--root", str(h2o), "--out", str(tmp_path)]

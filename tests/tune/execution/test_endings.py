@@ -59,7 +59,7 @@ SAID_TO_ALL = [signal.SIGUSR1, signal.SIGHUP]
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGUSR1, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGHUP))],
+    [pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)],
 )
 def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path, number):
     notes.hold(2)
