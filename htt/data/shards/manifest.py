@@ -95,7 +95,7 @@ class Wanted(_Entry):
 
 
 class Encoding(_Entry):
-    """How the features of a folder were made."""
+    """Record of the making of the features in a folder."""
 
     encoder: str
     """Name of the encoder, as in ``model.backbone.name``."""
