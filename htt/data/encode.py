@@ -66,6 +66,7 @@ def main(options: Options) -> None:
     words = [
         f"--set {shlex.quote(f'{path}={json.dumps(value) if isinstance(value, bool) else value}')}"
         for path, value in values.items()
+        if value is not None
     ]
     words.append(f"--set {shlex.quote(f'runtime.features={options.out}')}")
     console.out.print(f"\nNext:\n  python tune/search.py {' '.join(words)}", markup=False)
@@ -81,7 +82,7 @@ def _values(options: Options) -> dict[str, Any]:
         "data.root": options.data,
         "data.augment.views": options.views,
         "model.backbone.name": options.backbone,
-        "model.backbone.weights": options.weights or options.backbone,
+        "model.backbone.weights": options.weights,
         "model.backbone.trained": False,
         "model.backbone.batch_norm": "frozen",
         **parse_set(options.set),

@@ -51,6 +51,11 @@ def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     """
     root = located(path, config)
     made = manifest.read(root)
+    if made.encoding is not None:
+        raise DataError(
+            f"data.root must be a folder of frames; {path} holds features. Name the frames they were made of in "
+            "data.root, and the features in runtime.features."
+        )
     if made.source != config.data.source:
         raise DataError(
             f"data.source does not match the shards: got {config.data.source}, but {path} holds {made.source}. "

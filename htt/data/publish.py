@@ -38,6 +38,9 @@ def main(options: Options) -> None:
         raise ConfigError(f"--to must be a URI, such as s3://bucket/h2o; got {options.to}.")
     manifest.read(options.shards, "--shards")  # before any network access
     made = publish(options.shards, Remote(options.to, name="--to"))
+    if made.encoding:
+        console.out.print(f"\nUse them with: --set {shlex.quote(f'runtime.features={options.to}')}", markup=False)
+        return
     data = f"--set data.source={made.source} --set {shlex.quote(f'data.root={options.to}')}"
     commands = (f"python cluster/launch.py --preset paper {data}", f"python tune/search.py --space paper {data}")
     console.out.print("\n".join(["", "Next:", *(f"  {command}" for command in commands)]), markup=False)

@@ -30,6 +30,7 @@ from htt.data.prepare import prepare, verify_once
 from htt.data.shards import manifest
 from htt.data.shards.manifest import TRAIN, Encoding, Manifest, Wanted
 from htt.data.sources import ClipKey, ClipRecord, Encoded, Problem
+from htt.data.store import mirror
 from htt.errors import DataError, StorageError
 from htt.group import best_device
 from htt.info import DataInfo
@@ -81,8 +82,7 @@ def encoded(config: Config, workers: int | None = None, out: Path | None = None)
         info = source.info()
         making = Making(info.width, info.height, shard_bytes=SHARD_BYTES)
         convert(source, root, making, workers=workers, title="Encoding the images", encoding=wanted, gpus=True)
-    verify_once(root, manifest.read(root), cache_folder(config))
-    return root
+    return _checked(root, str(root), config, wanted)
 
 
 def encoding(config: Config) -> Encoding:
@@ -96,7 +96,7 @@ def encoding(config: Config) -> Encoding:
     features = _features(backbone.model_dump_json())
     digest = hashlib.sha256()
     for name, tensor in sorted(features.backbone.state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     parts = {
         "version": VERSION,
         "data": data_key(config),
@@ -124,17 +124,27 @@ def _features(backbone: str) -> FrameFeatures:
 
 def _made_earlier(config: Config, wanted: Encoding) -> Path:
     """Return the folder ``runtime.features`` if it holds the wanted features."""
-    place = str(config.runtime.features)
-    root = located(place, config, name="runtime.features")
-    found = manifest.read(root, "runtime.features").encoding
-    if found is None:
-        raise DataError(f"runtime.features must be a folder of features; {place} holds frames. Name it in data.root.")
-    if found.key != wanted.key:
+    path = str(config.runtime.features)
+    return _checked(located(path, config, name="runtime.features"), path, config, wanted)
+
+
+def _checked(root: Path, name: str, config: Config, wanted: Encoding) -> Path:
+    """Return a folder of features after a check of its key and, if it is local, of its checksums.
+
+    Raises:
+        DataError: it holds frames, features of other frames or of another encoder, or damaged shards.
+    """
+    made = manifest.read(root, name)
+    if made.encoding is None:
+        raise DataError(f"Expected a folder of features; {name} holds frames. Choose another folder.")
+    if made.encoding.key != wanted.key:
         raise DataError(
-            f"Features must be those of the configured encoder and data; {place} holds others: {_words(found)}, "
-            f"wanted {_words(wanted)}. If these are equal, the weights, the augmentation or the frames differ. Encode "
-            "again: python -m htt.data.encode, or drop runtime.features."
+            f"Cannot use the features in {name}: they are of {_words(made.encoding)}, expected {_words(wanted)}. If "
+            "these are equal, the weights, the augmentation or the frames differ. Encode again into another folder: "
+            "python -m htt.data.encode."
         )
+    if not mirror.is_mirror(root):
+        verify_once(root, made, cache_folder(config))
     return root
 
 
@@ -148,7 +158,7 @@ def _check_room(root: Path, frames: Manifest, wanted: Encoding) -> None:
     needed = sum(counts.values()) * wanted.width * 2
     there = next(path for path in (root, *root.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
-    if needed > free:
+    if needed > free + sum(shard.stat().st_size for shard in root.glob("*.arrow")):  # those made before an interruption
         raise StorageError(
             f"No room for the features: {sum(counts.values()):,} images x {wanted.width} values x 2 bytes are "
             f"{needed / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free. Make room, set runtime.cache to a folder "

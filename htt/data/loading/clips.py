@@ -144,6 +144,8 @@ class Clips(Sequence[ClipRecord]):
 
     def decode_into(self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray) -> None:
         """Decode some frames of a clip into [n h w 3] ``images``; see ``decode``."""
+        if self.encoding:
+            raise DataError(f"Expected a folder of frames; {self.root} holds features, which have no images.")
         view, decode, shape = self._view(clip), simplejpeg.decode_jpeg, images.shape[1:]
         data, ends = view.data, view.ends
         for image, frame in zip(images, _integers(frames), strict=True):

@@ -1,5 +1,7 @@
 """Features of a frozen encoder: the numbers of a training on them, their key, and what makes them invalid."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -114,7 +116,7 @@ def test_key_is_of_the_weights_not_of_their_name(config, tmp_path):
 
 def test_features_of_another_encoder_are_refused(config, root):
     other = override(config, {"runtime.features": str(root), "data.augment.views": 1})
-    with pytest.raises(DataError, match="Features must be those of the configured encoder and data"):
+    with pytest.raises(DataError, match=r"Cannot use the features in .*: they are of resnet_tiny"):
         encoding.encoded(other)
     assert encoding.encoded(override(config, {"runtime.features": str(root)})) == root
 
@@ -126,8 +128,6 @@ def test_frames_named_as_features_are_refused(config):
 
 
 def test_full_disk_is_found_before_encoding(config, monkeypatch, tmp_path):
-    import shutil
-
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
     with pytest.raises(StorageError, match=r"No room for the features: \d+ images x 768 values x 2 bytes are"):
         encoding.encoded(config, workers=1, out=tmp_path / "none")
@@ -153,3 +153,40 @@ def test_frozen_encoder_takes_no_gradient(config):
     assert all(parameter.grad is None for parameter in features.backbone.parameters())
     assert not any(module.training for module in features.backbone.modules())
     assert features.to_width.weight.grad is not None
+
+
+def test_features_are_never_made_into_a_folder_of_others(config, root):
+    other = override(config, {"data.augment.views": 1})
+    with pytest.raises(DataError, match="Encode again into another folder"):
+        encoding.encoded(other, workers=1, out=root)
+
+
+def test_damaged_features_are_found(config, root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "copy")
+    shard = next(copy.glob("val-*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match="do not match their manifest"):
+        encoding.encoded(override(config, {"runtime.features": str(copy)}))
+
+
+def test_features_are_refused_where_frames_are_expected(config, root):
+    with pytest.raises(DataError, match=r"data\.root must be a folder of frames; .* holds features"):
+        prepare(override(config, {"data.root": str(root)}))
+    with pytest.raises(DataError, match="holds features, which have no images"):
+        open_split(root, manifest.VAL).decode(0, [0])
+
+
+def test_encoding_resumes_on_a_disk_with_room_for_the_rest(config, root, tmp_path, monkeypatch):
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "train-00000.arrow").write_bytes(b"x" * 10**6)
+    needed = 10**6 + 1000
+    monkeypatch.setattr(
+        manifest.Manifest, "count", lambda self, split: (1, needed // 2 // 768 if split == "val" else 0)
+    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
+    encoding._check_room(half, manifest.read(root), encoding.encoding(config))
+    with pytest.raises(StorageError, match="No room"):
+        encoding._check_room(tmp_path / "none", manifest.read(root), encoding.encoding(config))
