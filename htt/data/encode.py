@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from htt import console
-from htt.config import Config, override, parse_set
+from htt.config import Config, flatten, override, parse_set
 from htt.data.publish import publish
 from htt.data.shards import manifest
 from htt.data.store.remote import Remote, is_remote
+from htt.text import plural
 
 
 @dataclass
@@ -59,10 +60,12 @@ def main(options: Options) -> None:
     assert made.encoding is not None
     frames = sum(made.count(split)[1] for split in made.splits)
     console.out.print(
-        f"{frames:,} frames as {made.encoding.width} values each, {made.encoding.views} augmented views, in "
+        f"{frames:,} frames as {made.encoding.width} values each, {plural(made.encoding.views, 'augmented view')}, in "
         f"{options.out}",
         markup=False,
     )
+    if options.views:  # the copies depend on the augmentation, which a preset or space may change
+        values |= {path: value for path, value in flatten(config).items() if path.startswith("data.augment.")}
     words = [
         f"--set {shlex.quote(f'{path}={json.dumps(value) if isinstance(value, bool) else value}')}"
         for path, value in values.items()

@@ -35,6 +35,7 @@ from htt.errors import DataError, StorageError
 from htt.group import best_device
 from htt.info import DataInfo
 from htt.model.features import FrameFeatures
+from htt.text import plural
 from htt.training.augment import augment, view_shift_px
 
 VERSION = 1
@@ -149,7 +150,7 @@ def _checked(root: Path, name: str, config: Config, wanted: Encoding) -> Path:
 
 
 def _words(made: Encoding) -> str:
-    return f"{made.encoder} with weights {made.weights}, {made.views} augmented views (key {made.key[:12]})"
+    return f"{made.encoder} with weights {made.weights}, {plural(made.views, 'augmented view')} (key {made.key[:12]})"
 
 
 def _check_room(root: Path, frames: Manifest, wanted: Encoding) -> None:
