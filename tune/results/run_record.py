@@ -83,25 +83,18 @@ class RunRecord:
 
     @property
     def search(self) -> SearchSpec:
-        """Spec of a search.
-
-        Raises:
-            RunError: the run is a study.
-        """
-        if isinstance(self.spec, SearchSpec):
-            return self.spec
-        raise RunError(f"Expected a search; {self.name} is a {self.kind}.")
+        """Spec of a search; raises a ``RunError`` if the run is a study."""
+        return self._spec_of(SearchSpec)
 
     @property
     def study(self) -> StudySpec:
-        """Spec of a study.
+        """Spec of a study; raises a ``RunError`` if the run is a search."""
+        return self._spec_of(StudySpec)
 
-        Raises:
-            RunError: the run is a search.
-        """
-        if isinstance(self.spec, StudySpec):
-            return self.spec
-        raise RunError(f"Expected a study; {self.name} is a {self.kind}.")
+    def _spec_of(self, kind: type[SpecT]) -> SpecT:
+        if not isinstance(self.spec, kind):
+            raise RunError(f"Expected a {kind.KIND}; {self.name} is a {self.kind}.")
+        return self.spec
 
     def text(self) -> str:
         """Return the record as YAML."""
