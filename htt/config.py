@@ -71,7 +71,7 @@ class SyntheticConfig(Section):
     train_clips: Positive = 324
     """Training clips; a multiple of 36 gives every action equally often."""
     val_clips: Positive = 72
-    """Validation clips, with other subjects, rooms, objects and head paths than the training clips."""
+    """Validation clips, with other subjects, rooms, motions and head paths than the training clips."""
     test_clips: Positive = 72
     """Test clips, used once, by the final evaluation."""
     frames: Annotated[int, Field(ge=4, le=SIZE)] = 32
@@ -80,6 +80,8 @@ class SyntheticConfig(Section):
     """Image width, px."""
     height: Annotated[int, Field(ge=32, le=SIZE)] = 54
     """Image height, px."""
+    new_objects: bool = False
+    """True if every clip has objects of its own; False if all clips share eight objects, as in H2O."""
     seed: Seed = 0
     """Random seed of the rendering."""
 

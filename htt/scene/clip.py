@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,9 +35,10 @@ class ClipPlan:
         split: "train", "val" or "test".
         index: Index of the clip within its split.
         subject: Number of the person, see ``htt.scene.subject``.
-        seed: Seed of everything else: room, object instance, motion, head path.
+        seed: Seed of everything else: room, motion, head path, and the objects if they are new.
         action: Index into ACTIONS.
         frames: Number of frames of the clip.
+        new_objects: Whether the clip has objects of its own instead of the eight that all clips share.
     """
 
     split: str
@@ -46,6 +47,7 @@ class ClipPlan:
     seed: int
     action: int
     frames: int
+    new_objects: bool = False
 
     @property
     def object(self) -> int:
@@ -75,23 +77,25 @@ class RenderedClip:
     hand_valid: np.ndarray
 
 
-def plan(clips: Mapping[str, int], frames: int, seed: int) -> list[ClipPlan]:
+def plan(clips: Mapping[str, int], frames: int, seed: int, new_objects: bool = False) -> list[ClipPlan]:
     """Return the plans of a benchmark's clips.
 
     Actions alternate in a seeded order. In one round "grab milk" and "place milk" are the same motion, played forwards
     and backwards, so that they differ only in the order of their frames. No two splits share subjects or seeds (hence
-    rooms, objects and head paths).
+    rooms, motions and head paths). As in H2O, all clips share eight objects, unless these are new in every clip.
 
     Args:
         clips: Number of clips of each split, by split name.
         frames: Largest number of frames of a clip; each clip has between 0.6 times this number and all of it.
         seed: Seed of the plans, an integer from 0.
+        new_objects: Whether every clip has objects of its own.
 
     Raises:
         ConfigError: If a split is unknown, a number of clips or the seed is negative, or frames is below one.
     """
     _check_plan(clips, frames, seed)
-    return [each for split, count in clips.items() for each in _plan_split(split, count, frames, seed)]
+    plans = [each for split, count in clips.items() for each in _plan_split(split, count, frames, seed)]
+    return [replace(each, new_objects=new_objects) for each in plans]
 
 
 def _plan_split(split: str, count: int, frames: int, seed: int) -> list[ClipPlan]:
@@ -120,7 +124,7 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
     """
     _check_size(width, height)
     _check_clip(plan)
-    stage = set_stage(plan.action, plan.subject, plan.seed, plan.frames, width, height)
+    stage = set_stage(plan.action, plan.subject, plan.seed, plan.frames, width, height, plan.new_objects)
     film = exposure.load(stage.cameras, np.random.default_rng([plan.seed, plan.action, width, height]))
     pixels = [film.develop(draw(stage, frame), frame) for frame in range(plan.frames)]
     matrix = stage.cameras[0].matrix

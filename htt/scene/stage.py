@@ -67,23 +67,26 @@ class _Actor:
     part: str
 
 
-def set_stage(action: int, subject_number: int, seed: int, frames: int, width: int, height: int) -> Stage:
+def set_stage(
+    action: int, subject_number: int, seed: int, frames: int, width: int, height: int, new_objects: bool = False
+) -> Stage:
     """Return the stage of a clip, fully determined by the arguments.
 
     Args:
         action: Index into ACTIONS.
         subject_number: Number of the person, see ``htt.scene.subject.SUBJECTS``.
-        seed: Seed of room, object instance, motion, head path, clutter, clothes and the other person's arm, each with
-            its own random stream.
+        seed: Seed of room, motion, head path, clutter, clothes, the other person's arm and new objects, each with its
+            own random stream.
         frames: Number of frames of the clip.
         width: Width of the image, px.
         height: Height of the image, px.
+        new_objects: Whether the objects are drawn from the seed; otherwise they are those that all clips share.
     """
     streams = {name: np.random.default_rng([seed, number]) for number, name in enumerate(_STREAMS)}
     person, room = subject(subject_number), make_room(streams["room"])
     verb, noun = VERB_AND_NOUN[action]
     script, backwards = program(verb, noun)
-    thing = objects.make(noun, streams["object"], script.opened)
+    thing = objects.make(noun, streams["object"] if new_objects else objects.shared(noun), script.opened)
     hands = person.hands(_coarseness(width))
     performance = play(script, backwards, thing, hands, frames, streams["motion"])
     if person.left_handed:
@@ -91,7 +94,7 @@ def set_stage(action: int, subject_number: int, seed: int, frames: int, width: i
     clothes = dress(streams["clothes"])
     actors, joints = _people(hands, performance, person, clothes, streams["clothes"])
     actors += _things(script, thing, performance)
-    still = _still(_clutter(noun, script, performance, streams["clutter"]), frames)
+    still = _still(_clutter(noun, script, performance, streams["clutter"], new_objects), frames)
     actors += _passer(hands, backwards, frames, streams["passer"])
     cameras = head.cameras(person.eye_m, frames, width, height, streams["head"])
     if backwards:
@@ -162,7 +165,9 @@ def _still(mesh: Mesh | None, frames: int) -> _Actor:
     return _carried(mesh, Path(np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3))), "clutter")
 
 
-def _clutter(noun: str, script: Program, performance: Performance, rng: np.random.Generator) -> Mesh | None:
+def _clutter(
+    noun: str, script: Program, performance: Performance, rng: np.random.Generator, new_objects: bool
+) -> Mesh | None:
     """Return the other objects on the table, placed apart, and the cup if needed; None if there are none."""
     meshes, taken = [], [performance.thing.position_m[0, :2], performance.thing.position_m[-1, :2]]
     if script.cup:
@@ -171,7 +176,8 @@ def _clutter(noun: str, script: Program, performance: Performance, rng: np.rando
     others = [other for other in OBJECTS if other != noun]
     for other in rng.permutation(others)[: rng.integers(0, 3)]:
         position = np.array([rng.choice([-1, 1]) * rng.uniform(0.17, 0.38), rng.uniform(0.08, 0.40)])
-        mesh = _dressed_body(objects.make(str(other), rng)).moved(about("z", rng.uniform(0, 2 * np.pi)), [*position, 0])
+        thing = objects.make(str(other), rng if new_objects else objects.shared(str(other)))
+        mesh = _dressed_body(thing).moved(about("z", rng.uniform(0, 2 * np.pi)), [*position, 0])
         if all(np.hypot(*(position - where)) > _CLUTTER_APART_M for where in taken):
             meshes.append(mesh)
             taken.append(position)

@@ -31,7 +31,8 @@ class SyntheticSource:
 
     def clips(self, split: str) -> list[ClipKey]:
         """Return the planned clips of a split."""
-        plans = scene.plan({split: self._counts[split]}, self.config.frames, self.config.seed)
+        config = self.config
+        plans = scene.plan({split: self._counts[split]}, config.frames, config.seed, config.new_objects)
         return [ClipKey(plan.clip_id, plan.frames, plan) for plan in plans]
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
