@@ -55,6 +55,11 @@ class ClipPlan:
         return OBJECTS.index(VERB_AND_NOUN[self.action][1])
 
     @property
+    def group(self) -> str:
+        """Name of the motion; one that is shown forwards and backwards gives two clips with the same seed."""
+        return f"motion-{self.seed}"
+
+    @property
     def clip_id(self) -> str:
         """Name of the clip, such as "train-00012"."""
         return f"{self.split}-{self.index:05d}"

@@ -152,6 +152,7 @@ def _true(row: _Row, split: str, frames: Mapping[int, _Frame], matrix: np.ndarra
         np.stack([frame.hand_valid for frame in those]),
         matrix,
         np.stack([frame.image for frame in those]),
+        row.recording,
     )
 
 

@@ -34,6 +34,8 @@ class TrueClip:
     """[3 3] px, of ``images``."""
     images: np.ndarray
     """[t h w 3] uint8, of the size on the disk."""
+    group: str = ""
+    """Recording that the clip was cut from, or "" if the data set names none."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def check_clip(record: ClipRecord, true: TrueClip) -> Lost:
     assert record.id == true.id
     assert record.action == true.action, f"{true.id}: action {record.action}, not {true.action}"
     assert record.object in (true.object, -1), f"{true.id}: object {record.object}, not {true.object}"
+    assert (record.group or record.id) == (true.group or true.id)
     height, width = true.images.shape[1:3]
     intrinsics = camera.resized(true.intrinsics, record.width / width, record.height / height)
     np.testing.assert_allclose(record.intrinsics, intrinsics, rtol=1e-5)

@@ -89,13 +89,15 @@ class Clips(Sequence[ClipRecord]):
             joints_m=view.joints_m,
             hand_valid=view.hand_valid,
             encoded=view.encoded,
+            group=self.groups[clip],
         )
 
     def only(self, chosen: Sequence[int]) -> Clips:
         """Return a subset of the clips."""
         some = copy.copy(self)
         some._rows = [self._rows[clip] for clip in chosen]
-        some.ids, some.subjects = [self.ids[clip] for clip in chosen], [self.subjects[clip] for clip in chosen]
+        for name in ("ids", "subjects", "groups"):
+            setattr(some, name, [getattr(self, name)[clip] for clip in chosen])
         for name in ("action", "object", "intrinsics", "frame_counts"):
             setattr(some, name, getattr(self, name)[list(chosen)])
         some._readers, some._views, some._targets = {}, {}, {}
@@ -177,6 +179,7 @@ class Clips(Sequence[ClipRecord]):
         labels.check(table, made, self.split, f"{self.root}/{made.labels.file}" if made.labels else self.root)
         self.ids: list[str] = table["id"].to_pylist()
         self.subjects: list[str] = table["subject"].to_pylist()
+        self.groups: list[str] = table["group"].to_pylist()
         self.action: np.ndarray = table["action"].to_numpy().astype(np.int64)
         self.object: np.ndarray = table["object"].to_numpy().astype(np.int64)
         self.intrinsics: np.ndarray = np.array(table["intrinsics"].to_pylist(), np.float64).reshape(-1, 3, 3)
@@ -234,6 +237,8 @@ class Clips(Sequence[ClipRecord]):
             "height": self.info.height,
             "hands": self.info.hands,
         }
+        if "group" in batch.schema.names:  # not in shards made before there were groups
+            expected["group"] = self.groups[clip]
         for name, value in expected.items():
             stored = batch.column(name)[0].as_py()
             if stored != value:

@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("subject", pa.string()),
+        ("group", pa.string()),
         ("action", pa.int32()),
         ("object", pa.int32()),
         ("intrinsics", pa.list_(pa.float64(), 9)),
@@ -43,6 +44,8 @@ ENCODED = SCHEMA.set(
     pa.field("features", pa.large_list(pa.float16())),  # [v t d], flat
 ).append(pa.field("shifts_px", pa.large_list(pa.float32())))  # [v 2], flat
 """Schema of a shard of features, which stand in place of the JPEGs."""
+_READABLE = (SCHEMA, ENCODED, *(each.remove(each.get_field_index("group")) for each in (SCHEMA, ENCODED)))
+"""Schemas of shards; the last two are of shards made before there were groups."""
 
 
 def to_batch(record: ClipRecord) -> pa.RecordBatch:
@@ -50,6 +53,7 @@ def to_batch(record: ClipRecord) -> pa.RecordBatch:
     row = {
         "id": record.id,
         "subject": record.subject,
+        "group": record.group or record.id,
         "action": record.action,
         "object": record.object,
         "intrinsics": np.asarray(record.intrinsics, np.float64).ravel(),
@@ -143,17 +147,16 @@ def knows_hands(path: Path) -> bool:
 
 
 def _reader(source: pa.NativeFile, columns: Sequence[str] | None) -> pa.RecordBatchFileReader:
-    included = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
-    reader = pyarrow.ipc.open_file(
+    reader = pyarrow.ipc.open_file(source, options=pyarrow.ipc.IpcReadOptions(use_threads=False))
+    names = reader.schema.names
+    if not any(reader.schema.equals(each) for each in _READABLE):
+        raise ValueError(f"it has the columns {names}, not {SCHEMA.names}, or other types")
+    if columns is None:
+        return reader
+    included = [index for index, name in enumerate(names) if name in columns]
+    return pyarrow.ipc.open_file(
         source, options=pyarrow.ipc.IpcReadOptions(included_fields=included, use_threads=False)
     )
-    wanted = [
-        schema if included is None else pa.schema([schema.field(index) for index in sorted(included)])
-        for schema in (SCHEMA, ENCODED)
-    ]
-    if not any(reader.schema.equals(each) for each in wanted):
-        raise ValueError(f"it has the columns {reader.schema.names}, not {wanted[0].names}, or other types")
-    return reader
 
 
 def _invalid_shard(name: str, error: Exception) -> DataError:

@@ -20,7 +20,7 @@ from htt.data.shards.manifest import Labels, Manifest, Shard
 from htt.errors import DataError
 
 NAME = "labels.arrow"
-COLUMNS = ("id", "subject", "action", "object", "intrinsics")
+COLUMNS = ("id", "subject", "group", "action", "object", "intrinsics")
 """Columns copied from the shards; of the frame numbers, only their count is kept."""
 READ = (*COLUMNS, "frame_numbers")
 """Columns that ``of_reader`` needs."""
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         ("frames", pa.int64()),
     ]
 )
-
+_BEFORE_GROUPS = SCHEMA.remove(SCHEMA.get_field_index("group"))
 
 SHOWN = 10
 """Number of wrong labels listed in an error message."""
@@ -46,7 +46,7 @@ def of_reader(reader: pa.RecordBatchFileReader, name: str) -> pa.Table:
     rows = (arrow.row(reader, index, name) for index in range(reader.num_record_batches))
     table = pa.Table.from_batches(rows, reader.schema)
     frames = pyarrow.compute.list_value_length(table["frame_numbers"]).cast(pa.int64())
-    return table.select(COLUMNS).append_column("frames", frames)
+    return _grouped(table).select(COLUMNS).append_column("frames", frames)
 
 
 def write(root: Path, splits: Mapping[str, Sequence[Shard]]) -> Labels:
@@ -80,12 +80,18 @@ def read(path: Path, split: str) -> pa.Table:
     try:
         reader = pyarrow.ipc.open_file(pa.BufferReader(path.read_bytes()))
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        schema = _BEFORE_GROUPS if reader.schema.equals(_BEFORE_GROUPS) else SCHEMA
         for batch in batches:
-            arrow.check_arrow(batch, SCHEMA)
-        table = pa.Table.from_batches(batches, SCHEMA)
+            arrow.check_arrow(batch, schema)
+        table = _grouped(pa.Table.from_batches(batches, schema))
         return table.filter(pyarrow.compute.equal(table["split"], split))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"Invalid labels file {path}: {error}. Convert the data again.") from error
+
+
+def _grouped(table: pa.Table) -> pa.Table:
+    """Return the labels with groups; in labels made before there were groups, each clip is its own group."""
+    return table if "group" in table.column_names else table.append_column("group", table["id"])
 
 
 def check(table: pa.Table, made: Manifest, split: str, name: str) -> None:
@@ -98,7 +104,7 @@ def check(table: pa.Table, made: Manifest, split: str, name: str) -> None:
         name: name of the labels file in messages.
 
     Raises:
-        DataError: a count differs, or a clip has an invalid action, object, camera, number of frames or id; lists them.
+        DataError: a count differs, or a clip has an invalid action, object, camera, number of frames, group or id.
     """
     faults = [
         f"{actual:,} {unit}, but {count:,} in the manifest"
@@ -121,6 +127,8 @@ def check(table: pa.Table, made: Manifest, split: str, name: str) -> None:
             wrong.append(f"intrinsics {clip['intrinsics']} are invalid")
         if clip["frames"] < 1 or clip["frames"] > len(wanted.get(clip["id"], range(clip["frames"]))):
             wrong.append(f"invalid number of frames {clip['frames']:,}")
+        if not clip["group"]:
+            wrong.append("its group is empty")
         if clip["id"] in seen:
             wrong.append("its id occurs twice")
         seen.add(clip["id"])

@@ -23,8 +23,10 @@ NAME = "manifest.json"
 TRAIN, VAL, TEST = "train", "val", "test"
 _SHOWN = 10
 """Number of faults of a manifest listed in an error message."""
-SCHEMA = 2
+SCHEMA = 3
 """Version of the shards' layout; incremented by changes that an older reader cannot read."""
+_READABLE = (2, SCHEMA)
+"""Versions that can be read; in version 2, clips have no groups."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _ENDING = ".arrow"
@@ -338,8 +340,9 @@ def _path_of(location: Sequence[int | str]) -> str:
 
 def _check_version(name: str, fields: object) -> None:
     version = fields.get("schema_version", SCHEMA) if isinstance(fields, dict) else SCHEMA
-    if version != SCHEMA:
-        raise DataError(f"Invalid manifest {name}: expected version {SCHEMA}, got {version}. Convert the data again.")
+    if version not in _READABLE:
+        known = " or ".join(map(str, _READABLE))
+        raise DataError(f"Invalid manifest {name}: expected version {known}, got {version}. Convert the data again.")
 
 
 def _fault_of(root: Path) -> str:

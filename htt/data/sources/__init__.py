@@ -77,6 +77,8 @@ class ClipRecord:
     """[t hands] bool, True where the hand is in the frame."""
     encoded: Encoded | None = None
     """Features in place of the JPEGs, or None."""
+    group: str = ""
+    """Name of what makes this clip and others alike, such as their recording; "" if it is like no other clip."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class SyntheticSource:
             jpegs=[_images.encode(frame, quality) for frame in clip.frames],
             joints_m=clip.joints_m,
             hand_valid=clip.hand_valid,
+            group=plan.group,
         )
         return record, []
 

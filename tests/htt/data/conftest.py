@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.ipc
 import pytest
 import simplejpeg
 
+from htt import files
 from htt.data.shards import arrow, labels, manifest
 from htt.data.sources import ClipRecord
 from object_stores import CREDENTIALS, Store
@@ -43,6 +46,7 @@ def _record(index: int, frames: int, hands: int = 2) -> ClipRecord:
         jpegs=[simplejpeg.encode_jpeg(image, 92) for image in images],
         joints_m=joints,
         hand_valid=random.random((frames, hands)) < 0.7,
+        group=f"recording{index // 2}",
     )
 
 
@@ -71,6 +75,28 @@ def _write(
         ),
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def drop_groups() -> Callable[[Path], None]:
+    """Changes a folder of shards into one that was made before there were groups."""
+    return _drop_groups
+
+
+def _drop_groups(root: Path) -> None:
+    made = manifest.read(root)
+    splits = {split: [_without_groups(root, shard) for shard in shards] for split, shards in made.splits.items()}
+    marked = _without_groups(root, made.labels) if made.labels else None
+    manifest.write(root, made.model_copy(update={"schema_version": 2, "splits": splits, "labels": marked}))
+
+
+def _without_groups(root: Path, entry: Any) -> Any:
+    """Entry of a file of shards or labels, rewritten without the column."""
+    path = root / entry.file
+    table = pyarrow.ipc.open_file(path.read_bytes()).read_all().drop_columns("group")
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    return entry.model_copy(update={"bytes": path.stat().st_size, "sha256": files.sha256(path)})
 
 
 def _wanted(clip: ClipRecord) -> manifest.Wanted:

@@ -56,6 +56,7 @@ def test_renders_the_benchmark(cache: Path) -> None:
     assert clips.info.actions == scene.ACTIONS
     assert clips.ids[0] == plan.clip_id
     assert clips.action[0] == plan.action
+    assert clips.groups[0] == plan.group
     np.testing.assert_array_equal(clips.joints(0), expected.joints_m)
     np.testing.assert_array_equal(clips.intrinsics[0], expected.intrinsics)
     shown = clips.decode(0, [0])[0].permute(1, 2, 0).numpy().astype(float)

@@ -155,6 +155,9 @@ def test_actions_that_undo_each_other_are_one_motion_in_each_round():
     assert len({clips[grab].seed for clips in by_round}) == 3
     # Grab and place of 8 things, open and close of 3, take out and put in of 3 share a motion.
     assert len({each.seed for each in by_round[0].values()}) == 36 - 14
+    groups = Counter(each.group for each in plans)
+    assert by_round[0][grab].group == by_round[0][place].group
+    assert Counter(groups.values()) == {2: 3 * 14, 1: 3 * 8}
 
 
 @pytest.mark.parametrize(("doing", "undoing"), [("grab cocoa", "place cocoa"), ("open chips", "close chips")])

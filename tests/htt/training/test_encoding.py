@@ -58,6 +58,7 @@ def test_encoded_clip_holds_plain_images_and_views(config, root):
     clips = open_split(root, manifest.TRAIN)
     frames = open_split(prepare(config), manifest.TRAIN)
     encoder = FrameFeatures(config.model.backbone, 1).eval()
+    assert clips.groups == frames.groups != frames.ids
     for clip in range(len(clips)):
         encoded = clips.encoded(clip)
         assert encoded.features.shape == (3, frames.frame_count(clip), 768)

@@ -111,7 +111,11 @@ class FPHASource:
         return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        """Read a clip; frames with a missing or broken image are left out, frames without a line of joints are kept."""
+        """Read a clip; frames with a missing or broken image are left out, frames without a line of joints are kept.
+
+        It is a group of its own: each of the 1,175 clips was recorded as a sequence of its own, and the files name no
+        recording that holds several.
+        """
         entry: FPHAEntry = key.entry
         findings = Findings(self.root)
         skeleton = self._skeleton(key.id, findings)

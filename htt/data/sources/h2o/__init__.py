@@ -107,7 +107,7 @@ class H2OSource:
         listed = lists.poses(pose_list) if os.path.lexists(pose_list) else None
         keys = []
         for label in labels:
-            named = listed.get(label.recording.replace("_ego/", "/"), ()) if listed is not None else label.numbers
+            named = listed.get(_plain(label.recording), ()) if listed is not None else label.numbers
             unlisted = tuple(_text.gaps(label.numbers, named))
             entry = H2OEntry(label.recording, label.action, unlisted, pose_list.name)
             keys.append(ClipKey(label.id, len(label.numbers), entry, label.first))
@@ -119,7 +119,11 @@ class H2OSource:
         return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        """Read a clip; frames with a missing or broken image are left out, frames without a hand pose are kept."""
+        """Read a clip; frames with a missing or broken image are left out, frames without a hand pose are kept.
+
+        Its group is its recording: the actions of one sequence folder, one after the other, show the same person, place
+        and light.
+        """
         entry: H2OEntry = key.entry
         folders, findings = self._recordings(entry.recording), Findings(self.root)
         try:
@@ -147,6 +151,7 @@ class H2OSource:
             jpegs=list(jpegs.values()),
             joints_m=joints_m,
             hand_valid=hand_valid,
+            group=_plain(entry.recording),
         )
         return record, findings.problems
 
@@ -189,6 +194,11 @@ def source(root: Path | None, config: DataConfig) -> H2OSource:  # noqa: ARG001 
         DataError: there is no such folder.
     """
     return H2OSource(_frames.data_folder(root, "H2O"))
+
+
+def _plain(recording: str) -> str:
+    """Return the name of a recording without the suffix of the head-camera release."""
+    return recording.replace("_ego/", "/")
 
 
 def _first(folders: Sequence[Path], name: str) -> Path:

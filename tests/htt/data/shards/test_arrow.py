@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from htt import files
 from htt.config import Config, override
 from htt.data.loading.clips import Clips, open_split
 from htt.data.prepare import prepare
-from htt.data.shards import manifest
-from htt.data.sources import ClipRecord
+from htt.data.shards import arrow, manifest
+from htt.data.sources import ClipRecord, Encoded
 from htt.errors import DataError, StorageError
 
 WIDTH, HEIGHT = 32, 24
@@ -45,10 +46,12 @@ def root(tmp_path_factory: pytest.TempPathFactory, record: Record, write: Write)
     return write(tmp_path_factory.mktemp("shards"), {"train": records, "val": records[:1]})
 
 
-def assert_same(found: ClipRecord, expected: ClipRecord) -> None:
-    for field in dataclasses.fields(ClipRecord):
+def assert_same(found: Any, expected: Any) -> None:
+    for field in dataclasses.fields(expected):
         one, other = getattr(found, field.name), getattr(expected, field.name)
-        if isinstance(one, np.ndarray):
+        if isinstance(one, Encoded):
+            assert_same(one, other)
+        elif isinstance(one, np.ndarray):
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
         else:
@@ -65,6 +68,43 @@ def test_gives_back_what_was_written(root: Path, record: Record) -> None:
         assert_same(clips[index], record(index, frames))
     assert clips.info.joints == 42
     assert clips.subjects[4] == "subject1"
+    assert clips.groups == ["recording0", "recording0", "recording1", "recording1", "recording2", "recording2"]
+    assert clips.only([5, 0]).groups == ["recording2", "recording0"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("encoded", [True, False])
+def test_shards_made_before_there_were_groups_are_read(
+    tmp_path: Path, record: Record, write: Write, drop_groups: Callable[[Path], None], labelled: bool, encoded: bool
+) -> None:
+    """Each of their clips is its own group; all else is as it was."""
+    records = [record(index, frames) for index, frames in enumerate([7, 12, 1])]
+    if encoded:
+        features = [
+            Encoded(np.ones((2, len(each.jpegs), 5), np.float16), np.zeros((2, 2), np.float32)) for each in records
+        ]
+        records = [
+            dataclasses.replace(each, jpegs=[], encoded=one) for each, one in zip(records, features, strict=True)
+        ]
+    write(tmp_path, {"train": records}, labelled=labelled)
+    if encoded:
+        made = manifest.read(tmp_path)
+        how = manifest.Encoding(encoder="e", weights="w", views=1, width=5, key="0" * 64)
+        manifest.write(tmp_path, made.model_copy(update={"encoding": how}))
+    drop_groups(tmp_path)
+    manifest.verify(tmp_path)
+    clips = open_split(tmp_path, "train")
+    clips.check_frames()
+    assert clips.groups == clips.ids == ["clip-0", "clip-1", "clip-2"]
+    assert arrow.knows_hands(tmp_path / "train-00000.arrow")
+    for found, expected in zip(clips, records, strict=True):
+        assert_same(found, dataclasses.replace(expected, group=found.id))
+
+
+def test_clip_without_a_group_is_its_own(tmp_path: Path, record: Record, write: Write) -> None:
+    records = [record(0, 3), dataclasses.replace(record(1, 3), group="")]
+    clips = open_split(write(tmp_path, {"train": records}), "train")
+    assert clips.groups == ["recording0", "clip-1"]
 
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -118,12 +158,12 @@ def test_broken_manifest(tmp_path: Path, text: str) -> None:
 
 def test_manifest_of_another_version(root: Path, tmp_path: Path) -> None:
     manifest.write(tmp_path, manifest.read(root).model_copy(update={"schema_version": 99}))
-    with pytest.raises(DataError, match="expected version 2, got 99"):
+    with pytest.raises(DataError, match="expected version 2 or 3, got 99"):
         open_split(tmp_path, "train")
     fields = json.loads((root / manifest.NAME).read_text())
     del fields["wanted"]  # as the version before had none
     (tmp_path / manifest.NAME).write_text(json.dumps({**fields, "schema_version": 1}))
-    with pytest.raises(DataError, match=r"expected version 2, got 1\. Convert the data again"):
+    with pytest.raises(DataError, match=r"expected version 2 or 3, got 1\. Convert the data again"):
         open_split(tmp_path, "train")
 
 
@@ -297,6 +337,7 @@ def with_intrinsics(row: int, column: int, value: float) -> Change:
         (lambda clip: dataclasses.replace(clip, action=-2), "clip clip-1: action -2 is outside -1 to 3"),
         (lambda clip: dataclasses.replace(clip, object=99), "clip clip-1: object 99 is outside -1 to 3"),
         (lambda clip: dataclasses.replace(clip, id="clip-0"), "clip clip-0: its id occurs twice"),
+        (lambda clip: dataclasses.replace(clip, id="", group=""), "clip : its group is empty"),
         (with_intrinsics(0, 0, float("nan")), r"clip clip-1: intrinsics \[nan, .*\] are invalid"),
         (with_intrinsics(1, 1, float("inf")), r"clip clip-1: intrinsics \[.*inf.*\] are invalid"),
         (with_intrinsics(0, 0, 0.0), r"clip clip-1: intrinsics \[0.0, .*\] are invalid"),

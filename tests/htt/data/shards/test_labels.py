@@ -28,7 +28,7 @@ def test_what_is_in_them(root: Path, make_record: Callable[..., ClipRecord]) -> 
     records = [make_record(index, 3 + index) for index in (3, 4)]
     assert table["id"].to_pylist() == ["clip-3", "clip-4"]
     assert table["frames"].to_pylist() == [6, 7]
-    for name in ("subject", "action", "object"):
+    for name in ("subject", "group", "action", "object"):
         assert table[name].to_pylist() == [getattr(record, name) for record in records]
     np.testing.assert_array_equal(
         np.array(table["intrinsics"].to_pylist()).reshape(-1, 3, 3), [record.intrinsics for record in records]

@@ -72,6 +72,7 @@ def test_every_joint_label_and_intrinsic_is_the_truth(
         assert len(clips.info.objects) == 26
         assert [check_clip(clip, true[clip.id]) for clip in clips] == [NOTHING] * CLIPS[split]
         assert set(clips.subjects) <= {"Subject_1", "Subject_2", "Subject_3"}
+        assert clips.groups == clips.ids
 
 
 def test_the_poses_folder_has_had_two_names(root: Path, true: dict[str, TrueClip]) -> None:

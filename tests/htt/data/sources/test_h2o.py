@@ -33,6 +33,7 @@ def test_every_joint_label_and_intrinsic_is_the_truth(
     assert clips.info.actions == ACTIONS
     assert clips.ids == ["32", "438"]
     assert clips.subjects == ["subject1", "subject2"]
+    assert clips.groups == ["subject1/h1/6", "subject2/o2/3"]
     assert clips.action.tolist() == [13, 6]
     assert [OBJECTS[each] for each in clips.object] == ["cocoa", "chips"]
     assert clips.frame_numbers(1).tolist() == list(range(404, 426))

@@ -210,7 +210,7 @@ def test_data_without_labels_are_read_from_the_shards(
     publish(old, Remote(store.uri("old")))
     clips = [open_split(old, "train"), open_split(new, "train")]
     clips.append(open_split(prepare(settings(store.uri("old"), tmp_path)), "train"))
-    for name in ("ids", "subjects"):
+    for name in ("ids", "subjects", "groups"):
         assert getattr(clips[0], name) == getattr(clips[1], name) == getattr(clips[2], name)
     for name in ("action", "object", "intrinsics", "frame_counts"):
         for other in clips[1:]:
