@@ -23,7 +23,6 @@ from htt.config import Config, override, parse_set
 from htt.data.shards import manifest
 from htt.data.shards.manifest import TEST, VAL
 from htt.errors import ConfigError
-from htt.text import plural
 
 if TYPE_CHECKING:  # else imported late: these modules take seconds to import, and --help should be fast
     from htt.data.loading.clips import Clips
@@ -73,7 +72,8 @@ def main(options: Options) -> None:
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
     job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
     covered = coverage(root, options.split, config.data)
-    result = scores(evaluate(job, clips, options, out), options.split, coverage=covered, subjects=clips.subjects)
+    evaluated = evaluate(job, clips, options, out)
+    result = scores(evaluated, options.split, coverage=covered, subjects=clips.subjects, groups=clips.groups)
     about = report.Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",
@@ -137,10 +137,9 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
 def print_result(result: Scores, out: Path) -> None:
     """Print the numbers and the location of the files."""
     from htt.evaluation import report
-    from htt.evaluation.intervals import people
+    from htt.evaluation.intervals import people, sampled
 
-    clips = len(result.sums.clip)
-    console.out.print(f"{result.source}, {result.split}: {plural(clips, 'clip')}")
+    console.out.print(f"{result.source}, {result.split}: {sampled(len(result.sums.clip), result.groups)}")
     console.print_table([report.heads(result), *report.rows(result)])
     if note := people(result.subjects):
         console.out.print(f"\n{note}")

@@ -92,7 +92,7 @@ def _text(scores: Scores, about: Provenance, title: str, drawn: dict[str, str]) 
         f"# {title}",
         code(about.command),
         f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
-        f"{plural(len(scores.sums.clip), 'clip')}, {plural(about.frames, 'frame')}.",
+        f"{intervals.sampled(len(scores.sums.clip), scores.groups)}, {plural(about.frames, 'frame')}.",
         *(f"**{warning}**" for warning in scores.warnings),
         "## Numbers",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),
@@ -104,10 +104,7 @@ def _text(scores: Scores, about: Provenance, title: str, drawn: dict[str, str]) 
 
 
 def _notes(scores: Scores) -> str:
-    notes = [
-        "Intervals: Wilson's for the accuracy of clips; a percentile bootstrap over clips for other metrics, because "
-        "the frames of a clip are similar.",
-    ]
+    notes = [_intervals(len(scores.sums.clip), scores.groups)]
     if people := intervals.people(scores.subjects):
         notes.append(people)
     if scores.published:
@@ -126,6 +123,25 @@ def _notes(scores: Scores) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
+def _intervals(clips: int, groups: int) -> str:
+    """Return a sentence on the intervals and what they are over."""
+    over = f"Intervals over {intervals.sampled(clips, groups)}"
+    if groups == clips:
+        return (
+            f"{over}: Wilson's for the accuracy of clips; a percentile bootstrap over clips for other metrics, because "
+            "the frames of a clip are similar."
+        )
+    if groups == 1:
+        return (
+            f"No intervals: the {plural(clips, 'clip')} are all of one group (one recording, or one motion), and say "
+            "nothing of others."
+        )
+    return (
+        f"{over}: clips of a group (one recording, or one motion) are alike, so groups are drawn in a percentile "
+        "bootstrap, and the accuracy of clips has Wilson's interval of their effective number."
+    )
+
+
 def _beside_published(scores: Scores) -> list[str]:
     """Return sentences that compare the numbers with the published ones; empty if those are of other clips."""
     if not scores.published or not scores.comparable:
@@ -137,13 +153,16 @@ def _beside_published(scores: Scores) -> list[str]:
     ]
     if not lines:
         return []
+    alike = ""
+    if scores.groups < len(scores.sums.clip):
+        alike = " Its clips are in the same groups, so its errors are taken to be as alike within a group as ours."
     return [
         "## Comparison with the published numbers",
         "A published number has a sampling error, too. For an accuracy it follows from the counts, and the interval of "
         "the difference is that of two independent samples (Newcombe 1998). A paired interval could be narrower, "
         "because both models were evaluated on the same clips, but the predictions of the published model are not "
-        "published. For the other metrics, only whether the published number lies in our interval is known; two "
-        "numbers may differ even if it does.",
+        f"published.{alike} For the other metrics, only whether the published number lies in our interval is known; "
+        "two numbers may differ even if it does.",
         "\n".join(lines),
     ]
 

@@ -19,6 +19,8 @@ from htt.info import UNKNOWN
 from htt.text import plural
 
 WILSON, BOOTSTRAP = "Wilson", "bootstrap over clips"
+OVER_GROUPS = {WILSON: "Wilson, effective number of clips", BOOTSTRAP: "bootstrap over groups of clips"}
+"""{method: its name if several clips are of one group}"""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Scores:
     """Coverage of the split by the evaluated clips, or None if unknown."""
     subjects: int = 0
     """Number of people in the evaluated clips, or 0 if unknown."""
+    groups: int = 0
+    """Number of groups of the evaluated clips."""
 
     @property
     def comparable(self) -> bool:
@@ -88,6 +92,7 @@ class Scores:
             "source": self.source,
             "split": self.split,
             "clips": len(self.sums.clip),
+            "groups": self.groups,
             "subjects": self.subjects or None,
             "complete": self.coverage.complete if self.coverage else None,
             "coverage": asdict(self.coverage) if self.coverage else None,
@@ -107,7 +112,12 @@ class Scores:
 
 
 def scores(
-    evaluation: Evaluation, split: str, *, coverage: Coverage | None = None, subjects: Sequence[str] = ()
+    evaluation: Evaluation,
+    split: str,
+    *,
+    coverage: Coverage | None = None,
+    subjects: Sequence[str] = (),
+    groups: Sequence[str] = (),
 ) -> Scores:
     """Return every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
 
@@ -116,32 +126,58 @@ def scores(
         split: name of the split.
         coverage: coverage of the split by the evaluated clips.
         subjects: subjects of all clips of the split.
+        groups: groups of all clips of the split; if empty, each clip is its own.
     """
     sums, info = evaluation.sums(), evaluation.info
-    weights = intervals.draws(sums)
-    drawn, known = intervals.bootstrap(sums, weights), published(info.source, split)
+    own = [groups[clip] for clip in sums.clip.tolist()] if groups else list(map(str, sums.clip.tolist()))
+    weights, grouped = intervals.draws(sums, own), len(set(own)) < len(own)
+    drawn, known = intervals.bootstrap(sums, weights, own), published(info.source, split)
     counts = published_counts(info.source, split)
+    wilson, bootstrap = (OVER_GROUPS[each] if grouped else each for each in (WILSON, BOOTSTRAP))
     listed = []
     values = evaluation.result()
     for name in sorted(values, key=_rank):
         if info.hands == 1 and name.rpartition("_right")[1]:
             continue  # its only hand is "all hands"
-        score = Score(name, values[name], drawn.get(name), BOOTSTRAP if name in drawn else None, known.get(name))
+        score = Score(name, values[name], drawn.get(name), bootstrap if name in drawn else None, known.get(name))
         if name in VOTES:
-            correct = sums.correct(VOTES[name])
-            right, of = int(correct.sum()), len(correct)
-            score = replace(score, of=of, interval=intervals.wilson(right, of), method=WILSON)
-            if score.published is not None and counts:
-                other, gap = intervals.wilson(*counts), intervals.difference(right, of, *counts)
-                score = replace(score, published_interval=other, difference=gap)
+            score = _of_accuracy(score, sums, own, counts, wilson)
         listed.append(score)
-    curves = _curves(evaluation, sums, weights)
+    curves = _curves(evaluation, sums, weights, own)
     people = len({subjects[clip] for clip in sums.clip.tolist()}) if subjects else 0
-    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people)
+    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people, len(set(own)))
 
 
-def _curves(evaluation: Evaluation, sums: ClipSums, weights: np.ndarray) -> dict[str, dict[str, list[float]]]:
-    bands = intervals.bands(sums, weights)
+def _of_accuracy(
+    score: Score, sums: ClipSums, groups: Sequence[str], counts: tuple[int, int] | None, method: str
+) -> Score:
+    """Return the score of an accuracy of clips with its interval, and with the published counts compared.
+
+    The clips of the published model are in the same groups, but its predictions are not published. It therefore gets
+    the ratio of effective clips to clips of ours.
+    """
+    correct = sums.correct(VOTES[score.metric])
+    known = [group for group, label in zip(groups, sums.label, strict=True) if label != UNKNOWN]
+    right, of = int(correct.sum()), len(correct)
+    ratio = intervals.effective(correct, known) / of
+    score = replace(score, of=of)
+    if np.isnan(ratio):
+        return score
+    score = replace(score, interval=intervals.wilson(ratio * right, ratio * of), method=method)
+    if score.published is None or not counts:
+        return score
+    other_right, other_of = (ratio * count for count in counts)
+    return replace(
+        score,
+        published_interval=intervals.wilson(other_right, other_of),
+        difference=intervals.difference(ratio * right, ratio * of, other_right, other_of),
+    )
+
+
+def _curves(
+    evaluation: Evaluation, sums: ClipSums, weights: np.ndarray, groups: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    bands = intervals.bands(sums, weights, groups)
     curves = {}
     for name, curve in evaluation.curves().items():
         curves[name] = {"distance_mm": curve.distance_mm.tolist(), "fraction": curve.fraction.tolist()}

@@ -83,6 +83,7 @@ def test_a_row_a_clip_says_what_it_was_taken_for() -> None:
     frame = rows(found, ["a", "b", "c"], ["s1", "s2", "s3"], ["milk", "book", "lotion"])
     assert frame["clip"].to_list() == ["a", "b", "c"]
     assert frame["subject"].to_list() == ["s1", "s2", "s3"]
+    assert frame["group"].to_list() == ["a", "b", "c"]
     assert frame["windows"].to_list() == [1, 1, 2]
     assert frame["action"].to_list() == ["pour", "open", "read"]
     assert frame["predicted"].to_list() == ["pour", "close", "read"]
@@ -161,6 +162,48 @@ def test_split_whose_list_is_shorter_than_the_published_one_is_not_compared() ->
 def test_intervals_say_of_whom_they_speak(tmp_path, subjects, says) -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", subjects=subjects)
     assert says in text_of(found, tmp_path)
+
+
+def test_groups_are_counted_and_drawn(tmp_path) -> None:
+    """Clips 0 and 1, of which the first is right, are one recording; clip 3 was not evaluated."""
+    groups = ["r", "r", "s", "t", "u"]
+    found = scores(evaluation(tiny_info(), [0, 1, 2, 4], [0, 1, 2, 3]), "val", groups=groups)
+    by_name = {score.metric: score for score in found.scores}
+    assert found.groups == found.plain()["groups"] == 3
+    correct, own = np.array([1, 0, 1, 1]), ["r", "r", "s", "u"]
+    number = intervals.effective(correct, own)
+    assert (by_name["action_accuracy"].of, by_name["action_accuracy"].value) == (4, 0.75)
+    assert by_name["action_accuracy"].interval == intervals.wilson(0.75 * number, number)
+    assert by_name["action_accuracy"].method == "Wilson, effective number of clips"
+    drawn = intervals.bootstrap(found.sums, intervals.draws(found.sums, own), own)
+    assert by_name["hand_error_mm"].interval == drawn["hand_error_mm"]
+    assert by_name["hand_error_mm"].method == "bootstrap over groups of clips"
+    assert "- Intervals over 4 clips in 3 groups: clips of a group" in text_of(found, tmp_path)
+    frame = clip_table.table(found.sums, found.actions, list("abcde"), ["p"] * 5, [""] * 5, groups)
+    assert frame["group"].to_list() == ["r", "r", "s", "u"]
+
+
+def test_clips_of_one_group_have_no_interval(tmp_path) -> None:
+    found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", groups=["r"] * 3)
+    assert not any(score.interval or score.method for score in found.scores)
+    assert "low" not in found.curves["hand_auc"]
+    assert "- No intervals: the 3 clips are all of one group" in text_of(found, tmp_path)
+
+
+def test_published_accuracy_is_of_the_same_groups(tmp_path) -> None:
+    """122 clips in pairs that are right or wrong together: 61 effective clips, of ours and of the published model."""
+    groups = [f"r{clip // 2}" for clip in range(122)]
+    info = dataclasses.replace(tiny_info(), source="h2o")
+    order = [2 * clip if clip < 108 else 2 * clip + 1 for clip in range(122)]
+    names = [groups[clip // 2] for clip in range(2 * 122)]
+    found = scores(evaluation(info, order, [0] * 122), "val", groups=names)
+    action = found.scores[0]
+    assert action.interval == pytest.approx(intervals.wilson(54, 61))
+    assert action.published_interval == pytest.approx(intervals.wilson(55, 61))
+    assert action.difference == pytest.approx(intervals.difference(54, 61, 55, 61))
+    text = text_of(found, tmp_path)
+    assert "Its clips are in the same groups, so its errors are taken to be as alike within a group as ours." in text
+    assert f"({100 * action.published_interval[0]:.1f} to {100 * action.published_interval[1]:.1f} %)" in text
 
 
 def blind(clips: int) -> Evaluation:
