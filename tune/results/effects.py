@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +56,9 @@ def effects(study: Study) -> list[Effect]:
 def compared(results: StudyResults, metric: str) -> list[tuple[Effect, Comparison]]:
     """Return each effect on a metric with its comparison to zero, over seeds that all variants of the effect have."""
     found = effects(results.study)
-    tables, _ = study_results.tables(results, metric)
+    tables, groups = study_results.tables(results, metric)
     sums = {effect.title: sum_of(effect.weights, tables) for effect in found}
-    comparisons = _to_zero(sums, metric)
+    comparisons = _to_zero(sums, metric, groups)
     return [(effect, comparisons[effect.title]) for effect in found]
 
 
@@ -69,16 +69,17 @@ def sum_of(weights: Mapping[str, float], tables: Mapping[str, np.ndarray]) -> np
 
 def contrast(results: StudyResults, first: str, second: str) -> dict[str, Comparison]:
     """Return {variant: ``second`` metric minus ``first``}; the direction of "better" is that of ``second``."""
-    before, clips_before = study_results.tables(results, first)
-    after, clips_after = study_results.tables(results, second)
-    if clips_before != clips_after:  # one metric has no values per clip: compare per seed
+    before, groups_before = study_results.tables(results, first)
+    after, groups = study_results.tables(results, second)
+    if len(groups_before) != len(groups):  # one metric has no values per clip: compare per seed
         before, after = ({name: _of_seeds(table) for name, table in each.items()} for each in (before, after))
-    return _to_zero({name: after[name] - before[name] for name in results.order}, second)
+        groups = []
+    return _to_zero({name: after[name] - before[name] for name in results.order}, second, groups)
 
 
-def _to_zero(tables: Mapping[str, np.ndarray], metric: str) -> dict[str, Comparison]:
+def _to_zero(tables: Mapping[str, np.ndarray], metric: str, groups: Sequence[str]) -> dict[str, Comparison]:
     zero = np.zeros_like(next(iter(tables.values()), np.empty(0)))
-    return stats.compare(zero, tables, METRICS[metric].higher_is_better)
+    return stats.compare(zero, tables, METRICS[metric].higher_is_better, groups=groups)
 
 
 def _of_seeds(table: np.ndarray) -> np.ndarray:

@@ -1,16 +1,18 @@
-"""Resampling of paired differences: sign-flip test over seeds, and bootstrap over seeds and clips.
+"""Resampling of paired differences: sign-flip test over seeds, and bootstrap over seeds and groups of clips.
 
 Paired differences are a table [s c]: a row for each seed, trained with both variants in the same order of data, and a
-column for each clip, which all seeds are evaluated on. Letters: ``s`` seeds, ``c`` clips, ``r`` resamples.
+column for each clip, which all seeds are evaluated on. Clips that are alike are a group, and groups are drawn: the
+bootstrap gets the table of groups, ``by_group``. Letters: ``s`` seeds, ``c`` clips or groups, ``r`` resamples.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
+from htt.evaluation.intervals import numbered
 from tune.experiments.power import LEVEL
 
 EXACT_SEEDS = 16
@@ -60,8 +62,23 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p}
 
 
+def by_group(table: np.ndarray, groups: Sequence[Hashable]) -> np.ndarray:
+    """Return the table [s g] of the groups of a table [s c] of clips; the same table if each clip is its own group.
+
+    The value of a group is the mean of the row, plus the sum of its clips' deviations from this mean times g / c. So a
+    row keeps its mean over clips, and the mean of drawn groups varies as the mean over all their clips does, whose
+    number varies, too (first order: the linearisation of a ratio; Särndal, Swensson and Wretman 1992, section 5.6).
+    """
+    number = numbered(groups)
+    clips, count = len(number), len(set(groups))
+    if count == clips:
+        return table
+    mean = table.mean(axis=1, keepdims=True)
+    return np.asarray(mean + (table - mean) @ (number[:, None] == np.arange(count)) * (count / clips))
+
+
 def draw_means(differences: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Return bootstrap means [r] of a table of differences [s c], for other seeds and other clips.
+    """Return bootstrap means [r] of a table of differences [s c], for other seeds and other clips (or groups of them).
 
     Seeds and clips are drawn with replacement; the same clips are drawn for all seeds, since every seed was evaluated
     on the same clips. A plain bootstrap is inaccurate: six seeds vary too little (variance too small by the factor 5/6,

@@ -1,12 +1,13 @@
 """Statistics of a study: means with intervals, paired differences, and the rule for claiming a difference.
 
 Arrays are [s] (a value per seed) or [s c] (a value per seed and clip), float64. A row of NaN is a missing seed, and
-a column of NaN a clip whose metric is unknown. Letters: ``s`` seeds, ``c`` clips.
+a column of NaN a clip whose metric is unknown. Clips that are alike, such as those of one recording, are a group:
+intervals are over groups, which are drawn as a whole. Letters: ``s`` seeds, ``c`` clips.
 
 **Rule of a claim.** A variant is claimed to differ from the reference if both hold at the 5 % level:
 
 1. over seeds: the exact two-sided sign-flip p, after Holm's correction over the compared variants, is at most 0.05;
-2. over seeds and clips: the 95 % interval of the difference excludes zero.
+2. over seeds and groups of clips: the 95 % interval of the difference excludes zero.
 
 The first tests whether the result holds for other seeds on these clips, the second whether it holds for other clips. A
 sign-flip p of n seeds is at least 2 / 2^n, and Holm's correction multiplies the smallest p by the number of
@@ -20,13 +21,17 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tune.experiments.power import LEVEL, seeds_needed
-from tune.results.resampling import draw_means, holm, sign_flip
+from tune.results.resampling import by_group, draw_means, holm, sign_flip
+
+if TYPE_CHECKING:
+    import polars as pl
 
 RESAMPLES = 4000
 FEWEST = 2
@@ -73,7 +78,7 @@ class Comparison:
     """Mean over the seeds and clips that both have."""
     low: float
     high: float
-    """``low`` and ``high``: ends of the 95 % interval over seeds and clips."""
+    """``low`` and ``high``: ends of the 95 % interval over seeds and groups of clips; NaN for clips of one group."""
     p: float
     """Exact two-sided sign-flip p over seeds."""
     p_holm: float
@@ -94,6 +99,25 @@ class Comparison:
         over = f" for {self.comparisons} comparisons" if self.comparisons > 1 else ""
         needed = f"{seeds_needed(self.comparisons)} are needed{over} at the {100 * LEVEL:g} % level"
         return f"{self.claim.value} ({self.n}; {needed})"
+
+
+@dataclass(frozen=True)
+class ClipDifference:
+    """Difference of two trainings over the validation clips that both have; values that cannot be computed are NaN."""
+
+    difference: float
+    """Second training minus first, in the metric's unit."""
+    low: float
+    high: float
+    """``low`` and ``high``: ends of the 95 % interval over groups of clips; NaN for clips of one group."""
+    clips: int
+    groups: int
+    """Number of groups of these clips."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """True if the clips tell the two trainings apart; says nothing of other seeds."""
+        return self.low > 0 or self.high < 0
 
 
 def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
@@ -118,11 +142,37 @@ def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] 
     return Summary(mean, iqm, max(mean - half, within[0]), min(mean + half, within[1]), count, deviation)
 
 
+def compare_clips(
+    first: pl.DataFrame, second: pl.DataFrame, metric: str, difference: float | None = None
+) -> ClipDifference:
+    """Return the paired difference of two trainings, from their tables of clips (``htt/evaluation/clip_table.py``).
+
+    The interval is a t interval over groups of clips (``by_group``): for other clips, with these two trainings.
+
+    Args:
+        first: clips of a training.
+        second: clips of another training, of the same data.
+        metric: name of a metric that the tables have for each clip.
+        difference: difference of the reported metrics, which the interval is moved to; None for that of the means over
+            clips. They may differ: a hand error is averaged over frames.
+    """
+    from htt.evaluation import clip_table  # imported late: imports polars
+
+    before, after = (clip_table.values(table, metric) for table in (first, second))
+    shared = sorted(before.keys() & after.keys())
+    groups = clip_table.groups_of(shared, (first, second))
+    each = np.array([after[clip] - before[clip] for clip in shared])
+    over = summarise(by_group(each[None], groups)[0] if shared else [])
+    shift = 0.0 if difference is None else difference - over.mean
+    return ClipDifference(over.mean + shift, over.low + shift, over.high + shift, len(shared), over.n)
+
+
 def compare(
     reference: np.ndarray,
     variants: Mapping[str, np.ndarray],
     higher_is_better: bool,
     *,
+    groups: Sequence[str] = (),
     primary: Sequence[str] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -133,34 +183,37 @@ def compare(
         reference: [s] or [s c]
         variants: arrays of the same shape, with the same seeds in the rows and the same clips in the columns.
         higher_is_better: True if a positive difference is better.
+        groups: [c] group of each clip; if empty, each clip is its own.
         primary: variants named before the run; if empty, all.
         resamples: number of bootstrap resamples.
         seed: seed of the resampling.
 
     Raises:
-        ValueError: the shapes differ, or a clip is known for some seeds only.
+        ValueError: the shapes or the number of groups differ, or a clip is known for some seeds only.
     """
-    tables = {name: _paired(name, reference, values) for name, values in variants.items()}
-    tested = [name for name in tables if not primary or name in primary]
-    p = {name: sign_flip(table.mean(axis=1), seed) for name, table in tables.items()}
+    paired = {name: _paired(name, reference, values, groups) for name, values in variants.items()}
+    tested = [name for name in paired if not primary or name in primary]
+    p = {name: sign_flip(table.mean(axis=1), seed) for name, (table, _) in paired.items()}
     corrected = holm({name: p[name] for name in tested})
     sign = 1.0 if higher_is_better else -1.0
     comparisons = {}
-    for name, table in tables.items():
+    for name, (table, of) in paired.items():
         low = high = better = math.nan
-        if len(table) >= FEWEST:
-            drawn = draw_means(table, resamples, seed)
+        if len(table) >= FEWEST and (len(set(of)) > 1 or len(of) == 1):  # one clip, or no clips: over seeds alone
+            drawn = draw_means(by_group(table, of), resamples, seed)
             low, high = map(float, np.quantile(drawn, (LEVEL / 2, 1 - LEVEL / 2)))
             better = float((sign * drawn > 0).mean() + (drawn == 0).mean() / 2)
         difference = float(table.mean()) if table.size else math.nan
         p_holm, seeds = corrected.get(name, math.nan), len(table)
-        claim = _claim(sign * difference, not low <= 0 <= high, p_holm, seeds, len(tested))
+        claim = _claim(sign * difference, low > 0 or high < 0, p_holm, seeds, len(tested))
         comparisons[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim, len(tested))
     return comparisons
 
 
-def _paired(name: str, reference: np.ndarray, variant: np.ndarray) -> np.ndarray:
-    """Return the differences [s c] of the seeds and clips that both have."""
+def _paired(
+    name: str, reference: np.ndarray, variant: np.ndarray, groups: Sequence[str]
+) -> tuple[np.ndarray, Sequence[Hashable]]:
+    """Return the differences [s c] of the seeds and clips that both have, and the groups of these clips."""
     if np.shape(reference) != np.shape(variant):
         raise ValueError(
             f"A variant and the reference must have the same seeds and clips; '{name}' has the shape "
@@ -169,10 +222,13 @@ def _paired(name: str, reference: np.ndarray, variant: np.ndarray) -> np.ndarray
     table: np.ndarray = np.asarray(variant, float) - np.asarray(reference, float)
     table = table[:, None] if table.ndim == 1 else table
     table = table[~np.isnan(table).all(axis=1)]
-    table = table[:, ~np.isnan(table).all(axis=0)] if len(table) else table
+    if len(groups or table.T) != table.shape[1]:
+        raise ValueError(f"Expected a group for each of {table.shape[1]} clips; got {len(groups)} groups.")
+    known = ~np.isnan(table).all(axis=0) if len(table) else np.ones(table.shape[1], bool)
+    table = table[:, known]
     if not np.isfinite(table).all():
         raise ValueError(f"A clip must be known for all seeds or for none; '{name}' has one that is known for some.")
-    return table
+    return table, [group for group, has in zip(groups or range(len(known)), known, strict=True) if has]
 
 
 def _claim(gain: float, excludes_zero: bool, p_holm: float, seeds: int, comparisons: int) -> Claim:

@@ -1,9 +1,9 @@
 """Results of a study, read from its run folder: values of each variant per seed, and differences to the reference.
 
-Differences are tested by ``stats.py`` over seeds and clips. A metric of a split may differ from the mean over its
-clips; a hand error is averaged over each joint first, so that a clip is weighted by its frames. The clip values of each
-trial are therefore shifted by a constant, so that their mean equals the metric, and a difference equals the difference
-of the reported means. The variation of clips about their mean is unchanged.
+Differences are tested by ``stats.py`` over seeds and groups of clips. A metric of a split may differ from the mean over
+its clips; a hand error is averaged over each joint first, so that a clip is weighted by its frames. The clip values of
+each trial are therefore shifted by a constant, so that their mean equals the metric, and a difference equals the
+difference of the reported means. The variation of clips about their mean is unchanged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import polars as pl
 
 from htt.config import Config, Value
 from htt.errors import ConfigError, RunError
+from htt.evaluation import clip_table
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.experiments.study import Study
@@ -24,9 +25,6 @@ from tune.results import stats
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.selection import value
 from tune.results.stats import Comparison, Summary
-
-_OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard"}
-"""{metric: column in the table of clips}, if the names differ."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,8 @@ class MetricResults:
     rows: Sequence[VariantResults]
     clips: int
     """Number of clips in the comparisons; 0 if these are over seeds only."""
+    groups: int
+    """Number of groups of these clips, which intervals are over."""
     curves: Mapping[str, Sequence[Sequence[float]]]
     """{variant: values per epoch, for each seed}; empty if not recorded."""
 
@@ -139,39 +139,40 @@ def results_by_metric(results: StudyResults) -> list[MetricResults]:
     return [_results_of(results, metric) for metric in results.study.metrics]
 
 
-def tables(results: StudyResults, metric: str) -> tuple[dict[str, np.ndarray], int]:
-    """Return {variant: [s c]} over the clips that all trials have, and their number; [s] and 0 if there are none.
+def tables(results: StudyResults, metric: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return {variant: [s c]} over the clips that all trials have, and their groups; [s] and [] if there are none.
 
     A row of NaN is a trial that is not complete or lacks the metric.
     """
-    values, column = {name: _values(results, name, metric) for name in results.order}, _OF_CLIPS.get(metric, metric)
+    values = {name: _values(results, name, metric) for name in results.order}
     known = {
-        (name, row): _by_clip(results.clips.get(results.pairs[name, seed].id), column)
+        (name, row): clip_table.values(results.clips.get(results.pairs[name, seed].id, pl.DataFrame()), metric)
         for name in results.order
         for row, seed in enumerate(results.seeds)
         if not math.isnan(values[name][row])
     }
     shared = sorted(set.intersection(*map(set, known.values()))) if known else []
     if not shared:
-        return values, 0
+        return values, []
     tables = {name: np.full((len(results.seeds), len(shared)), math.nan) for name in results.order}
     for (name, row), clips in known.items():
         each = np.array([clips[clip] for clip in shared])
         tables[name][row] = each + (values[name][row] - each.mean())
-    return tables, len(shared)
+    return tables, clip_table.groups_of(shared, results.clips.values())
 
 
 def _results_of(results: StudyResults, metric: str) -> MetricResults:
-    by_clip, clips = tables(results, metric)
+    by_clip, groups = tables(results, metric)
     compared = stats.compare(
         by_clip[results.study.reference],
         {name: by_clip[name] for name in results.study.others},
         METRICS[metric].higher_is_better,
+        groups=groups,
         primary=results.study.primary,
     )
     rows = [_variant_results(results, name, metric, compared.get(name)) for name in results.order]
     curves = {name: curves for name in results.order if (curves := _curves(results, name, metric))}
-    return MetricResults(metric, rows, clips, curves)
+    return MetricResults(metric, rows, len(groups), len(set(groups)), curves)
 
 
 def _variant_results(results: StudyResults, name: str, metric: str, comparison: Comparison | None) -> VariantResults:
@@ -193,14 +194,6 @@ def _values(results: StudyResults, name: str, metric: str) -> np.ndarray:
     """Return the metric of each seed [s]; NaN if the trial is not complete or lacks the metric."""
     values = np.array([value(trial, metric) if trial else math.nan for trial in results.trials(name)])
     return np.where(np.isfinite(values), values, math.nan)
-
-
-def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
-    """Return {clip: value} of a table of clips, for finite values."""
-    if clips is None or not {"clip", column} <= {*clips.columns}:
-        return {}
-    finite = clips.select("clip", pl.col(column).cast(pl.Float64)).filter(pl.col(column).is_finite())
-    return dict(finite.iter_rows())
 
 
 def _curves(results: StudyResults, name: str, metric: str) -> list[Sequence[float]]:

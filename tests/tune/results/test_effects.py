@@ -188,6 +188,17 @@ def _with_hard(folder, trial):
     return trial
 
 
+def test_effects_and_contrasts_are_over_groups(voted, tmp_path):
+    factors = study_folder(tmp_path / "factors", factorial(**FACTORS), study={"factors": FACTORS})
+    for folder in (voted, factors):
+        for path in folder.clips.iterdir():
+            pl.read_parquet(path).with_columns(group=pl.lit("r")).write_parquet(path)
+    found = [one for _, one in effects.compared(study_results.read(factors), "hand_error_mm")]
+    found += effects.contrast(study_results.read(voted), *PAIR).values()
+    assert len(found) == 3 + 2
+    assert all(np.isnan(one.low) and not one.claim.differs for one in found), "all clips are one group"
+
+
 def test_two_metrics_of_the_same_trainings_are_compared_within_each(voted):
     found = effects.contrast(study_results.read(voted), *PAIR)
     same, more = found["1 frame"], found["2 frames"]

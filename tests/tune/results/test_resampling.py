@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tune.results.resampling import draw_means, holm, sign_flip
+from tune.results.resampling import by_group, draw_means, holm, sign_flip
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
 
@@ -105,3 +105,29 @@ def test_drawn_means_of_one_value_a_seed_are_those_of_the_t_interval():
 @pytest.mark.parametrize("shape", [(2, 1), (6, 1), (6, 5)])
 def test_drawn_means_of_differences_that_are_all_the_same_are_that_difference(shape):
     assert draw_means(np.full(shape, 0.1), 10, 0) == pytest.approx(np.full(10, 0.1), abs=1e-12)
+
+
+def test_table_of_groups_by_hand():
+    # Row mean 3; deviations -2, 0, 3, -1: of a -2 + 3 = 1, of b 0, of c -1, each times 3 / 4.
+    table = np.array([[1.0, 3.0, 6.0, 2.0], [5.0, 5.0, 5.0, 5.0]])
+    grouped = by_group(table, ["a", "b", "a", "c"])
+    np.testing.assert_allclose(grouped, [[3.75, 3.0, 2.25], [5.0, 5.0, 5.0]])
+    assert by_group(table, list("abcd")) is table
+
+
+@given(arrays(float, (2, 6), elements=NUMBERS), st.lists(st.sampled_from("abc"), min_size=6, max_size=6))
+def test_table_of_groups_keeps_the_mean_of_each_row(table, groups):
+    grouped = by_group(table, groups)
+    assert grouped.shape == (2, len(set(groups)))
+    np.testing.assert_allclose(grouped.mean(axis=1), table.mean(axis=1), atol=1e-9)
+
+
+def test_mean_of_drawn_groups_varies_as_the_mean_over_their_clips():
+    """Groups of one to four clips: the bootstrap of the ratio, which has no linearisation, as the reference."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(1, 5, 80)
+    groups = np.repeat(np.arange(80), sizes)
+    table = (random.normal(size=80)[groups] + random.normal(size=len(groups)))[None]
+    drawn = random.multinomial(80, np.full(80, 1 / 80), 20_000)[:, groups]
+    expected = ((drawn @ table[0]) / drawn.sum(axis=1)).std()
+    assert by_group(table, groups.tolist())[0].std() / 80**0.5 == pytest.approx(expected, rel=0.03)

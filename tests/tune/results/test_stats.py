@@ -3,16 +3,20 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from htt.evaluation.intervals import numbered
 from htt.evaluation.metric_table import METRICS
 from tune.experiments.power import comparisons_possible, seeds_needed
-from tune.results.stats import Claim, compare, summarise
+from tune.results.stats import Claim, compare, compare_clips, summarise
 
+PAIRED = [f"pair{clip // 2}" if clip < 28 else f"lone{clip}" for clip in range(36)]
+"""Groups of the default benchmark's validation clips: 28 of 36 are pairs."""
 NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
 
 
@@ -221,6 +225,110 @@ def test_the_interval_of_a_difference_of_accuracies_holds_95_percent_of_truths()
     assert 0.92 <= held / 800 <= 0.98
 
 
+@pytest.mark.parametrize("values", ["errors", "accuracies"])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_interval_of_a_difference_holds_95_percent_of_truths_if_groups_are_drawn(values, grouped):
+    """Six seeds and 36 clips of which 28 are pairs that correlate by 0.96; over clips, intervals are too narrow."""
+    random, held, tries = np.random.default_rng(5), 0, 600
+    groups = PAIRED if grouped else []
+    for _ in range(tries):
+        of_clips = in_pairs(random)
+        if values == "errors":
+            table, truth = 5 + 2 * of_clips + 0.3 * random.normal(size=(6, 1)) + random.normal(size=(6, 36)), 5.0
+        else:  # right or wrong, against a reference that is always wrong
+            table, truth = (of_clips + 0.3 * random.normal(size=(6, 36)) > 0).astype(float), 0.5
+        found = compare(np.zeros((6, 36)), {"a": table}, higher_is_better=True, groups=groups, resamples=400)["a"]
+        held += found.low <= truth <= found.high
+    assert (0.92 <= held / tries <= 0.98) == grouped
+    assert grouped or held / tries < 0.9
+
+
+@pytest.mark.parametrize("values", ["errors", "accuracies"])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_interval_of_two_trainings_holds_95_percent_of_truths_if_groups_are_drawn(values, grouped):
+    random, held, tries = np.random.default_rng(6), 0, 1500
+    groups = PAIRED if grouped else list(map(str, range(36)))
+    for _ in range(tries):
+        if values == "errors":
+            first = 20 + 5 * in_pairs(random)
+            tables, truth = (first, first + 1 + in_pairs(random)), 1.0
+            metric = "hand_error_mm"
+        else:
+            tables, truth = (in_pairs(random) > 0.3, in_pairs(random) > 0), 0.5 - scipy.stats.norm.sf(0.3)
+            metric = "action_accuracy"
+        found = compare_clips(*(table_of(each, groups, metric) for each in tables), metric)
+        held += found.low <= truth <= found.high
+    assert (0.92 <= held / tries <= 0.98) == grouped
+    assert grouped or held / tries < 0.9
+
+
+def test_groups_of_one_clip_give_the_numbers_of_before_there_were_groups():
+    random = np.random.default_rng(1)
+    table = random.normal(size=36) + random.normal(size=(6, 1)) + 1 + random.normal(size=(6, 36))
+    found = compare(np.zeros((6, 36)), {"a": table}, higher_is_better=True, groups=list(map(str, range(36))))
+    assert found == compare(np.zeros((6, 36)), {"a": table}, higher_is_better=True)
+    a = found["a"]
+    assert (a.difference, a.low, a.high) == pytest.approx((0.3103117179960484, -0.4450046755428388, 1.0886888492175317))
+    assert (a.p, a.better) == (0.34375, 0.79)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(range(4)), st.permutations(range(2)))
+def test_exchange_of_clips_within_groups_changes_no_comparison(first, second):
+    groups = ["a"] * 4 + ["b"] * 2 + ["c"]
+    table = np.random.default_rng(0).normal(1, 1, (6, 7))
+    mixed = table[:, [*first, *(4 + each for each in second), 6]]
+    expected, found = (
+        compare(np.zeros((6, 7)), {"x": each}, higher_is_better=True, groups=groups, resamples=100)["x"]
+        for each in (table, mixed)
+    )
+    assert (found.low, found.high, found.difference) == pytest.approx(
+        (expected.low, expected.high, expected.difference)
+    )
+    assert (found.claim, found.p, found.better) == (expected.claim, expected.p, expected.better)
+
+
+def test_clips_of_one_group_have_no_interval_and_no_claim():
+    step = np.tile([[1.0], [2.0], [1.0], [2.0], [1.0], [2.0]], (1, 3))
+    assert compare(np.zeros((6, 3)), {"a": step}, higher_is_better=True)["a"].claim is Claim.BETTER
+    found = compare(np.zeros((6, 3)), {"a": step}, higher_is_better=True, groups=["r"] * 3)["a"]
+    assert (found.difference, found.p, found.claim) == (1.5, 2 / 64, Claim.NONE)
+    assert all(map(math.isnan, (found.low, found.high, found.better)))
+    clips = [table_of(each, ["r"] * 3, "hand_error_mm") for each in step[:2]]
+    alone = compare_clips(*clips, "hand_error_mm")
+    assert (alone.difference, alone.clips, alone.groups, alone.excludes_zero) == (1.0, 3, 1, False)
+    assert math.isnan(alone.low)
+
+
+def test_a_clip_that_is_not_known_is_left_out_with_its_group():
+    values = np.array([[1.0, np.nan, 3.0], [2.0, np.nan, 4.0]])
+    found = compare(np.zeros((2, 3)), {"a": values}, higher_is_better=True, groups=["r", "s", "t"])["a"]
+    assert found.difference == 2.5
+    assert found.low < 2.5 < found.high
+    alone = compare(np.zeros((2, 3)), {"a": values}, higher_is_better=True, groups=["r", "s", "r"])["a"]
+    assert math.isnan(alone.low)
+    with pytest.raises(ValueError, match="Expected a group for each of 3 clips; got 2 groups"):
+        compare(np.zeros((2, 3)), {"a": values}, higher_is_better=True, groups=["r", "s"])
+
+
+def test_two_trainings_by_hand():
+    first = pl.DataFrame({"clip": ["a", "b", "c", "e"], "group": ["r", "r", "s", "t"], "hand_error_mm": [1.0, 2, 3, 9]})
+    second = pl.DataFrame({"clip": ["c", "b", "d", "a"], "hand_error_mm": [5.0, 3.0, 7.0, 4.0]})
+    found = compare_clips(first, second, "hand_error_mm")
+    # Of a, b and c: 3, 1, 2; mean 2; groups r and s: 2 + 2 / 3 * 0 and 2 + 2 / 3 * 0.
+    assert (found.difference, found.low, found.high, found.clips, found.groups) == pytest.approx((2, 2, 2, 3, 2))
+    assert found.excludes_zero
+    own = compare_clips(first.drop("group"), second, "hand_error_mm")
+    # The t interval of 3, 1, 2: 2 -+ 4.3027 * 1 / 3^0.5.
+    assert (own.low, own.high, own.groups) == pytest.approx((2 - 2.4841, 2 + 2.4841, 3), abs=1e-3)
+    assert not own.excludes_zero
+    moved = compare_clips(first.drop("group"), second, "hand_error_mm", difference=2.5)
+    assert (moved.difference, moved.low, moved.high) == pytest.approx((2.5, own.low + 0.5, own.high + 0.5))
+    nothing = compare_clips(first, second.head(0), "hand_error_mm")
+    assert math.isnan(nothing.difference)
+    assert (nothing.clips, nothing.groups, nothing.excludes_zero) == (0, 0, False)
+
+
 def test_it_needs_neither_torch_nor_ray_nor_polars():
     code = "import sys, tune.results.stats; print([name for name in ('torch', 'ray', 'polars') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -240,3 +348,15 @@ def _right(random, variants, seeds, clips, gain):
     luck = random.normal(0, 0.3, (variants, seeds, 1))
     score = gain * np.arange(variants)[:, None, None] - hard + luck
     return (random.random((variants, seeds, clips)) < 1 / (1 + np.exp(-score))).astype(float)
+
+
+def in_pairs(random, correlation=0.96):
+    """[36] standard normal values that correlate within each pair of ``PAIRED``."""
+    shared = random.normal(size=22)[numbered(PAIRED)]
+    return correlation**0.5 * shared + (1 - correlation) ** 0.5 * random.normal(size=36)
+
+
+def table_of(values, groups, metric):
+    """Table of clips with these values."""
+    column = "correct" if metric == "action_accuracy" else metric
+    return pl.DataFrame({"clip": [f"c{clip}" for clip in range(len(values))], "group": groups, column: values})

@@ -69,6 +69,44 @@ def test_clips_that_one_training_does_not_know_are_left_out(tmp_path):
     assert accuracy.others[0][1].difference == pytest.approx(0.0)
 
 
+def add_groups(folder, trial_ids, groups):
+    for each in trial_ids:
+        path = folder.clips / f"{each}.parquet"
+        pl.read_parquet(path).with_columns(group=pl.Series(groups)).write_parquet(path)
+
+
+def test_groups_of_clips_are_those_of_any_trial(tmp_path):
+    """A trial that was taken from an older run has a table without groups."""
+    folder = folder_of(tmp_path, all_trials())
+    older = study_results.results_by_metric(study_results.read(folder))[0]
+    assert (older.clips, older.groups) == (3, 3)
+    add_groups(folder, ["t1", "t2"], ["r", "r", "s"])
+    results = study_results.read(folder)
+    assert study_results.tables(results, "hand_error_mm")[1] == ["r", "r", "s"]
+    found = study_results.results_by_metric(results)[0]
+    assert (found.clips, found.groups) == (3, 2)
+    assert found.others[0][1].difference == pytest.approx(older.others[0][1].difference)
+
+
+def test_intervals_of_a_study_are_over_groups(tmp_path):
+    """Clips that are copies of one another tell no more than one of them."""
+    copies = np.repeat(np.arange(12), 3)
+    intervals = {}
+    for name, groups in (("once", None), ("copied", [f"r{each:02}" for each in copies]), ("alone", None)):
+        folder = study_folder(tmp_path / name, windows(2), seeds=range(4), clips=True)
+        for path in folder.clips.iterdir():
+            clips = pl.read_parquet(path).with_columns(clip=pl.Series([f"c{each:02}" for each in range(12)]))
+            if name != "once":
+                clips = clips[copies.tolist()].with_columns(clip=pl.Series([f"c{each:02}" for each in range(36)]))
+            clips = clips if groups is None else clips.with_columns(group=pl.Series(groups))
+            clips.write_parquet(path)
+        (_, compared) = study_results.results_by_metric(study_results.read(folder))[1].others[0]
+        intervals[name] = compared.low, compared.high
+    assert intervals["copied"] == pytest.approx(intervals["once"])
+    low, high = intervals["alone"]
+    assert intervals["once"][0] < low < high < intervals["once"][1]
+
+
 def test_without_clips_a_metric_is_compared_by_seeds_alone(tmp_path):
     folder = folder_of(tmp_path, all_trials())
     assert study_results.results_by_metric(study_results.read(folder))[2].clips == 0, (
