@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from htt.evaluation.intervals import people
+from htt.evaluation.intervals import people, sampled
 from htt.evaluation.metric_table import METRICS
 from htt.files import write_text
 from htt.text import escaped
@@ -58,6 +58,7 @@ def content(
     codes = {name: trial.code for name, trial in trials.items() if trial.epochs}
     taken = [trial.taken_from for trial in trials.values() if trial.taken_from]
     subjects = {each for clips in results.clips.values() if "subject" in clips.columns for each in clips["subject"]}
+    fewest = min((result for result in found if result.clips), key=lambda result: result.clips, default=None)
     return html.fill(
         "study.md",
         study=results.study,
@@ -79,7 +80,9 @@ def content(
         means={result.metric: _means(result) for result in found},
         same_windows=results.study.cut_alike(results.base),
         costs={result.metric: _costs(result) for result in found},
-        clips=min((result.clips for result in found if result.clips), default=0),
+        clips=fewest.clips if fewest else 0,
+        groups=fewest.groups if fewest else 0,
+        sampled=sampled,
         people=people(len(subjects)),
         over_seeds=[METRICS[result.metric].title.lower() for result in found if not result.clips],
         published=any(not math.isnan(row.paper) for result in found for row in result.rows),

@@ -80,6 +80,33 @@ def test_intervals_over_clips_say_of_how_many_people_they_are(tmp_path):
     assert "The clips are of one person: intervals over clips say how" in written(folder)["md"]
 
 
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (
+            12,
+            "over seeds and the 12 clips of the validation split on which every trial was evaluated (hierarchical boot",
+        ),
+        (7, "over seeds and the 12 clips in 7 groups of the validation split on which every trial was evaluated"),
+        (7, "(hierarchical bootstrap; clips of a group, such as one recording or one motion, are alike, so groups are"),
+        (
+            1,
+            "All 12 clips of the validation split are of one group (one recording, or one motion), so differences have",
+        ),
+    ],
+)
+def test_intervals_say_how_many_clips_and_groups_they_are_over(tmp_path, capsys, groups, said):
+    folder = study_folder(tmp_path / "run", windows(2), seeds=range(6), effects={"1 frame": 0.0, "2 frames": 5.0})
+    for path in folder.clips.iterdir():
+        group = pl.Series([f"r{clip % groups}" for clip in range(12)])
+        pl.read_parquet(path).with_columns(group=group).write_parquet(path)
+    text = written(folder)["md"]
+    assert said in text
+    assert ("Hand error: **2 frames** is worse" in text) == (groups > 1), "without an interval nothing is claimed"
+    study_progress.show_results(folder)
+    assert "nan" not in (text + capsys.readouterr().out)
+
+
 def test_the_table_says_all_there_is_of_a_variant(claims):
     folder, said = claims
     row = next(line for line in said["md"].splitlines() if line.startswith("| 2 frames |") and " mm " in line)
