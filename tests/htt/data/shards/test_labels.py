@@ -1,5 +1,6 @@
 """The labels of all clips, beside the shards."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_they_are_those_of_the_shards(root: Path) -> None:
     made = manifest.read(root)
     assert made.labels == labels.write(root, made.splits)
     assert made.labels.sha256 == files.sha256(root / labels.NAME)
+
+
+def test_groups_that_differ_from_the_shards_are_found(
+    root: Path, tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
+) -> None:
+    records = [dataclasses.replace(make_record(index, 3 + index), group="other") for index in range(5)]
+    other = write_shards(tmp_path, {"train": records[:3], "val": records[3:]})
+    (other / labels.NAME).write_bytes((root / labels.NAME).read_bytes())
+    manifest.write(other, manifest.read(other).model_copy(update={"labels": manifest.read(root).labels}))
+    with pytest.raises(DataError, match=r"Clip clip-0 in .* its group is other, not recording0"):
+        open_split(other, "train").check_frames()
 
 
 def test_a_file_that_holds_something_else(root: Path, tmp_path: Path) -> None:
