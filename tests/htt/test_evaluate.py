@@ -66,7 +66,7 @@ def test_every_metric_is_written_with_its_interval(evaluated):
     assert (found["source"], found["split"], found["clips"]) == ("synthetic", "val", 9)
     assert sorted(found["metrics"]) == sorted(EVALUATED)
     action = found["metrics"]["action_accuracy"]
-    assert (action["clips"], action["interval"], action["published"]) == (9, "Wilson", None)
+    assert (action["clips"], action["interval"], action["published"]) == (9, "Wilson, effective number of clips", None)
     assert action["low"] <= action["value"] <= action["high"]
     curve = found["curves"]["hand_auc_ra_left"]
     assert len(curve["distance_mm"]) == len(curve["fraction"]) == len(curve["low"]) == 21
@@ -75,6 +75,8 @@ def test_every_metric_is_written_with_its_interval(evaluated):
 def test_every_clip_has_a_row(evaluated):
     frame = pl.read_parquet(evaluated / "per_clip.parquet")
     assert frame["clip"].to_list() == [f"val-{index:05d}" for index in range(9)]
+    groups = json.loads((evaluated / "metrics.json").read_text())["groups"]
+    assert frame["group"].n_unique() == groups < 9, "some of these clips are one motion"
     found = json.loads((evaluated / "metrics.json").read_text())["metrics"]
     assert frame["correct"].mean() == pytest.approx(found["action_accuracy"]["value"])
     assert frame["hand_error_mm"].is_not_null().all()
