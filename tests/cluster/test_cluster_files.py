@@ -1,4 +1,4 @@
-"""Cluster files: each is read by Ray's own code, and that of AWS is run up to its machines.
+"""Cluster files: Ray's own code reads each; for AWS it also starts the machines, in a simulation.
 
 KubeRay's schema is no part of Ray; its file is read by Ray's autoscaler, and held against the fields we use as the
 operator's Go types (v1) have them.
@@ -46,41 +46,41 @@ def prepared(name):
 
 
 class TestEach:
-    def test_it_is_valid(self, name, prepared):
+    def test_cluster_file_is_valid(self, name, prepared):
         if name == "cluster.yaml":
             pytest.skip("Ray asks AWS first what a machine has; see TestAws")
         util.validate_config(prepared)
 
-    def test_a_field_ray_does_not_know_would_be_refused(self, prepared):
+    def test_validate_config_refuses_unknown_field(self, prepared):
         with pytest.raises(jsonschema.ValidationError, match="min_workerz"):
             util.validate_config({**prepared, "min_workerz": 1})
 
-    def test_the_token_is_sent_and_never_written_down(self, name, prepared):
+    def test_cluster_file_mounts_token_without_containing_it(self, name, prepared):
         assert prepared["file_mounts"][TOKEN] == TOKEN
         assert not re.search(r"RAY_AUTH_TOKEN=|[0-9a-f]{32}", (ROOT / name).read_text())
 
-    def test_every_machine_runs_the_same_setup(self, prepared):
+    def test_head_and_workers_run_the_same_setup(self, prepared):
         ways = {key: prepared[f"{key}_setup_commands"] for key in ("head", "worker")}
         assert all(way[0] == "bash ~/htt_platform/cluster/deploy/setup.sh python3.12" for way in ways.values())
         assert ways["worker"] == ways["head"][:1]
 
-    def test_dashboards_listen_to_their_machine_only(self, prepared):
+    def test_dashboard_listens_on_localhost_only(self, prepared):
         start = " ".join(prepared["head_start_ray_commands"])
         assert "--dashboard-host=127.0.0.1" in start
         assert "0.0.0.0" not in start
         assert "--disable-usage-stats" in start
 
-    def test_workers_join_the_head(self, prepared):
+    def test_worker_start_commands_join_the_head(self, prepared):
         assert prepared["worker_start_ray_commands"][0] == "ray stop"
         assert "--address=$RAY_HEAD_IP:6379" in prepared["worker_start_ray_commands"][1]
         assert "--port=6379" in " ".join(prepared["head_start_ray_commands"])
 
-    def test_what_is_sent_is_there(self, prepared):
+    def test_file_mounts_exist(self, prepared):
         sent = {remote: local for remote, local in prepared["file_mounts"].items() if remote != TOKEN}
         assert {f"~/htt_platform/{local}": local for local in ("htt", "tune", "cluster")} == sent
         assert all((ROOT / local).is_dir() for local in sent.values())
 
-    def test_every_setting_is_explained(self, name):
+    def test_settings_have_comments(self, name):
         """Check for a comment above each setting or above its first line; the head explains how workers start."""
         lines = (ROOT / name).read_text().splitlines()
         tops = [i for i, line in enumerate(lines) if line[:1].isalpha()]
@@ -96,40 +96,40 @@ def inner(lines, index):
 
 
 class TestOnPremises:
-    def test_all_machines_are_wanted_all_the_time(self):
+    def test_on_premises_keeps_all_machines_running(self):
         file = load("cluster/deploy/on_premises.yaml")
         prepared = util.prepare_config(file)
         kind = prepared["available_node_types"]["local.cluster.node"]
         there = len(file["provider"]["worker_ips"])
         assert (kind["min_workers"], kind["max_workers"], prepared["max_workers"]) == (there, there, there)
 
-    def test_the_head_is_not_counted_as_a_worker(self):
+    def test_on_premises_does_not_count_head_as_worker(self):
         assert (
             "RAY_enable_autoscaler_v2=0 ray start --head"
             in load("cluster/deploy/on_premises.yaml")["head_start_ray_commands"][1]
         )
 
-    def test_what_a_user_edits_comes_first(self):
+    def test_on_premises_puts_user_settings_first(self):
         text = (ROOT / "cluster/deploy/on_premises.yaml").read_text()
         first, rest = text.split("# ---- the rest")
         edited = ("cluster_name", "head_ip", "worker_ips", "ssh_user", "ssh_private_key", "setup.sh python")
         assert all(word in first and f"{word}:" not in rest for word in edited)
         assert len([line for line in first.splitlines() if line and not line.lstrip().startswith("#")]) == 10
 
-    def test_its_bootstrap_is_rays(self):
+    def test_on_premises_is_bootstrapped_by_ray(self):
         bootstrapped = commands._bootstrap_config(load("cluster/deploy/on_premises.yaml"), no_config_cache=True)
         assert bootstrapped["provider"]["head_ip"] == "192.0.2.11"
 
 
 @pytest.mark.parametrize("name", ["cluster.yaml", "cluster/deploy/gcp.yaml"])
-def test_clouds_have_a_head_for_drivers_and_workers_from_none_up(name):
+def test_cloud_files_reserve_head_and_scale_workers_from_zero(name):
     prepared = util.prepare_config(load(name))
     head, gpu = (prepared["available_node_types"][kind] for kind in ("head", "gpu"))
     assert (head["resources"]["CPU"], head["max_workers"]) == (0, 0)
     assert (gpu["min_workers"], gpu["max_workers"]) == (0, prepared["max_workers"])
 
 
-def test_google_takes_spot_machines_for_workers_only():
+def test_gcp_uses_spot_machines_for_workers_only():
     kinds = load("cluster/deploy/gcp.yaml")["available_node_types"]
     wanted = {key: value for entry in kinds["gpu"]["node_config"]["scheduling"] for key, value in entry.items()}
     assert wanted["provisioningModel"] == "SPOT"
@@ -169,17 +169,17 @@ def bootstrapped(cloud):
 
 
 class TestAws:
-    def test_ray_finds_what_the_machines_have(self, bootstrapped):
+    def test_aws_bootstrap_finds_resources_of_machines(self, bootstrapped):
         kinds = bootstrapped["available_node_types"]
         assert kinds["head"]["resources"]["CPU"] == 0
         assert (kinds["gpu"]["resources"]["CPU"], kinds["gpu"]["resources"]["GPU"]) == (4, 1)
 
-    def test_the_key_is_the_users_alone(self, bootstrapped):
+    def test_aws_bootstrap_makes_key_readable_by_user_only(self, bootstrapped):
         key = Path(bootstrapped["auth"]["ssh_private_key"])
         assert key.is_file()
         assert key.stat().st_mode & 0o077 == 0
 
-    def test_it_starts_an_on_demand_head_and_spot_workers(self, bootstrapped, cloud):
+    def test_aws_starts_on_demand_head_and_spot_workers(self, bootstrapped, cloud):
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
         provider = AWSNodeProvider(bootstrapped["provider"], bootstrapped["cluster_name"])
@@ -195,7 +195,7 @@ class TestAws:
         assert profiles == ["htt-head", "htt-worker"]
         assert {machine["MetadataOptions"]["HttpTokens"] for machine in (head, worker)} == {"required"}
 
-    def test_a_worker_may_use_the_bucket_and_nothing_else(self, cloud):
+    def test_aws_worker_role_allows_bucket_only(self, cloud):
         iam = cloud("iam")
         attached = iam.list_attached_role_policies(RoleName="htt-worker")["AttachedPolicies"]
         assert [policy["PolicyName"] for policy in attached] == ["htt-bucket"]
@@ -210,8 +210,8 @@ class TestAws:
         written = cloud("iam").get_role_policy(RoleName="htt-head", PolicyName="workers")["PolicyDocument"]
         return ast.literal_eval(written)["Statement"]  # moto keeps it as Python writes it
 
-    def test_the_head_makes_no_other_machine_one_that_it_may_stop(self, of_the_head):
-        """Check the tags of started machines, and of machines of a cluster (``set_node_tags`` of Ray's provider)."""
+    def test_aws_head_role_stops_and_tags_machines_of_clusters_only(self, of_the_head):
+        """Tags are set at the start of a machine, or on machines of a cluster (``set_node_tags`` of Ray's provider)."""
         stops = [rule for rule in of_the_head if "ec2:TerminateInstances" in rule["Action"]]
         assert [rule["Condition"] for rule in stops] == [{"StringLike": {"ec2:ResourceTag/ray-cluster-name": "*"}}]
         tags = [rule for rule in of_the_head if any(action.startswith("ec2:Create") for action in rule["Action"])]
@@ -222,7 +222,7 @@ class TestAws:
         assert tags[1]["Resource"].endswith(":instance/*")
         assert all("*" not in action.replace("Describe*", "") for rule in of_the_head for action in rule["Action"])
 
-    def test_the_head_passes_on_the_workers_role_only(self, cloud, of_the_head):
+    def test_aws_head_role_passes_worker_role_only(self, cloud, of_the_head):
         rules = of_the_head
         worker = cloud("iam").get_role(RoleName="htt-worker")["Role"]["Arn"]
         assert [rule["Resource"] for rule in rules if "iam:PassRole" in rule["Action"]] == [worker]
@@ -280,32 +280,32 @@ class TestKubernetes:
         return {one["kind"]: one for one in yaml.safe_load_all(text)}
 
     @pytest.mark.parametrize("kind", SPECS)
-    def test_it_has_the_operators_fields(self, objects, kind):
+    def test_kuberay_objects_have_fields_of_the_operator(self, objects, kind):
         named = fields({"name": TEXT, "namespace": TEXT})
         whole = {"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": kind}, "metadata": named, "spec": SPECS[kind]}
         jsonschema.validate(objects[kind], fields(whole))
 
-    def test_rays_autoscaler_reads_it(self, objects):
+    def test_kuberay_file_is_read_by_autoscaler(self, objects):
         derived = _derive_autoscaling_config_from_ray_cr(objects["RayCluster"])
         head, gpu = (derived["available_node_types"][kind] for kind in ("headgroup", "gpu"))
         assert head["resources"]["CPU"] == 0
         assert (gpu["resources"]["CPU"], gpu["resources"]["GPU"]) == (4, 1)
         assert (gpu["min_workers"], gpu["max_workers"], derived["idle_timeout_minutes"]) == (1, 8, 10)
 
-    def test_the_job_runs_on_the_cluster(self, objects):
+    def test_kuberay_job_selects_the_cluster(self, objects):
         assert (
             objects["RayJob"]["spec"]["clusterSelector"]["ray.io/cluster"] == objects["RayCluster"]["metadata"]["name"]
         )
         namespaces = {one["metadata"]["namespace"] for one in objects.values()}
         assert len(namespaces) == 1
 
-    def test_the_image_has_the_ray_the_operator_is_told_of(self, objects):
+    def test_kuberay_ray_version_equals_the_pinned_version(self, objects):
         assert str(pins()["ray"].specifier) == f"=={objects['RayCluster']['spec']['rayVersion']}"
         assert "bash cluster/deploy/setup.sh python3.12" in (ROOT / "cluster" / "deploy" / "Dockerfile").read_text()
 
 
 class TestPins:
-    def test_every_dependency_is_pinned_within_its_bounds(self):
+    def test_requirements_pin_dependencies_within_bounds(self):
         wanted = [Requirement(line) for line in project()["dependencies"]]
         assert set(pins()) == {one.name for one in wanted}
         for one in wanted:
@@ -315,7 +315,7 @@ class TestPins:
             assert pins()[one.name].extras == one.extras
 
     @pytest.mark.parametrize(("name", "cloud"), [("cluster.yaml", "aws"), ("cluster/deploy/gcp.yaml", "gcp")])
-    def test_what_talks_to_a_cloud_is_pinned_within_its_bounds(self, name, cloud):
+    def test_cloud_packages_are_pinned_within_bounds(self, name, cloud):
         (command,) = load(name)["head_setup_commands"]
         package, _, version = command.split()[-1].partition("==")
         bounds = Requirement(project()["optional-dependencies"][cloud][0])

@@ -24,14 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
         ("ray://host:10001", "ray job submit"),
     ],
 )
-def test_an_address_where_nobody_answers_is_one_error_at_once(address, message):
+def test_connect_reports_unreachable_address_at_once(address, message):
     began = time.monotonic()
     with pytest.raises(ClusterError, match=message), connect.connect(address):
         pass
     assert time.monotonic() - began < 30
 
 
-def test_a_port_that_speaks_no_ray_is_one_error(monkeypatch):
+def test_connect_reports_port_without_ray(monkeypatch):
     monkeypatch.setattr(connect, "REACH_S", 2.0)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -41,7 +41,7 @@ def test_a_port_that_speaks_no_ray_is_one_error(monkeypatch):
             pass
 
 
-def test_the_environment_is_left_as_it_was():
+def test_connect_restores_environment():
     before = dict(os.environ)
     with pytest.raises(ClusterError), connect.connect("127.0.0.1:1"):
         pass
@@ -57,7 +57,7 @@ def test_the_environment_is_left_as_it_was():
         ({"RAY_AUTH_MODE": "disabled"}, r"RAY_AUTH_MODE is disabled here\. Unset it\."),
     ],
 )
-def test_a_cluster_that_asks_for_another_token_is_one_error(monkeypatch, settings, message):
+def test_connect_explains_refused_token(monkeypatch, settings, message):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     for name, value in settings.items():
@@ -104,7 +104,7 @@ print(json.dumps(result))
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_quiet_local_ray_that_others_can_join(tmp_path):
+def test_connect_starts_quiet_local_ray_that_others_can_join(tmp_path):
     import json
 
     names = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "OMP_NUM_THREADS")
@@ -157,7 +157,7 @@ with connect.connect(cpus=1) as connection:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_who_has_a_token_may_join_a_cluster_without(tmp_path):
+def test_connect_with_token_joins_cluster_without_authentication(tmp_path):
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}

@@ -55,7 +55,7 @@ def core_process(process, name):
     return pytest.fail(f"there is no {name}")
 
 
-def test_launch_ends_in_good_order_on_a_signal_and_when_its_ray_dies(cache, tmp_path):
+def test_launch_ends_cleanly_on_signal_and_on_loss_of_ray(cache, tmp_path):
     first = Launched(tmp_path).in_an_epoch()
     first.process.send_signal(signal.SIGTERM)
     first.ended(130)

@@ -53,7 +53,7 @@ MISTAKES = {
         ["--set", "data.source=h2o", "--set", "data.root=abfs://c@a/x?client_secret=hush"],
     ],
 )
-def test_secret_is_neither_said_nor_kept(refused, tmp_path, words):
+def test_launch_neither_prints_nor_stores_secrets(refused, tmp_path, words):
     said = refused(launch, "--preset", "quick", "--name", "x", *words, cwd=tmp_path)
     assert "must not contain a password, key or token" in said
     assert "hush" not in said
@@ -61,13 +61,13 @@ def test_secret_is_neither_said_nor_kept(refused, tmp_path, words):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, tmp_path, mistake):
+def test_launch_refuses_invalid_options_and_leaves_no_files(refused, tmp_path, mistake):
     words, message = MISTAKES[mistake]
     assert message in refused(launch, *words, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
+def test_resume_command_repeats_all_options():
     options = launch.Options(
         config=Path("runs/a b/best.yaml"), set=["train.epochs=3", "data.root=s3://b/x?y=z"], workers="1:8",
         cpus_per_worker=2.0, gpus_per_worker=0.5, runs=Path("/shared/runs"), storage="s3://bucket/runs", address="auto",
@@ -82,7 +82,7 @@ def test_a_stopped_training_says_how_to_go_on_with_all_that_was_given():
     ("storage", "tensorboard", "curves"),
     [(None, True, "runs/x"), ("/shared", True, "/shared/x"), ("s3://b/runs", True, None), (None, False, None)],
 )
-def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
+def test_summary_shows_tensorboard_folder(storage, tensorboard, curves):
     config = override(Config(), {"runtime.tensorboard": tensorboard})
     result = training.TrainingResult({"loss": 1.0}, Path("runs/x/checkpoint"))
     said = launch._summary(result, Path("runs/x"), storage, config)
@@ -92,7 +92,7 @@ def test_curves_are_promised_where_they_are(storage, tensorboard, curves):
     )
 
 
-def test_end_says_what_is_missing_and_what_to_type_next(capsys):
+def test_show_prints_missing_data_and_next_commands(capsys):
     """Check the warning of an incomplete split, and that commands are quoted for a path with a space."""
     config = override(Config(), {"data.source": "h2o", "data.root": "/data/my h2o"})
     metrics = {"action_accuracy": 0.5, "epoch": 1.0, "test_hand_error_mm": 30.0}
@@ -114,7 +114,7 @@ def asked(workers, **changes):
     return launch._workers(launch.Options(workers=workers), override(Config(), {"train.batch_size": 8, **changes}))
 
 
-def test_workers_are_a_number_or_a_range():
+def test_workers_option_accepts_number_or_range():
     assert (asked("8").least, asked("8").count) == (None, 8)  # a window each
     assert (asked("4").least, asked("4").count, str(asked("4"))) == (None, 4, "4 workers")
     assert (asked("1:8").least, asked("1:8").count, str(asked("1:8"))) == (1, 8, "1 to 8 workers")
@@ -124,7 +124,7 @@ def test_workers_are_a_number_or_a_range():
 
 
 @pytest.mark.parametrize("begins", [True, False])
-def test_wait_for_workers_is_said_until_one_begins(capsys, begins):
+def test_patient_warns_until_a_worker_starts(capsys, begins):
     said, after_s, began = "", 0.1, time.monotonic()
     with launch._patient(launch._show_starts(), after_s=after_s) as on_start:
         if begins:
@@ -139,8 +139,8 @@ def test_wait_for_workers_is_said_until_one_begins(capsys, begins):
     assert begins or took >= 7 * after_s, "each pause is twice the one before"
 
 
-def test_interrupt_is_announced_while_the_handler_still_waits():
-    """Check the message before the handler returns: that of Ray Train waits for its workers for seconds."""
+def test_on_interrupt_announces_while_handler_still_waits():
+    """Check that the message comes before the handler returns: Ray Train's handler waits seconds for its workers."""
     announced, in_time = threading.Event(), []
     before = signal.signal(signal.SIGINT, lambda *_: in_time.append(announced.wait(10)))
     try:
@@ -155,7 +155,7 @@ def test_interrupt_is_announced_while_the_handler_still_waits():
 
 
 @pytest.mark.parametrize(("started", "code"), [(True, 130), (False, None)])
-def test_interrupted_training_prints_once_how_to_resume(tmp_path, capsys, started, code):
+def test_resumable_prints_resume_command_once_on_interrupt(tmp_path, capsys, started, code):
     folder = tmp_path / "final"
     folder.mkdir()
     if started:
@@ -167,7 +167,7 @@ def test_interrupted_training_prints_once_how_to_resume(tmp_path, capsys, starte
     assert capsys.readouterr().err == f"Stopping; this takes a few seconds.\n{resume}"
 
 
-def test_show_starts_says_where_and_with_how_many_workers_it_goes_on(capsys):
+def test_show_starts_prints_epoch_and_number_of_workers(capsys):
     show = launch._show_starts()
     for start in (Start(0, 0, 2), Start(2, 64, 1), Start(5, 0, 2)):
         show(start)

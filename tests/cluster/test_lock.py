@@ -1,4 +1,4 @@
-"""Two machines and one run in a bucket, on a real S3 server: one of them works on it."""
+"""Lease of a run in a bucket, on a real S3 server: one machine at a time works on the run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def run(store, tmp_path, monkeypatch):
-    """The URI of a run, and where it is; the quickest of owners."""
+    """URI of a run with its file system and path; leases have short intervals."""
     for name, value in {"RENEW_S": 0.05, "DEAD_S": 1.0, "SETTLE_S": 0.2, "LOOK_S": 0.1}.items():
         monkeypatch.setattr(lock, name, value)
     place = store.uri(tmp_path.name)
@@ -64,7 +64,7 @@ def test_lease_is_renewed_and_removed_at_the_end(run):
         pass
 
 
-def test_a_run_that_somebody_works_on_is_refused(run):
+def test_lease_of_a_run_in_use_is_refused(run):
     with (
         lock.leased(*run),
         pytest.raises(RunError, match=rf"s3://bucket/[^?]* is in use by process {os.getpid()} on .*\. Wait for it"),
@@ -73,21 +73,21 @@ def test_a_run_that_somebody_works_on_is_refused(run):
         pass
 
 
-def test_a_machine_elsewhere_that_still_writes_is_refused(run, monkeypatch):
+def test_lease_renewed_by_another_machine_is_refused(run, monkeypatch):
     write(run)
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run, renewed=1))
     with pytest.raises(RunError, match="in use by process 7 on elsewhere"), lock.leased(*run):
         pass
 
 
-def test_a_machine_that_is_gone_is_waited_for_and_followed(run, capsys):
+def test_expired_lease_of_another_machine_is_taken_after_waiting(run, capsys):
     write(run)
     with lock.leased(*run):
         assert read(run)["process"] == os.getpid()
     assert "The run was last used by process 7 on elsewhere; watching for 1 s whether" in capsys.readouterr().err
 
 
-def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeypatch):
+def test_lease_of_ended_local_process_is_taken_at_once(run, monkeypatch):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     write(run, machine="any", process=ended.pid, host=lock._host())
@@ -96,7 +96,7 @@ def test_a_process_of_this_machine_that_is_gone_is_followed_at_once(run, monkeyp
         assert read(run)["process"] == os.getpid()
 
 
-def test_another_process_with_the_number_of_one_that_is_gone_stops_nobody(run, monkeypatch):
+def test_lease_with_reused_process_number_is_taken(run, monkeypatch):
     monkeypatch.setattr(lock, "DEAD_S", 1e9)
     write(run, process=os.getpid(), began="1", host=lock._host())
     with lock.leased(*run):
@@ -111,9 +111,9 @@ def test_second_of_two_simultaneous_leases_wins(run, monkeypatch):
 
 
 @pytest.mark.parametrize("hosts_name", [True, False])
-def test_lease_of_a_container_with_our_host_name_and_process_number_is_watched(run, monkeypatch, hosts_name):
-    """Containers may share the name of their machine, and each has a process 1: no number here says anything of it."""
-    number = os.getpid() if hosts_name else 2**22 + 1  # one that lives here, and one that does not
+def test_lease_of_container_with_same_host_name_is_watched(run, monkeypatch, hosts_name):
+    """Containers may share a host name, so a process number of this machine says nothing about such an owner."""
+    number = os.getpid() if hosts_name else 2**22 + 1  # a running process of this machine, or none
     theirs = {"machine": socket.gethostname(), "process": number, "began": "1", "host": "boot pid:[1]"}
     write(run, **theirs)
     monkeypatch.setattr("time.sleep", lambda pause_s: write(run, **theirs, renewed=1))
@@ -122,7 +122,7 @@ def test_lease_of_a_container_with_our_host_name_and_process_number_is_watched(r
     assert read(run)["word"] == "x"
 
 
-def test_lease_that_was_taken_over_writes_nothing_more(run):
+def test_lease_writes_nothing_after_takeover(run):
     lost = threading.Event()
     with lock.leased(*run, on_loss=lost.set) as lease:
         lease.publish()
@@ -136,13 +136,13 @@ def test_lease_that_was_taken_over_writes_nothing_more(run):
 
 @pytest.fixture
 def interruptible():
-    """Ctrl-C is heeded, though a shell starts what is in the background with it ignored."""
+    """Enable Ctrl-C, which a shell disables for background processes."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run, store, tmp_path, interruptible):
+def test_lease_run_interrupts_training_after_takeover(run, store, tmp_path, interruptible):
     here = tmp_path / run[2].rpartition("/")[2]
 
     def train():
@@ -157,7 +157,7 @@ def test_final_training_whose_run_was_taken_over_is_interrupted_and_says_why(run
     assert read(run)["process"] == 7
 
 
-def test_lease_that_was_taken_over_and_given_up_is_lost_all_the_same(run, monkeypatch):
+def test_lease_stays_lost_after_takeover_and_release(run, monkeypatch):
     monkeypatch.setattr(lock, "RENEW_S", 1e9)  # a process that was suspended
     monkeypatch.setattr(lock, "_runs", lambda owner: False)
     with lock.leased(*run) as sleeper:
@@ -190,13 +190,13 @@ def test_invalid_lease_is_ignored(run):
         assert read(run)["process"] == os.getpid()
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(store):
+def test_leased_reports_missing_bucket(store):
     place = store.uri("run", bucket="none")
     with pytest.raises(StorageError, match="--storage must be"), lock.leased(place, *storage.open_uri(place)):
         pass
 
 
-def test_two_folders_of_one_name_have_one_owner_in_a_bucket_and_in_a_shared_folder(run, store, tmp_path):
+def test_lease_run_has_one_owner_in_bucket_and_shared_folder(run, store, tmp_path):
     with run_folder.lease_run(tmp_path / "here" / "x", store.uri("runs")):
         with (
             pytest.raises(RunError, match="s3://bucket/runs/x is in use by"),

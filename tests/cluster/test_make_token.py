@@ -22,7 +22,7 @@ def make_token(tmp_path):
     return run
 
 
-def test_it_makes_a_token_once_and_never_shows_it(make_token, tmp_path):
+def test_make_token_writes_once_and_never_prints_token(make_token, tmp_path):
     first, second = make_token(), make_token()
     file = tmp_path / ".ray" / "auth_token"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -36,7 +36,7 @@ def test_it_makes_a_token_once_and_never_shows_it(make_token, tmp_path):
     assert file.read_text() not in first.stdout + first.stderr + second.stdout + second.stderr
 
 
-def test_a_token_that_ray_made_is_closed_to_others(make_token, tmp_path):
+def test_make_token_restricts_permissions_of_existing_token(make_token, tmp_path):
     (tmp_path / ".ray").mkdir()
     file = tmp_path / ".ray" / "auth_token"
     file.write_text("x" * 64)

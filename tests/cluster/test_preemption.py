@@ -56,7 +56,7 @@ def metadata():
     thread.join()
 
 
-def test_aws_says_nothing_for_a_while_and_then_when(metadata):
+def test_aws_returns_remaining_time_once_announced(metadata):
     ends = datetime.now(timezone.utc) + timedelta(seconds=120)
     action = json.dumps({"action": "terminate", "time": ends.strftime("%Y-%m-%dT%H:%M:%SZ")})
     metadata.says = lambda path, count: action if count > 3 and path.endswith("instance-action") else None
@@ -66,13 +66,13 @@ def test_aws_says_nothing_for_a_while_and_then_when(metadata):
     assert 112 < left_s <= 115
 
 
-def test_google_says_true(metadata):
+def test_gcp_reads_preempted_flag(metadata):
     metadata.says = lambda path, count: {1: "FALSE", 2: "TRUE"}[count] if path.endswith("/preempted") else None
     assert preemption.wait(lambda: preemption.gcp(metadata.url), poll_s=0.01) == 25
     assert metadata.asked == 2
 
 
-def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
+def test_wait_retries_when_cloud_does_not_answer(metadata):
     answers = iter([ConnectionRefusedError(), TimeoutError(), 3.0])
 
     def look():
@@ -84,7 +84,7 @@ def test_a_cloud_that_does_not_answer_is_asked_again(metadata):
     assert preemption.wait(look, poll_s=0.0) == 0.0
 
 
-def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeypatch, capsys):
+def test_wait_reports_refusal_once_and_polls_less_often(metadata, monkeypatch, capsys):
     pauses, codes = [], iter([403, 403, 403])
     monkeypatch.setattr("time.sleep", pauses.append)
 
@@ -100,7 +100,7 @@ def test_wait_names_a_refusing_cloud_once_and_asks_more_seldom(metadata, monkeyp
     assert "queried every 60 s" in said
 
 
-def test_wait_goes_on_when_a_cloud_answers_nonsense(capsys):
+def test_wait_retries_after_invalid_answers(capsys):
     answers = iter([json.JSONDecodeError("no", "<html>", 0), KeyError("time"), 3.0])
 
     def look():
@@ -133,7 +133,7 @@ def ray_says(monkeypatch):
     return says
 
 
-def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, capsys):
+def test_main_drains_this_node_with_remaining_time(ray_says, monkeypatch, capsys):
     told = ray_says(0)
     monkeypatch.setitem(preemption.CLOUDS, "aws", lambda: 120.5)
     preemption.main(preemption.Options())
@@ -143,13 +143,13 @@ def test_ray_is_told_of_this_machine_and_of_the_time(ray_says, monkeypatch, caps
     assert "stops this machine in 116 s" in capsys.readouterr().out
 
 
-def test_a_ray_that_does_not_answer_is_told_again_with_the_time_that_is_left(ray_says):
+def test_drain_retries_with_remaining_time(ray_says):
     told = ray_says(1, 1, 0)
     preemption.drain(60.0)
     assert [(at_s, words[-1]) for at_s, words in told] == [(0.0, "60"), (5.0, "55"), (10.0, "50")]
 
 
-def test_a_ray_that_never_answers_is_told_to_the_end(ray_says):
+def test_drain_retries_until_deadline_and_raises(ray_says):
     told = ray_says(*[1] * 100)
     with pytest.raises(ClusterError, match=r"`ray drain-node` failed with exit code 1 in every attempt"):
         preemption.drain(12.0)

@@ -20,7 +20,7 @@ def show(clock, display, *steps, every_s=20.0):
         display.step(step)
 
 
-def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
+def test_epoch_display_shows_progress_then_metrics_of_long_epoch(capsys, clock):
     with progress.EpochDisplay(45) as display:
         show(clock, display, Step(3, 100, 1000), Step(3, 300, 1000), Step(3, 500, 1000))
         display.epoch(METRICS)
@@ -33,7 +33,7 @@ def test_a_long_epoch_says_how_far_it_is_and_then_its_numbers(capsys, clock):
     ]
 
 
-def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, clock):
+def test_epoch_display_restarts_progress_of_repeated_epoch(capsys, clock):
     with progress.EpochDisplay(45) as display:
         show(clock, display, Step(3, 100, 1000), Step(3, 500, 1000), Step(3, 300, 1000), Step(3, 400, 1000))
     assert capsys.readouterr().out.splitlines() == [
@@ -42,13 +42,13 @@ def test_an_epoch_that_workers_begin_again_counts_from_where_they_are(capsys, cl
     ]
 
 
-def test_a_short_epoch_says_its_numbers_alone(capsys):
+def test_epoch_display_shows_only_metrics_of_short_epoch(capsys):
     with progress.EpochDisplay(45) as display:
         display.epoch(METRICS)
     assert capsys.readouterr().out.splitlines() == [progress.epoch_line(METRICS, 45)]
 
 
-def test_final_evaluation_without_any_label_is_said():
+def test_final_table_reports_missing_labels():
     assert progress.final_table({"epoch": 2.0}) == (
         "Final evaluation: the data have no validation or test clips with labels."
     )

@@ -24,7 +24,7 @@ RACK = [Machine("a", 8.0, 2.0), Machine("b", 8.0, 1.0)]
         ({"GPU": 2}, 1, RACK, 1),
     ],
 )
-def test_how_often_it_fits(resources, workers, there, times):
+def test_require_returns_how_often_workers_fit(resources, workers, there, times):
     assert require(resources, workers, there) == times
 
 
@@ -42,7 +42,7 @@ def test_how_often_it_fits(resources, workers, there, times):
         ({"CPU": 1, "GPU": 1.5}, 1, RACK, r"Invalid number of GPUs of a worker 1\.5: expected at most 1, or a whole"),
     ],
 )
-def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, workers, there, message):
+def test_require_names_available_and_missing_resources(resources, workers, there, message):
     with pytest.raises(ClusterError, match=message):
         require(resources, workers, there)
 
@@ -51,7 +51,7 @@ def test_what_does_not_fit_says_what_there_is_and_what_is_missing(resources, wor
     ("there", "asked", "each"),
     [(LAPTOP, None, 0.0), (RACK, None, 1.0), (RACK, 0.0, 0.0), (RACK, 0.5, 0.5), (LAPTOP, 2.0, 2.0)],
 )
-def test_a_worker_gets_the_gpus_asked_for_or_one_where_there_are_any(monkeypatch, there, asked, each):
+def test_gpus_defaults_to_one_where_available(monkeypatch, there, asked, each):
     monkeypatch.setattr(resources_module, "machines", lambda: there)
     assert resources_module.gpus(asked) == each
     assert resources_module.gpus(asked, workers=3) == (3 * each if asked is None else each)
@@ -59,7 +59,7 @@ def test_a_worker_gets_the_gpus_asked_for_or_one_where_there_are_any(monkeypatch
     assert settled.resources == {"CPU": 1.0, **({"GPU": each} if each else {})}
 
 
-def test_workers_say_what_each_is_given():
+def test_workers_text_names_gpus_of_each():
     assert str(Workers(4, gpus=1.0)) == "4 workers with 1 GPU each"
     assert str(Workers(1, gpus=2.0, least=None)) == "1 worker with 2 GPUs each"
     assert str(Workers(8, gpus=0.0, least=1)) == "1 to 8 workers"
@@ -79,13 +79,13 @@ LAUNCHED = {
 
 class TestMachinesToCome:
     @pytest.mark.parametrize(("workers", "gpus"), [(0, [1, 1, 4]), (1, [1, 4]), (3, []), (5, [])])
-    def test_as_many_as_each_kind_and_all_together_may_be(self, workers, gpus):
+    def test_launchable_respects_limits_per_kind_and_in_total(self, workers, gpus):
         assert [machine.gpus for machine in resources_module.launchable(LAUNCHED, workers)] == gpus
 
-    def test_machines_that_are_there_anyway_are_not_counted_twice(self):
+    def test_launchable_is_empty_on_premises(self):
         assert resources_module.launchable({**LAUNCHED, "provider": {"type": "local"}}, 0) == []
 
-    def test_they_count_for_a_job_on_the_head_only(self, monkeypatch, tmp_path):
+    def test_machines_counts_launchable_for_jobs_on_head_only(self, monkeypatch, tmp_path):
         head = {"NodeManagerHostname": "head", "Alive": True, "Resources": {resources_module.HEAD: 1.0}}
         monkeypatch.setattr(resources_module.ray, "nodes", lambda: [head])
         monkeypatch.setenv("HOME", str(tmp_path))

@@ -17,7 +17,7 @@ def make(root):
     return root
 
 
-def test_a_digest_of_each_file_of_the_three_rooms(tmp_path):
+def test_digests_cover_files_of_all_three_packages(tmp_path):
     found = revision.digests(make(tmp_path))
     assert list(found) == [
         "cluster/training.py",
@@ -28,18 +28,18 @@ def test_a_digest_of_each_file_of_the_three_rooms(tmp_path):
     assert len(set(found.values())) == 4
 
 
-def test_an_edit_changes_one_digest(tmp_path):
+def test_digests_change_for_edited_file_only(tmp_path):
     before = revision.digests(make(tmp_path))
     (tmp_path / "tune/execution/experiment.py").write_text("# another\n")
     after = revision.digests(tmp_path)
     assert [name for name in before if before[name] != after[name]] == ["tune/execution/experiment.py"]
 
 
-def test_the_code_that_runs_is_found():
+def test_digests_find_running_code():
     assert "cluster/revision.py" in revision.digests()
 
 
-def test_a_commit_is_marked_where_files_differ(tmp_path):
+def test_commit_marks_changed_files_as_dirty(tmp_path):
     make(tmp_path)
     assert revision.commit(tmp_path) == "unknown"
     who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
@@ -51,12 +51,12 @@ def test_a_commit_is_marked_where_files_differ(tmp_path):
     assert revision.commit(tmp_path) == f"{clean}-dirty"
 
 
-def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):
+def test_commit_is_unknown_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert revision.commit() == "unknown"
 
 
-def test_versions_are_those_of_the_libraries_without_their_build():
+def test_versions_omit_build_tags():
     found = revision.versions(["numpy", "torch", "no-such-library"])
     assert list(found) == ["python", "numpy", "torch"]
     assert found["python"] == sys.version.split()[0].rstrip("+")

@@ -14,21 +14,21 @@ from htt.errors import ConfigError, RunError, StorageError
 from htt.testing import tiny_config
 
 
-def test_a_name_is_claimed_once(tmp_path):
+def test_check_folder_refuses_existing_run(tmp_path):
     run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
     run_folder.write_folder(tmp_path / "run", tiny_config())
     with pytest.raises(RunError, match=r"is taken: .*/run exists\. Choose another --name, or resume it"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
-def test_name_of_a_search_is_not_free_for_a_final_training(tmp_path):
+def test_check_folder_refuses_folder_of_a_search(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "asked.yaml").write_text("kind: search\n")
     with pytest.raises(RunError, match=r"run is a search or a study\. Choose another --name\.$"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False)
 
 
-def test_only_the_same_training_is_resumed(tmp_path):
+def test_check_folder_resumes_same_configuration_only(tmp_path):
     config = tiny_config()
     with pytest.raises(RunError, match=r"No run to resume: .*run/config\.yaml does not exist"):
         run_folder.check_folder(tmp_path / "run", config, resume=True)
@@ -43,7 +43,7 @@ def storage(tmp_path):
     return str(tmp_path / "storage")
 
 
-def test_a_name_that_another_machine_has_taken_in_the_storage_is_refused(tmp_path, storage):
+def test_check_folder_refuses_name_existing_in_storage(tmp_path, storage):
     config, other = tiny_config(), override(tiny_config(), {"optim.lr": 0.5})
     run_folder.check_folder(tmp_path / "here" / "run", config, resume=False, storage=storage)
     run_folder.write_folder(tmp_path / "here" / "run", config, storage)
@@ -54,7 +54,7 @@ def test_a_name_that_another_machine_has_taken_in_the_storage_is_refused(tmp_pat
     assert not (tmp_path / "there").exists()
 
 
-def test_a_name_under_which_ray_train_has_something_is_taken(tmp_path, storage):
+def test_check_folder_refuses_name_used_by_ray_train(tmp_path, storage):
     (tmp_path / "storage" / "run-train").mkdir(parents=True)
     run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
     (tmp_path / "storage" / "run-train" / "checkpoint_manager_snapshot.json").touch()
@@ -62,7 +62,7 @@ def test_a_name_under_which_ray_train_has_something_is_taken(tmp_path, storage):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage=storage)
 
 
-def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, storage):
+def test_check_folder_resumes_from_storage_on_another_machine(tmp_path, storage):
     config, there = tiny_config(), tmp_path / "there" / "run"
     with pytest.raises(RunError, match=rf"neither {there}/config\.yaml nor {storage}/run/config\.yaml exists"):
         run_folder.check_folder(there, config, resume=True, storage=storage)
@@ -82,7 +82,7 @@ def test_a_run_goes_on_from_the_storage_when_its_machine_is_gone(tmp_path, stora
         (None, "{}", r"with --storage {}: its checkpoints are in .*/run\. Leave out --storage\."),
     ],
 )
-def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeypatch, began, given, told):
+def test_check_folder_resumes_with_original_storage_only(tmp_path, storage, monkeypatch, began, given, told):
     began, given = (each and each.format(storage) for each in (began, given))
     monkeypatch.setattr(run_folder, "write_text", lambda place, text: None)
     monkeypatch.setattr(run_folder, "read_text", lambda place: None)
@@ -91,19 +91,19 @@ def test_a_run_goes_on_with_the_storage_it_began_with(tmp_path, storage, monkeyp
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=True, storage=given)
 
 
-def test_a_storage_beside_the_runs_is_the_run_itself(tmp_path):
+def test_check_folder_accepts_runs_folder_as_storage(tmp_path):
     config = tiny_config()
     run_folder.write_folder(tmp_path / "run", config, str(tmp_path))
     run_folder.check_folder(tmp_path / "run", config, resume=True, storage=str(tmp_path))
     assert read(tmp_path / "run" / "config.yaml") == config
 
 
-def test_a_storage_that_refuses_is_one_sentence(tmp_path):
+def test_check_folder_reports_invalid_storage(tmp_path):
     with pytest.raises(StorageError, match="--storage must be a writable folder or URI; nonsense://b/run"):
         run_folder.check_folder(tmp_path / "run", tiny_config(), resume=False, storage="nonsense://b")
 
 
-def test_two_processes_never_work_on_one_training(tmp_path):
+def test_check_folder_refuses_run_in_use(tmp_path):
     config = tiny_config()
     run_folder.write_folder(tmp_path, config)
     with run_folder.locked_folder(tmp_path), pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
@@ -111,7 +111,7 @@ def test_two_processes_never_work_on_one_training(tmp_path):
     run_folder.check_folder(tmp_path, config, resume=True)
 
 
-def test_lock_that_its_owner_removed_meanwhile_is_locked_anew(tmp_path, monkeypatch):
+def test_locked_folder_relocks_a_removed_lock_file(tmp_path, monkeypatch):
     """Check a lock file that its last owner removed after it was opened: locking it has no effect."""
     lock, flock, removed = tmp_path / run_folder.LOCK, fcntl.flock, []
 
@@ -127,7 +127,7 @@ def test_lock_that_its_owner_removed_meanwhile_is_locked_anew(tmp_path, monkeypa
             pass
 
 
-def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
+def test_locked_folder_tries_an_impossible_folder_once(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(OSError, match=r"Not a directory|File exists"),
@@ -148,7 +148,7 @@ def test_folder_that_cannot_be_made_is_tried_once(tmp_path):
         ("x" * 300, r"'x{20}\.\.\.': 300 characters, at most 100 allowed"),
     ],
 )
-def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, told):
+def test_reserved_name_refuses_invalid_name_and_makes_nothing(tmp_path, name, told):
     runs = tmp_path / "runs"
     with (
         pytest.raises(ConfigError, match=f"Invalid --name {told}"),
@@ -158,7 +158,7 @@ def test_name_that_is_none_is_refused_before_anything_is_made(tmp_path, name, to
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_without_names_of_the_same_second_have_their_own(tmp_path, monkeypatch):
+def test_reserved_name_is_unique_within_one_second(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda form: "20260101-120000")
     with contextlib.ExitStack() as stack:
         names = [
@@ -177,13 +177,13 @@ def test_runs_without_names_of_the_same_second_have_their_own(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "written", ['{"epochs": [{"epoch": 1', "[1]", '{"epochs": [{"loss": 1.0}]}', '{"epochs": 3}', ""]
 )
-def test_a_damaged_log_is_named_with_what_to_do(tmp_path, written):
+def test_epoch_log_names_damaged_file_and_remedy(tmp_path, written):
     (tmp_path / "metrics.json").write_text(written)
     with pytest.raises(RunError, match=r"metrics\.json is damaged .* Remove it and resume"):
         run_folder.EpochLog(tmp_path / "metrics.json")
 
 
-def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
+def test_locked_folder_works_without_file_locks(tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
@@ -192,7 +192,7 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
         assert (tmp_path / run_folder.LOCK).read_text() == str(os.getpid())
 
 
-def test_the_log_goes_on_where_it_stood(tmp_path):
+def test_epoch_log_resumes_from_saved_epochs(tmp_path):
     log = run_folder.EpochLog(tmp_path / "metrics.json")
     log.add({"epoch": 1, "loss": 3.0})
     log.add({"epoch": 2, "loss": 2.0})
@@ -206,7 +206,7 @@ def test_the_log_goes_on_where_it_stood(tmp_path):
     assert run_folder.EpochLog(tmp_path / "metrics.json").final == found["final"]
 
 
-def test_a_full_disk_loses_no_epoch(tmp_path, monkeypatch):
+def test_epoch_log_keeps_saved_epochs_on_full_disk(tmp_path, monkeypatch):
     log = run_folder.EpochLog(tmp_path / "metrics.json")
     log.add({"epoch": 1, "loss": 3.0})
 

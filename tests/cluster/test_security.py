@@ -121,13 +121,13 @@ def told(tmp_path_factory):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("door", ["dashboard", "state", "job"])
-def test_the_dashboard_answers_to_the_token_only(told, door):
+def test_dashboard_requires_token(told, door):
     assert told[door] == [401, 403, 200]
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize("door", ["submit", "agent"])
-def test_a_stranger_cannot_submit_a_job(told, door):
+def test_job_submission_requires_token(told, door):
     if told[door] is None:
         pytest.skip("another Ray on this machine has the port of the agent")
     assert told[door] == [401, 403]
@@ -135,24 +135,24 @@ def test_a_stranger_cannot_submit_a_job(told, door):
 
 
 @pytest.mark.ray
-def test_the_gcs_answers_to_the_token_only(told):
+def test_gcs_requires_token(told):
     assert told["gcs"] == ["UNAUTHENTICATED", "UNAUTHENTICATED", "alive"]
 
 
 @pytest.mark.ray
-def test_joining_without_the_token_is_one_sentence(told):
+def test_connect_without_token_is_one_sentence(told):
     code, output = told["join without"]
     assert "requires its token, and there is none in " in output
     assert (code, output.count("\n")) == (0, 1)
 
 
 @pytest.mark.ray
-def test_joining_with_the_token_needs_no_setting(told):
+def test_connect_reads_token_without_settings(told):
     assert told["join with"] == [0, "joined True\n"]
 
 
 @pytest.mark.ray
-def test_the_token_stays_where_it_is(told):
+def test_token_is_kept_out_of_logs_and_command_lines(told):
     assert told["mode"] == "0o600"
     assert told["logs"] > 5
     assert told["in a file of the session"] == []
@@ -162,19 +162,19 @@ def test_the_token_stays_where_it_is(told):
 
 
 @pytest.mark.ray
-def test_connect_keeps_rays_folder_from_other_users_and_leaves_none(told):
+def test_connect_protects_and_removes_folder_of_ray(told):
     assert told["folder"] == "0o700"
     assert told["stranger"] == 2
     assert told["left"] is False
 
 
 @pytest.mark.ray
-def test_connect_starts_no_exporter_of_metrics(told):
+def test_connect_starts_no_metrics_exporter(told):
     assert told["metrics"] == ["-1"]
 
 
 @pytest.mark.ray
-def test_the_dashboard_listens_to_this_machine_only(told):
+def test_dashboard_listens_on_localhost_only(told):
     assert told["listening"] == ["0100007F"]
 
 
@@ -197,7 +197,7 @@ def hostile(tmp_path):
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "weights.bin", "weights.pkl", "weights.safetensors"])
 @pytest.mark.parametrize("way", ["pickle", "torch", "old torch"])
-def test_weights_that_would_run_code_are_refused(tmp_path, hostile, name, way):
+def test_read_state_refuses_pickles_with_code(tmp_path, hostile, name, way):
     state, made = {"state_dict": hostile[0]}, hostile[1]
     file = tmp_path / name
     if way == "pickle":
@@ -212,7 +212,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path, hostile, name, way):
 
 
 @pytest.mark.parametrize("name", [checkpoint.MODEL, checkpoint.TRAINING, checkpoint.RECORD, checkpoint.CLIPS])
-def test_no_part_of_a_checkpoint_can_run_code(tmp_path, hostile, name):
+def test_load_checkpoint_executes_no_code(tmp_path, hostile, name):
     (tmp_path / name).write_bytes(pickle.dumps(hostile[0]))
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path)
@@ -240,11 +240,11 @@ def is_true(node):
     return isinstance(node, ast.Constant) and node.value is True
 
 
-def test_torch_reads_tensors_only(places):
+def test_code_calls_torch_load_with_weights_only(places):
     assert places(lambda called, words: called == "torch.load" and not is_true(words.get("weights_only"))) == []
 
 
-def test_nothing_is_unpickled(places):
+def test_code_unpickles_nothing(places):
     loaders = {"load", "loads", "Unpickler", "read_pickle"}
     modules = ("pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
     wrong = lambda called, _: called.partition(".")[0] in modules and called.rpartition(".")[2] in loaders  # noqa: E731
@@ -253,7 +253,7 @@ def test_nothing_is_unpickled(places):
     assert places(allowed) == []
 
 
-def test_yaml_is_read_safely(places):
+def test_code_reads_yaml_with_safe_loaders(places):
     safe = {"yaml.safe_load", "yaml.safe_dump", "yaml.safe_load_all"}
     others = places(lambda called, _: re.fullmatch(r"yaml\.\w*(load|dump)\w*", called) and called not in safe)
     assert {place.partition(":")[0] for place in others} == {"htt/yaml_text.py"}
@@ -264,14 +264,14 @@ def test_yaml_is_read_safely(places):
     assert all(issubclass(kind, yaml.SafeLoader) for kind in loaders)
 
 
-def test_no_shell_reads_what_a_user_typed(places):
+def test_code_calls_no_shell_and_no_eval(places):
     assert places(lambda _, words: "shell" in words) == []
     shells = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn"}
     assert places(lambda called, _: called in shells or called.startswith(("os.exec", "os.spawn"))) == []
     assert places(lambda called, _: called in ("eval", "exec", "compile", "__import__")) == []
 
 
-def test_no_token_is_in_the_repository():
+def test_repository_contains_no_token():
     """Check for 64 hexadecimal digits; checksums of this length are in data files only."""
     kinds = ["*.yaml", "*.sh", "*.md", "*.py", "*.toml", "*.txt"]
     command = ["git", "grep", "--untracked", "-lwE", "[0-9a-f]{64}", "--", *kinds]

@@ -69,7 +69,7 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def test_a_machine_is_ready_after_it(machine):
+def test_setup_makes_a_machine_ready(machine):
     token = machine.give_token()
     answer = machine.setup(machine.python)
     assert answer.returncode == 0, answer.stderr
@@ -82,15 +82,15 @@ def test_a_machine_is_ready_after_it(machine):
     assert "secret" not in answer.stdout + answer.stderr
 
 
-def test_the_code_that_came_with_a_job_stays_before_that_of_the_machine(machine):
-    """Check that the job's folder stays first: the shell that starts a worker reads these lines too."""
+def test_setup_keeps_code_of_a_job_before_code_of_the_machine(machine):
+    """Check that the job's folder stays first in PYTHONPATH: the shell that starts a worker reads ``.bashrc`` too."""
     machine.give_token()
     machine.setup(machine.python)
     machine.env["PYTHONPATH"] = "/the/job"
     assert machine.say("echo $PYTHONPATH") == f"/the/job:{machine.project}"
 
 
-def test_what_is_done_is_not_done_again(machine):
+def test_setup_run_twice_installs_once(machine):
     machine.give_token()
     (machine.home / ".bashrc").write_text("alias mine=true\n")
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_setup_keeps_the_link_and_mode_of_a_bashrc(machine, tmp_path):
     assert [path.name for path in settings.parent.iterdir()] == ["bashrc"]
 
 
-def test_setup_keeps_rays_metrics_off_unless_they_are_asked_for(machine):
+def test_setup_keeps_metrics_of_ray_off_unless_enabled(machine):
     machine.give_token()
     machine.setup(machine.python)
     assert machine.say("echo $RAY_enable_metrics_collection") == "0"
@@ -121,7 +121,7 @@ def test_setup_keeps_rays_metrics_off_unless_they_are_asked_for(machine):
     assert machine.say("echo $RAY_enable_metrics_collection") == "1"
 
 
-def test_other_pins_or_another_python_are_installed_anew(machine):
+def test_setup_reinstalls_for_changed_pins_or_python(machine):
     machine.give_token()
     machine.setup(machine.python)
     with (machine.project / "cluster" / "deploy" / "requirements.txt").open("a") as pins:
@@ -131,7 +131,7 @@ def test_other_pins_or_another_python_are_installed_anew(machine):
     assert machine.calls() == ["venv", "pip"] * 3
 
 
-def test_an_installation_that_failed_is_tried_again(machine):
+def test_setup_reinstalls_a_missing_environment(machine):
     machine.give_token()
     machine.setup(machine.python)
     shutil.rmtree(machine.home / ".htt" / "venv")
@@ -139,7 +139,7 @@ def test_an_installation_that_failed_is_tried_again(machine):
     assert machine.calls() == ["venv", "pip"] * 2
 
 
-def test_an_environment_of_others_is_used_as_it_is(machine, tmp_path):
+def test_setup_uses_a_given_environment_unchanged(machine, tmp_path):
     machine.give_token()
     (tmp_path / "nfs" / "bin").mkdir(parents=True)
     for name in ("ray", "python"):
@@ -164,7 +164,7 @@ def test_an_environment_of_others_is_used_as_it_is(machine, tmp_path):
         ),
     ],
 )
-def test_what_is_missing_is_one_sentence(machine, words, env, message):
+def test_setup_reports_missing_requirements_in_one_sentence(machine, words, env, message):
     def real(text):
         return text.replace("PYTHON", str(machine.python)).replace("HOME", str(machine.home))
 
@@ -174,7 +174,7 @@ def test_what_is_missing_is_one_sentence(machine, words, env, message):
     assert answer.stderr.startswith("setup: ")
 
 
-def test_a_name_is_never_read_as_a_command(machine, tmp_path):
+def test_setup_never_executes_its_argument_as_shell_code(machine, tmp_path):
     answer = machine.setup(f"$(touch {tmp_path}/made); touch {tmp_path}/made")
     assert answer.returncode == 2
     assert not (tmp_path / "made").exists()

@@ -1,4 +1,4 @@
-"""Where results are kept: what a user may type, and how it is opened."""
+"""Storage of results: URIs that a user may type, and requests to the storage."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from object_stores import CREDENTIALS, Store
         ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs?region=eu-west-1"),
     ],
 )
-def test_a_storage_is_the_same_place_however_it_is_typed(tmp_path, monkeypatch, typed, absolute):
+def test_absolute_uri_resolves_paths_and_keeps_uris(tmp_path, monkeypatch, typed, absolute):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     places = {"here": tmp_path, "above": tmp_path.parent, "home": Path("/home/somebody")}
     assert storage.absolute_uri(typed) == absolute.format(**places)
 
 
-def test_a_password_is_refused_and_not_repeated():
+def test_absolute_uri_refuses_password_without_repeating_it():
     with pytest.raises(ConfigError, match="--storage must not contain a password") as refused:
         storage.absolute_uri("s3://KEY:hush@bucket/runs")
     assert "hush" not in str(refused.value)
@@ -45,7 +45,7 @@ def place(request, tmp_path, monkeypatch):
     store.kill()
 
 
-def test_a_small_file_is_kept_in_a_folder_and_in_a_bucket(place):
+def test_write_text_replaces_file_in_folder_and_bucket(place):
     file = storage.join_uri(place, "first", "config.yaml")
     assert storage.read_text(file) is None
     assert not storage.list_names(storage.join_uri(place, "first"))
@@ -56,7 +56,7 @@ def test_a_small_file_is_kept_in_a_folder_and_in_a_bucket(place):
     assert not storage.list_names(storage.join_uri(place, "fir"))
 
 
-def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypatch, capsys):
+def test_request_retries_and_warns_once(monkeypatch, capsys):
     answers = iter([OSError("curlCode: 7"), OSError("curlCode: 7"), "there"])
 
     def work(system, path):
@@ -70,7 +70,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for_with_one_line(monkeypat
     assert capsys.readouterr().err.count("Storage /runs does not answer; trying again for 100 s.") == 1
 
 
-def test_a_store_that_stays_away_is_one_sentence(monkeypatch):
+def test_request_reports_unreachable_storage(monkeypatch):
     def work(system, path):
         raise OSError("curlCode: 7")
 

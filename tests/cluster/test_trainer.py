@@ -37,7 +37,7 @@ def restored(folder):
 @pytest.mark.parametrize(
     "damage", [lambda text: "", lambda text: text[: len(text) // 2], lambda text: "[]", lambda text: "{}"]
 )
-def test_half_written_list_of_checkpoints_is_made_again_from_what_is_there(run, damage, capsys):
+def test_repair_snapshot_rebuilds_damaged_list(run, damage, capsys):
     file = run / trainer.SNAPSHOT
     file.write_text(damage(file.read_text()))
     trainer.repair_snapshot(str(run))
@@ -46,7 +46,7 @@ def test_half_written_list_of_checkpoints_is_made_again_from_what_is_there(run, 
     assert "was damaged and has been repaired; the training resumes from" in said.replace("  ", " ")
 
 
-def test_list_with_a_checkpoint_that_somebody_removed_is_made_again(run):
+def test_repair_snapshot_drops_removed_checkpoint(run):
     for file in (run / NAMES[1]).iterdir():
         file.unlink()
     (run / NAMES[1]).rmdir()
@@ -54,13 +54,13 @@ def test_list_with_a_checkpoint_that_somebody_removed_is_made_again(run):
     assert restored(run) == ([(NAMES[0], {"loss": 0.0})], NAMES[0])
 
 
-def test_bytes_that_are_no_text_are_a_damaged_list_too(run):
+def test_repair_snapshot_rebuilds_undecodable_list(run):
     (run / trainer.SNAPSHOT).write_bytes(b"\xff\xfe{")
     trainer.repair_snapshot(str(run))
     assert restored(run)[1] == NAMES[1]
 
 
-def test_whole_list_stays_as_it_is_and_a_new_run_has_none(run, tmp_path):
+def test_repair_snapshot_leaves_valid_list_and_new_run_alone(run, tmp_path):
     before = (run / trainer.SNAPSHOT).read_bytes()
     trainer.repair_snapshot(str(run))
     assert (run / trainer.SNAPSHOT).read_bytes() == before

@@ -57,7 +57,7 @@ def noted(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
+def test_run_writes_epochs_final_metrics_and_checkpoint(trained):
     outcome = trained.run()
     assert (outcome.metrics, outcome.checkpoint) == (FINAL, trained.folder / "checkpoint")
     assert noted(trained.folder) == {"final": FINAL, "epochs": EPOCHS}
@@ -66,7 +66,7 @@ def test_it_leaves_every_epoch_the_final_numbers_and_the_checkpoint(trained):
     assert len(trained.asked) == 1, "what has come to its end is not trained again"
 
 
-def test_incomplete_data_are_kept_with_the_final_numbers(trained):
+def test_run_keeps_warnings_of_incomplete_data(trained):
     """Check that warnings of the workers are in metrics.json and in the result of a finished run."""
     trained.returned["incomplete"] = ["split 'test' has 1 of 575 clips"]
     assert trained.run().incomplete == ["split 'test' has 1 of 575 clips"]
@@ -74,12 +74,12 @@ def test_incomplete_data_are_kept_with_the_final_numbers(trained):
     assert training.finished(trained.folder).incomplete == ["split 'test' has 1 of 575 clips"]
 
 
-def test_every_worker_is_given_what_it_does_first(trained):
-    trained.run(ready=test_every_worker_is_given_what_it_does_first)
-    assert trained.asked[0]["ready"] is test_every_worker_is_given_what_it_does_first
+def test_run_passes_ready_to_workers(trained):
+    trained.run(ready=test_run_passes_ready_to_workers)
+    assert trained.asked[0]["ready"] is test_run_passes_ready_to_workers
 
 
-def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys):
+def test_run_continues_and_loses_no_epoch_on_full_disk(trained, monkeypatch, capsys):
     write, left = Path.write_bytes, [2]
 
     def full(self, *args, **options):
@@ -97,7 +97,7 @@ def test_a_full_disk_costs_no_training_and_no_epoch(trained, monkeypatch, capsys
     assert said.count("the disk is full") == 1
 
 
-def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
+def test_run_raises_at_end_if_disk_stays_full(trained, monkeypatch):
     def full(self, *args, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -107,7 +107,7 @@ def test_a_disk_that_stays_full_is_said_at_the_end(trained, monkeypatch):
     assert trained.shown == EPOCHS
 
 
-def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(trained, monkeypatch):
+def test_run_again_fetches_checkpoint_after_failed_copy(trained, monkeypatch):
     copy = fs.copy_files
 
     def broken(source, to, **systems):
@@ -126,12 +126,12 @@ def test_a_checkpoint_that_the_storage_does_not_give_is_fetched_by_another_run(t
 
 
 @pytest.mark.parametrize(("storage", "where"), [(None, "run"), ("stored", "stored/run"), ("s3://bucket/runs", None)])
-def test_tensorboard_files_go_where_they_last(trained, tmp_path, storage, where):
+def test_run_passes_permanent_tensorboard_folder(trained, tmp_path, storage, where):
     trained.run(storage=str(tmp_path / storage) if storage == "stored" else storage)
     assert trained.asked[0]["folder"] == (where and str(tmp_path / where))
 
 
-def test_checkpoint_that_is_damaged_in_the_storage_is_not_kept(trained):
+def test_run_discards_damaged_checkpoint(trained):
     sums = {"sha256": {"model.safetensors": "0" * 64}}
     (trained.stored / "checkpoint.json").write_text(json.dumps(sums))
     (trained.stored / "model.safetensors").write_bytes(b"other")

@@ -38,7 +38,7 @@ def with_root(root):
     return override(tiny_config(), {"data.root": root})
 
 
-def test_one_fault_is_a_sentence():
+def test_raise_faults_writes_one_fault_as_sentence():
     with pytest.raises(ClusterError) as caught:
         preflight.raise_faults([fault("a")])
     assert str(caught.value) == ("a is not ready. disk: 0.2 GB free; expected 1.0 GB. Free some space.")
@@ -46,7 +46,7 @@ def test_one_fault_is_a_sentence():
     preflight.raise_faults([])
 
 
-def test_many_faults_are_a_table_in_which_what_is_alike_stands_once():
+def test_raise_faults_groups_equal_faults_in_table():
     faults = [fault("a"), fault("b"), fault("b", found="[0.1] GB free"), fault("a"), fault("c", "GPUs")]
     with pytest.raises(ClusterError) as caught:
         preflight.raise_faults(faults)
@@ -60,13 +60,13 @@ def test_many_faults_are_a_table_in_which_what_is_alike_stands_once():
     ]
 
 
-def test_a_table_keeps_to_the_width_of_a_terminal():
+def test_table_fits_given_width():
     text = preflight.table([fault("machine-with-a-long-name", found="word " * 30)], width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert text.count("word") == 30
 
 
-def test_what_is_needed():
+def test_requirements_list_each_root_once():
     configs = [with_root("/a"), with_root("/b"), with_root("/a"), tiny_config()]
     required = preflight.requirements(configs, RACK, storage="s3://bucket/runs/x", workers=2, gpus=0.0)
     assert required == Requirements(roots=("/a", "/b"), storage="s3://bucket/runs/x", gpus=False, gloo=True)
@@ -84,18 +84,18 @@ def test_what_is_needed():
         ([ALONE, ALONE], 2, 0.0, (False, False)),
     ],
 )
-def test_gpus_and_names_are_looked_at_where_they_are_used(machines, workers, gpus, expected):
+def test_requirements_check_gpus_and_gloo_only_if_used(machines, workers, gpus, expected):
     required = preflight.requirements([tiny_config()], machines, storage="runs", workers=workers, gpus=gpus)
     assert (required.gpus, required.gloo) == expected
 
 
-def test_a_folder_is_the_same_wherever_it_is_asked_for(monkeypatch, tmp_path):
+def test_requirements_make_storage_path_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert preflight.requirements([tiny_config()], [ALONE], storage="runs/x").storage == str(tmp_path / "runs/x")
 
 
 @pytest.mark.parametrize("name", ["data.root", "--storage"])
-def test_a_password_is_refused_before_a_machine_is_asked_and_never_shown(name):
+def test_requirements_refuse_password_without_showing_it(name):
     places = {"data.root": "s3://bucket/data", "--storage": "s3://bucket/runs", name: "s3://KEY:hush@bucket/x"}
     with pytest.raises(ConfigError, match=f"{name} must not contain a password, key or token") as refused:
         preflight.requirements([with_root(places["data.root"])], RACK, storage=places["--storage"])
@@ -122,25 +122,25 @@ def worker(monkeypatch, tmp_path, cache):
     return begin
 
 
-def test_a_machine_that_joined_later_checks_itself_when_a_worker_begins_there(worker, tmp_path):
+def test_worker_check_runs_on_machine_that_joined_later(worker, tmp_path):
     worker()
     with pytest.raises(ClusterError, match=r" is not ready\. code: htt/model\.py differs, commit"):
         worker(code="2")
-    worker(code="2", id="f2")  # a machine that was there was checked
-    worker(id="f9", rank=1)  # another worker of that machine has looked
+    worker(code="2", id="f2")  # checked by the driver at the start
+    worker(id="f9", rank=1)  # checked by the first worker of that machine
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(ClusterError, match=r"storage: .* does not contain the file that the driver wrote"):
         worker(code="1", rank=0)
 
 
-def test_a_mark_is_there_for_as_long_as_it_is_needed(tmp_path):
+def test_marked_removes_mark_and_new_folders(tmp_path):
     folder = tmp_path / "runs" / "x"
     with preflight.marked(str(folder)) as mark:
         assert [path.name for path in folder.iterdir()] == [mark]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_came_to_live_beside_a_mark_stays(tmp_path):
+def test_marked_keeps_other_files(tmp_path):
     folder = tmp_path / "runs" / "x"
     with preflight.marked(str(folder)):
         (folder / "other").touch()
@@ -148,7 +148,7 @@ def test_what_came_to_live_beside_a_mark_stays(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["/dev/null/runs", "nonsense://runs", None])
-def test_where_nothing_can_be_written_there_is_no_mark(place):
+def test_marked_yields_none_if_not_writable(place):
     with preflight.marked(place) as mark:
         assert mark is None
 
@@ -164,19 +164,19 @@ def check(storage, **options):
     preflight.check([tiny_config()], storage=str(storage), **{"workers": 1, "gpus": 0.0, **options})
 
 
-def test_a_machine_that_is_alone_is_asked_in_silence(alone, tmp_path, capsys):
+def test_check_of_ready_machine_prints_nothing(alone, tmp_path, capsys):
     check(tmp_path / "runs" / "x")
     assert capsys.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_machine_that_is_alone_says_that_it_cannot_write(alone, tmp_path):
+def test_check_reports_unwritable_storage(alone, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ClusterError, match=r"laptop is not ready\. storage: .*Not a directory.*Set --storage"):
         check(tmp_path / "file" / "runs")
 
 
-def test_a_machine_that_is_alone_says_that_its_disk_is_full(alone, tmp_path, monkeypatch):
+def test_check_reports_full_disk(alone, tmp_path, monkeypatch):
     monkeypatch.setattr(probe.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 5, 4))
     with pytest.raises(
         ClusterError, match=r"laptop is not ready\. disk: 0\.0 GB free for .*expected 1\.0 GB\. Free some"
@@ -184,17 +184,17 @@ def test_a_machine_that_is_alone_says_that_its_disk_is_full(alone, tmp_path, mon
         check(tmp_path)
 
 
-def test_a_machine_that_is_alone_says_that_torch_does_not_see_its_gpus(alone, tmp_path, monkeypatch):
+def test_check_reports_gpus_that_torch_does_not_find(alone, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight.nodes, "nodes", lambda: [Node("f1", "laptop", "127.0.0.1", 1.0)])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    check(tmp_path)  # none is asked for
+    check(tmp_path)  # requests no GPU
     with pytest.raises(
         ClusterError, match=r"GPUs: torch \S+ finds 0; expected the 1 that Ray may allocate\. Install torch"
     ):
         check(tmp_path, gpus=0.5)
 
 
-def test_what_is_said_when_all_is_well():
+def test_ready_message_counts_machines_and_gpus():
     with_data = preflight.ready_message(RACK, Requirements(roots=("/a",)))
     assert with_data == "2 machines, 2 GPUs: same code and versions, data and storage reachable."
     assert (
@@ -203,7 +203,7 @@ def test_what_is_said_when_all_is_well():
     )
 
 
-def test_one_configuration_is_checked_for(capsys):
+def test_preflight_refuses_both_preset_and_config(capsys):
     from htt import console
 
     with pytest.raises(SystemExit) as caught:
@@ -226,7 +226,7 @@ from htt.testing import tiny_config
 from tune import ablate, search
 
 work, other = Path(sys.argv[1]), sys.argv[2]
-nodes.START_S = nodes.CHECKS_S = 600.0  # whatever else this machine does
+nodes.START_S = nodes.CHECKS_S = 600.0  # enough on a loaded machine
 small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
 config = override(tiny_config(), {"data.root": str(work / "shards")})
@@ -290,7 +290,7 @@ def answer(tmp_path, copy, shards):
     env = {name: value for name, value in os.environ.items() if name not in names}
     short = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # a socket's path is 107 bytes at most
     env |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": short, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    env["RAY_raylet_start_wait_time_s"] = "600"  # whatever else this machine does
+    env["RAY_raylet_start_wait_time_s"] = "600"  # enough on a loaded machine
     command = [sys.executable, "-c", PROGRAM, str(tmp_path), str(copy)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
@@ -301,7 +301,7 @@ def answer(tmp_path, copy, shards):
 
 
 @pytest.mark.ray
-def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
+def test_preflight_names_all_faults_of_a_differing_machine(answer):
     (twins, other, silent, failing, plain), error = answer
     assert twins == "2 machines, 0 GPUs: same code and versions, data and storage reachable.\n"
 
@@ -314,7 +314,7 @@ def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
     assert "Not a directory: '/dev/null/cache'" in " ".join(other.split())
     assert re.search(r"torch \S+ finds 0 +the 1 that Ray may allocate", other)
 
-    assert silent.count("no answer within 0.001 s") == 1  # once for both
+    assert silent.count("no answer within 0.001 s") == 1  # one row for both machines
 
     assert failing.strip() == "[\"KeyError: 'cache'\", \"KeyError: 'cache'\"]"
 
@@ -327,7 +327,7 @@ def test_a_machine_that_differs_is_told_from_its_twin_in_all_it_lacks(answer):
     assert "The machines are not ready" in error
 
 
-def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
+def test_marked_leaves_bucket_unchanged(tmp_path, monkeypatch):
     for name, value in object_stores.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     store = object_stores.Store(tmp_path).start()
@@ -346,7 +346,7 @@ def test_a_bucket_is_seen_by_all_and_left_as_it_was(tmp_path, monkeypatch):
         store.kill()
 
 
-def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path):
+def test_check_backbones_refuses_missing_weights(tmp_path):
     random, gone = BackboneConfig(name="resnet_tiny"), BackboneConfig(name="resnet_tiny", weights=f"{tmp_path}/no.pth")
     preflight.check_backbones([random, random])
     preflight.check_backbones([gone, random], one_is_enough=True)
@@ -355,7 +355,7 @@ def test_an_encoder_that_cannot_be_had_is_known_before_anything_starts(tmp_path)
             preflight.check_backbones(backbones, one_is_enough=enough)
 
 
-def test_every_run_tries_its_weights_before_machines_are_asked_for(tmp_path, refused):
+def test_commands_check_weights_before_starting_ray(tmp_path, refused):
     weights = f"model.backbone.weights={tmp_path}/no.pth"
     commands = [
         (launch, ["--preset", "quick", "--set", weights]),

@@ -36,11 +36,11 @@ def faults(required=REQUIRED, driver=DRIVER_SAYS, **changes):
     return [(fault.check, fault.found, fault.expected) for fault in found]
 
 
-def test_machines_that_are_alike_have_no_fault():
+def test_find_faults_of_equal_machines_is_empty():
     assert faults() == []
 
 
-def test_silence_is_the_only_fault_of_a_silent_machine():
+def test_find_faults_reports_only_missing_answer_of_silent_machine():
     silent = Report("a", error="no answer within 60 s")
     [fault] = find_faults([silent], DRIVER_SAYS, REQUIRED)
     assert (fault.check, fault.found, fault.expected) == ("answer", "no answer within 60 s", "an answer")
@@ -56,11 +56,11 @@ def test_silence_is_the_only_fault_of_a_silent_machine():
         ({"htt/config.py": "zz"}, "htt/config.py differs and htt/hand.py is missing, commit abc"),
     ],
 )
-def test_other_code_is_named_file_by_file(code, found):
+def test_find_faults_names_differing_code_files(code, found):
     assert faults(code=code) == [("code", found, "the driver's code, commit abc")]
 
 
-def test_another_commit_of_the_same_code_is_no_fault():
+def test_find_faults_ignores_commit_of_equal_code():
     assert faults(commit="unknown") == []
 
 
@@ -72,44 +72,44 @@ def test_another_commit_of_the_same_code_is_no_fault():
         ({"python": "3.12.1", "torch": "2.1"}, "python 3.12.1, torch 2.1", "python 3.11.2, torch 2.13.0"),
     ],
 )
-def test_other_versions(versions, found, wanted):
+def test_find_faults_names_differing_versions(versions, found, wanted):
     assert faults(versions=versions) == [("versions", found, wanted)]
 
 
-def test_a_library_the_driver_lacks_is_no_fault():
+def test_find_faults_ignores_library_the_driver_lacks():
     assert faults(versions={**VERSIONS, "more": "1"}) == []
 
 
-def test_other_shards_at_the_same_place():
+def test_find_faults_names_differing_manifest():
     assert faults(data={ROOT: ("d2", 0)}) == [("data", "/data/h2o has manifest d2", "the driver's, d1")]
 
 
-def test_unread_data_are_a_refusal_not_another_manifest():
+def test_find_faults_reports_unread_data_without_comparison():
     unread = {"data": {ROOT: None}, "failed": [("data", "there is none")]}
     assert faults(**unread) == [("data", "there is none", "readable data: /data/h2o")]
     driver = report(DRIVER, **unread)
     assert [fault[1] for fault in faults(driver=driver, data={ROOT: ("d2", 0)})] == ["there is none"]
 
 
-def test_a_storage_of_one_machine_alone():
+def test_find_faults_reports_unshared_storage():
     found = "/shared/runs does not contain the file that the driver wrote"
     assert faults(storage=False) == [("storage", found, "one folder shared by all machines")]
 
 
 @pytest.mark.parametrize("check", [name for name in REMEDIES if name not in ("answer", "clock")])
-def test_every_check_can_be_refused(check):
+def test_find_faults_reports_failure_of_every_check(check):
     [(named, found, wanted)] = faults(failed=[(check, "no answer within 40 s")])
     assert (named, found) == (check, "no answer within 40 s")
     assert wanted
 
 
-def test_the_driver_is_judged_too():
+def test_find_faults_includes_driver():
     driver = report(DRIVER, failed=[("storage", "read-only")])
     [fault] = find_faults([report()], driver, REQUIRED)
     assert (fault.machine, fault.check) == (DRIVER, "storage")
 
 
-def test_a_disk_is_named_once():
+def test_find_faults_names_each_full_disk_once():
     full = FREE_BYTES - 1
     disks = {"cache": ("/c", full, 1), "temporary files": ("/tmp", full, 1), "results": ("/r", 3 * 10**8, 2)}
     assert faults(disks=disks) == [
@@ -119,7 +119,7 @@ def test_a_disk_is_named_once():
     assert faults(disks={"cache": ("/c", FREE_BYTES, 1)}) == []
 
 
-def test_remote_data_need_room_in_the_cache():
+def test_find_faults_requires_cache_space_for_remote_data():
     required = replace(REQUIRED, roots=("s3://bucket/h2o",))
     data = {"s3://bucket/h2o": ("d", 6 * 10**9)}
     driver = replace(DRIVER_SAYS, disks={}, data=data)
@@ -150,7 +150,7 @@ def test_remote_data_need_room_in_the_cache():
         ),
     ],
 )
-def test_gpus_that_ray_promises(gpus, found):
+def test_find_faults_compares_gpus_with_those_of_ray(gpus, found):
     assert faults(gpus=gpus) == [("GPUs", *each) for each in found]
     assert faults(required=replace(REQUIRED, gpus=False), gpus=gpus) == []
 
@@ -165,25 +165,25 @@ def test_gpus_that_ray_promises(gpus, found):
         ((-5.0, 30.0), []),
     ],
 )
-def test_a_clock_is_off_only_where_the_round_trip_does_not_explain_it(clock_s, found):
+def test_find_faults_reports_clock_beyond_round_trip(clock_s, found):
     assert faults(clock_s=clock_s) == [("clock", each, "within 2 s of the driver's") for each in found]
 
 
-def test_machines_out_of_reach():
+def test_find_faults_names_unreachable_machines():
     closed = [("b", "10.0.0.6:41234 timed out"), ("c", "10.0.0.7:41235 refused")]
     found = "cannot connect to b (10.0.0.6:41234 timed out) and c (10.0.0.7:41235 refused)"
     assert faults(unreachable=closed) == [("ports", found, "connections to the other machines")]
 
 
 @pytest.mark.parametrize("address", ["127.0.1.1", "::1", "127.0.0.1"])
-def test_a_name_that_only_its_own_machine_can_reach(address):
+def test_find_faults_reports_loopback_host_name(address):
     expected = "an address that other machines can reach"
     assert faults(host_address=("a", address)) == [("address", f"its host name a resolves to {address}", expected)]
     assert faults(required=replace(REQUIRED, gloo=False), host_address=("a", address)) == []
     assert faults(host_address=("a", "")) == []
 
 
-def test_all_faults_of_all_machines_at_once():
+def test_find_faults_returns_all_faults_of_all_machines():
     found = find_faults(
         [report("a", code={}), report("b", storage=False, versions={}), Report("c", "gone")], DRIVER_SAYS, REQUIRED
     )
@@ -195,13 +195,13 @@ def test_all_faults_of_all_machines_at_once():
     ]
 
 
-def test_a_machine_of_another_version_of_the_project_is_still_understood():
+def test_report_of_ignores_unknown_fields():
     assert Report.of("a", {"commit": "x", "gpus": None, "what_is_new": 1}, promised_gpus=1.0) == Report(
         "a", commit="x", promised_gpus=1.0
     )
 
 
-def test_many_names_are_not_all_told():
+def test_listed_shortens_many_names():
     assert [listed("a"), listed("ab"), listed("abcd"), listed("abcdefg")] == [
         "a",
         "a and b",

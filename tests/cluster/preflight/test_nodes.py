@@ -20,18 +20,18 @@ def node(name, address, identity):
         ([node("a", "127.0.0.1", "0123456789"), node("a", "127.0.0.1", "abcdef789")], ["a (012345)", "a (abcdef)"]),
     ],
 )
-def test_machines_have_names_of_their_own(alive, names):
+def test_names_are_unique(alive, names):
     assert nodes.names(alive) == names
 
 
 @pytest.mark.parametrize("ahead", [0.0, 7.5, -7.5])
-def test_a_clock_is_as_far_ahead_as_the_round_trip_leaves_open(monkeypatch, ahead):
-    now = itertools.count(100.0, 1.0)  # a second passes at every look: the question, the other clock, the answer
+def test_clock_returns_bounds_from_round_trip(monkeypatch, ahead):
+    now = itertools.count(100.0, 1.0)  # one second between request, other clock and answer
     monkeypatch.setattr(nodes.time, "time", lambda: next(now))
     assert nodes.clock(lambda: next(now) + ahead, pings=2) == (ahead - 1.0, ahead + 1.0)
 
 
-def test_the_quickest_answer_says_most_of_a_clock(monkeypatch):
+def test_clock_uses_the_quickest_answer(monkeypatch):
     times = iter([0.0, 30.0, 100.0, 100.5])  # asked, answered; asked, answered
     monkeypatch.setattr(nodes.time, "time", lambda: next(times))
     reads = iter([10.0, 100.25])

@@ -35,7 +35,7 @@ def empty(splits):
     return manifest.Manifest(source="noise", actions=[], objects=[], pixels="", splits=splits, wanted={}, **size)
 
 
-def test_a_machine_says_all_that_it_is_asked_for(tmp_path, shards):
+def test_run_reports_every_requested_check(tmp_path, shards):
     with socket.create_server(("127.0.0.1", 0)) as door:
         peers = [("b", "127.0.0.1", door.getsockname()[1])]
         asked = {"roots": [str(shards)], "cache": str(tmp_path / "cache"), "storage": str(tmp_path), "peers": peers}
@@ -50,12 +50,12 @@ def test_a_machine_says_all_that_it_is_asked_for(tmp_path, shards):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_machine_that_is_compared_with_nobody_says_less(tmp_path):
+def test_run_without_compare_reports_local_checks_only(tmp_path):
     found = probe.run({**ASKED, "compare": False, "cache": str(tmp_path)})
     assert set(found) == {"cache", "disks", "data", "failed"}
 
 
-def test_what_fails_is_an_answer(tmp_path):
+def test_run_reports_failed_checks(tmp_path):
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file" / "folder")
     asked = {"roots": ["/no/shards"], "cache": nowhere, "storage": nowhere}
@@ -66,12 +66,12 @@ def test_what_fails_is_an_answer(tmp_path):
     assert nowhere in found["storage"]
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+def test_run_takes_cache_folder_from_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HTT_CACHE", str(tmp_path / "there"))
     assert probe.run({**ASKED, "compare": False})["disks"]["cache"][0] == str(tmp_path / "there")
 
 
-def test_a_check_that_hangs_is_an_answer_and_delays_no_other():
+def test_run_checks_reports_hanging_check_without_delaying_others():
     hold = threading.Event()
     began = time.monotonic()
     checks = [Check("storage", "storage", hold.wait), Check("disk", "disks", lambda: 5), Check("data", "data", int)]
@@ -81,20 +81,20 @@ def test_a_check_that_hangs_is_an_answer_and_delays_no_other():
     assert (found, failed) == ({"disks": 5, "data": 0}, [("storage", "no answer within 1 s")])
 
 
-def test_what_an_error_says():
+def test_first_line_shortens_error_messages():
     words = f"Failed to open local file '/x/y/{probe.MARK}0a1b2c3d'. Detail: [errno 20] Not a directory.\nmore"
     assert probe.first_line(OSError(20, words)) == "Failed to open local file '/x/y'. Detail: Not a directory"
     assert probe.first_line(FileNotFoundError(2, "No such file", "/x")) == "No such file: '/x'"
 
 
-def test_an_error_without_words_is_named_by_its_kind():
+def test_run_checks_names_error_without_message_by_type():
     def fail():
         raise RuntimeError
 
     assert probe.run_checks([Check("GPUs", "gpus", fail)])[1] == [("GPUs", "RuntimeError")]
 
 
-def test_shards_of_a_folder_have_a_digest_and_need_no_download(shards, tmp_path):
+def test_read_data_of_folder_returns_digest_and_no_download(shards, tmp_path):
     before, to_come = probe.read_data(str(shards), tmp_path)
     assert to_come == 0
     assert probe.read_data(f"file://{shards}", tmp_path) == (before, 0)
@@ -102,7 +102,7 @@ def test_shards_of_a_folder_have_a_digest_and_need_no_download(shards, tmp_path)
     assert probe.read_data(str(shards), tmp_path)[0] != before
 
 
-def test_shards_of_a_bucket_that_are_not_in_the_cache_are_to_come(shards, tmp_path, monkeypatch):
+def test_read_data_of_bucket_counts_bytes_to_download(shards, tmp_path, monkeypatch):
     bucket = fs.SubTreeFileSystem(str(shards), fs.LocalFileSystem())
     monkeypatch.setattr(probe, "open_uri", lambda place: (bucket, ""))
     assert probe.read_data("s3://bucket/shards", tmp_path / "cache")[1] == 100
@@ -112,13 +112,13 @@ def test_shards_of_a_bucket_that_are_not_in_the_cache_are_to_come(shards, tmp_pa
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}'])
-def test_what_is_no_manifest(shards, text):
+def test_read_data_refuses_invalid_manifest(shards, text):
     (shards / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"Invalid manifest .*/manifest\.json"):
         probe.read_data(str(shards), shards)
 
 
-def test_a_shard_that_is_missing_or_empty(shards):
+def test_read_data_refuses_missing_or_empty_shard(shards):
     (shards / "train-0.arrow").write_bytes(b"")
     with pytest.raises(DataError, match=r"train-0\.arrow is empty"):
         probe.read_data(str(shards), shards)
@@ -127,26 +127,26 @@ def test_a_shard_that_is_missing_or_empty(shards):
         probe.read_data(str(shards), shards)
 
 
-def test_a_storage_is_written_read_and_left_as_it_was(tmp_path):
+def test_use_storage_leaves_no_files(tmp_path):
     (tmp_path / "mark").touch()
     assert probe.use_storage(str(tmp_path), "mark")
     assert probe.use_storage(str(tmp_path), None)
     assert [path.name for path in tmp_path.iterdir()] == ["mark"]
 
 
-def test_a_storage_without_the_drivers_mark_is_not_the_drivers(tmp_path):
+def test_use_storage_is_false_without_mark_of_driver(tmp_path):
     assert not probe.use_storage(str(tmp_path), "mark")
     assert not probe.use_storage(str(tmp_path / "not there"), "mark")
 
 
-def test_a_storage_that_cannot_be_written(tmp_path):
+def test_use_storage_raises_if_not_writable(tmp_path):
     with pytest.raises(FileNotFoundError):
         probe.use_storage(str(tmp_path / "not there"), None)
     with pytest.raises((pa.ArrowException, ValueError)):
         probe.use_storage("nonsense://bucket/runs", None)
 
 
-def test_a_storage_that_gives_other_bytes(monkeypatch):
+def test_use_storage_raises_if_bytes_differ(monkeypatch):
     class Corrupting(fs.LocalFileSystem):
         def open_input_stream(self, *args, **kwargs):
             return pa.BufferReader(b"other bytes")
@@ -156,7 +156,7 @@ def test_a_storage_that_gives_other_bytes(monkeypatch):
         probe.use_storage("/tmp", None)
 
 
-def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path):
+def test_disks_accepts_missing_folder(tmp_path):
     found = probe.disks(tmp_path / "a" / "b", "s3://bucket/runs")
     folder, free, disk = found["cache"]
     assert (folder, disk) == (str(tmp_path / "a" / "b"), os.stat(tmp_path).st_dev)
@@ -164,14 +164,14 @@ def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path):
     assert set(found) == {"cache", "temporary files"}
 
 
-def test_gpus_are_tried_in_a_process_of_their_own():
+def test_try_gpus_counts_gpus_in_a_separate_process():
     torch = pytest.importorskip("torch")
     found = probe.try_gpus()
     assert (found["torch"], found["count"]) == (torch.__version__, torch.cuda.device_count())
     assert probe.count_gpus()["count"] == found["count"]
 
 
-def test_a_torch_that_does_not_start(monkeypatch):
+def test_try_gpus_reports_failed_import_of_torch(monkeypatch):
     monkeypatch.setattr(probe, "PROBE", "raise ImportError('libcudart.so is missing')")
     with pytest.raises(OSError, match=r"cannot start torch: ImportError: libcudart\.so is missing"):
         probe.try_gpus()
@@ -193,14 +193,14 @@ __version__ = "9.9"
 """
 
 
-def test_a_gpu_that_is_seen_and_does_not_compute(tmp_path, monkeypatch):
+def test_try_gpus_names_gpus_that_fail_to_compute(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text(FAKE_TORCH)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     faults = ["GPU 1: CUDA error: no kernel image is available", "GPU 2 computes 18 instead of 16"]
     assert probe.try_gpus() == {"torch": "9.9", "count": 3, "faults": faults}
 
 
-def test_ports_that_open_and_ports_that_do_not(monkeypatch):
+def test_unreachable_names_refused_ports_only(monkeypatch):
     monkeypatch.setattr(probe, "CONNECT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
@@ -217,7 +217,7 @@ def names(monkeypatch, known):
     return probe.host_address()
 
 
-def test_the_address_of_a_machines_name(monkeypatch):
+def test_host_address_returns_loopback_if_any(monkeypatch):
     def entry(address):
         return (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))
 
@@ -226,14 +226,14 @@ def test_the_address_of_a_machines_name(monkeypatch):
     assert names(monkeypatch, lambda *_, **__: elsewhere) == ("node1", "127.0.0.1")
 
 
-def test_a_name_nobody_knows_is_this_machine_alone(monkeypatch):
+def test_host_address_of_unknown_name_is_loopback(monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
 
     assert names(monkeypatch, unknown) == ("node1", "127.0.0.1")
 
 
-def test_a_named_interface_is_left_to_its_user(monkeypatch):
+def test_host_address_is_empty_for_a_chosen_interface(monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
     assert probe.host_address()[1] == ""
     assert not probe.is_loopback("")

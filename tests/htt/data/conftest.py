@@ -19,13 +19,13 @@ WIDTH, HEIGHT = 32, 24
 
 @pytest.fixture(scope="session")
 def make_record() -> Callable[..., ClipRecord]:
-    """Makes a clip of noise."""
+    """Return a function that makes a clip of noise."""
     return _record
 
 
 @pytest.fixture(scope="session")
 def write_shards() -> Callable[..., Path]:
-    """Writes a folder of small shards."""
+    """Return a function that writes a folder of small shards."""
     return _write
 
 
@@ -100,7 +100,7 @@ def _without_groups(root: Path, entry: Any) -> Any:
 
 
 def _wanted(clip: ClipRecord) -> manifest.Wanted:
-    """Its frames as they are; ten, where it has none."""
+    """Return the frames that a clip has, or ten frames if it has none."""
     numbers = clip.frame_numbers or [0, 9]
     return manifest.Wanted(id=clip.id, first=min(numbers), frames=max(numbers) - min(numbers) + 1)
 

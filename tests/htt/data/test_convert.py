@@ -1,4 +1,4 @@
-"""The command that converts: what it says and refuses, and the same shards after a kill and with any workers."""
+"""Conversion command: its output and errors, and equal shards after a kill and with any number of workers."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def _write_h2o(root: Path, clips: dict[str, tuple[int, int]]) -> None:
-    """One recording of 16 frames in H2O's format, and ``clips[split]`` = (clips, frames of each) that share them."""
+    """Write one recording of 16 frames in H2O's format, shared by ``clips[split]`` = (clips, frames of each)."""
     frames = root / "subject1/h1/0/cam4"
     for folder in ("rgb", "hand_pose"):
         (frames / folder).mkdir(parents=True)
@@ -54,7 +54,7 @@ def h2o(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(h2o: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its shards, made by one worker in one go."""
+    """Shards of ``h2o``, made by one worker without interruption."""
     out = tmp_path_factory.mktemp("undisturbed")
     convert(open_source("h2o", h2o), out, Making(480, 270), workers=1)
     return out
@@ -62,8 +62,8 @@ def undisturbed(h2o: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_and_given_again(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """SIGKILL after the first finished shard; the second run keeps it, and ends with the undisturbed bytes."""
+def test_convert_resumes_after_kill(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Kill after the first finished shard; the second run keeps it and gives the bytes of an undisturbed run."""
     command = [sys.executable, "-m", "htt.data.convert", "--source", "h2o", "--root", str(h2o), "--out", str(tmp_path)]
     killed = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     with killed:
@@ -89,8 +89,8 @@ def _wait_for(there: Callable[[], bool], seconds: float = 300.0) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_same_bytes_with_any_number_of_workers(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """Also of many small shards, which several workers fill at once."""
+def test_convert_gives_same_bytes_with_any_number_of_workers(h2o: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Check also many small shards, which several workers write at once."""
     small = Making(64, 48, shard_bytes=30_000)
     with parallel.ray_here(3):
         for workers in (2, 3):
@@ -103,7 +103,7 @@ def test_the_same_bytes_with_any_number_of_workers(h2o: Path, undisturbed: Path,
 
 
 def _run(*words: object) -> int:
-    """The exit code of a command line."""
+    """Return the exit code of a command line."""
     try:
         console.run(converting.Options, converting.main, [str(word) for word in words])
     except SystemExit as left:
@@ -111,8 +111,8 @@ def _run(*words: object) -> int:
     return 0
 
 
-def test_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was found, made and wrong, and what to type next; the same if it was done before."""
+def test_convert_prints_summary_problems_and_next_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check the printed clips, shards, problems and next commands; a second call prints the same."""
     root, out = tmp_path / "root", tmp_path / "the shards"
     _write_h2o(root, {"train": (2, 4), "val": (3, 5)})
     frames = root / "subject1/h1/0/cam4"
@@ -148,7 +148,7 @@ def test_what_the_command_says(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.splitlines()[-len(first[table:]) :] == first[table:]
 
 
-def test_options_that_cannot_be(tmp_path: Path, h2o: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_refuses_invalid_options(tmp_path: Path, h2o: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*words: object) -> str:
         assert _run(*words) == 2
         return capsys.readouterr().err

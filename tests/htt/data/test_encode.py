@@ -14,7 +14,7 @@ from htt.training import encoding
 
 
 @pytest.mark.parametrize("views", [0, 1])
-def test_next_command_uses_the_features_with_any_preset(tmp_path, capsys, cache, views):
+def test_encode_prints_next_command_that_works_with_any_preset(tmp_path, capsys, cache, views):
     frames, out = prepare(tiny_config()), tmp_path / "features of mine"
     main(Options(data=str(frames), out=str(out), backbone="resnet_tiny", weights="rendered", views=views, workers=1))
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The data of a configuration made ready: rendered once, checked once."""
+"""Preparation of the data of a configuration: rendered once, checked once."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_renders_the_benchmark(cache: Path) -> None:
+def test_prepare_renders_benchmark(cache: Path) -> None:
     config = tiny(cache)
     root = prepare(config)
     assert root == cache / f"synthetic-{synthetic_key(config)}"
@@ -63,14 +63,14 @@ def test_renders_the_benchmark(cache: Path) -> None:
     assert np.abs(shown - expected.frames[0]).mean() < 12
 
 
-def test_renders_once(cache: Path) -> None:
+def test_prepare_renders_once(cache: Path) -> None:
     root = prepare(tiny(cache))
     before = (root / "train-00000.arrow").stat().st_mtime_ns
     assert prepare(tiny(cache)) == root
     assert (root / "train-00000.arrow").stat().st_mtime_ns == before
 
 
-def test_the_key_follows_what_is_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_key_depends_on_rendering_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(tmp_path)
     key = synthetic_key(config)
     assert synthetic_key(override(config, {"optim.lr": 1.0, "runtime.cache": "elsewhere"})) == key
@@ -79,7 +79,7 @@ def test_the_key_follows_what_is_rendered(tmp_path: Path, monkeypatch: pytest.Mo
     assert synthetic_key(config) != key
 
 
-def test_equal_data_have_equal_keys_wherever_they_are(cache: Path, tmp_path: Path) -> None:
+def test_data_key_is_independent_of_location(cache: Path, tmp_path: Path) -> None:
     config = tiny(cache)
     assert data_key(config) == f"synthetic-{synthetic_key(config)}"
     root = prepare(config)
@@ -93,14 +93,14 @@ def test_equal_data_have_equal_keys_wherever_they_are(cache: Path, tmp_path: Pat
     assert data_key(override(config, {"data.root": str(copy)})) != keys[0]
 
 
-def test_the_facts_are_known_before_anything_is_rendered(cache: Path, tmp_path: Path) -> None:
+def test_facts_need_no_rendering(cache: Path, tmp_path: Path) -> None:
     nowhere = override(tiny(cache), {"runtime.cache": str(tmp_path / "empty")})
     assert facts(nowhere) == manifest.read(prepare(tiny(cache))).info
     assert not (tmp_path / "empty").exists()
     assert facts(override(nowhere, {"data.root": str(prepare(tiny(cache)))})) == facts(nowhere)
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folder_follows_configuration_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HTT_CACHE", raising=False)
     assert cache_folder(Config()) == Path.home() / ".cache/htt"
     monkeypatch.setenv("HTT_CACHE", "/somewhere")
@@ -108,14 +108,14 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder(override(Config(), {"runtime.cache": "/here"})) == Path("/here")
 
 
-def test_two_at_once(tmp_path: Path) -> None:
+def test_prepare_handles_two_concurrent_calls(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         roots = list(pool.map(lambda _: prepare(tiny(tmp_path), workers=1), range(2)))
     assert roots[0] == roots[1]
     manifest.verify(roots[0])
 
 
-def test_an_owner_that_died_does_not_block(tmp_path: Path) -> None:
+def test_prepare_continues_after_death_of_lock_owner(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     lock = tmp_path / f"synthetic-{synthetic_key(config)}" / ".lock"
     lock.parent.mkdir()
@@ -132,7 +132,7 @@ def test_an_owner_that_died_does_not_block(tmp_path: Path) -> None:
             manifest.verify(waiting.result(30))
 
 
-def test_given_shards_are_checked_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_checks_given_shards_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = override(tiny(tmp_path), {"data.root": str(prepare(tiny(cache)))})
     sums = []
     plain = files.sha256
@@ -141,9 +141,7 @@ def test_given_shards_are_checked_once(cache: Path, tmp_path: Path, monkeypatch:
     assert len(sums) == 4  # three shards and the labels
 
 
-def test_a_shard_spoilt_between_two_trials_is_found_and_no_other_is_read(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prepare_rereads_only_the_changed_shard(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = shutil.copytree(prepare(tiny(cache)), tmp_path / "shards")
     config = override(tiny(tmp_path), {"data.root": str(root)})
     prepare(config)
@@ -155,14 +153,14 @@ def test_a_shard_spoilt_between_two_trials_is_found_and_no_other_is_read(
     with shard.open("r+b") as file:
         file.seek(-500, os.SEEK_END)
         file.write(b"spoilt")
-    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy that keeps times would
-    for _ in range(2):  # it is not forgotten
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))  # like a copy that keeps times
+    for _ in range(2):  # the second call finds it too
         with pytest.raises(DataError, match=r"val-00000\.arrow has sha256 .*, not .* as in its manifest"):
             prepare(config)
     assert sums == ["val-00000.arrow"] * 2
 
 
-def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absolute_and_located_accept_paths_and_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute("shards") == absolute(f"file://{tmp_path}/shards") == str(tmp_path / "shards")
     assert absolute("s3://bucket/h2o?region=eu") == "s3://bucket/h2o?region=eu"
@@ -170,7 +168,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert located(f"file://{tmp_path}") == tmp_path
 
 
-def test_given_shards_that_differ(cache: Path, tmp_path: Path) -> None:
+def test_prepare_refuses_shard_with_wrong_checksum(cache: Path, tmp_path: Path) -> None:
     root = tmp_path / "shards"
     root.mkdir()
     for path in prepare(tiny(cache)).glob("*.*"):
@@ -184,14 +182,14 @@ def test_given_shards_that_differ(cache: Path, tmp_path: Path) -> None:
         prepare(config)
 
 
-def test_no_shards(tmp_path: Path) -> None:
+def test_prepare_refuses_missing_shards(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist\. Make shards with: python -m htt\.data\.convert"):
         prepare(override(tiny(tmp_path), {"data.root": str(tmp_path / "nowhere")}))
     with pytest.raises(DataError, match=r"data\.root is required with data\.source h2o: a folder of shards"):
         prepare(override(tiny(tmp_path), {"data.source": "h2o"}))
 
 
-def test_a_rendered_shard_that_changed_in_the_cache_is_found(cache: Path, tmp_path: Path) -> None:
+def test_prepare_finds_changed_shard_in_cache(cache: Path, tmp_path: Path) -> None:
     config = tiny(shutil.copytree(cache, tmp_path / "cache"))
     shard = prepare(config) / "val-00000.arrow"
     data = bytearray(shard.read_bytes())
@@ -201,7 +199,7 @@ def test_a_rendered_shard_that_changed_in_the_cache_is_found(cache: Path, tmp_pa
         prepare(config)
 
 
-def test_given_shards_of_another_source(cache: Path, tmp_path: Path) -> None:
+def test_prepare_refuses_shards_of_another_source(cache: Path, tmp_path: Path) -> None:
     config = override(tiny(tmp_path), {"data.source": "h2o", "data.root": str(prepare(tiny(cache)))})
     with pytest.raises(DataError, match=r"got h2o, but .* holds synthetic\. Add --set data\.source=synthetic"):
         prepare(config)

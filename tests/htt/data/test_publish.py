@@ -1,4 +1,4 @@
-"""Shards copied to an object store: the manifest last, what is there compared, what differs mended."""
+"""Copies of shards in an object store: the manifest is written last, and differing files are replaced."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def files(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_file())
 
 
-def test_copies_every_file(root: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_publish_copies_every_file(root: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     main(Options(shards=root, to=store.uri("copy")))
     there = Remote(store.uri("copy"))
     for name in files(root):
@@ -36,7 +36,7 @@ def test_copies_every_file(root: Path, store: Store, capsys: pytest.CaptureFixtu
     assert "--set data.source=noise --set 'data.root=s3://bucket/copy?" in capsys.readouterr().out
 
 
-def test_goes_on_and_mends(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publish_replaces_damaged_shard(root: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Remote(store.uri("mended"))
     publish(root, there)
     shard = manifest.read(root).shards("train")[0].file
@@ -50,19 +50,19 @@ def test_goes_on_and_mends(root: Path, store: Store, monkeypatch: pytest.MonkeyP
     assert there.read(shard) == (root / shard).read_bytes()
 
 
-def test_other_data_there(root: Path, store: Store) -> None:
+def test_publish_refuses_folder_with_other_shards(root: Path, store: Store) -> None:
     there = Remote(store.uri("taken"))
     there.write(manifest.NAME, lambda: [b"{}"])
     with pytest.raises(DataError, match=r"s3://bucket/taken already holds other shards\. Choose another folder"):
         publish(root, there)
 
 
-def test_no_uri(root: Path) -> None:
+def test_publish_refuses_target_that_is_no_uri(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"--to must be a URI, such as s3://bucket/h2o; got /data"):
         main(Options(shards=root, to="/data"))
 
 
-def test_as_typed(root: Path, tmp_path: Path) -> None:
+def test_publish_command_refuses_folder_without_shards(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "htt.data.publish", "--shards", str(tmp_path), "--to", "s3://bucket/x"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -70,6 +70,6 @@ def test_as_typed(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("place", "rule"), [("foo://x/y", "must be a folder or a URI"), ("s3://", "must")])
-def test_messages_name_the_option_that_was_typed(root: Path, place: str, rule: str) -> None:
+def test_publish_names_option_of_invalid_uri(root: Path, place: str, rule: str) -> None:
     with pytest.raises(ConfigError, match=f"^--to {rule}"):
         main(Options(shards=root, to=place))

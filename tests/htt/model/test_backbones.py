@@ -1,4 +1,4 @@
-"""Where an image encoder's weights come from, and what is said when they cannot be had."""
+"""Sources of the weights of an image encoder, and errors if they are not available."""
 
 import json
 
@@ -23,7 +23,7 @@ def offline(monkeypatch):
 
 
 def torchvision_name(key: str) -> str:
-    """The inverse of the renaming under test, written another way."""
+    """Return the torchvision name of a key: the inverse of the renaming under test."""
     for ours, theirs in STAGES.items():
         key = key.replace(ours, theirs)
     if not key.startswith("encoder"):
@@ -43,13 +43,13 @@ def torchvision() -> dict[str, torch.Tensor]:
     return {**state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
 
 
-def test_torchvision_s_names_are_those_it_has(torchvision):
+def test_torchvision_name_gives_known_names(torchvision):
     assert {"conv1.weight", "layer2.0.downsample.0.weight", "layer4.1.bn2.running_var"} <= torchvision.keys()
     assert len(torchvision) == 122
 
 
 @pytest.mark.parametrize("file", ["resnet18.pth", "resnet18.safetensors", "folder/model.safetensors"])
-def test_weights_come_from_a_file_or_a_folder(torchvision, tmp_path, file):
+def test_open_backbone_reads_weights_from_file_or_folder(torchvision, tmp_path, file):
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     (save_file if path.suffix == ".safetensors" else torch.save)(torchvision, path)
@@ -58,7 +58,7 @@ def test_weights_come_from_a_file_or_a_folder(torchvision, tmp_path, file):
     assert torch.equal(backbone.network.state_dict()[OURS], torchvision["layer2.0.conv2.weight"])
 
 
-def test_weights_in_transformers_names_are_taken_too(tmp_path):
+def test_open_backbone_accepts_transformers_names(tmp_path):
     first = open_backbone(BackboneConfig(name="resnet_tiny"))
     state = {f"resnet.{key}": value.contiguous() for key, value in first.network.state_dict().items()}
     save_file({**state, "classifier.1.bias": torch.zeros(1000)}, tmp_path / "tiny.safetensors")
@@ -66,7 +66,7 @@ def test_weights_in_transformers_names_are_taken_too(tmp_path):
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
 
 
-def test_the_encoder_of_a_checkpoint_is_taken_from_its_folder(tmp_path):
+def test_open_backbone_reads_encoder_of_a_checkpoint(tmp_path):
     first = open_backbone(BackboneConfig(name="resnet_tiny"))
     encoder = {f"features.backbone.network.{key}": value.clone() for key, value in first.network.state_dict().items()}
     save_file({**encoder, "pose_head.layers.0.bias": torch.zeros(4)}, tmp_path / "model.safetensors")
@@ -74,7 +74,7 @@ def test_the_encoder_of_a_checkpoint_is_taken_from_its_folder(tmp_path):
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
 
 
-def test_the_small_resnet_brings_weights_of_the_rendered_world():
+def test_resnet_tiny_has_weights_of_the_rendered_data():
     brought = open_backbone(BackboneConfig(name="resnet_tiny", weights="rendered")).state_dict()
     stored = load_file(resnet_tiny.RENDERED_FILE)
     assert all(torch.equal(brought[f"network.{key}"], value) for key, value in stored.items())
@@ -85,7 +85,7 @@ def test_the_small_resnet_brings_weights_of_the_rendered_world():
         open_backbone(BackboneConfig(name="resnet18", weights="rendered"))
 
 
-def test_weights_of_another_shape_are_refused_key_by_key(torchvision, tmp_path):
+def test_open_backbone_names_mismatched_keys(torchvision, tmp_path):
     wrong = {key: value for key, value in torchvision.items() if key != "bn1.weight"}
     wrong |= {"conv1.weight": torch.zeros(64, 1, 7, 7), "odd": torch.zeros(1)}
     torch.save(wrong, tmp_path / "wrong.pth")
@@ -105,34 +105,34 @@ def test_weights_of_another_shape_are_refused_key_by_key(torchvision, tmp_path):
         ("torn.safetensors", b"\xff" * 9, "Cannot read weights"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path, file, content, rule):
+def test_open_backbone_names_unreadable_file(tmp_path, file, content, rule):
     if content is not None:
         (tmp_path / file).write_bytes(content)
     with pytest.raises(CheckpointError, match=rule):
         open_backbone(BackboneConfig(name="resnet18", weights=str(tmp_path / file)))
 
 
-def test_a_file_of_anything_but_tensors_is_refused(tmp_path):
+def test_open_backbone_refuses_file_without_tensors(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="expected tensors by name"):
         open_backbone(BackboneConfig(name="resnet18", weights=str(tmp_path / "list.pth")))
 
 
 @pytest.mark.parametrize("name", ["microsoft/resnet-18", "timm/resnet18.tv_in1k"])
-def test_hub_weights_that_are_not_to_be_had_are_named(offline, name):
+def test_open_backbone_names_unavailable_hub_weights(offline, name):
     with pytest.raises(
         CheckpointError, match=rf"Cannot find model\.backbone\.weights '{name}': it is not a local file or folder"
     ):
         open_backbone(BackboneConfig(name="resnet18", weights=name))
 
 
-def test_a_hub_model_that_is_not_to_be_had_is_named(offline):
+def test_open_backbone_names_unavailable_hub_model(offline):
     with pytest.raises(ConfigError, match=r"Cannot find model\.backbone\.name 'nobody/nothing'"):
         open_backbone(BackboneConfig(name="nobody/nothing"))
 
 
-def test_a_hub_that_does_not_answer_is_not_asked_again(monkeypatch):
-    """Its own client would try five times, for half a minute a file."""
+def test_open_backbone_asks_unreachable_hub_once(monkeypatch):
+    """The hub's own client would try five times, for half a minute per file."""
     from huggingface_hub import get_session
 
     asked = []
@@ -148,8 +148,8 @@ def test_a_hub_that_does_not_answer_is_not_asked_again(monkeypatch):
     assert asked == [10.0]
 
 
-def test_code_that_comes_with_a_model_is_never_run(tmp_path, monkeypatch):
-    """Whatever is answered to the question whether it may."""
+def test_open_backbone_never_executes_code_of_a_model(tmp_path, monkeypatch):
+    """Check that the code is refused even if the user confirms its execution."""
     ran = tmp_path / "ran"
     folder = tmp_path / "model"
     folder.mkdir()
@@ -165,7 +165,7 @@ def test_code_that_comes_with_a_model_is_never_run(tmp_path, monkeypatch):
     assert not ran.exists()
 
 
-def test_a_folder_below_the_home_is_found(tmp_path, monkeypatch):
+def test_open_backbone_expands_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     first = open_backbone(BackboneConfig(name="resnet_tiny"))
     state = {key: value.contiguous() for key, value in first.network.state_dict().items()}
@@ -174,14 +174,14 @@ def test_a_folder_below_the_home_is_found(tmp_path, monkeypatch):
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items())
 
 
-def test_a_backbone_that_does_not_exist_is_refused():
+def test_open_backbone_refuses_unknown_name():
     with pytest.raises(
         ConfigError, match=r"No 'resnet19' in backbones\. Available: resnet18, resnet_tiny\. Did you mean"
     ):
         open_backbone(BackboneConfig(name="resnet19"))
 
 
-def test_a_hub_model_takes_its_weights_or_random_ones(tmp_path):
+def test_open_backbone_loads_own_or_random_weights(tmp_path):
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     stored = ViTModel(ViTConfig(**small, image_size=32, patch_size=16))
     stored.save_pretrained(tmp_path)
@@ -191,7 +191,7 @@ def test_a_hub_model_takes_its_weights_or_random_ones(tmp_path):
         assert torch.equal(opened.network.state_dict()[key], stored.state_dict()[key]) == own
 
 
-def test_hub_model_is_normalised_by_its_processor_settings(tmp_path):
+def test_frame_features_use_normalisation_of_the_hub_model(tmp_path):
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     ViTModel(ViTConfig(**small, image_size=32, patch_size=16)).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"No normalisation of pixels known for .*preprocessor_config\.json"):
@@ -207,7 +207,7 @@ def test_hub_model_is_normalised_by_its_processor_settings(tmp_path):
         torch.testing.assert_close(features.deviation.flatten(), torch.tensor(deviation))
 
 
-def test_images_are_resized_to_the_size_of_the_encoder():
+def test_frame_features_resize_images_for_the_encoder():
     features = FrameFeatures(BackboneConfig(name="resnet_tiny", size=48), 32)
     seen = []
     features.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
@@ -215,14 +215,14 @@ def test_images_are_resized_to_the_size_of_the_encoder():
     assert seen == [(2, 3, 48, 48)]
 
 
-def test_a_model_of_words_is_no_backbone(tmp_path):
+def test_open_backbone_refuses_text_model(tmp_path):
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(**small, vocab_size=8)).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="must be a vision model, with images as its only input"):
         open_backbone(BackboneConfig(name=str(tmp_path)))
 
 
-def test_pixels_are_normalised_as_asked():
+def test_frame_features_normalise_pixels_as_configured():
     white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
     for normalise, expected in (("centre", [0.5] * 3), ("imagenet", [2.2489, 2.4286, 2.64])):
         features = FrameFeatures(BackboneConfig(name="resnet_tiny", normalise=normalise), 32)

@@ -1,4 +1,4 @@
-"""What the released code computes for weights by rule, in shape of FPHA: our model must agree on all of it."""
+"""Agreement with the released code, for weights set by a rule and data in the shapes of FPHA."""
 
 import json
 import zlib
@@ -86,7 +86,7 @@ def prediction(official, batch):
 
 
 def agrees(found: torch.Tensor, expected: np.ndarray) -> None:
-    """Every number within 1e-4 of the array's size."""
+    """Check that all numbers agree within 1e-4, relative to each number plus the mean size of the array."""
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4 * float(np.abs(expected).mean()))
 
 
@@ -94,15 +94,15 @@ def agrees(found: torch.Tensor, expected: np.ndarray) -> None:
     ("ours", "theirs"),
     [("joints_px", "joints_px"), ("depth_m", "joints_depth_m"), ("joints_m", "joints_m"), ("object_logits",) * 2],
 )
-def test_every_valid_frame_agrees(prediction, golden, ours, theirs):
+def test_frame_outputs_agree_with_released_code(prediction, golden, ours, theirs):
     agrees(getattr(prediction, ours), golden[theirs][golden["valid"]])
 
 
-def test_the_action_agrees(prediction, golden):
+def test_action_logits_agree_with_released_code(prediction, golden):
     agrees(prediction.action_logits, golden["action_logits"])
 
 
-def test_the_losses_agree(prediction, batch, golden):
+def test_losses_agree_with_released_code(prediction, batch, golden):
     means = losses(prediction, batch)
     for term, mean in means.items():
         assert mean.value.item() == pytest.approx(float(golden[f"loss_{term}"]), rel=1e-4)

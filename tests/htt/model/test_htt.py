@@ -1,4 +1,4 @@
-"""The whole model: shapes, independence of padding and of company, and every choice a configuration has."""
+"""The whole model: shapes, independence of padding and of other clips, and every choice of a configuration."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def shapes_agree(
 
 
 @pytest.mark.parametrize("hands", [1, 2])
-def test_shapes(hands):
+def test_model_outputs_have_expected_shapes(hands):
     info = tiny_info(hands)
     batch = random_batch(info)
     found = predict(model_of(info), batch)
@@ -90,7 +90,7 @@ CHOICES = {
 
 @settings(deadline=None, max_examples=25)
 @given(**CHOICES)
-def test_padding_never_changes_a_result(kind, window, lengths, padding):
+def test_model_ignores_padding(kind, window, lengths, padding):
     model = model_of(**{"model.pose.block": kind, "model.action.block": kind, "model.pose.window": window})
     padded = random_batch(tiny_info(), lengths, padding=padding)
     same(predict(model, padded), predict(model, random_batch(tiny_info(), lengths)))
@@ -98,7 +98,7 @@ def test_padding_never_changes_a_result(kind, window, lengths, padding):
 
 @settings(deadline=None, max_examples=25)
 @given(**CHOICES)
-def test_a_batch_gives_what_its_single_clips_give(kind, window, lengths, padding):
+def test_model_treats_clips_of_a_batch_independently(kind, window, lengths, padding):
     model = model_of(**{"model.pose.block": kind, "model.action.block": kind, "model.pose.window": window})
     batch = random_batch(tiny_info(), lengths, padding=padding)
     alone = [predict(model, one_clip(batch, place)) for place in range(len(lengths))]
@@ -108,7 +108,7 @@ def test_a_batch_gives_what_its_single_clips_give(kind, window, lengths, padding
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_every_parameter_learns(kind):
+def test_model_gives_every_parameter_a_gradient(kind):
     model = model_of(**{"model.pose.block": kind, "model.action.block": kind}).train()
     batch = random_batch(tiny_info())
     found = model(batch.frames, batch.valid, batch.intrinsics)
@@ -121,19 +121,19 @@ def info_of(actions: int, objects: int, hands: int) -> DataInfo:
 
 
 @pytest.mark.parametrize(("info", "millions"), [(info_of(36, 8, 2), 25.50), (info_of(45, 26, 1), 25.47)])
-def test_the_default_has_the_paper_s_size(info, millions):
+def test_default_model_has_parameter_count_of_the_paper(info, millions):
     model = HTT(Config().model, info)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
     assert sum(p.numel() for p in model.features.parameters()) / 1e6 == pytest.approx(11.18, abs=0.005)
 
 
-def test_integer_images_are_those_of_floats_from_0_to_1():
+def test_model_scales_integer_images_to_0_to_1():
     model, batch = model_of(), random_batch(tiny_info())
     floats = dataclasses.replace(batch, frames=batch.frames.float() / 255)
     same(predict(model, floats), predict(model, batch))
 
 
-def test_2d_is_around_the_image_centre_and_depth_in_focal_lengths():
+def test_pose_output_uses_image_centre_and_focal_length():
     info = tiny_info()
     model = model_of(info, **{"model.pose.pixel_scale": 50.0, "model.pose.depth_offset_m": 0.5})
     batch = random_batch(info)
@@ -145,7 +145,7 @@ def test_2d_is_around_the_image_centre_and_depth_in_focal_lengths():
 
 
 @pytest.mark.parametrize(("back_projection", "focal"), [("focal_x", (64.0, 64.0)), ("both", (64.0, 1.1 * 64))])
-def test_back_projection_takes_the_focal_lengths_it_is_told(back_projection, focal):
+def test_back_projection_uses_configured_focal_lengths(back_projection, focal):
     batch = random_batch(tiny_info())
     found = predict(model_of(**{"model.pose.back_projection": back_projection}), batch)
     centre = torch.tensor([32.0, 18.0])
@@ -153,7 +153,7 @@ def test_back_projection_takes_the_focal_lengths_it_is_told(back_projection, foc
     torch.testing.assert_close(found.joints_m[..., :2], expected)
 
 
-def test_cues_are_joined_in_one_order_and_only_those_chosen():
+def test_cues_are_selected_independently_of_their_order():
     orders = [["feature", "hands", "object"], ["object", "feature", "hands"]]
     batch = random_batch(tiny_info())
     first, second = (predict(model_of(**{"model.action.cues": cues}), batch) for cues in orders)
@@ -161,13 +161,13 @@ def test_cues_are_joined_in_one_order_and_only_those_chosen():
     assert set(model_of(**{"model.action.cues": ["hands"]}).action_input.cues) == {"hands"}
 
 
-def test_the_action_sees_depth_only_if_told_to():
+def test_hands_cue_contains_depth_only_in_3d():
     for hands, coordinates in (("2d", 2), ("3d", 3)):
         cue = model_of(**{"model.action.hands": hands}).action_input.cues["hands"]
         assert cue.embed.in_features == coordinates * tiny_info().joints
 
 
-def test_batch_norm_stays_frozen_while_training_or_lives():
+def test_batch_norm_updates_statistics_only_if_live():
     batch = random_batch(tiny_info())
     for choice, moves in (("frozen", False), ("live", True)):
         torch.manual_seed(0)
@@ -179,7 +179,7 @@ def test_batch_norm_stays_frozen_while_training_or_lives():
             assert bool((before != after).any()) == moves
 
 
-def test_attention_is_told_on_request_and_changes_nothing():
+def test_attention_is_returned_on_request_and_changes_nothing():
     model, batch = model_of(), random_batch(tiny_info(), [2, 6], padding=3)
     found = predict(model, batch, attention=True)
     same(found, predict(model, batch))
@@ -191,12 +191,12 @@ def test_attention_is_told_on_request_and_changes_nothing():
     assert action[0, :, :, 3:].abs().max() == 0, "padding"
 
 
-def test_a_block_that_does_not_exist_is_refused():
+def test_model_refuses_unknown_block():
     with pytest.raises(ConfigError, match=r"No 'lstn' in blocks\. Available: identity, lstm, mean, transformer"):
         model_of(**{"model.pose.block": "lstn"})
 
 
-def test_an_lstm_of_odd_width_is_refused():
+def test_lstm_block_refuses_odd_width():
     odd = {"model.width": 33, "model.pose.block": "lstm", "model.action.block": "mean"}
     with pytest.raises(ConfigError, match=r"model\.width must be even for an lstm block; got 33\. Choose 34"):
         model_of(**odd)

@@ -5,7 +5,7 @@ import torch
 from htt.model.positions import sinusoid
 
 
-def test_sines_stand_in_even_dimensions_and_cosines_in_odd_ones():
+def test_sinusoid_has_sines_in_even_and_cosines_in_odd_dimensions():
     table = sinusoid(3, 4, like=torch.zeros(()))
     slow = 1 / math.sqrt(10_000)
     expected = [
@@ -16,7 +16,7 @@ def test_sines_stand_in_even_dimensions_and_cosines_in_odd_ones():
     torch.testing.assert_close(table, torch.tensor(expected))
 
 
-def test_any_length_and_any_width_in_the_type_asked_for():
+def test_sinusoid_has_given_length_width_and_type():
     table = sinusoid(700, 5, like=torch.zeros((), dtype=torch.bfloat16))
     assert table.shape == (700, 5)
     assert table.dtype == torch.bfloat16

@@ -31,7 +31,7 @@ def one(action, frames=4, person=0, seed=5):
 
 
 @pytest.mark.parametrize("action", range(len(ACTIONS)), ids=ACTIONS)
-def test_every_action_renders(action):
+def test_render_returns_valid_arrays_for_every_action(action):
     clip = render(one(action), 48, 27)
     assert clip.frames.shape == (4, 27, 48, 3)
     assert clip.frames.dtype == np.uint8
@@ -46,7 +46,7 @@ def test_every_action_renders(action):
     assert ACTIONS[action].endswith(OBJECTS[one(action).object])
 
 
-def test_a_plan_gives_the_same_bytes_in_another_process():
+def test_render_is_deterministic_across_processes():
     clip = render(plan({"val": 3}, 6, 11)[2], 48, 27)
     here = hashlib.sha256(clip.frames.tobytes() + clip.joints_m.tobytes() + clip.hand_valid.tobytes()).hexdigest()
     environment = {**os.environ, "PYTHONHASHSEED": "3", "PYTHONPATH": str(ROOT)}
@@ -56,20 +56,20 @@ def test_a_plan_gives_the_same_bytes_in_another_process():
     assert there.stdout.strip() == here
 
 
-def test_another_seed_gives_another_clip():
+def test_render_varies_with_seed():
     first, second = render(one(4, seed=1), 32, 18), render(one(4, seed=2), 32, 18)
     assert (first.frames != second.frames).mean() > 0.5
     assert np.abs(first.joints_m - second.joints_m).max() > 0.01
 
 
-def test_the_size_changes_the_picture_but_not_the_pose():
+def test_render_keeps_pose_at_any_image_size():
     small, large = render(one(4), 48, 27), render(one(4), 192, 108)
     np.testing.assert_allclose(small.joints_m, large.joints_m, atol=1e-6)
     np.testing.assert_allclose(small.intrinsics[:2] * 4, large.intrinsics[:2])
 
 
 @pytest.mark.parametrize("action", [4, 16, 30, 34])
-def test_joints_project_onto_the_pixels_of_their_hand(action):
+def test_joints_project_onto_pixels_of_their_hand(action):
     width, height = 128, 72
     stage = set_stage(action, 1, 9, 12, width, height)
     hits = total = 0
@@ -90,14 +90,14 @@ def test_joints_project_onto_the_pixels_of_their_hand(action):
     assert hits / total > 0.97
 
 
-def test_a_hand_is_the_same_hand_all_through_a_clip():
+def test_render_keeps_bone_lengths_within_a_clip():
     joints = render(one(22, frames=8), 32, 18).joints_m.astype(float).reshape(8, 2, JOINTS_PER_HAND, 3)
     length = np.stack([np.linalg.norm(joints[:, :, b] - joints[:, :, a], axis=-1) for a, b in BONES])
     np.testing.assert_allclose(length, np.broadcast_to(length[:, :1, :1], length.shape), atol=1e-5)
     assert (length > 0.01).all()
 
 
-def test_a_hand_outside_the_image_is_absent():
+def test_hands_in_view_excludes_hands_outside_the_image():
     matrix = np.array([[20.0, 0, 16], [0, 20, 9], [0, 0, 1]])
     joints = np.zeros((4, 42, 3))
     joints[..., 2] = 0.5
@@ -109,13 +109,13 @@ def test_a_hand_outside_the_image_is_absent():
     np.testing.assert_array_equal(hands_in_view(joints, matrix, 32, 18), expected)
 
 
-def test_both_hands_are_absent_sometimes_and_present_mostly():
+def test_render_shows_hands_in_most_frames():
     plans = plan({"train": 36}, 2, 0)
     valid = np.concatenate([render(each, 16, 16).hand_valid for each in plans])
     assert 0.8 < valid.mean() < 1.0
 
 
-def test_actions_are_balanced_and_lengths_vary():
+def test_plan_balances_actions_and_varies_lengths():
     plans = plan({"train": 90, "val": 36}, 40, 0)
     counts = Counter(each.action for each in plans if each.split == "train")
     assert len(counts) == 36
@@ -128,25 +128,25 @@ def test_actions_are_balanced_and_lengths_vary():
     assert next(each.clip_id for each in plans if each.split == "val") == "val-00000"
 
 
-def test_splits_share_no_subject_and_no_seed():
+def test_plan_shares_no_subject_or_seed_between_splits():
     plans = plan({"train": 200, "val": 80, "test": 80}, 10, 0)
     for what in ("subject", "seed"):
         sets = [{getattr(each, what) for each in plans if each.split == split} for split in SUBJECTS]
         assert not sets[0] & sets[1]
         assert not sets[0] & sets[2]
         assert not sets[1] & sets[2]
-    # Ranges, so that no other plan's training clip can meet this plan's test clip either.
+    # Each split has its range of seeds, so training clips of other plans also differ from these test clips.
     assert {each.seed >> 40 for each in plans if each.split == "test"} == {2}
     assert {each.seed >> 40 for each in plans if each.split == "train"} == {0}
 
 
-def test_every_subject_does_every_action_in_turn():
+def test_plan_gives_every_action_to_every_subject():
     people = len(SUBJECTS["train"])
     plans = plan({"train": 36 * people}, 5, 0)
     assert len({(each.subject, each.action) for each in plans}) == 36 * people
 
 
-def test_actions_that_undo_each_other_are_one_motion_in_each_round():
+def test_plan_gives_opposite_actions_the_same_motion():
     plans = plan({"train": 108}, 40, 0)
     by_round = [{each.action: each for each in plans[first : first + 36]} for first in (0, 36, 72)]
     grab, place = ACTIONS.index("grab milk"), ACTIONS.index("place milk")
@@ -161,7 +161,7 @@ def test_actions_that_undo_each_other_are_one_motion_in_each_round():
 
 
 @pytest.mark.parametrize(("doing", "undoing"), [("grab cocoa", "place cocoa"), ("open chips", "close chips")])
-def test_a_clip_and_the_one_that_undoes_it_show_the_same_pictures_in_the_other_order(doing, undoing):
+def test_set_stage_reverses_images_for_opposite_actions(doing, undoing):
     first, second = (set_stage(ACTIONS.index(name), 3, 8, 9, 48, 27) for name in (doing, undoing))
     np.testing.assert_array_equal(first.joints_m[::-1], second.joints_m)
     assert (np.abs(first.joints_m - second.joints_m) > 1e-3).any()
@@ -169,13 +169,13 @@ def test_a_clip_and_the_one_that_undoes_it_show_the_same_pictures_in_the_other_o
         np.testing.assert_allclose(draw(first, frame), draw(second, 8 - frame), atol=1e-6)
 
 
-def test_the_seed_fixes_the_plan_and_more_clips_only_add():
+def test_plan_depends_on_seed_and_extends_with_more_clips():
     assert plan({"train": 10}, 30, 4) == plan({"train": 10}, 30, 4)
     assert plan({"train": 10}, 30, 4) == plan({"train": 20}, 30, 4)[:10]
     assert plan({"train": 10}, 30, 4) != plan({"train": 10}, 30, 5)
 
 
-def test_some_people_lead_with_the_left_hand():
+def test_subject_is_left_handed_for_a_minority():
     lead = Counter(subject(number).left_handed for numbers in SUBJECTS.values() for number in numbers)
     assert lead[True] >= 2
     assert lead[False] > lead[True]
@@ -190,12 +190,12 @@ def test_some_people_lead_with_the_left_hand():
         ({"train": 1}, 10, -1, "The seed must be 0 or more; got -1. Use"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(clips, frames, seed, message):
+def test_plan_refuses_invalid_arguments(clips, frames, seed, message):
     with pytest.raises(ConfigError, match=message):
         plan(clips, frames, seed)
 
 
-def test_all_offenders_are_named_at_once():
+def test_plan_and_render_name_all_faults_at_once():
     with pytest.raises(ConfigError) as caught:
         plan({"trian": 1, "dev": 2}, 0, 0)
     assert all(word in str(caught.value) for word in ("trian", "dev", "Frames"))
@@ -213,7 +213,7 @@ def test_all_offenders_are_named_at_once():
         ({"split": "dev"}, "got 'dev'"),
     ],
 )
-def test_a_clip_that_cannot_be_is_refused(change, message):
+def test_render_refuses_invalid_clip_plan(change, message):
     with pytest.raises(ConfigError, match=message):
         render(replace(one(0), **change), 32, 18)
 

@@ -6,7 +6,7 @@ from htt.scene import ACTIONS
 from htt.scene.__main__ import SHOWN, main
 
 
-def test_a_sheet_shows_each_clip_with_its_joints(tmp_path, capsys):
+def test_main_draws_joints_unless_plain(tmp_path, capsys):
     sheets = []
     for name, options in (("joints.png", []), ("plain.png", ["--plain"])):
         path = tmp_path / name
@@ -20,7 +20,7 @@ def test_a_sheet_shows_each_clip_with_its_joints(tmp_path, capsys):
     assert np.abs(sheets[0] - sheets[1]).max() > 0.3, "bones are drawn over the picture"
 
 
-def test_the_default_sheet_has_every_verb():
+def test_default_sheet_shows_every_verb():
     assert {name.rsplit(" ", 1)[0] for name in SHOWN} == {name.rsplit(" ", 1)[0] for name in ACTIONS}
 
 
@@ -32,7 +32,7 @@ def test_the_default_sheet_has_every_verb():
         (["--columns", "0"], "invalid choice"),
     ],
 )
-def test_a_wrong_wish_ends_with_code_2_and_a_reason(tmp_path, capsys, options, message):
+def test_main_refuses_invalid_options(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as ended:
         main(["--sheet", str(tmp_path / "sheet.png"), *options])
     assert ended.value.code == 2

@@ -11,11 +11,11 @@ def visits(count=200, frames=45):
     return [reach_across(HANDS, frames, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_somebody_comes_in_four_of_five_clips():
+def test_reach_across_happens_in_80_percent_of_clips():
     assert 0.7 < np.mean([visit is not None for visit in visits()]) < 0.9
 
 
-def test_from_the_left_comes_a_right_hand_and_from_the_right_a_left_one():
+def test_reach_across_uses_right_hand_from_left_and_left_from_right():
     sides = set()
     for hand, pose in filter(None, visits(40)):
         away = pose.joints_m[np.abs(pose.joints_m[:, 0, 0]).argmax(), 0, 0]
@@ -24,7 +24,7 @@ def test_from_the_left_comes_a_right_hand_and_from_the_right_a_left_one():
     assert sides == {"left", "right"}
 
 
-def test_the_arm_is_gone_most_of_the_time_and_comes_between_the_eyes_and_the_work():
+def test_reach_across_is_brief_and_between_eyes_and_table():
     wrists = np.stack([pose.joints_m[:, 0] for _, pose in filter(None, visits())])
     inside = np.abs(wrists[..., 0]) < 0.3
     assert inside.any(axis=1).mean() > 0.9
@@ -33,7 +33,7 @@ def test_the_arm_is_gone_most_of_the_time_and_comes_between_the_eyes_and_the_wor
     assert wrists[inside][:, 2].max() < 0.42
 
 
-def test_it_moves_as_one_and_without_a_jump():
+def test_reach_across_moves_rigidly_and_smoothly():
     for _, pose in filter(None, visits(20)):
         step = np.linalg.norm(np.diff(pose.joints_m, axis=0), axis=-1)
         assert step.max() < 0.5

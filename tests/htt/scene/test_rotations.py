@@ -17,7 +17,7 @@ def assert_rotation(matrix):
     np.testing.assert_allclose(np.linalg.det(matrix), 1.0)
 
 
-def test_quarter_turns_follow_the_right_hand_rule():
+def test_about_follows_right_hand_rule():
     x, y, z = np.eye(3)
     np.testing.assert_allclose(about("x", np.pi / 2) @ y, z, atol=1e-12)
     np.testing.assert_allclose(about("y", np.pi / 2) @ z, x, atol=1e-12)
@@ -46,7 +46,7 @@ def test_rotation_vector_undoes_about_axis(axis, angle):
 
 
 @pytest.mark.parametrize("axis", [(1, 0, 0), (0, -1, 0), (0.6, 0, 0.8), (1, 1, 1)])
-def test_half_a_turn_has_an_axis(axis):
+def test_rotation_vector_of_half_turn_has_an_axis(axis):
     half = about_axis(axis, np.pi)
     np.testing.assert_allclose(
         about_axis(rotation_vector(half), np.linalg.norm(rotation_vector(half))), half, atol=1e-6
@@ -55,7 +55,7 @@ def test_half_a_turn_has_an_axis(axis):
 
 @given(directions, angles, directions, angles, shares)
 @settings(deadline=None, max_examples=50)
-def test_blend_goes_from_start_to_end_by_the_shortest_way(first, angle, second, other, share):
+def test_blend_takes_shortest_path_from_start_to_end(first, angle, second, other, share):
     start, end = about_axis(first, angle), about_axis(second, other)
     whole = np.linalg.norm(rotation_vector(start.T @ end))
     np.testing.assert_allclose(blend(start, end, 0.0), start, atol=1e-6)
@@ -65,7 +65,7 @@ def test_blend_goes_from_start_to_end_by_the_shortest_way(first, angle, second, 
     np.testing.assert_allclose(np.linalg.norm(rotation_vector(start.T @ part)), share * whole, atol=2e-3)
 
 
-def test_looking_puts_the_target_on_the_axis_and_up_up():
+def test_looking_aligns_optical_axis_and_up_direction():
     rotation = looking([0.0, -1.0, 1.0], [0.0, 0.0, 0.0])
     assert_rotation(rotation)
     np.testing.assert_allclose(rotation @ unit([0.0, 1.0, -1.0]), [0, 0, 1], atol=1e-12)
@@ -75,7 +75,7 @@ def test_looking_puts_the_target_on_the_axis_and_up_up():
 
 @given(shares)
 @settings(deadline=None, max_examples=50)
-def test_easing_is_symmetric_and_stays_between_its_ends(share):
+def test_easing_is_symmetric_and_within_0_and_1(share):
     for ease in (minimum_jerk, smooth_step):
         assert 0 <= ease(share) <= 1
         np.testing.assert_allclose(ease(share) + ease(1 - share), 1.0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Small shards as H2O's test split gives them, and a tiny model trained for them."""
+"""Small shards in the form of H2O's test split, and a checkpoint of a tiny model for them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ INFO = DataInfo("h2o", ACTIONS, OBJECTS, 2, WIDTH, HEIGHT)
 
 @pytest.fixture(scope="session")
 def write_h2o() -> Callable[..., Path]:
-    """Writes shards of a test split: without actions, and without the frames ``left_out``."""
+    """Return a function that writes shards of a test split without actions and without frames ``left_out``."""
     return _write
 
 

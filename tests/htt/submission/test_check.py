@@ -1,4 +1,4 @@
-"""Every file that is right passes, and each kind of damage is found and named, together with all others."""
+"""Valid files pass; each kind of damage is found and named, together with all others."""
 
 import json
 import tracemalloc
@@ -46,7 +46,7 @@ def faults(path, expected=WANTED):
     return check(path, expected).faults
 
 
-def test_a_right_file_passes_and_says_what_it_holds(tmp_path):
+def test_check_accepts_valid_file_and_describes_content(tmp_path):
     for path, holds in (
         (bare(tmp_path, poses()), "hand_poses.json: 3 clips, 9 frames"),
         (zipped(tmp_path, [(POSES, poses())]), "hand_poses.json: 3 clips, 9 frames"),
@@ -60,7 +60,7 @@ def test_a_right_file_passes_and_says_what_it_holds(tmp_path):
                 assert ("the numbers of the frames, except for gaps" in found.unchecked) == (expected is ANY)
 
 
-def test_h2os_test_split_is_the_one_of_its_label_file(tmp_path):
+def test_h2o_test_split_equals_its_label_file(tmp_path):
     rows = [line.split() for line in LABEL_FILE.read_text().splitlines()[1:]]
     assert {row[0] for row in rows} == set(H2O_TEST.frames)
     assert {row[0]: range(int(row[2]), int(row[3]) + 1) for row in rows} == H2O_TEST.frames
@@ -120,7 +120,7 @@ POSE_DAMAGE = {
 
 
 @pytest.mark.parametrize("name", LABEL_DAMAGE)
-def test_damaged_labels_are_named_and_nothing_else_is(tmp_path, name):
+def test_check_names_only_the_damage_of_labels(tmp_path, name):
     damage, says = LABEL_DAMAGE[name]
     content = labels()
     damage(content)
@@ -129,7 +129,7 @@ def test_damaged_labels_are_named_and_nothing_else_is(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", POSE_DAMAGE)
-def test_damaged_poses_are_named_and_nothing_else_is(tmp_path, name):
+def test_check_names_only_the_damage_of_poses(tmp_path, name):
     damage, says = POSE_DAMAGE[name]
     content = poses()
     damage(content)
@@ -141,13 +141,13 @@ SINGLE = {
     name for name in POSE_DAMAGE if "number" not in name and name not in ("there is one hand", "a frame is no list")
 }
 PARTS = [*({name} for name in sorted(SINGLE)), set(POSE_DAMAGE) - SINGLE]
-"""Damages of which only one can be at a time."""
+"""Sets of damages that exclude one another."""
 
 
 @settings(deadline=None)
 @given(st.data())
-def test_several_damages_are_all_named_at_once(tmp_path_factory, data):
-    """One of each place that can be damaged, in any order and number."""
+def test_check_names_several_damages_at_once(tmp_path_factory, data):
+    """Check any number of damages, at most one of each set, in any order."""
     chosen = [data.draw(st.sampled_from(sorted(part))) for part in PARTS if data.draw(st.booleans())]
     content = poses()
     for name in data.draw(st.permutations(chosen)):
@@ -159,7 +159,7 @@ def test_several_damages_are_all_named_at_once(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize(("metres", "says"), [(433.0, "in metres; the median"), (0.04, "relative to the wrist")])
-def test_coordinates_in_another_unit_or_space_are_named(tmp_path, metres, says):
+def test_check_names_wrong_unit_or_origin_of_coordinates(tmp_path, metres, says):
     content = poses()
     for clip in WANTED.frames:
         content[clip] = dict.fromkeys(content[clip], [metres / 3**0.5] * 126)
@@ -169,14 +169,14 @@ def test_coordinates_in_another_unit_or_space_are_named(tmp_path, metres, says):
     assert len(faults(bare(tmp_path, content))) == 1
 
 
-def test_any_text_is_a_modality_and_it_is_said_which_was_given(tmp_path):
+def test_check_accepts_any_modality_and_shows_it(tmp_path):
     content = {**poses(), "modality": "hand+obj"}
     found = check(bare(tmp_path, content), WANTED)
     assert found.faults == []
     assert "whether the server accepts the modality 'hand+obj'" in found.unchecked
 
 
-def test_frames_without_known_numbers_must_follow_one_another(tmp_path):
+def test_check_requires_consecutive_frames_without_known_numbers(tmp_path):
     content = poses()
     del content["2"]["000009.txt"], content["2"]["000010.txt"]
     content["3"] = {}
@@ -187,7 +187,7 @@ def test_frames_without_known_numbers_must_follow_one_another(tmp_path):
     ]
 
 
-def test_the_same_fault_of_many_frames_is_one_line(tmp_path):
+def test_check_joins_equal_faults_of_many_frames(tmp_path):
     expected = Expected({"7": range(2_000)})
     content = {"modality": "RGB", "7": {f"{number:06d}.txt": [0.0] * 125 for number in range(2_000) if number % 500}}
     assert faults(bare(tmp_path, content), expected) == [
@@ -196,12 +196,12 @@ def test_the_same_fault_of_many_frames_is_one_line(tmp_path):
     ]
 
 
-def test_a_gap_of_a_million_frames_costs_nothing(tmp_path):
+def test_check_handles_gap_of_a_million_frames(tmp_path):
     content = {"modality": "RGB", "1": {"000000.txt": [0.25] * 126, "999999.txt": [0.25] * 126}}
     assert faults(bare(tmp_path, content), Expected({"1": None})) == ["missing: clip 1: frames 1-999998"]
 
 
-def test_keys_that_come_twice_are_named(tmp_path):
+def test_check_names_repeated_keys(tmp_path):
     text = '{"modality": "RGB", "1": 4, "2": 5, "1": 6, "3": 7, "1": 8, "modality": "RGB"}'
     assert faults(bare(tmp_path, text, LABELS)) == [
         "the file has 'modality' more than once",
@@ -223,18 +223,18 @@ def test_keys_that_come_twice_are_named(tmp_path):
         ('{"1": ' + "9" * 5000 + "}", "invalid JSON: Exceeds the limit"),
     ],
 )
-def test_what_is_no_json_object_is_said(tmp_path, text, says):
+def test_check_refuses_text_that_is_no_json_object(tmp_path, text, says):
     (found,) = faults(bare(tmp_path, text))
     assert found.startswith(says)
 
 
-def test_bytes_that_are_no_text_are_said(tmp_path):
+def test_check_refuses_bytes_that_are_no_text(tmp_path):
     (tmp_path / LABELS).write_bytes(b'{"modality": "RGB\xff"}')
     (found,) = faults(tmp_path / LABELS)
     assert found.startswith("invalid JSON: 'utf-8' codec can't decode byte 0xff")
 
 
-def test_names_of_members_are_checked_and_the_content_still_is(tmp_path):
+def test_check_names_wrong_member_names_and_checks_content(tmp_path):
     content = labels()
     content["1"] = 99
     assert faults(zipped(tmp_path, [("labels.json", content)])) == [
@@ -249,7 +249,7 @@ def test_names_of_members_are_checked_and_the_content_still_is(tmp_path):
     ]
 
 
-def test_what_is_no_zip_is_said(tmp_path):
+def test_check_refuses_invalid_zip(tmp_path):
     path = tmp_path / "answer.zip"
     path.write_text(json.dumps(labels()))
     assert faults(path) == ["cannot unpack the zip: File is not a zip file"]
@@ -261,7 +261,7 @@ def test_what_is_no_zip_is_said(tmp_path):
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_zip_damaged_anywhere_is_no_traceback(tmp_path_factory, data):
+def test_check_handles_zip_damaged_anywhere(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damage")
     path = zipped(folder, [(LABELS, labels())])
     raw = bytearray(path.read_bytes())
@@ -272,7 +272,7 @@ def test_a_zip_damaged_anywhere_is_no_traceback(tmp_path_factory, data):
     assert found.faults or json.loads(zipfile.ZipFile(path).read(LABELS)) == labels()
 
 
-def test_a_zip_that_unpacks_to_more_than_there_can_be_fills_no_memory(tmp_path, monkeypatch):
+def test_check_bounds_memory_for_zip_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "LARGEST_BYTES", 2**20)
     path = zipped(tmp_path, [(POSES, bytes(2**26))])
     assert path.stat().st_size < 2**17
@@ -284,7 +284,7 @@ def test_a_zip_that_unpacks_to_more_than_there_can_be_fills_no_memory(tmp_path, 
     assert peak < 2**23
 
 
-def test_a_small_text_of_very_many_things_is_not_parsed(tmp_path, monkeypatch):
+def test_check_refuses_too_many_values_or_members(tmp_path, monkeypatch):
     monkeypatch.setattr(checks, "MOST_VALUES", 1000)
     assert faults(bare(tmp_path, "[" + "[]," * 1000 + "[]]")) == [
         "its JSON must have at most 1,000 values; it has more"
@@ -294,7 +294,7 @@ def test_a_small_text_of_very_many_things_is_not_parsed(tmp_path, monkeypatch):
     assert faults(path) == ["a zip must have one member, this one has thousands"]
 
 
-def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
+def test_check_reports_unreadable_file(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"Cannot read --check .*: No such file"):
         check(tmp_path / "answer.zip", WANTED)
     with pytest.raises(DataError, match=r"Cannot read --check .*: Is a directory"):
@@ -304,7 +304,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
         check(bare(tmp_path, labels(), LABELS), WANTED)
 
 
-def test_nothing_a_terminal_would_act_on_is_repeated(tmp_path):
+def test_check_prints_no_control_characters(tmp_path):
     content = {**labels(), "\x1b[2J\ud800": 1, "3": "\x1b[31m" + "x" * 1000}
     for line in faults(bare(tmp_path, content, LABELS)):
         assert line.isascii()

@@ -1,4 +1,4 @@
-"""Predictions reach the file as they are, under the right clip and frame; nothing incomplete is written."""
+"""Predictions are written unchanged, under the right clip and frame; incomplete predictions are not written."""
 
 import json
 import zipfile
@@ -32,7 +32,7 @@ def opened(h2o, trained):
 
 
 def window_by_window(model, clips, config):
-    """What a model says, one window at a time: probabilities of each window, and joints of each frame."""
+    """Return predictions made one window at a time: probabilities of each window, and joints of each frame."""
     soft, joints = {}, {}
     for window in evaluation_windows(clips.frame_counts, config):
         id_ = clips.ids[window.clip]
@@ -47,7 +47,7 @@ def window_by_window(model, clips, config):
     return soft, joints
 
 
-def test_the_files_hold_what_the_model_says_of_each_clip_and_frame(opened, h2o, tmp_path):
+def test_write_stores_predictions_of_each_clip_and_frame(opened, h2o, tmp_path):
     soft, joints = window_by_window(*opened)
     assert [len(soft[id_]) for id_ in "123"] == [4, 2, 1]
     seen = []
@@ -71,7 +71,7 @@ def test_the_files_hold_what_the_model_says_of_each_clip_and_frame(opened, h2o, 
 
 
 class Says(torch.nn.Module):
-    """A model that says what it is told of the actions of each window."""
+    """Model that returns the given action logits of its windows."""
 
     def __init__(self, model, action_logits):
         super().__init__()
@@ -81,7 +81,7 @@ class Says(torch.nn.Module):
         return replace(self.model(*seen), action_logits=self.action_logits)
 
 
-def test_soft_votes_add_probabilities_and_hard_votes_count_windows(opened):
+def test_predict_soft_vote_adds_probabilities_hard_vote_counts(opened):
     model, clips, config = opened
     logits = torch.zeros(7, 36)  # four windows of clip 1, two of clip 2, one of clip 3
     for window, action, logit in ((0, 5, 1), (1, 5, 1), (2, 7, 9), (3, 9, 1), (4, 0, 2), (5, 1, 3), (6, 35, 1)):
@@ -91,7 +91,7 @@ def test_soft_votes_add_probabilities_and_hard_votes_count_windows(opened):
     assert predict(says, clips, config, vote="hard").actions == {"1": 5, "2": 1, "3": 35}
 
 
-def test_frames_that_are_not_in_the_shards_are_named_before_anything_is_predicted(write_h2o, tmp_path):
+def test_require_frames_names_frames_missing_from_shards(write_h2o, tmp_path):
     root = write_h2o(tmp_path, left_out={"1": {0, 5, 6, 7, 19}, "3": {40}})
     with pytest.raises(DataError) as caught:
         require_frames(open_split(root, "test"), expected(root, "test"))
@@ -99,13 +99,13 @@ def test_frames_that_are_not_in_the_shards_are_named_before_anything_is_predicte
     assert f"{root}/left_out.txt gives the reasons" in str(caught.value)
 
 
-def test_data_without_a_server_are_refused(write_h2o, tmp_path):
+def test_expected_refuses_data_without_evaluation_server(write_h2o, tmp_path):
     root = write_h2o(tmp_path, source="fpha")
     with pytest.raises(DataError, match=r"holds fpha\. Evaluate it with: python -m htt.evaluate"):
         expected(root, "test")
 
 
-def test_a_model_that_gives_nan_is_refused(opened):
+def test_predict_refuses_nan(opened):
     model, clips, config = opened
     for parameter in (model.action_head.bias, model.pose_head.layers[-1].bias):
         before = parameter.detach().clone()
@@ -127,7 +127,7 @@ def predictions(frames, value=0.5):
 WANTED = {"4": range(3), "5": range(10, 12)}
 
 
-def test_an_incomplete_one_is_not_written(tmp_path):
+def test_write_refuses_incomplete_predictions(tmp_path):
     for predicted, says in (
         (predictions({"4": range(3)}), "missing: clip 5"),
         (predictions({"4": range(2), "5": range(10, 12)}), "missing: clip 4: frame 2"),
@@ -140,7 +140,7 @@ def test_an_incomplete_one_is_not_written(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_written_leaves_the_older_file(tmp_path, monkeypatch):
+def test_write_keeps_older_file_on_full_disk(tmp_path, monkeypatch):
     paths = write(tmp_path, predictions(WANTED), Expected(WANTED))
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write(tmp_path, predictions(WANTED), Expected(WANTED))] == before
@@ -166,7 +166,7 @@ def test_what_cannot_be_written_leaves_the_older_file(tmp_path, monkeypatch):
     st.integers(0, 2**32 - 1),
     st.floats(1e-7, 1e3),
 )
-def test_whatever_is_written_passes_its_check(tmp_path_factory, clips, seed, scale):
+def test_write_makes_files_that_pass_check(tmp_path_factory, clips, seed, scale):
     random = np.random.default_rng(seed)
     wanted = Expected({id_: range(first, first + count) for id_, (first, count, _) in clips.items()})
     joints = {

@@ -1,4 +1,4 @@
-"""``python -m htt.submit``: what it says, what it writes, and how it leaves."""
+"""``python -m htt.submit``: its output, its files and its exit codes."""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ from htt.submit import Options, main
 
 
 def run(capsys, *words):
-    """(exit code, what was printed, the error)."""
+    """Return (exit code, standard output, standard error)."""
     try:
         console.run(Options, main, [str(word) for word in words])
         code = 0
@@ -22,7 +22,7 @@ def run(capsys, *words):
     return code, said.out, said.err
 
 
-def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
+def test_submit_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
     out = tmp_path / "new" / "submission"
     code, said, wrong = run(capsys, "--checkpoint", trained, "--data", h2o, "--out", out)
     assert (code, wrong) == (0, "")
@@ -48,7 +48,7 @@ def test_predicts_writes_and_checks(h2o, trained, tmp_path, capsys):
     assert "expected 23,391 frames in all, got 26\n" in wrong
 
 
-def test_many_faults_are_cut(h2o, tmp_path, capsys):
+def test_submit_check_shortens_list_of_many_faults(h2o, tmp_path, capsys):
     path = tmp_path / "hand_poses.json"
     path.write_text(json.dumps({"modality": "RGB", **{str(clip): 5 + clip for clip in range(1, 243)}}))
     code, _, wrong = run(capsys, "--check", path)
@@ -58,7 +58,7 @@ def test_many_faults_are_cut(h2o, tmp_path, capsys):
     assert "  - and 222 more\n" in wrong
 
 
-def test_incomplete_data_leave_nothing_behind(write_h2o, trained, tmp_path, capsys):
+def test_submit_writes_nothing_for_incomplete_data(write_h2o, trained, tmp_path, capsys):
     data = write_h2o(tmp_path / "data", left_out={"2": {110, 111}})
     code, said, wrong = run(capsys, "--checkpoint", trained, "--data", data, "--out", tmp_path / "out")
     assert (code, said) == (2, "")
@@ -84,21 +84,21 @@ def test_incomplete_data_leave_nothing_behind(write_h2o, trained, tmp_path, caps
         (["--checkpoint", "nowhere", "--data", "{h2o}", "--out", "{out}"], "No checkpoint in nowhere"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(h2o, trained, tmp_path, capsys, words, says):
+def test_submit_refuses_invalid_options(h2o, trained, tmp_path, capsys, words, says):
     code, _, wrong = run(capsys, *(word.format(h2o=h2o, trained=trained, out=tmp_path / "out") for word in words))
     assert code == 2
     assert says in wrong
     assert "Traceback" not in wrong
 
 
-def test_a_place_that_cannot_be_written_is_said_before_predicting(h2o, trained, tmp_path, capsys):
+def test_submit_refuses_unwritable_folder_before_predicting(h2o, trained, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, said, wrong = run(capsys, "--checkpoint", trained, "--data", h2o, "--out", tmp_path / "file")
     assert (code, said) == (2, "")
     assert "--out must be a folder" in wrong
 
 
-def test_a_file_of_h2os_size_is_compared_with_what_is_known_of_it(tmp_path, capsys):
+def test_submit_check_compares_labels_with_h2o_test_split(tmp_path, capsys):
     path = tmp_path / "answer.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("action_labels.json", json.dumps({"modality": "RGB", **{str(n): 1 for n in range(1, 243)}}))
@@ -129,7 +129,7 @@ def checked(capsys, folder, content):
     return run(capsys, "--check", path)
 
 
-def test_whole_pose_file_is_complete_and_what_was_not_checked_is_said(tmp_path, capsys, whole):
+def test_submit_check_accepts_whole_pose_file_and_lists_unchecked(tmp_path, capsys, whole):
     code, said, wrong = checked(capsys, tmp_path, whole)
     assert (code, wrong) == (0, "")
     assert "hand_poses.json: 242 clips, 23,391 frames; compared with 242 clips of H2O's test split" in said
@@ -138,7 +138,7 @@ def test_whole_pose_file_is_complete_and_what_was_not_checked_is_said(tmp_path, 
     assert "Not checked: the order of hands and joints; whether the server accepts the modality 'hand+obj'." in said
 
 
-def test_frames_renumbered_from_zero_are_found_without_the_data(tmp_path, capsys, whole):
+def test_submit_check_finds_frames_renumbered_from_zero(tmp_path, capsys, whole):
     content = {"modality": "RGB"}
     for clip, numbers in H2O_TEST.frames.items():
         content[clip] = {f"{n:06d}.txt": [0.25] * 126 for n in range(len(numbers))}
@@ -148,7 +148,7 @@ def test_frames_renumbered_from_zero_are_found_without_the_data(tmp_path, capsys
     assert "unexpected: clip 2: frames 0-58" in wrong
 
 
-def test_joints_in_millimetres_are_found(tmp_path, capsys, whole):
+def test_submit_check_finds_joints_in_millimetres(tmp_path, capsys, whole):
     clips = {clip: dict.fromkeys(frames, [250.0] * 126) for clip, frames in whole.items() if clip != "modality"}
     content = {"modality": "RGB", **clips}
     code, said, wrong = checked(capsys, tmp_path, content)

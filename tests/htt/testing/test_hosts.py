@@ -1,4 +1,4 @@
-"""Hosts out of namespaces: apart from one another and from this machine, and gone with whoever made them."""
+"""Hosts made of namespaces: isolated from one another and from this machine, and ended with their process."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 WORD = "86399.75"
-"""By which a process is known: how long it sleeps."""
+"""Duration of ``sleep``, by which the tests find its processes."""
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def two(tmp_path):
 
 
 def this_machine():
-    """What must not change: network, mounts, names, homes."""
+    """Return what must not change: network, mounts, host name, folders."""
     links = subprocess.run(
         ["ip", "-o", "address"], capture_output=True, text=True, check=True, env={"PATH": hosts.PATH}
     )
@@ -35,7 +35,7 @@ def this_machine():
 
 
 def sleepers():
-    """Processes of this machine, hosts included, that sleep so long."""
+    """Return the processes of this machine, hosts included, that sleep for ``WORD`` seconds."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -46,7 +46,7 @@ def sleepers():
     return found
 
 
-def test_each_has_its_name_address_processes_and_home(two):
+def test_hosts_have_own_name_address_processes_and_home(two):
     for name, address in two.addresses.items():
         assert two.run(name, "hostname; pwd; echo $HOME").split() == [name, hosts.HOME, hosts.HOME]
         assert f" {address}/24 " in two.run(name, "ip -o address show dev eth0")
@@ -55,7 +55,7 @@ def test_each_has_its_name_address_processes_and_home(two):
     assert two.run("two", f"pgrep -f '^sleep {WORD}' || echo none") == "none\n"
 
 
-def test_they_reach_one_another_by_ssh_and_nobody_else(two):
+def test_hosts_reach_only_one_another(two):
     two.give_key("one")
     asked = "ssh -o StrictHostKeyChecking=no -o LogLevel=ERROR two hostname"
     assert two.run("one", asked) == "two\n"
@@ -63,7 +63,7 @@ def test_they_reach_one_another_by_ssh_and_nobody_else(two):
     assert "unreachable" in two.run("one", "cat </dev/null >/dev/tcp/192.0.2.1/80", code=1)
 
 
-def test_one_that_is_back_has_its_disk_and_not_its_memory(two, tmp_path):
+def test_restarted_host_keeps_disk_but_not_memory(two, tmp_path):
     two.run(
         "one", "echo kept > kept; echo gone > /dev/shm/gone; echo gone > /tmp/ray/gone; echo seen > /mnt/shared/seen"
     )
@@ -76,14 +76,14 @@ def test_one_that_is_back_has_its_disk_and_not_its_memory(two, tmp_path):
     assert (tmp_path / "seen").read_text() == "seen\n"
 
 
-def test_a_command_that_fails_or_hangs_says_so(two):
+def test_run_reports_failing_or_hanging_command(two):
     with pytest.raises(AssertionError, match=r"(?s)one[$] .*left with 3:\nwhy\n"):
         two.run("one", "echo why; exit 3")
     with pytest.raises(AssertionError, match=r"left with 124 after 0\.5 s"):
         two.run("one", f"sleep {WORD}", seconds=0.5)
 
 
-def test_this_machine_is_as_before(tmp_path):
+def test_hosts_leave_this_machine_unchanged(tmp_path):
     before = this_machine()
     with hosts.Hosts(["one"], tmp_path) as made:
         made.run("one", "touch /root/mine /home/mine /run/mine /mnt/mine /etc/mine")
@@ -104,7 +104,7 @@ with Hosts(["one"], pathlib.Path(sys.argv[1])) as made:
 """
 
 
-def test_they_end_with_a_maker_that_is_killed(tmp_path):
+def test_hosts_end_when_their_process_is_killed(tmp_path):
     maker = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, cwd=hosts.ROOT)
     with maker:
         assert maker.stdout.readline() == b"made\n"

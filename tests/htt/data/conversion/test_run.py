@@ -1,4 +1,4 @@
-"""Converting: complete, resumable, the same bytes however it is done, and every file that is left out named."""
+"""Conversion: complete, resumable, always with the same bytes, and with the name of each file left out."""
 
 import errno
 import json
@@ -61,7 +61,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.name != ".lock"}
 
 
-def test_converts_every_split(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_writes_every_split(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     made, problems = convert(NoiseSource(make_record), tmp_path, MAKING, workers=1)
     assert made == manifest.verify(tmp_path)
     assert problems == []
@@ -70,7 +70,7 @@ def test_converts_every_split(tmp_path: Path, make_record: Callable[..., ClipRec
     assert open_split(tmp_path, "val").ids == [f"clip-{index}" for index in range(100, 104)]
 
 
-def test_goes_on_after_an_interruption(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_resumes_after_interruption(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     convert(NoiseSource(make_record, broken=(1, 9)), whole, MAKING, workers=1)
     for stop_at in (7, 102):
@@ -91,9 +91,7 @@ def test_goes_on_after_an_interruption(tmp_path: Path, make_record: Callable[...
     assert contents(stopped) == contents(whole)
 
 
-def test_finished_shards_are_made_again_only_if_they_are_gone(
-    tmp_path: Path, make_record: Callable[..., ClipRecord]
-) -> None:
+def test_convert_remakes_missing_shards(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     with pytest.raises(KeyboardInterrupt):
         convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
     (tmp_path / "train-00000.arrow").unlink()
@@ -103,14 +101,16 @@ def test_finished_shards_are_made_again_only_if_they_are_gone(
     manifest.verify(tmp_path)
 
 
-def test_a_second_call_does_nothing(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_called_again_reads_nothing(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     first = convert(NoiseSource(make_record, broken=(1,)), tmp_path, MAKING, workers=1)
     again = NoiseSource(make_record, broken=(1,))
     assert convert(again, tmp_path, MAKING, workers=1) == first
     assert again.read_clips == []
 
 
-def test_other_settings_need_another_folder(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_refuses_other_settings_in_the_same_folder(
+    tmp_path: Path, make_record: Callable[..., ClipRecord]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
     other = Making(64, 48, shard_bytes=8_000)
@@ -123,14 +123,14 @@ def test_other_settings_need_another_folder(tmp_path: Path, make_record: Callabl
         convert(NoiseSource(make_record), tmp_path, other, workers=1)
 
 
-def test_nothing_readable(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_refuses_split_without_readable_clips(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     source = NoiseSource(make_record, broken=(*range(12), *range(100, 104)))
     told = r"None of the 12 clips of split 'train' can be read:\n  - train-0/rgb is missing; clip left"
     with pytest.raises(DataError, match=told):
         convert(source, tmp_path, MAKING, workers=1)
 
 
-def test_full_disk_keeps_what_is_finished(
+def test_convert_keeps_finished_shards_on_full_disk(
     tmp_path: Path, make_record: Callable[..., ClipRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
@@ -150,8 +150,8 @@ def test_full_disk_keeps_what_is_finished(
     assert "train-0" not in source.read_clips
 
 
-def test_a_split_that_has_begun_keeps_its_list_of_clips(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
-    """Of the same length, but of other clips: what is there and what would come do not belong together."""
+def test_convert_refuses_another_list_of_clips(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+    """Check a list of the same length with other clips: finished and new shards would not belong together."""
     with pytest.raises(KeyboardInterrupt):
         convert(NoiseSource(make_record, stop_at=102), tmp_path, MAKING, workers=1)
     other = NoiseSource(make_record, renamed="other-")
@@ -165,10 +165,10 @@ def test_a_split_that_has_begun_keeps_its_list_of_clips(tmp_path: Path, make_rec
         convert(other, tmp_path, MAKING, workers=1)
 
 
-def test_two_at_once(
+def test_convert_waits_for_concurrent_call(
     tmp_path: Path, make_record: Callable[..., ClipRecord], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second waits, and finds everything done."""
+    """Check that the second call waits and then finds everything done."""
     source = NoiseSource(make_record, broken=(3,))
     with ThreadPoolExecutor(2) as pool:
         (one, problems), (other, others) = pool.map(lambda _: convert(source, tmp_path, MAKING, workers=1), range(2))
@@ -178,7 +178,7 @@ def test_two_at_once(
     assert f"Another process writes {tmp_path}; waiting for it." in capsys.readouterr().err
 
 
-def test_the_manifest_says_which_clips_and_frames_there_should_be(
+def test_convert_writes_expected_clips_and_frames_to_manifest(
     tmp_path: Path, make_record: Callable[..., ClipRecord]
 ) -> None:
     made, _ = convert(NoiseSource(make_record, broken=(1, 100)), tmp_path, MAKING, workers=1)
@@ -189,7 +189,7 @@ def test_the_manifest_says_which_clips_and_frames_there_should_be(
         made.numbers("vall")
 
 
-def test_what_was_wrong_is_written_down(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_writes_problems_to_files(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     convert(NoiseSource(make_record, broken=(1, 101)), tmp_path, MAKING, workers=1)
     assert (tmp_path / conversion_state.LEFT_OUT).read_text().splitlines() == [
         "train: train-1/rgb is missing; clip left out",
@@ -202,7 +202,7 @@ def test_what_was_wrong_is_written_down(tmp_path: Path, make_record: Callable[..
         conversion_state.problems(tmp_path)
 
 
-def test_names_that_are_no_text_can_be_written_down(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_convert_handles_file_names_that_are_not_utf8(tmp_path: Path, make_record: Callable[..., ClipRecord]) -> None:
     source = NoiseSource(make_record, broken=(1,), folder=os.fsdecode(b"caf\xe9/"))
     _, problems = convert(source, tmp_path, MAKING, workers=1)
     assert [problem.what for problem in problems] == ["caf\\udce9/train-1/rgb"]

@@ -1,4 +1,4 @@
-"""The table of a conversion, and what was wrong in few lines."""
+"""Table of a conversion, and its problems in few lines."""
 
 from htt.data.conversion import summary
 from htt.data.shards.manifest import Manifest, Shard, Wanted
@@ -27,7 +27,7 @@ def _manifest() -> Manifest:
     )
 
 
-def test_a_line_for_each_split() -> None:
+def test_table_has_a_row_for_each_split() -> None:
     problems = {
         "train": [
             Problem("4.txt", "is missing", HANDS_NOT_KNOWN, frames=7),
@@ -43,7 +43,7 @@ def test_a_line_for_each_split() -> None:
     ]
 
 
-def test_alike_problems_are_one_line() -> None:
+def test_grouped_joins_similar_problems() -> None:
     problems = [
         Problem("clip 1", "has no readable frame", CLIP_LEFT_OUT),
         *(Problem(f"{index}.png", "is missing", FRAME_LEFT_OUT, frames=1) for index in range(1_200)),

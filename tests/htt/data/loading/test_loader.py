@@ -1,4 +1,4 @@
-"""Batches: right in every field, the same from any number of workers and processes, resumable at any step."""
+"""Batches: correct in every field, equal for any number of workers and processes, resumable at any step."""
 
 import dataclasses
 import os
@@ -49,11 +49,11 @@ def assert_same(one: Batch, other: Batch) -> None:
 
 
 def pairs(batch: Batch) -> list[tuple[int, int]]:
-    """(clip, frame) of every frame of a batch."""
+    """Return (clip, frame) of every frame of a batch."""
     return list(zip(batch.clip[window_of_frame(batch.valid)].tolist(), batch.frame.tolist(), strict=True))
 
 
-def test_every_field(clips: Clips) -> None:
+def test_assembler_fills_every_field(clips: Clips) -> None:
     windows = training_windows(clips.frame_counts, CONFIG)
     chosen = [0, len(windows) - 1, 6]
     batch = Assembler(clips, windows)(chosen)
@@ -79,7 +79,7 @@ def test_every_field(clips: Clips) -> None:
         assert not batch.joints_px[row][~valid].any()
 
 
-def test_a_batch_gives_what_its_windows_give(clips: Clips) -> None:
+def test_assembler_concatenates_windows(clips: Clips) -> None:
     assembler = Assembler(clips, training_windows(clips.frame_counts, CONFIG))
     chosen = [3, 11, 5]
     batch, singles = assembler(chosen), [assembler([index]) for index in chosen]
@@ -88,7 +88,7 @@ def test_a_batch_gives_what_its_windows_give(clips: Clips) -> None:
     assert torch.equal(gather(scatter(batch.object, batch.valid), batch.valid), batch.object)
 
 
-def test_joints_behind_the_camera_or_not_finite_take_no_part(
+def test_evaluation_loader_masks_invalid_joints(
     tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
 ) -> None:
     record = make_record(0, 2)
@@ -101,7 +101,7 @@ def test_joints_behind_the_camera_or_not_finite_take_no_part(
     assert batch.joints_m.isfinite().all()
 
 
-def test_steps_and_resumption(clips: Clips) -> None:
+def test_training_loader_resumes_at_a_step(clips: Clips) -> None:
     loader = TrainingLoader(clips, CONFIG)
     whole = list(loader.epoch(2))
     assert len(whole) == loader.steps_per_epoch > 3
@@ -110,7 +110,7 @@ def test_steps_and_resumption(clips: Clips) -> None:
     assert list(loader.epoch(2, start=len(whole) * loader.step_windows)) == []
 
 
-def test_workers_have_the_global_batch_between_them(clips: Clips) -> None:
+def test_training_loaders_share_the_global_batch(clips: Clips) -> None:
     whole = TrainingLoader(clips, CONFIG)
     shares = [TrainingLoader(clips, CONFIG, rank, 2) for rank in range(2)]
     assert {share.steps_per_epoch for share in shares} == {whole.steps_per_epoch}
@@ -118,19 +118,19 @@ def test_workers_have_the_global_batch_between_them(clips: Clips) -> None:
         assert sorted(pair for part in parts for pair in pairs(part)) == sorted(pairs(batch))
 
 
-def test_windows_per_epoch(clips: Clips) -> None:
+def test_training_loader_limits_windows_per_epoch(clips: Clips) -> None:
     loader = TrainingLoader(clips, override(CONFIG, {"train.windows_per_epoch": 7}))
     assert loader.steps_per_epoch == 2
     assert len(list(loader.epoch(0))) == 2
 
 
-def test_more_workers_than_a_batch_has_windows(clips: Clips) -> None:
+def test_training_loader_refuses_more_workers_than_windows(clips: Clips) -> None:
     with pytest.raises(ConfigError, match="at most 3 workers"):
         TrainingLoader(clips, CONFIG, 0, 4)
 
 
 @pytest.mark.parametrize("world", [1, 3, 40])
-def test_evaluation_has_every_frame_once(clips: Clips, world: int) -> None:
+def test_evaluation_loaders_visit_every_frame_once(clips: Clips, world: int) -> None:
     loaders = [EvaluationLoader(clips, CONFIG, rank, world) for rank in range(world)]
     seen = []
     for loader in loaders:
@@ -141,19 +141,19 @@ def test_evaluation_has_every_frame_once(clips: Clips, world: int) -> None:
     assert sorted(seen) == [(clip, frame) for clip, count in enumerate(COUNTS) for frame in range(count)]
 
 
-def test_evaluation_batches_are_bounded(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_loader_bounds_batch_size(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "EVALUATION_PIXELS", 10 * 32 * 24)
     for batch in EvaluationLoader(clips, CONFIG):
         assert len(batch.frames) <= 10
 
 
-def test_an_epoch_may_be_left_early(clips: Clips) -> None:
+def test_training_loader_repeats_epoch_after_early_exit(clips: Clips) -> None:
     loader = TrainingLoader(clips, CONFIG)
     first = next(loader.epoch(0))
     assert_same(first, next(loader.epoch(0)))
 
 
-def test_a_thread_gives_the_same_batches(clips: Clips) -> None:
+def test_decoder_thread_gives_same_batches(clips: Clips) -> None:
     loader = TrainingLoader(clips, CONFIG)
     steps = order(len(loader.windows), seed=0, epoch=0, batch_size=2)
     for one, other in zip(
@@ -165,7 +165,7 @@ def test_a_thread_gives_the_same_batches(clips: Clips) -> None:
     assert list(Decoder(loader.assembler, ahead=True).batches([])) == []
 
 
-def test_processes_give_the_same_batches_and_draw_nothing(clips: Clips) -> None:
+def test_loader_processes_give_same_batches_without_random_draws(clips: Clips) -> None:
     plain = TrainingLoader(clips, CONFIG)
     loader = TrainingLoader(clips, override(CONFIG, {"runtime.loader_workers": 1}))
     state = torch.get_rng_state()
@@ -177,7 +177,7 @@ def test_processes_give_the_same_batches_and_draw_nothing(clips: Clips) -> None:
 
 
 @pytest.mark.parametrize("processes", [0, 1])
-def test_a_broken_frame_stops_with_its_name(
+def test_evaluation_loader_names_broken_frame(
     tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path], processes: int
 ) -> None:
     record = make_record(0, 3)
@@ -188,14 +188,12 @@ def test_a_broken_frame_stops_with_its_name(
         list(EvaluationLoader(clips, config))
 
 
-def test_processes_without_room_for_their_batches_are_refused_before_they_start(
-    clips: Clips, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_loader_refuses_processes_without_shared_memory(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
     few = TrainingLoader(clips, override(CONFIG, {"runtime.loader_workers": 2}))
     with pytest.raises(ClusterError, match=r"2 processes .* has 0 MB free\. .*--shm-size=8g.*loader_workers=0"):
         list(few.epoch(0))
-    list(TrainingLoader(clips, CONFIG).epoch(0))  # none of its own
+    list(TrainingLoader(clips, CONFIG).epoch(0))  # uses no loader process
 
 
 SMALL = """
@@ -207,7 +205,7 @@ from htt.testing import tiny_config
 from htt.training.tasks import open_splits
 
 if __name__ == "__main__":
-    loader.Decoder._check_room = lambda *_: None  # others took the room since
+    loader.Decoder._check_room = lambda *_: None  # as if other programs took the space afterwards
     config = override(tiny_config(), {"runtime.loader_workers": 1, "train.batch_size": 8})
     try:
         list(loader.TrainingLoader(open_splits(config).train, config).epoch(0))
@@ -217,8 +215,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir() or os.geteuid() != 0, reason="only root makes shared memory small")
-def test_processes_that_find_no_room_for_a_batch_say_so(tmp_path: Path, tiny_splits: object) -> None:
-    """In a container's shared memory, a small one: it was waited for, for ever."""
+def test_loader_processes_report_full_shared_memory(tmp_path: Path, tiny_splits: object) -> None:
+    """Check with little shared memory, as in a container, where the loader once waited forever."""
     (tmp_path / "small.py").write_text(SMALL)
     script = f"mount -t tmpfs -o size=96k tmpfs /dev/shm && exec {shlex.quote(sys.executable)} {tmp_path}/small.py"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[4])}

@@ -1,4 +1,4 @@
-"""The order of windows: complete, disjoint, and the same wherever it is entered."""
+"""Order of windows: complete, disjoint, and the same from any step on."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ sizes = st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(1, 4)).filt
 )
 
 
-def test_by_hand() -> None:
+def test_order_drops_incomplete_last_batch() -> None:
     steps = order.order(7, seed=0, epoch=0, batch_size=3)
     assert [len(step) for step in steps] == [3, 3]
     assert len(set(np.concatenate(steps).tolist())) == 6
@@ -21,7 +21,9 @@ def test_by_hand() -> None:
 
 
 @given(sizes=sizes, seed=st.integers(0, 99), epoch=st.integers(0, 99), limit=st.none() | st.integers(4, 60))
-def test_workers_share_the_global_steps(sizes: tuple[int, int, int], seed: int, epoch: int, limit: int | None) -> None:
+def test_order_splits_global_steps_among_workers(
+    sizes: tuple[int, int, int], seed: int, epoch: int, limit: int | None
+) -> None:
     windows, batch_size, world = sizes
 
     def steps_of(rank: int, world: int) -> order.Steps:
@@ -40,7 +42,7 @@ def test_workers_share_the_global_steps(sizes: tuple[int, int, int], seed: int, 
 
 
 @given(sizes=sizes, start=st.integers(0, 70))
-def test_entering_later_gives_the_tail(sizes: tuple[int, int, int], start: int) -> None:
+def test_order_with_start_gives_the_tail(sizes: tuple[int, int, int], start: int) -> None:
     windows, batch_size, world = sizes
     whole = order.order(windows, seed=5, epoch=3, batch_size=batch_size, rank=world - 1, world=world)
     entered = start * batch_size
@@ -48,7 +50,7 @@ def test_entering_later_gives_the_tail(sizes: tuple[int, int, int], start: int) 
     assert [step.tolist() for step in tail] == [step.tolist() for step in whole[start:]]
 
 
-def test_order_is_new_each_epoch_and_seed_and_the_same_again() -> None:
+def test_order_depends_on_seed_and_epoch_only() -> None:
     def drawn(seed: int, epoch: int) -> list[int]:
         return np.concatenate(order.order(50, seed=seed, epoch=epoch, batch_size=5, limit=20)).tolist()
 
@@ -58,25 +60,25 @@ def test_order_is_new_each_epoch_and_seed_and_the_same_again() -> None:
     assert len(drawn(0, 0)) == 20
 
 
-def test_fewer_windows_than_a_batch() -> None:
+def test_order_of_fewer_windows_than_a_batch_is_one_step() -> None:
     assert [sorted(step.tolist()) for step in order.order(3, seed=0, epoch=0, batch_size=8)] == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize(("windows", "batch_size", "limit"), [(9, 2, None), (2, 9, None), (9, 9, 2)])
-def test_more_workers_than_windows_in_a_step(windows: int, batch_size: int, limit: int | None) -> None:
+def test_order_refuses_more_workers_than_windows(windows: int, batch_size: int, limit: int | None) -> None:
     with pytest.raises(ConfigError, match=r"there are 3 workers, but only 2 windows .*at most 2 workers"):
         order.order(windows, seed=0, epoch=0, batch_size=batch_size, world=3, limit=limit)
 
 
 @given(windows=st.integers(0, 50), world=st.integers(1, 8))
-def test_evaluation_shares_are_contiguous_and_complete(windows: int, world: int) -> None:
+def test_share_is_contiguous_and_complete(windows: int, world: int) -> None:
     shares = [order.share(windows, rank, world) for rank in range(world)]
     assert np.concatenate(shares).tolist() == list(range(windows))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 @given(sizes=st.lists(st.integers(1, 20), max_size=20), most=st.integers(1, 5), budget=st.integers(1, 40))
-def test_groups(sizes: list[int], most: int, budget: int) -> None:
+def test_groups_respect_count_and_budget(sizes: list[int], most: int, budget: int) -> None:
     groups = order.groups(np.array(sizes, int), most, budget)
     assert [window for group in groups for window in group.tolist()] == list(range(len(sizes)))
     for group in groups:

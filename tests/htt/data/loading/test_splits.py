@@ -1,4 +1,4 @@
-"""Validation where a data set brings none: held out in proportion, always the same clips, never seen in training."""
+"""Validation held out of the training clips: in proportion, always the same clips, never used in training."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def without_val(tmp_path: Path, make_record: Callable[..., ClipRecord], write_sh
     )
 
 
-def test_a_tenth_of_each_action_is_held_out() -> None:
+def test_hold_out_takes_share_of_each_action() -> None:
     actions = [action for action in range(45) for _ in range(20)]
     ids = [f"Subject_1/a{action}/{place}" for place, action in enumerate(actions)]
     kept, held = splits.hold_out(ids, actions, 0.1)
@@ -43,7 +43,7 @@ def test_a_tenth_of_each_action_is_held_out() -> None:
     share=st.floats(0.01, 0.99),
     seed=st.integers(0, 99),
 )
-def test_the_same_clips_whatever_their_order(actions: list[int], share: float, seed: int) -> None:
+def test_hold_out_is_independent_of_order(actions: list[int], share: float, seed: int) -> None:
     ids = [f"clip-{place}" for place in range(len(actions))]
     kept, held = splits.hold_out(ids, actions, share)
     assert kept
@@ -54,7 +54,7 @@ def test_the_same_clips_whatever_their_order(actions: list[int], share: float, s
     assert {ids[order[clip]] for clip in other} == {ids[clip] for clip in held}
 
 
-def test_held_out_clips_validate_and_do_not_train(without_val: Path) -> None:
+def test_open_splits_excludes_held_out_clips_from_training(without_val: Path) -> None:
     found = opened(without_val, 0.3)
     assert found.val is not None
     assert (len(found.train), len(found.val)) == (7, 3)
@@ -62,7 +62,9 @@ def test_held_out_clips_validate_and_do_not_train(without_val: Path) -> None:
     assert set(found.train.ids) | set(found.val.ids) == {f"clip-{index}" for index in range(10)}
 
 
-def test_held_out_clips_keep_their_frames_and_labels(without_val: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_open_named_keeps_frames_and_labels_of_held_out_clips(
+    without_val: Path, make_record: Callable[..., ClipRecord]
+) -> None:
     val = splits.open_named(without_val, "val", DataConfig(held_out=0.3))
     for place, record in enumerate(val):
         whole = make_record(int(record.id.removeprefix("clip-")), 3)
@@ -71,7 +73,7 @@ def test_held_out_clips_keep_their_frames_and_labels(without_val: Path, make_rec
         np.testing.assert_array_equal(val.intrinsics[place], whole.intrinsics)
 
 
-def test_all_clips_train_where_nothing_is_held_out(without_val: Path) -> None:
+def test_open_splits_trains_on_all_clips_if_none_is_held_out(without_val: Path) -> None:
     found = opened(without_val, 0.0)
     assert len(found.train) == 10
     assert found.val is None
@@ -79,7 +81,7 @@ def test_all_clips_train_where_nothing_is_held_out(without_val: Path) -> None:
         splits.open_named(without_val, "val", DataConfig(held_out=0.0))
 
 
-def test_a_validation_split_is_used_as_it_is(
+def test_open_splits_uses_given_validation_split(
     tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
 ) -> None:
     root = write_shards(tmp_path, {"train": [make_record(0, 2), make_record(1, 2)], "val": [make_record(2, 2)]})
@@ -89,8 +91,8 @@ def test_a_validation_split_is_used_as_it_is(
     splits.check_validation(root, DataConfig(held_out=0.0))
 
 
-def test_incomplete_splits_are_named_with_what_is_missing(without_val: Path) -> None:
-    """Two test clips of three; the training clips, which validation is taken from, are all there."""
+def test_incomplete_names_splits_with_missing_clips(without_val: Path) -> None:
+    """Check two of three test clips, with complete training clips, of which validation is a part."""
     found, of = manifest.read(without_val), manifest.Wanted
     listed = {
         "train": [of(id=f"c{i}", first=0, frames=3) for i in range(10)],
@@ -108,12 +110,12 @@ def test_incomplete_splits_are_named_with_what_is_missing(without_val: Path) -> 
     assert (there.split, there.clips, there.wanted_clips, there.complete) == ("train", 10, 11, False)
 
 
-def test_a_search_needs_something_to_select_by(without_val: Path) -> None:
+def test_check_validation_refuses_data_without_validation(without_val: Path) -> None:
     splits.check_validation(without_val, DataConfig(held_out=0.1))
     with pytest.raises(DataError, match=r"no split 'val' and data\.held_out is 0.*--set data\.held_out=0\.1"):
         splits.check_validation(without_val, DataConfig(held_out=0.0))
 
 
-def test_one_clip_cannot_be_parted() -> None:
+def test_hold_out_refuses_a_single_clip() -> None:
     with pytest.raises(DataError, match=r"expected 2 or more clips, got 1\. Set data\.held_out=0"):
         splits.hold_out(["a"], [0], 0.5)

@@ -1,4 +1,4 @@
-"""Targets: projections of joints, wherever they are, and none where there is none."""
+"""Targets: projections of joints inside and outside the image, and none for joints without a projection."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ CAMERA = np.array([[400.0, 0, 240], [0, 400, 135], [0, 0, 1]])
 
 
 def test_make_projects_joints_inside_and_far_outside_the_image() -> None:
-    """FPHA has hands beside the image, and in one frame at the lens: their targets stay, as in the released code."""
+    """FPHA has hands outside the image, and one at the lens: their targets are kept, as in the released code."""
     joints = np.full((1, 21, 3), 0.4, np.float32)
     joints[0, 5] = 0.1, -0.05, 0.0025
     made = targets.make(joints, np.ones((1, 1), bool), CAMERA)

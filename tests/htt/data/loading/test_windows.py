@@ -1,4 +1,4 @@
-"""Windows: the released code's, digest for digest, and what must hold for any clips."""
+"""Windows: equal to those of the released code by digest, with properties that hold for any clips."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ CASES = json.loads((GOLDEN / "windows_h2o.json").read_text())
 
 
 def _clips(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """First frame number and number of frames of each clip of a label file."""
+    """Return the first frame number and the number of frames of each clip of a label file."""
     lines = (GOLDEN / "h2o_labels" / f"action_{split}.txt").read_text().split("\n")[1:]
     ends = np.array([[int(word) for word in line.split()[-4:-2]] for line in lines if line.strip()])
     return ends[:, 0], ends[:, 1] - ends[:, 0] + 1
@@ -36,7 +36,7 @@ def _windows(case: dict, counts: np.ndarray) -> Windows:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['split']}-{case['mode']}-{case['pose_window']}")
-def test_agrees_with_the_released_code(case: dict) -> None:
+def test_windows_agree_with_released_code(case: dict) -> None:
     first, counts = _clips(case["split"])
     windows = _windows(case, counts)
     assert len(counts) == case["clips"]
@@ -52,7 +52,7 @@ def test_agrees_with_the_released_code(case: dict) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['split']}-{case['mode']}-{case['pose_window']}")
-def test_has_the_examples(case: dict) -> None:
+def test_windows_contain_golden_examples(case: dict) -> None:
     first, counts = _clips(case["split"])
     windows = _windows(case, counts)
     known = {
@@ -62,7 +62,7 @@ def test_has_the_examples(case: dict) -> None:
         assert (example["clip"], *example["frames"]) in known
 
 
-def test_by_hand() -> None:
+def test_cut_starts_windows_at_given_offsets() -> None:
     windows = cut([7, 0, 2], length=2, spacing=2, starts=2)
     assert [(window.clip, window.frames.tolist()) for window in windows] == [
         (0, [0, 2]),
@@ -74,7 +74,7 @@ def test_by_hand() -> None:
     ]
 
 
-def test_starts_shift_only_when_asked() -> None:
+def test_training_windows_shift_starts_only_if_configured() -> None:
     shifted = training_windows([40], Config())
     plain = training_windows([40], override(Config(), {"data.shifted_starts": False}))
     assert shifted.start.tolist() == list(range(32))
@@ -86,7 +86,7 @@ def test_starts_shift_only_when_asked() -> None:
     length=st.integers(1, 9),
     spacing=st.integers(1, 4),
 )
-def test_evaluation_sees_every_frame_once(counts: list[int], length: int, spacing: int) -> None:
+def test_cut_covers_every_frame_once(counts: list[int], length: int, spacing: int) -> None:
     seen = [(window.clip, frame) for window in cut(counts, length=length, spacing=spacing, starts=spacing)
             for frame in window.frames.tolist()]  # fmt: skip
     assert sorted(seen) == [(clip, frame) for clip, count in enumerate(counts) for frame in range(count)]
@@ -98,7 +98,7 @@ def test_evaluation_sees_every_frame_once(counts: list[int], length: int, spacin
     spacing=st.integers(1, 4),
     starts=st.integers(1, 12),
 )
-def test_windows_are_real_frames_in_order(counts: list[int], length: int, spacing: int, starts: int) -> None:
+def test_cut_gives_existing_frames_in_order(counts: list[int], length: int, spacing: int, starts: int) -> None:
     for window in cut(counts, length=length, spacing=spacing, starts=starts):
         frames = window.frames
         assert 1 <= len(frames) <= length

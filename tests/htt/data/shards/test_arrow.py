@@ -1,4 +1,4 @@
-"""Shards: what is written is read back, and what is broken says so."""
+"""Shards: written clips are read back unchanged, and damage is reported."""
 
 import dataclasses
 import errno
@@ -58,7 +58,7 @@ def assert_same(found: Any, expected: Any) -> None:
             assert one == other
 
 
-def test_gives_back_what_was_written(root: Path, record: Record) -> None:
+def test_open_split_returns_written_clips(root: Path, record: Record) -> None:
     clips = open_split(root, "train")
     assert len(clips) == 6
     assert len(manifest.read(root).shards("train")) > 1
@@ -109,14 +109,16 @@ def test_clip_without_a_group_is_its_own(tmp_path: Path, record: Record, write: 
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=4), limit=st.integers(1, 20_000))
-def test_round_trip_of_any_clips(tmp_path: Path, counts: list[int], limit: int, record: Record, write: Write) -> None:
+def test_open_split_round_trips_any_clips(
+    tmp_path: Path, counts: list[int], limit: int, record: Record, write: Write
+) -> None:
     records = [record(index, count) for index, count in enumerate(counts)]
     clips = open_split(write(tmp_path, {"any": records}, limit), "any")
     for found, expected in zip(clips, records, strict=True):
         assert_same(found, expected)
 
 
-def test_decodes_the_frames_asked_for(root: Path, record: Record) -> None:
+def test_decode_returns_requested_frames(root: Path, record: Record) -> None:
     frames = open_split(root, "train").decode(4, [29, 0, 7])
     assert frames.shape == (3, 3, HEIGHT, WIDTH)
     for image, index in zip(frames, [29, 0, 7], strict=True):
@@ -124,39 +126,39 @@ def test_decodes_the_frames_asked_for(root: Path, record: Record) -> None:
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), expected)
 
 
-def test_pickles_after_use(root: Path) -> None:
+def test_clips_pickle_after_use(root: Path) -> None:
     clips = open_split(root, "train")
     clips.decode(1, [0])
     again: Clips = pickle.loads(pickle.dumps(clips))
     assert_same(again[3], clips[3])
 
 
-def test_same_clips_give_the_same_bytes(root: Path, tmp_path: Path, record: Record, write: Write) -> None:
+def test_shards_of_same_clips_have_same_bytes(root: Path, tmp_path: Path, record: Record, write: Write) -> None:
     records = [record(index, frames) for index, frames in enumerate([7, 12, 1, 9, 30, 4])]
     again = manifest.read(write(tmp_path, {"train": records, "val": records[:1]}))
     assert again == manifest.read(root)
 
 
-def test_no_data(tmp_path: Path) -> None:
+def test_open_split_refuses_missing_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"does not exist.*python -m htt\.data\.convert"):
         open_split(tmp_path / "nowhere", "train")
     with pytest.raises(DataError, match="has none"):
         open_split(tmp_path, "train")
 
 
-def test_no_such_split(root: Path) -> None:
+def test_open_split_refuses_unknown_split(root: Path) -> None:
     with pytest.raises(DataError, match=r"No split 'vall' in the data. Available: train, val. Did you mean 'val'\?"):
         open_split(root, "vall")
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"source": 3}'])
-def test_broken_manifest(tmp_path: Path, text: str) -> None:
+def test_open_split_refuses_invalid_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"Invalid manifest .*manifest\.json: "):
         open_split(tmp_path, "train")
 
 
-def test_manifest_of_another_version(root: Path, tmp_path: Path) -> None:
+def test_open_split_refuses_manifest_of_another_version(root: Path, tmp_path: Path) -> None:
     manifest.write(tmp_path, manifest.read(root).model_copy(update={"schema_version": 99}))
     with pytest.raises(DataError, match="expected version 2 or 3, got 99"):
         open_split(tmp_path, "train")
@@ -167,13 +169,13 @@ def test_manifest_of_another_version(root: Path, tmp_path: Path) -> None:
         open_split(tmp_path, "train")
 
 
-def test_the_numbers_of_the_frames_there_should_be(root: Path) -> None:
+def test_manifest_numbers_are_the_expected_frames(root: Path) -> None:
     assert manifest.read(root).numbers("val") == {"clip-0": range(10, 29)}
 
 
 @pytest.fixture
 def broken(tmp_path: Path, record: Record, write: Write) -> Callable[[Callable[[bytes], bytes]], Path]:
-    """Shards of one clip of five frames; the argument spoils the file."""
+    """Return a function that writes shards of one clip of five frames and changes the file."""
 
     def spoil(change: Callable[[bytes], bytes]) -> Path:
         write(tmp_path, {"train": [record(0, 5)]})
@@ -184,7 +186,7 @@ def broken(tmp_path: Path, record: Record, write: Write) -> Callable[[Callable[[
     return spoil
 
 
-def test_verify_names_the_shard_and_both_sums(broken: Callable[..., Path]) -> None:
+def test_verify_names_shard_and_both_checksums(broken: Callable[..., Path]) -> None:
     root = broken(lambda data: data[:3000] + bytes([data[3000] ^ 1]) + data[3001:])
     expected = manifest.read(root).shards("train")[0].sha256
     found = files.sha256(root / "train-00000.arrow")
@@ -194,11 +196,11 @@ def test_verify_names_the_shard_and_both_sums(broken: Callable[..., Path]) -> No
         manifest.verify(root)
 
 
-def test_verify_accepts_what_is_whole(root: Path) -> None:
+def test_verify_accepts_undamaged_shards(root: Path) -> None:
     assert manifest.verify(root) == manifest.read(root)
 
 
-def test_shard_cut_short_or_missing(broken: Callable[..., Path]) -> None:
+def test_open_split_refuses_truncated_or_missing_shard(broken: Callable[..., Path]) -> None:
     root = broken(lambda data: data[:-100])
     with pytest.raises(DataError, match=r"train-00000\.arrow has \d+ bytes, not \d+"):
         open_split(root, "train")
@@ -207,14 +209,14 @@ def test_shard_cut_short_or_missing(broken: Callable[..., Path]) -> None:
         open_split(root, "train")
 
 
-def test_shard_that_is_no_arrow_file(broken: Callable[..., Path]) -> None:
+def test_decode_refuses_shard_that_is_no_arrow_file(broken: Callable[..., Path]) -> None:
     root = broken(lambda data: b"x" * len(data))
     clips = open_split(root, "train")
     with pytest.raises(DataError, match=r"Invalid shard .*train-00000\.arrow: "):
         clips.decode(0, [0])
 
 
-def test_truncated_jpeg_names_clip_and_frame(tmp_path: Path, record: Record, write: Write) -> None:
+def test_decode_names_clip_and_frame_of_truncated_jpeg(tmp_path: Path, record: Record, write: Write) -> None:
     whole = record(0, 5)
     spoilt = [*whole.jpegs[:2], whole.jpegs[2][:-200], *whole.jpegs[3:]]
     clips = open_split(write(tmp_path, {"train": [dataclasses.replace(whole, jpegs=spoilt)]}), "train")
@@ -223,7 +225,7 @@ def test_truncated_jpeg_names_clip_and_frame(tmp_path: Path, record: Record, wri
         clips.decode(0, [1, 2])
 
 
-def test_jpeg_of_another_size(tmp_path: Path, record: Record, write: Write) -> None:
+def test_decode_refuses_jpeg_of_another_size(tmp_path: Path, record: Record, write: Write) -> None:
     whole = record(0, 2)
     small = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
     clips = open_split(write(tmp_path, {"train": [dataclasses.replace(whole, jpegs=[small, small])]}), "train")
@@ -231,7 +233,7 @@ def test_jpeg_of_another_size(tmp_path: Path, record: Record, write: Write) -> N
         clips.decode(0, [0])
 
 
-def test_clip_without_frames(tmp_path: Path, record: Record, write: Write) -> None:
+def test_open_split_refuses_clip_without_frames(tmp_path: Path, record: Record, write: Write) -> None:
     empty = dataclasses.replace(
         record(7, 1),
         frame_numbers=[],
@@ -244,7 +246,7 @@ def test_clip_without_frames(tmp_path: Path, record: Record, write: Write) -> No
         open_split(tmp_path, "train")
 
 
-def test_full_disk_leaves_no_half_file(
+def test_shard_writer_leaves_no_file_on_full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: Record, write: Write
 ) -> None:
     def full(_: int) -> None:
@@ -299,7 +301,7 @@ def test_manifest_refuses_names_that_leave_the_folder(root: Path, tmp_path: Path
         ({"clips": -1}, r"splits\.train\.0\.clips: Input should be greater than or equal to 0"),
     ],
 )
-def test_manifest_refuses_checksums_and_counts_that_cannot_be(
+def test_manifest_refuses_invalid_checksums_and_counts(
     root: Path, tmp_path: Path, change: dict[str, object], told: str
 ) -> None:
     fields = json.loads((root / manifest.NAME).read_text())
@@ -309,7 +311,7 @@ def test_manifest_refuses_checksums_and_counts_that_cannot_be(
         manifest.read(tmp_path)
 
 
-def test_shard_that_is_a_link_out_of_its_folder_is_refused(broken: Callable[..., Path], tmp_path: Path) -> None:
+def test_open_split_refuses_link_out_of_its_folder(broken: Callable[..., Path], tmp_path: Path) -> None:
     root = broken(lambda data: data)
     elsewhere = tmp_path.parent / "elsewhere.arrow"
     (root / "train-00000.arrow").rename(elsewhere)
@@ -387,7 +389,7 @@ def _swapped(clip: ClipRecord) -> ClipRecord:
 def test_prepare_refuses_frames_that_do_not_fit_the_manifest(
     tmp_path: Path, record: Record, write: Write, change: Change, told: str
 ) -> None:
-    """Before a training starts, and again by whoever looks at the clip."""
+    """Check the refusal before a training starts, and again when the clip is read."""
     root = write(tmp_path / "shards", {"train": [record(0, 2), change(record(1, 3))]})
     message = rf"Clip clip-1 in .*train-00000\.arrow does not match its manifest and labels: {told}"
     config = override(Config(), {"data.source": "noise", "data.root": str(root), "runtime.cache": str(tmp_path)})
@@ -397,7 +399,7 @@ def test_prepare_refuses_frames_that_do_not_fit_the_manifest(
         open_split(root, "train").targets(1)
 
 
-def test_frames_beyond_the_clip_are_refused(tmp_path: Path, record: Record, write: Write) -> None:
+def test_targets_refuse_frames_outside_the_manifest(tmp_path: Path, record: Record, write: Write) -> None:
     clips = write(tmp_path, {"train": [record(0, 3)]})
     made = manifest.read(clips)
     wanted = [made.wanted["train"][0].model_copy(update={"first": 11})]
@@ -435,10 +437,10 @@ print(*sorted(outcomes))
 
 
 @pytest.mark.parametrize("name", ["labels.arrow", "train-00000.arrow"])
-def test_bytes_of_an_arrow_file_changed_at_random_never_end_the_process(
+def test_open_split_survives_random_changes_of_arrow_files(
     tmp_path: Path, record: Record, write: Write, name: str
 ) -> None:
-    """In another process, which a segmentation fault ends; 250 changes, of which unchecked some ten would."""
+    """Run in a process of its own: without checks, about ten of the 250 changes end it by a segmentation fault."""
     root = write(tmp_path, {"train": [record(index, 3 + index) for index in range(3)]}, 10**9)
     words = [sys.executable, "-c", MUTATE, str(root), name, "250"]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=300)

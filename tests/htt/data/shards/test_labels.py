@@ -24,7 +24,7 @@ def root(
     return write_shards(tmp_path_factory.mktemp("shards"), {"train": records[:3], "val": records[3:]})
 
 
-def test_what_is_in_them(root: Path, make_record: Callable[..., ClipRecord]) -> None:
+def test_read_returns_labels_of_one_split(root: Path, make_record: Callable[..., ClipRecord]) -> None:
     table = labels.read(root / labels.NAME, "val")
     records = [make_record(index, 3 + index) for index in (3, 4)]
     assert table["id"].to_pylist() == ["clip-3", "clip-4"]
@@ -37,7 +37,7 @@ def test_what_is_in_them(root: Path, make_record: Callable[..., ClipRecord]) -> 
     assert len(labels.read(root / labels.NAME, "none")) == 0
 
 
-def test_they_are_those_of_the_shards(root: Path) -> None:
+def test_write_is_reproducible_from_shards(root: Path) -> None:
     made = manifest.read(root)
     assert made.labels == labels.write(root, made.splits)
     assert made.labels.sha256 == files.sha256(root / labels.NAME)
@@ -54,7 +54,7 @@ def test_groups_that_differ_from_the_shards_are_found(
         open_split(other, "train").check_frames()
 
 
-def test_a_file_that_holds_something_else(root: Path, tmp_path: Path) -> None:
+def test_open_split_refuses_invalid_or_missing_labels_file(root: Path, tmp_path: Path) -> None:
     for path in root.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / labels.NAME).write_bytes(b"x" * (tmp_path / labels.NAME).stat().st_size)

@@ -1,4 +1,4 @@
-"""A folder of H2O to break, and the truth about it."""
+"""Folder of H2O for tests to damage, and its true content."""
 
 import shutil
 import sys
@@ -20,7 +20,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrueCl
 
 @pytest.fixture
 def root(written: tuple[Path, list[TrueClip]], tmp_path: Path) -> Path:
-    """A folder to break."""
+    """Copy of the folder, for a test to damage."""
     return Path(shutil.copytree(written[0], tmp_path / "h2o"))
 
 

@@ -1,4 +1,4 @@
-"""Whatever is done to the folder of a data set: one sentence, or shards in which all that is there is right.
+"""Damaged folders of a data set: the conversion is refused in one sentence, or its shards are correct.
 
 Folders are broken by a few changes at once. Then either the conversion refuses with one error that names a file, or
 every frame of every clip equals what was written, and what is missing, or has hands that are not known, is named.
@@ -26,7 +26,7 @@ from htt.testing.trees import TrueClip, write_fpha, write_h2o
 from htt.testing.truth import check_clip
 
 ROOTS = ("plain", "Größe 手", os.fsdecode(b"caf\xe9"))
-"""Names of the folder: the last one is no UTF-8."""
+"""Names of the folder; the last one is not UTF-8."""
 H2O_LABELS = {
     "train": ["1 subject1/h1/0 16 0 4 0 9", "2 subject1/h1/0 8 5 7 0 9", "3 subject2/o2/3 27 10 13 10 13"],
     "test": ["1 subject4/h1/0 0 4 0 500"],
@@ -34,13 +34,13 @@ H2O_LABELS = {
 
 
 class Tree:
-    """A folder that is whole, and the truth about it; no data class, which a failing example would show in full."""
+    """Undamaged folder, and its true content; no data class, which a failing example would show in full."""
 
     def __init__(self, kind: str, root: Path, clips: list[TrueClip], kinds: tuple[str, ...]) -> None:
         self.kind, self.root, self.clips = kind, root, clips
         paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
         self.files = [[path for path in paths if part in path] for part in kinds]
-        """By what they are, so that the few important ones are broken as often as the many."""
+        """Files by kind, so that the few important ones are damaged as often as the many others."""
         info = open_source(kind, root).info(64, 36)
         self.actions, self.objects = list(info.actions), list(info.objects)
 
@@ -71,7 +71,7 @@ def monkeymodule():
 
 
 Done = tuple[int, int, Callable[[Path, int], None], int]
-"""Which kind of file, which one of it, what is done to it, and how much."""
+"""(number of the kind of file, number of the file, change, amount)"""
 
 
 def changes() -> st.SearchStrategy[list[Done]]:
@@ -119,13 +119,13 @@ def _check(tree: Tree, name: str, done: Sequence[Done]) -> None:
 
 
 def _check_refusal(message: str) -> None:
-    """It names a file, and can be printed."""
+    """Check that the message names a file and can be printed."""
     assert message.encode()
     assert re.search(r"\.txt|\.png|\.jpeg", message), message
 
 
 def _check_named(true: TrueClip, record: ClipRecord | None, wanted: range, problems: list[Problem]) -> None:
-    """What is there is right, and each frame that is lost is named by the file that is to blame."""
+    """Check that present data are correct, and that each lost frame is named with the file that caused it."""
     own = [problem for problem in problems if _is_about(problem, true)]
     if record is None:
         assert any(problem.effect == CLIP_LEFT_OUT for problem in own), f"{true.id} is not named: {problems}"
@@ -166,7 +166,9 @@ SETTINGS = settings(
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_one_change_is_never_silently_wrong(change: Callable[[Path, int], None], h2o_tree: Tree, fpha_tree: Tree):
+def test_convert_is_never_silently_wrong_after_one_change(
+    change: Callable[[Path, int], None], h2o_tree: Tree, fpha_tree: Tree
+):
     for tree in (h2o_tree, fpha_tree):
         for kind in range(len(tree.files)):
             for amount in (0, 2, 7):
@@ -188,7 +190,9 @@ def test_fpha_is_never_silently_wrong(fpha_tree: Tree, name: str, done) -> None:
 
 @pytest.mark.parametrize("kind", ["h2o", "fpha"])
 @pytest.mark.parametrize("name", ROOTS)
-def test_a_whole_tree_is_read_whole(kind: str, name: str, h2o_tree: Tree, fpha_tree: Tree, tmp_path: Path) -> None:
+def test_convert_of_undamaged_tree_finds_no_problems(
+    kind: str, name: str, h2o_tree: Tree, fpha_tree: Tree, tmp_path: Path
+) -> None:
     tree = h2o_tree if kind == "h2o" else fpha_tree
     shutil.copytree(tree.root, tmp_path / name, copy_function=os.link)
     source: Source = open_source(kind, tmp_path / name)

@@ -1,4 +1,4 @@
-"""FPHA: read as its folder is laid out, in its camera and our order, and whatever is wrong in it named."""
+"""FPHA: its folder layout, joints in its camera and our order, and messages about missing or damaged files."""
 
 import shutil
 from pathlib import Path
@@ -29,7 +29,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrueCl
 
 @pytest.fixture
 def root(written: tuple[Path, list[TrueClip]], tmp_path: Path) -> Path:
-    """A folder to break."""
+    """Copy of the folder, for a test to damage."""
     return Path(shutil.copytree(written[0], tmp_path / "fpha"))
 
 
@@ -59,7 +59,7 @@ def change_lines(path: Path, change) -> None:
 
 
 @pytest.mark.parametrize("size", [(128, 72), (64, 48)])
-def test_every_joint_label_and_intrinsic_is_the_truth(
+def test_convert_gives_true_joints_labels_and_intrinsics(
     root: Path, true: dict[str, TrueClip], tmp_path: Path, size: tuple[int, int]
 ) -> None:
     made, problems = convert(open_source("fpha", root), tmp_path / "out", Making(*size), workers=1)
@@ -75,15 +75,15 @@ def test_every_joint_label_and_intrinsic_is_the_truth(
         assert clips.groups == clips.ids
 
 
-def test_the_poses_folder_has_had_two_names(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_accepts_both_names_of_the_poses_folder(root: Path, true: dict[str, TrueClip]) -> None:
     (root / "Hand_pose_annotation_v1").rename(root / "Hand_pose_annotation_v1_1")
     record, problems = read(root)
     assert record is not None
     assert (check_clip(record, true[FIRST]), problems) == (NOTHING, [])
 
 
-def test_from_millimetres_in_the_world_to_metres_in_the_camera(root: Path) -> None:
-    """By hand: joint n of FPHA at (n, 10 n, 400) mm; the index finger's tip is FPHA's joint 11, and our joint 8."""
+def test_read_converts_world_millimetres_to_camera_metres(root: Path) -> None:
+    """Place joint n of FPHA at (n, 10 n, 400) mm; the tip of the index finger is FPHA's joint 11 and our joint 8."""
     joints = " ".join(f"{n} {10 * n} 400" for n in range(21))
     skeleton(root).write_text(f"3 {joints}\n")
     record, _ = read(root)
@@ -97,14 +97,14 @@ def test_from_millimetres_in_the_world_to_metres_in_the_camera(root: Path) -> No
     assert order == [0, 1, 6, 7, 8, 2, 9, 10, 11, 3, 12, 13, 14, 4, 15, 16, 17, 5, 18, 19, 20]
 
 
-def test_intrinsics_are_those_of_the_documentation(root: Path) -> None:
+def test_read_scales_documented_intrinsics(root: Path) -> None:
     record, _ = read(root)
     assert record is not None
     expected = np.array([[1395.749023, 0, 935.732544], [0, 1395.749268, 540.681030], [0, 0, 15]]) / 15
     np.testing.assert_allclose(record.intrinsics, expected)
 
 
-def test_takes_the_images_the_released_code_shrinks(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_accepts_images_resized_by_the_released_code(root: Path, true: dict[str, TrueClip]) -> None:
     (root / "Video_files").rename(root / "Video_files_480")
     record, problems = read(root)
     assert record is not None
@@ -112,7 +112,7 @@ def test_takes_the_images_the_released_code_shrinks(root: Path, true: dict[str, 
     assert check_clip(record, true[FIRST]) == NOTHING
 
 
-def test_lines_belong_to_their_number_and_not_to_their_place(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_assigns_skeleton_lines_by_number(root: Path, true: dict[str, TrueClip]) -> None:
     change_lines(skeleton(root), lambda lines: lines.reverse())
     record, problems = read(root)
     assert record is not None
@@ -120,7 +120,7 @@ def test_lines_belong_to_their_number_and_not_to_their_place(root: Path, true: d
     assert check_clip(record, true[FIRST]) == NOTHING
 
 
-def test_what_is_wrong_in_a_skeleton_is_named(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_names_faults_of_a_skeleton(root: Path, true: dict[str, TrueClip]) -> None:
     def spoil(lines: list[str]) -> list[str]:
         far = lines[2].split()
         far[5] = "25000.0000"
@@ -146,7 +146,7 @@ def test_what_is_wrong_in_a_skeleton_is_named(root: Path, true: dict[str, TrueCl
     ("content", "reason"),
     [(None, "is missing"), ("", "is empty"), ("\n \n", "is empty"), ("0 1 2\n", "has no readable line")],
 )
-def test_a_clip_without_a_skeleton_is_left_out_by_name(root: Path, content: str | None, reason: str) -> None:
+def test_read_leaves_out_clip_without_skeleton(root: Path, content: str | None, reason: str) -> None:
     if content is None:
         skeleton(root).unlink()
     else:
@@ -156,7 +156,7 @@ def test_a_clip_without_a_skeleton_is_left_out_by_name(root: Path, content: str 
     assert problems[-1] == f"Hand_pose_annotation_v1/{FIRST}/skeleton.txt {reason}; clip left out"
 
 
-def test_missing_and_broken_images_are_named_run_by_run(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_names_ranges_of_missing_or_broken_images(root: Path, true: dict[str, TrueClip]) -> None:
     folder = root / "Video_files" / FIRST / "color"
     for number in (1, 2, 3):
         (folder / f"color_{number:04d}.jpeg").unlink()
@@ -171,7 +171,7 @@ def test_missing_and_broken_images_are_named_run_by_run(root: Path, true: dict[s
     ]
 
 
-def test_counts_that_differ_are_said(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_names_differing_frame_counts(root: Path, true: dict[str, TrueClip]) -> None:
     info = root / "Subjects_info/Subject_1_info.txt"
     info.write_text(info.read_text().replace("open_juice_bottle 1 6", "open_juice_bottle 1 4"))
     record, problems = read(root)
@@ -189,7 +189,7 @@ def test_counts_that_differ_are_said(root: Path, true: dict[str, TrueClip]) -> N
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_without_a_count_the_skeleton_counts(root: Path, true: dict[str, TrueClip], there: bool) -> None:
+def test_read_counts_frames_in_skeleton_if_count_is_missing(root: Path, true: dict[str, TrueClip], there: bool) -> None:
     info = root / "Subjects_info/Subject_1_info.txt"
     if there:
         change_lines(info, lambda lines: lines[:3])
@@ -206,7 +206,7 @@ def test_without_a_count_the_skeleton_counts(root: Path, true: dict[str, TrueCli
     ]
 
 
-def test_a_count_of_a_million_neither_hangs_nor_floods(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_handles_a_huge_frame_count(root: Path, true: dict[str, TrueClip]) -> None:
     info = root / "Subjects_info/Subject_1_info.txt"
     info.write_text(info.read_text().replace("open_juice_bottle 1 6", "open_juice_bottle 1 99999"))
     record, problems = read(root)
@@ -236,7 +236,7 @@ def test_a_count_of_a_million_neither_hangs_nor_floods(root: Path, true: dict[st
         (lists.TABLE, "6 prick", "6 stir", "row 10 repeats the action stir"),
     ],
 )
-def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: str, message: str) -> None:
+def test_clips_refuse_invalid_lists(root: Path, file: str, old: str, new: str, message: str) -> None:
     path = root / file
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(DataError) as error:
@@ -247,13 +247,13 @@ def test_lists_that_cannot_be_are_refused(root: Path, file: str, old: str, new: 
 
 @pytest.mark.parametrize("file", [lists.SPLIT, lists.TABLE])
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_lists_that_cannot_be_read_are_refused(root: Path, file: str, content: bytes | None) -> None:
+def test_clips_refuse_unreadable_lists(root: Path, file: str, content: bytes | None) -> None:
     (root / file).unlink() if content is None else (root / file).write_bytes(content)
     with pytest.raises(DataError, match="is missing" if content is None else r"is not text \(byte 0 is not UTF-8\)"):
         open_source("fpha", root).clips("train")
 
 
-def test_differences_from_what_was_published(root: Path) -> None:
+def test_differences_compare_with_published_counts(root: Path) -> None:
     change_lines(root / lists.TABLE, lambda lines: lines[:26])
     assert open_source("fpha", root).differences() == [
         "train: 3 clips; published are 600",
@@ -264,19 +264,19 @@ def test_differences_from_what_was_published(root: Path) -> None:
     ]
 
 
-def test_no_folder(tmp_path: Path) -> None:
+def test_source_refuses_missing_folder(tmp_path: Path) -> None:
     for root in (None, tmp_path / "gone"):
         with pytest.raises(DataError, match=r"must be the folder FPHA was unpacked to; got .*, which is not a folder"):
             fpha.source(root, None)
 
 
-def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_command_prints_differences(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     converting.main(converting.Options(source="fpha", root=root, out=tmp_path / "out", width=64, height=36, workers=1))
     assert "26 frames in all; published are 105,459" in capsys.readouterr().out
 
 
-def test_table_in_another_order_than_the_classes_of_the_split_file_is_refused(root: Path) -> None:
-    """The released weights have the classes of the split file: another order would permute them without a word."""
+def test_clips_refuse_table_in_another_class_order(root: Path) -> None:
+    """The released weights use the classes of the split file; another order would permute them silently."""
 
     def swap(lines: list[str]) -> list[str]:
         one, other = lines[1].split(), lines[2].split()
@@ -288,7 +288,7 @@ def test_table_in_another_order_than_the_classes_of_the_split_file_is_refused(ro
         open_source("fpha", root).clips("train")
 
 
-def test_line_of_zeros_is_no_hand(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_rejects_skeleton_line_of_zeros(root: Path, true: dict[str, TrueClip]) -> None:
     """The world's origin lies 26 mm before the lens, and projects far outside the image."""
     change_lines(skeleton(root), lambda lines: [*lines[:2], "2 " + " ".join(["0"] * 63), *lines[3:]])
     record, problems = read(root)
@@ -301,7 +301,7 @@ def test_line_of_zeros_is_no_hand(root: Path, true: dict[str, TrueClip]) -> None
     ]
 
 
-def test_images_and_skeletons_come_from_the_most_complete_folder(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_uses_most_complete_folders(root: Path, true: dict[str, TrueClip]) -> None:
     shutil.copytree(root / "Video_files", root / "Video_files_480")
     (root / "Video_files" / FIRST / "color/color_0003.jpeg").unlink()
     shutil.copytree(root / "Hand_pose_annotation_v1", root / "poses/Hand_pose_annotation_v1_1")
@@ -321,7 +321,7 @@ def test_images_and_skeletons_come_from_the_most_complete_folder(root: Path, tru
     assert check_clip(record, true["Subject_2/close_juice_bottle/1"]) == NOTHING
 
 
-def test_archives_unpacked_in_folders_of_their_own_are_found(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_finds_archives_unpacked_in_separate_folders(root: Path, true: dict[str, TrueClip]) -> None:
     for name in ("Video_files", "Hand_pose_annotation_v1", "Subjects_info"):
         (root / f"{name}_zip").mkdir()
         (root / name).rename(root / f"{name}_zip" / name)

@@ -1,4 +1,4 @@
-"""H2O: read as its folder is laid out."""
+"""H2O: its folder layouts, labels, joints and cameras."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ from htt.vocabulary import ACTIONS, OBJECTS
 
 
 @pytest.mark.parametrize("size", [(96, 54), (64, 48)])
-def test_every_joint_label_and_intrinsic_is_the_truth(
+def test_convert_gives_true_joints_labels_and_intrinsics(
     root: Path, true: dict[str, TrueClip], tmp_path: Path, size: tuple[int, int]
 ) -> None:
     made, problems = convert(open_source("h2o", root), tmp_path / "out", Making(*size), workers=1)
@@ -39,7 +39,7 @@ def test_every_joint_label_and_intrinsic_is_the_truth(
     assert clips.frame_numbers(1).tolist() == list(range(404, 426))
 
 
-def test_test_clips_have_no_action_and_the_object_they_show(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_of_test_clip_has_object_but_no_action(root: Path, true: dict[str, TrueClip]) -> None:
     record, problems = read(root, "27", "test")
     assert record is not None
     assert problems == []
@@ -52,8 +52,8 @@ def test_test_clips_have_no_action_and_the_object_they_show(root: Path, true: di
     assert problems == ["clip 27 has no object in obj_pose (subject4/h1/5); object not known"]
 
 
-def test_by_hand(tmp_path: Path) -> None:
-    """One frame written here, so that the tree's writer and the reader cannot agree on a mistake."""
+def test_read_converts_a_frame_written_by_hand(tmp_path: Path) -> None:
+    """Write one frame here, so that the writer of the test tree and the reader cannot share a mistake."""
     folder = tmp_path / "subject1/h1/0/cam4"
     for name in ("rgb", "hand_pose"):
         (folder / name).mkdir(parents=True)
@@ -78,7 +78,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert record.hand_valid.tolist() == [[True, True]]
 
 
-def test_frames_that_two_clips_share_and_frames_between_clips(tmp_path: Path) -> None:
+def test_read_handles_shared_frames_and_frames_between_clips(tmp_path: Path) -> None:
     lines = ["1 subject1/h1/0 5 3 12 0 30", "2 subject1/h1/0 7 9 14 0 30", "3 subject1/h1/0 21 17 18 0 30"]
     clips = write_h2o(tmp_path, {"val": lines}, width=96, height=54)
     assert [clip.numbers for clip in clips] == [[*range(3, 13)], [*range(9, 15)], [17, 18]]
@@ -97,8 +97,8 @@ def test_frames_that_two_clips_share_and_frames_between_clips(tmp_path: Path) ->
     assert len(list((tmp_path / "subject1/h1/0/cam4/rgb").iterdir())) == 16
 
 
-def test_rows_may_come_in_any_order(root: Path, true: dict[str, TrueClip]) -> None:
-    """What a row says travels with its id."""
+def test_read_accepts_label_rows_in_any_order(root: Path, true: dict[str, TrueClip]) -> None:
+    """Check that the content of a row stays with its id."""
     path = root / "action_labels/action_train.txt"
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([header, *reversed(lines)]))
@@ -108,7 +108,7 @@ def test_rows_may_come_in_any_order(root: Path, true: dict[str, TrueClip]) -> No
 
 
 @pytest.mark.parametrize("folder", ["rgb256", "rgb480_270"])
-def test_takes_the_small_images_and_the_head_camera_release(tmp_path: Path, folder: str) -> None:
+def test_read_accepts_small_images_and_head_camera_release(tmp_path: Path, folder: str) -> None:
     size = {"width": 455, "height": 256} if folder == "rgb256" else {}
     lines = ["438 subject2/o2/3 7 404 406 0 425"]
     (true,) = write_h2o(tmp_path, {"train": lines}, images=folder, **size)
@@ -121,7 +121,7 @@ def test_takes_the_small_images_and_the_head_camera_release(tmp_path: Path, fold
     assert check_clip(record, true) == NOTHING
 
 
-def test_byte_order_mark_and_other_line_ends(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_accepts_byte_order_mark_and_crlf(root: Path, true: dict[str, TrueClip]) -> None:
     for path in (root / "action_labels/action_train.txt", *(root / TRAIN / "hand_pose").iterdir()):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     record, problems = read(root)
@@ -130,7 +130,7 @@ def test_byte_order_mark_and_other_line_ends(root: Path, true: dict[str, TrueCli
     assert check_clip(record, true["32"]) == NOTHING
 
 
-def test_the_real_label_files_are_what_was_published(tmp_path: Path) -> None:
+def test_clips_of_real_label_files_have_published_counts(tmp_path: Path) -> None:
     (tmp_path / "action_labels").symlink_to(GOLDEN)
     source = open_source("h2o", tmp_path)
     counts = {
@@ -140,7 +140,7 @@ def test_the_real_label_files_are_what_was_published(tmp_path: Path) -> None:
     assert source.differences() == []
 
 
-def test_differences_from_what_was_published(root: Path) -> None:
+def test_differences_compare_with_published_counts(root: Path) -> None:
     assert open_source("h2o", root).differences() == [
         "train: 2 clips, 44 frames; published are 569 and 55,747",
         "val: 0 clips, 0 frames; published are 122 and 11,638",

@@ -1,4 +1,4 @@
-"""H2O: whatever is missing or broken in its folder is named."""
+"""H2O: missing and damaged files of its folder are named."""
 
 import shutil
 from pathlib import Path
@@ -18,9 +18,7 @@ from htt.testing.trees import TrueClip, write_h2o
 from htt.testing.truth import Lost, check_clip
 
 
-def test_a_frame_without_an_image_is_left_out_and_one_without_a_pose_is_kept(
-    root: Path, true: dict[str, TrueClip]
-) -> None:
+def test_read_drops_frames_without_image_and_keeps_those_without_pose(root: Path, true: dict[str, TrueClip]) -> None:
     folder = root / TRAIN
     for number in (0, *range(10, 14)):
         (folder / f"rgb/{number:06d}.png").unlink()
@@ -59,7 +57,7 @@ def test_a_frame_without_an_image_is_left_out_and_one_without_a_pose_is_kept(
     assert problems[2].startswith(f"{TRAIN}/rgb/000002.png is not a complete image (")
 
 
-def test_joints_in_another_unit_are_no_joints(root: Path) -> None:
+def test_read_rejects_joints_in_another_unit(root: Path) -> None:
     path = root / TRAIN / "hand_pose/000000.txt"
     words = path.read_text().split()
     path.write_text(" ".join(word if index in (0, 64) else str(1000 * float(word)) for index, word in enumerate(words)))
@@ -70,7 +68,7 @@ def test_joints_in_another_unit_are_no_joints(root: Path) -> None:
     assert f"{TRAIN}/hand_pose/000000.txt has invalid numbers (a joint is " in problems[0]
 
 
-def test_a_pose_list_of_another_form_is_not_used_and_that_is_said(tmp_path: Path) -> None:
+def test_differences_report_pose_list_of_unknown_form(tmp_path: Path) -> None:
     write_h2o(tmp_path, {"train": rows("train", 438)}, width=64, height=36, pose_lists=True)
     (tmp_path / "label_split/pose_train.txt").write_text("frame;recording\n404;subject2\n")
     source = open_source("h2o", tmp_path)
@@ -81,7 +79,7 @@ def test_a_pose_list_of_another_form_is_not_used_and_that_is_said(tmp_path: Path
     assert "train: pose_train.txt has an unknown form and is not used" in source.differences()
 
 
-def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
+def test_read_marks_hands_unknown_outside_pose_list(tmp_path: Path) -> None:
     (true,) = write_h2o(tmp_path, {"train": rows("train", 438)}, width=96, height=54, pose_lists=True)
     record, problems = read(tmp_path, "438")
     assert record is not None
@@ -122,7 +120,7 @@ def test_frames_that_the_pose_list_does_not_name(tmp_path: Path) -> None:
         ("", "is truncated (empty)"),
     ],
 )
-def test_a_camera_that_cannot_be(root: Path, content: str | None, problem: str) -> None:
+def test_read_leaves_out_clip_with_invalid_camera(root: Path, content: str | None, problem: str) -> None:
     path = root / TRAIN / "cam_intrinsics.txt"
     path.unlink() if content is None else path.write_text(content)
     record, problems = read(root)
@@ -130,7 +128,7 @@ def test_a_camera_that_cannot_be(root: Path, content: str | None, problem: str) 
     assert problems == [f"{TRAIN}/cam_intrinsics.txt {problem}; clip left out"]
 
 
-def test_a_camera_of_another_shape_is_not_trusted(root: Path) -> None:
+def test_read_rejects_camera_of_another_aspect_ratio(root: Path) -> None:
     path = root / TRAIN / "cam_intrinsics.txt"
     path.write_text(path.read_text().rstrip()[:-1])
     record, problems = read(root)
@@ -142,7 +140,7 @@ def test_a_camera_of_another_shape_is_not_trusted(root: Path) -> None:
     ]
 
 
-def test_a_recording_without_images(root: Path) -> None:
+def test_read_leaves_out_clip_without_images(root: Path) -> None:
     shutil.rmtree(root / TRAIN / "rgb")
     (root / TRAIN / "rgb").write_text("a file")
     record, problems = read(root)
@@ -154,7 +152,7 @@ def test_a_recording_without_images(root: Path) -> None:
     ]
 
 
-def test_a_clip_of_a_million_frames_neither_hangs_nor_floods(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_handles_clip_of_a_million_frames(root: Path, true: dict[str, TrueClip]) -> None:
     path = root / "action_labels/action_train.txt"
     path.write_text(path.read_text().replace("14 0 21 0 485", "14 0 999999 0 999999"))
     record, problems = read(root)
@@ -163,7 +161,7 @@ def test_a_clip_of_a_million_frames_neither_hangs_nor_floods(root: Path, true: d
     assert problems == [f"{TRAIN}/rgb/000022.png to 999999.png is missing; frame left out"]
 
 
-def test_broken_label_file_lists_its_lines(root: Path) -> None:
+def test_clips_name_invalid_lines_of_label_file(root: Path) -> None:
     path = root / "action_labels/action_train.txt"
     wrong = {
         "50 subject1/h1/0 44 5 6 0 449": "line 4: expected an action from 1 to 36, got 44",
@@ -191,7 +189,7 @@ def test_broken_label_file_lists_its_lines(root: Path) -> None:
         (None, "is a folder"),
     ],
 )
-def test_a_label_file_that_is_none(root: Path, content: bytes | None, message: str) -> None:
+def test_clips_refuse_invalid_label_file(root: Path, content: bytes | None, message: str) -> None:
     path = root / "action_labels/action_train.txt"
     path.unlink()
     path.mkdir() if content is None else path.write_bytes(content)
@@ -199,12 +197,12 @@ def test_a_label_file_that_is_none(root: Path, content: bytes | None, message: s
         open_source("h2o", root).clips("train")
 
 
-def test_no_label_files(tmp_path: Path) -> None:
+def test_convert_refuses_folder_without_label_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No label files of H2O, such as .*action_labels/action_train\.txt"):
         convert(open_source("h2o", tmp_path), tmp_path / "out", Making(64, 48))
 
 
-def test_progress_is_quiet_and_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_command_prints_one_sentence_on_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--source", "h2o", "--root", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit) as left:
@@ -214,7 +212,7 @@ def test_progress_is_quiet_and_errors_are_one_sentence(tmp_path: Path, capsys: p
 
 
 BOTH = "subject2/o2/3/cam4"
-"""Where the training clip is whose hands are both in the frames: 404 to 425."""
+"""Folder of the training clip with both hands in the image, frames 404 to 425."""
 
 
 def _words(path: Path) -> list[str]:
@@ -223,10 +221,8 @@ def _words(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("hand", [0, 1])
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_hands_absent_one_written_as_bare_zeros_loses_nothing(
-    root: Path, true: dict[str, TrueClip], hand: int, end: str
-) -> None:
-    """All 128 numbers are there, so nothing was cut; without a line's end, only the right hand's own form decides."""
+def test_read_accepts_absent_hand_written_as_zeros(root: Path, true: dict[str, TrueClip], hand: int, end: str) -> None:
+    """Check lines of all 128 numbers; without a line end, only the right hand's format shows that none was cut."""
     for path in (root / BOTH / "hand_pose").iterdir():
         words = _words(path)
         words[64 * hand : 64 * (hand + 1)] = ["0"] * 64
@@ -243,7 +239,7 @@ def test_hands_absent_one_written_as_bare_zeros_loses_nothing(
 
 
 @pytest.mark.parametrize(("value", "told"), [("0", "0"), ("0.015", "0.026"), ("1250.0", "2.17e+03")])
-def test_hands_flagged_where_no_hand_can_be_are_not_known_and_the_other_is(
+def test_read_rejects_impossible_hand_and_keeps_the_other(
     root: Path, true: dict[str, TrueClip], value: str, told: str
 ) -> None:
     frame = int(np.flatnonzero(true["438"].hand_valid.all(axis=1))[0])
@@ -259,7 +255,7 @@ def test_hands_flagged_where_no_hand_can_be_are_not_known_and_the_other_is(
     ]
 
 
-def test_hands_in_no_frame_are_an_error_that_names_what_to_look_at(root: Path, tmp_path: Path) -> None:
+def test_convert_refuses_split_without_known_hands(root: Path, tmp_path: Path) -> None:
     poses = [root / TRAIN / "hand_pose", root / "subject2/o2/3/cam4/hand_pose"]
     for path in poses:
         path.rename(path.with_name("elsewhere"))
@@ -275,7 +271,7 @@ def test_hands_in_no_frame_are_an_error_that_names_what_to_look_at(root: Path, t
     assert open_split(tmp_path / "out", "train").hand_valid(0).any(), "what was made without poses is made again"
 
 
-def test_lists_of_the_test_split_in_place_of_the_train_split_are_refused(root: Path) -> None:
+def test_clips_refuse_lists_of_another_split(root: Path) -> None:
     path = root / "action_labels/action_train.txt"
     whole = path.read_text()
     path.write_text((root / "action_labels/action_test.txt").read_text())
@@ -292,7 +288,7 @@ def test_lists_of_the_test_split_in_place_of_the_train_split_are_refused(root: P
         open_source("h2o", root).clips("train")
 
 
-def test_frames_in_train_and_test_are_said(root: Path) -> None:
+def test_differences_report_frames_shared_by_train_and_test(root: Path) -> None:
     path = root / "action_labels/action_test.txt"
     path.write_text(path.read_text() + "28 subject1/h1/6 20 21 0 485\n")
     assert open_source("h2o", root).differences()[-1] == (
@@ -300,7 +296,7 @@ def test_frames_in_train_and_test_are_said(root: Path) -> None:
     )
 
 
-def test_action_labels_of_frames_that_differ_from_the_list_are_said(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_reports_action_labels_that_differ_from_list(root: Path, true: dict[str, TrueClip]) -> None:
     folder = root / TRAIN / "action_label"
     folder.mkdir()
     for number in range(22):
@@ -315,8 +311,8 @@ def test_action_labels_of_frames_that_differ_from_the_list_are_said(root: Path, 
     assert problems == [f"{TRAIN}/action_label {told}"]
 
 
-def test_images_and_poses_come_from_the_most_complete_folder(root: Path, true: dict[str, TrueClip]) -> None:
-    """Half of rgb is unpacked, rgb256 is whole; an archive of poses has a folder of its own, another is not whole."""
+def test_read_uses_most_complete_folders(root: Path, true: dict[str, TrueClip]) -> None:
+    """Check an incomplete rgb beside a complete rgb256, and poses incomplete in one folder, complete in another."""
     folder = root / TRAIN
     shutil.copytree(folder / "rgb", folder / "rgb256")
     for number in range(10, 22):
@@ -331,7 +327,7 @@ def test_images_and_poses_come_from_the_most_complete_folder(root: Path, true: d
     ]
 
 
-def test_images_of_equally_complete_folders_are_those_of_the_asked_size(tmp_path: Path) -> None:
+def test_read_prefers_images_of_requested_size(tmp_path: Path) -> None:
     write_h2o(tmp_path, {"train": rows("train", 438)}, width=48, height=27, images="rgb256")
     folder = tmp_path / "subject2/o2/3/cam4"
     (true,) = write_h2o(tmp_path / "large", {"train": rows("train", 438)}, width=96, height=54, images="rgb480_270")
@@ -349,7 +345,7 @@ def test_images_of_equally_complete_folders_are_those_of_the_asked_size(tmp_path
     assert problems == [f"subject2/o2/3/cam4/rgb256 {told}"]
 
 
-def test_archives_unpacked_in_folders_of_their_own_are_found(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_finds_archives_unpacked_in_separate_folders(root: Path, true: dict[str, TrueClip]) -> None:
     for name in ("subject1", "subject2", "subject4", "action_labels"):
         (root / f"{name}_v1_1").mkdir()
         (root / name).rename(root / f"{name}_v1_1" / name)
@@ -359,7 +355,7 @@ def test_archives_unpacked_in_folders_of_their_own_are_found(root: Path, true: d
         assert (check_clip(record, true[clip]), problems) == (NOTHING, [])
 
 
-def test_endings_in_capital_letters_are_taken(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_accepts_upper_case_extensions(root: Path, true: dict[str, TrueClip]) -> None:
     for path in (root / TRAIN / "rgb").iterdir():
         path.rename(path.with_suffix(".PNG"))
     record, problems = read(root)

@@ -1,4 +1,4 @@
-"""Images: resized without aliasing, at a reduced scale where that is fast, and never half of one."""
+"""Images: resized without aliasing, decoded at a reduced scale where that is faster, refused if incomplete."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def saved(path: Path, image: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_the_mean_of_what_a_pixel_covers(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
+def test_read_averages_the_area_of_a_pixel(tmp_path: Path, picture: np.ndarray, suffix: str) -> None:
     image, size = _images.read(saved(tmp_path / f"image{suffix}", picture), 80, 45)
     assert size == (640, 360)
     assert image.shape == (45, 80, 3)
@@ -31,7 +31,7 @@ def test_the_mean_of_what_a_pixel_covers(tmp_path: Path, picture: np.ndarray, su
     assert np.abs(image - expected).max() < 8
 
 
-def test_an_image_of_the_wanted_size_is_taken_as_it_is(tmp_path: Path, picture: np.ndarray) -> None:
+def test_read_keeps_image_of_requested_size(tmp_path: Path, picture: np.ndarray) -> None:
     image, size = _images.read(saved(tmp_path / "image.png", picture), 640, 360)
     assert size == (640, 360)
     np.testing.assert_array_equal(image, picture)
@@ -40,7 +40,7 @@ def test_an_image_of_the_wanted_size_is_taken_as_it_is(tmp_path: Path, picture: 
 @pytest.mark.parametrize(
     ("wanted", "decoded"), [((160, 90), (320, 180)), ((161, 91), (640, 360)), ((40, 22), (80, 45))]
 )
-def test_large_jpegs_are_decoded_at_twice_the_size_or_more(
+def test_read_decodes_large_jpeg_at_twice_the_size_or_more(
     tmp_path: Path,
     picture: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
@@ -67,7 +67,7 @@ def test_large_jpegs_are_decoded_at_twice_the_size_or_more(
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
-def test_other_kinds_of_images_become_rgb(tmp_path: Path, mode: str) -> None:
+def test_read_converts_other_modes_to_rgb(tmp_path: Path, mode: str) -> None:
     Image.new("RGB", (64, 36), (90, 90, 90)).convert(mode).save(tmp_path / "image.png")
     image, _ = _images.read(tmp_path / "image.png", 32, 18)
     assert image.shape == (18, 32, 3)
@@ -76,7 +76,7 @@ def test_other_kinds_of_images_become_rgb(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.97])
-def test_a_part_of_an_image_is_none(tmp_path: Path, picture: np.ndarray, suffix: str, share: float) -> None:
+def test_read_refuses_truncated_image(tmp_path: Path, picture: np.ndarray, suffix: str, share: float) -> None:
     path = saved(tmp_path / f"image{suffix}", picture)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -87,7 +87,7 @@ def test_a_part_of_an_image_is_none(tmp_path: Path, picture: np.ndarray, suffix:
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("length", [64, 256, 4096])
 def test_read_refuses_an_image_with_a_hole(tmp_path: Path, picture: np.ndarray, suffix: str, length: int) -> None:
-    """Zero bytes inside, as a disk or a download leaves them; a decoder that is not strict mends such an image."""
+    """Write zero bytes inside, as a bad disk or download does; a decoder that is not strict would accept them."""
     noisy = picture + np.random.default_rng(0).integers(0, 20, picture.shape, dtype=np.uint8)
     path = saved(tmp_path / f"image{suffix}", noisy)
     whole = path.read_bytes()
@@ -112,7 +112,7 @@ def test_size_of_reads_the_head_of_an_image(tmp_path: Path, picture: np.ndarray)
     assert _images.size_of(tmp_path / "gone.png") is None
 
 
-def test_what_is_no_image(tmp_path: Path) -> None:
+def test_read_refuses_files_that_are_no_image(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
@@ -130,6 +130,6 @@ def test_what_is_no_image(tmp_path: Path) -> None:
             _images.read(tmp_path / name, 80, 45)
 
 
-def test_encoding_keeps_the_picture(picture: np.ndarray) -> None:
+def test_encode_preserves_the_image(picture: np.ndarray) -> None:
     again = simplejpeg.decode_jpeg(_images.encode(picture[:, ::-1], 95), "RGB")
     assert np.abs(again.astype(int) - picture[:, ::-1]).mean() < 3

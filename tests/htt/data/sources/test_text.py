@@ -1,4 +1,4 @@
-"""Text, numbers and folders that others wrote: read as they are, or refused by name."""
+"""Text, numbers and folders of a data set: read, or refused with the name of the file."""
 
 import errno
 import os
@@ -30,11 +30,11 @@ from htt.data.sources import UnreadableError, _text
         ("", False),
     ],
 )
-def test_a_last_number_with_fewer_digits_was_cut(content: str, cut: bool) -> None:
+def test_cut_short_detects_fewer_digits_of_last_number(content: str, cut: bool) -> None:
     assert _text.cut_short(content) is cut
 
 
-def test_numbers(tmp_path: Path) -> None:
+def test_numbers_returns_values_or_names_faults(tmp_path: Path) -> None:
     path = tmp_path / "numbers.txt"
     for content, reason in (
         ("0.5 1.5", "is truncated (2 numbers, the last is '1.5')"),
@@ -59,7 +59,7 @@ def test_numbers(tmp_path: Path) -> None:
         (errno.EIO, "cannot be read (Input/output error)"),
     ],
 )
-def test_what_the_system_says(number: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_translates_system_errors(number: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> bytes:
         raise OSError(number, os.strerror(number))
 
@@ -68,14 +68,14 @@ def test_what_the_system_says(number: int, reason: str, monkeypatch: pytest.Monk
         _text.text(Path("a.txt"))
 
 
-def test_whole_numbers() -> None:
+def test_whole_accepts_digits_up_to_999999() -> None:
     assert [_text.whole(word) for word in ("0", "007", "999999")] == [0, 7, 999_999]
     for word in ("", "-1", "1.0", "1_0", "٣", "1000000", "9" * 5000):
         with pytest.raises(ValueError, match=r"is not a whole number|the largest number is 999999"):
             _text.whole(word)
 
 
-def test_numbered_files(tmp_path: Path) -> None:
+def test_numbered_finds_files_by_number(tmp_path: Path) -> None:
     for name in ("000001.png", "000002.jpg", "000002.png", "3.png", "000004.txt", "000005.png.part", "x000006.png"):
         (tmp_path / name).touch()
     pattern = re.compile(r"(\d{6})")
@@ -86,11 +86,11 @@ def test_numbered_files(tmp_path: Path) -> None:
         _text.numbered(tmp_path / "3.png", pattern, (".png",))
 
 
-def test_gaps_cost_what_is_there() -> None:
+def test_gaps_handles_huge_ranges() -> None:
     assert _text.gaps(range(10**9), [5]) == [range(5), range(6, 10**9)]
     assert _text.gaps(range(3, 6), [3, 4, 5]) == []
     assert _text.gaps(range(3, 6), []) == [range(3, 6)]
 
 
-def test_any_path_can_be_printed() -> None:
+def test_printable_escapes_undecodable_bytes() -> None:
     assert _text.printable(os.fsdecode(b"caf\xe9/a.txt")) == "caf\\udce9/a.txt"

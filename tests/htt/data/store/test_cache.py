@@ -1,4 +1,4 @@
-"""The shards of a machine: whole or not there, downloaded once, and never removed under a reader."""
+"""Shard cache of a machine: shards are complete, downloaded once, and never removed while in use."""
 
 import errno
 import hashlib
@@ -34,7 +34,7 @@ def shard(letter: str) -> Shard:
 
 
 class Counting(Remote):
-    """A folder of this machine that counts what is read from it, and may give something else first."""
+    """Remote on a local folder that records its reads, and returns the bytes of ``spoilt`` first."""
 
     def __init__(self, root: Path) -> None:
         super().__init__("mock://place", fs.SubTreeFileSystem(str(root), fs.LocalFileSystem()), "")
@@ -68,7 +68,7 @@ def parts(cache: Cache) -> list[Path]:
     return list(cache.folder.glob("*.part"))
 
 
-def test_a_shard_is_fetched_once(cache: Cache, remote: Counting) -> None:
+def test_cache_fetches_shard_once(cache: Cache, remote: Counting) -> None:
     assert not cache.has(shard("a"))
     for _ in range(2):
         assert bytes(cache.mapped(shard("a"), remote)) == content("a")
@@ -79,7 +79,7 @@ def test_a_shard_is_fetched_once(cache: Cache, remote: Counting) -> None:
 
 
 @pytest.mark.parametrize("spoilt", [b"x" * SIZE, b"a" * (SIZE - 1), b"a" * (SIZE + 1), b""])
-def test_a_wrong_checksum_is_fetched_again_once(
+def test_cache_fetches_again_once_on_wrong_checksum(
     cache: Cache, remote: Counting, spoilt: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remote.spoilt = [spoilt]
@@ -94,53 +94,51 @@ def test_a_wrong_checksum_is_fetched_again_once(
     assert parts(cache) == []
 
 
-def test_a_shard_that_changed_in_the_cache_is_fetched_again(
-    cache: Cache, remote: Counting, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cache_fetches_changed_shard_again(cache: Cache, remote: Counting, capsys: pytest.CaptureFixture[str]) -> None:
     cache.fetch(shard("a"), remote)
     path = cache._path(shard("a"))
     before = path.stat()
     path.write_bytes(content("b"))
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy that keeps times would
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # like a copy that keeps times
     assert bytes(cache.mapped(shard("a"), remote)) == content("a")
     assert remote.read_files == ["a", "a"]
     assert "a changed in the cache" in capsys.readouterr().err
 
 
-def test_a_shard_that_only_looks_changed_is_kept(cache: Cache, remote: Counting) -> None:
+def test_cache_keeps_shard_with_changed_time_only(cache: Cache, remote: Counting) -> None:
     cache.fetch(shard("a"), remote)
     cache._path(shard("a")).touch()
     assert bytes(cache.mapped(shard("a"), remote)) == content("a")
     assert remote.read_files == ["a"]
 
 
-def test_the_least_recently_used_makes_room(cache: Cache, remote: Counting) -> None:
+def test_cache_evicts_least_recently_used_shard(cache: Cache, remote: Counting) -> None:
     cache.limit_bytes = 2 * SIZE
     for letter in "ab":
         cache.fetch(shard(letter), remote)
-    cache.mapped(shard("a"), remote)  # and let go of
+    cache.mapped(shard("a"), remote)  # mapped and released at once
     cache.fetch(shard("c"), remote)
     assert there(cache) == "ac"
     assert not cache._checked(cache._path(shard("b"))).exists()
 
 
-def test_a_mapped_shard_is_never_removed(cache: Cache, remote: Counting) -> None:
+def test_cache_never_evicts_mapped_shard(cache: Cache, remote: Counting) -> None:
     cache.limit_bytes = SIZE
     mapped = cache.mapped(shard("a"), remote)
     for letter in "bc":
         Cache(cache.folder, SIZE).fetch(shard(letter), remote)
-    assert there(cache) == "ac"  # more than the limit, for both are in use or new
+    assert there(cache) == "ac"  # above the limit, because a is mapped and c is new
     assert bytes(mapped) == content("a")
     view = memoryview(mapped)
     del mapped
     cache.fetch(shard("d"), remote)
-    assert there(cache) == "ad"  # whatever was read from the map keeps it
+    assert there(cache) == "ad"  # a view of the map keeps it too
     del view
     cache.fetch(shard("b"), remote)
     assert there(cache) == "b"
 
 
-def test_a_full_disk_is_known_before_the_download(
+def test_cache_detects_full_disk_before_download(
     cache: Cache, remote: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: int) -> None:
@@ -153,7 +151,7 @@ def test_a_full_disk_is_known_before_the_download(
     assert parts(cache) == []
 
 
-def test_a_disk_that_cannot_reserve_will_do(cache: Cache, remote: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_works_without_space_reservation(cache: Cache, remote: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: int) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
@@ -161,7 +159,7 @@ def test_a_disk_that_cannot_reserve_will_do(cache: Cache, remote: Counting, monk
     assert bytes(cache.mapped(shard("a"), remote)) == content("a")
 
 
-def test_a_disk_that_fills_loses_what_nobody_uses(
+def test_cache_evicts_unused_shards_when_disk_fills(
     cache: Cache, remote: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for letter in "ab":
@@ -194,8 +192,8 @@ KILLED = """
 """
 
 
-def test_a_kill_in_the_middle_of_a_download_leaves_no_half_shard(cache: Cache, remote: Counting) -> None:
-    for letter in "ab":  # the killed one's own shard, and another
+def test_cache_removes_partial_download_after_kill(cache: Cache, remote: Counting) -> None:
+    for letter in "ab":  # the shard of the killed process, and another one
         command = [sys.executable, "-uc", textwrap.dedent(KILLED), str(cache.folder), shard("a").sha256]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout
@@ -225,7 +223,7 @@ FETCH = """
 """
 
 
-def test_processes_at_once_download_once(tmp_path: Path, store: Store) -> None:
+def test_cache_downloads_once_for_concurrent_processes(tmp_path: Path, store: Store) -> None:
     there = Remote(store.uri("once"))
     for letter in "ab":
         there.write(letter, lambda letter=letter: [content(letter)])
@@ -241,7 +239,7 @@ def test_processes_at_once_download_once(tmp_path: Path, store: Store) -> None:
     assert [store.gets(f"once/{letter}") for letter in "ab"] == [1, 1]
 
 
-def test_a_server_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, store: Store) -> None:
+def test_cache_waits_for_unreachable_server(tmp_path: Path, store: Store) -> None:
     Remote(store.uri("outage")).write("a", lambda: [content("a")])
     gate = Gate(store.port).start()
     gate.kill()
@@ -252,7 +250,7 @@ def test_a_server_that_is_gone_for_a_while_is_waited_for(tmp_path: Path, store: 
             assert process.stdin
             process.stdin.write(b"go\n")
             process.stdin.close()
-            time.sleep(8)  # longer than Arrow itself tries
+            time.sleep(8)  # longer than Arrow itself retries
             assert process.poll() is None
             gate.start()
             assert process.wait(300) == 0

@@ -1,4 +1,4 @@
-"""Data in an object store: the same batches as from a folder, begun before all of it is there."""
+"""Data in an object store: the same batches as from a folder, before all shards are downloaded."""
 
 import dataclasses
 import hashlib
@@ -65,7 +65,7 @@ def shards_there(cache: Path) -> list[Path]:
     return sorted((cache / caches.FOLDER).glob("*.arrow"))
 
 
-def test_the_batches_are_those_of_a_folder(root: Path, uri: str, tmp_path: Path) -> None:
+def test_mirror_gives_same_batches_as_a_folder(root: Path, uri: str, tmp_path: Path) -> None:
     local, remote = (settings(place, tmp_path) for place in (root, uri))
     here, there = prepare(local), prepare(remote)
     assert shards_there(tmp_path) == []
@@ -82,14 +82,14 @@ def test_the_batches_are_those_of_a_folder(root: Path, uri: str, tmp_path: Path)
     assert len(shards_there(tmp_path)) == sum(map(len, manifest.read(root).splits.values()))
 
 
-def test_loader_processes_give_the_same_batches(root: Path, uri: str, tmp_path: Path) -> None:
+def test_mirror_gives_same_batches_in_loader_processes(root: Path, uri: str, tmp_path: Path) -> None:
     local, remote = (settings(place, tmp_path) for place in (root, uri))
     several = override(remote, {"runtime.loader_workers": 1})
     expected = TrainingLoader(open_split(root, "train"), local).epoch(0)
     assert_same(TrainingLoader(open_split(prepare(remote), "train"), several).epoch(0), expected)
 
 
-def test_every_shard_is_read_once(root: Path, store: Store, tmp_path: Path) -> None:
+def test_mirror_downloads_every_shard_once(root: Path, store: Store, tmp_path: Path) -> None:
     publish(root, Remote(store.uri("once-a-node")))
     config = settings(store.uri("once-a-node"), tmp_path)
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_facts_need_no_shard(root: Path, uri: str, tmp_path: Path) -> None:
     assert shards_there(tmp_path) == []
 
 
-def test_the_first_batch_waits_for_its_own_shards_alone(
+def test_first_batch_waits_for_its_own_shards_only(
     root: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(uri, tmp_path)
@@ -135,14 +135,14 @@ def test_the_first_batch_waits_for_its_own_shards_alone(
 
 
 def size(path: Path) -> int:
-    """Bytes of a file that may go at any time."""
+    """Return the bytes of a file that may be removed at any time."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
 
 
-def test_a_cache_too_small_for_the_data_is_kept_to_and_said(
+def test_mirror_respects_and_reports_a_small_cache(
     root: Path, uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = manifest.read(root).shards("train")
@@ -152,14 +152,14 @@ def test_a_cache_too_small_for_the_data_is_kept_to_and_said(
     remote_steps, local_steps = (TrainingLoader(each, config).epoch(0) for each in (clips, local))
     for batch, expected in zip(remote_steps, local_steps, strict=True):
         assert_same(iter([batch]), iter([expected]))
-        # one that is mapped and one that is on its way may come on top
+        # a mapped shard and one being downloaded may exceed the limit
         assert sum(map(size, shards_there(tmp_path))) <= 2 * limit
     open_mirror(prepare(config)).prefetcher.wait()
     assert len(shards_there(tmp_path)) < len(shards)
     assert "every epoch downloads the remaining shards again." in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_shard_that_is_spoilt_in_the_store_is_named(root: Path, store: Store, tmp_path: Path) -> None:
+def test_mirror_names_damaged_shard_in_the_store(root: Path, store: Store, tmp_path: Path) -> None:
     place = Remote(store.uri("spoilt"))
     publish(root, place)
     file = manifest.read(root).shards("val")[0].file
@@ -171,11 +171,11 @@ def test_a_shard_that_is_spoilt_in_the_store_is_named(root: Path, store: Store, 
     with pytest.raises(DataError, match=rf"Wrong checksum of s3://bucket/spoilt/{file} after two downloads"):
         clips.decode(0, [0])
     assert store.gets(f"spoilt/{file}") == before + 2
-    publish(root, place)  # mends it
+    publish(root, place)  # replaces the damaged shard
     assert clips.decode(0, [0]).shape[0] == 1
 
 
-def test_labels_that_are_spoilt_in_the_store(root: Path, store: Store, tmp_path: Path) -> None:
+def test_mirror_names_damaged_labels_in_the_store(root: Path, store: Store, tmp_path: Path) -> None:
     place = Remote(store.uri("labels"))
     publish(root, place)
     place.write("labels.arrow", lambda: [b"x" * 100])
@@ -184,10 +184,8 @@ def test_labels_that_are_spoilt_in_the_store(root: Path, store: Store, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["../../../victim", "/tmp/victim", "..\\\\victim.arrow", "manifest.json"])
-def test_mirror_writes_nothing_where_a_hostile_manifest_says(
-    root: Path, store: Store, tmp_path: Path, name: str
-) -> None:
-    """A name in the manifest of a store once was a path on this machine: a key file outside the cache was replaced."""
+def test_mirror_refuses_hostile_file_names_in_manifest(root: Path, store: Store, tmp_path: Path, name: str) -> None:
+    """Check that a name in a manifest cannot lead outside the cache, as it once did and replaced a key file."""
     place = Remote(store.uri("hostile"))
     content = b"own keys"
     (tmp_path / "victim").write_bytes(content)
@@ -200,7 +198,7 @@ def test_mirror_writes_nothing_where_a_hostile_manifest_says(
     assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
-def test_data_without_labels_are_read_from_the_shards(
+def test_open_split_reads_labels_from_shards_without_labels_file(
     store: Store, tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
 ) -> None:
     records = [make_record(index, 5) for index in range(4)]
@@ -217,27 +215,29 @@ def test_data_without_labels_are_read_from_the_shards(
             assert (getattr(clips[0], name) == getattr(other, name)).all()
 
 
-def test_no_shards_in_the_store(store: Store, tmp_path: Path) -> None:
+def test_prepare_refuses_store_without_shards(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"s3://bucket/nothing has none\. .* python -m htt\.data\.publish --shards"):
         prepare(settings(store.uri("nothing"), tmp_path))
     with pytest.raises(DataError, match=r"must name an existing bucket; there is no s3://nowhere"):
         prepare(settings(store.uri("nothing", bucket="nowhere"), tmp_path))
 
 
-def test_another_source_in_the_store(uri: str, tmp_path: Path) -> None:
+def test_prepare_refuses_store_of_another_source(uri: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"got h2o, but s3://bucket/noise\?.* holds noise\. Add --set data\.source"):
         prepare(settings(uri, tmp_path, **{"data.source": "h2o"}))
 
 
-def test_damaged_cache_folder_is_named(uri: str, tmp_path: Path) -> None:
+def test_open_split_names_damaged_cache_folder(uri: str, tmp_path: Path) -> None:
     folder = prepare(settings(uri, tmp_path))
     (folder / mirror.ORIGIN).write_text("{")
     with pytest.raises(DataError, match=r"(?s)Damaged cache folder .* Delete it\."):
         open_split(folder, "train")
 
 
-def test_a_store_that_is_gone(root: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a machine has, it can train on; what it lacks, it says."""
+def test_mirror_uses_cached_shards_if_the_store_is_gone(
+    root: Path, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Check that downloaded shards stay usable, and that a missing shard raises an error."""
     config = settings(uri, tmp_path)
     folder = prepare(config)
     val = open_split(folder, "val")
@@ -254,7 +254,7 @@ def test_a_store_that_is_gone(root: Path, uri: str, tmp_path: Path, monkeypatch:
 
 
 class Noting(caches.Cache):
-    """A cache that downloads nothing, and notes what it would."""
+    """Cache that records requested shards and downloads nothing."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -280,29 +280,29 @@ def noting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Noting:
     return Noting(tmp_path)
 
 
-def test_shards_are_fetched_in_the_order_of_need(noting: Noting) -> None:
+def test_prefetcher_fetches_shards_in_order_of_need(noting: Noting) -> None:
     prefetcher = Prefetcher(noting, Remote("mock:///x"))
     prefetcher.expect_later(named("xab"))
     prefetcher.wait()
-    assert noting.fetched == []  # nothing is begun for later needs alone
+    assert noting.fetched == []  # later needs alone start no download
     prefetcher.expect(named("cbcad"))
     prefetcher.wait()
     assert "".join(noting.fetched) == "cbadx"
 
 
-def test_a_new_order_goes_before_the_old(noting: Noting) -> None:
+def test_prefetcher_puts_new_order_before_old(noting: Noting) -> None:
     noting.bad = {"a", "b", "c"}
     prefetcher = Prefetcher(noting, Remote("mock:///x"))
     prefetcher.expect(named("abc"))
     prefetcher.wait()
-    assert noting.fetched == []  # what cannot be fetched is left to who needs it
+    assert noting.fetched == []  # a failed download is left to the reader of the shard
     noting.bad = set()
     prefetcher.expect(named("cd"))
     prefetcher.wait()
     assert "".join(noting.fetched) == "cdab"
 
 
-def test_a_small_cache_is_filled_a_little_ahead(noting: Noting) -> None:
+def test_prefetcher_fetches_ahead_within_a_small_cache(noting: Noting) -> None:
     prefetcher = Prefetcher(noting, Remote("mock:///x"), most_bytes=25)
     prefetcher.expect(named("aabcdea"))
     prefetcher.wait()
@@ -310,7 +310,7 @@ def test_a_small_cache_is_filled_a_little_ahead(noting: Noting) -> None:
     prefetcher.reached(named("b")[0])
     prefetcher.wait()
     assert "".join(noting.fetched) == "abcd"
-    noting.fetched.remove("a")  # made room
+    noting.fetched.remove("a")  # as if removed to make room
     prefetcher.reached(named("d")[0])
     prefetcher.wait()
     assert "".join(noting.fetched) == "bcdea"
@@ -319,7 +319,7 @@ def test_a_small_cache_is_filled_a_little_ahead(noting: Noting) -> None:
     assert "".join(noting.fetched) == "bcdea"
 
 
-def test_nothing_is_fetched_after_a_stop(noting: Noting) -> None:
+def test_prefetcher_fetches_nothing_after_stop(noting: Noting) -> None:
     prefetcher = Prefetcher(noting, Remote("mock:///x"))
     prefetcher.stop()
     prefetcher.expect(named("ab"))
@@ -327,7 +327,7 @@ def test_nothing_is_fetched_after_a_stop(noting: Noting) -> None:
     assert noting.fetched == []
 
 
-def test_a_folder_in_the_cache_may_move(uri: str, tmp_path: Path) -> None:
+def test_mirrored_folder_may_be_moved(uri: str, tmp_path: Path) -> None:
     folder = prepare(settings(uri, tmp_path / "one"))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     moved = MirroredFolder(tmp_path / "two" / os.path.relpath(folder, tmp_path / "one"))

@@ -1,4 +1,4 @@
-"""An object store: read in blocks, with patience, and refused in one sentence."""
+"""Object store: reading in blocks, retries, and errors of one sentence."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ UNREACHABLE = "AWS Error NETWORK_CONNECTION during GetObject operation: curlCode
 
 
 class Failing:
-    """A file system on a folder of this machine that fails when it is told to."""
+    """File system on a local folder whose calls fail as ``fails`` decides."""
 
     def __init__(self, root: Path, fails: Callable[[int], Exception | None]) -> None:
         self.system = fs.SubTreeFileSystem(str(root), fs.LocalFileSystem())
@@ -47,7 +47,7 @@ def of(root: Path, fails: Callable[[int], Exception | None] = lambda call: None)
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("content", [b"", b"abc", b"abcd", b"abcdefghij"])
-def test_blocks_are_the_file(tmp_path: Path, content: bytes) -> None:
+def test_read_joins_blocks_of_a_file(tmp_path: Path, content: bytes) -> None:
     there = of(tmp_path)
     (tmp_path / "bucket/file").write_bytes(content)
     assert there.read("file") == content
@@ -56,14 +56,14 @@ def test_blocks_are_the_file(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_passes_is_waited_for(tmp_path: Path) -> None:
+def test_read_retries_temporary_errors(tmp_path: Path) -> None:
     there = of(tmp_path, lambda call: OSError(UNREACHABLE) if call in (1, 2, 4) else None)
     (tmp_path / "bucket/file").write_bytes(b"abcdefghij")
     assert there.read("file") == b"abcdefghij"
 
 
 @pytest.mark.usefixtures("quick")
-def test_failed_upload_is_repeated_from_its_first_block(tmp_path: Path) -> None:
+def test_write_restarts_failed_upload_from_first_block(tmp_path: Path) -> None:
     there, tries = of(tmp_path, lambda call: OSError(UNREACHABLE) if call == 1 else None), []
 
     def blocks() -> Iterator[bytes]:
@@ -87,14 +87,14 @@ def test_failed_upload_is_repeated_from_its_first_block(tmp_path: Path) -> None:
         ("az", "AZURE_CLIENT_SECRET"),
     ],
 )
-def test_refusal_names_the_credentials_of_its_cloud(tmp_path: Path, scheme: str, told: str) -> None:
+def test_read_names_credentials_of_the_cloud_if_refused(tmp_path: Path, scheme: str, told: str) -> None:
     there = Remote(f"{scheme}://bucket", Failing(tmp_path, lambda call: PermissionError()), "bucket")  # type: ignore[arg-type]
     with pytest.raises(StorageError, match=rf"Cannot access {scheme}://bucket/file .* Check .*{told}"):
         there.read("file")
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_does_not_pass_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_reports_lasting_error_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remotes, "PATIENCE_S", 0.1)
     there = of(tmp_path, lambda call: OSError(UNREACHABLE))
     with pytest.raises(StorageError) as refused:
@@ -107,7 +107,7 @@ def test_what_does_not_pass_is_said_in_one_sentence(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("quick")
-def test_who_has_waited_for_another_tries_once(tmp_path: Path) -> None:
+def test_blocks_tries_once_after_waiting_time_is_used_up(tmp_path: Path) -> None:
     there = of(tmp_path, lambda call: OSError(UNREACHABLE))
     with pytest.raises(StorageError, match="did not answer for"):
         list(there.blocks("file", since=time.monotonic() - remotes.PATIENCE_S))
@@ -122,7 +122,7 @@ def test_who_has_waited_for_another_tries_once(tmp_path: Path) -> None:
         "google::cloud::Status(PERMISSION_DENIED: no access)",
     ],
 )
-def test_no_permission_is_said_at_once(tmp_path: Path, text: str) -> None:
+def test_read_reports_missing_permission_at_once(tmp_path: Path, text: str) -> None:
     there = of(tmp_path, lambda call: OSError(text))
     with pytest.raises(StorageError, match=r"Cannot access s3://bucket/file with the credentials of this machine"):
         there.read("file")
@@ -136,13 +136,13 @@ def test_no_permission_is_said_at_once(tmp_path: Path, text: str) -> None:
         ("s3://", r"data\.root must name a bucket, as in s3://bucket/h2o; got s3://"),
     ],
 )
-def test_no_uri(uri: str, told: str) -> None:
+def test_remote_refuses_invalid_uri(uri: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Remote(uri)
 
 
 @pytest.mark.parametrize("user", ["KEY:hush", "KEY:hu/sh", "hush", ":hush"])
-def test_a_password_in_a_uri_is_refused_and_not_repeated(user: str) -> None:
+def test_remote_refuses_password_without_repeating_it(user: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.root must not contain a password, ") as refused:
         Remote(f"s3://{user}@bucket/h2o")
     assert not re.search("hu/?sh", str(refused.value))
@@ -164,7 +164,7 @@ def test_a_password_in_a_uri_is_refused_and_not_repeated(user: str) -> None:
         ("gs://somebody:hush@bucket/x", "GOOGLE_APPLICATION_CREDENTIALS"),
     ],
 )
-def test_secret_in_the_options_of_a_uri_is_refused_and_not_repeated(uri: str, instead: str) -> None:
+def test_refuse_password_finds_secrets_without_repeating_them(uri: str, instead: str) -> None:
     with pytest.raises(ConfigError, match=r"--storage must not contain a password, ") as refused:
         refuse_password(uri, "--storage")
     assert "hush" not in str(refused.value)
@@ -186,11 +186,11 @@ def test_secret_in_the_options_of_a_uri_is_refused_and_not_repeated(uri: str, in
         "s3://bucket/keys/secret.token?allow_bucket_creation=true",
     ],
 )
-def test_not_every_at_sign_is_a_password(place: str) -> None:
+def test_refuse_password_accepts_uris_without_secrets(place: str) -> None:
     refuse_password(place, "data.root")
 
 
-def test_a_container_with_a_key_holds_a_password() -> None:
+def test_refuse_password_finds_key_of_azure_container() -> None:
     with pytest.raises(ConfigError, match="--storage must not contain a password"):
         refuse_password("abfs://container:hush@account/runs", "--storage")
 
@@ -198,12 +198,12 @@ def test_a_container_with_a_key_holds_a_password() -> None:
 @pytest.mark.parametrize(
     ("place", "remote"), [("s3://b/x", True), ("gs://b", True), ("/data", False), ("file:///data", False)]
 )
-def test_which_places_are_remote(place: str, remote: bool) -> None:
+def test_is_remote_recognises_object_stores(place: str, remote: bool) -> None:
     assert is_remote(place) == remote
 
 
-def test_a_bucket_that_nobody_can_be_asked_for(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a region in the URI, its bucket is looked up first."""
+def test_remote_retries_lookup_of_bucket(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check a URI without a region, whose bucket is looked up first."""
     answers: list[Exception] = [OSError(UNREACHABLE), OSError("Bucket 'buckte' not found")]
 
     def ask(uri: str) -> None:
@@ -218,7 +218,7 @@ def test_a_bucket_that_nobody_can_be_asked_for(quick: None, monkeypatch: pytest.
         Remote("s3://bucket/h2o")
 
 
-def test_a_real_server(store: Store) -> None:
+def test_remote_writes_and_reads_on_a_real_server(store: Store) -> None:
     there = Remote(store.uri("some/folder"))
     content = bytes(range(256)) * 40_000
     there.write("large", lambda: [content[:5_000_000], content[5_000_000:]])
@@ -228,14 +228,14 @@ def test_a_real_server(store: Store) -> None:
         there.read("none")
 
 
-def test_no_bucket_on_a_real_server(store: Store) -> None:
+def test_remote_reports_missing_bucket_of_a_real_server(store: Store) -> None:
     there = Remote(store.uri("h2o", bucket="buckte"))
     for call in (lambda: there.read("file"), lambda: there.write("file", lambda: [b"x"])):
         with pytest.raises(HTTError, match=r"must name an existing bucket; there is no s3://buckte\. Check its name"):
             call()
 
 
-def test_no_permission_on_a_real_server(tmp_path: Path, store: Store) -> None:
+def test_remote_reports_missing_permission_on_a_real_server(tmp_path: Path, store: Store) -> None:
     closed = Store(tmp_path, INITIAL_NO_AUTH_ACTION_COUNT="2").start()  # enough to make its bucket
     try:
         there = Remote(closed.uri("h2o"))

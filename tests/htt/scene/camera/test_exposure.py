@@ -25,15 +25,15 @@ def looking_at(*targets):
     return [Camera(matrix, 96, 54, looking(EYE, target), EYE) for target in targets]
 
 
-def test_the_picture_moves_against_the_head():
+def test_drift_px_is_opposite_to_head_motion():
     drift = exposure.drift_px(looking_at([0.0, 0.60, 0.50], [0.1, 0.60, 0.50], [0.1, 0.60, 0.60]))
     assert drift.shape == (3, 2)
-    np.testing.assert_allclose(drift[0], [-7, 0], atol=0.01)  # 0.1 m aside at 1 m, 70 px a unit
+    np.testing.assert_allclose(drift[0], [-7, 0], atol=0.01)  # 0.1 m sideways at 1 m distance, focal length 70 px
     np.testing.assert_allclose(drift[1], [0, 7], atol=0.1)
     np.testing.assert_allclose(drift[2], [0, 0], atol=1e-12)
 
 
-def test_a_smear_is_the_mean_along_the_movement_and_nothing_when_still():
+def test_smeared_averages_along_motion_and_keeps_still_image():
     image = np.zeros((5, 7, 3), np.float32)
     image[2, 3] = 3.0
     np.testing.assert_array_equal(exposure.smeared(image, np.array([0.4, 0.9])), image)
@@ -44,7 +44,7 @@ def test_a_smear_is_the_mean_along_the_movement_and_nothing_when_still():
     assert [slanted[row, column, 0] for row, column in ((3, 2), (2, 3), (1, 4))] == [1, 1, 1]
 
 
-def test_dim_rooms_are_noisier_and_their_exposure_hunts_more():
+def test_load_varies_exposure_more_in_noisier_rooms():
     films = [film(seed) for seed in range(60)]
     noise = np.array([each.noise.std() for each in films])
     hunting = np.array([np.log(each.gain[(each.gain > 0.1) & (each.gain < 10)]).std() for each in films])
@@ -54,7 +54,7 @@ def test_dim_rooms_are_noisier_and_their_exposure_hunts_more():
     assert hunting.max() < 0.2
 
 
-def test_the_exposure_is_lost_for_a_frame_or_a_few_in_a_fifth_of_all_frames():
+def test_blindness_affects_20_percent_of_frames():
     factors = [exposure.blindness(30, np.random.default_rng(seed)) for seed in range(400)]
     lost = np.stack(factors) != 1
     assert 0.17 < lost.mean() < 0.24
@@ -66,7 +66,7 @@ def test_the_exposure_is_lost_for_a_frame_or_a_few_in_a_fifth_of_all_frames():
     assert 0.4 < (dark < 1).sum() / (dark != 1).sum() < 0.6
 
 
-def test_a_lost_exposure_hides_what_is_there():
+def test_develop_hides_content_at_lost_exposure():
     image = np.random.default_rng(0).uniform(0.2, 0.8, (18 * 32, 3)).astype(np.float32)
     seen = film(0)
     clear = clearest(seen)
@@ -75,7 +75,7 @@ def test_a_lost_exposure_hides_what_is_there():
         assert blind.develop(image, clear).std() < 0.15 * seen.develop(image, clear).std()
 
 
-def test_developing_gives_bytes_of_the_images_size():
+def test_develop_returns_uint8_image_of_same_size():
     image = np.full((18 * 32, 3), 0.5, np.float32)
     seen = film(0)
     developed = seen.develop(image, clearest(seen))

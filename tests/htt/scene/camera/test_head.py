@@ -10,14 +10,14 @@ def forward(seed, frames=45):
     return np.stack([each.camera_from_world[2] for each in cameras(EYE, frames, 96, 54, np.random.default_rng(seed))])
 
 
-def test_the_picture_is_64_degrees_wide():
+def test_cameras_have_64_degrees_field_of_view():
     camera = cameras(EYE, 1, 96, 54, np.random.default_rng(0))[0]
     across = 2 * np.degrees(np.arctan(camera.width / 2 / camera.matrix[0, 0]))
     assert across == pytest.approx(64.0, abs=0.1)
     np.testing.assert_array_equal(camera.matrix[:2, 2], [48, 27])
 
 
-def test_the_head_stays_about_where_the_eyes_are_and_looks_at_the_work_mostly():
+def test_cameras_stay_near_eyes_and_mostly_face_the_work():
     angles = []
     for seed in range(40):
         path = cameras(EYE, 45, 96, 54, np.random.default_rng(seed))
@@ -29,12 +29,12 @@ def test_the_head_stays_about_where_the_eyes_are_and_looks_at_the_work_mostly():
     assert aside.max() < 45
 
 
-def test_some_clips_have_no_glance_and_some_have():
+def test_cameras_glance_aside_in_some_clips():
     widest = [np.ptp(forward(seed)[:, 0]) for seed in range(40)]
     assert min(widest) < 0.1
     assert max(widest) > 0.25
 
 
-def test_a_glance_is_a_smooth_movement():
+def test_cameras_turn_smoothly():
     step = np.linalg.norm(np.diff(np.concatenate([forward(seed)[None] for seed in range(40)]), axis=1), axis=-1)
     assert np.degrees(step.max()) < 20

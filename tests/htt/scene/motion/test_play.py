@@ -17,7 +17,7 @@ def perform(verb, noun, seed=3, frames=24):
     return play(script, backwards, thing, HANDS, frames, np.random.default_rng(seed))
 
 
-def test_the_36_actions_are_in_the_order_of_h2o():
+def test_actions_are_in_the_order_of_h2o():
     assert len(ACTIONS) == len(set(ACTIONS)) == 36
     known = {1: "grab book", 5: "grab milk", 9: "place book", 17: "open lotion", 22: "close chips", 23: "pour milk"}
     known |= {24: "take out espresso", 28: "put in espresso", 31: "apply lotion", 32: "apply spray", 33: "read book"}
@@ -27,7 +27,7 @@ def test_the_36_actions_are_in_the_order_of_h2o():
 
 
 @pytest.mark.parametrize(("verb", "noun"), VERB_AND_NOUN)
-def test_the_tracks_of_every_program_run_from_0_to_1(verb, noun):
+def test_program_tracks_run_from_0_to_1(verb, noun):
     script, _ = programs.program(verb, noun)
     tracks = [script.position, script.tilt, script.slide, script.turn, script.carry]
     tracks += [track for role in (script.lead, script.support) for track in (role.reach, role.close)]
@@ -37,7 +37,7 @@ def test_the_tracks_of_every_program_run_from_0_to_1(verb, noun):
         assert (times[0], times[-1]) == (0, 1)
 
 
-def test_a_track_rests_at_its_keys_and_passes_the_middle_half_way():
+def test_track_reaches_keys_and_their_midpoints():
     keys = ((0.0, (0.0, 2.0)), (0.5, (1.0, 2.0)), (1.0, (1.0, 0.0)))
     np.testing.assert_allclose(
         track(keys, np.array([0.0, 0.25, 0.5, 0.75, 1.0])), [(0, 2), (0.5, 2), (1, 2), (1, 1), (1, 0)]
@@ -45,13 +45,13 @@ def test_a_track_rests_at_its_keys_and_passes_the_middle_half_way():
 
 
 @pytest.mark.parametrize(("undoing", "doing", "noun"), [("place", "grab", "milk"), ("close", "open", "lotion")])
-def test_a_verb_that_undoes_another_is_it_backwards(undoing, doing, noun):
+def test_play_reverses_motion_for_opposite_verbs(undoing, doing, noun):
     forward, backward = perform(doing, noun).thing.position_m, perform(undoing, noun).thing.position_m
     np.testing.assert_allclose(forward[-1], backward[0], atol=0.02)
     np.testing.assert_allclose(forward[0], backward[-1], atol=0.02)
 
 
-def test_a_grabbed_thing_leaves_the_table_in_the_hand():
+def test_play_lifts_grabbed_object_in_the_hand():
     done = perform("grab", "chips")
     assert done.thing.position_m[0, 2] == pytest.approx(0)
     assert done.thing.position_m[-1, 2] > 0.03
@@ -59,7 +59,7 @@ def test_a_grabbed_thing_leaves_the_table_in_the_hand():
     assert gap[-1] < 0.16 < gap[0]
 
 
-def test_a_left_hander_does_the_same_in_the_mirror():
+def test_mirrored_swaps_hands_and_flips_x():
     right = perform("pour", "milk")
     left = right.mirrored()
     np.testing.assert_allclose(left.left.palm.position_m * [-1, 1, 1], right.right.palm.position_m)
@@ -67,7 +67,7 @@ def test_a_left_hander_does_the_same_in_the_mirror():
     np.testing.assert_allclose(np.linalg.det(left.right.palm.rotation), 1.0)
 
 
-def test_distances_to_a_box_and_a_cylinder():
+def test_distance_to_box_and_cylinder():
     carton = objects.Thing("cocoa", None, None, None, np.array([0.03, 0.02, 0.05]), False)
     points = np.array([(0, 0, 0.05), (0.05, 0, 0.05), (0.03, 0.02, 0.2), (0.06, 0.06, 0.05)])
     np.testing.assert_allclose(carton.distance(points), [-0.02, 0.02, 0.1, 0.05])
@@ -75,7 +75,7 @@ def test_distances_to_a_box_and_a_cylinder():
 
 
 @pytest.mark.parametrize("noun", OBJECTS)
-def test_a_grip_touches_the_thing_without_sinking_in(noun):
+def test_take_touches_object_without_penetration(noun):
     thing = objects.make(noun, np.random.default_rng(0))
     for hand in HANDS:
         grip = grasp.take(hand, thing, "edge" if noun == "book" else "side")
@@ -87,7 +87,7 @@ def test_a_grip_touches_the_thing_without_sinking_in(noun):
 
 
 @pytest.mark.parametrize("noun", OBJECTS)
-def test_an_object_stands_on_the_table_and_fills_its_size(noun):
+def test_make_places_object_on_table_at_full_height(noun):
     thing = objects.make(noun, np.random.default_rng(1))
     low, high = thing.body.vertices.min(axis=0), thing.body.vertices.max(axis=0)
     assert low[2] == pytest.approx(0, abs=1e-6)

@@ -26,7 +26,7 @@ def picture(seen):
     return image.reshape(HEIGHT, WIDTH)
 
 
-def test_one_triangle_covers_the_pixels_whose_centres_are_inside():
+def test_rasterise_covers_pixels_of_a_known_triangle():
     # Clockwise on the screen with y down is counter-clockwise seen from outside.
     seen = draw(place([(1, 1), (1, 4.5), (4.5, 1)], 2.0), [(0, 1, 2)])
     expected = np.full((HEIGHT, WIDTH), -1)
@@ -35,11 +35,11 @@ def test_one_triangle_covers_the_pixels_whose_centres_are_inside():
     np.testing.assert_array_equal(picture(seen), expected)
 
 
-def test_the_back_of_a_triangle_is_not_drawn():
+def test_rasterise_skips_back_faces():
     assert len(draw(place([(1, 1), (4, 1), (1, 4)], 2.0), [(0, 1, 2)]).pixel) == 0
 
 
-def test_the_nearer_triangle_wins_in_any_order():
+def test_rasterise_shows_nearer_triangle_in_any_order():
     corners = [(0, 0), (0, 6), (8, 0)]
     points = np.concatenate([place(corners, 3.0), place(corners, 1.0)])
     near = [(0, 1, 2), (3, 4, 5)]
@@ -47,7 +47,7 @@ def test_the_nearer_triangle_wins_in_any_order():
     assert set(draw(points, near[::-1]).face) == {0}
 
 
-def test_triangles_that_pierce_each_other_are_cut_where_they_meet():
+def test_rasterise_cuts_intersecting_triangles():
     corners = [(0, 0), (0, 6), (8, 0)]
     points = np.concatenate([place(corners, 2.0), place(corners, [1.0, 1.0, 5.0])])
     image = picture(draw(points, [(0, 1, 2), (3, 4, 5)]))
@@ -55,7 +55,7 @@ def test_triangles_that_pierce_each_other_are_cut_where_they_meet():
     assert image[0, 6] == 0
 
 
-def test_weights_are_perspective_correct():
+def test_rasterise_weights_are_perspective_correct():
     points = place([(0, 0), (0, 6), (8, 0)], [1.0, 2.0, 4.0])
     seen = draw(points, [(0, 1, 2)])
     np.testing.assert_allclose(seen.weights.sum(axis=1), 1.0, rtol=1e-5)
@@ -64,7 +64,7 @@ def test_weights_are_perspective_correct():
     np.testing.assert_allclose(project(surface, CAMERA), centres, atol=1e-4)
 
 
-def test_a_triangle_behind_the_camera_and_one_beside_the_image_are_left_out():
+def test_rasterise_skips_triangles_behind_camera_or_outside_image():
     behind = place([(1, 1), (1, 4), (4, 1)], 2.0) * [1, 1, -1]
     half = place([(1, 1), (1, 4), (4, 1)], [2.0, 2.0, -1.0])
     beside = place([(10, 1), (10, 4), (14, 1)], 2.0)
@@ -74,7 +74,7 @@ def test_a_triangle_behind_the_camera_and_one_beside_the_image_are_left_out():
 
 @given(st.lists(st.tuples(st.floats(-20, 28), st.floats(-20, 26)), min_size=3, max_size=3), st.floats(0.5, 5))
 @settings(deadline=None)
-def test_exactly_the_centres_inside_are_covered(corners, depth):
+def test_rasterise_covers_exactly_the_centres_inside(corners, depth):
     corners = np.array(corners)
     covered = picture(draw(place(corners, depth), [(0, 1, 2)])) == 0
     column, row = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)

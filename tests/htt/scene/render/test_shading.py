@@ -18,7 +18,7 @@ def plate(height_m):
     return vertices, np.concatenate([faces, faces], axis=1)
 
 
-def test_a_shadow_lies_below_its_thing_and_nowhere_else():
+def test_shadow_lies_below_its_object_only():
     vertices, faces = plate(0.05)
     shadow = Caster.over(vertices, faces).shadow(vertices, LAMP)
     places = np.array([(0, 0), (0.3, 0), (0, -0.3), (2.0, 2.0)], np.float32)
@@ -27,7 +27,7 @@ def test_a_shadow_lies_below_its_thing_and_nowhere_else():
     np.testing.assert_allclose(darkness[1:], 0.0, atol=1e-6)
 
 
-def test_a_slanting_lamp_moves_the_shadow_away_from_it():
+def test_shadow_moves_away_from_slanted_light():
     vertices, faces = plate(0.2)
     light = np.array([0.6, 0.0, 0.8], np.float32)
     shadow = Caster.over(vertices, faces).shadow(vertices, light)
@@ -35,7 +35,7 @@ def test_a_slanting_lamp_moves_the_shadow_away_from_it():
     assert mass * 0.012 == pytest.approx(-0.15, abs=0.01)
 
 
-def test_the_wall_is_above_the_table_with_a_soft_line_between():
+def test_background_shadows_table_but_not_wall():
     room = make_room(np.random.default_rng(0))
     eye = np.array([0.0, -0.4, 0.5])
     camera = Camera(intrinsics(30, 30, 24, 24), 48, 48, looking(eye, [0.0, 0.6, 0.2]), eye)

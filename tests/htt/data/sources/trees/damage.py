@@ -1,6 +1,6 @@
-"""What can be done to a file of a data set: ``change(path, amount)``, where the number says how much or where.
+"""Damages of a file of a data set: ``change(path, amount)``, where the amount sets the extent or the place.
 
-None of it makes one right number into another one, which nobody could find out.
+No change turns a valid number into another valid number, which could not be detected.
 """
 
 import re
@@ -64,7 +64,7 @@ def double_word(path: Path, amount: int) -> None:
 
 
 def wrong_count(path: Path, amount: int) -> None:
-    """A number at the end of a line, where lists have counts."""
+    """Replace a number at the end of a line, where lists have counts."""
     ends = list(re.finditer(rb"(?<= )\d+(?=\n)", path.read_bytes()))
     if ends and ("_info" in path.name or "data_split" in path.name):
         chosen = ends[amount % len(ends)]
@@ -108,5 +108,5 @@ TEXT_ONLY = {swap_lines, drop_line, double_line, drop_word, double_word, wrong_c
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.unlink()  # it is a hard link to the whole tree's
+    path.unlink()  # a hard link to the file of the undamaged tree
     path.write_bytes(content)

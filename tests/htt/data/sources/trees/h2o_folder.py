@@ -8,13 +8,13 @@ from htt.testing.truth import Lost
 GOLDEN = Path(__file__).parents[4] / "golden/h2o_labels"
 NOTHING = Lost([], [], False)
 TRAIN = "subject1/h1/6/cam4"
-"""Where the first training clip is: frames 0 to 21."""
+"""Folder of the first training clip, frames 0 to 21."""
 TEST = "subject4/h1/5/cam4"
-"""Where the test clip is: frames 96 to 129."""
+"""Folder of the test clip, frames 96 to 129."""
 
 
 def rows(split: str, *ids: int) -> list[str]:
-    """Real rows of a label file."""
+    """Return real rows of a label file."""
     lines = (GOLDEN / f"action_{split}.txt").read_text().splitlines()[1:]
     return [line for line in lines if int(line.split()[0]) in ids]
 
