@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from htt.config import Config
 from htt.data.shards.manifest import Coverage
 from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import HEADS, METRICS, untrained_by
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
 from htt.evaluation.sums import VOTES, ClipSums
@@ -59,6 +60,8 @@ class Scores:
     """Coverage of the split by the evaluated clips, or None if unknown."""
     subjects: int = 0
     """Number of people in the evaluated clips, or 0 if unknown."""
+    reservations: Sequence[str] = ()
+    """Reasons why some numbers are not results of the model, from its configuration."""
 
     @property
     def comparable(self) -> bool:
@@ -71,8 +74,9 @@ class Scores:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings to show beside the numbers, about missing clips."""
+        """Warnings to show beside the numbers, about missing clips and about the model."""
         warnings = [self.coverage.warning] if self.coverage and not self.coverage.complete else []
+        warnings += self.reservations
         if self.published and not self.comparable:
             counts = published_counts(self.source, self.split)
             of = f" ({counts[1]} clips)" if counts else ""
@@ -107,7 +111,12 @@ class Scores:
 
 
 def scores(
-    evaluation: Evaluation, split: str, *, coverage: Coverage | None = None, subjects: Sequence[str] = ()
+    evaluation: Evaluation,
+    split: str,
+    *,
+    coverage: Coverage | None = None,
+    subjects: Sequence[str] = (),
+    reservations: Sequence[str] = (),
 ) -> Scores:
     """Return every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
 
@@ -116,6 +125,7 @@ def scores(
         split: name of the split.
         coverage: coverage of the split by the evaluated clips.
         subjects: subjects of all clips of the split.
+        reservations: see ``Scores``.
     """
     sums, info = evaluation.sums(), evaluation.info
     weights = intervals.draws(sums)
@@ -137,7 +147,23 @@ def scores(
         listed.append(score)
     curves = _curves(evaluation, sums, weights)
     people = len({subjects[clip] for clip in sums.clip.tolist()}) if subjects else 0
-    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people)
+    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people, reservations)
+
+
+def reservations(config: Config) -> list[str]:
+    """Return a sentence for given cues, and one for metrics of heads that were not trained."""
+    given, found = config.model.action.given, []
+    if given:
+        found.append(
+            f"Block A got the true {' and '.join(given)} (model.action.given): the accuracy of actions is an upper "
+            "bound, not a result."
+        )
+    for head in HEADS:
+        if off := [f"loss.{term}" for term in untrained_by(head, config.loss)]:
+            found.append(
+                f"The {head} head was trained with a weight of 0 of {' and '.join(off)}: its metrics are no results."
+            )
+    return found
 
 
 def _curves(evaluation: Evaluation, sums: ClipSums, weights: np.ndarray) -> dict[str, dict[str, list[float]]]:
