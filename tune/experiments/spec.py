@@ -17,7 +17,7 @@ from htt import console
 from htt.config import Config, Value, from_plain
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, did_you_mean, shown
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS, untrained_by
 from htt.text import plural
 from tune.experiments import constraints
 from tune.experiments.constraints import KNEE, Constraint, check_bounds, check_metric
@@ -196,6 +196,7 @@ def check_search(search: SearchSpec) -> None:
     """Raise a ``ConfigError`` for the first invalid option of a search."""
     for name in search.all_objectives:
         check_metric(name)
+        _check_trained(name, search)
     check_objectives(search.objectives)
     check_bounds(search.constraints)
     constraints.check_rule(search.pick)
@@ -205,6 +206,17 @@ def check_search(search: SearchSpec) -> None:
     if not 0 <= search.seed < 2**32:
         raise ConfigError(f"--seed must be 0 to {2**32 - 1}; got {shown(search.seed)}.")
     check_run(search)
+
+
+def _check_trained(metric: str, search: SearchSpec) -> None:
+    """Raise a ``ConfigError`` if a metric is of a head whose loss has the weight 0 in all trials."""
+    paths = [f"loss.{term}" for term in untrained_by(metric, search.config().loss)]
+    off = [path for path in paths if path not in search.domains]
+    if off:
+        raise ConfigError(
+            f"Cannot select trials by {metric}: the weight {' and '.join(off)} is 0, so nothing trains what it "
+            f"measures. Use another metric, or a weight above 0: --set {off[0]}=1."
+        )
 
 
 def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:

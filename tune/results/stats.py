@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,8 @@ class Claim(enum.Enum):
     TOO_FEW_SEEDS = "not enough seeds to claim"
     NOT_PRIMARY = "not asked beforehand"
     """The variant is not in ``primary``."""
+    UNTRAINED = "head not trained"
+    """The variant or the reference has no loss for what the metric measures."""
 
     @property
     def differs(self) -> bool:
@@ -124,6 +126,7 @@ def compare(
     higher_is_better: bool,
     *,
     primary: Sequence[str] = (),
+    untrained: Collection[str] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Comparison]:
@@ -134,6 +137,7 @@ def compare(
         variants: arrays of the same shape, with the same seeds in the rows and the same clips in the columns.
         higher_is_better: True if a positive difference is better.
         primary: variants named before the run; if empty, all.
+        untrained: variants of which nothing may be claimed, because nothing trained what the metric measures.
         resamples: number of bootstrap resamples.
         seed: seed of the resampling.
 
@@ -141,7 +145,7 @@ def compare(
         ValueError: the shapes differ, or a clip is known for some seeds only.
     """
     tables = {name: _paired(name, reference, values) for name, values in variants.items()}
-    tested = [name for name in tables if not primary or name in primary]
+    tested = [name for name in tables if (not primary or name in primary) and name not in untrained]
     p = {name: sign_flip(table.mean(axis=1), seed) for name, table in tables.items()}
     corrected = holm({name: p[name] for name in tested})
     sign = 1.0 if higher_is_better else -1.0
@@ -155,6 +159,7 @@ def compare(
         difference = float(table.mean()) if table.size else math.nan
         p_holm, seeds = corrected.get(name, math.nan), len(table)
         claim = _claim(sign * difference, not low <= 0 <= high, p_holm, seeds, len(tested))
+        claim = Claim.UNTRAINED if name in untrained else claim
         comparisons[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim, len(tested))
     return comparisons
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from htt.config import Config, Value
 from htt.errors import ConfigError, RunError
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS, untrained_by
 from htt.text import plural
 from tune.experiments.study import Study
 from tune.results import stats
@@ -168,10 +168,18 @@ def _results_of(results: StudyResults, metric: str) -> MetricResults:
         {name: by_clip[name] for name in results.study.others},
         METRICS[metric].higher_is_better,
         primary=results.study.primary,
+        untrained=_untrained(results, metric),
     )
     rows = [_variant_results(results, name, metric, compared.get(name)) for name in results.order]
     curves = {name: curves for name in results.order if (curves := _curves(results, name, metric))}
     return MetricResults(metric, rows, clips, curves)
+
+
+def _untrained(results: StudyResults, metric: str) -> list[str]:
+    """Return the variants of which a metric says nothing: its head, or that of the reference, has no loss."""
+    configs = results.study.configs(results.base)
+    found = [name for name, config in configs.items() if untrained_by(metric, config.loss)]
+    return results.order if results.study.reference in found else found
 
 
 def _variant_results(results: StudyResults, name: str, metric: str, comparison: Comparison | None) -> VariantResults:
