@@ -20,6 +20,7 @@ STUDY = Study(
     base={"model.backbone.trained": True, "data.shifted_starts": False},
     notes={
         "feature alone": "Hands and object are still learned, but not used by block A.",
-        "image only": "Only actions are learned, so nothing is claimed of its hands and objects.",
+        "image only": "Only actions are learned, so nothing is claimed of its hands and objects. Weights to start from "
+        "may hold what they were taught of both.",
     },
 )
