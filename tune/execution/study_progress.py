@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from htt import console
+import tune.experiments.spaces
+from htt import console, registry
+from htt.errors import ConfigError
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.execution.plan import Plan
 from tune.experiments import power
+from tune.experiments.space import Space
 from tune.reports import commands, study_table
 from tune.reports import format as fmt
 from tune.results import study_results
@@ -52,6 +56,10 @@ def show_tuning(plan: Plan) -> None:
         f"{spec.metric}:\n" + "\n".join(domains),
         markup=False,
     )
+    with contextlib.suppress(ConfigError):  # the space of a resumed run may be gone
+        space = registry.value(tune.experiments.spaces, str(spec.space), "SPACE", Space)
+        if fixed := [path for path in space.domains if path not in spec.domains]:
+            console.out.print(f"Not searched, because the study or --set fixes it: {', '.join(fixed)}.", markup=False)
     if spec.tuned:
         console.out.print("All searches have ended.")
         return
