@@ -55,10 +55,11 @@ def open_splits(config: Config) -> Splits:
     """Open the training and validation clips of a configuration, after rendering, encoding or checking them.
 
     Raises:
-        DataError: there are no data, or no training clip has a label that ``model.action.given`` needs.
+        DataError: there are no data, or no clip of a split has a label that ``model.action.given`` needs.
     """
     opened = splits.open_splits(data_folder(config), config.data)
-    check_given(config, opened.train)
+    for clips in filter(None, (opened.train, opened.val)):
+        check_given(config, clips)
     return opened
 
 

@@ -152,11 +152,11 @@ def test_models_with_given_cues_are_neither_trained_nor_evaluated_on_clips_witho
     config = tiny_config(**{"model.action.given": ["object"]})
     model = HTT(config.model, tiny_splits.info)
     assert metrics_of_test(model, config, Group())["test_action_accuracy"] >= 0
-    read = Clips._read_labels
+    read, blind = Clips._read_labels, ["train", "val", "test"]
 
     def unlabelled(clips):
         read(clips)
-        clips.object[:] = -1
+        clips.object[:] = np.where(clips.split in blind, -1, clips.object)
 
     monkeypatch.setattr(Clips, "_read_labels", unlabelled)
     monkeypatch.setattr(Clips, "_check_row", lambda *_: None)  # that the labels are those of the shards
@@ -165,3 +165,6 @@ def test_models_with_given_cues_are_neither_trained_nor_evaluated_on_clips_witho
         with pytest.raises(DataError, match=f"given is object, but in split '{split}' the objects of these clips are"):
             use(config)
     open_splits(tiny_config())
+    blind[:] = ["val"]
+    with pytest.raises(DataError, match="in split 'val' the objects of these clips are unknown"):
+        open_splits(config)
