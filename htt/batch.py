@@ -15,6 +15,7 @@ positions. Per-frame values are [n ...]; ``scatter`` and ``gather`` convert betw
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float16, Int, UInt8
@@ -43,10 +44,24 @@ class Batch:
     view: Int[Tensor, " b"]
     """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
 
+    @property
+    def truth(self) -> Truth:
+        """True hands and objects of the frames."""
+        return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object)
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device."""
         moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
         return replace(self, **moved)
+
+
+class Truth(NamedTuple):
+    """True values of what the cues of block A predict, for ``model.action.given``."""
+
+    joints_px: Float[Tensor, "n j 2"]
+    joints_m: Float[Tensor, "n j 3"]
+    joint_valid: Bool[Tensor, "n j"]
+    object: Int[Tensor, " n"]
 
 
 @dataclass(frozen=True)

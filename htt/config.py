@@ -203,11 +203,18 @@ class ActionConfig(BlockConfig):
     """Inputs of block A for each frame. Source: paper, section 3.3."""
     hands: Literal["2d", "3d"] = "2d"
     """Part of the pose head's output that block A sees: x and y, or x, y and depth."""
+    given: Annotated[tuple[Literal["hands", "object"], ...], Field(strict=False)] = ()
+    """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
+    bound, for perfect heads. Joints and objects without a label keep their prediction."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
         if not self.cues or len(set(self.cues)) != len(self.cues):
             raise ValueError(f"must list at least one cue, each once; got {list(self.cues)}")
+        if not set(self.given) <= set(self.cues) or len(set(self.given)) != len(self.given):
+            raise ValueError(
+                f"given must list cues of model.action.cues {list(self.cues)}, each once; got {list(self.given)}"
+            )
         return self
 
 

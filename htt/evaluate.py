@@ -63,17 +63,27 @@ def main(options: Options) -> None:
     from htt.data.loading.splits import coverage, open_named
     from htt.data.prepare import prepare
     from htt.evaluation import clip_table, report
-    from htt.evaluation.scores import scores
-    from htt.training.tasks import EvaluationJob
+    from htt.evaluation.scores import reservations, scores
+    from htt.training.loading import trained_config
+    from htt.training.tasks import EvaluationJob, check_given
 
     config = evaluation_config(options)
     root = prepare(config)
     clips = open_named(root, options.split, config.data)
+    trained = trained_config(options.checkpoint, official=options.official)  # the model is this one, despite --set
+    check_given(trained, clips)
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
     job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
     covered = coverage(root, options.split, config.data)
     evaluated = evaluate(job, clips, options, out)
-    result = scores(evaluated, options.split, coverage=covered, subjects=clips.subjects, groups=clips.groups)
+    result = scores(
+        evaluated,
+        options.split,
+        coverage=covered,
+        subjects=clips.subjects,
+        groups=clips.groups,
+        reservations=reservations(trained),
+    )
     about = report.Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from htt import console
 from htt.config import override, parse_set
-from htt.errors import ConfigError, DataError, bullets, storage_errors
+from htt.errors import CheckpointError, ConfigError, DataError, bullets, storage_errors
 from htt.submission.check import check
 from htt.submission.faults import LINES, Faults, compare
 from htt.submission.form import H2O_TEST, LABELS, Expected, Vote, expected
@@ -109,6 +109,11 @@ def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected)
     require_frames(clips, wanted)
     model, config = open_trained(checkpoint, clips.info, official=options.official)
     config = override(config, parse_set(options.set))
+    if given := model.config.action.given:
+        raise CheckpointError(
+            f"Cannot submit the predictions of {checkpoint}: its block A is given the true {' and '.join(given)} "
+            "(model.action.given), so its numbers are a bound, not a result. Train with model.action.given=[]."
+        )
     _make_folder(options.out)
     device = best_device()
     console.out.print(

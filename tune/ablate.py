@@ -6,6 +6,7 @@
     python tune/ablate.py --study headline --dry-run                    # only show the plan and the expected duration
     python tune/ablate.py --study headline --dry-run --time-steps 3     # time 3 steps of each variant first
     python tune/ablate.py --study cues --preset paper --set data.root=/data/h2o --set data.source=h2o
+    python tune/ablate.py --study headline --tune 20 --space quick      # also each variant at its own best
     python tune/ablate.py --resume study-headline-20260101-120000 --seeds 8   # resume with more seeds
 
 Finished trainings are not repeated, neither by ``--resume`` nor by another study with the same variant.
@@ -19,19 +20,22 @@ from pathlib import Path
 if __name__ == "__main__":  # top-level modules are in the project's root, not in tune/ or cluster/
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 
 import tyro
 
+import tune.experiments.spaces
 import tune.experiments.studies
 from htt import config as configs
 from htt import console, presets, registry
-from htt.config import Config, override, parse_set
+from htt.config import Config, Value, override, parse_set
 from htt.errors import ConfigError, RunError, did_you_mean, shown
 from tune.execution import cost, plan, study_progress
 from tune.experiments import spec as specs
+from tune.experiments.space import Domain, Space
 from tune.experiments.spec import RUNS, StudyOptions, StudySpec
 from tune.experiments.study import Study
 from tune.reports import commands
@@ -77,10 +81,11 @@ def main(options: Options) -> None:
     if options.time_steps is not None:
         made = plan.timed(made, options.time_steps, lambda name: console.out.print(f"Timing {name} ...", markup=False))
     study_progress.show_plan(made, partial(command, options))
+    study_progress.show_tuning(made)
     if options.dry_run:
         return
     loading = console.print_later()
-    from tune.execution.study import run  # imported late: a dry run needs no Ray
+    from tune.execution.tuning import run  # imported late: a dry run needs no Ray
 
     loading.cancel()
     outcome = run(made)
@@ -110,7 +115,15 @@ def new(options: Options) -> StudySpec:
     assignments = parse_set(options.set)
     base = override(start(options), assignments).model_dump(mode="json")
     fields = {**vars(options.spec), "assignments": assignments, "base": base}
-    return StudySpec(**fields, study_name=options.study, study=study)
+    return StudySpec(**fields, study_name=options.study, study=study, domains=searched(options, study, assignments))
+
+
+def searched(options: Options, study: Study, assignments: Mapping[str, Value]) -> Mapping[str, Domain]:
+    """Return the domains of ``--space`` that neither the study nor ``--set`` fixes; empty without that option."""
+    if options.spec.space is None:
+        return {}
+    space = registry.value(tune.experiments.spaces, options.spec.space, "SPACE", Space)
+    return space.without({*study.varied, *assignments}).domains
 
 
 def resume(options: Options) -> tuple[StudySpec, Path]:

@@ -105,7 +105,7 @@ def _images(batch: Batch, info: DataInfo) -> Tensor:
 
 def _predict(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) -> list[Any]:
     with autocast():
-        return [model(batch.frames, batch.valid, batch.intrinsics) for batch in batches]
+        return [model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth) for batch in batches]
 
 
 def _wait_for(device: torch.device) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from htt.config import LossConfig
 from htt.hand import HANDS
 
 
@@ -147,6 +148,17 @@ COSTS = (
         "that a library uses inside one operation is not included.",
     ),
 )
+
+HEADS = {"hand": ("joints_px", "depth_m"), "object": ("object",), "action": ("action",)}
+"""{first word of the names of a head's metrics: loss terms that train the head}."""
+
+
+def untrained_by(metric: str, loss: LossConfig) -> list[str]:
+    """Return the loss terms of weight 0 that would train what a metric measures; empty if it is trained."""
+    kind, _, term = metric.partition("_")
+    terms = (term,) if kind == "loss" and term else HEADS.get(kind, ())
+    return [each for each in terms if not getattr(loss, each)]
+
 
 EVALUATED = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES)}
 """Metrics of an evaluation, by name."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from htt.config import Config
 from htt.data.shards.manifest import Coverage
 from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import HEADS, METRICS, untrained_by
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
 from htt.evaluation.sums import VOTES, ClipSums
@@ -63,6 +64,8 @@ class Scores:
     """Number of people in the evaluated clips, or 0 if unknown."""
     groups: int = 0
     """Number of groups of the evaluated clips."""
+    reservations: Sequence[str] = ()
+    """Reasons why some numbers are not results of the model, from its configuration."""
 
     @property
     def comparable(self) -> bool:
@@ -75,8 +78,9 @@ class Scores:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings to show beside the numbers, about missing clips."""
+        """Warnings to show beside the numbers, about missing clips and about the model."""
         warnings = [self.coverage.warning] if self.coverage and not self.coverage.complete else []
+        warnings += self.reservations
         if self.published and not self.comparable:
             counts = published_counts(self.source, self.split)
             of = f" ({counts[1]} clips)" if counts else ""
@@ -118,6 +122,7 @@ def scores(
     coverage: Coverage | None = None,
     subjects: Sequence[str] = (),
     groups: Sequence[str] = (),
+    reservations: Sequence[str] = (),
 ) -> Scores:
     """Return every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
 
@@ -127,6 +132,7 @@ def scores(
         coverage: coverage of the split by the evaluated clips.
         subjects: subjects of all clips of the split.
         groups: groups of all clips of the split; if empty, each clip is its own.
+        reservations: see ``Scores``.
     """
     sums, info = evaluation.sums(), evaluation.info
     own = [groups[clip] for clip in sums.clip.tolist()] if groups else list(map(str, sums.clip.tolist()))
@@ -145,7 +151,24 @@ def scores(
         listed.append(score)
     curves = _curves(evaluation, sums, weights, own)
     people = len({subjects[clip] for clip in sums.clip.tolist()}) if subjects else 0
-    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people, len(set(own)))
+    count = len(set(own))
+    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people, count, reservations)
+
+
+def reservations(config: Config) -> list[str]:
+    """Return a sentence for given cues, and one for metrics of heads that were not trained."""
+    given, found = config.model.action.given, []
+    if given:
+        found.append(
+            f"Block A got the true {' and '.join(given)} (model.action.given): the accuracy of actions is an upper "
+            "bound, not a result."
+        )
+    for head in HEADS:
+        if off := [f"loss.{term}" for term in untrained_by(head, config.loss)]:
+            found.append(
+                f"The {head} head was trained with a weight of 0 of {' and '.join(off)}: its metrics are no results."
+            )
+    return found
 
 
 def _of_accuracy(

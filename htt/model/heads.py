@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from htt import camera
-from htt.config import ActionConfig, PoseConfig
-from htt.info import DataInfo
+from htt.batch import Truth
+from htt.config import ActionConfig, ModelConfig, PoseConfig
+from htt.errors import ConfigError
+from htt.info import UNKNOWN, DataInfo
 
 LEAK = 0.01
 """Negative slope of the pose head's activation. Source: released code."""
@@ -67,6 +70,50 @@ def decode_pose(
     depth_m = config.depth_offset_m + focal_x * config.depth_scale_m * raw[..., 2]
     joints_m = camera.unproject(joints_px, depth_m, BACK_PROJECTIONS[config.back_projection](intrinsics)[:, None])
     return joints_px, depth_m, joints_m
+
+
+def encode_pose(
+    joints_px: Float[Tensor, "n j 2"],
+    depth_m: Float[Tensor, "n j"],
+    intrinsics: Float[Tensor, "n 3 3"],
+    config: PoseConfig,
+    info: DataInfo,
+) -> Float[Tensor, "n j 3"]:
+    """Return the output of the pose head that ``decode_pose`` converts to these pixels and depths."""
+    centre = joints_px.new_tensor([info.width / 2, info.height / 2])
+    depth = (depth_m - config.depth_offset_m) / (intrinsics[:, 0, 0, None] * config.depth_scale_m)
+    return torch.cat([(joints_px - centre) / config.pixel_scale, depth[..., None]], dim=-1)
+
+
+def with_truth(
+    joints_raw: Float[Tensor, "n j 3"],
+    object_logits: Float[Tensor, "n o"],
+    truth: Truth | None,
+    intrinsics: Float[Tensor, "n 3 3"],
+    config: ModelConfig,
+    info: DataInfo,
+) -> tuple[Float[Tensor, "n j 3"], Float[Tensor, "n o"]]:
+    """Return joints and object logits with the true values of ``model.action.given``, for block A.
+
+    A joint that is not valid and an object without a label keep their prediction.
+
+    Raises:
+        ConfigError: If values are given but there is no truth.
+    """
+    given = config.action.given
+    if given and truth is None:
+        raise ConfigError(
+            f"model.action.given is {', '.join(given)}: the model needs the labels of its frames, and there are none. "
+            "Use labelled clips, or a model trained with model.action.given=[]."
+        )
+    if truth is not None and "hands" in given:
+        true_joints = encode_pose(truth.joints_px, truth.joints_m[..., 2], intrinsics, config.pose, info)
+        joints_raw = torch.where(truth.joint_valid[..., None], true_joints, joints_raw)
+    if truth is not None and "object" in given:
+        labelled = truth.object != UNKNOWN
+        certain = F.one_hot(truth.object.where(labelled, 0), object_logits.shape[-1]).to(object_logits.dtype).log()
+        object_logits = torch.where(labelled[:, None], certain, object_logits)  # softmax is exactly 0 or 1
+    return joints_raw, object_logits
 
 
 def _both(intrinsics: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:

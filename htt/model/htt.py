@@ -11,12 +11,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from htt.batch import Prediction, gather, scatter, window_of_frame
+from htt.batch import Prediction, Truth, gather, scatter, window_of_frame
 from htt.config import ModelConfig
 from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.features import FrameFeatures
-from htt.model.heads import ActionInput, ObjectHead, PoseHead, decode_pose
+from htt.model.heads import ActionInput, ObjectHead, PoseHead, decode_pose, with_truth
 from htt.registry import load
 
 
@@ -54,6 +54,7 @@ class HTT(nn.Module):
         valid: Bool[Tensor, "b t"],
         intrinsics: Float[Tensor, "b 3 3"],
         attention: bool = False,
+        truth: Truth | None = None,
     ) -> Prediction:
         """Return the predictions for the valid frames of a batch.
 
@@ -63,6 +64,7 @@ class HTT(nn.Module):
             valid: Frame slots of each window that have an image.
             intrinsics: Camera matrix of each window, px.
             attention: Whether to return the attention weights of both blocks.
+            truth: Labels of the frames, which only ``model.action.given`` needs.
         """
         seen: dict[str, list[Tensor]] = {"pose": [], "action": []} if attention else {}
 
@@ -74,7 +76,8 @@ class HTT(nn.Module):
         joints_px, depth_m, joints_m = decode_pose(joints_raw, camera, self.config.pose, self.info)
         object_logits = self.object_head(tokens)
 
-        cues = self.action_input(tokens, joints_raw, object_logits)
+        seen_joints, seen_object = with_truth(joints_raw, object_logits, truth, camera, self.config, self.info)
+        cues = self.action_input(tokens, seen_joints, seen_object)
         action_logits = self.action_block(scatter(cues, valid), valid, self.action_head, seen.get("action"))
 
         return Prediction(joints_raw, joints_px, depth_m, joints_m, object_logits, action_logits.float(), seen or None)

@@ -162,7 +162,7 @@ def train_step(
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     with precision.autocast():
-        prediction = model(batch.frames, batch.valid, batch.intrinsics)
+        prediction = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
     terms = losses(prediction, batch)
     broken = torch.stack([~torch.isfinite(mean.total) for mean in terms.values()])
     counts, broken = group.sum(torch.stack([counts_of(terms), broken.float()]))
@@ -205,7 +205,7 @@ def evaluate(
         group.between_steps()
         moved = batch.to(group.device)
         with precision.autocast():
-            prediction = model(moved.frames, moved.valid, moved.intrinsics)
+            prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth)
         evaluation.update(prediction, moved)
         if on_batch:
             on_batch(moved, prediction)

@@ -19,6 +19,7 @@ from htt.data.loading.splits import Splits
 from htt.data.location import cache_folder
 from htt.data.prepare import prepare
 from htt.data.shards import manifest
+from htt.errors import DataError
 from htt.evaluation.metric_table import EVALUATED
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group, best_device
@@ -51,8 +52,15 @@ def train(config: Config, folder: Path, report: EpochCallback, resume: Path | No
 
 
 def open_splits(config: Config) -> Splits:
-    """Open the training and validation clips of a configuration, after rendering, encoding or checking them."""
-    return splits.open_splits(data_folder(config), config.data)
+    """Open the training and validation clips of a configuration, after rendering, encoding or checking them.
+
+    Raises:
+        DataError: there are no data, or no clip of a split has a label that ``model.action.given`` needs.
+    """
+    opened = splits.open_splits(data_folder(config), config.data)
+    for clips in filter(None, (opened.train, opened.val)):
+        check_given(config, clips)
+    return opened
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,9 @@ def prepare_search(config: Config) -> Facts:
     root = data_folder(config)
     splits.check_validation(root, config.data)
     lacking = splits.incomplete(root, config.data, manifest.TRAIN, manifest.VAL)
-    return Facts(lacking, unknown(splits.open_named(root, manifest.VAL, config.data)))
+    clips = splits.open_named(root, manifest.VAL, config.data)
+    check_given(config, clips)
+    return Facts(lacking, unknown(clips))
 
 
 def unknown(clips: Clips) -> dict[str, str]:
@@ -106,12 +116,36 @@ def unknown(clips: Clips) -> dict[str, str]:
     return reasons
 
 
+def without_truth(config: Config, clips: Clips) -> list[str]:
+    """Return a reason for each cue of ``model.action.given`` whose true value none of the clips has."""
+    if not config.model.action.given:
+        return []
+    reasons, losses = unknown(clips), {"hands": "loss_joints_px", "object": "loss_object"}
+    return [reasons[losses[cue]] for cue in config.model.action.given if losses[cue] in reasons]
+
+
+def check_given(config: Config, clips: Clips) -> None:
+    """Raise a ``DataError`` if a model with given cues is to be trained or evaluated on clips without these labels."""
+    if reasons := without_truth(config, clips):
+        raise DataError(
+            f"model.action.given is {', '.join(config.model.action.given)}, but in split '{clips.split}' "
+            f"{' and '.join(reasons)}. Such a model gives an upper bound, from labels, and no result: use labelled "
+            "clips, or train with model.action.given=[]."
+        )
+
+
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:
-    """Return the metrics of the test split, as ``test_...``; empty if the data have no test clips."""
+    """Return the metrics of the test split, as ``test_...``.
+
+    They are empty if the data have no test clips, or none with the labels that ``model.action.given`` needs.
+    """
     root = data_folder(config)
     if not manifest.read(root).splits.get(manifest.TEST):
         return {}
-    metrics = evaluate(model, splits.open_named(root, manifest.TEST, config.data), config, group=group).result()
+    clips = splits.open_named(root, manifest.TEST, config.data)
+    if without_truth(config, clips):
+        return {}
+    metrics = evaluate(model, clips, config, group=group).result()
     return {f"{manifest.TEST}_{name}": value for name, value in metrics.items()}
 
 

@@ -52,7 +52,7 @@ def test_a_study_ends_with_a_table_a_report_and_every_clip(studied):
     assert "not enough seeds to claim" in said
     run = RunFolder(folder / "runs" / "tiny")
     trials = run.trials()
-    names = ("HTT", "1 frame", "feature alone", "per-frame vote")
+    names = ("HTT", "1 frame", "feature alone", "hands and object", "per-frame vote")
     assert [trial.pair for trial in trials] == [(name, seed) for seed in range(2) for name in names]
     assert {trial.state for trial in trials} == {"complete"}
     base = run.record.config()
@@ -87,8 +87,8 @@ def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(s
     assert "2 reused from tiny" in plan
     assert "About " in plan, "the time is known by what has ended"
     said = command(ROOT / "tune/ablate.py", "--resume", "tiny", "--seeds", 3, cwd=folder)
-    assert "4 trainings to do" in said
-    assert len(RunFolder(folder / "runs" / "tiny").trials()) == 12
+    assert "5 trainings to do" in said
+    assert len(RunFolder(folder / "runs" / "tiny").trials()) == 15
 
 
 def test_variants_with_equal_windows_see_the_same_clips_in_the_same_order(studied):

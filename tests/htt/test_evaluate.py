@@ -119,6 +119,15 @@ def test_incomplete_split_is_said_on_the_screen_and_in_every_file(trained, cache
     assert said in plain["warnings"][0]
 
 
+def test_bounds_and_untrained_heads_are_named_beside_the_numbers(tmp_path, cache, capsys):
+    off = {"loss.joints_px": 0.0, "loss.depth_m": 0.0, "model.action.given": ["object"]}
+    run("--checkpoint", save(tmp_path / "checkpoint", tiny_config(**off)), "--split", "val", "--out", tmp_path)
+    for text in (capsys.readouterr().err.replace("\n", " "), (tmp_path / "report.md").read_text()):
+        assert "Block A got the true object (model.action.given): the accuracy of actions is an upper bound" in text
+        assert "The hand head was trained with a weight of 0 of loss.joints_px and loss.depth_m" in text
+        assert "The object head" not in text
+
+
 def on_workers(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "htt.evaluate", "--split", "val", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HUNG_S, check=False)

@@ -87,8 +87,7 @@ def ablate(tmp_path):
 
     from fake_training import BASE, TRAINING
     from htt.config import Config, override
-    from tune.execution import plan
-    from tune.execution import study as study_execution
+    from tune.execution import plan, tuning
     from tune.experiments.spec import StudySpec
     from tune.experiments.study import Study
 
@@ -101,6 +100,6 @@ def ablate(tmp_path):
         options = {"name": "study", "study_name": "fake", "max_concurrent": 1, **options}
         made = plan.plan(StudySpec(study=study, base=base, **options), runs=runs, resume=resume)
         with (tmp_path / "shown").open("a") as file:
-            return study_execution.run(made, training=training, show=Console(file=file, width=200))
+            return tuning.run(made, training=training, show=Console(file=file, width=200))
 
     return run

@@ -50,8 +50,8 @@ class Plan:
 
     @property
     def study(self) -> Study:
-        """The study."""
-        return self.spec.study
+        """Study of all trainings."""
+        return self.spec.whole
 
     @cached_property
     def base(self) -> Config:
@@ -102,10 +102,11 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
     warnings = [*study.check(spec.config()), *_check_assignments(spec, resume)]
     base = override(spec.config(), study.base)
     spec = replace(spec, study=study, base=base.model_dump(mode="json"))
+    specs.check_tuning(spec)
     trials = RunFolder(home / str(spec.name)).trials() if resume else []
     recorded = {trial.pair: trial for trial in trials if trial.pair is not None}
     cache = TrialCache.of_runs(home, study.metrics, share_any=spec.share_any)
-    listed = pairs(study)
+    listed = pairs(spec.whole)
     shared = {}
     if spec.share:
         wanted = [pair for pair in listed if pair.key not in recorded or recorded[pair.key].state == "failed"]
@@ -117,13 +118,13 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
                 f"{plural(len(cache.other_code), 'finished training')} of {names} came from other code or libraries "
                 "and will be trained again; --share-any reuses them."
             )
-    seconds = {name: cache.seconds(study.config(base, name, 0)) for name in study.variants}
+    seconds = {name: cache.seconds(spec.whole.config(base, name, 0)) for name in spec.whole.variants}
     return Plan(
         spec=spec,
         runs=runs,
         resume=resume,
         pairs=listed,
-        parameters=parameters(study, base),
+        parameters=parameters(study, base) | (parameters(tuned, base) if (tuned := spec.tuned_study) else {}),
         warnings=warnings,
         recorded=recorded,
         shared=shared,

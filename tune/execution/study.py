@@ -105,13 +105,23 @@ class StudyExperiment(Experiment):
         if self.resume:
             record = self.folder.record
             record = record if self.is_done() else run_record.continued(record)
-            record = replace(record, spec=replace(record.study, study=self.plan.study))
+            spec = replace(record.study, study=self.spec.study, tuned=self.spec.tuned)
+            record = replace(record, spec=spec, parameters={**record.parameters, **self.plan.parameters})
+            self._renumber()
         else:
             record = self.new_record(parameters=self.plan.parameters, first_seeds=len(self.plan.study.seeds))
         data, lacking = self.data_keys, dict.fromkeys([*record.incomplete, *incomplete])
         self.folder.write_record(replace(record, data=data, incomplete=list(lacking)))
         self.storage.push(RUN_FILE)
         self._reuse()
+
+    def _renumber(self) -> None:
+        """Give the trials their numbers in the list, which tuned variants have moved."""
+        numbers, trials = {pair.key: pair.number for pair in self.plan.pairs}, self.folder.trials()
+        moved = [replace(each, number=numbers.get(each.pair, each.number)) if each.pair else each for each in trials]
+        if moved != trials:
+            self.folder.write_trials(sorted(moved, key=lambda trial: trial.number))
+            self.storage.push()
 
     def _reuse(self) -> None:
         """Copy the reused trials: clips first, since a row implies that its clips exist."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from htt import console
+import tune.experiments.spaces
+from htt import console, registry
+from htt.errors import ConfigError
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
 from tune.execution.plan import Plan
 from tune.experiments import power
+from tune.experiments.space import Space
 from tune.reports import commands, study_table
 from tune.reports import format as fmt
 from tune.results import study_results
@@ -40,22 +44,57 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
         console.print_message("warning:", warning)
 
 
+def show_tuning(plan: Plan) -> None:
+    """Print the searches of a tuned study, and the number of trainings in all; nothing without ``--tune``."""
+    spec, study = plan.spec, plan.spec.study
+    if spec.tune is None:
+        return
+    count = len(study.variants)
+    domains = [f"  {path}: {domain}" for path, domain in spec.domains.items()]
+    console.out.print(
+        f"\nTuning: each variant, the reference too, is searched with {spec.tune} trials of space {spec.space}, by "
+        f"{spec.metric}:\n" + "\n".join(domains),
+        markup=False,
+    )
+    with contextlib.suppress(ConfigError):  # the space of a resumed run may be gone
+        space = registry.value(tune.experiments.spaces, str(spec.space), "SPACE", Space)
+        if fixed := [path for path in space.domains if path not in spec.domains]:
+            console.out.print(f"Not searched, because the study or --set fixes it: {', '.join(fixed)}.", markup=False)
+    if spec.tuned:
+        console.out.print("All searches have ended.")
+        return
+    own = count * len(study.seeds)
+    console.out.print(
+        f"In all at most {own + count * spec.tune + own} trainings: {own} at shared settings, {count} x {spec.tune} in "
+        f"the searches, which stop bad ones early, and {own} of the variants at their own best."
+    )
+    if plan.seconds:
+        usual = sum(plan.seconds.values()) / len(plan.seconds)
+        later_s = sum(plan.seconds.get(name, usual) for name in study.variants) * (spec.tune + len(study.seeds))
+        console.out.print(
+            f"Searches and tuned trainings take at most about {fmt.duration(later_s / plan.at_once)} more."
+        )
+
+
 def show_results(folder: RunFolder) -> None:
     """Print each variant's mean and difference with intervals for each metric, and the commands to run next."""
     results = study_results.read(folder)
-    for result in study_results.results_by_metric(results):
-        console.out.print(f"\n{METRICS[result.metric].title}, validation", style="bold")
-        table = study_table.terminal(study_table.variants(result))
-        console.out.print(table.terminal(console.width()), markup=False)
+    shared, *tuned = study_results.parts(results)
+    for part, words in ((shared, ""), *((each, ", each variant at its own best") for each in tuned)):
+        for result in study_results.results_by_metric(part):
+            console.out.print(f"\n{METRICS[result.metric].title}, validation{words}", style="bold")
+            table = study_table.terminal(study_table.variants(result))
+            console.out.print(table.terminal(console.width()), markup=False)
     for warning in results.record.incomplete:
         console.print_message("warning:", warning)
     for variant, why in results.missing().items():
         console.out.print(f"Missing of {variant}: {'; '.join(why)}", markup=False)
     run, shown = commands.quoted(folder.path), commands.relative(folder.path)
     console.out.print(f"\nReport  {shown}/report.md\nPage    {shown}/report.html\n\nNext:", markup=False)
-    wanted = power.seeds_needed(len(results.study.compared))
-    if results.missing() or len(results.seeds) < wanted:
-        more = "" if results.missing() else f" --seeds {wanted}"
+    wanted = power.seeds_needed(len(shared.study.compared))
+    untuned = results.record.study.tune is not None and not tuned
+    if results.missing() or untuned or len(results.seeds) < wanted:
+        more = "" if results.missing() or untuned else f" --seeds {wanted}"
         console.out.print(f"  python tune/ablate.py --resume {run}{more}", markup=False)
     console.out.print(f"  python -m tune.reports {run}", markup=False)
 

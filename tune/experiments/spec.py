@@ -17,12 +17,12 @@ from htt import console
 from htt.config import Config, Value, from_plain
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, did_you_mean, shown
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS, untrained_by
 from htt.text import plural
 from tune.experiments import constraints
 from tune.experiments.constraints import KNEE, Constraint, check_bounds, check_metric
-from tune.experiments.space import Domain, Space
-from tune.experiments.study import Study
+from tune.experiments.space import Domain, Space, raise_faults
+from tune.experiments.study import TUNED, Study
 
 METRIC = "hand_error_mm"
 """Default metric that trials are selected by. It is known after every epoch, changes smoothly and does not depend on
@@ -33,6 +33,11 @@ WEIGHTED = "loss"
 LATENCY = "latency_ms"
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
+TUNING_SEED = 2**32 - 1
+"""Training seed of the searches of ``--tune``, so that the best trials are compared with seeds that did not pick them.
+"""
+FEWEST_TRIALS = 2
+"""Smallest number of trials of ``--tune``."""
 RUNS = Path("runs")
 """Default folder of all runs on this machine."""
 
@@ -146,6 +151,27 @@ class StudyOptions(RunOptions):
     share_any: bool = False
     """Also reuse trainings of other code or other libraries, and resume a run of other code; the report names
     these."""
+    tune: console.OptionalInt = None
+    """Also compare the variants at their own best: search each with this number of trials in --space, and train the
+    best of each with the study's seeds."""
+    space: console.OptionalText = None
+    """Space of --tune, a module of tune/experiments/spaces; what the study or --set fixes is left out of it."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Result of the search of one variant."""
+
+    values: Mapping[str, Value]
+    """Values of the best trial that differ from the variant's at shared settings: {dotted path: value}."""
+    value: float
+    """Metric of the best trial, in the search."""
+    trials: int
+    """Number of trials of the search."""
+    pruned: int
+    """Number of them that the scheduler stopped early."""
+    seconds: float
+    """Duration of all of them, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,17 +179,50 @@ class StudySpec(StudyOptions, RunSpec):
     """Definition of a study."""
 
     KIND: ClassVar[str] = "study"
-    CHANGEABLE: ClassVar[frozenset[str]] = RunSpec.CHANGEABLE | {"share", "study", "base"}
+    CHANGEABLE: ClassVar[frozenset[str]] = RunSpec.CHANGEABLE | {"share", "study", "base", "tuned"}
 
     study_name: str
     """Module in tune/experiments/studies."""
     study: Study
     """Question, variants and seeds; seeds may be added when the run is resumed."""
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    """{dotted path: domain} of ``space``, without the paths that the study or ``assignments`` fix."""
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    """{variant: result of its search}; empty until all searches have ended."""
 
     @property
     def metric(self) -> str:
         """The first metric of the study."""
         return self.study.metrics[0]
+
+    @property
+    def tuned_study(self) -> Study | None:
+        """Study of the variants at their own best, or None before the searches have ended."""
+        found = {name: each.values for name, each in self.tuned.items()}
+        return self.study.tuned(found) if found else None
+
+    @property
+    def whole(self) -> Study:
+        """Study of all trainings: at shared settings, and tuned if the search found other settings."""
+        tuned = self.tuned_study
+        if tuned is None:
+            return self.study
+        differ = [f"{name}{TUNED}" for name, each in self.tuned.items() if each.values]
+        variants = {**self.study.variants, **{name: tuned.variants[name] for name in differ}}
+        return replace(self.study, variants=variants, primary=self.study.compared, factors={})
+
+    def search(self, variant: str) -> SearchSpec:
+        """Return the search of one variant: the same space, trials, seed and machines for all."""
+        config = self.study.config(self.config(), variant, TUNING_SEED)
+        return SearchSpec(
+            **{**vars(options(RunOptions, self)), "name": None},
+            space=str(self.space),
+            trials=self.tune,
+            metric=self.metric,
+            domains=self.domains,
+            base=config.model_dump(mode="json"),
+            assignments=self.assignments,
+        )
 
 
 def options(kind: type[OptionsT], spec: OptionsT) -> OptionsT:
@@ -196,6 +255,7 @@ def check_search(search: SearchSpec) -> None:
     """Raise a ``ConfigError`` for the first invalid option of a search."""
     for name in search.all_objectives:
         check_metric(name)
+        _check_trained(name, search)
     check_objectives(search.objectives)
     check_bounds(search.constraints)
     constraints.check_rule(search.pick)
@@ -205,6 +265,48 @@ def check_search(search: SearchSpec) -> None:
     if not 0 <= search.seed < 2**32:
         raise ConfigError(f"--seed must be 0 to {2**32 - 1}; got {shown(search.seed)}.")
     check_run(search)
+
+
+def check_tuning(spec: StudySpec) -> None:
+    """Raise a ``ConfigError`` for all invalid options and searches of a tuned study; without ``--tune`` do nothing."""
+    if (spec.tune is None) != (spec.space is None or not spec.space):
+        raise ConfigError(
+            "--tune and --space belong together: --tune 20 --space quick. Add the other one, or drop both."
+        )
+    if spec.tune is None:
+        return
+    if not FEWEST_TRIALS <= spec.tune < 2**31:
+        raise ConfigError(f"--tune must be {FEWEST_TRIALS} trials or more for each variant; got {spec.tune}.")
+    if not spec.domains:
+        raise ConfigError(
+            f"Nothing to tune: the study {spec.study_name} or --set fixes every path that the space {spec.space} "
+            "searches. Use another space."
+        )
+    faults = []
+    if TUNING_SEED in spec.study.seeds:
+        faults.append(f"seed {TUNING_SEED} is that of the searches of --tune. Use another one.")
+    for variant in spec.study.variants:
+        if variant.endswith(TUNED):
+            faults.append(f"the name '{variant}' ends like that of a tuned variant. Choose another one.")
+        try:
+            search = spec.search(variant)
+            check_search(search)
+            check_comparable([search.metric], search.domains)
+            Space(search.domains).check(search.config())
+        except ConfigError as error:
+            faults += [f"'{variant}': {fault}" for fault in error.faults]
+    raise_faults("Cannot tune the variants", faults)
+
+
+def _check_trained(metric: str, search: SearchSpec) -> None:
+    """Raise a ``ConfigError`` if a metric is of a head whose loss has the weight 0 in all trials."""
+    paths = [f"loss.{term}" for term in untrained_by(metric, search.config().loss)]
+    off = [path for path in paths if path not in search.domains]
+    if off:
+        raise ConfigError(
+            f"Cannot select trials by {metric}: the weight {' and '.join(off)} is 0, so nothing trains what it "
+            f"measures. Use another metric, or a weight above 0: --set {off[0]}=1."
+        )
 
 
 def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from htt.config import Config, Value, override, plain_value
@@ -31,6 +31,8 @@ from tune.experiments.space import faults_of, raise_faults
 SEED = "train.seed"
 MOST_SEEDS = 1000
 """Largest number of seeds that a command accepts as a count; more is treated as a typing error."""
+TUNED = ", tuned"
+"""End of the name of a variant that has values of its own, found by a search."""
 PAPERS_SOURCE = "h2o"
 """Source of the data that the numbers in ``paper_value`` belong to: H2O's validation split."""
 
@@ -106,6 +108,24 @@ class Study:
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:
         """Return {metric: published value} of a variant; empty for other data than ``PAPERS_SOURCE``."""
         return self.paper_value.get(variant, {}) if base.data.source == PAPERS_SOURCE else {}
+
+    @property
+    def varied(self) -> set[str]:
+        """Dotted paths that the base or a variant changes."""
+        return {*self.base, *(path for changes in self.variants.values() for path in changes)}
+
+    def tuned(self, values: Mapping[str, Mapping[str, Value]]) -> Study:
+        """Return the study of the same variants, each with values of its own: {variant: {dotted path: value}}."""
+        names = {name: f"{name}{TUNED}" for name in self.variants}
+        return replace(
+            self,
+            variants={names[name]: {**changes, **values[name]} for name, changes in self.variants.items()},
+            reference=names[self.reference],
+            primary=[names[name] for name in self.primary],
+            notes={names[name]: note for name, note in self.notes.items()},
+            paper_value={},
+            factors={},
+        )
 
     def check(self, base: Config) -> list[str]:
         """Check that all variants are valid and distinct configurations.

@@ -22,7 +22,7 @@ from tune.reports.table import Table, csv
 from tune.results import effects
 from tune.results.run_folder import RunFolder
 from tune.results.stats import Claim, Comparison
-from tune.results.study_results import MetricResults, StudyResults, read, results_by_metric
+from tune.results.study_results import MetricResults, StudyResults, parts, read, results_by_metric
 
 Judged = tuple[effects.Effect, Comparison]
 COSTS = (
@@ -40,20 +40,34 @@ def write(folder: RunFolder) -> None:
         StorageError: the disk is full or not writable.
     """
     results = read(folder)
-    found, title = results_by_metric(results), results.record.name
-    factors = {metric: effects.compared(results, metric) for metric in results.study.metrics if results.study.factors}
-    html.publish(folder, title, content(results, found, factors))
-    write_text(folder.path / "report.tex", _latex(title, found))
-    write_text(folder.path / "report.csv", csv([study_table.variants(result) for result in found]))
+    shared, *tuned = parts(results)
+    found, title = results_by_metric(shared), results.record.name
+    own_best = [result for each in tuned for result in results_by_metric(each)]
+    factors = {metric: effects.compared(shared, metric) for metric in shared.study.metrics if shared.study.factors}
+    html.publish(folder, title, content(results, found, factors, own_best))
+    latex = _latex(title, found) + (_latex(f"{title}, tuned", own_best) if own_best else "")
+    write_text(folder.path / "report.tex", latex)
+    write_text(folder.path / "report.csv", csv([study_table.variants(result) for result in (*found, *own_best)]))
     if factors:
         tables = [study_table.effects(metric, compared) for metric, compared in factors.items()]
         write_text(folder.path / "effects.csv", csv(tables))
 
 
 def content(
-    results: StudyResults, found: Sequence[MetricResults], factors: Mapping[str, Sequence[Judged]]
+    results: StudyResults,
+    found: Sequence[MetricResults],
+    factors: Mapping[str, Sequence[Judged]],
+    own_best: Sequence[MetricResults] = (),
 ) -> list[Part]:
-    """Return all parts of the report in reading order; ``factors`` is {metric: its effects}."""
+    """Return all parts of the report in reading order.
+
+    Args:
+        results: contents of the run folder.
+        found: results for each metric, at shared settings.
+        factors: {metric: its effects}.
+        own_best: results for each metric of the variants at their own best; empty if they were not tuned.
+    """
+    shared, spec = parts(results)[0], results.record.study
     trials = {f"{escaped(name)} with seed {seed}": trial for (name, seed), trial in results.pairs.items()}
     codes = {name: trial.code for name, trial in trials.items() if trial.epochs}
     taken = [trial.taken_from for trial in trials.values() if trial.taken_from]
@@ -61,7 +75,11 @@ def content(
     fewest = min((result for result in found if result.clips), key=lambda result: result.clips, default=None)
     return html.fill(
         "study.md",
-        study=results.study,
+        study=shared.study,
+        spec=spec,
+        own_best={result.metric: result for result in own_best},
+        own_tables={result.metric: study_table.variants(result).filled() for result in own_best},
+        tuning=study_table.tuning(spec, own_best[0]) if own_best else None,
         record=results.record,
         order=results.order,
         seeds=results.seeds,
@@ -70,15 +88,16 @@ def content(
         taken=len(taken),
         origins=sorted({re.sub("/[^ ]*", "", origin) for origin in taken}),
         other_code=Markup(fmt.other_code(next(iter(results.record.codes), None), codes)),
-        conclusions=[Markup(line) for result in found for line in _conclusions(result)],
+        conclusions=[Markup(line) for result in (*found, *own_best) for line in _conclusions(result)],
         results_by_metric=found,
         tables={result.metric: study_table.variants(result).filled() for result in found},
         effects=_effects(factors),
-        contrast=lambda first, second: study_table.contrasts(second, effects.contrast(results, first, second)),
+        contrast=lambda first, second: study_table.contrasts(second, effects.contrast(shared, first, second)),
         figures=figures,
         differences={result.metric: _differences(result) for result in found},
+        own_differences={result.metric: _differences(result) for result in own_best},
         means={result.metric: _means(result) for result in found},
-        same_windows=results.study.cut_alike(results.base),
+        same_windows=shared.study.cut_alike(results.base),
         costs={result.metric: _costs(result) for result in found},
         clips=fewest.clips if fewest else 0,
         groups=fewest.groups if fewest else 0,
@@ -115,6 +134,8 @@ def _conclusions(result: MetricResults) -> list[str]:
 def _silence(found: Comparison) -> str:
     if found.claim is Claim.NOT_PRIMARY:
         return "not primary, so nothing is claimed for"
+    if found.claim is Claim.UNTRAINED:
+        return f"{found.claim_text}, so nothing is claimed for"
     return f"{found.claim_text} for" if found.claim is Claim.NONE else found.claim_text
 
 

@@ -8,6 +8,8 @@ from functools import partial
 from operator import attrgetter
 
 from htt.evaluation.metric_table import METRICS, Metric
+from tune.experiments.spec import StudySpec, Tuned
+from tune.experiments.study import TUNED
 from tune.reports import format as fmt
 from tune.reports.format import NOTHING
 from tune.reports.table import Column, RowT, Table
@@ -48,6 +50,26 @@ def terminal(table: Table[VariantResults]) -> Table[VariantResults]:
     """Return the table of the variants for a terminal, with the number of seeds needed in claims that lack seeds."""
     claim = next(replace(column, title="Claim", number=False) for column in table.columns if column.name == "claim")
     return replace(table, columns=[*table.select(*TERMINAL).columns, claim])
+
+
+def tuning(spec: StudySpec, result: MetricResults) -> Table[tuple[str, Tuned]]:
+    """Return the table of the searches of a tuned study: what each cost and found, and what fresh seeds give.
+
+    Args:
+        spec: tuned study.
+        result: results of the variants at their own best for the metric of the searches.
+    """
+    about, means = METRICS[spec.metric], {row.variant: row.summary.mean for row in result.rows}
+    columns: list[Column[tuple[str, Tuned]]] = [
+        Column("variant", lambda row: row[0], "Variant", number=False),
+        Column("trials", lambda row: row[1].trials, "Trials"),
+        Column("pruned", lambda row: row[1].pruned, "Stopped early"),
+        Column("seconds", lambda row: row[1].seconds, "Time of all trials", fmt.duration),
+        Column("best", lambda row: row[1].value, "Best trial", partial(fmt.number, about)),
+        Column("mean", lambda row: means[f"{row[0]}{TUNED}"], "Its mean over fresh seeds", partial(fmt.number, about)),
+        Column("settings", lambda row: fmt.changes(row[1].values), "Its settings", number=False),
+    ]
+    return Table(columns, list(spec.tuned.items()))
 
 
 def effects(metric: str, compared: Sequence[tuple[Effect, Comparison]]) -> Table[tuple[Effect, Comparison]]:

@@ -28,7 +28,7 @@ from htt.errors import ConfigError, RunError, shown
 from tune.experiments import space
 from tune.experiments.constraints import Constraint, parse
 from tune.experiments.space import Domain
-from tune.experiments.spec import RunSpec, SearchSpec, StudySpec
+from tune.experiments.spec import RunSpec, SearchSpec, StudySpec, Tuned
 from tune.experiments.study import Study
 from tune.results.trials import Trial
 
@@ -141,8 +141,8 @@ def of_plain(plain: Any) -> RunRecord:
                 "project that wrote it, or a newer one."
             )
         kind, spec = SPECS[settings.pop("kind")], dict(settings.pop("spec"))
+        spec["domains"] = {path: space.of_plain(each) for path, each in spec.get("domains", {}).items()}
         if kind is SearchSpec:
-            spec["domains"] = {path: space.of_plain(each) for path, each in spec.get("domains", {}).items()}
             spec["constraints"] = parse(spec.get("constraints", ()))
         else:
             spec["study"] = Study.from_plain(spec["study"])
@@ -210,7 +210,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, RunSpec):
+    if isinstance(value, RunSpec | Tuned):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Study):
         return value.plain()

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,8 @@ class Claim(enum.Enum):
     TOO_FEW_SEEDS = "not enough seeds to claim"
     NOT_PRIMARY = "not asked beforehand"
     """The variant is not in ``primary``."""
+    UNTRAINED = "head not trained"
+    """The variant or the reference has no loss for what the metric measures."""
 
     @property
     def differs(self) -> bool:
@@ -174,6 +176,7 @@ def compare(
     *,
     groups: Sequence[str] = (),
     primary: Sequence[str] = (),
+    untrained: Collection[str] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Comparison]:
@@ -185,6 +188,7 @@ def compare(
         higher_is_better: True if a positive difference is better.
         groups: [c] group of each clip; if empty, each clip is its own.
         primary: variants named before the run; if empty, all.
+        untrained: variants of which nothing may be claimed, because nothing trained what the metric measures.
         resamples: number of bootstrap resamples.
         seed: seed of the resampling.
 
@@ -192,7 +196,7 @@ def compare(
         ValueError: the shapes or the number of groups differ, or a clip is known for some seeds only.
     """
     paired = {name: _paired(name, reference, values, groups) for name, values in variants.items()}
-    tested = [name for name in paired if not primary or name in primary]
+    tested = [name for name in paired if (not primary or name in primary) and name not in untrained]
     p = {name: sign_flip(table.mean(axis=1), seed) for name, (table, _) in paired.items()}
     corrected = holm({name: p[name] for name in tested})
     sign = 1.0 if higher_is_better else -1.0
@@ -206,6 +210,7 @@ def compare(
         difference = float(table.mean()) if table.size else math.nan
         p_holm, seeds = corrected.get(name, math.nan), len(table)
         claim = _claim(sign * difference, low > 0 or high < 0, p_holm, seeds, len(tested))
+        claim = Claim.UNTRAINED if name in untrained else claim
         comparisons[name] = Comparison(difference, low, high, p[name], p_holm, better, seeds, claim, len(tested))
     return comparisons
 

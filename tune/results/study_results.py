@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,9 @@ import polars as pl
 from htt.config import Config, Value
 from htt.errors import ConfigError, RunError
 from htt.evaluation import clip_table
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS, untrained_by
 from htt.text import plural
-from tune.experiments.study import Study
+from tune.experiments.study import TUNED, Study
 from tune.results import stats
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.selection import value
@@ -76,6 +76,7 @@ class StudyResults:
 
     record: RunRecord
     study: Study
+    """All variants, or those of one of the ``parts``."""
     base: Config
     pairs: Mapping[tuple[str, int], Trial]
     """{(variant, seed): trial}; the complete trial if there are several."""
@@ -121,7 +122,7 @@ def read(folder: RunFolder) -> StudyResults:
         RunError: a file is missing, cannot be read, or does not belong to a study.
     """
     record = folder.record
-    study = record.study.study
+    study = record.study.whole
     try:
         base = record.config()
     except ConfigError as error:
@@ -132,6 +133,24 @@ def read(folder: RunFolder) -> StudyResults:
             pairs[trial.pair] = trial
     clips = {trial.id: table for trial in pairs.values() if (table := _clips(folder, trial)) is not None}
     return StudyResults(record, study, base, pairs, clips)
+
+
+def parts(results: StudyResults) -> list[StudyResults]:
+    """Return the results at shared settings and, if the variants were tuned, those of each at its own best.
+
+    A variant whose search found the shared settings has the same trainings in both.
+    """
+    spec, tuned = results.record.study, results.record.study.tuned_study
+    shared = replace(results, study=spec.study)
+    if tuned is None:
+        return [shared]
+    same = {
+        (f"{name}{TUNED}", seed): results.pairs[name, seed]
+        for name, found in spec.tuned.items()
+        for seed in results.seeds
+        if not found.values and (name, seed) in results.pairs
+    }
+    return [shared, replace(results, study=tuned, pairs={**results.pairs, **same})]
 
 
 def results_by_metric(results: StudyResults) -> list[MetricResults]:
@@ -169,10 +188,18 @@ def _results_of(results: StudyResults, metric: str) -> MetricResults:
         METRICS[metric].higher_is_better,
         groups=groups,
         primary=results.study.primary,
+        untrained=_untrained(results, metric),
     )
     rows = [_variant_results(results, name, metric, compared.get(name)) for name in results.order]
     curves = {name: curves for name in results.order if (curves := _curves(results, name, metric))}
     return MetricResults(metric, rows, len(groups), len(set(groups)), curves)
+
+
+def _untrained(results: StudyResults, metric: str) -> list[str]:
+    """Return the variants of which a metric says nothing: its head, or that of the reference, has no loss."""
+    configs = results.study.configs(results.base)
+    found = [name for name, config in configs.items() if untrained_by(metric, config.loss)]
+    return results.order if results.study.reference in found else found
 
 
 def _variant_results(results: StudyResults, name: str, metric: str, comparison: Comparison | None) -> VariantResults:

@@ -24,7 +24,7 @@ class Doubling(nn.Module):
         self.weight = nn.Parameter(torch.zeros(4))
         self.fixed = nn.Parameter(torch.zeros(2), requires_grad=False)
 
-    def forward(self, frames, valid, intrinsics):
+    def forward(self, frames, valid, intrinsics, truth):
         first = frames.float()
         second = first + 1
         view = second.reshape(-1)
@@ -35,7 +35,7 @@ class Doubling(nn.Module):
 class OneBatch:
     def __init__(self):
         self.frames = torch.zeros(1, 3, 10, 10, dtype=torch.uint8)
-        self.valid = self.intrinsics = None
+        self.valid = self.intrinsics = self.truth = None
 
 
 def test_memory_is_what_is_alive_at_once():

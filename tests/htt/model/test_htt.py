@@ -11,13 +11,16 @@ from jaxtyping import Bool, Float, UInt8, jaxtyped
 from torch import Tensor
 
 from htt import registry
-from htt.batch import Batch, Prediction
+from htt.batch import Batch, Prediction, window_of_frame
 from htt.config import Config
 from htt.errors import ConfigError
 from htt.info import DataInfo
+from htt.losses import losses
 from htt.model import blocks
+from htt.model.heads import decode_pose, encode_pose, with_truth
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
+from htt.training.loop import Precision
 
 BLOCKS = registry.names(blocks)
 
@@ -200,3 +203,94 @@ def test_lstm_block_refuses_odd_width():
     odd = {"model.width": 33, "model.pose.block": "lstm", "model.action.block": "mean"}
     with pytest.raises(ConfigError, match=r"model\.width must be even for an lstm block; got 33\. Choose 34"):
         model_of(**odd)
+
+
+def test_encode_pose_is_the_inverse_of_decode_pose():
+    info, config, batch = (
+        tiny_info(),
+        tiny_config(**{"model.pose.pixel_scale": 50.0}).model.pose,
+        random_batch(tiny_info()),
+    )
+    camera = batch.intrinsics[window_of_frame(batch.valid)]
+    raw = encode_pose(batch.joints_px, batch.joints_m[..., 2], camera, config, info)
+    joints_px, depth_m, _ = decode_pose(raw, camera, config, info)
+    torch.testing.assert_close(joints_px, batch.joints_px)
+    torch.testing.assert_close(depth_m, batch.joints_m[..., 2])
+
+
+def action_logits(batch: Batch, change: str = "", **overrides) -> Tensor:
+    """Return the action logits of a model, after all weights of the part ``change`` were replaced."""
+    model = model_of(**overrides)
+    for parameter in model.get_submodule(change).parameters() if change else ():
+        torch.nn.init.normal_(parameter)
+    with torch.no_grad():
+        return model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth).action_logits
+
+
+@pytest.mark.parametrize(
+    ("cue", "head", "other"), [("object", "object_head", "pose_head"), ("hands", "pose_head", "object_head")]
+)
+@pytest.mark.parametrize("hands", ["2d", "3d"])
+def test_given_cue_makes_the_action_independent_of_its_head_alone(cue, head, other, hands):
+    batch, how = random_batch(tiny_info()), {"model.action.hands": hands}
+    given = how | {"model.action.given": [cue]}
+    assert torch.equal(action_logits(batch, **given), action_logits(batch, head, **given))
+    assert not torch.equal(action_logits(batch, **given), action_logits(batch, other, **given))
+    assert not torch.equal(action_logits(batch, **how), action_logits(batch, head, **how))
+
+
+def test_truth_changes_nothing_unless_a_cue_is_given():
+    model, batch = model_of(), random_batch(tiny_info())
+    with torch.no_grad():
+        with_labels = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
+    without = predict(model, batch)
+    for field in dataclasses.fields(Prediction)[:-1]:
+        assert torch.equal(getattr(with_labels, field.name), getattr(without, field.name))
+
+
+def test_block_a_gets_true_cues_and_the_prediction_where_there_is_no_label():
+    info, batch = tiny_info(), random_batch(tiny_info())
+    batch.joint_valid[0, :21] = False
+    batch.joints_px[0, :21] = batch.joints_m[0, :21] = torch.nan
+    batch.object[1] = -1
+    config = tiny_config(**{"model.action.given": ["object", "hands"]}).model
+    raw, logits = torch.randn(13, info.joints, 3), torch.randn(13, 3)
+    camera = batch.intrinsics[window_of_frame(batch.valid)]
+    joints, objects = with_truth(raw, logits, batch.truth, camera, config, info)
+    px, depth_m, _ = decode_pose(joints, camera, config.pose, info)
+    assert torch.equal(joints[0, :21], raw[0, :21])
+    torch.testing.assert_close(px[batch.joint_valid], batch.joints_px[batch.joint_valid])
+    torch.testing.assert_close(depth_m[batch.joint_valid], batch.joints_m[batch.joint_valid][:, 2])
+    labelled = [frame for frame in range(13) if frame != 1]
+    assert torch.equal(objects[1], logits[1])
+    assert torch.equal(objects.softmax(-1)[labelled], torch.nn.functional.one_hot(batch.object[labelled], 3).float())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("given", "zero"), [([], False), (["hands"], True)])
+def test_action_loss_has_no_gradient_in_the_head_of_a_given_cue(given, zero, precision):
+    model, batch = model_of(**{"model.action.given": given}).train(), random_batch(tiny_info())
+    with Precision(precision, torch.device("cpu")).autocast():
+        found = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
+    losses(found, batch)["action"].value.backward()
+    gradients = [parameter.grad for parameter in model.pose_head.parameters()]
+    assert all(gradient is None or not gradient.any() for gradient in gradients) == zero
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_given_cue_without_labels_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.action\.given is object: the model needs the labels of its frames"):
+        predict(model_of(**{"model.action.given": ["object"]}), random_batch(tiny_info()))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"given": ["object"], "cues": ["feature"]}, r"given must list cues of model\.action\.cues \['feature'\]"),
+        ({"given": ["hands", "hands"]}, r"each once; got \['hands', 'hands'\]"),
+        ({"given": ["feature"]}, r"model\.action\.given.*'hands' or 'object'; got 'feature'"),
+    ],
+)
+def test_cue_that_cannot_be_given_is_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny_config(**{f"model.action.{name}": value for name, value in values.items()})

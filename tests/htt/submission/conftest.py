@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,12 +37,21 @@ def h2o(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny model, whose windows are shorter than the longest clip."""
+    return _train(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a model whose block A is given the true object."""
+    return _train(tmp_path_factory.mktemp("oracle"), **{"model.action.given": ["object"]})
+
+
+def _train(folder: Path, **overrides: Any) -> Path:
     torch.manual_seed(1)
-    config = tiny_config(**{"data.source": "h2o", "data.spacing": 2})
+    config = tiny_config(**{"data.source": "h2o", "data.spacing": 2, **overrides})
     model = HTT(config.model, INFO)
     optimizer = torch.optim.Adam(model.parameters())
-    folder = tmp_path_factory.mktemp("trained") / "checkpoint"
-    return checkpoint.save(folder, model, optimizer, checkpoint.Progress(1), config, INFO, {})
+    return checkpoint.save(folder / "checkpoint", model, optimizer, checkpoint.Progress(1), config, INFO, {})
 
 
 def _write(root: Path, left_out: dict[str, set[int]] | None = None, source: str = "h2o") -> Path:

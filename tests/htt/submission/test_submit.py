@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from htt import console
+from htt import console, evaluate
 from htt.submission.form import H2O_TEST
 from htt.submit import Options, main
 
@@ -89,6 +89,18 @@ def test_submit_refuses_invalid_options(h2o, trained, tmp_path, capsys, words, s
     assert code == 2
     assert says in wrong
     assert "Traceback" not in wrong
+
+
+def test_model_with_given_cues_is_neither_submitted_nor_evaluated_without_labels(h2o, oracle, tmp_path, capsys):
+    words = ["--checkpoint", oracle, "--data", h2o, "--out", tmp_path / "out", "--set", "model.action.given=[]"]
+    code, _, wrong = run(capsys, *words)
+    assert code == 2
+    assert "its block A is given the true object (model.action.given), so its numbers are a bound, not a" in wrong
+    with pytest.raises(SystemExit):
+        console.run(evaluate.Options, evaluate.main, [*map(str, words), "--split", "test"])
+    wrong = capsys.readouterr().err
+    assert "model.action.given is object, but in split 'test' the objects of these clips are unknown." in wrong
+    assert not (tmp_path / "out").exists()
 
 
 def test_submit_refuses_unwritable_folder_before_predicting(h2o, trained, tmp_path, capsys):

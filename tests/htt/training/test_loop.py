@@ -160,9 +160,11 @@ def test_a_killed_training_resumes_to_the_same_weights(tiny_splits, tmp_path):
     assert_same_weights(undisturbed, resumed)
 
 
-def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path):
+@pytest.mark.parametrize("given", [[], pytest.param(["hands", "object"], marks=pytest.mark.slow)])
+def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, given):
     """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
-    config = tiny_config(**{"train.batch_size": 3, "optim.name": "sgd", "optim.lr": 1e-3, **NO_AUGMENTATION})
+    how = {"optim.name": "sgd", "optim.lr": 1e-3, "model.action.given": given, **NO_AUGMENTATION}
+    config = tiny_config(**{"train.batch_size": 3, **how})
     together = two_workers(config, tmp_path)
     reports, alone = train(config, tiny_splits, tmp_path / "alone")
     for name, value in alone.state_dict().items():
@@ -284,3 +286,35 @@ def test_fit_that_a_scheduler_stops_leaves_its_configuration_for_tensorboard_and
 def test_nothing_is_left_where_it_should_not_be(tiny_splits, tmp_path):
     train(tiny_config(), tiny_splits, tmp_path)
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoint"]
+
+
+def test_image_only_training_learns_actions_and_leaves_the_other_heads(tiny_splits, tmp_path):
+    off = {"loss.joints_px": 0.0, "loss.depth_m": 0.0, "loss.object": 0.0, "model.action.cues": ["feature"]}
+    config = tiny_config(**off)
+    torch.manual_seed(config.train.seed)
+    before = HTT(config.model, tiny_splits.info).state_dict()
+    reports, model = train(config, tiny_splits, tmp_path)
+    moved = {
+        name.partition(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert moved == {"features", "pose_block", "action_block", "action_head", "action_input"}
+    assert reports[-1]["train_action"] < reports[0]["train_action"]
+    assert reports[-1]["loss"] == pytest.approx(reports[-1]["loss_action"])
+
+
+def test_training_and_evaluation_use_given_cues(tiny_splits, tmp_path):
+    """The action loss of the first step and the evaluation do not depend on the object head."""
+    config = tiny_config(**{"model.action.given": ["object"], "train.epochs": 1})
+    outcomes = []
+    for seed in (1, 2):
+        torch.manual_seed(0)
+        model = HTT(config.model, tiny_splits.info)
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(model.object_head.classify.weight)
+        before = evaluate(model, tiny_splits.val, config).result()
+        optimizer = optim.optimizer(config.optim, model.parameters())
+        terms = train_step(model, random_batch(tiny_splits.info), optimizer, config)
+        outcomes.append((before["loss_action"], before["loss_object"], terms["action"].value.item()))
+    assert outcomes[0][0] == outcomes[1][0]
+    assert outcomes[0][1] != outcomes[1][1]
+    assert outcomes[0][2] == outcomes[1][2]

@@ -1,11 +1,13 @@
 """Jobs: what a data set lacks is left out, and what a search cannot do without is asked for."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
+from htt.data.loading.clips import Clips
 from htt.data.prepare import prepare
 from htt.data.shards import labels, manifest
 from htt.errors import DataError
@@ -14,7 +16,15 @@ from htt.evaluation.metrics import Evaluation
 from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
-from htt.training.tasks import incomplete, metrics_of_test, open_splits, prepare_search, unknown
+from htt.training.tasks import (
+    check_given,
+    incomplete,
+    metrics_of_test,
+    open_splits,
+    prepare_search,
+    unknown,
+    without_truth,
+)
 
 
 def test_the_test_split_is_evaluated_if_there_is_one(tmp_path, tiny_splits):
@@ -72,6 +82,7 @@ class Labelled(list):
         super().__init__(valid)
         self.info = tiny_info(hands)
         self.action, self.object = np.full(len(valid), action), np.zeros(len(valid), int)
+        self.split = "val"
 
     def hand_valid(self, clip):
         return np.array([self[clip]] * 2)
@@ -114,3 +125,46 @@ def test_batches_do_not_depend_on_torchs_random_state(tiny_splits):
     first = metrics_of_test(model, config, Group())
     torch.manual_seed(1)
     assert metrics_of_test(model, config, Group()) == first
+
+
+@pytest.mark.parametrize(
+    ("given", "hand", "thing", "reasons"),
+    [
+        ([], False, -1, []),
+        (["object"], False, 0, []),
+        (["object"], True, -1, ["the objects of these clips are unknown"]),
+        (["hands"], True, -1, []),
+        (["hands"], False, 0, ["no frame of these clips has an annotated hand"]),
+    ],
+)
+def test_given_cues_need_clips_with_their_labels(given, hand, thing, reasons):
+    clips, config = Labelled(2, [(hand, False)] * 2), tiny_config(**{"model.action.given": given})
+    clips.object[:] = thing
+    assert without_truth(config, clips) == reasons
+    wrong = rf"given is {given}, but in split 'val' {reasons}\. Such a model gives an".replace("['", "").replace(
+        "']", ""
+    )
+    with pytest.raises(DataError, match=wrong) if reasons else contextlib.nullcontext():
+        check_given(config, clips)
+
+
+def test_models_with_given_cues_are_neither_trained_nor_evaluated_on_clips_without_labels(tiny_splits, monkeypatch):
+    config = tiny_config(**{"model.action.given": ["object"]})
+    model = HTT(config.model, tiny_splits.info)
+    assert metrics_of_test(model, config, Group())["test_action_accuracy"] >= 0
+    read, blind = Clips._read_labels, ["train", "val", "test"]
+
+    def unlabelled(clips):
+        read(clips)
+        clips.object[:] = np.where(clips.split in blind, -1, clips.object)
+
+    monkeypatch.setattr(Clips, "_read_labels", unlabelled)
+    monkeypatch.setattr(Clips, "_check_row", lambda *_: None)  # that the labels are those of the shards
+    assert metrics_of_test(model, config, Group()) == {}
+    for use, split in ((open_splits, "train"), (prepare_search, "val")):
+        with pytest.raises(DataError, match=f"given is object, but in split '{split}' the objects of these clips are"):
+            use(config)
+    open_splits(tiny_config())
+    blind[:] = ["val"]
+    with pytest.raises(DataError, match="in split 'val' the objects of these clips are unknown"):
+        open_splits(config)

@@ -164,7 +164,7 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "4 variants x 2 seeds (0, 1) = 8 trainings" in done.stdout
+    assert "5 variants x 2 seeds (0, 1) = 10 trainings" in done.stdout
     assert "pose.window: 1" in done.stdout
     assert "Or train one seed first: python tune/ablate.py --study headline --preset quick --seeds 1\n" in done.stdout
     assert "2 seeds cannot carry a claim" in done.stderr

@@ -45,10 +45,19 @@ def test_the_studies_of_the_paper_are_there():
     assert "window_and_cues" in NAMES
 
 
-def test_the_headline_is_three_claims_that_seven_seeds_can_carry():
+def test_the_headline_is_four_claims_that_eight_seeds_can_carry():
     headline = registry.load(tune.experiments.studies, "headline").STUDY
-    assert headline.others == ["1 frame", "feature alone", "per-frame vote"]
-    assert headline.seeds == tuple(range(7))
+    assert headline.others == ["1 frame", "feature alone", "hands and object", "per-frame vote"]
+    assert headline.seeds == tuple(range(8))
+
+
+@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects"])
+def test_studies_of_the_benchmark_can_be_run_on_features(name):
+    frozen = {"model.backbone.trained": False, "model.backbone.batch_norm": "frozen", "data.augment.views": 0}
+    asked = registry.load(tune.experiments.studies, name).STUDY
+    asked.check(base := override(registry.preset("bench"), frozen))
+    assert all(config.on_features for config in asked.configs(base).values())
+    assert not any(config.on_features for config in asked.configs(registry.preset("bench")).values())
 
 
 def test_a_variants_configuration_is_base_study_variant_seed_in_this_order():

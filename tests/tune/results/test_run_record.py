@@ -18,7 +18,7 @@ from tune import ablate, best, search
 from tune.execution import plan
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, LogUniform, Space, Uniform
-from tune.experiments.spec import SearchSpec, StudySpec
+from tune.experiments.spec import SearchSpec, StudySpec, Tuned
 from tune.reports import report
 from tune.results import run_record
 from tune.results.run_folder import RunFolder
@@ -164,8 +164,12 @@ DOMAINS = {
             assignments={"optim.lr": 1e-5, "model.action.cues": ["hands"]}, seed=7, warm_start=("before",),
         ),
         StudySpec(name="run", study_name="which", study=dataclasses.replace(STUDY, primary=["b"]), share=False),
+        StudySpec(
+            name="run", study_name="which", study=STUDY, tune=9, space="quick", domains=DOMAINS,
+            tuned={"a": Tuned({"optim.lr": 1e-3 / 3, "model.action.cues": ["hands"]}, 0.25, 9, 2, 1 / 3)},
+        ),
     ],
-    ids=["search", "study"],
+    ids=["search", "study", "tuned study"],
 )  # fmt: skip
 def test_a_record_is_read_as_it_was_written(tmp_path, spec):
     record = RunRecord(spec=spec, data=["key"], parameters={"a": 5}, **run_record.provenance())

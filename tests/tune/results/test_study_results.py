@@ -107,6 +107,22 @@ def test_intervals_of_a_study_are_over_groups(tmp_path):
     assert intervals["once"][0] < low < high < intervals["once"][1]
 
 
+@pytest.mark.parametrize(
+    ("off", "unclaimed"), [("short", {"short"}), ("long", {"short", "shorter"})], ids=["variant", "reference"]
+)
+def test_metric_of_head_without_a_loss_is_never_claimed(tmp_path, off, unclaimed):
+    variants = {name: {"optim.lr": 10.0**-place} for place, name in enumerate(("long", "short", "shorter"), 2)}
+    variants[off] |= {"loss.joints_px": 0.0, "loss.depth_m": 0.0}
+    folder = study_folder(tmp_path, variants, effects={"long": 0.0, "short": 9.0, "shorter": 6.0})
+    accuracy, error = study_results.results_by_metric(study_results.read(folder))
+    claims = {row.variant: found.claim for row, found in error.others}
+    assert {name for name, claim in claims.items() if claim is Claim.UNTRAINED} == unclaimed
+    assert [found.p_holm for row, found in error.others if row.variant not in unclaimed] == [2 / 64] * (
+        3 - 1 - len(unclaimed)
+    ), "six seeds carry the one comparison that is left"
+    assert not {found.claim for _, found in accuracy.others} & {Claim.UNTRAINED}
+
+
 def test_without_clips_a_metric_is_compared_by_seeds_alone(tmp_path):
     folder = folder_of(tmp_path, all_trials())
     assert study_results.results_by_metric(study_results.read(folder))[2].clips == 0, (
