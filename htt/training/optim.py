@@ -38,10 +38,10 @@ def optimizer(
         groups.append({"params": own, TIMES: config.backbone_lr / config.lr})
     rate, decay = config.lr, config.weight_decay
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
-    return torch.optim.Adam(groups, lr=rate, weight_decay=decay)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: int) -> float:
