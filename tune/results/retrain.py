@@ -170,6 +170,7 @@ def plan(
     name: str = NAME,
     rule: str = "",
     assignments: Mapping[str, Value] | None = None,
+    used: Collection[int] = (),
     command: str = "",
     share_any: bool = False,
 ) -> Retrained:
@@ -183,6 +184,7 @@ def plan(
         name: name of the folder inside the run's folder.
         rule: rule that selected the trial from a Pareto front, in words.
         assignments: changes to the configuration: {dotted path: value}.
+        used: seeds that are not fresh although no trial of the run has them, such as those of its finalists.
         command: command line, for the record.
         share_any: allow seeds trained by other versions of the code.
 
@@ -193,7 +195,7 @@ def plan(
     """
     record, trials, changes = run.record, run.trials(), dict(assignments or {})
     _check_options(count, changes, name)
-    used = sorted({int(str(each.values.get(SEED, record.config().train.seed))) for each in trials})
+    used = sorted({*used, *(int(str(each.values.get(SEED, record.config().train.seed))) for each in trials)})
     written = run_record.provenance(command)
     found = override(record.config(), trial.values)
     new = Retrained(

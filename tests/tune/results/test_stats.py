@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from htt.evaluation.metric_table import METRICS
 from tune.experiments.power import comparisons_possible, seeds_needed
-from tune.results.stats import Claim, compare, summarise
+from tune.results.stats import Claim, compare, spearman, summarise
 
 NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
 
@@ -240,3 +240,37 @@ def _right(random, variants, seeds, clips, gain):
     luck = random.normal(0, 0.3, (variants, seeds, 1))
     score = gain * np.arange(variants)[:, None, None] - hard + luck
     return (random.random((variants, seeds, clips)) < 1 / (1 + np.exp(-score))).astype(float)
+
+
+def test_rank_correlation_by_hand():
+    # Ranks differ by 1, 1, 0, 0, 0: 1 - 6 * 2 / (5 * 24) = 0.9. Fisher's z 1.4722, standard error
+    # ((1 + 0.81 / 2) / 2)^0.5 = 0.8382: 1.4722 -+ 1.6428, and back: -0.1689 and 0.9961.
+    found = spearman([1, 2, 3, 4, 5], [2, 1, 3, 4, 5])
+    assert (found.rho, found.n) == (pytest.approx(0.9), 5)
+    assert (found.low, found.high) == (pytest.approx(-0.1689, abs=1e-3), pytest.approx(0.9961, abs=1e-3))
+    same = spearman([10, 20, 30, 40], [0.1, 0.2, 0.3, 0.9])
+    assert (same.rho, same.high) == (1.0, 1.0)
+    assert same.low == pytest.approx(math.tanh(math.atanh(0.8) - 1.95996 * (1 + 0.64 / 2) ** 0.5), abs=1e-3)
+    turned = spearman([10, 20, 30, 40], [0.9, 0.3, 0.2, 0.1])
+    assert (turned.low, turned.rho, turned.high) == (-1.0, -1.0, pytest.approx(-same.low))
+
+
+@pytest.mark.parametrize(
+    "pairs", [([], []), ([1.0], [2.0]), ([1.0, 2.0], [3.0, 3.0]), ([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])]
+)
+def test_rank_correlation_of_few_has_no_interval(pairs):
+    found = spearman(*pairs)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert math.isnan(found.rho) == (len(set(pairs[1])) < 2)
+
+
+def test_interval_of_the_rank_correlation_covers_it():
+    source = np.random.default_rng(0)
+    covariance, covered = [[1.0, 0.5], [0.5, 1.0]], 0
+    true = 6 / math.pi * math.asin(0.25)
+    for _ in range(300):
+        first, second = source.multivariate_normal([0, 0], covariance, size=12).T
+        found = spearman(first, second)
+        covered += found.low <= true <= found.high
+    assert 0.92 <= covered / 300 <= 0.98
