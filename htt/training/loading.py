@@ -18,7 +18,7 @@ from htt.data.store.remote import Remote, is_remote
 from htt.errors import CheckpointError
 from htt.info import DataInfo
 from htt.model.htt import HTT
-from htt.model.weights import load_strictly, read_state
+from htt.model.weights import RECORD, load_strictly, read_state
 from htt.registry import preset
 from htt.training import checkpoint as checkpoints
 
@@ -117,7 +117,7 @@ def _fetched(checkpoint: str) -> Iterator[Path]:
         return
     store = Remote(checkpoint, name="model.weights")
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
-        for name in (checkpoints.RECORD, checkpoints.MODEL):
+        for name in (RECORD, checkpoints.MODEL):
             with (Path(scratch) / name).open("wb") as file:
                 file.writelines(store.blocks(name))
         yield Path(scratch)

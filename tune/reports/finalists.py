@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -83,7 +84,7 @@ class Section:
     def _agreement(self, start: str) -> str:
         rank = self.finals.agreement(start)
         text = f"Agreement of both stages, over {plural(rank.n, 'finalist')} {WORDS[start]}: "
-        if rank.rho != rank.rho:
+        if math.isnan(rank.rho):
             return f"{text}unknown, as there are no two complete ones with different values."
         text += f"rank correlation (Spearman) {rank.rho:.2f}"
         if rank.n < FEWEST_RANKS:

@@ -185,8 +185,10 @@ class Finals:
         known = set.intersection(*(set(trial.metrics) for trial in trials))
         means = {name: float(np.mean([trial.metrics[name] for trial in trials])) for name in METRICS if name in known}
         broken = constraints.broken(self.record.search.constraints, means)
-        changed = {"values": finalist.changes, "metrics": means, "best": means, "number": finalist.found.number}
-        return replace(trials[0], **changed, curve=(), curves={}, violation=broken)
+        number, values = finalist.found.number, finalist.changes
+        return replace(
+            trials[0], number=number, values=values, metrics=means, best=means, curve=(), curves={}, violation=broken
+        )
 
 
 def read(run: RunFolder, trials: Sequence[Trial]) -> Finals | None:
