@@ -52,8 +52,8 @@ def run(
     settings = {**vars(options(RunOptions, spec)), "name": name, "storage": storage.uri if storage.remote else None}
     study_spec = StudySpec(**settings, base=spec.base, study_name=finalists.FOLDER, study=defined)
     made = plan.plan(study_spec, runs=folder.path, resume=resume)
-    numbers = ", ".join(str(trial.number) for trial in chosen)
-    show.print(f"\nStage two: {plural(len(chosen), 'finalist')} end to end, of trial {numbers}.")
+    listed = ", ".join(f"trial {trial.number}" for trial in chosen)
+    show.print(f"\nStage two: {plural(len(chosen), 'finalist')} end to end ({listed}).")
     if len(chosen) < spec.finalists:
         show.print(f"{spec.finalists} were asked for, and {len(chosen)} different configurations are complete.")
     ended = study.run(made, training=training, show=show, time_budget_s=time_budget_s, search=folder.path)
