@@ -223,6 +223,9 @@ class ModelConfig(Section):
 
     width: Size = 512
     """Width of every token (d in the paper)."""
+    weights: Text | None = None
+    """Folder or URI of a checkpoint of a whole model that the training starts from, or None to start with new blocks
+    and heads. A relative path is relative to the folder in which the command is started."""
     backbone: BackboneConfig = BackboneConfig()
     pose: PoseConfig = PoseConfig()
     action: ActionConfig = ActionConfig()
@@ -258,6 +261,9 @@ class OptimConfig(Section):
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: Above0 = 3e-5
     """Learning rate."""
+    backbone_lr: Above0 | None = None
+    """Learning rate of the image encoder, with the same schedule and warm-up, or None for ``lr``; not used while the
+    encoder is frozen."""
     weight_decay: Weight = 0.0
     """Weight decay: decoupled with adamw, added to the gradient otherwise."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

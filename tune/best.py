@@ -22,7 +22,7 @@ if __name__ == "__main__":  # top-level modules are in the project's root, not i
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -35,7 +35,7 @@ from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
 from tune.experiments import constraints
 from tune.experiments import spec as specs
-from tune.reports import commands, trial_table
+from tune.reports import commands, finalists, trial_table
 from tune.results import selection
 from tune.results.retrain import NAME, Retrained, fetch, plan
 from tune.results.run_folder import RunFolder, RunRecord, Trial
@@ -96,11 +96,16 @@ def main(options: Options) -> None:
     check_is_search(record, folder)
     check_out(options.out)
     chosen = choose(options, record, trials, folder)
+    found = finalists.section(folder, trials) if chosen.differs is None else None
+    if found:
+        chosen = replace(chosen, trial=found.best)
     retraining = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
     if chosen.pick:
         trial_table.show_front(trials, record.search.objectives, chosen.trial, chosen.pick)
     else:
         trial_table.show(trials, chosen.metric, options.top)
+    if found:
+        finalists.show(found)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
     text = selection.best_text(record, chosen.trial, chosen.metric, len(trials), chosen.rule(record))
     files.write_text(out, text)

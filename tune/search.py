@@ -6,11 +6,13 @@
     python tune/search.py --space paper --set data.source=h2o --set data.root=/data/h2o-shards --trials 64
     python tune/search.py --objective hand_error_mm --objective latency_ms --constraint 'parameters<=1e6'
     python tune/search.py --warm-start search-quick-20260101-120000 --point 'optim.lr=1e-3 model.pose.window=8'
+    python tune/search.py --finalists 3 --trials 40                       # then train the three best end to end
     python tune/search.py --resume search-quick-20260101-120000 --time-budget 30m
 
 Without ``--trials`` and ``--time-budget``, a new search runs for seven minutes from when the data are ready, and a
 resumed search keeps its original limits, with its whole time budget again. If only one of the two is given, the other
-sets no limit.
+sets no limit. With ``--finalists``, a third of the time budget is kept for stage two, which also gets what stage one
+leaves. A search that was stopped in stage two goes on with stage two.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from htt.errors import ConfigError, RunError
 from tune.experiments import constraints, spec
 from tune.experiments.space import Space
 from tune.experiments.spec import SearchOptions, SearchSpec
-from tune.reports import commands, trial_table
+from tune.reports import commands, finalists, trial_table
 from tune.results import run_record
 from tune.results.run_folder import RunFolder
 from tune.results.run_record import RunRecord
@@ -171,6 +173,9 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
         trial_table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
     else:
         trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
+    found = finalists.section(outcome.folder, outcome.trials)
+    if found:
+        finalists.show(found)
     for warning in outcome.folder.record.incomplete:
         console.print_message("warning:", warning)
     kept = commands.newest_checkpoint(outcome.folder, outcome.best)

@@ -1,14 +1,24 @@
-"""Loading of trained models for given data: our checkpoints, or the weights HTT's authors released."""
+"""Loading of trained models for given data: our checkpoints, or the weights HTT's authors released.
+
+A training can also start from a checkpoint, ``model.weights``: from its weights alone, with a new optimiser.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from htt.config import Config
+import torch
+
+from htt.config import Config, flatten
+from htt.data.store.remote import Remote, is_remote
 from htt.errors import CheckpointError
 from htt.info import DataInfo
 from htt.model.htt import HTT
+from htt.model.weights import RECORD, load_strictly, read_state
 from htt.registry import preset
 from htt.training import checkpoint as checkpoints
 
@@ -50,6 +60,67 @@ def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
             "the authors of HTT released, add --official."
         )
     return checkpoints.read(checkpoint).config
+
+
+SHAPES = ("width", "name", "size", "block", "depth", "feedforward", "cues", "hands")
+"""Fields of ``model`` and its parts that give the shapes of the weights."""
+
+
+def load_start(model: HTT) -> None:
+    """Load the checkpoint ``model.weights`` into a new model; do nothing if the configuration names none.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, it is damaged, or it is of another architecture, of other data or,
+            if the encoder is frozen, of another encoder.
+        ConfigError, DataError, StorageError: it cannot be fetched from its object store.
+    """
+    start = model.config.weights
+    if start is None:
+        return
+    with _fetched(start) as folder:
+        try:
+            saved = checkpoints.read(folder)
+            state = read_state(folder / checkpoints.MODEL)
+        except CheckpointError as error:  # not a damaged one: an older checkpoint of this training would not help
+            raise CheckpointError(f"Cannot start from model.weights {start}: {error}") from error
+    _check_info(Path(start), saved.info, model.info)
+    own = flatten(model.config)
+    differing = [
+        f"model.{path} {value} in the checkpoint, {own[path]} here"
+        for path, value in flatten(saved.config.model).items()
+        if path.rpartition(".")[2] in SHAPES and value != own[path]
+    ]
+    frozen = not model.config.backbone.trained
+    encoder = {name: value.clone() for name, value in model.features.backbone.state_dict().items() if frozen}
+    try:
+        load_strictly(model, state, start)
+    except CheckpointError as error:
+        if not differing:
+            raise
+        raise CheckpointError(
+            f"The checkpoint model.weights {start} has another architecture: {'; '.join(differing)}. Set these fields "
+            "as in the checkpoint, or leave out model.weights."
+        ) from error
+    if any(not torch.equal(value, state[f"features.backbone.{name}"]) for name, value in encoder.items()):
+        raise CheckpointError(
+            f"The frozen encoder of model.backbone differs from that of the checkpoint model.weights {start}, and its "
+            "blocks were trained with the latter. Set model.backbone.weights as in the checkpoint, or "
+            "model.backbone.trained to true."
+        )
+
+
+@contextlib.contextmanager
+def _fetched(checkpoint: str) -> Iterator[Path]:
+    """Yield the folder of a checkpoint on this machine; one in an object store is copied for the ``with`` block."""
+    if not is_remote(checkpoint):
+        yield Path(checkpoint.removeprefix("file://")).expanduser()
+        return
+    store = Remote(checkpoint, name="model.weights")
+    with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
+        for name in (RECORD, checkpoints.MODEL):
+            with (Path(scratch) / name).open("wb") as file:
+                file.writelines(store.blocks(name))
+        yield Path(scratch)
 
 
 def _check_info(checkpoint: Path, trained: DataInfo, info: DataInfo) -> None:

@@ -39,6 +39,7 @@ from htt.training import checkpoint, optim
 from htt.training.augment import augment
 from htt.training.board import Board
 from htt.training.checkpoint import Progress
+from htt.training.loading import load_start
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 EpochCallback = Callable[[dict[str, float], "Path | None"], None]
@@ -55,7 +56,7 @@ def fit(
     resume: Path | None = None,
     saving: Saving | None = None,
 ) -> HTT:
-    """Train from scratch or from a checkpoint to the last epoch, report once per epoch, and return the model.
+    """Train from scratch, from ``model.weights`` or from a checkpoint to the last epoch, and return the model.
 
     Args:
         config: complete configuration of the training.
@@ -68,12 +69,15 @@ def fit(
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
-        CheckpointError: ``resume`` belongs to another model.
+        CheckpointError: ``resume`` or ``model.weights`` belongs to another model.
     """
     group = group or Group()
     torch.manual_seed(config.train.seed)
-    model = HTT(config.model, splits.info).to(group.device)
-    optimizer = optim.optimizer(config.optim, model.parameters())
+    model = HTT(config.model, splits.info)
+    if not resume:
+        load_start(model)
+    model = model.to(group.device)
+    optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone.parameters())
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
     precision.restore(start.extra.get("scaler", {}))

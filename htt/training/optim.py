@@ -10,22 +10,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.nn import Parameter
 
 from htt.config import OptimConfig
 
+TIMES = "times"
+"""Key of a parameter group that holds the factor of its learning rate; 1 if it is missing."""
 
-def optimizer(config: OptimConfig, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
-    """Return Adam, AdamW or SGD over the parameters that take a gradient."""
+
+def optimizer(
+    config: OptimConfig, parameters: Iterable[Parameter], encoder: Iterable[Parameter] = ()
+) -> torch.optim.Optimizer:
+    """Return Adam, AdamW or SGD over the parameters that take a gradient.
+
+    Args:
+        config: settings of the optimiser.
+        parameters: all parameters of the model.
+        encoder: those of the image encoder, which are a group of their own if they have their own learning rate.
+    """
+    apart = {id(parameter) for parameter in encoder} if config.backbone_lr is not None else set()
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": [parameter for parameter in trained if id(parameter) not in apart]}]
+    if config.backbone_lr is not None and (own := [parameter for parameter in trained if id(parameter) in apart]):
+        groups.append({"params": own, TIMES: config.backbone_lr / config.lr})
     rate, decay = config.lr, config.weight_decay
     if config.name == "sgd":
-        return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
     if config.name == "adamw":
-        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
-    return torch.optim.Adam(trained, lr=rate, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -41,9 +57,9 @@ def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group: ``rate``, times the factor of the group."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(TIMES, 1.0)
 
 
 def _factor(config: OptimConfig, step: int, warmup: float, steps_per_epoch: int, epochs: int) -> float:

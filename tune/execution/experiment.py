@@ -102,6 +102,11 @@ class Experiment(ABC):
         return list(dict.fromkeys([*self.needed, *self.metrics]))
 
     @property
+    def resume_command(self) -> str:
+        """Command that resumes the run."""
+        return f"python tune/{run_record.SCRIPTS[self.spec.KIND]}.py --resume {self.storage.local}"
+
+    @property
     def mode(self) -> str:
         """Direction of the metric for Tune: "max" or "min"."""
         return "max" if METRICS[self.metric].higher_is_better else "min"
@@ -276,8 +281,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
         show.print(f"warning: {warning}", markup=False)
     experiment.write_record(incomplete)
     storage.push()  # from now on this machine's files replace those in the bucket
-    script = run_record.SCRIPTS[experiment.spec.KIND]
-    heartbeat.set_resume_hint(f"Stopped. Resume with: python tune/{script}.py --resume {storage.local}")
+    heartbeat.set_resume_hint(f"Stopped. Resume with: {experiment.resume_command}")
     with driver_log.written(storage.local):
         return _try(experiment, job, training, concurrent, show)
 

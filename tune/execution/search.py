@@ -17,10 +17,11 @@ from htt import console
 from htt.config import BackboneConfig, Config
 from htt.data.location import preparation_key
 from htt.data.store.remote import refuse_password
-from htt.errors import RunError
+from htt.errors import HTTError, RunError
 from htt.files import write_text
+from htt.heartbeat import LostRayError
 from htt.text import plural
-from tune.execution import experiment
+from tune.execution import experiment, finalists
 from tune.execution.experiment import Experiment, Outcome
 from tune.execution.recorder import MAX_INFEASIBLE
 from tune.execution.trainable import Training, project_training
@@ -30,6 +31,7 @@ from tune.experiments.constraints import Constraint
 from tune.experiments.space import Space
 from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import commands, report
+from tune.results import finalists as results
 from tune.results import run_record, selection
 from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder, Trial
@@ -75,11 +77,12 @@ def run(
             spec=spec,
             storage=Storage(name, runs, spec.storage),
             resume=resume,
-            time_budget_s=spec.time_budget_s,
+            time_budget_s=spec.stage_one_s,
             earlier=earlier,
         )
+        before_s = search.ended_s
         stopped = stack.enter_context(experiment.run(search, training or project_training(), show))
-        if stopped == "nothing left":
+        if stopped == "nothing left" and not search.finalists_left:
             count, place = len(search.folder.trials()), commands.quoted(search.folder.path)
             show.print(f"All {count} trials of {name} have ended. Add more with: --resume {place} --trials NUMBER")
         if stopped == "used up":
@@ -89,7 +92,26 @@ def run(
                 f"{MAX_INFEASIBLE} configurations in a row were infeasible. Start another run with a looser constraint "
                 "or a smaller space."
             )
-        return _finish(search, stopped)
+        stopped_two = None
+        if spec.finalists and stopped not in (*experiment.CUT, "failures"):
+            stopped_two = _train_finalists(search, search.ended_s - before_s, training, show)
+        return _finish(search, stopped_two if stopped_two in experiment.CUT else stopped)
+
+
+def _train_finalists(search: SearchExperiment, used_s: float, training: Training | None, show: Console) -> str | None:
+    """Train the finalists after ``used_s`` seconds of the search; return why they ended early, or None."""
+    spec, budget_s = search.spec, search.spec.time_budget_s
+    _write_best(search)  # a killed stage two loses nothing of stage one
+    left_s = None if budget_s is None else max(budget_s - used_s, specs.FINALIST_SHARE * budget_s)
+    try:
+        return finalists.run(spec, search.folder, search.storage, left_s, training, show)
+    except KeyboardInterrupt:
+        return "interrupted"
+    except LostRayError:
+        raise
+    except HTTError as error:
+        console.print_message("warning:", f"The finalists are not complete: {error}")
+        return None
 
 
 def _earlier(spec: SearchSpec, runs: Path, show: Console) -> list[Trial]:
@@ -146,17 +168,32 @@ class SearchExperiment(Experiment):
         bounds = [*self.spec.constraints, *constraints.bounds(rule)]
         return list(dict.fromkeys([*self.needed, *(each.metric for each in bounds)]))
 
+    @property
+    def ended_s(self) -> float:
+        """Time of the search until its last trial ended, s."""
+        return max((trial.finished_s for trial in self.folder.trials()), default=0.0)
+
+    @cached_property
+    def finalists_left(self) -> bool:
+        """True if a run to be resumed was interrupted while it trained its finalists."""
+        same = self.resume and self.spec.trials == self.folder.record.search.trials
+        return bool(self.spec.finalists) and same and results.is_under_way(self.folder)
+
     def is_done(self) -> bool:
-        """Return True if a run to be resumed has all its trials; a stopped trial does not count."""
+        """Return True if a run to be resumed has all its trials, or only its finalists are left.
+
+        A stopped trial does not count.
+        """
         ended = sum(trial.state != "stopped" for trial in self.folder.trials()) if self.resume else 0
-        return self.trials is not None and ended >= self.trials
+        return self.finalists_left or (self.trials is not None and ended >= self.trials)
 
     def write_record(self, incomplete: Sequence[str] = ()) -> None:
         """Fill the study with the warm-start trials, and then record the search; only then has the run started."""
         folder = self.folder
         if self.resume:
             record = run_record.continued(folder.record)
-            exact = replace(record.search, domains=self.spec.domains)  # those of an old record are rounded text
+            kept = {name: getattr(self.spec, name) for name in SearchSpec.FINALISTS}
+            exact = replace(record.search, domains=self.spec.domains, **kept)  # old domains are rounded text
             folder.write_record(replace(record, spec=exact))
             self.storage.push(RUN_FILE)
             return
@@ -207,14 +244,22 @@ class SearchExperiment(Experiment):
         return scheduler(self.spec.scheduler, epochs=epochs, searcher=searcher)
 
 
-def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
-    """Write the best configuration and the report."""
+def _write_best(search: SearchExperiment) -> Trial | None:
+    """Write the best configuration of both stages, and return its trial, or None if there is none."""
     folder, spec = search.folder, search.spec
     trials, record = folder.trials(), folder.record
-    best = selection.best_trial(record, trials)
+    finals = results.read(folder, trials)
+    best = finals.best if finals else selection.best_trial(record, trials)
     if best:
         rule = selection.rule_text(spec.pick, spec.objectives) if spec.objectives else ""
         write_text(folder.best, selection.best_text(record, best, spec.metric, len(trials), rule))
+    return best
+
+
+def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
+    """Write the best configuration and the report."""
+    folder, spec = search.folder, search.spec
+    best, trials = _write_best(search), folder.trials()
     experiment.end(search.storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
         _check_kept(spec, trials, folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -33,8 +34,22 @@ from tune.results.sync import CLIPS, Storage
 from tune.searchers.list_searcher import ListSearcher
 
 
-def run(plan: Plan, *, training: Training | None = None, show: Console = console.out) -> Outcome:
+def run(
+    plan: Plan,
+    *,
+    training: Training | None = None,
+    show: Console = console.out,
+    time_budget_s: float | None = None,
+    search: Path | None = None,
+) -> Outcome:
     """Train the trials that a study lacks, and write the report to its folder.
+
+    Args:
+        plan: plan of the study.
+        training: functions that a trial calls, or None for the project's own.
+        show: console for progress.
+        time_budget_s: time budget, s, or None for no limit.
+        search: folder of the search whose finalists these are, or None.
 
     Raises:
         ConfigError, ClusterError, DataError, RunError, StorageError: the request is invalid; nothing was started.
@@ -51,7 +66,9 @@ def run(plan: Plan, *, training: Training | None = None, show: Console = console
             metrics=plan.study.metrics,
             ranks=False,
             max_failures=len(plan.study.variants),  # failures of one variant say nothing about another
+            time_budget_s=time_budget_s,
             plan=plan,
+            search=search,
         )
         stopped = stack.enter_context(experiment.run(study, training or project_training(), show))
         return _finish(study, stopped)
@@ -63,6 +80,13 @@ class StudyExperiment(Experiment):
 
     spec: StudySpec
     plan: Plan
+    search: Path | None = None
+    """Folder of the search whose finalists these are, or None."""
+
+    @property
+    def resume_command(self) -> str:
+        """Command that resumes the run, or the search that it belongs to."""
+        return f"python tune/search.py --resume {self.search}" if self.search else super().resume_command
 
     @property
     def trials(self) -> int:

@@ -14,7 +14,7 @@ import tyro
 from cluster.run_folder import check_run_name
 from cluster.storage import absolute_uri
 from htt import console
-from htt.config import Config, Value, from_plain
+from htt.config import MOST, Config, Value, from_plain
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, did_you_mean, shown
 from htt.evaluation.metric_table import METRICS, untrained_by
@@ -22,7 +22,7 @@ from htt.text import plural
 from tune.experiments import constraints
 from tune.experiments.constraints import KNEE, Constraint, check_bounds, check_metric
 from tune.experiments.space import Domain, Space, raise_faults
-from tune.experiments.study import TUNED, Study
+from tune.experiments.study import MOST_SEEDS, TUNED, Study
 
 METRIC = "hand_error_mm"
 """Default metric that trials are selected by. It is known after every epoch, changes smoothly and does not depend on
@@ -38,6 +38,9 @@ TUNING_SEED = 2**32 - 1
 """
 FEWEST_TRIALS = 2
 """Smallest number of trials of ``--tune``."""
+WEIGHTS, SCRATCH, BOTH = "weights", "scratch", "both"
+FINALIST_SHARE = 1 / 3
+"""Share of a search's time budget that is kept for its finalists."""
 RUNS = Path("runs")
 """Default folder of all runs on this machine."""
 
@@ -104,6 +107,20 @@ class SearchOptions(RunOptions):
     warm_start: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="RUN")] = ()
     """Start with the finished trials of an earlier run that fit this search, its best ones among the trials of this
     one; repeat for more."""
+    finalists: int = 0
+    """Number of the best configurations to train end to end afterwards (stage two), 0 for none. It needs a frozen
+    encoder, which is then trained, too. The best of both stages is written to best.yaml. A third of --time-budget is
+    kept for stage two."""
+    finalist_seeds: int = 3
+    """Number of fresh seeds of each finalist, and of the best configuration on features, for comparison."""
+    finalist_start: Text = WEIGHTS
+    """Weights that a finalist starts from: weights (those of its trial), scratch (the encoder's alone, for as many
+    epochs as its trial) or both (two trainings a seed)."""
+    finalist_epochs: int = 4
+    """Epochs of a finalist that starts from the weights of its trial."""
+    finalist_lr: float = 3e-4
+    """Learning rate of a finalist that starts from the weights of its trial; --set optim.backbone_lr=... gives the
+    encoder another."""
     share_any: bool = False
     """Also start with trials of other code or other libraries, and resume a run of other code; the report names these
     trials."""
@@ -114,7 +131,11 @@ class SearchSpec(SearchOptions, RunSpec):
     """Definition of a search."""
 
     KIND: ClassVar[str] = "search"
-    CHANGEABLE: ClassVar[frozenset[str]] = RunSpec.CHANGEABLE | {"trials", "time_budget_s"}
+    FINALISTS: ClassVar[frozenset[str]] = frozenset(
+        {"finalists", "finalist_seeds", "finalist_start", "finalist_epochs", "finalist_lr"}
+    )
+    """Fields of stage two, which change nothing in the trials of the search."""
+    CHANGEABLE: ClassVar[frozenset[str]] = RunSpec.CHANGEABLE | FINALISTS | {"trials", "time_budget_s"}
 
     time_budget_s: float | None = None
     """Time budget, s, from the moment the data are ready; None for no limit."""
@@ -140,6 +161,17 @@ class SearchSpec(SearchOptions, RunSpec):
     def all_objectives(self) -> Sequence[str]:
         """The objectives of the Optuna study: ``objectives``, or ``metric`` alone."""
         return self.objectives or [self.metric]
+
+    @property
+    def stage_one_s(self) -> float | None:
+        """Time budget without that of the finalists, s; None for no limit."""
+        kept = FINALIST_SHARE if self.finalists else 0.0
+        return None if self.time_budget_s is None else (1 - kept) * self.time_budget_s
+
+    @property
+    def finalist_starts(self) -> Sequence[str]:
+        """Starts of each finalist."""
+        return (WEIGHTS, SCRATCH) if self.finalist_start == BOTH else (self.finalist_start,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +296,7 @@ def check_search(search: SearchSpec) -> None:
     _check_positive("--trials", search.trials)
     if not 0 <= search.seed < 2**32:
         raise ConfigError(f"--seed must be 0 to {2**32 - 1}; got {shown(search.seed)}.")
+    _check_finalists(search)
     check_run(search)
 
 
@@ -306,6 +339,30 @@ def _check_trained(metric: str, search: SearchSpec) -> None:
         raise ConfigError(
             f"Cannot select trials by {metric}: the weight {' and '.join(off)} is 0, so nothing trains what it "
             f"measures. Use another metric, or a weight above 0: --set {off[0]}=1."
+        )
+
+
+def _check_finalists(search: SearchSpec) -> None:
+    """Raise a ``ConfigError`` for the first invalid option of stage two."""
+    if not 0 <= search.finalists <= MOST_SEEDS:
+        raise ConfigError(f"--finalists must be 0 to {MOST_SEEDS}; got {shown(search.finalists)}.")
+    if not 1 <= search.finalist_seeds <= MOST_SEEDS:
+        raise ConfigError(f"--finalist-seeds must be 1 to {MOST_SEEDS}; got {shown(search.finalist_seeds)}.")
+    check_name("--finalist-start", search.finalist_start, (WEIGHTS, SCRATCH, BOTH))
+    _check_positive("--finalist-epochs", search.finalist_epochs)
+    if not 0 < search.finalist_lr <= MOST:
+        raise ConfigError(f"--finalist-lr must be a number above 0; got {search.finalist_lr:g}.")
+    if not search.finalists:
+        return
+    if search.trials is not None and search.trials < search.finalists:
+        raise ConfigError(
+            f"--finalists {search.finalists} needs as many trials; got --trials {search.trials}. Raise --trials or "
+            "lower --finalists."
+        )
+    if search.config().model.backbone.trained:
+        raise ConfigError(
+            f"--finalists {search.finalists} needs a search with a frozen encoder, which the finalists then train; in "
+            "this one every trial trains it. Drop --finalists, or add --set model.backbone.trained=false."
         )
 
 
@@ -385,9 +442,10 @@ def check_name(option: str, name: str, known: Sequence[str]) -> None:
 def limits(search: SearchSpec) -> str:
     """Return the limits of a search as text, for example "8 trials are done or 10:00 min have passed"."""
     words = [f"{plural(search.trials, 'trial')} {'is' if search.trials == 1 else 'are'} done"] if search.trials else []
-    if search.time_budget_s is not None:
-        words.append(f"{console.clock(search.time_budget_s)} min have passed")
-    return " or ".join(words)
+    if search.stage_one_s is not None:
+        words.append(f"{console.clock(search.stage_one_s)} min have passed")
+    then = f", then training the {plural(search.finalists, 'finalist')} end to end" if search.finalists else ""
+    return " or ".join(words) + then
 
 
 def home(uri: str | None, runs: Path = RUNS) -> Path:

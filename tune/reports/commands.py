@@ -30,7 +30,8 @@ def next_commands(folder: RunFolder, best: Trial | None) -> str:
 
 def newest_checkpoint(folder: RunFolder, trial: Trial) -> Path | None:
     """Return the newest checkpoint of a trial in the run folder on this machine, or None if there is none."""
-    places = [folder.path / "tune" / trial.id, folder.path / "train" / f"train-{trial.id}"]
+    runs = [folder.path, *folder.path.glob("finalists*")]
+    places = [place for run in runs for place in (run / "tune" / trial.id, run / "train" / f"train-{trial.id}")]
     kept = [path for place in places for path in place.glob("checkpoint_*") if (path / "checkpoint.json").is_file()]
     return max(kept, key=lambda path: path.name, default=None)
 

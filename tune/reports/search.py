@@ -10,8 +10,8 @@ from markupsafe import Markup
 from htt.config import changed, override
 from htt.text import printable
 from tune.experiments.constraints import excesses
+from tune.reports import finalists, html, importance, trial_table
 from tune.reports import format as fmt
-from tune.reports import html, importance, trial_table
 from tune.reports.commands import next_commands
 from tune.reports.figures import search as figures
 from tune.reports.figures.axes import axes
@@ -52,6 +52,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         return sum(max(0.0, each) for each in excesses(bounds, trial.metrics, missing=1.0).values())
 
     nearest = sorted(broken, key=lambda trial: (excess(trial), trial.number))[:ROWS]
+    finals = finalists.section(folder, trials)
     codes = {f"trial {trial.number}": trial.code for trial in trials if trial.epochs}
     return html.fill(
         "search.md",
@@ -66,6 +67,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         other_code=Markup(fmt.other_code(next(iter(record.codes), None), codes)),
         table=trial_table.table(order[:ROWS], shown) if order else None,
         changes=_changes(record, best) if best else "",
+        finals=finals,
         figures=figures,
         scales=scales,
         shares=shares,
@@ -79,7 +81,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         crossed=any(trial.state != "infeasible" for trial in broken),
         broken_table=Table([NUMBER, STATE, metric_column(spec.metric), BREAKS, VALUES], nearest),
         failed=[trial for trial in trials if trial.error][:ROWS],
-        next=next_commands(folder, best),
+        next=next_commands(folder, finals.best if finals else best),
     )
 
 

@@ -193,7 +193,7 @@ def plan(
     """
     record, trials, changes = run.record, run.trials(), dict(assignments or {})
     _check_options(count, changes, name)
-    used = sorted({int(str(each.values.get(SEED, record.config().train.seed))) for each in trials})
+    used = _used_seeds(run)
     written = run_record.provenance(command)
     found = override(record.config(), trial.values)
     new = Retrained(
@@ -244,6 +244,14 @@ def fresh_seeds(count: int, used: Collection[int], before: Sequence[int] = ()) -
     """
     free = (seed for seed in itertools.count() if seed not in used and seed not in before)
     return [*before, *itertools.islice(free, max(0, count - len(before)))]
+
+
+def _used_seeds(run: RunFolder) -> list[int]:
+    """Return the seeds that a run trained with, and those of runs in its folder, such as its finalists."""
+    usual = run.record.config().train.seed
+    own = {int(str(each.values.get(SEED, usual))) for each in run.trials()}
+    inner = [RunFolder(table.parent) for table in run.path.glob("*/trials.parquet")]
+    return sorted(own | {each.seed for folder in inner for each in folder.trials() if each.seed is not None})
 
 
 def _check_options(count: int, assignments: Mapping[str, Value], name: str) -> None:

@@ -71,6 +71,8 @@ def found_by(record: RunRecord, trial: Trial, metric: str, trials: int, rule: st
     }
     if rule:
         plain["objectives"] = {name: value(trial, name) for name in record.search.objectives}
+    if isinstance(spec, SearchSpec) and trial.variant:
+        plain["finalist"] = trial.variant
     if isinstance(spec, SearchSpec) and spec.constraints:
         plain["constraints"] = list(map(str, spec.constraints))
     return plain

@@ -122,6 +122,43 @@ class ClipDifference:
         return self.low > 0 or self.high < 0
 
 
+@dataclass(frozen=True)
+class Rank:
+    """Spearman's rank correlation; values that cannot be computed are NaN."""
+
+    rho: float
+    low: float
+    high: float
+    """``low`` and ``high``: ends of its 95 % interval, which needs ``FEWEST_RANKS`` pairs."""
+    n: int
+    """Number of pairs."""
+
+
+FEWEST_RANKS = 4
+"""Smallest number of pairs with an interval of the rank correlation."""
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> Rank:
+    """Return Spearman's rank correlation of pairs of numbers, with its 95 % interval.
+
+    The interval is that of Fisher's z with the standard error of Bonett and Wright (2000). It has no width for equal
+    orders, for which the ends are those of orders that differ by one exchange of neighbours.
+    """
+    import scipy.stats  # imported late: takes a second, and only some commands need it
+
+    count = len(first)
+    if count < 2 or len(set(first)) < 2 or len(set(second)) < 2:
+        return Rank(math.nan, math.nan, math.nan, count)
+    rho = float(scipy.stats.spearmanr(first, second).statistic)
+    if count < FEWEST_RANKS:
+        return Rank(rho, math.nan, math.nan, count)
+    nearest = 1 - 12 / (count * (count**2 - 1))
+    bounded = min(max(rho, -nearest), nearest)
+    half = scipy.stats.norm.ppf(1 - LEVEL / 2) * math.sqrt((1 + bounded**2 / 2) / (count - 3))
+    low, high = (float(np.tanh(np.arctanh(bounded) + sign * half)) for sign in (-1, 1))
+    return Rank(rho, min(low, rho), max(high, rho), count)
+
+
 def summarise(values: np.ndarray | Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Summary:
     """Return mean, interquartile mean, 95 % t interval and deviation over seeds; NaN is a missing seed.
 

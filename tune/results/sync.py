@@ -71,6 +71,9 @@ def locate(name: str, uri: str | None, runs: Path = Path("runs")) -> RunFolder:
                     "Rename one of the folders."
                 )
             storage.refresh()
+            for inner in (Storage(each, storage.local, storage.uri) for each in storage.folders("")):
+                if inner.exists_remotely():  # such as the finalists of a search
+                    inner.refresh()
             break
         except StorageError as error:
             if bucket == uri or local is None:
@@ -99,6 +102,10 @@ class Storage:
         self._location = Location(self.uri, f"Finished results are in {self.local}.")
         self._made: list[Path] = []
         self._lease: Lease | None = None
+
+    def location(self, name: str) -> str:
+        """Return the path or URI of a file or folder of the run, valid on every machine that sees the storage."""
+        return join_uri(self.uri, name)
 
     @property
     def shown(self) -> str:

@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_weights(tiny_splits, tmp_path):
 def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, name):
     config = tiny_config(
         **{"train.epochs": 4, "optim.name": name, "model.pose.dropout": 0.2, "model.backbone.batch_norm": "live",
-           "optim.schedule": "cosine", "optim.warmup_epochs": 1.5}
+           "optim.schedule": "cosine", "optim.warmup_epochs": 1.5, "optim.backbone_lr": 3e-4}
     )  # fmt: skip
     undisturbed_reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
     train(config, tiny_splits, tmp_path / "parts", stop_after=2)

@@ -47,3 +47,20 @@ def test_each_optimiser_takes_what_is_trained(name, kind):
     assert built.param_groups[0]["weight_decay"] == 0.01
     set_learning_rate(built, 0.5)
     assert built.param_groups[0]["lr"] == 0.5
+
+
+def test_encoder_has_its_own_rate_with_the_same_schedule():
+    encoder, head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    config = OptimConfig(lr=0.1, backbone_lr=0.01, warmup_epochs=1, schedule="cosine")
+    built = optimizer(config, parameters, encoder.parameters())
+    assert [len(group["params"]) for group in built.param_groups] == [2, 2]
+    assert built.param_groups[1]["params"] == list(encoder.parameters())
+    for step in (0, 3, 7):
+        rate = learning_rate(config, step, 4, 3)
+        set_learning_rate(built, rate)
+        assert [group["lr"] for group in built.param_groups] == pytest.approx([rate, 0.1 * rate])
+    one = optimizer(OptimConfig(lr=0.1), parameters, encoder.parameters())
+    assert [each["params"] for each in one.param_groups] == [parameters], "as in older checkpoints"
+    encoder.requires_grad_(False)
+    assert len(optimizer(config, parameters, encoder.parameters()).param_groups) == 1

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from htt.evaluation.intervals import numbered
 from htt.evaluation.metric_table import METRICS
 from tune.experiments.power import comparisons_possible, seeds_needed
-from tune.results.stats import Claim, compare, compare_clips, summarise
+from tune.results.stats import Claim, compare, compare_clips, spearman, summarise
 
 PAIRED = [f"pair{clip // 2}" if clip < 28 else f"lone{clip}" for clip in range(36)]
 """Groups of the default benchmark's validation clips: 28 of 36 are pairs."""
@@ -360,3 +360,37 @@ def table_of(values, groups, metric):
     """Table of clips with these values."""
     column = "correct" if metric == "action_accuracy" else metric
     return pl.DataFrame({"clip": [f"c{clip}" for clip in range(len(values))], "group": groups, column: values})
+
+
+def test_rank_correlation_by_hand():
+    # Ranks differ by 1, 1, 0, 0, 0: 1 - 6 * 2 / (5 * 24) = 0.9. Fisher's z 1.4722, standard error
+    # ((1 + 0.81 / 2) / 2)^0.5 = 0.8382: 1.4722 -+ 1.6428, and back: -0.1689 and 0.9961.
+    found = spearman([1, 2, 3, 4, 5], [2, 1, 3, 4, 5])
+    assert (found.rho, found.n) == (pytest.approx(0.9), 5)
+    assert (found.low, found.high) == (pytest.approx(-0.1689, abs=1e-3), pytest.approx(0.9961, abs=1e-3))
+    same = spearman([10, 20, 30, 40], [0.1, 0.2, 0.3, 0.9])
+    assert (same.rho, same.high) == (1.0, 1.0)
+    assert same.low == pytest.approx(math.tanh(math.atanh(0.8) - 1.95996 * (1 + 0.64 / 2) ** 0.5), abs=1e-3)
+    turned = spearman([10, 20, 30, 40], [0.9, 0.3, 0.2, 0.1])
+    assert (turned.low, turned.rho, turned.high) == (-1.0, -1.0, pytest.approx(-same.low))
+
+
+@pytest.mark.parametrize(
+    "pairs", [([], []), ([1.0], [2.0]), ([1.0, 2.0], [3.0, 3.0]), ([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])]
+)
+def test_rank_correlation_of_few_has_no_interval(pairs):
+    found = spearman(*pairs)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert math.isnan(found.rho) == (len(set(pairs[1])) < 2)
+
+
+def test_interval_of_the_rank_correlation_covers_it():
+    source = np.random.default_rng(0)
+    covariance, covered = [[1.0, 0.5], [0.5, 1.0]], 0
+    true = 6 / math.pi * math.asin(0.25)
+    for _ in range(300):
+        first, second = source.multivariate_normal([0, 0], covariance, size=12).T
+        found = spearman(first, second)
+        covered += found.low <= true <= found.high
+    assert 0.92 <= covered / 300 <= 0.98

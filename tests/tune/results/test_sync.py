@@ -113,6 +113,26 @@ def test_search_of_two_machines_goes_on_from_the_newer_copy(two_machines, search
     assert in_bucket(tmp_path).trials() == last.trials == RunFolder(a / "run").trials()
 
 
+def test_finalists_of_a_search_go_on_on_another_machine(two_machines, search, monkeypatch):
+    a, b = two_machines
+    at = {"storage": "mock://bucket", "algorithm": "random"}
+    trained = []
+    replace_tune(monkeypatch, trained)
+    fixed = {"model.backbone.name": "resnet_tiny", "model.backbone.weights": "rendered",
+             "model.backbone.trained": False, "data.augment.views": 0}  # fmt: skip
+    asked = {"trials": 2, "scheduler": "none", "finalists": 1, "finalist_start": "scratch", "assignments": fixed, **at}
+    search(runs=a, **{**asked, "finalist_seeds": 1})
+    assert len(trained) == 2 + 2
+    found = sync.locate("run", "mock://bucket", b)
+    assert len(RunFolder(found.path / "finalists").trials()) == 2
+    again = search(runs=b, resume=True, **{**asked, "finalist_seeds": 2})
+    assert len(trained) == 2 + 4
+    assert len(RunFolder(b / "run" / "finalists").trials()) == 4
+    assert again.best.id in {trial.id for trial in RunFolder(b / "run" / "finalists").trials()} | {
+        trial.id for trial in again.trials
+    }
+
+
 def test_run_that_names_its_bucket_itself_is_read_from_there(two_machines, search, tmp_path, monkeypatch):
     replace_tune(monkeypatch, [])
     a, b = two_machines
