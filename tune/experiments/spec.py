@@ -38,8 +38,10 @@ TUNING_SEED = 2**32 - 1
 """
 FEWEST_TRIALS = 2
 """Smallest number of trials of ``--tune``."""
+DEFAULT_FINALISTS = 3
+"""Default number of finalists of a search with a frozen encoder and a time budget."""
 WEIGHTS, SCRATCH, BOTH = "weights", "scratch", "both"
-FINALIST_SHARE = 1 / 3
+FINALIST_SHARE = 1 / 4
 """Share of a search's time budget that is kept for its finalists."""
 RUNS = Path("runs")
 """Default folder of all runs on this machine."""
@@ -107,10 +109,10 @@ class SearchOptions(RunOptions):
     warm_start: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="RUN")] = ()
     """Start with the finished trials of an earlier run that fit this search, its best ones among the trials of this
     one; repeat for more."""
-    finalists: int = 0
+    finalists: console.OptionalInt = None
     """Number of the best configurations to train end to end afterwards (stage two), 0 for none. It needs a frozen
-    encoder, which is then trained, too. The best of both stages is written to best.yaml. A third of --time-budget is
-    kept for stage two."""
+    encoder, which is then trained, too. The best of both stages is written to best.yaml. A quarter of --time-budget is
+    kept for stage two (default: 3 if the encoder is frozen and --trials is not given, otherwise 0)."""
     finalist_seeds: int = 3
     """Number of fresh seeds of each finalist, and of the best configuration on features, for comparison."""
     finalist_start: Text = WEIGHTS
@@ -152,10 +154,13 @@ class SearchSpec(SearchOptions, RunSpec):
     """{dotted path: domain} of the space, without the paths of ``assignments``."""
 
     def over(self, space: Space, assignments: Mapping[str, Value]) -> SearchSpec:
-        """Return this spec with the domains and the base of a space, both changed by ``--set``."""
-        base = space.start(assignments).model_dump(mode="json")
-        domains = space.without(assignments).domains
-        return replace(self, domains=domains, base=base, assignments=dict(assignments))
+        """Return this spec with the domains and the base of a space, both changed by ``--set``, and its finalists."""
+        config, domains = space.start(assignments), space.without(assignments).domains
+        finalists = self.finalists
+        if finalists is None:
+            finalists = 0 if config.model.backbone.trained or self.trials is not None else DEFAULT_FINALISTS
+        base = config.model_dump(mode="json")
+        return replace(self, domains=domains, base=base, assignments=dict(assignments), finalists=finalists)
 
     @property
     def all_objectives(self) -> Sequence[str]:
@@ -344,7 +349,7 @@ def _check_trained(metric: str, search: SearchSpec) -> None:
 
 def _check_finalists(search: SearchSpec) -> None:
     """Raise a ``ConfigError`` for the first invalid option of stage two."""
-    if not 0 <= search.finalists <= MOST_SEEDS:
+    if not 0 <= (search.finalists or 0) <= MOST_SEEDS:
         raise ConfigError(f"--finalists must be 0 to {MOST_SEEDS}; got {shown(search.finalists)}.")
     if not 1 <= search.finalist_seeds <= MOST_SEEDS:
         raise ConfigError(f"--finalist-seeds must be 1 to {MOST_SEEDS}; got {shown(search.finalist_seeds)}.")

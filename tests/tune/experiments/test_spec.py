@@ -1,13 +1,15 @@
-"""What is refused of a question once it is known how many trials run at once."""
+"""Checks and defaults of the spec of a search."""
 
 import pytest
 
+import tune.experiments.spaces
+from htt import registry
 from htt.config import Config, override
 from htt.errors import ConfigError
 from tune.execution import search
 from tune.experiments import spec
 from tune.experiments.constraints import parse
-from tune.experiments.space import LogUniform
+from tune.experiments.space import LogUniform, Space
 from tune.experiments.spec import SearchSpec
 
 
@@ -43,3 +45,18 @@ def test_check_search_refuses_a_metric_of_a_head_without_a_loss(metric):
         spec.check_search(SearchSpec(metric=metric, **off))
     spec.check_search(SearchSpec(metric="action_accuracy", **off))
     spec.check_search(SearchSpec(metric=metric, **off, domains={"loss.joints_px": LogUniform(0.1, 1.0)}))
+
+
+@pytest.mark.parametrize(
+    ("space", "asked", "expected"),
+    [
+        ("quick", {}, 3),
+        ("quick", {"trials": 8}, 0),
+        ("quick", {"trials": 8, "finalists": 2}, 2),
+        ("quick", {"finalists": 0}, 0),
+        ("paper", {}, 0),
+    ],
+)
+def test_over_sets_default_of_finalists_for_frozen_encoder_and_time_budget(space, asked, expected):
+    searched = registry.value(tune.experiments.spaces, space, "SPACE", Space)
+    assert SearchSpec(space=space, **asked).over(searched, {}).finalists == expected
