@@ -116,9 +116,10 @@ def _conclusions(result: MetricResults) -> list[str]:
         for row, found in result.others:
             if found.claim is claim:
                 span, p = fmt.difference_span(about, found.low, found.high), fmt.p_value(found.p_holm)
+                p = p if p.startswith("<") else f"= {p}"
                 lines.append(
                     f"{about.title}: **{escaped(row.variant)}** is {claim.value} than {reference}, "
-                    f"{fmt.difference(about, found.difference)} (95 % interval {span}; p = {p})."
+                    f"{fmt.difference(about, found.difference)} (95 % interval {span}; p {p})."
                 )
     silent: dict[str, list[str]] = {}
     for row, found in result.others:
