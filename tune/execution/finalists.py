@@ -43,7 +43,8 @@ def run(
     Raises:
         HTTError: as ``tune.execution.study.run`` raises; the results of the search are not touched.
     """
-    chosen = finalists.choose(folder.record, folder.trials(), spec.finalists)
+    wanted = spec.finalists or 0
+    chosen = finalists.choose(folder.record, folder.trials(), wanted)
     if not chosen:
         show.print("No finalists: no trial of the search is complete.")
         return None
@@ -54,8 +55,8 @@ def run(
     made = plan.plan(study_spec, runs=folder.path, resume=resume)
     listed = ", ".join(f"trial {trial.number}" for trial in chosen)
     show.print(f"\nStage two: {plural(len(chosen), 'finalist')} end to end ({listed}).")
-    if len(chosen) < spec.finalists:
-        show.print(f"{spec.finalists} were asked for, and {len(chosen)} different configurations are complete.")
+    if len(chosen) < wanted:
+        show.print(f"{wanted} were asked for, and {len(chosen)} different configurations are complete.")
     ended = study.run(made, training=training, show=show, time_budget_s=time_budget_s, search=folder.path)
     return ended.stopped
 
