@@ -83,7 +83,7 @@ def load_start(model: HTT) -> None:
             state = read_state(folder / checkpoints.MODEL)
         except CheckpointError as error:  # not a damaged one: an older checkpoint of this training would not help
             raise CheckpointError(f"Cannot start from model.weights {start}: {error}") from error
-    _check_info(Path(start), saved.info, model.info)
+    _check_info(start, saved.info, model.info)
     own = flatten(model.config)
     differing = [
         f"model.{path} {value} in the checkpoint, {own[path]} here"
@@ -123,7 +123,7 @@ def _fetched(checkpoint: str) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _check_info(checkpoint: Path, trained: DataInfo, info: DataInfo) -> None:
+def _check_info(checkpoint: Path | str, trained: DataInfo, info: DataInfo) -> None:
     """Raise ``CheckpointError`` if the model was trained for other classes or image sizes than the data have."""
     differing = [
         f"{field.name} {_words(own, given)} in the checkpoint, {_words(given, own)} in the data"
