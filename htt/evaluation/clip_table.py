@@ -1,6 +1,6 @@
 """Table of an evaluation's clips: label, prediction and errors of each. Imports no torch.
 
-A checkpoint keeps the table of the validation clips (``clips.parquet``), so that two trainings can be compared clip by
+A checkpoint keeps the table of the validation clips (``FILE``), so that two trainings can be compared clip by
 clip.
 """
 
@@ -17,6 +17,9 @@ from htt.info import UNKNOWN
 
 if TYPE_CHECKING:
     from htt.data.loading.clips import Clips
+
+FILE = "clips.parquet"
+"""Name of the table in a checkpoint."""
 
 
 def of_split(sums: ClipSums, clips: Clips) -> pl.DataFrame:
