@@ -130,7 +130,7 @@ def read(folder: RunFolder) -> StudyResults:
     for trial in folder.trials():
         if trial.pair and (trial.pair not in pairs or pairs[trial.pair].state != "complete"):
             pairs[trial.pair] = trial
-    clips = {trial.id: table for trial in pairs.values() if (table := _clips(folder, trial)) is not None}
+    clips = {trial.id: table for trial in pairs.values() if (table := clips_of(folder, trial)) is not None}
     return StudyResults(record, study, base, pairs, clips)
 
 
@@ -144,9 +144,9 @@ def tables(results: StudyResults, metric: str) -> tuple[dict[str, np.ndarray], i
 
     A row of NaN is a trial that is not complete or lacks the metric.
     """
-    values, column = {name: _values(results, name, metric) for name in results.order}, _OF_CLIPS.get(metric, metric)
+    values = {name: _values(results, name, metric) for name in results.order}
     known = {
-        (name, row): _by_clip(results.clips.get(results.pairs[name, seed].id), column)
+        (name, row): by_clip(results.clips.get(results.pairs[name, seed].id), metric)
         for name in results.order
         for row, seed in enumerate(results.seeds)
         if not math.isnan(values[name][row])
@@ -195,8 +195,9 @@ def _values(results: StudyResults, name: str, metric: str) -> np.ndarray:
     return np.where(np.isfinite(values), values, math.nan)
 
 
-def _by_clip(clips: pl.DataFrame | None, column: str) -> dict[str, float]:
-    """Return {clip: value} of a table of clips, for finite values."""
+def by_clip(clips: pl.DataFrame | None, metric: str) -> dict[str, float]:
+    """Return {clip: value} of a metric in a table of clips, for finite values."""
+    column = _OF_CLIPS.get(metric, metric)
     if clips is None or not {"clip", column} <= {*clips.columns}:
         return {}
     finite = clips.select("clip", pl.col(column).cast(pl.Float64)).filter(pl.col(column).is_finite())
@@ -210,7 +211,8 @@ def _curves(results: StudyResults, name: str, metric: str) -> list[Sequence[floa
     return [curve for curve in curves if len(curve)]
 
 
-def _clips(folder: RunFolder, trial: Trial) -> pl.DataFrame | None:
+def clips_of(folder: RunFolder, trial: Trial) -> pl.DataFrame | None:
+    """Return the table of a trial's clips, or None if it was not kept."""
     path = folder.clips / f"{trial.id}.parquet"
     try:
         return pl.read_parquet(path) if path.exists() else None
