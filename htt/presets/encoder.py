@@ -1,8 +1,8 @@
 """Training of the encoder from which the benchmark starts (``model.backbone.weights: rendered``), on single frames.
 
-It uses other clips than the benchmark: short ones of seed 1, with other motions, objects, rooms and head paths but the
-same training subjects. The window has one frame and the action has no loss. The encoder never sees two frames together,
-so it favours none of the ways to combine frames that a study compares. To train it again::
+It uses other clips than the benchmark: short ones of seed 1, with other motions, rooms and head paths but the same
+eight objects and training subjects. The window has one frame and the action has no loss. The encoder never sees two
+frames together, so it favours none of the ways to combine frames that a study compares. To train it again::
 
     python cluster/launch.py --preset encoder --name encoder
     python cluster/launch.py --preset bench --set model.backbone.weights=runs/encoder/checkpoint
@@ -23,6 +23,6 @@ PRESET: dict[str, Value] = {
     "loss.action": 0.0,
     "optim.lr": 2e-3,
     "train.batch_size": 8,
-    "train.epochs": 12,
+    "train.epochs": 18,
 }
 """Changes of the encoder's training to ``Config()``."""

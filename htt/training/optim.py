@@ -22,10 +22,10 @@ def optimizer(config: OptimConfig, parameters: Iterable[Parameter]) -> torch.opt
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     rate, decay = config.lr, config.weight_decay
     if config.name == "sgd":
-        return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay)
+        return torch.optim.SGD(trained, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
     if config.name == "adamw":
-        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
-    return torch.optim.Adam(trained, lr=rate, weight_decay=decay)
+        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.Adam(trained, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -213,3 +213,19 @@ def test_all_offenders_are_named_at_once():
 def test_a_clip_that_cannot_be_is_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         render(replace(one(0), **change), 32, 18)
+
+
+@pytest.mark.parametrize("new_objects", [False, True])
+def test_set_stage_shares_objects_among_clips_unless_new(new_objects):
+    action = ACTIONS.index("grab cocoa")
+    colours = []
+    for person, seed in ((1, 5), (102, (1 << 40) + 6)):  # of the training and of the validation split
+        stage = set_stage(action, person, seed, 3, 48, 27, new_objects)
+        colours.append(stage.colours[stage.part == PARTS.index("thing")])
+    assert np.array_equal(*colours) != new_objects
+
+
+def test_plan_passes_new_objects_on():
+    shared, new = plan({"val": 2}, 5, 0), plan({"val": 2}, 5, 0, new_objects=True)
+    assert [replace(each, new_objects=True) for each in shared] == new
+    assert not np.array_equal(render(shared[0], 48, 27).frames, render(new[0], 48, 27).frames)

@@ -10,6 +10,7 @@ FROZEN = {
     "data.augment.views": 0,
     # Any length gives as many steps: shorter windows are more, and an epoch takes some of them.
     "train.windows_per_epoch": 324,
+    "train.batch_size": 8,
     "train.epochs": 10,
 }
 """The image encoder is frozen: each image is encoded once for all trials, so a trial takes seconds."""
@@ -21,10 +22,11 @@ SPACE = Space(
         "model.width": Choice(64, 128, why="paper: 512 at 480x270; small images hold less"),
         "model.pose.depth": Integer(1, 3, why="paper: 2"),
         "model.action.depth": Integer(1, 3, why="paper: 2"),
+        "model.action.heads": Choice(2, 4, 8, why="paper: 8 of 64 features each"),
         "model.action.dropout": Choice(0.0, 0.1, 0.3, why="released: 0; nine clips of an action are few"),
         "loss.joints_px": LogUniform(0.1, 1.0, why="paper: 1 at 480x270; a pixel is five times larger at 96x54"),
         "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
-        "optim.lr": LogUniform(3e-4, 3e-3, why="small networks from scratch learn at rates far above the paper's 3e-5"),
+        "optim.lr": LogUniform(5e-4, 5e-3, why="small networks from scratch learn at rates far above the paper's 3e-5"),
         "optim.weight_decay": LogUniform(1e-3, 0.3, why="0.01 in the preset; few clips may want more"),
     },
     base={**PRESET, **FROZEN},
