@@ -58,7 +58,8 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
         which = f" (trial{'s' if len(tied) > 1 else ''} {names})" if tied else ""
         lines.append(
             f"{len(tied) or 'None'} of {count} cannot be told apart from it{which}: "
-            "the 95 % interval of the difference, clip by clip, includes zero."
+            "the 95 % interval of the difference, clip by clip, includes zero. "
+            "The best was chosen by this value, so its lead is partly luck."
         )
     return lines
 

@@ -18,7 +18,7 @@ from tune.searchers.optuna_study import TUNE_ID, epochs_of
 class Asha(ASHAScheduler):
     """ASHA scheduler whose rungs are restored from the study as soon as Tune has set its metric."""
 
-    def __init__(self, past: Iterable[FrozenTrial], kept: Mapping[str, Value] | None, **settings: Any) -> None:
+    def __init__(self, past: Iterable[FrozenTrial], kept: Mapping[str, Value] | None = None, **settings: Any) -> None:
         super().__init__(EPOCH, stop_last_trials=True, **settings)
         self._past, self._kept = past, kept
 
