@@ -45,7 +45,8 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
     shares = importance.importance(order, scales, spec.metric) or {}
     spans = importance.intervals(order, scales, spec.metric, shares)
     objectives = selection.objectives(record, trials)
-    front = selection.pareto_front(trials, objectives) if len(selection.comparable(trials, objectives)) > 1 else []
+    several = objectives and len(selection.comparable(trials, objectives)) > 1
+    front = selection.pareto_front(trials, objectives) if several else []
     bounds = spec.constraints
     shown = [spec.metric, *spec.objectives, *(bound.metric for bound in bounds), *trial_table.SHOWN]
     broken = [trial for trial in trials if trial.violation]
@@ -80,7 +81,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         shares_text=", ".join(f"{path} {100 * share:.0f} %" for path, share in shares.items()),
         fewest=importance.FEWEST,
         objectives=objectives,
-        front=front if objectives else [],
+        front=front,
         front_table=Table([NUMBER, STATE, *map(metric_column, objectives), VALUES], front),
         broken=broken,
         refused=sum(trial.state == "infeasible" for trial in broken),

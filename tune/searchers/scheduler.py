@@ -29,7 +29,7 @@ class Asha(ASHAScheduler):
             trial: Any = SimpleNamespace(trial_id=frozen.user_attrs.get(TUNE_ID, f"optuna-{frozen.number}"))
             self.on_trial_add(None, trial)  # type: ignore[arg-type]  # a rung reads the trial's id alone
             for epoch, value in sorted(epochs_of(frozen).items()):
-                self.on_trial_result(None, trial, {EPOCH: epoch, metric: value})  # type: ignore[arg-type]
+                self.on_trial_result(None, trial, {EPOCH: epoch, str(metric): value})
             self.on_trial_remove(None, trial)  # type: ignore[arg-type]
         return is_set
 

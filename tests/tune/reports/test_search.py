@@ -195,3 +195,13 @@ def test_base_is_a_row_also_if_it_is_not_among_the_ten_best_and_so_is_what_needs
     assert re.search(rf"\| +{base.number} \(base\) \| {base.state} ", table)
     assert re.search(r"\| +no images \| – +\| +– \| +144\.9 mm \| +2\.8 % \|", table)
     assert f">base, trial {base.number}, " in page, "a line of the figures"
+
+
+def test_search_whose_data_give_one_metric_has_no_front(tmp_path):
+    folder = search_folder(tmp_path / "run", 5)
+    trials = [dataclasses.replace(one, metrics={**one.metrics}) for one in folder.trials()]
+    for one in trials:
+        one.metrics.pop("action_accuracy", None)
+    folder.write_trials([dataclasses.replace(one, best=one.metrics) for one in trials])
+    text, _ = written(folder)
+    assert "Pareto" not in text
