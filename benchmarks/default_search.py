@@ -18,8 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 from htt.data.loading.clips import Clips, open_split
 from result import header, write
 from tune.results.run_folder import RunFolder
@@ -55,29 +53,12 @@ def search(scratch: Path) -> tuple[float, float]:
     return first, time.monotonic() - began
 
 
-def mean_pose_error_mm(train: Clips, val: Clips) -> float:
-    """Return the mean joint error on the validation clips of predicting each joint at its mean position in training."""
-    joints, valid = _joints(train)
-    weights = valid[..., None]
-    mean = (joints * weights).sum(axis=0) / weights.sum(axis=0)
-    there, seen = _joints(val)
-    error = np.linalg.norm(there - mean, axis=-1)
-    return float(1000 * ((error * seen).sum(axis=0) / seen.sum(axis=0)).mean())
-
-
-def _joints(clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-    """Return the joints [n j 3] of all frames, and their validity [n j]."""
-    joints = np.concatenate([clips.joints(clip) for clip in range(len(clips))]).astype(np.float64)
-    hands = np.concatenate([clips.hand_valid(clip) for clip in range(len(clips))])
-    return joints, np.repeat(hands, joints.shape[1] // hands.shape[1], axis=1)
-
-
 def report(folder: RunFolder, train: Clips, val: Clips, first_s: float, total_s: float) -> list[str]:
     """Return the table of goals and results."""
     trials = folder.trials()
     best = ranked(trials, "hand_error_mm")[0]
     error, accuracy = best.metrics["hand_error_mm"], best.metrics["action_accuracy"]
-    baseline, chance = mean_pose_error_mm(train, val), 1 / len(val.info.actions)
+    baseline, chance = (folder.record.baselines[name] for name in ("hand_error_mm", "action_accuracy"))
     states = [trial.state for trial in trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return [

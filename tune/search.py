@@ -39,8 +39,8 @@ from htt.errors import ConfigError, RunError
 from tune.experiments import constraints, spec
 from tune.experiments.space import Space
 from tune.experiments.spec import SearchOptions, SearchSpec
-from tune.reports import commands, finalists, trial_table
-from tune.results import run_record
+from tune.reports import commands, conclusions, finalists, trial_table
+from tune.results import run_record, search_results, selection
 from tune.results.run_folder import RunFolder
 from tune.results.run_record import RunRecord
 from tune.results.sync import locate
@@ -169,28 +169,37 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
     """Print the best trials, the files written and the suggested next commands."""
     if outcome.best is None:
         return
+    folder, record, order = outcome.folder, outcome.folder.record, selection.ranked(outcome.trials, search.metric)
+    results = search_results.read(folder, record, outcome.trials)
     if search.objectives:
         trial_table.show_front(outcome.trials, search.objectives, outcome.best, search.pick)
     else:
-        trial_table.show(outcome.trials, search.metric, top=10, shown=[each.metric for each in search.constraints])
-    found = finalists.section(outcome.folder, outcome.trials)
-    if found:
+        shown, base = [each.metric for each in search.constraints], search_results.base_trial(record, order)
+        trial_table.show(outcome.trials, search.metric, 10, shown, base, record.baselines)
+    for line in conclusions.sentences(results, record.baselines) if results else ():
+        console.out.print(f"- {line}", markup=False)
+    if found := finalists.section(folder, outcome.trials):
         finalists.show(found)
-    for warning in outcome.folder.record.incomplete:
+    for warning in record.incomplete:
         console.print_message("warning:", warning)
-    kept = commands.newest_checkpoint(outcome.folder, outcome.best)
+    kept = commands.newest_checkpoint(folder, outcome.best)
     files = {
-        "Best configuration": outcome.folder.best,
+        "Best configuration": folder.best,
         **({"Best checkpoint": kept} if kept else {}),
-        "Report": outcome.folder.report,
-        "Page": outcome.folder.report.with_suffix(".html"),
+        "Report": folder.report,
+        "Page": folder.report.with_suffix(".html"),
     }
     console.out.print("")
     for title, path in files.items():
         console.out.print(f"{title:<18}  {commands.relative(path)}")
-    console.out.print("\nNext:")
-    for command in commands.next_commands(outcome.folder, outcome.best).splitlines():
-        console.out.print(f"  {command}", markup=False)
+    first = ""
+    if results:
+        why, first = conclusions.next_step(folder, record, order, results)
+        console.out.print(f"\n{why}:\n  {first}", markup=False, soft_wrap=True)
+    console.out.print("\nThen:" if first else "\nNext:")
+    for command in commands.next_commands(folder, outcome.best).splitlines():
+        if command != first:
+            console.out.print(f"  {command}", markup=False)
 
 
 if __name__ == "__main__":

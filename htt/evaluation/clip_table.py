@@ -1,6 +1,6 @@
 """Table of an evaluation's clips: group, label, prediction and errors of each. Imports no torch.
 
-A checkpoint keeps the table of the validation clips (``clips.parquet``), so that two trainings can be compared clip by
+A checkpoint keeps the table of the validation clips (``FILE``), so that two trainings can be compared clip by
 clip.
 """
 
@@ -18,6 +18,8 @@ from htt.info import UNKNOWN
 if TYPE_CHECKING:
     from htt.data.loading.clips import Clips
 
+FILE = "clips.parquet"
+"""Name of the table in a checkpoint."""
 _OF_CLIPS = {"action_accuracy": "correct", "action_accuracy_hard": "correct_hard"}
 """{metric: column}, if the names differ."""
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from htt.config import Config, ModelConfig, from_plain
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
+from htt.evaluation import clip_table
 from htt.files import sha256
 from htt.info import DataInfo
 from htt.model.htt import HTT
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
-MODEL, TRAINING, CLIPS = "model.safetensors", "training.safetensors", "clips.parquet"
+MODEL, TRAINING, CLIPS = "model.safetensors", "training.safetensors", clip_table.FILE
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Every command ends here with the same configuration, so one worker alone and one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from htt.data.loading.splits import Splits
 from htt.data.location import cache_folder
 from htt.data.prepare import prepare
 from htt.data.shards import manifest
+from htt.data.store import mirror
 from htt.errors import DataError
+from htt.evaluation import baselines
 from htt.evaluation.metric_table import EVALUATED
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group, best_device
@@ -71,6 +74,8 @@ class Facts:
     """A sentence for the training split and for the validation split if clips are missing."""
     unknown: Mapping[str, str] = field(default_factory=dict)
     """{metric: reason why the validation clips cannot give it}."""
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    """{metric: value that is reached without the images}, by the mean pose of the training clips or by chance."""
 
 
 def prepare_search(config: Config) -> Facts:
@@ -82,9 +87,15 @@ def prepare_search(config: Config) -> Facts:
     root = data_folder(config)
     splits.check_validation(root, config.data)
     lacking = splits.incomplete(root, config.data, manifest.TRAIN, manifest.VAL)
-    clips = splits.open_named(root, manifest.VAL, config.data)
-    check_given(config, clips)
-    return Facts(lacking, unknown(clips))
+    val = splits.open_named(root, manifest.VAL, config.data)
+    check_given(config, val)
+    lowest = baselines.chance(val)
+    if not mirror.is_mirror(root):  # else all shards of the training split would be downloaded here
+        train = splits.open_named(root, manifest.TRAIN, config.data)
+        lowest["hand_error_mm"] = baselines.mean_pose_error_mm(train, val)
+    reasons = unknown(val)
+    known = {name: value for name, value in lowest.items() if name not in reasons and not math.isnan(value)}
+    return Facts(lacking, reasons, known)
 
 
 def unknown(clips: Clips) -> dict[str, str]:

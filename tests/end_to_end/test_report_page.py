@@ -48,11 +48,11 @@ def browse(*words, tmp_path):
     return done.stdout
 
 
-def measured(page, tmp_path, width):
+def measured(page, tmp_path, width, script=MEASURE):
     """What the browser made of the page."""
     copy = tmp_path / "alone" / "copy.html"  # no picture is beside it
     copy.parent.mkdir(exist_ok=True)
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", MEASURE), encoding="utf-8")
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
     dom = browse("--dump-dom", f"--window-size={width},1000", copy.as_uri(), tmp_path=tmp_path)
     return json.loads(unquote(re.search(r'<pre id="measured">(.*?)</pre>', dom)[1]))
 
@@ -74,7 +74,7 @@ def pages(tmp_path_factory):
 
 
 FIGURES = {
-    "search": ["progress", "parallel", "importance", "pareto"],
+    "search": ["progress", "curves", "parallel", "slices", "importance", "pareto"],
     "study": [
         *(f"{name}-action_accuracy" for name in ("forest", "seeds", "time")),
         *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "time", "curves")),
@@ -123,6 +123,34 @@ def test_table_of_trials_with_many_paths_is_whole_on_a_desk(tmp_path):
     found = measured(folder.path / "report.html", tmp_path, 1280)
     assert found["tables"]
     assert all(wide <= room for wide, room in found["tables"]), found["tables"]
+
+
+SORT = """<script>
+document.addEventListener("DOMContentLoaded", () => {
+  const table = document.querySelector("table");
+  const heads = [...table.querySelectorAll("th")];
+  const column = () => [...table.tBodies[0].rows].map(row => row.cells[3].textContent);
+  const before = column(), error = heads.find(head => head.textContent === "Hand error").querySelector("button");
+  error.click(); error.click();
+  const text = encodeURIComponent(JSON.stringify({before, after: column(), sort: error.parentNode.ariaSort}));
+  document.body.insertAdjacentHTML("beforeend", "<pre id=measured>" + text + "</pre>");
+});
+</script></body>"""
+
+
+def test_click_on_a_head_sorts_the_table_by_numbers_and_leaves_dashes_last(tmp_path):
+    folder = search_folder(tmp_path / "run", 30, baselines={"action_accuracy": 0.03})
+    folder.write_trials(
+        [replace(each, metrics={"hand_error_mm": each.metrics["hand_error_mm"] - 15}) if each.metrics else each
+         for each in folder.trials()]
+    )  # fmt: skip
+    report.write(folder)
+    found = measured(folder.path / "report.html", tmp_path, 1280, SORT)
+    assert found["sort"] == "descending"
+    numbers = [float(text.partition("\u00a0")[0]) for text in found["before"]]
+    assert numbers == sorted(numbers), "best first"
+    assert min(numbers) < 10 < max(numbers), "as text, 9 would come after 10"
+    assert found["after"] == found["before"][::-1]
 
 
 def test_no_words_of_a_figure_touch_or_are_cut(opened):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import polars as pl
 
-from htt.config import Config
+from htt.config import Config, override
 from tune.results import run_record
 from tune.results.run_folder import RunFolder, Trial
 
@@ -104,8 +104,12 @@ DOMAINS = {
 }
 
 
-def search_folder(path, count, **changes):
-    """Write a search in which the learning rate decides nearly alone, and every fifth trial failed."""
+def search_folder(path, count, *, clips=False, base=None, **changes):
+    """Write a search in which the learning rate decides nearly alone, and every fifth trial failed.
+
+    With ``clips`` trials have results per clip, in pairs that resemble each other; ``base`` is the number of the trial
+    that has the base configuration.
+    """
     folder, source, trials = RunFolder(path), random.Random(1), []
     for number in range(1, count + 1):
         values = {
@@ -121,6 +125,8 @@ def search_folder(path, count, **changes):
         accuracy = min(0.95, max(0.05, 0.9 - 0.9 * off + source.uniform(-0.2, 0.05)))
         failed, pruned = number % 5 == 0, error > 40 and number % 2 == 0
         metrics = {} if failed else {"hand_error_mm": error, "action_accuracy": accuracy}
+        if clips and not failed:
+            write_clips(path, f"t{number}", error, number)
         trials.append(
             Trial(
                 id=f"t{number}", number=number, fingerprint=f"f{number}",
@@ -129,6 +135,18 @@ def search_folder(path, count, **changes):
                 curve=() if failed else (60.0, error), error="NonFiniteLossError: no" if failed else None,
             )
         )  # fmt: skip
+    if base:
+        changes["base"] = override(Config(), trials[base - 1].values).model_dump(mode="json")
     folder.write_record(record(**{"name": path.name, "domains": DOMAINS, "trials": count, **changes}))
     folder.write_trials(trials)
     return folder
+
+
+def write_clips(path, name, error, seed):
+    """Write a trial's errors on the clips, whose mean is about ``error``; both clips of a pair have nearly the same."""
+    random = np.random.default_rng(seed)
+    pairs = np.random.default_rng(0).normal(0, 3.0, CLIPS // 2) + random.normal(0, 1.0, CLIPS // 2)
+    errors = error + np.repeat(pairs, 2) + random.normal(0, 0.1, CLIPS)
+    table = {"clip": [f"c{clip}" for clip in range(CLIPS)], "group": [f"g{clip // 2}" for clip in range(CLIPS)]}
+    (path / "clips").mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({**table, "hand_error_mm": errors}).write_parquet(path / "clips" / f"{name}.parquet")

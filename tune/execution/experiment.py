@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from htt import console, driver_log, heartbeat
 from htt.config import BackboneConfig, Config
 from htt.data.location import data_key
 from htt.errors import HTTError, TrainingError, UserError, error_class
+from htt.evaluation import clip_table
 from htt.evaluation.metric_table import METRICS
 from htt.heartbeat import LostRayError
 from htt.training.older import KEPT, PREFIX
@@ -43,7 +44,7 @@ from tune.results import run_record
 from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.run_record import RunRecord
-from tune.results.sync import Storage
+from tune.results.sync import CLIPS, Storage
 from tune.searchers.generator import TrialGenerator, TrialSearcher
 
 UNLIMITED = 1_000_000
@@ -141,8 +142,13 @@ class Experiment(ABC):
         """Return the message shown when the trials start."""
 
     @abstractmethod
-    def write_record(self, incomplete: Sequence[str] = ()) -> None:
-        """Write the record of the run, with a message for each split of its data with missing clips."""
+    def write_record(self, incomplete: Sequence[str] = (), baselines: Mapping[str, float] | None = None) -> None:
+        """Write the record of the run.
+
+        Args:
+            incomplete: message for each split of its data with missing clips.
+            baselines: {metric: value reached without the images}, or None if the data sets differ or are not read.
+        """
 
     def new_record(self, **fields: Any) -> RunRecord:
         """Return the record of a new run."""
@@ -166,8 +172,13 @@ class Experiment(ABC):
     def is_done(self) -> bool:
         """Return True if no trial is left to train, so that Ray is not needed."""
 
-    def keep(self, trial_id: str) -> None:  # noqa: B027 - a search stores no more
-        """Store additional files of a complete trial."""
+    def keep(self, trial_id: str) -> None:
+        """Store a trial's results for each clip, which are in its newest checkpoint."""
+        for place in (f"{STATE}/{trial_id}", f"train/{train_name(trial_id)}"):
+            kept = [name for name in self.storage.folders(place) if name.startswith(PREFIX)]
+            name = f"{CLIPS}/{trial_id}.parquet"
+            if kept and self.storage.fetch(f"{place}/{max(kept)}/{clip_table.FILE}", self.storage.local / name):
+                self.storage.push(name)
 
 
 @dataclass(frozen=True)
@@ -279,7 +290,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)
-    experiment.write_record(incomplete)
+    experiment.write_record(incomplete, facts[0].baselines if len(facts) == 1 else None)
     storage.push()  # from now on this machine's files replace those in the bucket
     heartbeat.set_resume_hint(f"Stopped. Resume with: {experiment.resume_command}")
     with driver_log.written(storage.local):

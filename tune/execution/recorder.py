@@ -331,7 +331,7 @@ class Recorder(ray.tune.Callback):
 
     def _write(self, ended: Trial) -> None:
         with self._faults():
-            if ended.state == "complete":
+            if ended.state in ("complete", "pruned"):
                 self.experiment.keep(ended.id)
             self._writer.add(ended, self.done.values())
             self._on_disk.add(ended.id)

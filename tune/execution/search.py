@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,10 @@ from rich.console import Console
 
 from cluster.run_folder import RUN_FILE, reserved_name
 from htt import console
-from htt.config import BackboneConfig, Config
+from htt.config import BackboneConfig, Config, override
 from htt.data.location import preparation_key
 from htt.data.store.remote import refuse_password
-from htt.errors import HTTError, RunError
+from htt.errors import HTTError, RunError, storage_errors
 from htt.files import write_text
 from htt.heartbeat import LostRayError
 from htt.text import plural
@@ -187,7 +187,7 @@ class SearchExperiment(Experiment):
         ended = sum(trial.state != "stopped" for trial in self.folder.trials()) if self.resume else 0
         return self.finalists_left or (self.trials is not None and ended >= self.trials)
 
-    def write_record(self, incomplete: Sequence[str] = ()) -> None:
+    def write_record(self, incomplete: Sequence[str] = (), baselines: Mapping[str, float] | None = None) -> None:
         """Fill the study with the warm-start trials, and then record the search; only then has the run started."""
         folder = self.folder
         if self.resume:
@@ -201,13 +201,14 @@ class SearchExperiment(Experiment):
         if self.earlier:
             folder.write_earlier(self.earlier)
         self.searcher().close()
-        folder.write_record(self.new_record(incomplete=list(incomplete)))
+        folder.write_record(self.new_record(incomplete=list(incomplete), baselines=dict(baselines or {})))
 
     def searcher(self) -> Searcher:
         """Return the Optuna searcher over the run's study.
 
         The points are tried first, then the best of the warm-start trials, whose results are reused, so that the search
-        ends with nothing worse than it starts with. The base itself is tried last, if the space contains it.
+        ends with nothing worse than it starts with. Then follows the base itself, if the space contains it; it is never
+        stopped early.
         """
         complete = [trial for trial in self.earlier if trial.state == "complete"]
         known = [trial.values for trial in selection.pareto_front(complete, self.spec.all_objectives)]
@@ -241,7 +242,7 @@ class SearchExperiment(Experiment):
     def scheduler(self, searcher: Any) -> TrialScheduler:
         """Return the requested scheduler, with the past epochs of the study."""
         epochs = self.space.longest(self.base)
-        return scheduler(self.spec.scheduler, epochs=epochs, searcher=searcher)
+        return scheduler(self.spec.scheduler, epochs=epochs, searcher=searcher, kept=self.space.of(self.base))
 
 
 def _write_best(search: SearchExperiment) -> Trial | None:
@@ -257,15 +258,33 @@ def _write_best(search: SearchExperiment) -> Trial | None:
 
 
 def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
-    """Write the best configuration and the report."""
+    """Write the best configuration, the picture of its predictions and the report."""
     folder, spec = search.folder, search.spec
     best, trials = _write_best(search), folder.trials()
+    if stopped != "nothing left":
+        _draw_predictions(search, best if stopped not in experiment.CUT else None)
     experiment.end(search.storage, report.write)
     if best is None and stopped not in (*experiment.CUT, "failures"):
         _check_kept(spec, trials, folder)
     rule = f"No trial ended with a value of {' and '.join(spec.all_objectives)}"
     experiment.check_some(best is not None, rule, trials, stopped, folder)
     return Outcome(folder, trials, best, stopped)
+
+
+def _draw_predictions(search: SearchExperiment, best: Trial | None) -> None:
+    """Draw the predictions of the best trial, if its checkpoint is on this machine; remove an older picture."""
+    folder = search.folder
+    with storage_errors(folder.predictions):
+        folder.predictions.unlink(missing_ok=True)
+    checkpoint = commands.newest_checkpoint(folder, best) if best else None
+    if best is None or checkpoint is None:
+        return
+    from tune.execution import predictions  # imported late: it imports torch, which a stand-in training does without
+
+    try:
+        predictions.draw(override(search.base, best.values), checkpoint, folder.predictions)
+    except HTTError as error:
+        console.err.print(f"No picture of predictions: {error}", markup=False)
 
 
 def _check_kept(spec: SearchSpec, trials: Sequence[Trial], folder: RunFolder) -> None:

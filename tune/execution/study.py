@@ -8,7 +8,7 @@ other runs are reused. A failed trial is repeated when the run is resumed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,15 @@ from htt import console
 from htt.config import BackboneConfig, Config
 from htt.data.location import preparation_key
 from htt.text import plural
-from htt.training.checkpoint import CLIPS as CLIPS_FILE
 from tune.execution import experiment
-from tune.execution.experiment import STATE, UNLIMITED, Experiment, Outcome
+from tune.execution.experiment import UNLIMITED, Experiment, Outcome
 from tune.execution.plan import Plan
-from tune.execution.trainable import Training, project_training, train_name
+from tune.execution.trainable import Training, project_training
 from tune.experiments import spec as specs
 from tune.experiments.spec import StudySpec
 from tune.reports import report
 from tune.results import run_record
-from tune.results.sync import CLIPS, Storage
+from tune.results.sync import Storage
 from tune.searchers.list_searcher import ListSearcher
 
 
@@ -124,7 +123,7 @@ class StudyExperiment(Experiment):
         done = {trial.pair for trial in self.folder.trials() if trial.state == "complete"} | set(self.plan.shared)
         return all(pair.key in done for pair in self.plan.pairs)
 
-    def write_record(self, incomplete: Sequence[str] = ()) -> None:
+    def write_record(self, incomplete: Sequence[str] = (), baselines: Mapping[str, float] | None = None) -> None:  # noqa: ARG002 - a study has a reference
         """Record the study with its added seeds, and copy the trials reused from other runs."""
         if self.resume:
             record = self.folder.record
@@ -175,14 +174,6 @@ class StudyExperiment(Experiment):
     def scheduler(self, searcher: Any) -> TrialScheduler:  # noqa: ARG002 - signature of ``Experiment``
         """Return a scheduler without early stopping."""
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-
-    def keep(self, trial_id: str) -> None:
-        """Store a trial's results for each clip, which are in its newest checkpoint."""
-        for place in (f"{STATE}/{trial_id}", f"train/{train_name(trial_id)}"):
-            kept = [name for name in self.storage.folders(place) if name.startswith("checkpoint_")]
-            name = f"{CLIPS}/{trial_id}.parquet"
-            if kept and self.storage.fetch(f"{place}/{max(kept)}/{CLIPS_FILE}", self.storage.local / name):
-                self.storage.push(name)
 
 
 def _finish(study: StudyExperiment, stopped: str | None) -> Outcome:

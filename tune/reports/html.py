@@ -1,11 +1,12 @@
 """A report as Markdown with pictures beside it, and as one self-contained HTML page.
 
-The page is HTML by markdown-it of the same Markdown, in the template ``page.html``: no other files, no script, light
-and dark colours, print style. HTML in the Markdown is shown literally.
+The page is HTML by markdown-it of the same Markdown, in the template ``page.html``: no other files, light and dark
+colours, print style, and a few lines of script that sort tables. HTML in the Markdown is shown literally.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,31 @@ class Picture:
         return Markup(style.svg(self.figure, self.name, self.alternative))
 
 
-Part: TypeAlias = "str | Table[Any] | Picture"
+@dataclass(frozen=True)
+class Image:
+    """A picture that the run folder holds already, with its caption and its alternative text."""
+
+    path: Path
+    caption: str
+    """Inline Markdown."""
+    alternative: str
+
+    @property
+    def name(self) -> str:
+        """File name without extension."""
+        return self.path.stem
+
+    def markdown(self) -> str:
+        """Return the picture as Markdown, from the PNG file in the same folder."""
+        return f"![{escaped(self.alternative)}]({self.path.name})\n\n*{self.caption}*"
+
+    def svg(self) -> Markup:
+        """Return the picture as an element of a page, with the pixels in it."""
+        data = base64.b64encode(self.path.read_bytes()).decode("ascii")
+        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(self.alternative, data)
+
+
+Part: TypeAlias = "str | Table[Any] | Picture | Image"
 """Part of a report; text is one block of Markdown."""
 
 
@@ -77,13 +102,15 @@ def markdown(title: str, parts: Sequence[Part]) -> str:
 def page(title: str, parts: Sequence[Part]) -> str:
     """Return the report as an HTML page."""
     template = _PAGES.get_template("page.html")
-    return template.render(title=title, parts=parts, style=Markup((HERE / "page.css").read_text(encoding="utf-8")))
+    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
+    return template.render(title=title, parts=parts, style=style, script=script)
 
 
 def fill(template: str, **values: Any) -> list[Part]:
     """Return the parts of a report from its Markdown template; values are escaped unless they are ``Markup``.
 
-    ``{{ part(table) }}`` places a table, ``{% call picture(name, figure, alternative) %}`` a picture with a caption.
+    ``{{ part(table) }}`` places a table, ``{% call picture(name, figure, alternative) %}`` a picture with a caption,
+    ``{% call image(path, alternative) %}`` one of a PNG file in the run folder.
     """
     parts: list[Part] = []
 
@@ -94,7 +121,10 @@ def fill(template: str, **values: Any) -> list[Part]:
     def picture(name: str, figure: Figure, alternative: str, caller: Callable[[], str]) -> Markup:
         return place(Picture(name, figure, _paragraph(caller()).strip(), alternative))
 
-    text = _REPORTS.get_template(template).render(values, part=place, picture=picture)
+    def image(path: Path, alternative: str, caller: Callable[[], str]) -> Markup:
+        return place(Image(path, _paragraph(caller()).strip(), alternative))
+
+    text = _REPORTS.get_template(template).render(values, part=place, picture=picture, image=image)
     blocks = (re.sub(r"\n{3,}", "\n\n", block).strip("\n") for block in re.split("\0", text))
     return [parts[int(block)] if number % 2 else block for number, block in enumerate(blocks) if block]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from htt.evaluation.metric_table import METRICS
+from tune.experiments.power import LEVEL
 from tune.reports.figures.axes import Axis
 from tune.results.run_folder import Trial
 from tune.results.selection import value
@@ -15,8 +18,10 @@ from tune.results.selection import value
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-FEWEST = 20
+FEWEST = 10
 """Fewest trials that importance is computed for; with fewer the shares are mostly chance."""
+RESAMPLES = 100
+"""Number of resamples of the trials for the intervals."""
 TOP_TRIALS = 5
 """Smallest number of trials that count as the best (advice of Optuna's documentation)."""
 TOP_SHARE = 0.1
@@ -50,11 +55,26 @@ def importance(trials: Sequence[Trial], axes: Sequence[Axis], metric: str) -> di
             params = {path: _plain(trial.values[path]) for path in kinds}
             study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value(trial, metric)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore")  # of the experimental class, and of resamples with too few distinct values
             best = PedAnovaImportanceEvaluator(target_quantile=max(TOP_SHARE, TOP_TRIALS / len(trials)))
             return dict(get_param_importances(study, evaluator=best))
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def intervals(
+    trials: Sequence[Trial], axes: Sequence[Axis], metric: str, paths: Iterable[str]
+) -> dict[str, tuple[float, float]]:
+    """Return {path: ends of the 95 % interval of its share}, by resampling the trials.
+
+    A path that a resample never varies has no share in it. Arguments as of ``importance``.
+    """
+    random = np.random.default_rng(0)
+    drawn = [random.integers(0, len(trials), len(trials)) for _ in range(RESAMPLES)]
+    found = [importance([trials[each] for each in some], axes, metric) or {} for some in drawn]
+    edges = (LEVEL / 2, 1 - LEVEL / 2)
+    shares = {path: np.quantile([each.get(path, 0.0) for each in found], edges) for path in paths}
+    return {path: (float(low), float(high)) for path, (low, high) in shares.items()}
 
 
 def _varies(path: str, trials: Sequence[Trial]) -> bool:

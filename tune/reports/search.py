@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from htt.config import changed, override
+from htt.evaluation.metric_table import METRICS
 from htt.text import printable
 from tune.experiments.constraints import excesses
-from tune.reports import finalists, html, importance, trial_table
+from tune.reports import conclusions, finalists, html, importance, trial_table
 from tune.reports import format as fmt
 from tune.reports.commands import next_commands
 from tune.reports.figures import search as figures
@@ -18,7 +19,7 @@ from tune.reports.figures.axes import axes
 from tune.reports.html import Part
 from tune.reports.table import Table
 from tune.reports.trial_table import BREAKS, NUMBER, STATE, VALUES, metric_column
-from tune.results import selection
+from tune.results import search_results, selection
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 
 ROWS = 10
@@ -39,10 +40,13 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
     """Return all parts of the report in reading order."""
     spec = record.search
     order, best = selection.ranked(trials, spec.metric), selection.best_trial(record, trials)
+    results, base = search_results.read(folder, record, trials), search_results.base_trial(record, order)
     scales = axes(record, order)
     shares = importance.importance(order, scales, spec.metric) or {}
+    spans = importance.intervals(order, scales, spec.metric, shares)
     objectives = selection.objectives(record, trials)
-    front = selection.pareto_front(trials, objectives) if len(selection.comparable(trials, objectives)) > 1 else []
+    several = objectives and len(selection.comparable(trials, objectives)) > 1
+    front = selection.pareto_front(trials, objectives) if several else []
     bounds = spec.constraints
     shown = [spec.metric, *spec.objectives, *(bound.metric for bound in bounds), *trial_table.SHOWN]
     broken = [trial for trial in trials if trial.violation]
@@ -65,16 +69,21 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         rule=Markup(printable(selection.rule_text(spec.pick, spec.objectives))) if spec.objectives else "",
         statement=selection.statement(best, spec.metric, rule, spec.objectives) if best else "",
         other_code=Markup(fmt.other_code(next(iter(record.codes), None), codes)),
-        table=trial_table.table(order[:ROWS], shown) if order else None,
+        conclusions=conclusions.sentences(results, record.baselines) if results else [],
+        step=conclusions.next_step(folder, record, order, results) if results else None,
+        table=trial_table.table(order[:ROWS], shown, base, record.baselines) if order else None,
         changes=_changes(record, best) if best else "",
         finals=finals,
         figures=figures,
         scales=scales,
+        references=_references(record, base),
+        predictions=folder.predictions if folder.predictions.is_file() else None,
         shares=shares,
+        spans=spans,
         shares_text=", ".join(f"{path} {100 * share:.0f} %" for path, share in shares.items()),
         fewest=importance.FEWEST,
         objectives=objectives,
-        front=front if objectives else [],
+        front=front,
         front_table=Table([NUMBER, STATE, *map(metric_column, objectives), VALUES], front),
         broken=broken,
         refused=sum(trial.state == "infeasible" for trial in broken),
@@ -83,6 +92,15 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
         failed=[trial for trial in trials if trial.error][:ROWS],
         next=next_commands(folder, finals.best if finals else best),
     )
+
+
+def _references(record: RunRecord, base: Trial | None) -> dict[str, float]:
+    """Return {label: value of the metric} of the lines of a figure: the base, and what is reached without images."""
+    metric = record.spec.metric
+    lines = {f"base, trial {base.number}": selection.value(base, metric)} if base else {}
+    if metric in record.baselines:
+        lines["chance" if METRICS[metric].is_fraction else "mean pose"] = record.baselines[metric]
+    return lines
 
 
 def _changes(record: RunRecord, trial: Trial) -> str:

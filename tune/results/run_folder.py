@@ -11,8 +11,9 @@
 ``epochs.jsonl``       every epoch of every trial, written when it ends
 ``best.yaml``          the best configuration: ``config``, ``changed`` (relative to the base) and ``found_by``
 ``report.md``          report with the results and a figure
+``predictions.png``    search: validation frames with the hands that the best trial predicts
 ``optuna.journal``     search: its Optuna study, for ``optuna-dashboard``
-``clips/``             study: results of each trial on each validation clip, at its last epoch
+``clips/``             results of each trial on each validation clip, at its last epoch
 =====================  ================================================================================================
 
 The record, the tables of trials, ``best.yaml`` and the reports are replaced atomically: each is written to a temporary
@@ -68,13 +69,18 @@ class RunFolder:
 
     @property
     def clips(self) -> Path:
-        """Folder of a study's results per validation clip: ``<trial id>.parquet``."""
+        """Folder of the results per validation clip: ``<trial id>.parquet``."""
         return self.path / "clips"
 
     @property
     def best(self) -> Path:
         """File of the best configuration."""
         return self.path / "best.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        """Picture of validation frames with the hands that the best trial of a search predicts."""
+        return self.path / "predictions.png"
 
     @property
     def report(self) -> Path:

@@ -61,6 +61,8 @@ class RunRecord:
     """Key of each data set (``htt.data.location.data_key``); empty for runs of older versions."""
     incomplete: Sequence[str] = field(default_factory=list)
     """Message for each split of the data with missing clips."""
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    """Search: {metric: value reached without the images}; empty if the trials have several data sets."""
     parameters: Mapping[str, int] = field(default_factory=dict)
     """Study: {variant: number of trainable parameters}."""
     first_seeds: int = 0

@@ -131,7 +131,7 @@ def read(folder: RunFolder) -> StudyResults:
     for trial in folder.trials():
         if trial.pair and (trial.pair not in pairs or pairs[trial.pair].state != "complete"):
             pairs[trial.pair] = trial
-    clips = {trial.id: table for trial in pairs.values() if (table := _clips(folder, trial)) is not None}
+    clips = {trial.id: table for trial in pairs.values() if (table := clips_of(folder, trial)) is not None}
     return StudyResults(record, study, base, pairs, clips)
 
 
@@ -230,7 +230,8 @@ def _curves(results: StudyResults, name: str, metric: str) -> list[Sequence[floa
     return [curve for curve in curves if len(curve)]
 
 
-def _clips(folder: RunFolder, trial: Trial) -> pl.DataFrame | None:
+def clips_of(folder: RunFolder, trial: Trial) -> pl.DataFrame | None:
+    """Return the table of a trial's clips, or None if it was not kept."""
     path = folder.clips / f"{trial.id}.parquet"
     try:
         return pl.read_parquet(path) if path.exists() else None

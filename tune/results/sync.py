@@ -36,7 +36,7 @@ COPY_FILE = ".copy.json"
 """Record of the last transfer: {"generation": lease under which this machine last wrote to the bucket, or "" if it only
 read, "files": {name: state of the file at that time}}."""
 CLIPS = "clips"
-"""Folder of the per-clip results of each trial of a study."""
+"""Folder of the per-clip results of each trial."""
 WATCH_S = 10.0
 """Interval of the checks that the bucket answers, s."""
 

@@ -59,7 +59,8 @@ def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_pat
     with pytest.raises(DataError, match=r"--set data\.held_out=0\.1"):
         prepare_search(config)
     held = tiny_config(**{"data.root": config.data.root, "data.held_out": 0.25})
-    prepare_search(held)
+    facts = prepare_search(held)
+    assert set(facts.baselines) == {"hand_error_mm", "action_accuracy", "action_accuracy_hard", "object_accuracy"}
     splits = open_splits(held)
     assert (len(splits.train), len(splits.val)) == (3, 1)
 

@@ -4,12 +4,13 @@ import dataclasses
 import shutil
 
 import optuna
+import polars as pl
 import pytest
 import yaml
 
-from fake_training import BASE, TRAINING
+from fake_training import BASE, TRAINING, clips_of
 from htt.config import override
-from htt.errors import ConfigError, RunError, TrainingError
+from htt.errors import ConfigError, DataError, RunError, TrainingError
 from htt.training.tasks import Facts
 from tune.execution import experiment
 from tune.execution.recorder import MAX_INFEASIBLE, Recorder
@@ -85,12 +86,15 @@ def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate,
 
 def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, tmp_path):
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
-    outcome = search(FINITE, trials=2, training=prepared(incomplete=[said]))
+    baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
+    outcome = search(FINITE, trials=2, training=prepared(incomplete=[said], baselines=baselines))
     assert outcome.folder.record.incomplete == [said]
+    assert outcome.folder.record.baselines == baselines
     assert f"**{said}**" in outcome.folder.report.read_text()
     assert f"warning: {said}" in (tmp_path / "shown").read_text()
     search(FINITE, trials=3, resume=True)
     assert outcome.folder.record.incomplete == [said]
+    assert outcome.folder.record.baselines == baselines
 
 
 def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
@@ -410,3 +414,50 @@ def test_a_trial_has_one_number_everywhere(search, monkeypatch):
     assert best == outcome.best.number
     study = optuna.load_study(study_name="run", storage=open_journal(outcome.folder.journal))
     assert [trial.user_attrs["trial"] for trial in study.trials] == ["1", "2", "3"]
+
+
+def test_every_trial_of_a_search_keeps_its_clips_also_one_that_was_stopped_early(monkeypatch, search, tmp_path):
+    replace_tune(monkeypatch, [], stop_at={2: 1}, clips=True)
+    outcome = search(FINITE, trials=3)
+    states = [trial.state for trial in outcome.trials]
+    assert states == ["complete", "pruned", "complete"]
+    for trial in outcome.trials:
+        config = override(outcome.folder.record.config(), trial.values)
+        clips = pl.read_parquet(outcome.folder.clips / f"{trial.id}.parquet").to_dict(as_series=False)
+        assert clips == clips_of(config, trial.epochs)
+    assert "95 % interval" in outcome.folder.report.read_text()
+
+
+def test_base_is_among_the_first_trials_and_marked(trained, search):
+    outcome = search(FINITE, trials=2)
+    assert trained[0] == {"optim.lr": 1e-3, "model.action.cues": ["hands"]}
+    assert "1 (base)" in outcome.folder.report.read_text()
+
+
+def test_picture_of_predictions_is_of_the_best_trial_and_none_stays_from_an_earlier_one(
+    monkeypatch, trained, search, tmp_path
+):
+    drawn = []
+
+    def draw(config, checkpoint, path):
+        drawn.append((config.optim.lr, checkpoint.name))
+        path.write_bytes(b"a picture")
+
+    monkeypatch.setattr("tune.execution.predictions.draw", draw)
+    monkeypatch.setattr("tune.reports.commands.newest_checkpoint", lambda *_: tmp_path / "checkpoint_000003")
+    outcome = search(FINITE, trials=2)
+    assert drawn == [(outcome.best.values["optim.lr"], "checkpoint_000003")]
+    assert "](predictions.png)" in outcome.folder.report.read_text()
+    monkeypatch.setattr("tune.reports.commands.newest_checkpoint", lambda *_: None)
+    search(FINITE, trials=3, resume=True)
+    assert not outcome.folder.predictions.exists()
+
+
+def test_picture_that_cannot_be_drawn_costs_a_sentence_and_no_result(monkeypatch, trained, search, tmp_path, capsys):
+    def draw(*_):
+        raise DataError("no frames here")
+
+    monkeypatch.setattr("tune.execution.predictions.draw", draw)
+    monkeypatch.setattr("tune.reports.commands.newest_checkpoint", lambda *_: tmp_path)
+    assert search(FINITE, trials=2).best is not None
+    assert "No picture of predictions: no frames here" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 
 from report_folders import DOMAINS, search_folder, trial
 from tune.reports.figures.axes import axes
-from tune.reports.importance import FEWEST, importance
+from tune.reports.importance import FEWEST, importance, intervals
 from tune.results.selection import ranked
 
 
@@ -24,9 +24,24 @@ def test_the_path_that_decides_is_found_whichever_way_is_better(tmp_path, metric
 
 
 def test_too_few_trials_say_nothing(tmp_path):
-    assert shares(search_folder(tmp_path / "few", 23)) is None  # every fifth fails: 19 are left
-    assert shares(search_folder(tmp_path / "enough", 24)) is not None
-    assert FEWEST == 20
+    assert shares(search_folder(tmp_path / "few", 11)) is None  # every fifth fails: 9 are left
+    assert shares(search_folder(tmp_path / "enough", 12)) is not None
+    assert FEWEST == 10
+
+
+def spans(folder, found):
+    order = ranked(folder.trials(), "hand_error_mm")
+    return intervals(order, axes(folder.record, order), "hand_error_mm", found)
+
+
+def test_intervals_show_that_few_trials_tell_little(tmp_path):
+    few, many = search_folder(tmp_path / "few", 12), search_folder(tmp_path / "many", 100)
+    found = shares(many)
+    of_few, of_many = spans(few, shares(few)), spans(many, found)
+    low, high = of_many["optim.lr"]
+    assert low > max(high for path, (_, high) in of_many.items() if path != "optim.lr")
+    assert 0 <= low <= high <= 1
+    assert of_few["optim.lr"][1] - of_few["optim.lr"][0] > high - low
 
 
 def test_lists_and_none_are_values_and_a_path_that_never_varied_is_left_out(tmp_path):

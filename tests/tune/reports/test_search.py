@@ -21,15 +21,15 @@ def searched(tmp_path_factory):
     return folder, *written(folder)
 
 
-def test_all_four_figures_are_in_the_page_and_beside_the_report(searched):
+def test_all_figures_are_in_the_page_and_beside_the_report(searched):
     folder, text, page = searched
-    names = ["progress", "parallel", "importance", "pareto"]
+    names = ["progress", "curves", "parallel", "slices", "importance", "pareto"]
     assert re.findall(r'<figure id="([^"]+)"', page) == names
     for name in names:
         assert f"]({name}.png)" in text
         assert (folder.path / f"{name}.png").exists()
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
-    assert page.count("<figcaption>") == 4
+    assert page.count("<figcaption>") == 6
 
 
 def test_the_page_says_what_the_text_says(searched):
@@ -144,15 +144,15 @@ def test_nothing_keeps_the_constraints(tmp_path):
 
 
 def test_too_few_trials_to_say_what_mattered(tmp_path):
-    text, page = written(search_folder(tmp_path / "run", 12))
-    assert "Too few trials: 10 trials have a value" in text
+    text, page = written(search_folder(tmp_path / "run", 11))
+    assert "Too few trials: 9 trials have a value" in text
     assert 'id="importance"' not in page
     assert 'id="parallel"' in page
 
 
 def test_one_trial_is_no_comparison(tmp_path):
     _, page = written(search_folder(tmp_path / "run", 1))
-    assert re.findall(r'<figure id="([^"]+)"', page) == ["progress"]
+    assert re.findall(r'<figure id="([^"]+)"', page) == ["progress", "curves"]
 
 
 def test_a_search_that_found_nothing(tmp_path):
@@ -173,3 +173,35 @@ def test_characters_of_errors_and_names_mean_themselves(tmp_path):
     text, page = written(folder)
     assert r"- trial 5: Error: a \<b\> \| \`c\` \*d\*" in text
     assert "trial 5: Error: a &lt;b&gt; | `c` *d*" in page
+
+
+def test_predictions_that_the_search_drew_are_in_the_page_itself(tmp_path):
+    folder = search_folder(tmp_path / "run", 2)
+    assert "Predictions" not in written(folder)[0]
+    folder.predictions.write_bytes(b"a picture")
+    text, page = written(folder)
+    assert "## Predictions\n\n![Validation frames" in text
+    assert "](predictions.png)" in text
+    assert '<figure id="predictions">' in page
+    assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in page
+
+
+def test_base_is_a_row_also_if_it_is_not_among_the_ten_best_and_so_is_what_needs_no_images(tmp_path):
+    baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
+    base = ranked(search_folder(tmp_path / "run", 60).trials(), "hand_error_mm")[-1]
+    folder = search_folder(tmp_path / "run", 60, base=base.number, baselines=baselines)
+    text, page = written(folder)
+    table = text[text.index("## Best trials") :]
+    assert re.search(rf"\| +{base.number} \(base\) \| {base.state} ", table)
+    assert re.search(r"\| +no images \| – +\| +– \| +144\.9 mm \| +2\.8 % \|", table)
+    assert f">base, trial {base.number}, " in page, "a line of the figures"
+
+
+def test_search_whose_data_give_one_metric_has_no_front(tmp_path):
+    folder = search_folder(tmp_path / "run", 5)
+    trials = [dataclasses.replace(one, metrics={**one.metrics}) for one in folder.trials()]
+    for one in trials:
+        one.metrics.pop("action_accuracy", None)
+    folder.write_trials([dataclasses.replace(one, best=one.metrics) for one in trials])
+    text, _ = written(folder)
+    assert "Pareto" not in text

@@ -95,7 +95,7 @@ def cost(result: MetricResults, by: str) -> Figure | None:
     if len(points) < 2:
         return None
     labels = [wrapped(row.variant + ("" if found else " (reference)"), 34) for row, found, *_ in points]
-    figure = canvas(max(4.0, style.places(labels)[1] * 0.8 + 0.6), 9.0)
+    figure = canvas(max(4.0, style.places(labels)[1] * 0.8 + 0.6))
     axes = figure.add_subplot()
     for number, ((_, found, price, gain), label) in enumerate(zip(points, labels, strict=True)):
         colour, marker = _look(number, found is None)
@@ -135,7 +135,7 @@ def curves(result: MetricResults) -> Figure | None:
         columns = COLUMNS if len(others) % COLUMNS != 1 else COLUMNS - 1
         rows = math.ceil(len(others) / columns)
         titles = 1 + max(wrapped(name, 34).count("\n") for name in others)
-        figure = canvas((1.9 + 0.18 * titles) * rows + 0.9, 9.0)
+        figure = canvas((1.9 + 0.18 * titles) * rows + 0.9)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         panels = [(axes, [reference, name]) for axes, name in zip(grid, others, strict=False)]
         for spare in grid[len(others) :]:

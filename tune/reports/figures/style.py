@@ -31,13 +31,15 @@ STEPS = [1, 2, 2.5, 5, 10]
 """Allowed distances between ticks, times a power of ten."""
 SPREAD = 0.11
 """Largest offset of a point from the middle of its row."""
+WIDTH_IN = 12.0
+"""Width of a figure: as wide as the page, with letters of the size of the text."""
 LABEL_WIDTH = 30
 """Characters in one line of a label."""
 _PROLOGUE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
 _NAMED = re.compile(r'(\bid="|href="#|url\(#)')
 
 
-def canvas(height_in: float, width_in: float = 8.0) -> Figure:
+def canvas(height_in: float, width_in: float = WIDTH_IN) -> Figure:
     """Return an empty figure whose layout keeps labels apart."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     figure.patch.set_alpha(0)

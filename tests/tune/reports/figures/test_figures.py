@@ -1,8 +1,8 @@
 """Every figure is drawn with few and many, short and long names, and no two of its words may touch."""
 
 import dataclasses
-import math
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 
@@ -10,7 +10,7 @@ from readable import assert_readable
 from report_folders import search_folder, study_folder, windows
 from tune.reports.figures import search, study, style
 from tune.reports.figures.axes import axes
-from tune.reports.importance import importance
+from tune.reports.importance import importance, intervals
 from tune.results import selection, study_results
 from tune.results.selection import ranked
 
@@ -101,9 +101,13 @@ def test_the_figures_of_a_search(tmp_path, count):
     assert_readable(search.progress(order, record.spec.metric))
     assert_readable(search.parallel(order, scales, record.spec.metric))
     assert_readable(search.pareto(trials, ["hand_error_mm", "action_accuracy"]))
+    references = {"base, trial 1": 31.0, "mean pose": 144.9}
+    assert_readable(search.progress(order, record.spec.metric, references))
+    assert_readable(search.curves(order, record.spec.metric, references))
+    assert_readable(search.slices(order, scales, record.spec.metric))
     shares = importance(order, scales, record.spec.metric)
     if shares:
-        assert_readable(search.bars(shares))
+        assert_readable(search.bars(shares, intervals(order, scales, record.spec.metric, shares)))
 
 
 def test_long_choices_stay_apart(tmp_path):
@@ -115,6 +119,21 @@ def test_long_choices_stay_apart(tmp_path):
     ]
     order = ranked(trials, "hand_error_mm")
     assert_readable(search.parallel(order, axes(folder.record, order), "hand_error_mm"))
+    assert_readable(search.slices(order, axes(folder.record, order), "hand_error_mm"))
+
+
+def test_learning_curves_end_where_trials_were_stopped_and_far_lines_are_only_named(tmp_path):
+    order = ranked(search_folder(tmp_path / "run", 30).trials(), "hand_error_mm")
+    figure = search.curves(order, "hand_error_mm", {"base": 31.0, "mean pose": 144.9})
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    best = lines[f"best, trial {order[0].number}"]
+    assert list(best.get_ydata()) == list(order[0].curve)
+    ends = [line for line in figure.axes[0].lines if line.get_marker() == "s"]
+    assert len(ends) == sum(trial.state == "pruned" for trial in order) > 0
+    assert "mean pose, 144.9 mm (beyond the figure)" in lines
+    assert figure.axes[0].get_ylim()[1] < 144.9
+    assert any(list(line.get_ydata()) == [31.0, 31.0] for line in figure.axes[0].lines)
+    assert search.curves([dataclasses.replace(order[0], curve=(60.0,))], "hand_error_mm") is None
 
 
 def test_in_parallel_coordinates_the_best_trial_goes_where_its_values_are(tmp_path):
@@ -123,10 +142,11 @@ def test_in_parallel_coordinates_the_best_trial_goes_where_its_values_are(tmp_pa
     scales = axes(folder.record, order)
     lines = search.parallel(order, scales, "hand_error_mm").axes[0].lines
     (best,) = [line for line in lines if line.get_linewidth() > 2]
-    starts = [x for x, y in zip(best.get_xdata(), best.get_ydata(), strict=True) if not math.isnan(x) and y % 1]
+    across = {float(y): x for x, y in zip(best.get_xdata(), best.get_ydata(), strict=True)}
     place = [scale.path for scale in scales].index("optim.lr")
-    assert starts[place] == scales[place].place(order[0].values["optim.lr"])
-    assert best.get_xdata()[-2] == 1.0, "the metric's better side is to the right"
+    assert across[place] == scales[place].place(order[0].values["optim.lr"])
+    assert best.get_xdata()[-1] == 1.0, "the metric's better side is to the right"
+    assert not np.isnan(best.get_xdata()).any(), "one line from the first axis to the last"
 
 
 def test_three_objectives_are_two_panels(tmp_path):

@@ -1,0 +1,97 @@
+"""What the end of a search says, and what it tells the user to do."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from report_folders import search_folder, trial
+from tune.reports import conclusions
+from tune.results import search_results
+from tune.results.search_results import Compared, SearchResults
+from tune.results.selection import ranked
+
+METRIC = "hand_error_mm"
+
+
+def compared(number, low, high):
+    return Compared(trial(number, 20.0 + (low + high) / 2), (low + high) / 2, low, high)
+
+
+def step(tmp_path, found, count=30, **changes):
+    """Return what to do next after a search of ``count`` trials, the first of which is the best."""
+    folder = search_folder(tmp_path / "my run", 1, **changes)
+    order = [found.best, *(trial(number, 21.0 + number) for number in range(2, count + 1))]
+    why, command = conclusions.next_step(folder, folder.record, order, found)
+    return why, shlex.split(command)
+
+
+BEST = trial(1)
+CLEAR, TIE = compared(2, 1.0, 3.0), compared(3, -1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "count", "why", "script"),
+    [
+        (SearchResults(METRIC, BEST, BEST), 30, "More trials, or a wider space: no trial beat", "tune/search.py"),
+        (SearchResults(METRIC, BEST, TIE.trial, others=[TIE]), 30, "More trials: the best cannot", "tune/search.py"),
+        (SearchResults(METRIC, BEST, None, others=[CLEAR]), 19, "More trials: only 19 trials gave", "tune/search.py"),
+        (
+            SearchResults(METRIC, trial(40), None, others=[CLEAR]),
+            30,
+            "More trials: the best is among",
+            "tune/search.py",
+        ),
+        (
+            SearchResults(METRIC, BEST, CLEAR.trial, others=[CLEAR, TIE]),
+            30,
+            "More seeds: 1 other trial",
+            "tune/best.py",
+        ),
+        (SearchResults(METRIC, BEST, None), 30, "More seeds: they show", "tune/best.py"),
+        (SearchResults(METRIC, BEST, None, others=[CLEAR]), 30, "The final training", "cluster/launch.py"),
+    ],
+)
+def test_next_step_follows_from_the_results(tmp_path, found, count, why, script):
+    said, command = step(tmp_path, found, count)
+    assert said.startswith(why)
+    assert command[:2] == ["python", script]
+    assert str(tmp_path / "my run") in " ".join(command)
+
+
+def test_more_trials_double_the_limit_that_the_search_had(tmp_path):
+    found = SearchResults(METRIC, BEST, BEST)
+    assert step(tmp_path / "a", found, trials=40)[1][-2:] == ["--trials", "80"]
+    assert step(tmp_path / "b", found, trials=None, time_budget_s=420.0)[1][-2:] == ["--time-budget", "7m"]
+
+
+def test_sentences_name_the_interval_the_base_what_needs_no_images_and_ties(tmp_path):
+    folder = search_folder(tmp_path / "run", 30, clips=True, base=12)
+    found = search_results.read(folder, folder.record, folder.trials())
+    best, base, floor, ties = conclusions.sentences(found, {METRIC: 144.9, "action_accuracy": 1 / 36})
+    assert best == (
+        "Best: trial 19, hand error 22.4 mm, 95 % interval 21.2 to 23.6 mm over 12 validation clips in 6 groups."
+    )
+    assert base.startswith("The base configuration, trial 12, has 27.6 mm, +5.24 mm from the best (95 % interval +")
+    assert floor == (
+        "Without the images: hand error 144.9 mm (the mean pose of the training clips), action accuracy 2.8 % (chance)."
+    )
+    assert ties.startswith("2 of 18 other complete trials cannot be told apart from it (trials 1, 2): ")
+
+
+def test_sentences_of_a_search_that_kept_no_clips_claim_nothing(tmp_path):
+    folder = search_folder(tmp_path / "run", 10)
+    found = search_results.read(folder, folder.record, folder.trials())
+    assert conclusions.sentences(found, {}) == [
+        f"Best: trial {found.best.number}, hand error {found.best.metrics[METRIC]:.1f} mm.",
+        "No trial has the base configuration: it is outside the space, or gave no value.",
+    ]
+
+
+def test_base_that_is_the_best_or_tied_is_said(tmp_path):
+    folder = search_folder(tmp_path / "run", 30, clips=True, base=19)
+    found = search_results.read(folder, folder.record, folder.trials())
+    assert conclusions.sentences(found, {})[1] == "The best trial is the base configuration itself: no trial beat it."
+    tied = dataclasses.replace(found, base=found.tied[0])
+    assert conclusions.sentences(tied, {})[1].endswith("it cannot be told apart from the best.")
+    assert ranked(folder.trials(), METRIC)[0] == found.base

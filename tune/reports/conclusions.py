@@ -1,0 +1,117 @@
+"""What a search has shown, and what to do because of it, in sentences for the terminal and the report."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+
+from htt.evaluation.metric_table import METRICS, Metric
+from htt.text import plural
+from tune.reports import format as fmt
+from tune.reports.commands import relative
+from tune.results.run_folder import RunFolder, RunRecord, Trial
+from tune.results.search_results import SearchResults
+from tune.results.selection import value
+
+LISTED = 8
+"""Largest number of trials that a sentence names."""
+LATE = 0.75
+"""A search is still improving if its best trial is in the last quarter."""
+FEWEST = 20
+"""Fewest trials with a value after which a search may have found its best."""
+SEEDS = 5
+BASELINES = {"hand_error_mm": "the mean pose of the training clips", "action_accuracy": "chance"}
+"""{metric: how it is reached without the images}."""
+
+
+def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]:
+    """Return what the search has shown: its best trial, the base, what is reached without images, and ties.
+
+    Args:
+        found: results of the search.
+        baselines: {metric: value reached without the images}.
+    """
+    about, best = METRICS[found.metric], found.best
+    over = f"{found.clips} validation clips"
+    over += f" in {found.groups} groups" if found.groups != found.clips else ""
+    span = fmt.span(about, found.low, found.high)
+    interval = f", 95 % interval {span} over {over}" if span != fmt.NOTHING else ""
+    reached = f"{about.title.lower()} {fmt.number(about, value(best, found.metric))}"
+    lines = [f"Best: trial {best.number}, {reached}{interval}."]
+    if found.base is None:
+        lines.append("No trial has the base configuration: it is outside the space, or gave no value.")
+    elif found.base.id == best.id:
+        lines.append("The best trial is the base configuration itself: no trial beat it.")
+    else:
+        lines.append(_of_base(about, found))
+    known = {name: how for name, how in BASELINES.items() if name in baselines}
+    if known:
+        words = [
+            f"{METRICS[name].title.lower()} {METRICS[name].number(baselines[name])} ({how})"
+            for name, how in known.items()
+        ]
+        lines.append(f"Without the images: {', '.join(words)}.")
+    if found.others:
+        count, tied = plural(len(found.others), "other complete trial"), found.tied
+        names = ", ".join(str(trial.number) for trial in tied[:LISTED]) + (", ..." if len(tied) > LISTED else "")
+        which = f" (trial{'s' if len(tied) > 1 else ''} {names})" if tied else ""
+        lines.append(
+            f"{len(tied) or 'None'} of {count} cannot be told apart from it{which}: "
+            "the 95 % interval of the difference, clip by clip, includes zero. "
+            "The best was chosen by this value, so its lead is partly luck."
+        )
+    return lines
+
+
+def _of_base(about: Metric, found: SearchResults) -> str:
+    base, pair = found.base, found.of_base
+    assert base is not None
+    start = f"The base configuration, trial {base.number}, has {fmt.number(about, value(base, found.metric))}"
+    if pair is None:
+        return f"{start}."
+    span = fmt.difference_span(about, pair.low, pair.high)
+    verdict = "" if pair.differs else ": it cannot be told apart from the best"
+    return f"{start}, {fmt.difference(about, pair.difference)} from the best (95 % interval {span}){verdict}."
+
+
+def next_step(folder: RunFolder, record: RunRecord, order: Sequence[Trial], found: SearchResults) -> tuple[str, str]:
+    """Return what to do next with its reason, and the command.
+
+    Args:
+        folder: folder of the search.
+        record: its record.
+        order: its trials with a value, best first.
+        found: its results.
+    """
+    run, spec = relative(folder.path), record.search
+    longer = (
+        ["--trials", str(2 * max(spec.trials, len(order)))]
+        if spec.trials
+        else ["--time-budget", _budget(spec.time_budget_s)]
+    )
+    more = shlex.join(["python", "tune/search.py", "--resume", run, *longer])
+    best, base = found.best, found.of_base
+    ended = sorted(order, key=lambda trial: trial.finished_s)
+    if found.base and found.base.id == best.id:
+        return "More trials, or a wider space: no trial beat the base configuration", more
+    if base and not base.differs:
+        return "More trials: the best cannot be told apart from the base configuration", more
+    if len(order) < FEWEST:
+        return f"More trials: only {plural(len(order), 'trial')} gave a value", more
+    if ended.index(best) >= LATE * len(ended):
+        return "More trials: the best is among the last quarter, so the search still improves", more
+    seeds = shlex.join(["python", "tune/best.py", run, "--retrain-seeds", str(SEEDS)])
+    if found.tied:
+        return (
+            f"More seeds: {plural(len(found.tied), 'other trial')} may be as good, so part of the best is luck",
+            seeds,
+        )
+    if not found.others:
+        return "More seeds: they show how much of the best value is luck", seeds
+    final = shlex.join(["python", "cluster/launch.py", "--config", relative(folder.best)])
+    return "The final training: the best is better than every other complete trial", final
+
+
+def _budget(seconds: float | None) -> str:
+    return f"{math.ceil((seconds or 600) / 60)}m"
