@@ -48,7 +48,7 @@ MISTAKES = {
         ["--warm-start", "nothing"],
         "No run 'nothing' in runs/. There are no runs yet",
     ),
-    "a point outside": (["--point", "optim.lr=1"], "optim.lr must be in the space, 0.0003 to 0.003, logarithmic"),
+    "a point outside": (["--point", "optim.lr=1"], "optim.lr must be in the space, 0.0005 to 0.005, logarithmic"),
     "a resumed run's name": (["--resume", "nothing", "--name", "x"], "combine --name with"),
 }
 

@@ -5,40 +5,15 @@ import dataclasses
 import numpy as np
 import polars as pl
 import pytest
-import scipy.stats
 
 from report_folders import CLIPS, search_folder, write_clips
 from tune.results import search_results
 from tune.results.run_folder import RunFolder
-from tune.results.search_results import intervals
 from tune.results.selection import ranked
 
 
 def results(folder):
     return search_results.read(folder, folder.record, folder.trials())
-
-
-def test_interval_over_clips_of_their_own_is_the_t_interval():
-    values = np.random.default_rng(0).normal(5, 2, 20)
-    low, high = intervals(values[None], [f"c{clip}" for clip in range(20)])
-    wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (low[0], high[0]) == pytest.approx((wanted.low, wanted.high))
-
-
-def test_clips_seen_twice_narrow_nothing():
-    values, names = np.random.default_rng(0).normal(5, 2, 20), [f"g{clip}" for clip in range(20)]
-    once = intervals(values[None], names)
-    assert np.allclose(intervals(np.tile(values, 2)[None], names * 2), once)
-    assert np.isnan(intervals(values[None], ["g"] * 20)).all(), "one group says nothing about others"
-
-
-def test_intervals_cover_the_true_mean_of_correlated_pairs():
-    random = np.random.default_rng(0)
-    pairs = random.normal(0, 1, (4000, 36)).repeat(2, axis=1) + random.normal(0, 0.2, (4000, 72))
-    low, high = intervals(pairs, [f"g{clip // 2}" for clip in range(72)])
-    assert 0.93 < np.mean((low <= 0) & (high >= 0)) < 0.97
-    low, high = intervals(pairs, [f"c{clip}" for clip in range(72)])
-    assert np.mean((low <= 0) & (high >= 0)) < 0.9, "what clips for units would claim"
 
 
 def test_best_has_an_interval_and_its_near_ones_are_tied_with_it(tmp_path):
