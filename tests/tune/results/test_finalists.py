@@ -74,7 +74,7 @@ def test_search_of_an_older_version_has_no_finalists(tmp_path):
         del plain["spec"][name]
     (folder.path / "run.yaml").write_text(yaml.safe_dump(plain))
     old = RunFolder(folder.path)
-    assert old.record.search.finalists == 0
+    assert not old.record.search.finalists
     assert finalists.newest(old) is None
     assert not finalists.is_under_way(old)
     assert finalists.read(old, old.trials()) is None
@@ -91,5 +91,5 @@ def test_record_keeps_the_options_of_finalists():
 
 def test_budget_of_the_finalists_is_kept():
     assert SearchSpec(time_budget_s=90.0).stage_one_s == 90.0
-    assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(60.0)
+    assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(67.5)
     assert SearchSpec(finalists=1).stage_one_s is None
