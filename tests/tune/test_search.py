@@ -148,5 +148,5 @@ def test_what_is_not_given_is_as_the_run_began(tmp_path):
 def test_a_new_search_is_as_usual_where_nothing_is_given():
     found = search.new(tyro.cli(search.Options, args=[]))
     base = quick.SPACE.start().model_dump(mode="json")
-    assert found == spec.SearchSpec(time_budget_s=420.0, domains=quick.SPACE.domains, base=base, finalists=3)
+    assert found == spec.SearchSpec(time_budget_s=420.0, domains=quick.SPACE.domains, base=base, finalists=2)
     assert search.new(tyro.cli(search.Options, args=["--scheduler", "none"])).scheduler == "none"

@@ -38,7 +38,7 @@ TUNING_SEED = 2**32 - 1
 """
 FEWEST_TRIALS = 2
 """Smallest number of trials of ``--tune``."""
-DEFAULT_FINALISTS = 3
+DEFAULT_FINALISTS = 2
 """Default number of finalists of a search with a frozen encoder and a time budget."""
 WEIGHTS, SCRATCH, BOTH = "weights", "scratch", "both"
 FINALIST_SHARE = 1 / 4
@@ -112,8 +112,8 @@ class SearchOptions(RunOptions):
     finalists: console.OptionalInt = None
     """Number of the best configurations to train end to end afterwards (stage two), 0 for none. It needs a frozen
     encoder, which is then trained, too. The best of both stages is written to best.yaml. A quarter of --time-budget is
-    kept for stage two (default: 3 if the encoder is frozen and --trials is not given, otherwise 0)."""
-    finalist_seeds: int = 3
+    kept for stage two (default: 2 if the encoder is frozen and --trials is not given, otherwise 0)."""
+    finalist_seeds: int = 2
     """Number of fresh seeds of each finalist, and of the best configuration on features, for comparison."""
     finalist_start: Text = WEIGHTS
     """Weights that a finalist starts from: weights (those of its trial), scratch (the encoder's alone, for as many

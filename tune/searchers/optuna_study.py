@@ -25,7 +25,7 @@ LOCK_SUFFIX = ".lock"
 """Suffix of the link that is a journal's lock, as ``optuna.storages.journal.JournalFileSymlinkLock`` names it."""
 LOCK_S = 2.0
 """Time to wait for a journal's lock before it counts as stale, s; a lock is held only while a line is written."""
-STARTUP_TRIALS = 8
+STARTUP_TRIALS = 16
 """Number of random trials before TPE starts to model."""
 TUNE_ID = "trial"
 """User attribute: id of the run's trial that the Optuna trial belongs to."""

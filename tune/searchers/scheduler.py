@@ -54,4 +54,4 @@ def scheduler(
     if name == "none" or epochs < 2:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     past = searcher.study.get_trials(deepcopy=False) if searcher else ()
-    return Asha(past, kept, max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=2)
+    return Asha(past, kept, max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=3)

@@ -50,7 +50,7 @@ def test_check_search_refuses_a_metric_of_a_head_without_a_loss(metric):
 @pytest.mark.parametrize(
     ("space", "asked", "expected"),
     [
-        ("quick", {}, 3),
+        ("quick", {}, 2),
         ("quick", {"trials": 8}, 0),
         ("quick", {"trials": 8, "finalists": 2}, 2),
         ("quick", {"finalists": 0}, 0),
