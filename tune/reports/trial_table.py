@@ -18,8 +18,10 @@ from tune.results import selection
 from tune.results.run_folder import Trial
 from tune.results.selection import ranked, value
 
-SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss")
-"""Metrics shown beside the one selected by, most important first; small tables show only the first of them."""
+SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy")
+"""Metrics shown beside the one selected by, most important first; small tables show only the first of them.
+
+The loss is not among them: its weights may be searched, and losses with different weights do not compare."""
 NUMBER: Column[Trial] = Column("", attrgetter("number"), "trial")
 STATE: Column[Trial] = Column("", attrgetter("state"), "state", number=False)
 WITHOUT_IMAGES = "no images"
