@@ -45,7 +45,9 @@ def main() -> None:
     """Measure in rounds and write the result."""
     parser = argparse.ArgumentParser(description="Measure encoding, and loading in a training on features.")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each measurement (default: 3)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--no-result", action="store_true", help="write no result")
+    options = parser.parse_args()
+    rounds = options.rounds
     torch.set_num_threads(1)
     config = override(override(Config(), SPACE.base), {"runtime.tensorboard": False})
     frames = prepare(config)
@@ -64,7 +66,8 @@ def main() -> None:
         f"| frames/s of the whole command with Ray's start, of the bare encoder | | {_percent(whole)} |",
         f"| processor time of a trial on features that goes into loading | 5 % or less | {_percent(shares)} |",
     ]
-    write("encoding", [*header("Encoding and loading features", "python benchmarks/encoding.py"), *lines])
+    head = header("Encoding and loading features", "python benchmarks/encoding.py")
+    write("encoding", [*head, *lines], keep=not options.no_result)
 
 
 def _bare(frames: Path, config: Config) -> float:

@@ -16,6 +16,7 @@ SHORT = {
 }
 WITH_RAY = {
     "converting": ["--clips", "1", "--rounds", "1"],
+    "encoding": ["--rounds", "1"],
     "growth": ["--before", "0", "40", "--trials", "8"],
     "platform_cost": ["--trials", "4", "--group-trials", "2"],
     "train_overhead": ["--rounds", "1", "--trials", "2"],
@@ -25,6 +26,7 @@ ELSEWHERE = {
     "headline": "reads the study of seven seeds, which takes 38 minutes",
     "ray_up": "hosts out of network namespaces, as root; test_ray_up.py takes the same road",
     "result": "no script",
+    "searchers": "trains a thousand configurations",
 }
 
 
