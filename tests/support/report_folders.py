@@ -104,11 +104,11 @@ DOMAINS = {
 }
 
 
-def search_folder(path, count, *, clips=False, base=None, **changes):
+def search_folder(path, count, *, clips=False, base_trial=None, **changes):
     """Write a search in which the learning rate decides nearly alone, and every fifth trial failed.
 
-    With ``clips`` trials have results per clip, in pairs that resemble each other; ``base`` is the number of the trial
-    that has the base configuration.
+    With ``clips`` trials have results per clip, in pairs that resemble each other. ``base_trial`` is the number of the
+    trial that has the base configuration.
     """
     folder, source, trials = RunFolder(path), random.Random(1), []
     for number in range(1, count + 1):
@@ -135,8 +135,8 @@ def search_folder(path, count, *, clips=False, base=None, **changes):
                 curve=() if failed else (60.0, error), error="NonFiniteLossError: no" if failed else None,
             )
         )  # fmt: skip
-    if base:
-        changes["base"] = override(Config(), trials[base - 1].values).model_dump(mode="json")
+    if base_trial:
+        changes["base"] = override(Config(), trials[base_trial - 1].values).model_dump(mode="json")
     folder.write_record(record(**{"name": path.name, "domains": DOMAINS, "trials": count, **changes}))
     folder.write_trials(trials)
     return folder

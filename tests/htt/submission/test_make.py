@@ -77,8 +77,8 @@ class Says(torch.nn.Module):
         super().__init__()
         self.model, self.action_logits = model, action_logits
 
-    def forward(self, *seen):
-        return replace(self.model(*seen), action_logits=self.action_logits)
+    def forward(self, *seen, **known):
+        return replace(self.model(*seen, **known), action_logits=self.action_logits)
 
 
 def test_predict_soft_vote_adds_probabilities_hard_vote_counts(opened):

@@ -201,7 +201,7 @@ def test_dry_run_shows_all_trainings_of_a_tuned_study(refused, tmp_path, monkeyp
     assert (
         "Tuning: each variant, the reference too, is searched with 3 trials of space quick, by action_accuracy" in said
     )
-    assert "optim.lr: 0.0003 to 0.003, logarithmic" in said
+    assert "optim.lr: 0.0005 to 0.005, logarithmic" in said
     assert "Not searched, because the study or --set fixes it: model.pose.window." in said
     assert "In all at most 35 trainings: 10 at shared settings, 5 x 3 in the searches" in said
     assert refused(command, *words[:-1], "--space", "qick", cwd=tmp_path).count("Did you mean 'quick'?") == 1

@@ -66,7 +66,7 @@ def test_more_trials_double_the_limit_that_the_search_had(tmp_path):
 
 
 def test_sentences_name_the_interval_the_base_what_needs_no_images_and_ties(tmp_path):
-    folder = search_folder(tmp_path / "run", 30, clips=True, base=12)
+    folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=12)
     found = search_results.read(folder, folder.record, folder.trials())
     best, base, floor, ties = conclusions.sentences(found, {METRIC: 144.9, "action_accuracy": 1 / 36})
     assert best == (
@@ -89,7 +89,7 @@ def test_sentences_of_a_search_that_kept_no_clips_claim_nothing(tmp_path):
 
 
 def test_base_that_is_the_best_or_tied_is_said(tmp_path):
-    folder = search_folder(tmp_path / "run", 30, clips=True, base=19)
+    folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=19)
     found = search_results.read(folder, folder.record, folder.trials())
     assert conclusions.sentences(found, {})[1] == "The best trial is the base configuration itself: no trial beat it."
     tied = dataclasses.replace(found, base=found.tied[0])

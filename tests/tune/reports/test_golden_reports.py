@@ -25,7 +25,7 @@ NASTY = "a <b> | `c` *d* 100 % & $e_f$"
 
 def search(path):
     folder = search_folder(
-        path, 30, clips=True, base=12, codes=["code one"], constraints=["hand_error_mm<=60"],
+        path, 30, clips=True, base_trial=12, codes=["code one"], constraints=["hand_error_mm<=60"],
         baselines={"hand_error_mm": 144.9, "action_accuracy": 1 / 36},
     )  # fmt: skip
     changes = {

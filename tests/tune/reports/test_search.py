@@ -189,7 +189,7 @@ def test_predictions_that_the_search_drew_are_in_the_page_itself(tmp_path):
 def test_base_is_a_row_also_if_it_is_not_among_the_ten_best_and_so_is_what_needs_no_images(tmp_path):
     baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
     base = ranked(search_folder(tmp_path / "run", 60).trials(), "hand_error_mm")[-1]
-    folder = search_folder(tmp_path / "run", 60, base=base.number, baselines=baselines)
+    folder = search_folder(tmp_path / "run", 60, base_trial=base.number, baselines=baselines)
     text, page = written(folder)
     table = text[text.index("## Best trials") :]
     assert re.search(rf"\| +{base.number} \(base\) \| {base.state} ", table)

@@ -17,7 +17,7 @@ def results(folder):
 
 
 def test_best_has_an_interval_and_its_near_ones_are_tied_with_it(tmp_path):
-    folder = search_folder(tmp_path / "run", 30, clips=True, base=12)
+    folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=12)
     found, order = results(folder), ranked(folder.trials(), "hand_error_mm")
     best = order[0].metrics["hand_error_mm"]
     assert found.best == order[0]
