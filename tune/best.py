@@ -33,7 +33,7 @@ from htt.config import parse_set
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, RunError
 from htt.registry import check_plugins
-from tune.experiments import constraints
+from tune.experiments import checks, constraints
 from tune.experiments import spec as specs
 from tune.reports import commands, finalists, trial_table
 from tune.results import selection
@@ -161,7 +161,7 @@ def choose(options: Options, record: RunRecord, trials: Sequence[Trial], folder:
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     constraints.check_metric(metric, recorded or None)
     bounds = constraints.bounds(options.pick or constraints.FIRST)
-    specs.check_comparable([metric, *(bound.metric for bound in bounds)], spec.domains)
+    checks.check_comparable([metric, *(bound.metric for bound in bounds)], spec.domains)
     order = selection.ranked(trials, metric)
     if not order:
         raise RunError(f"No trial has a value of {metric}, out of {len(trials)} in {folder.path}.")
@@ -183,7 +183,7 @@ def check_options(options: Options) -> None:
     if given and options.retrain_seeds is None:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(f"{names} need --retrain-seeds, such as --retrain-seeds 5. Add it, or drop them.")
-    specs.check_run(specs.RunOptions(name=training.name, max_concurrent=training.max_concurrent))
+    checks.check_run(specs.RunOptions(name=training.name, max_concurrent=training.max_concurrent))
 
 
 def check_is_search(record: RunRecord, folder: RunFolder) -> None:

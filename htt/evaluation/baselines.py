@@ -1,4 +1,4 @@
-"""What a prediction reaches without a look at the images: the floor of a comparison. Imports no torch."""
+"""Baselines that predict without the images: the mean pose, and chance. Imports no torch."""
 
 from __future__ import annotations
 

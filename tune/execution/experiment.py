@@ -37,7 +37,7 @@ from tune.execution.ray_errors import as_failures_of_trials
 from tune.execution.ray_settings import quiet
 from tune.execution.recorder import Recorder
 from tune.execution.trainable import Job, Training, train_name, trainable
-from tune.experiments import spec as specs
+from tune.experiments import checks
 from tune.experiments.constraints import Constraint
 from tune.experiments.spec import SearchSpec, StudySpec
 from tune.results import run_record
@@ -174,11 +174,17 @@ class Experiment(ABC):
 
     def keep(self, trial_id: str) -> None:
         """Store a trial's results for each clip, which are in its newest checkpoint."""
-        for place in (f"{STATE}/{trial_id}", f"train/{train_name(trial_id)}"):
-            kept = [name for name in self.storage.folders(place) if name.startswith(PREFIX)]
-            name = f"{CLIPS}/{trial_id}.parquet"
-            if kept and self.storage.fetch(f"{place}/{max(kept)}/{clip_table.FILE}", self.storage.local / name):
-                self.storage.push(name)
+        checkpoint, name = newest_checkpoint(self.storage, trial_id), f"{CLIPS}/{trial_id}.parquet"
+        if checkpoint and self.storage.fetch(f"{checkpoint}/{clip_table.FILE}", self.storage.local / name):
+            self.storage.push(name)
+
+
+def newest_checkpoint(storage: Storage, trial_id: str) -> str | None:
+    """Return the location of a trial's newest checkpoint inside its run's storage, or None if it has none."""
+    for place in (f"{STATE}/{trial_id}", f"train/{train_name(trial_id)}"):
+        if kept := [name for name in storage.folders(place) if name.startswith(PREFIX)]:
+            return f"{place}/{max(kept)}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -283,10 +289,10 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     concurrent = resources.require(job.worker_resources, job.workers)
     check.check(experiment.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
     concurrent = min(concurrent, experiment.spec.max_concurrent or concurrent)
-    specs.check_latency(experiment.named, job.workers, concurrent)
+    checks.check_latency(experiment.named, job.workers, concurrent)
     show.print(experiment.announce(concurrent))
     facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
-    specs.check_known(experiment.named, {name: why for each in facts for name, why in each.unknown.items()})
+    checks.check_known(experiment.named, {name: why for each in facts for name, why in each.unknown.items()})
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)

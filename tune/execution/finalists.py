@@ -8,10 +8,9 @@ from rich.console import Console
 
 from htt.errors import RunError
 from htt.text import plural
-from htt.training.older import PREFIX
 from tune.execution import plan, study
-from tune.execution.experiment import STATE
-from tune.execution.trainable import Training, train_name
+from tune.execution.experiment import newest_checkpoint
+from tune.execution.trainable import Training
 from tune.experiments.spec import WEIGHTS, RunOptions, SearchSpec, StudySpec, options
 from tune.experiments.study import Study
 from tune.results import finalists
@@ -69,14 +68,13 @@ def _weights(storage: Storage, chosen: Sequence[Trial]) -> Mapping[str, str]:
     """
     found = {}
     for trial in chosen:
-        for place in (f"{STATE}/{trial.id}", f"train/{train_name(trial.id)}"):
-            if kept := [name for name in storage.folders(place) if name.startswith(PREFIX)]:
-                found[trial.id] = storage.location(f"{place}/{max(kept)}")
-        if trial.id not in found:
+        checkpoint = newest_checkpoint(storage, trial.id)
+        if checkpoint is None:
             raise RunError(
                 f"Cannot start from the weights of trial {trial.number}: its checkpoint is no longer in "
                 f"{storage.shown}. Add --finalist-start scratch."
             )
+        found[trial.id] = storage.location(checkpoint)
     return found
 
 

@@ -16,10 +16,11 @@ from htt.cores import cores
 from htt.data.prepare import facts
 from htt.errors import CheckpointError, ConfigError, shown
 from htt.text import plural
+from tune.experiments import checks
 from tune.experiments import spec as specs
 from tune.experiments.candidate import Candidate
 from tune.experiments.space import raise_faults
-from tune.experiments.spec import RUNS, StudySpec, check_run
+from tune.experiments.spec import RUNS, StudySpec
 from tune.experiments.study import MOST_SEEDS, SEED, Pair, Study, pairs
 from tune.results.cache import CachedTrial, TrialCache
 from tune.results.retrain import fresh_seeds
@@ -96,13 +97,13 @@ def plan(spec: StudySpec, *, runs: Path = RUNS, resume: bool = False) -> Plan:
         ConfigError: one error for all invalid options, variants and models.
         DataError: the data are missing.
     """
-    check_run(spec)
+    checks.check_run(spec)
     free = {path: value for path, value in spec.study.base.items() if path not in spec.assignments}
     study, home = replace(spec.study, base=free), specs.home(spec.storage, runs)
     warnings = [*study.check(spec.config()), *_check_assignments(spec, resume)]
     base = override(spec.config(), study.base)
     spec = replace(spec, study=study, base=base.model_dump(mode="json"))
-    specs.check_tuning(spec)
+    checks.check_tuning(spec)
     trials = RunFolder(home / str(spec.name)).trials() if resume else []
     recorded = {trial.pair: trial for trial in trials if trial.pair is not None}
     cache = TrialCache.of_runs(home, study.metrics, share_any=spec.share_any)

@@ -25,7 +25,7 @@ from tune.execution import experiment, finalists
 from tune.execution.experiment import Experiment, Outcome
 from tune.execution.recorder import MAX_INFEASIBLE
 from tune.execution.trainable import Training, project_training
-from tune.experiments import constraints
+from tune.experiments import checks, constraints
 from tune.experiments import spec as specs
 from tune.experiments.constraints import Constraint
 from tune.experiments.space import Space
@@ -63,12 +63,12 @@ def run(
         ConfigError, ClusterError, RunError, StorageError: the request is invalid; nothing was started.
         TrainingError: no trial gave a value.
     """
-    specs.check_search(spec)
+    checks.check_search(spec)
     base = spec.config()
     refuse_password(base.data.root or "", "data.root")
     Space(spec.domains).check(base)
     bounds = [*spec.constraints, *constraints.bounds(spec.pick)]
-    specs.check_comparable([*spec.all_objectives, *(bound.metric for bound in bounds)], spec.domains)
+    checks.check_comparable([*spec.all_objectives, *(bound.metric for bound in bounds)], spec.domains)
     earlier = [] if resume else _earlier(spec, runs, show)
     with contextlib.ExitStack() as stack:
         home = specs.home(spec.storage, runs)

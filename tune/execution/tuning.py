@@ -67,7 +67,7 @@ def _searches(plan: Plan, folder: RunFolder) -> Iterator[tuple[str, SearchSpec]]
 
 
 def _is_done(folder: RunFolder, spec: SearchSpec) -> bool:
-    """Return whether a search has all its trials and its best configuration."""
+    """Return True if a search has all its trials and its best configuration."""
     ended = sum(trial.state != "stopped" for trial in folder.trials())
     return folder.best.exists() and ended >= (spec.trials or 0)
 

@@ -1,4 +1,4 @@
-"""What a search has shown, and what to do because of it, in sentences for the terminal and the report."""
+"""Conclusions of a search in sentences, and the next step, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 
+from htt.evaluation.intervals import sampled
 from htt.evaluation.metric_table import METRICS, Metric
 from htt.text import plural
 from tune.reports import format as fmt
@@ -33,10 +34,9 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
         baselines: {metric: value reached without the images}.
     """
     about, best = METRICS[found.metric], found.best
-    over = f"{found.clips} validation clips"
-    over += f" in {found.groups} groups" if found.groups != found.clips else ""
     span = fmt.span(about, found.low, found.high)
-    interval = f", 95 % interval {span} over {over}" if span != fmt.NOTHING else ""
+    over = f"over {sampled(found.clips, found.groups)} of the validation split"
+    interval = f", 95 % interval {span} {over}" if span != fmt.NOTHING else ""
     reached = f"{about.title.lower()} {fmt.number(about, value(best, found.metric))}"
     lines = [f"Best: trial {best.number}, {reached}{interval}."]
     if found.base is None:

@@ -33,7 +33,7 @@ from htt.data.location import data_key
 from htt.errors import ConfigError, RunError
 from htt.evaluation.metric_table import METRICS
 from htt.files import write_text
-from tune.experiments import spec
+from tune.experiments import checks, spec
 from tune.experiments.study import MOST_SEEDS, SEED
 from tune.results import run_record, selection
 from tune.results.run_folder import RunFolder, Trial
@@ -262,7 +262,7 @@ def _check_options(count: int, assignments: Mapping[str, Value], name: str) -> N
         )
     if SEED in assignments:
         raise ConfigError(f"Cannot --set {SEED}={assignments[SEED]}: seeds are given by --retrain-seeds.")
-    spec.check_run(spec.RunOptions(name=name))
+    checks.check_run(spec.RunOptions(name=name))
 
 
 def _checked_data(planned: Retrained, trained: Mapping[str, str | None]) -> str:

@@ -42,7 +42,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class SearchResults:
-    """What a search with one objective says about its best trial."""
+    """Best trial of a search with one objective, and its comparison with the others."""
 
     metric: str
     best: Trial

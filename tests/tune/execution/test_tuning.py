@@ -13,6 +13,7 @@ from htt.config import override
 from htt.errors import ConfigError, RunError
 from tune import ablate as command
 from tune.execution import search as search_execution
+from tune.experiments import checks
 from tune.experiments import spec as specs
 from tune.experiments.space import Choice, LogUniform
 from tune.experiments.spec import TUNING_SEED, StudySpec
@@ -175,9 +176,9 @@ def fake(**changes):
 )  # fmt: skip
 def test_tuning_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        specs.check_tuning(fake(**changes))
-    specs.check_tuning(fake())
-    specs.check_tuning(fake(tune=None, space=None, domains={}))
+        checks.check_tuning(fake(**changes))
+    checks.check_tuning(fake())
+    checks.check_tuning(fake(tune=None, space=None, domains={}))
 
 
 def options(*words):

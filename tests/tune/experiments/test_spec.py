@@ -7,7 +7,7 @@ from htt import registry
 from htt.config import Config, override
 from htt.errors import ConfigError
 from tune.execution import search
-from tune.experiments import spec
+from tune.experiments import checks
 from tune.experiments.constraints import parse
 from tune.experiments.space import LogUniform, Space
 from tune.experiments.spec import SearchSpec
@@ -29,22 +29,22 @@ def searching(**asked):
 def test_check_latency_refuses_trials_that_measure_beside_one_another(asked):
     judged = searching(**asked).named
     with pytest.raises(ConfigError, match=r"latency_ms must be .* got 3 trials of 2 workers at once\. Add --max-con"):
-        spec.check_latency(judged, 2, 3)
-    spec.check_latency(judged, 1, 3)
-    spec.check_latency(judged, 2, 1)
+        checks.check_latency(judged, 2, 3)
+    checks.check_latency(judged, 1, 3)
+    checks.check_latency(judged, 2, 1)
 
 
 def test_check_latency_lets_others_be():
-    spec.check_latency(searching(constraints=parse(["memory_mb<=5"])).named, 2, 3)
+    checks.check_latency(searching(constraints=parse(["memory_mb<=5"])).named, 2, 3)
 
 
 @pytest.mark.parametrize("metric", ["hand_error_mm", "hand_auc_ra_left", "loss_joints_px"])
 def test_check_search_refuses_a_metric_of_a_head_without_a_loss(metric):
     off = {"base": override(Config(), {"loss.joints_px": 0.0}).model_dump(mode="json")}
     with pytest.raises(ConfigError, match=rf"Cannot select trials by {metric}: the weight loss\.joints_px is 0, so"):
-        spec.check_search(SearchSpec(metric=metric, **off))
-    spec.check_search(SearchSpec(metric="action_accuracy", **off))
-    spec.check_search(SearchSpec(metric=metric, **off, domains={"loss.joints_px": LogUniform(0.1, 1.0)}))
+        checks.check_search(SearchSpec(metric=metric, **off))
+    checks.check_search(SearchSpec(metric="action_accuracy", **off))
+    checks.check_search(SearchSpec(metric=metric, **off, domains={"loss.joints_px": LogUniform(0.1, 1.0)}))
 
 
 @pytest.mark.parametrize(

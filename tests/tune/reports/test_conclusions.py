@@ -70,7 +70,8 @@ def test_sentences_name_the_interval_the_base_what_needs_no_images_and_ties(tmp_
     found = search_results.read(folder, folder.record, folder.trials())
     best, base, floor, ties = conclusions.sentences(found, {METRIC: 144.9, "action_accuracy": 1 / 36})
     assert best == (
-        "Best: trial 19, hand error 22.4 mm, 95 % interval 21.2 to 23.6 mm over 12 validation clips in 6 groups."
+        "Best: trial 19, hand error 22.4 mm, 95 % interval 21.2 to 23.6 mm over 12 clips in 6 groups of the validation "
+        "split."
     )
     assert base.startswith("The base configuration, trial 12, has 27.6 mm, +5.24 mm from the best (95 % interval +")
     assert floor == (

@@ -2,8 +2,9 @@ r"""Study of the paper's claims: motion helps hands; hands and object, and atten
 
 On features of a frozen encoder, a training takes seconds::
 
-    python tune/ablate.py --study headline --set model.backbone.trained=false --set model.backbone.batch_norm=frozen \
-        --set data.augment.views=0 --set train.epochs=20 --set train.batch_size=8
+    python tune/ablate.py --study headline --preset bench --set model.backbone.trained=false \
+        --set model.backbone.batch_norm=frozen --set data.augment.views=0 --set train.epochs=12 \
+        --set train.batch_size=8 --set optim.weight_decay=0.1 --seeds 20
 """
 
 from tune.experiments.study import Study
