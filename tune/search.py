@@ -11,8 +11,8 @@
 
 Without ``--trials`` and ``--time-budget``, a new search runs for seven minutes from when the data are ready, and a
 resumed search keeps its original limits, with its whole time budget again. If only one of the two is given, the other
-sets no limit. With ``--finalists``, a quarter of the time budget is kept for stage two, which also gets what stage one
-leaves. A search that was stopped in stage two goes on with stage two.
+sets no limit. With ``--finalists``, three tenths of the time budget are kept for stage two, which also gets what stage
+one leaves. A search that was stopped in stage two goes on with stage two.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def finish(outcome: Outcome, search: SearchSpec) -> None:
         console.out.print(f"\n{why}:\n  {first}", markup=False, soft_wrap=True)
     console.out.print("\nThen:" if first else "\nNext:")
     for command in commands.next_commands(folder, outcome.best).splitlines():
-        if command != first:
+        if shlex.split(command)[:4] != shlex.split(first)[:4]:  # the same command, perhaps with another limit
             console.out.print(f"  {command}", markup=False)
 
 

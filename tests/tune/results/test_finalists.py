@@ -91,5 +91,5 @@ def test_record_keeps_the_options_of_finalists():
 
 def test_budget_of_the_finalists_is_kept():
     assert SearchSpec(time_budget_s=90.0).stage_one_s == 90.0
-    assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(67.5)
+    assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(63.0)
     assert SearchSpec(finalists=1).stage_one_s is None
