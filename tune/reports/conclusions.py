@@ -55,10 +55,12 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
     if found.others:
         count, tied = plural(len(found.others), "other complete trial"), found.tied
         names = ", ".join(str(trial.number) for trial in tied[:LISTED]) + (", ..." if len(tied) > LISTED else "")
-        which = f" (trial{'s' if len(tied) > 1 else ''} {names})" if tied else ""
+        if tied:
+            ties = f"{len(tied)} of {count} cannot be told apart from it (trial{'s' if len(tied) > 1 else ''} {names})"
+        else:
+            ties = f"Of {count}, none is as good"
         lines.append(
-            f"{len(tied) or 'None'} of {count} cannot be told apart from it{which}: "
-            "the 95 % interval of the difference, clip by clip, includes zero. "
+            f"{ties}: the 95 % interval of the difference, clip by clip, {'includes' if tied else 'excludes'} zero. "
             "The best was chosen by this value, so its lead is partly luck."
         )
     return lines

@@ -96,3 +96,11 @@ def test_base_that_is_the_best_or_tied_is_said(tmp_path):
     tied = dataclasses.replace(found, base=found.tied[0])
     assert conclusions.sentences(tied, {})[1].endswith("it cannot be told apart from the best.")
     assert ranked(folder.trials(), METRIC)[0] == found.base
+
+
+def test_sentences_say_that_no_other_trial_is_as_good():
+    *_, ties = conclusions.sentences(SearchResults(METRIC, BEST, None, others=[CLEAR]), {})
+    assert ties.startswith(
+        "Of 1 other complete trial, none is as good: the 95 % interval of the difference, clip by clip,"
+    )
+    assert "excludes zero" in ties
