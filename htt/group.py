@@ -1,7 +1,7 @@
 """Group of the workers of one training: rank, size and sums.
 
-With one worker, every function is the identity. With several workers they use ``torch.distributed`` (gloo on CPUs, nccl
-on GPUs), which the caller has started. Nothing here depends on the launcher.
+With one worker, every function is the identity. With several workers they use ``torch.distributed`` (nccl with
+whole GPUs, else gloo), which the caller has started. Nothing here depends on the launcher.
 """
 
 from __future__ import annotations

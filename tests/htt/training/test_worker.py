@@ -173,3 +173,12 @@ def test_what_ends_the_block_counts_more_than_an_error_of_who_listens(listening)
 def test_a_queue_that_is_gone_is_no_error_of_its_own(listening):
     with listening(pytest.fail) as told:
         told.put(ray.exceptions.RayActorError())
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0.0, "gloo"), (0.5, "gloo"), (1.0, "nccl"), (2.0, "nccl")])
+def test_workers_that_share_a_gpu_use_gloo(monkeypatch, gpus, backend):
+    made = {}
+    monkeypatch.setattr(ray.train.torch, "TorchTrainer", lambda loop, **options: made.update(options))
+    worker.torch_trainer(print, {}, ray.train.RunConfig(), workers=2, gpus_per_worker=gpus)
+    assert made["torch_config"].backend == backend
+    assert made["scaling_config"].use_gpu == (gpus > 0)
