@@ -292,8 +292,11 @@ class TrainConfig(Section):
     al. 2017, section 2.1)."""
     seed: Seed = 0
     """Random seed of weights, order and augmentation."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; an error if the device does not support it."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; an error if the device does not support it, also if it only emulates it. TF32
+    rounds the factors of products to 10 bits; fp32 never uses it."""
+    deterministic: bool = False
+    """Use algorithms that give the same numbers in every run also on a GPU, where they are slower. On a CPU all are."""
     windows_per_epoch: Positive | None = None
     """Training windows per epoch, drawn anew for each epoch, or None for all windows."""
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from htt.config import BackboneConfig
+from htt.device import exact_fp32
 from htt.model import backbones
 from htt.registry import is_free, load, names
 
@@ -70,7 +71,7 @@ class FrameFeatures(nn.Module):
         if self.trained:
             trained: Tensor = self.backbone(normalised)
             return trained
-        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False), exact_fp32():
             fixed: Tensor = self.backbone(normalised)
             return fixed.half().float()
 

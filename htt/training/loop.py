@@ -22,12 +22,14 @@ import polars as pl
 import torch
 from torch import nn
 
+from htt import device
 from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips
 from htt.data.loading.loader import EpochLoader, EvaluationLoader, TrainingLoader
 from htt.data.loading.splits import Splits
+from htt.device import memory_errors, use_tf32
 from htt.errors import ConfigError, NonFiniteLossError
 from htt.evaluation import clip_table
 from htt.evaluation.cost import cost, known_cost
@@ -69,14 +71,12 @@ def fit(
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
+        DeviceMemoryError: a batch or the model does not fit into the device's memory.
         CheckpointError: ``resume`` or ``model.weights`` belongs to another model.
     """
     group = group or Group()
-    torch.manual_seed(config.train.seed)
-    model = HTT(config.model, splits.info)
-    if not resume:
-        load_start(model)
-    model = model.to(group.device)
+    device.prepare(group.device, deterministic=config.train.deterministic)
+    model = _new_model(config, splits, group, started=resume is not None)
     optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone.parameters())
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
@@ -89,7 +89,7 @@ def fit(
     checkpoint_folder = folder / "checkpoint"
     saver = Saver(checkpoint_folder, model, optimizer, config, splits.info, group, precision.state, history, saving)
     how: dict[str, Any] = {"group": group, "precision": precision}
-    with contextlib.closing(board):  # also when the scheduler ends the training inside a report
+    with memory_errors(config, group.device), contextlib.closing(board):  # closed also if a report ends the training
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
@@ -104,6 +104,16 @@ def fit(
             history.append(metrics)
             report(metrics, saver.epoch(clips))
     return model
+
+
+def _new_model(config: Config, splits: Splits, group: Group, *, started: bool) -> HTT:
+    """Return the model as it is before the first step; one that a started training restores needs no weights."""
+    torch.manual_seed(config.train.seed)
+    model = HTT(config.model, splits.info)
+    if not started:
+        load_start(model)
+    with memory_errors(config, group.device):
+        return model.to(group.device)
 
 
 def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -137,9 +147,10 @@ def train_epoch(
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
         optim.set_learning_rate(optimizer, rate * order.times(config.train, group.size))
         random = step_generator(config.train.seed, done, group)
-        seen = augment(batch.to(group.device), config.data.augment, random)
         try:
-            terms = train_step(model, seen, optimizer, config, group=group, precision=precision)
+            with memory_errors(config, group.device, len(batch.valid), batch.frames.shape):
+                seen = augment(batch.to(group.device), config.data.augment, random)
+                terms = train_step(model, seen, optimizer, config, group=group, precision=precision)
         except NonFiniteLossError as error:
             raise NonFiniteLossError(epoch + 1, step, error.terms) from error
         sums = merge(sums, terms) if sums else terms
@@ -207,8 +218,8 @@ def evaluate(
     evaluation = Evaluation(clips.info, config.loss)
     for batch in EvaluationLoader(clips, config, group.rank, group.size):
         group.between_steps()
-        moved = batch.to(group.device)
-        with precision.autocast():
+        with memory_errors(config, group.device, len(batch.valid), batch.frames.shape), precision.autocast():
+            moved = batch.to(group.device)
             prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth)
         evaluation.update(prediction, moved)
         if on_batch:
@@ -227,14 +238,21 @@ def step_generator(seed: int, step: int, group: Group) -> torch.Generator:
 
 
 class Precision:
-    """Mixed precision: autocast of the forward pass, and the gradient scaling that fp16 needs."""
+    """Arithmetic of a training: TF32, autocast of the forward pass, and the gradient scaling that fp16 needs."""
 
     def __init__(self, name: str, device: torch.device) -> None:
-        supported = {"fp32": True, "bf16": _has_bf16(device), "fp16": device.type == "cuda"}
+        gpu = device.type == "cuda"
+        supported = {
+            "fp32": True,
+            "tf32": gpu and torch.cuda.is_tf32_supported(),
+            "bf16": not gpu or torch.cuda.is_bf16_supported(including_emulation=False),
+            "fp16": gpu,
+        }
         if not supported[name]:
             available = ", ".join(precision for precision, fits in supported.items() if fits)
             raise ConfigError(f"train.precision {name} is not supported on this {device.type}. Available: {available}.")
-        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        use_tf32(name == "tf32")
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
@@ -262,7 +280,3 @@ class Precision:
         """Set the state that ``state`` returned."""
         if state:
             self.scaler.load_state_dict(dict(state))
-
-
-def _has_bf16(device: torch.device) -> bool:
-    return device.type == "cpu" or torch.cuda.is_bf16_supported()

@@ -8,7 +8,15 @@ import ray.exceptions
 import ray.train
 
 from htt.config import override
-from htt.errors import CheckpointError, ClusterError, DataError, NonFiniteLossError, RunError, StorageError
+from htt.errors import (
+    CheckpointError,
+    ClusterError,
+    DataError,
+    DeviceMemoryError,
+    NonFiniteLossError,
+    RunError,
+    StorageError,
+)
 from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import tiny_config, tiny_info
@@ -33,6 +41,8 @@ def test_it_gives_up_for_ours_alone():
     GiveUp().after_exception(None, {0: ConnectionError("a worker was lost")})
     with pytest.raises(NonFiniteLossError):
         GiveUp().after_exception(None, {1: NonFiniteLossError(1, 2, ["action"])})
+    with pytest.raises(DeviceMemoryError, match="too large"):
+        GiveUp().after_exception(None, {1: DeviceMemoryError("too large")})
 
 
 def test_it_goes_on_from_checkpoints_of_the_same_training_alone(tmp_path):
