@@ -31,7 +31,12 @@ class Group:
     def between_steps(self) -> None:
         """Wait while another training of this machine measures."""
         if self.neighbours:
-            self.neighbours.between_steps()
+            self.neighbours.between_steps(self._finish)
+
+    def _finish(self) -> None:
+        """Wait for the work that is queued on the GPU."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     @property
     def first(self) -> bool:
