@@ -53,7 +53,7 @@ def use_deterministic(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it is first used
     torch.use_deterministic_algorithms(wanted)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # no result depends on it
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - a property of the module
     torch.backends.cudnn.deterministic = wanted
     torch.backends.cuda.enable_flash_sdp(not wanted)
     torch.backends.cuda.enable_mem_efficient_sdp(not wanted)

@@ -64,7 +64,13 @@ class Group:
         if self.size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        normalising = (each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
+        return nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=devices,
+            broadcast_buffers=any(each.training for each in normalising),  # frozen statistics stay equal
+            gradient_as_bucket_view=True,
+        )
 
 
 def best_device() -> torch.device:

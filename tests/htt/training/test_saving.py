@@ -113,10 +113,10 @@ def test_whatever_the_batches_were_a_window_of_an_epoch_is_trained_once(tiny_spl
     """Three workers, then two, then three, by the linear rule with a batch of 2: their steps divide no cursor."""
     trained, assemble = [], Assembler.__call__
 
-    def recorded(self, chosen):
+    def recorded(self, chosen, pool=None):
         if self.clips is tiny_splits.train:
             trained.extend(chosen.tolist())
-        return assemble(self, chosen)
+        return assemble(self, chosen, pool)
 
     monkeypatch.setattr(Assembler, "__call__", recorded)
     config, cursors = tiny_config(**{"train.epochs": 1, **ALIKE}), []
