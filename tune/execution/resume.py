@@ -53,8 +53,9 @@ def resumed(
     record = folder.record
     run_record.check_kind(record, kind.KIND)
     began = run_record.local(record.spec_of(kind), folder.path)
-    recorded = type(options)(spec=specs.options(type(options.spec), began))
-    now = tyro.cli(type(options), args=options.arguments, default=recorded).spec  # as recorded unless given
+    command: Any = type(options)
+    recorded = command(spec=specs.options(type(options.spec), began))
+    now = tyro.cli(command, args=options.arguments, default=recorded).spec  # as recorded unless given
     spec = replace(began, **{**vars(now), "storage": began.storage, **(changes or {})})
     run_record.check_unchanged(record, spec)
     return spec, folder
