@@ -22,7 +22,8 @@ from htt.data import sources
 from htt.data.conversion import state, summary
 from htt.data.conversion.run import convert, keys_of
 from htt.data.conversion.state import Making
-from htt.data.shards.manifest import Manifest
+from htt.data.shards import arrow
+from htt.data.shards.manifest import TRAIN, Manifest
 from htt.data.sources import ClipKey, Source, _images, _text, open_source
 from htt.errors import ConfigError, DataError
 from htt.text import plural
@@ -125,7 +126,13 @@ def _next_commands(source: str, out: Path, made: Manifest) -> list[str]:
         return [f"  python cluster/launch.py --preset poses {data}", f"  python tune/search.py --space poses {data}"]
     if source == MADE_HERE:
         return [f"  python tune/search.py {data}"]
-    return [f"  python cluster/launch.py --preset paper {data}", f"  python tune/search.py --space paper {data}"]
+    shards = made.splits.get(TRAIN, [])
+    known = any(arrow.knows_hands(out / shard.file) for shard in shards)
+    select = "" if known else " --metric action_accuracy"
+    return [
+        f"  python cluster/launch.py --preset paper {data}",
+        f"  python tune/search.py --space paper {data}{select}",
+    ]
 
 
 if __name__ == "__main__":
