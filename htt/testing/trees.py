@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -297,7 +297,7 @@ def _write_own_clip(path: Path, clip: TrueClip, kind: str) -> None:
 def write_video(path: Path, images: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0") -> None:
     """Write images [t h w 3] as a video of 15 frames/s, by default without loss."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=15)
+        stream: Any = container.add_stream(codec, rate=15)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = pixels
         for image in images:

@@ -195,6 +195,8 @@ def test_base_is_a_row_also_if_it_is_not_among_the_ten_best_and_so_is_what_needs
     assert re.search(rf"\| +{base.number} \(base\) \| {base.state} ", table)
     assert re.search(r"\| +no images \| – +\| +– \| +144\.9 mm \| +2\.8 % \|", table)
     assert f">base, trial {base.number}, " in page, "a line of the figures"
+    of_poses = search_folder(tmp_path / "poses", 60, baselines={"action_accuracy": 1 / 36})
+    assert re.search(r"\| +chance \| – +\| +– \|", written(of_poses)[0]), "the trials may see no images"
 
 
 def test_search_whose_data_give_one_metric_has_no_front(tmp_path):
