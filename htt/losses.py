@@ -52,7 +52,7 @@ class Mean:
 def losses(
     prediction: Prediction, batch: Batch, joints_px: Float[Tensor, "n j 2"] | None = None, smoothing: float = 0.0
 ) -> dict[str, Mean]:
-    """Return every loss term, without its weight: px, m, and nats.
+    """Return every loss term, without its weight: px, m, and nats; counts are 0 for what the model does not predict.
 
     Args:
         prediction: predictions for the batch.
@@ -60,12 +60,16 @@ def losses(
         joints_px: target positions of the joints in the image, or None for the batch's.
         smoothing: share of the probability that targets give to all classes alike, in a training.
     """
+    action = _cross_entropy(prediction.action_logits, batch.action, smoothing)
+    if not prediction.has_frames:
+        none = Mean(torch.zeros_like(action.total), torch.zeros_like(action.count))
+        return {"joints_px": none, "depth_m": none, "object": none, "action": action}
     target_px = batch.joints_px if joints_px is None else joints_px
     return {
         "joints_px": _absolute(prediction.joints_px, target_px, batch.joint_valid[..., None].expand_as(target_px)),
         "depth_m": _absolute(prediction.depth_m, batch.joints_m[..., 2], batch.joint_valid),
         "object": _cross_entropy(prediction.object_logits, batch.object, smoothing),
-        "action": _cross_entropy(prediction.action_logits, batch.action, smoothing),
+        "action": action,
     }
 
 

@@ -135,7 +135,7 @@ def _new_model(config: Config, splits: Splits, group: Group, *, started: bool) -
 
 
 def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    means = {f"train_{name}": float(mean.value) for name, mean in terms.items()}
+    means = {f"train_{name}": float(mean.value) for name, mean in terms.items() if mean.count}
     return {**means, "lr": optimizer.param_groups[0]["lr"]}
 
 

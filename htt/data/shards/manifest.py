@@ -157,7 +157,7 @@ class Manifest(_Entry):
     height: Pixels
     """Height of the frames, px."""
     quality: int
-    """Quality of the frames' JPEGs."""
+    """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
     """Description of how the frames were made."""
     splits: dict[SplitName, list[Shard]]
@@ -167,6 +167,11 @@ class Manifest(_Entry):
     """How the features in the shards were made, or None if the shards hold frames."""
     labels: Labels | None = None
     """Labels file, or None if the folder was made before there was one; labels are then read from the shards."""
+
+    @property
+    def poses_only(self) -> bool:
+        """True if the frames of the shards are poses without images."""
+        return not self.quality
 
     @property
     def info(self) -> DataInfo:
