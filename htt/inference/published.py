@@ -22,7 +22,8 @@ def located(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.is_file():
         raise CheckpointError(
-            f"Invalid checkpoint {path}: expected the folder that a training or python -m htt.publish wrote, got a file."
+            f"Invalid checkpoint {path}: expected the folder that a training or python -m htt.publish wrote, got "
+            "a file."
         )
     if path.exists() or not _HUB_NAME.fullmatch(str(source)):
         return path

@@ -1,8 +1,8 @@
 """Predictions while frames arrive: hands and object of each frame at once, the action after each window of block P.
 
-The encoder runs once per frame. Block P sees the features of the last t frames, which a ring buffer keeps, so the newest
-frame has its hands without delay. When t frames are complete, their hands and cues are settled: they are those of
-``Predictor.__call__``, and block A reads the cues of the window so far. After T frames the window ends, with the
+The encoder runs once per frame. Block P sees the features of the last t frames, which a ring buffer keeps, so the
+newest frame has its hands without delay. When t frames are complete, their hands and cues are settled: they are those
+of ``Predictor.__call__``, and block A reads the cues of the window so far. After T frames the window ends, with the
 offline result, and the next one starts.
 """
 

@@ -1,5 +1,8 @@
 """A checkpoint of an untrained tiny model, and the clips it is tried on."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 import torch
@@ -47,3 +50,27 @@ def clip(one_clip):
     images = clips.blank(clips.frame_count(0))
     clips.decode_into(images, 0, np.arange(clips.frame_count(0)))
     return images, clips.intrinsics[0]
+
+
+def _encode(path, frames, rate, *, codec="libx264", pixels="yuv420p", times=None, aspect=None):
+    """Write frames [n h w 3] as a video, nearly without loss, and return its path."""
+    options = {"libx264": {"crf": "4"}, "mpeg4": {"q": "1"}}.get(codec, {})
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixels
+        if codec in ("mpeg4", "mjpeg"):
+            stream.bit_rate = 20_000_000
+        if aspect is not None:
+            stream.sample_aspect_ratio = stream.codec_context.sample_aspect_ratio = aspect
+        for index, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if times is not None:
+                frame.time_base, frame.pts = Fraction(1, 90_000), round(90_000 * times[index])
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def encode():
+    return _encode
