@@ -178,7 +178,9 @@ class ImageFolder:
         Raises:
             DataError: there are none, or the first is broken.
         """
-        self.name, self.frame_rate, self.seconds, self.problem = str(folder), None, None, ""
+        self.name, self.problem = str(folder), ""
+        self.frame_rate: float | None = None
+        self.seconds: float | None = None
         self.paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=_natural)
         if not self.paths:
             raise DataError(f"No images in {folder}: expected files that end in {', '.join(SUFFIXES)}.")
