@@ -25,6 +25,7 @@ from htt.data.loading import order
 from htt.data.loading.clips import Clips, as_frames
 from htt.data.loading.windows import Window, Windows, evaluation_windows, training_windows
 from htt.errors import ClusterError, HTTError
+from htt.info import DataInfo
 
 EVALUATION_BATCHES = 8
 """Largest size of an evaluation batch in units of train.batch_size: no gradients are kept, so memory allows more."""
@@ -305,6 +306,12 @@ class TrainingLoader:
         return self._decoder.batches(steps)
 
 
+def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:
+    """Return the indices of the windows of each evaluation batch."""
+    budget = EVALUATION_PIXELS // (info.width * info.height if config.model.backbone.reads_images else 1)
+    return order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
+
+
 class EvaluationLoader:
     """Evaluation batches of one worker, possibly none.
 
@@ -314,9 +321,8 @@ class EvaluationLoader:
 
     def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
+        groups = evaluation_groups(windows, clips.info, config)
         images = config.model.backbone.reads_images
-        budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height if images else 1)
-        groups = order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
         self._steps = [groups[step] for step in order.share(len(groups), rank, world)]
         self._decoder = Decoder(Assembler(clips, windows, images), config.runtime.loader_workers)
 
