@@ -1,0 +1,1 @@
+"""Use of a trained model. The package itself imports nothing."""
