@@ -83,6 +83,7 @@ def main(options: Options) -> None:
         subjects=clips.subjects,
         groups=clips.groups,
         reservations=reservations(trained),
+        sees_images=trained.model.backbone.reads_images,
     )
     about = report.Provenance(
         checkpoint=str(options.checkpoint),

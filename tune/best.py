@@ -50,8 +50,8 @@ class TrainingOptions:
     """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
     workers: int = 1
     """Processes of each training, over all machines."""
-    cpus_per_worker: float = 1.0
-    """Cores, and so threads, of each worker."""
+    cpus_per_worker: console.OptionalFloat = None
+    """Cores, and so threads, of each worker (default: 1, or with GPUs the machine's cores for each GPU)."""
     gpus_per_worker: console.OptionalFloat = None
     """GPUs of each worker (default: one, if the machines have any)."""
     max_concurrent: console.OptionalInt = None

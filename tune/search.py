@@ -66,7 +66,8 @@ class Options(console.Options):
     """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit if --trials is given). With
     --resume and neither of the two: the original limits."""
     metric: console.OptionalText = None
-    """Metric to select by, on the validation split (default: hand_error_mm)."""
+    """Metric to select by, on the validation split (default: hand_error_mm, or action_accuracy for a model without an
+    image encoder)."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
     """Optimise several metrics instead of --metric; repeat for each. The scheduler watches the first one, and may stop
     a trial that is good in another: --scheduler none stops none."""
@@ -111,10 +112,11 @@ def new(options: Options) -> SearchSpec:
             "or drop --pick."
         )
     searched = registry.value(tune.experiments.spaces, options.spec.space, "SPACE", Space)
+    search = SearchSpec(**vars(options.spec)).over(searched, parse_set(options.set))
     search = replace(
-        SearchSpec(**vars(options.spec)).over(searched, parse_set(options.set)),
+        search,
         time_budget_s=budget(options),
-        metric=objectives[0] if objectives else options.metric or spec.METRIC,
+        metric=objectives[0] if objectives else options.metric or spec.default_metric(search.config()),
         objectives=tuple(objectives) if len(objectives) > 1 else (),
         constraints=constraints.parse(options.constraint),
         pick=options.pick or constraints.KNEE,

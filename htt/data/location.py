@@ -56,6 +56,12 @@ def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
             f"data.root must be a folder of frames; {path} holds features. Name the frames they were made of in "
             "data.root, and the features in runtime.features."
         )
+    if made.poses_only and config.model.backbone.reads_images:
+        raise DataError(
+            f"{path} holds poses without images, and the image encoder {config.model.backbone.name} needs images. "
+            "Train block A alone on the poses (--space poses or --preset poses), or convert the data without "
+            "--poses-only."
+        )
     if made.source != config.data.source:
         raise DataError(
             f"data.source does not match the shards: got {config.data.source}, but {path} holds {made.source}. "

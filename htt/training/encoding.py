@@ -101,7 +101,7 @@ def encoding(config: Config) -> Encoding:
     parts = {
         "version": VERSION,
         "data": data_key(config),
-        "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
+        "backbone": backbone.model_dump(mode="json", exclude={"weights", "recompute"}),
         "weights": digest.hexdigest(),
         "augment": config.data.augment.model_dump(mode="json") if views else None,
     }

@@ -371,14 +371,15 @@ def _tune(
 
 def _job(experiment: Experiment) -> Job:
     spec, storage = experiment.spec, experiment.storage
+    gpus = resources.gpus(spec.gpus_per_trial, spec.workers_per_trial)
     return Job(
         base=experiment.base.model_dump(mode="json"),
         metric=experiment.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
         storage=join_uri(storage.uri, "train"),
         workers=spec.workers_per_trial,
-        cpus_per_worker=spec.cpus_per_worker,
-        gpus_per_trial=resources.gpus(spec.gpus_per_trial, spec.workers_per_trial),
+        cpus_per_worker=resources.cpus(spec.cpus_per_worker, gpus / max(1, spec.workers_per_trial)),
+        gpus_per_trial=gpus,
         needed=tuple(experiment.needed),
     )
 
