@@ -82,7 +82,7 @@ class Predictor:
     def __init__(
         self, model: HTT, config: Config, device: torch.device | str | None = None, precision: str | None = None
     ) -> None:
-        """Move the model to its device; see ``load``."""
+        """Take a model over: move it to its device and cast its weights; see ``load``."""
         if given := model.config.action.given:
             raise CheckpointError(
                 f"Cannot predict with this model: its block A is given the true {' and '.join(given)} "
@@ -91,6 +91,8 @@ class Predictor:
         self.device = torch.device(device) if device is not None else best_device()
         self.model, self.config, self.info = model.to(self.device).eval(), config, model.info
         self.precision = Precision(precision or config.train.precision, self.device)
+        if self.precision.dtype is not None:
+            cast_weights(model, self.precision.dtype)
 
     @classmethod
     def load(
@@ -213,6 +215,14 @@ def as_rgb(frames: Frames) -> np.ndarray:
             "uint8."
         )
     return np.round(255 * given).astype(np.uint8)
+
+
+def cast_weights(model: HTT, dtype: torch.dtype) -> None:
+    """Cast the weights that autocast would cast at every call, in place; a frozen encoder stays in fp32, as there."""
+    frozen = set() if model.features.trained else set(model.features.backbone.modules())
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module not in frozen:
+            module.to(dtype)
 
 
 def fuse_batch_norm(network: nn.Module) -> int:

@@ -132,4 +132,6 @@ def test_next_command_of_a_published_model_can_be_parsed(run, trained, encode, c
     encode(tmp_path / "a.mp4", clip[0], 15)
     console.run(predict.Options, predict.main, ["--checkpoint", "model", "--video", "a.mp4", "--no-overlay"])
     assert (tmp_path / "predictions-a" / "predictions.parquet").exists()
-    assert json.loads((tmp_path / "model" / RECORD).read_text())["sha256"].keys() == {"model.safetensors", RECORD}, "a card can be edited"
+    assert json.loads((tmp_path / "model" / RECORD).read_text())["sha256"].keys() == {"model.safetensors", RECORD}, (
+        "a card can be edited"
+    )

@@ -5,11 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from htt.config import override
 from htt.data.loading.windows import evaluation_windows
 from htt.errors import CheckpointError, ConfigError, DataError
 from htt.inference import Predictor
 from htt.inference.predictor import joined
 from htt.testing import tiny_config, tiny_info
+from htt.training import checkpoint
 from htt.training.loop import evaluate
 from htt.training.tasks import open_splits
 
@@ -152,6 +154,19 @@ def test_half_precision_is_close(trained, predictor, clip):
     found = Predictor.load(trained, precision="bf16")(*clip)
     assert found.joints_m.dtype == np.float32
     assert 0 < np.abs(found.joints_m - Predictor.load(trained)(*clip).joints_m).max() < 5e-3
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("block", ["transformer", "lstm"])
+def test_half_precision_equals_that_of_an_evaluation(tmp_path, save, one_clip, clip, trained, block):
+    values = {"train.precision": "bf16", "model.backbone.trained": trained, "model.backbone.weights": "rendered",
+              "model.pose.block": block, "model.action.block": block}  # fmt: skip
+    config = override(one_clip, values)
+    folder, predictions = save(tmp_path / "checkpoint", config), []
+    model, _ = checkpoint.load(folder)
+    evaluate(model, open_splits(one_clip).val, config, on_batch=lambda batch, found: predictions.append(found))
+    found, expected = Predictor.load(folder)(*clip), torch.cat([each.joints_m for each in predictions])
+    np.testing.assert_array_equal(np.sort(found.joints_m.ravel()), np.sort(expected.numpy().ravel()))
 
 
 @pytest.mark.parametrize(
