@@ -206,6 +206,12 @@ def test_a_model_that_needs_labels_is_refused(tmp_path, save):
         Predictor.load(save(tmp_path / "checkpoint", config, tiny_info()))
 
 
+def test_precision_that_the_device_lacks_is_refused(trained):
+    with pytest.raises(ConfigError, match="fp16 is not supported on this cpu") as error:
+        Predictor.load(trained, precision="fp16", device="cpu")
+    assert "--precision fp32" in str(error.value)
+
+
 def test_missing_models_are_refused(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="No checkpoint in"):
         Predictor.load(tmp_path / "none" / "here")
