@@ -24,6 +24,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of the images of a folder."""
 TOLERANCE_S = 0.5
 """Seconds by which a video may end before the end that its file announces."""
+UNKNOWN_RATE = 30.0
+"""Frames per second of a video whose file names no rate."""
 CAMERAS = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}")}
 """{system: (input format of FFmpeg, name of a camera)}"""
 
@@ -80,7 +82,7 @@ class VideoFile:
         with self._opened() as container:
             stream = self._stream(container)
             rate = stream.average_rate or stream.guessed_rate
-            self.frame_rate = float(rate) if rate else None
+            self.frame_rate: float | None = float(rate) if rate else UNKNOWN_RATE
             self.seconds = _duration(container, stream)
             self._others = len(container.streams) > 1  # the duration may be that of the sound
             first = next(self._decoded(container, stream), None)
@@ -93,7 +95,7 @@ class VideoFile:
     def frames(self) -> Iterator[Timed]:
         """Yield the frames; a damaged or cut file gives those that can be decoded, and then sets ``problem``."""
         self.problem = ""
-        count, start, last, step = 0, 0.0, 0.0, 1 / (self.frame_rate or 30.0)
+        count, start, last, step = 0, 0.0, 0.0, 1 / (self.frame_rate or UNKNOWN_RATE)
         with self._opened() as container:
             stream = self._stream(container)
             for frame in self._decoded(container, stream):
