@@ -170,8 +170,8 @@ def train_epoch(
         with memory_errors(config, group.device, len(batch.valid), batch.frames.shape):
             layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
             seen = augment(batch.to(group.device), config.data.augment, random, layout)
-            more = {"group": group, "precision": precision, "layout": layout, "check": check}
-            terms = train_step(model, seen, optimizer, config, **more)
+            how: dict[str, Any] = {"group": group, "precision": precision, "layout": layout, "check": check}
+            terms = train_step(model, seen, optimizer, config, **how)
         sums = merge(sums, terms) if sums else terms
         if saver and saver.average:
             saver.average.update(done)
@@ -215,9 +215,10 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Mean] = {}
     parts = batch.split(config.train.parts)
+    joint = model if isinstance(model, nn.parallel.DistributedDataParallel) else None
     for number, part in enumerate(parts, 1):
-        shared = isinstance(model, nn.parallel.DistributedDataParallel) and number < len(parts)
-        with model.no_sync() if shared else contextlib.nullcontext():  # the last part averages over the workers
+        last = number == len(parts)  # its backward pass averages the sums of all parts over the workers
+        with contextlib.nullcontext() if last or joint is None else joint.no_sync():
             with precision.autocast():
                 where = None if several else layout
                 prediction = model(part.frames, part.valid, part.intrinsics, truth=part.truth, layout=where)
