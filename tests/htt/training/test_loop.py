@@ -11,7 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from htt.batch import Layout
 from htt.config import AugmentConfig, to_yaml
 from htt.data.loading.loader import TrainingLoader
 from htt.errors import ConfigError, NonFiniteLossError
@@ -19,8 +21,12 @@ from htt.evaluation import clip_table
 from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
-from htt.training import checkpoint, optim
+from htt.training import checkpoint, loop, optim
+from htt.training.augment import augment
+from htt.training.average import Average
+from htt.training.finite import FiniteCheck
 from htt.training.loop import Precision, evaluate, fit, step_generator, train_epoch, train_step
+from htt.training.saving import Saving
 
 NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields if name != "views"}
 
@@ -51,7 +57,7 @@ def assert_same_weights(first, second):
         assert torch.equal(value, other[name]), name
 
 
-def test_it_learns_what_it_is_shown(tiny_splits, tmp_path):
+def test_fit_learns_a_few_clips(tiny_splits, tmp_path):
     config = tiny_config(
         **{"train.epochs": 12, "model.backbone.batch_norm": "live", "optim.lr": 3e-3, "model.pose.depth_scale_m": 2e-3},
         **NO_AUGMENTATION,
@@ -62,7 +68,7 @@ def test_it_learns_what_it_is_shown(tiny_splits, tmp_path):
         assert reports[-1][f"train_{term}"] < 0.7 * reports[0][f"train_{term}"], term
 
 
-def test_the_same_seed_gives_the_same_weights(tiny_splits, tmp_path):
+def test_fit_with_equal_seeds_gives_equal_weights(tiny_splits, tmp_path):
     _, first = train(tiny_config(), tiny_splits, tmp_path / "a")
     _, second = train(tiny_config(), tiny_splits, tmp_path / "b")
     _, other = train(tiny_config(**{"train.seed": 1}), tiny_splits, tmp_path / "c")
@@ -71,7 +77,7 @@ def test_the_same_seed_gives_the_same_weights(tiny_splits, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, name):
+def test_resumed_fit_equals_an_uninterrupted_one(tiny_splits, tmp_path, name):
     config = tiny_config(
         **{"train.epochs": 4, "optim.name": name, "model.pose.dropout": 0.2, "model.backbone.batch_norm": "live",
            "optim.schedule": "cosine", "optim.warmup_epochs": 1.5, "optim.backbone_lr": 3e-4}
@@ -85,7 +91,39 @@ def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, nam
     assert [{name: value for name, value in report.items() if name not in drop} for report in reports] == strip
 
 
-def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tiny_splits, tmp_path):
+def test_average_of_the_weights_is_evaluated_saved_and_resumed(tiny_splits, tmp_path):
+    config = tiny_config(**{"train.epochs": 3, "train.ema": 0.9})
+    plain = tiny_config(**{"train.epochs": 3})
+    reports, averaged = train(config, tiny_splits, tmp_path / "whole")
+    _, weights = train(plain, tiny_splits, tmp_path / "plain")
+    assert evaluate(averaged, tiny_splits.val, config).result()["loss"] == reports[-1]["loss"]
+    assert_same_weights(checkpoint.load(tmp_path / "whole" / "checkpoint")[0], averaged)
+    assert not torch.equal(averaged.action_head.weight, weights.action_head.weight)
+    own = HTT(config.model, tiny_splits.info)
+    checkpoint.restore(tmp_path / "whole" / "checkpoint", own, optim.optimizer(config.optim, own.parameters()))
+    assert_same_weights(own, weights)
+    train(config, tiny_splits, tmp_path / "parts", stop_after=1)
+    _, resumed = train(config, tiny_splits, tmp_path / "parts", resume=tmp_path / "parts" / "checkpoint")
+    assert_same_weights(resumed, averaged)
+
+
+def test_average_follows_its_formula():
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    average = Average(model, 0.5)
+    expected = 0.0
+    for step, value in enumerate((1.0, 4.0, 2.0) * 5):
+        torch.nn.init.constant_(model.weight, value)
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert average.state()["weight"].item() == pytest.approx(expected)
+    with average.applied():
+        assert model.weight.item() == pytest.approx(expected)
+    assert model.weight.item() == value
+
+
+def test_checkpoint_keeps_clips_also_after_resume(tiny_splits, tmp_path):
     config = tiny_config()
     _, model = train(config, tiny_splits, tmp_path / "whole")
     found = evaluate(model, tiny_splits.val, config)
@@ -99,7 +137,7 @@ def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tin
     assert pl.read_parquet(tmp_path / "parts" / "checkpoint" / "clips.parquet").equals(kept)
 
 
-def test_an_epoch_can_be_entered_at_its_cursor(tiny_splits, tmp_path):
+def test_epoch_starts_at_a_cursor(tiny_splits, tmp_path):
     config = tiny_config(**{"model.pose.dropout": 0.3})
 
     def fresh():
@@ -144,7 +182,7 @@ train(read(folder / "config.yaml"), folder, report)
 """
 
 
-def test_a_killed_training_resumes_to_the_same_weights(tiny_splits, tmp_path):
+def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
     config = tiny_config(**{"train.epochs": 5})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
@@ -160,10 +198,17 @@ def test_a_killed_training_resumes_to_the_same_weights(tiny_splits, tmp_path):
     assert_same_weights(undisturbed, resumed)
 
 
-@pytest.mark.parametrize("given", [[], pytest.param(["hands", "object"], marks=pytest.mark.slow)])
-def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, given):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"model.action.given": ["hands", "object"]}, marks=pytest.mark.slow),
+        pytest.param({"train.parts": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, changes):
     """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
-    how = {"optim.name": "sgd", "optim.lr": 1e-3, "model.action.given": given, **NO_AUGMENTATION}
+    how = {"optim.name": "sgd", "optim.lr": 1e-3, **changes, **NO_AUGMENTATION}
     config = tiny_config(**{"train.batch_size": 3, **how})
     together = two_workers(config, tmp_path)
     reports, alone = train(config, tiny_splits, tmp_path / "alone")
@@ -174,7 +219,7 @@ def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, given):
         assert merged[name] == pytest.approx(reports[-1][name], rel=1e-4), name
 
 
-def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tiny_splits, tmp_path):
+def test_non_finite_loss_names_epoch_step_and_term(tiny_splits, tmp_path):
     config = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e6})
     with pytest.raises(NonFiniteLossError, match=r"in epoch 1, step [1-9]") as caught:
         train(config, tiny_splits, tmp_path)
@@ -182,7 +227,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tiny_splits, tmp_pa
     assert caught.value.terms
 
 
-def test_one_term_alone_is_named():
+def test_non_finite_single_term_is_named():
     config, info = tiny_config(), tiny_info()
     model = HTT(config.model, info)
     with torch.no_grad():
@@ -192,11 +237,94 @@ def test_one_term_alone_is_named():
     assert caught.value.terms == ("action",)
 
 
+def test_late_check_names_the_same_step_and_saves_no_broken_weights(tiny_splits, tmp_path, monkeypatch):
+    """On a GPU a step is checked during the next one."""
+    config, steps, saved = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e6}), [], []
+
+    def keep(folder):
+        weights = checkpoint.load(folder)[0].state_dict().values()
+        saved.append(all(bool(value.isfinite().all()) for value in weights))
+
+    for late in (0, 1):
+        checks = FiniteCheck(torch.device("cpu"))
+        checks._steps_late = late
+        monkeypatch.setattr(loop, "FiniteCheck", lambda _, checks=checks: checks)
+        with pytest.raises(NonFiniteLossError) as caught:
+            fit(config, tiny_splits, lambda *_: None, folder=tmp_path / str(late),
+                saving=Saving(keep, lambda: False, every_s=0.0 if late else None))  # fmt: skip
+        steps.append((caught.value.epoch, caught.value.step, caught.value.terms))
+    assert steps[0] == steps[1]
+    assert len(saved) >= 1
+    assert saved[0] or len(saved) == 1
+
+
+@pytest.mark.parametrize("changes", [{"train.parts": 2}, {"train.parts": 9}, {"model.backbone.recompute": True}])
+def test_step_with_less_memory_is_the_same_step(changes):
+    """Windows of different lengths, one of them with unknown labels."""
+    batch = random_batch(tiny_info(), (5, 8, 2))
+    batch.action[1], batch.object[3:6], batch.joint_valid[2:9] = -1, -1, False
+    moved = []
+    for config in (tiny_config(**{"optim.name": "sgd"}), tiny_config(**{"optim.name": "sgd", **changes})):
+        torch.manual_seed(0)
+        model = HTT(config.model, tiny_info()).train()
+        terms = train_step(model, batch, optim.optimizer(config.optim, model.parameters()), config)
+        moved.append((_weights(model), {name: mean.value.item() for name, mean in terms.items()}))
+    torch.testing.assert_close(moved[1][0], moved[0][0], rtol=1e-5, atol=1e-7)
+    assert moved[1][1] == pytest.approx(moved[0][1], rel=1e-5)
+
+
+def test_parts_of_a_step_that_are_not_finite_are_named():
+    config, info = tiny_config(**{"train.parts": 2}), tiny_info()
+    model = HTT(config.model, info)
+    with torch.no_grad():
+        model.action_head.bias[0] = float("nan")
+    with pytest.raises(NonFiniteLossError) as caught:
+        train_step(model, random_batch(info), optim.optimizer(config.optim, model.parameters()), config)
+    assert caught.value.terms == ("action",)
+    assert model.pose_head.layers[0].weight.isfinite().all(), "no step was taken"
+
+
+class Waits(TorchDispatchMode):
+    """Operations for which a CPU must wait for a GPU, because their result or its size is needed."""
+
+    NAMES = ("nonzero", "_local_scalar_dense", "masked_select", "item", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        indices = args[1] if name in ("index", "index_put", "index_put_") else []
+        if name in self.NAMES or any(index is not None and index.dtype == torch.bool for index in indices):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_step_makes_the_cpu_wait_for_no_result_of_the_gpu():
+    config, batch = tiny_config(**{"optim.clip_norm": 1.0}), random_batch(tiny_info())
+    model = HTT(config.model, tiny_info())
+    optimizer = optim.optimizer(config.optim, model.parameters())
+    layout = Layout.of(batch.valid, config.model.pose.window)
+
+    def step(given):
+        seen = augment(batch, config.data.augment, torch.Generator().manual_seed(0), given)
+        train_step(model, seen, optimizer, config, layout=given, check=lambda *_: None)
+
+    step(layout)  # the first step makes the optimiser's state
+    with Waits() as waits:
+        step(layout)
+    assert waits.found == []
+    with Waits() as waits:
+        step(None)
+    assert "nonzero" in waits.found
+
+
 def _weights(model):
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
-def test_the_gradient_is_limited():
+def test_gradient_norm_is_clipped():
     config, info = tiny_config(**{"optim.name": "sgd", "optim.lr": 1.0, "optim.clip_norm": 1e-3}), tiny_info()
     model = HTT(config.model, info)
     before = _weights(model)
@@ -205,7 +333,7 @@ def test_the_gradient_is_limited():
     assert moved.norm().item() == pytest.approx(1e-3, rel=0.02)
 
 
-def test_a_precision_the_device_lacks_is_refused():
+def test_unsupported_precision_is_refused():
     with pytest.raises(ConfigError, match=r"train.precision fp16 is not supported on this cpu. Available: fp32, bf16"):
         Precision("fp16", torch.device("cpu"))
 
@@ -224,7 +352,7 @@ def test_bf16_stays_close_to_fp32():
     assert losses["bf16"] != losses["fp32"]
 
 
-def test_every_step_and_worker_has_randomness_of_its_own():
+def test_randomness_differs_per_step_and_worker():
     drawn = [
         torch.rand(1, generator=step_generator(seed, step, Group(rank, 2))).item()
         for seed in (0, 1) for step in (0, 1) for rank in (0, 1)
@@ -232,7 +360,7 @@ def test_every_step_and_worker_has_randomness_of_its_own():
     assert len(set(drawn)) == 8
 
 
-def test_evaluation_sees_every_frame_once_whatever_the_batch(tiny_splits):
+def test_evaluation_sees_each_frame_once_for_any_batch(tiny_splits):
     results = []
     for batch_size in (1, 7):
         config = tiny_config(**{"train.batch_size": batch_size})
@@ -242,7 +370,7 @@ def test_evaluation_sees_every_frame_once_whatever_the_batch(tiny_splits):
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
-def test_without_validation_clips_the_training_alone_is_reported(tiny_splits, tmp_path):
+def test_fit_without_validation_reports_training_only(tiny_splits, tmp_path):
     alone = dataclasses.replace(tiny_splits, val=None)
     reports, model = train(tiny_config(), alone, tmp_path / "alone")
     both, same = train(tiny_config(), tiny_splits, tmp_path / "both")
@@ -252,7 +380,7 @@ def test_without_validation_clips_the_training_alone_is_reported(tiny_splits, tm
     assert_same_weights(model, same)
 
 
-def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tmp_path):
+def test_tensorboard_has_scalars_configuration_and_predictions(tiny_splits, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = tiny_config(**{"runtime.tensorboard": True, "runtime.overlays": 2})
@@ -265,7 +393,7 @@ def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tm
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 
-def test_fit_that_a_scheduler_stops_leaves_its_configuration_for_tensorboard_and_no_open_file(tiny_splits, tmp_path):
+def test_stopped_fit_closes_tensorboard_with_configuration(tiny_splits, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -283,12 +411,12 @@ def test_fit_that_a_scheduler_stops_leaves_its_configuration_for_tensorboard_and
     assert not [path for path in held if str(tmp_path) in path]
 
 
-def test_nothing_is_left_where_it_should_not_be(tiny_splits, tmp_path):
+def test_fit_leaves_no_stray_files(tiny_splits, tmp_path):
     train(tiny_config(), tiny_splits, tmp_path)
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoint"]
 
 
-def test_image_only_training_learns_actions_and_leaves_the_other_heads(tiny_splits, tmp_path):
+def test_image_only_fit_learns_actions_only(tiny_splits, tmp_path):
     off = {"loss.joints_px": 0.0, "loss.depth_m": 0.0, "loss.object": 0.0, "model.action.cues": ["feature"]}
     config = tiny_config(**off)
     torch.manual_seed(config.train.seed)
@@ -302,7 +430,7 @@ def test_image_only_training_learns_actions_and_leaves_the_other_heads(tiny_spli
     assert reports[-1]["loss"] == pytest.approx(reports[-1]["loss_action"])
 
 
-def test_training_and_evaluation_use_given_cues(tiny_splits, tmp_path):
+def test_given_cues_are_used_in_training_and_evaluation(tiny_splits, tmp_path):
     """The action loss of the first step and the evaluation do not depend on the object head."""
     config = tiny_config(**{"model.action.given": ["object"], "train.epochs": 1})
     outcomes = []

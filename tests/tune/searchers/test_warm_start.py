@@ -8,10 +8,10 @@ from htt.errors import ConfigError
 from report_folders import record
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform, Space
+from tune.experiments.spec import SearchSpec
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.selection import best_text
 from tune.searchers import warm_start
-from tune.searchers.warm_start import Question
 
 SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
 BASE = override(
@@ -39,10 +39,15 @@ def run(path, trials, base=BASE, **asked):
 
 
 def ask(objectives=("hand_error_mm",), constraints=(), base=BASE):
-    return Question(SPACE, base, objectives, parse(constraints))
+    return SearchSpec(
+        domains=SPACE.domains,
+        base=base.model_dump(mode="json"),
+        objectives=tuple(objectives),
+        constraints=parse(constraints),
+    )
 
 
-def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_path):
+def test_fitting_trials_become_rows_and_misfits_are_counted(tmp_path):
     trials = [
         trial(1),
         trial(2, {"optim.lr": 2e-3, "model.action.cues": ["hands", "object"]}),
@@ -70,7 +75,7 @@ def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_pa
     )
 
 
-def test_the_same_paths_of_another_base_fit_and_another_base_does_not(tmp_path):
+def test_trial_of_an_equal_base_fits_and_of_another_does_not(tmp_path):
     other = override(BASE, {"optim.lr": 5e-3, "runtime.tensorboard": False})
     run(tmp_path, [trial(1, {"model.action.cues": ["hands"]})], other)
     found = warm_start.earlier(RunFolder(tmp_path / "before"), ask())
@@ -79,7 +84,7 @@ def test_the_same_paths_of_another_base_fit_and_another_base_does_not(tmp_path):
     assert warm_start.earlier(RunFolder(tmp_path / "before"), ask()).misfits == {"of another base (train.seed)": 1}
 
 
-def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
+def test_metric_not_selected_by_has_no_curve(tmp_path):
     run(tmp_path, [trial(2)])
     found = warm_start.earlier(
         RunFolder(tmp_path / "before"), ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"])
@@ -90,7 +95,7 @@ def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
     assert missing.misfits == {"without memory_mb": 1}
 
 
-def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
+def test_point_accepts_words_mapping_or_best_yaml(tmp_path):
     mapping = tmp_path / "point.yaml"
     mapping.write_text("optim.lr: 5e-3\n")
     best = tmp_path / "best.yaml"
@@ -106,12 +111,12 @@ def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
     assert yaml.safe_load(best.read_text())["config"]["train"]["seed"] == 4
 
 
-def test_a_point_may_be_longer_than_a_files_name(tmp_path):
+def test_point_may_be_longer_than_a_file_name(tmp_path):
     text = f"optim.lr=2e-3 'model.action.cues=[hands{' ' * 300}]'"
     assert warm_start.points([text], SPACE, BASE) == [{"optim.lr": 2e-3, "model.action.cues": ["hands"]}]
 
 
-def test_all_points_that_cannot_be_are_one_error(tmp_path):
+def test_points_list_all_faults_in_one_error(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("{")
     texts = [
