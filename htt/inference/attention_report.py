@@ -227,6 +227,8 @@ def _over_time(means: dict[str, np.ndarray]) -> Iterable[list[Any]]:
 
 
 def _examples(folder: Path, found: Attention, removal: Removal) -> list[str]:
+    if found.clips.poses_only:
+        return ["The clips have poses and no images, so there are no film strips."]
     chosen = examples(removal)
     with files.replacing(folder / STRIPS) as path:
         figures.draw_strips([_strip(found, removal, clip) for clip in chosen], path)

@@ -11,6 +11,7 @@ from htt.config import override
 from htt.data.loading.splits import open_named
 from htt.data.prepare import prepare
 from htt.errors import ConfigError, DataError
+from htt.evaluation.report import Provenance
 from htt.inference import attention, attention_report
 from htt.inference.attention import ATTENDED, RANDOM, SHIFTED, USUAL, Removal, chosen_frames, measure, profile
 from htt.info import UNKNOWN
@@ -267,3 +268,13 @@ def test_verdict_needs_every_interval_above_zero(accuracies, sentence):
 def test_examples_are_the_ends_and_the_middle_of_the_falls():
     removal = with_falls(**{ATTENDED: 0.5, RANDOM: 1.0, SHIFTED: 1.0, USUAL: 1.0})
     assert attention_report.examples(removal) == [20, 0, 19]
+
+
+def test_clips_without_images_have_no_film_strips(config, clips, tmp_path):
+    found = measure(model_of(config, clips.info), clips, config, counts=[1], draws=1)
+    poses = clips.only(range(CLIPS))
+    poses.poses_only = True
+    about = Provenance("checkpoint", "data", "command", 1, "fingerprint")
+    attention_report.write(tmp_path, dataclasses.replace(found, clips=poses), "val", about)
+    assert "no images, so there are no film strips" in (tmp_path / "report.md").read_text()
+    assert not (tmp_path / "strips.png").exists()
