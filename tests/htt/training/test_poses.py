@@ -157,8 +157,9 @@ def test_evaluation_leaves_out_what_is_not_predicted():
 
 def test_facts_before_a_search_name_what_cannot_be_measured(root):
     facts = prepare_search(poses_config(**{"data.root": str(root)}))
-    assert {*EVALUATED} - {*facts.unknown} == ACTIONS
-    assert set(facts.unknown.values()) == {"a model without an image encoder predicts neither hands nor objects"}
+    assert facts.unknown == {}
+    assert {*EVALUATED} - {*facts.unpredicted} == ACTIONS
+    assert set(facts.unpredicted.values()) == {"a model without an image encoder predicts neither hands nor objects"}
     assert facts.baselines == dict.fromkeys(("action_accuracy", "action_accuracy_hard"), 1 / 36)
 
 
