@@ -144,6 +144,9 @@ class BackboneConfig(Section):
     normalise: Literal["centre", "imagenet"] | None = None
     """Normalisation of pixels: value/255 - 0.5 (centre), or ImageNet's mean and deviation. None means centre for a
     module (as released), and the settings of its image processor for a hub model."""
+    recompute: bool = False
+    """Compute the encoder's activations again in the backward pass instead of keeping them: less memory, a third more
+    time, the same numbers. Needs ``batch_norm`` frozen."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Side (px) of the square that images are resized to before they are encoded, or None to keep their size."""
 
@@ -164,6 +167,11 @@ class BackboneConfig(Section):
             raise ValueError(
                 f"weights must be given for an encoder that is not trained; got {self.weights or 'none'}. Set "
                 "model.backbone.weights, or set model.backbone.trained to true"
+            )
+        if self.recompute and self.batch_norm == "live":
+            raise ValueError(
+                "recompute needs frozen batch norm, as its statistics would count every image twice; got batch_norm "
+                "live. Set model.backbone.batch_norm to frozen, or model.backbone.recompute to false"
             )
         if not self.trained and self.batch_norm == "live":
             raise ValueError(
@@ -276,10 +284,17 @@ class OptimConfig(Section):
     lr: Above0 = 3e-5
     """Learning rate."""
     backbone_lr: Above0 | None = None
-    """Learning rate of the image encoder, with the same schedule and warm-up, or None for ``lr``; not used while the
-    encoder is frozen."""
+    """Learning rate of the image encoder, with the same schedule and warm-up, or None for ``lr`` times
+    ``backbone_lr_factor``; not used while the encoder is frozen."""
+    backbone_lr_factor: Above0 = 1.0
+    """Learning rate of the image encoder as a multiple of ``lr``."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each layer of the image encoder to the layer before it: below 1, pretrained
+    early layers change less."""
     weight_decay: Weight = 0.0
     """Weight decay: decoupled with adamw, added to the gradient otherwise."""
+    decayed: Literal["all", "matrices"] = "all"
+    """Parameters with weight decay: all, or only matrices and kernels, without biases, norms and the action token."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum, used by sgd only."""
     schedule: Literal["constant", "step", "cosine"] = "step"
@@ -291,6 +306,15 @@ class OptimConfig(Section):
     """Epochs over which the learning rate rises linearly from 0; may be a fraction."""
     clip_norm: Above0 | None = None
     """Largest norm of the gradient, or None for no limit."""
+
+    @model_validator(mode="after")
+    def _one_rate_of_the_encoder(self) -> OptimConfig:
+        if self.backbone_lr is not None and self.backbone_lr_factor != 1:
+            raise ValueError(
+                f"cannot use both backbone_lr {self.backbone_lr:g} and backbone_lr_factor {self.backbone_lr_factor:g}. "
+                "Set optim.backbone_lr to none, or optim.backbone_lr_factor to 1"
+            )
+        return self
 
 
 class TrainConfig(Section):
@@ -306,10 +330,21 @@ class TrainConfig(Section):
     al. 2017, section 2.1)."""
     seed: Seed = 0
     """Random seed of weights, order and augmentation."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; an error if the device does not support it."""
+    parts: Positive = 1
+    """Parts of a worker's step whose gradients are computed one after another, which needs less memory. The step is the
+    same except for rounding, dropout, and live batch norm."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; an error if the device does not support it, also if it only emulates it. TF32
+    rounds the factors of products to 10 bits; fp32 never uses it."""
+    deterministic: bool = False
+    """Use algorithms that give the same numbers in every run also on a GPU, where they are slower. On a CPU all are."""
     windows_per_epoch: Positive | None = None
     """Training windows per epoch, drawn anew for each epoch, or None for all windows."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of a moving average of the weights, which is evaluated and kept in place of the weights; 0 for the
+    weights themselves (paper). The decay of step s, from 0, is at most (1 + s) / (10 + s)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the probability that the training's targets give to all classes of objects and actions alike."""
 
 
 class RuntimeConfig(Section):

@@ -65,9 +65,9 @@ def main(options: Options) -> None:
 
 
 def _located(data: str) -> Path:
-    from htt.data.location import located  # a check of a file needs no torch
+    from htt.data.location import local_folder  # a check of a file needs no torch
 
-    return located(data, name="--data")
+    return local_folder(data, name="--data")
 
 
 def _submit(options: Options, checkpoint: Path, data: Path) -> None:

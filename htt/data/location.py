@@ -49,7 +49,7 @@ def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     Raises:
         DataError: there are no shards, or they were made from another source than ``data.source``.
     """
-    root = located(path, config)
+    root = local_folder(path, config)
     made = manifest.read(root)
     if made.encoding is not None:
         raise DataError(
@@ -70,7 +70,7 @@ def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     return root, made
 
 
-def located(path: str, config: Config | None = None, name: str = "data.root") -> Path:
+def local_folder(path: str, config: Config | None = None, name: str = "data.root") -> Path:
     """Return the local folder of shards at a path or URI; for a URI, a cache folder that is filled while it is read.
 
     Args:

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from htt.config import BackboneConfig
+from htt.device import exact_fp32
 from htt.model import backbones
 from htt.registry import is_free, load, names
 
@@ -32,6 +34,7 @@ class FrameFeatures(nn.Module):
     def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
         self.frozen, self.trained, self.size = config.batch_norm == "frozen", config.trained, config.size
+        self.recompute = config.recompute
         self.backbone = channels_last(open_backbone(config))
         if not self.trained:
             self.backbone.requires_grad_(False)
@@ -68,9 +71,12 @@ class FrameFeatures(nn.Module):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         normalised = (pixels - self.mean) / self.deviation
         if self.trained:
+            if self.recompute and self.training:
+                again: Tensor = checkpoint(self.backbone, normalised, use_reentrant=False)
+                return again
             trained: Tensor = self.backbone(normalised)
             return trained
-        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False), exact_fp32():
             fixed: Tensor = self.backbone(normalised)
             return fixed.half().float()
 

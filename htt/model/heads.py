@@ -76,7 +76,7 @@ def decode_pose(
 
     Source: HTT (Wen et al. 2023), section 3.2, with the constants and the focal length along y of the released code.
     """
-    centre = raw.new_tensor([info.width / 2, info.height / 2])
+    centre = torch.tensor([info.width / 2, info.height / 2], dtype=raw.dtype).to(raw.device, non_blocking=True)
     joints_px = config.pixel_scale * raw[..., :2] + centre
     focal_x = intrinsics[:, 0, 0, None]
     depth_m = config.depth_offset_m + focal_x * config.depth_scale_m * raw[..., 2]

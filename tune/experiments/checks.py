@@ -169,7 +169,7 @@ def check_run(run: RunOptions) -> None:
     """Raise a ``ConfigError`` for the first invalid option common to all runs."""
     _check_positive("--max-concurrent", run.max_concurrent)
     _check_positive("--workers-per-trial", run.workers_per_trial)
-    if not 0 < run.cpus_per_worker < math.inf:
+    if run.cpus_per_worker is not None and not 0 < run.cpus_per_worker < math.inf:
         raise ConfigError(f"--cpus-per-worker must be a number above 0; got {run.cpus_per_worker:g}.")
     if run.gpus_per_trial is not None and not 0 <= run.gpus_per_trial < math.inf:
         raise ConfigError(f"--gpus-per-trial must be a number of 0 or more; got {run.gpus_per_trial:g}.")

@@ -52,8 +52,8 @@ class RunOptions:
     """Maximum number of trials at once (default: as many as fit on the machines)."""
     workers_per_trial: int = 1
     """Processes of a trial; several train it together by Ray Train."""
-    cpus_per_worker: float = 1.0
-    """Cores of each process, and its threads."""
+    cpus_per_worker: console.OptionalFloat = None
+    """Cores of each process, and its threads (default: 1, or with GPUs the machine's cores for each GPU)."""
     gpus_per_trial: console.OptionalFloat = None
     """GPUs of a trial, over all its processes; 0.5 puts two trials on one (default: one for each process, if the
     machines have any)."""

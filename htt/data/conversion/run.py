@@ -199,6 +199,7 @@ def _manifest(
     source: Source, making: Making, state: State, wanted: Mapping[str, Sequence[manifest.Wanted]]
 ) -> Manifest:
     info = source.info(making.width, making.height)
+    usual = dataclasses.replace(info, frame_rate=0.0).frame_rate
     return Manifest(
         source=info.source,
         actions=list(info.actions),
@@ -206,6 +207,7 @@ def _manifest(
         hands=info.hands,
         width=info.width,
         height=info.height,
+        frame_rate=None if info.frame_rate == usual else info.frame_rate,
         quality=making.quality,
         pixels=source.pixels,
         splits={split: done.shards for split, done in state.splits.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,14 +145,21 @@ class Clips(Sequence[ClipRecord]):
         """Return an uninitialized array for ``count`` images: [n h w 3] uint8."""
         return np.empty((count, self.info.height, self.info.width, 3), np.uint8)
 
-    def decode_into(self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray) -> None:
-        """Decode some frames of a clip into [n h w 3] ``images``; see ``decode``."""
+    def decode_into(
+        self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray, pool: Executor | None = None
+    ) -> None:
+        """Decode some frames of a clip into [n h w 3] ``images``, in the threads of a pool if one is given.
+
+        The decoder releases the GIL. See ``decode``.
+        """
         if self.encoding or self.poses_only:
             held = "features" if self.encoding else "poses"
             raise DataError(f"Expected a folder of frames; {self.root} holds {held}, which have no images.")
         view, decode, shape = self._view(clip), simplejpeg.decode_jpeg, images.shape[1:]
         data, ends = view.data, view.ends
-        for image, frame in zip(images, _integers(frames), strict=True):
+
+        def decode_one(pair: tuple[np.ndarray, int]) -> None:
+            image, frame = pair
             try:
                 decoded_shape = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image, strict=True).shape
             except ValueError as error:
@@ -159,6 +167,10 @@ class Clips(Sequence[ClipRecord]):
             if decoded_shape != shape:
                 size = f"{decoded_shape[1]}x{decoded_shape[0]} px"
                 raise self._broken(clip, frame, f"it is {size}, not {shape[1]}x{shape[0]}")
+
+        pairs = zip(images, _integers(frames), strict=True)
+        for _ in pool.map(decode_one, pairs) if pool else map(decode_one, pairs):
+            pass
 
     def encoded(self, clip: int) -> Encoded:
         """Return the features of a clip of a folder of features."""

@@ -156,6 +156,8 @@ class Manifest(_Entry):
     """Width of the frames, px."""
     height: Pixels
     """Height of the frames, px."""
+    frame_rate: Annotated[float, Field(gt=0, le=SIZE)] | None = None
+    """Frames per second, or None for the usual rate of the source."""
     quality: int
     """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
@@ -176,7 +178,8 @@ class Manifest(_Entry):
     @property
     def info(self) -> DataInfo:
         """Facts of the data set."""
-        return DataInfo(self.source, tuple(self.actions), tuple(self.objects), self.hands, self.width, self.height)
+        classes = tuple(self.actions), tuple(self.objects)
+        return DataInfo(self.source, *classes, self.hands, self.width, self.height, self.frame_rate or 0.0)
 
     def shards(self, split: str) -> list[Shard]:
         """Return the shards of a split.
@@ -263,7 +266,8 @@ def parse(content: bytes, name: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    excluded = None if manifest.encoding else {"encoding"}  # unknown to older versions, which refuse unknown fields
+    optional = ("encoding", "frame_rate")  # unknown to older versions, which refuse unknown fields
+    excluded = {name for name in optional if getattr(manifest, name) is None}
     files.write_text(root / NAME, manifest.model_dump_json(indent=2, exclude=excluded) + "\n")
 
 
