@@ -95,8 +95,8 @@ class StudyExperiment(Experiment):
     @property
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the variants need, of a model that reads images if one does."""
-        configs = self.plan.study.configs(self.base).values()
-        configs = sorted(configs, key=lambda config: config.model.backbone.reads_images)
+        variants = self.plan.study.configs(self.base).values()
+        configs = sorted(variants, key=lambda config: config.model.backbone.reads_images)
         return list({preparation_key(config): config for config in configs}.values())
 
     @property
