@@ -180,20 +180,20 @@ class FramesSource:
                 except UnreadableError as error:
                     findings.frame(number, error, FRAME_LEFT_OUT)
             return
-        number, path = 0, self._video(row)
+        number, found = 0, self._video(row)
         try:
-            if path is None:
+            if found is None:
                 raise UnreadableError(self.root / row.id, "has neither images nor a video")
-            opened = _opened(path)
+            opened = _opened(found)
             if opened.frame_rate and abs(opened.frame_rate / key.entry.frame_rate - 1) > RATE_TOLERANCE:
                 detail = f"{opened.frame_rate:.4g} frames/s, {key.entry.frame_rate:.4g} frames/s"
-                findings.add(UnreadableError(path, "has another frame rate than the first video", detail), "used")
+                findings.add(UnreadableError(found, "has another frame rate than the first video", detail), "used")
             for number, (_, image) in enumerate(opened.frames(), start=1):
                 if number > key.frames:
                     return
                 yield number - 1, image
             if opened.problem or number < key.frames:
-                raise UnreadableError(path, "is damaged or cut off", f"{number} of {key.frames} frames")
+                raise UnreadableError(found, "is damaged or cut off", f"{number} of {key.frames} frames")
         except UnreadableError as error:
             findings.add(error, FRAME_LEFT_OUT if number else CLIP_LEFT_OUT, key.frames - number)
 
