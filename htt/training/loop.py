@@ -33,13 +33,13 @@ from htt.evaluation import clip_table
 from htt.evaluation.cost import cost, known_cost
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group
-from htt.losses import Mean, counts_of, losses, merge, share, total
+from htt.losses import Mean, counts_of, distillation, losses, merge, share, total
 from htt.model.htt import HTT
 from htt.training import checkpoint, optim
 from htt.training.augment import augment
 from htt.training.board import Board
 from htt.training.checkpoint import Progress
-from htt.training.loading import load_start
+from htt.training.loading import load_start, open_teacher
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 EpochCallback = Callable[[dict[str, float], "Path | None"], None]
@@ -69,7 +69,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
-        CheckpointError: ``resume`` or ``model.weights`` belongs to another model.
+        CheckpointError: ``resume`` or ``model.weights`` belongs to another model, or ``distill.teacher`` to other data.
     """
     group = group or Group()
     torch.manual_seed(config.train.seed)
@@ -77,6 +77,7 @@ def fit(
     if not resume:
         load_start(model)
     model = model.to(group.device)
+    teacher = open_teacher(config, model, group.device)
     optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone.parameters())
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
@@ -93,7 +94,8 @@ def fit(
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
-            terms = train_epoch(parallel, loader, optimizer, config, epoch, entered=entered, saver=saver, **how)
+            more = {"entered": entered, "saver": saver, "teacher": teacher}
+            terms = train_epoch(parallel, loader, optimizer, config, epoch, **more, **how)
             trained_s = time.monotonic() - began
             metrics_of_val, clips = validate(model, splits, config, on_batch=board.first(epoch + 1), **how)
             if splits.val and not costs:
@@ -122,6 +124,7 @@ def train_epoch(
     group: Group | None = None,
     precision: Precision | None = None,
     saver: Saver | None = None,
+    teacher: HTT | None = None,
 ) -> dict[str, Mean]:
     """Train one epoch, from ``entered`` on, and return the means of the loss terms over all workers."""
     group = group or Group()
@@ -139,7 +142,7 @@ def train_epoch(
         random = step_generator(config.train.seed, done, group)
         seen = augment(batch.to(group.device), config.data.augment, random)
         try:
-            terms = train_step(model, seen, optimizer, config, group=group, precision=precision)
+            terms = train_step(model, seen, optimizer, config, group=group, precision=precision, teacher=teacher)
         except NonFiniteLossError as error:
             raise NonFiniteLossError(epoch + 1, step, error.terms) from error
         sums = merge(sums, terms) if sums else terms
@@ -157,6 +160,7 @@ def train_step(
     *,
     group: Group | None = None,
     precision: Precision | None = None,
+    teacher: HTT | None = None,
 ) -> dict[str, Mean]:
     """Take one optimiser step on an (augmented) batch, and return this worker's loss terms.
 
@@ -168,12 +172,17 @@ def train_step(
     with precision.autocast():
         prediction = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
     terms = losses(prediction, batch)
+    if teacher is not None:
+        with torch.no_grad(), precision.autocast():
+            soft = teacher(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
+        terms |= distillation(prediction, soft, batch, config.distill.temperature)
     broken = torch.stack([~torch.isfinite(mean.total) for mean in terms.values()])
     counts, broken = group.sum(torch.stack([counts_of(terms), broken.float()]))
     if broken.any():  # raised on all workers at once, or the others would wait forever
         raise NonFiniteLossError(0, 0, [name for name, wrong in zip(terms, broken, strict=True) if wrong])
     optimizer.zero_grad(set_to_none=True)
-    precision.step(total(share(terms, counts, group.size), config.loss), optimizer, config.optim.clip_norm)
+    loss = total(share(terms, counts, group.size), config.loss, config.distill)
+    precision.step(loss, optimizer, config.optim.clip_norm)
     return {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
 
 
