@@ -72,15 +72,21 @@ class HTT(nn.Module):
         tokens = self._block_p(features, valid, seen.get("pose"))
 
         joints_raw = self.pose_head(tokens)
-        camera = intrinsics[window_of_frame(valid)]
+        camera = self._of_frames(intrinsics, valid)
         joints_px, depth_m, joints_m = decode_pose(joints_raw, camera, self.config.pose, self.info)
         object_logits = self.object_head(tokens)
 
         seen_joints, seen_object = with_truth(joints_raw, object_logits, truth, camera, self.config, self.info)
         cues = self.action_input(tokens, seen_joints, seen_object)
-        action_logits = self.action_block(scatter(cues, valid), valid, self.action_head, seen.get("action"))
+        action_logits = self.action_block(self._in_windows(cues, valid), valid, self.action_head, seen.get("action"))
 
         return Prediction(joints_raw, joints_px, depth_m, joints_m, object_logits, action_logits.float(), seen or None)
+
+    def _of_frames(self, intrinsics: Float[Tensor, "b 3 3"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, "n 3 3"]:
+        return intrinsics[window_of_frame(valid)]
+
+    def _in_windows(self, cues: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        return scatter(cues, valid)
 
     def _block_p(
         self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None

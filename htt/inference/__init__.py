@@ -1,0 +1,1 @@
+"""Application of a trained model: export to one file, and comparison of its forms."""
