@@ -187,7 +187,7 @@ def _program(one: OneWindow) -> torch.export.ExportedProgram:
 
 
 def _to_half(one: OneWindow) -> None:
-    """Convert a model to fp16, except the pose head, whose output in fp16 would cost a fifth of a pixel."""
+    """Convert a model to fp16, except the pose head: positions in fp16 would be rounded to steps of up to 0.4 px."""
     mean, deviation = one.features.mean, one.features.deviation
     one.half()
     one.pose_head.float()
