@@ -234,7 +234,7 @@ def _quantised(model: Any, calibration: Sequence[Inputs], part: Path) -> Any:
             window = next(self._left, None)
             return window and _feed(*window)
 
-    exact = [node.name for node in model.graph.node if _part(node) in EXACT]
+    exact = [node.name for node in model.graph.node if _is_exact(node)]
     quantization.quantize_static(
         model,
         part,
@@ -249,11 +249,10 @@ def _quantised(model: Any, calibration: Sequence[Inputs], part: Path) -> Any:
     return onnx.load(part)
 
 
-def _part(node: Any) -> str:
-    """Return the part of HTT that a node of an ONNX graph is from."""
+def _is_exact(node: Any) -> bool:
+    """Return whether a node of an ONNX graph is inside a part of HTT that is not quantised."""
     scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), "")
-    found = re.findall(r"'([^']+)'", scopes)
-    return str(found[0]).partition(".")[0] if found else ""
+    return any(name.partition(".")[0] in EXACT for name in re.findall(r"'([^']+)'", scopes))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -128,6 +129,9 @@ def test_onnx_files_predict_what_the_checkpoint_predicts(tmp_path, capsys):
     assert 1e-6 < exports.largest_difference(model, read["fp16"]) < 2e-3
     sizes = {precision: file.stat().st_size for precision, file in files.items()}
     assert sizes["int8"] < 0.6 * sizes["fp32"]
+    stored = {each.name for each in onnx.load(files["int8"]).graph.initializer}
+    assert {"pose_head.layers.4.weight", "object_head.classify.weight", "action_head.weight"} <= stored
+    assert {"features.to_width.weight", "action_input.join.weight"} & stored == set()
     val = open_splits(record.config).val
     errors = {name: evaluate(each, val, record.config).result()["hand_error_mm"] for name, each in read.items()}
     wanted = evaluate(model, val, record.config).result()["hand_error_mm"]
