@@ -3,17 +3,21 @@
     python tune/ablate.py --study headline --seeds 7 --name headline
     python benchmarks/headline.py runs/headline
 
+Models that were trained on features are evaluated on the images.
+
 Two questions about the validation clips, answered for every complete training of a run:
 
 - *Where does the window help?* The hand error on frames whose exposure was lost (black or white), and on the others.
 - *What can cues add?* How much of the 2D joints (and of the object's probabilities) a linear map of block P's tokens
-  gives already: fitted on half of the clips, judged on the other half, as the share of variance explained. What is
-  linear in the token, block A can read from the feature alone.
+  gives already: fitted on half of the groups of clips, judged on the other half, as the share of variance explained.
+  What is linear in the token, block A can read from the feature alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +29,12 @@ from torch import Tensor
 from htt.batch import Batch, Prediction
 from htt.config import Config
 from htt.data.loading.clips import Clips
+from htt.data.loading.splits import open_splits
+from htt.data.prepare import prepare
+from htt.evaluation.intervals import numbered
 from htt.model.htt import HTT
-from htt.training.loading import open_trained
+from htt.training.loading import open_trained, trained_config
 from htt.training.loop import evaluate
-from htt.training.tasks import open_splits
 from result import header, write
 from tune.results.run_folder import RunFolder
 
@@ -41,7 +47,8 @@ RIDGE = 1e-3
 class Seen:
     """Output of a model for all frames [n] of the clips."""
 
-    clip: np.ndarray
+    group: np.ndarray
+    """Number of the clip's group."""
     lost: np.ndarray
     error_mm: np.ndarray
     """Mean over the joints that are known; NaN where none is."""
@@ -56,13 +63,14 @@ def look(model: HTT, clips: Clips, config: Config) -> Seen:
     """Run a model on clips."""
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
     tokens: list[Tensor] = []
+    groups = numbered(clips.groups)
     hook = model.object_head.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[0]))
 
     def take(batch: Batch, said: Prediction) -> None:
         brightness = batch.frames.float().mean(dim=(1, 2, 3))
         distance = 1000 * torch.linalg.vector_norm(said.joints_m - batch.joints_m, dim=-1)
         known = torch.where(batch.joint_valid, distance, torch.nan)
-        parts["clip"].append(np.repeat(batch.clip.numpy(), batch.valid.sum(dim=1).numpy()))
+        parts["group"].append(np.repeat(groups[batch.clip.numpy()], batch.valid.sum(dim=1).numpy()))
         parts["lost"].append(((brightness < LOST[0]) | (brightness > LOST[1])).numpy())
         parts["error_mm"].append(known.nanmean(dim=1).numpy())
         parts["joints"].append(said.joints_raw[..., :2].flatten(1).numpy())
@@ -74,8 +82,8 @@ def look(model: HTT, clips: Clips, config: Config) -> Seen:
 
 
 def explained(seen: Seen, target: np.ndarray) -> float:
-    """Return the share of a target's variance that a linear map of the tokens explains on other clips."""
-    fitted = seen.clip % 2 == 0
+    """Return the share of a target's variance that a linear map of the tokens explains on other groups of clips."""
+    fitted = seen.group % 2 == 0
     known = np.column_stack([seen.tokens, np.ones(len(seen.tokens))])
     gram = known[fitted].T @ known[fitted] + RIDGE * fitted.sum() * np.eye(known.shape[1])
     weights = np.linalg.solve(gram, known[fitted].T @ target[fitted])
@@ -84,12 +92,12 @@ def explained(seen: Seen, target: np.ndarray) -> float:
     return float(1 - (rest**2).sum() / (around**2).sum())
 
 
-def table(folder: RunFolder) -> list[str]:
-    """Return a row for each variant: means over its seeds."""
+def table(folder: RunFolder, seeds: int | None) -> list[str]:
+    """Return a row for each variant: means over its first seeds."""
     rows: dict[str, list[list[float]]] = defaultdict(list)
     splits: dict[str, Clips] = {}
     for trial in folder.trials():
-        if trial.state != "complete" or trial.variant is None:
+        if trial.state != "complete" or trial.variant is None or len(rows[trial.variant]) == seeds:
             continue
         (checkpoint,) = (folder.path / "tune" / trial.id).glob("checkpoint_*")
         model, config = open_trained(checkpoint, (clips := _clips(checkpoint, splits)).info)
@@ -119,12 +127,10 @@ def table(folder: RunFolder) -> list[str]:
 
 
 def _clips(checkpoint: Path, splits: dict[str, Clips]) -> Clips:
-    from htt.training.loading import trained_config
-
     config = trained_config(checkpoint)
     key = config.data.model_dump_json()
     if key not in splits:
-        found = open_splits(config).val
+        found = open_splits(prepare(config), config.data).val
         assert found is not None
         splits[key] = found
     return splits[key]
@@ -133,15 +139,18 @@ def _clips(checkpoint: Path, splits: dict[str, Clips]) -> Clips:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the study's folder")
+    parser.add_argument("--seeds", type=int, help="trainings of each variant to look at (default: all)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
-        *header("Why the headline study comes out as it does", f"python benchmarks/headline.py {arguments.run}"),
-        "",
+        *header(
+            "Why the headline study comes out as it does",
+            shlex.join(["python", "benchmarks/headline.py", *sys.argv[1:]]),
+        ),
         "Means over seeds and their standard deviation. Joints and object: how much of their variance a linear map of",
-        "block P's token explains, on clips it was not fitted on.",
+        "block P's token explains, on groups of clips it was not fitted on.",
         "",
-        *table(RunFolder(arguments.run)),
+        *table(RunFolder(arguments.run), arguments.seeds),
     ]
     write("headline_why", lines)
 

@@ -46,7 +46,7 @@ def studied(tmp_path_factory, cache):
     return folder, command(ROOT / "tune/ablate.py", *words, cwd=folder)
 
 
-def test_a_study_ends_with_a_table_a_report_and_every_clip(studied):
+def test_study_writes_table_report_and_clips(studied):
     folder, said = studied
     assert "python tune/ablate.py --resume runs/tiny --seeds" in said
     assert "not enough seeds to claim" in said
@@ -70,7 +70,7 @@ def test_a_study_ends_with_a_table_a_report_and_every_clip(studied):
         assert (run.path / name).stat().st_size > 0
 
 
-def test_a_training_of_a_study_gives_the_numbers_of_a_searchs(studied, searched):
+def test_study_training_equals_search_training(studied, searched):
     first, *_ = RunFolder(searched[0] / "runs" / "tiny").trials()
     (reference,) = [one for one in RunFolder(studied[0] / "runs" / "tiny").trials() if one.pair == ("HTT", 0)]
     assert first.fingerprint == reference.fingerprint
@@ -80,7 +80,7 @@ def test_a_training_of_a_study_gives_the_numbers_of_a_searchs(studied, searched)
 
 
 @pytest.mark.slow
-def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(studied):
+def test_study_reuses_reference_and_adds_seeds(studied):
     folder, _ = studied
     words = ["--study", "pose_into_action", "--preset", "quick", "--seeds", 2, "--name", "other", *SET]
     plan = command(ROOT / "tune/ablate.py", *words, "--dry-run", cwd=folder)
@@ -91,7 +91,7 @@ def test_another_study_trains_its_reference_not_again_and_more_seeds_are_added(s
     assert len(RunFolder(folder / "runs" / "tiny").trials()) == 15
 
 
-def test_variants_with_equal_windows_see_the_same_clips_in_the_same_order(studied):
+def test_variants_with_equal_windows_see_equal_order(studied):
     """Paired: what differs between two variants of a seed is what the variant changes."""
     folder, _ = studied
     run = RunFolder(folder / "runs" / "tiny")

@@ -41,19 +41,19 @@ def run(name, words, cache):
     assert "Traceback" not in done.stderr
 
 
-def test_benchmarks_are_all_run_or_named():
+def test_benchmarks_are_all_run_or_excepted():
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert scripts == set(SHORT) | set(WITH_RAY) | set(ELSEWHERE)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
-def test_benchmark_runs(name, tmp_path):
+def test_benchmark_script_runs(name, tmp_path):
     run(name, SHORT[name], tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("name", WITH_RAY)
-def test_benchmark_with_ray_runs(name, tmp_path):
+def test_benchmark_script_with_ray_runs(name, tmp_path):
     run(name, WITH_RAY[name], tmp_path)

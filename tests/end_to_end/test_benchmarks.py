@@ -86,7 +86,7 @@ def trained_on_h2o(h2o) -> Path:
 
 
 @pytest.mark.ray
-def test_h2o_from_raw_files_to_the_table(h2o, trained_on_h2o):
+def test_h2o_raw_files_become_the_table(h2o, trained_on_h2o):
     said = here(evaluate, "--checkpoint", trained_on_h2o, "--data", "shards", "--split", "val", cwd=h2o)
     assert re.search(r"Action accuracy .* 90\.2 %", said), "the published number stands beside ours"
     frame = pl.read_parquet(h2o / "runs/h2o/evaluation-val/per_clip.parquet")
@@ -94,7 +94,7 @@ def test_h2o_from_raw_files_to_the_table(h2o, trained_on_h2o):
 
 
 @pytest.mark.ray
-def test_h2o_test_poses_are_scored_and_its_actions_only_predicted(h2o, trained_on_h2o):
+def test_h2o_test_split_has_poses_scored_and_actions_predicted(h2o, trained_on_h2o):
     said = here(evaluate, "--checkpoint", trained_on_h2o, "--data", "shards", "--split", "test", cwd=h2o)
     assert re.search(r"Action accuracy +unknown .* 86\.4 %", said)
     assert re.search(r"Left hand error +\d+\.\d mm .* 35\.0 mm", said)
@@ -104,7 +104,7 @@ def test_h2o_test_poses_are_scored_and_its_actions_only_predicted(h2o, trained_o
 
 
 @pytest.mark.ray
-def test_h2o_submissions_are_complete_or_refused(h2o, trained_on_h2o, refused):
+def test_h2o_submission_is_complete_or_refused(h2o, trained_on_h2o, refused):
     making = ["-m", "htt.submit", "--checkpoint", trained_on_h2o, "--data", "shards", "--out", "submission"]
     said = command(*making, cwd=h2o)
     assert "not H2O's whole test split" in said
@@ -146,14 +146,14 @@ def test_fpha_trains_on_all_clips_and_is_evaluated_once(fpha, refused):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_search_on_fpha_is_selected_by_held_out_clips(fpha):
+def test_fpha_search_selects_by_held_out_clips(fpha):
     words = ["--space", "paper", "--set", "data.source=fpha", "--set", "data.root=shards", "--trials", 1, "--name", "s"]
     command(ROOT / "tune/search.py", *words, *settings(), cwd=fpha)
     said = command(ROOT / "tune/search.py", *words[:-1], "t", *settings(**{"data.held_out": 0.0}), cwd=fpha, code=2)
     assert "--set data.held_out=0.1" in said
 
 
-def test_released_weights_are_evaluated_as_they_are(fpha, refused):
+def test_released_weights_are_evaluated_unchanged(fpha, refused):
     """A file as HTT's authors save theirs, with weights of our own: the architecture is the paper's."""
     shapes = json.loads((GOLDEN / "state_dict_shapes_fpha.json").read_text())
     random = {key: np.random.default_rng(zlib.crc32(key.encode())) for key in shapes}
@@ -168,7 +168,7 @@ def test_released_weights_are_evaluated_as_they_are(fpha, refused):
     assert "val" in refused(evaluate, *words, "--split", "val", cwd=fpha), "the paper's recipe holds nothing out"
 
 
-def test_released_weights_of_the_other_benchmark_are_refused(h2o, refused):
+def test_released_weights_of_other_benchmark_are_refused(h2o, refused):
     shapes = json.loads((GOLDEN / "state_dict_shapes_fpha.json").read_text())
     state = {key: torch.zeros(shape) for key, shape in shapes.items()}
     torch.save({"state_dict": state}, h2o / "fpha.pth")

@@ -41,7 +41,7 @@ def run(*words, cwd):
     return done.stdout + done.stderr
 
 
-def test_data_search_and_final_training_in_a_bucket(store, tmp_path, monkeypatch):
+def test_bucket_holds_data_search_and_final_training(store, tmp_path, monkeypatch):
     write_h2o(tmp_path / "h2o", LABELS)
     data, runs, finals = (store.uri(name) for name in ("data", "runs", "finals"))
     run("-m", "htt.data.convert", "--source", "h2o", "--root", "h2o", "--out", "shards", cwd=tmp_path)

@@ -30,7 +30,7 @@ NOTICE = ". ~/.htt/environment && python -c 'from cluster.preemption import drai
 """What ``python -m cluster.preemption`` does once the cloud has said so."""
 
 
-def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_path):
+def test_training_survives_a_lost_host_and_readmits_it(cluster, tmp_path):
     job, file = start(cluster, "elastic", tmp_path / "job")
     job.wait_for(lambda: epochs(file) >= 3)
     cluster.hosts.kill("node1")
@@ -49,7 +49,7 @@ def test_a_training_goes_on_without_a_host_and_takes_it_in_again(cluster, tmp_pa
     assert len(shown) - len(set(shown)) <= 2, "an epoch at most is repeated for each change"
 
 
-def test_on_a_notice_a_training_saves_itself_and_goes_on_from_there(cluster, tmp_path):
+def test_preemption_notice_saves_and_resumes_training(cluster, tmp_path):
     job, file = start(cluster, "noticed", tmp_path / "job", LONG_EPOCHS)
     job.wait_for(lambda: len(starts(job)) == 1)
     cluster.hosts.run("node2", NOTICE, cwd=ROOT)

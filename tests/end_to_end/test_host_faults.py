@@ -78,7 +78,7 @@ def check_whole(search, before, interrupted):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_costs_its_trial_an_epoch_and_joins_again_when_it_is_back(cluster, tmp_path):
+def test_dead_worker_costs_an_epoch_and_rejoins(cluster, tmp_path):
     search = Search(cluster.shared, "worker")
     job = cluster.start(search.command, tmp_path / "job")
     job.wait_for(lambda: len(search.folder.trials()) >= 3 and search.under_way("node1"))
@@ -96,7 +96,7 @@ def test_a_worker_that_dies_costs_its_trial_an_epoch_and_joins_again_when_it_is_
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_after_its_head_was_lost(cluster, tmp_path):
+def test_search_resumes_after_its_head_was_lost(cluster, tmp_path):
     search = Search(cluster.shared, "head")
     job = cluster.start(search.command, tmp_path / "job")
     job.wait_for(lambda: len(search.folder.trials()) >= 3 and search.under_way())

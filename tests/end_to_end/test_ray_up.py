@@ -26,7 +26,7 @@ def hosts(cluster):
     return [cluster.head, *cluster.workers]
 
 
-def test_every_host_is_there_with_the_token_that_only_its_user_can_read(cluster):
+def test_ray_up_starts_every_host_with_a_private_token(cluster):
     assert cluster.nodes() == {"head": "ALIVE", "node1": "ALIVE", "node2": "ALIVE"}
     token = cluster.hosts.file(LAPTOP, TOKEN)
     for host in hosts(cluster):
@@ -39,7 +39,7 @@ def test_every_host_is_there_with_the_token_that_only_its_user_can_read(cluster)
     assert token.stat().st_mode & 0o777 == 0o600
 
 
-def test_without_the_token_there_is_no_answer(cluster):
+def test_ray_up_refuses_requests_without_the_token(cluster):
     stranger = "env -u RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH=/nowhere HOME=/tmp"
     said = cluster.type(f"{stranger} ray job submit -- touch /mnt/shared/taken", code=1)
     assert "Authentication required" in said
@@ -51,7 +51,7 @@ def test_without_the_token_there_is_no_answer(cluster):
     assert not (cluster.shared / "taken").exists()
 
 
-def test_a_job_brings_its_code(cluster):
+def test_ray_up_job_uses_its_own_code(cluster):
     """Not that of ``ray up`` is used, on no machine."""
     edited = cluster.hosts.file(LAPTOP, ROOT / "htt" / "hand.py")
     edited.write_text(edited.read_text() + "\n# edited\n")
@@ -59,7 +59,7 @@ def test_a_job_brings_its_code(cluster):
     assert "3 machines, 0 GPUs: same code and versions, storage reachable." in said
 
 
-def test_a_search_runs_as_a_job_on_all_hosts(cluster):
+def test_ray_up_search_job_uses_all_hosts(cluster):
     """With the stand-in training; the real one takes minutes."""
     options = "--space fake --scheduler none --trials 3 --set optim.step_epochs=2000 --name noted"
     places = "--storage /mnt/shared/runs --set runtime.cache=/mnt/shared/notes"
@@ -79,7 +79,7 @@ def first(cluster):
 
 
 @pytest.mark.slow
-def test_a_search_with_the_real_training_runs_as_a_job_on_all_hosts(cluster, first):
+def test_ray_up_search_job_with_real_training_uses_all_hosts(cluster, first):
     folder, said = first
     assert "Searching space quick with 3 trials at once" in said
     assert "succeeded" in said
@@ -96,7 +96,7 @@ def actors(cluster, kind):
 
 
 @pytest.mark.slow
-def test_its_best_is_read_back_and_trained_on_two_hosts(cluster, first):
+def test_ray_up_best_is_trained_on_two_hosts(cluster, first):
     folder, _ = first
     said = cluster.submit("tune/best.py first --storage /mnt/shared/runs")
     assert re.search(r"Best configuration +/mnt/shared/runs/first/best\.yaml", said)
@@ -116,7 +116,7 @@ def test_its_best_is_read_back_and_trained_on_two_hosts(cluster, first):
     assert found["final"]["test_hand_error_mm"] > 0
 
 
-def test_nothing_is_left_on_the_hosts_in_the_end(cluster):
+def test_ray_down_leaves_nothing_on_the_hosts(cluster):
     """``ray down`` stops the head; what is on the others notices within two minutes, or is told."""
     assert "No nodes remaining" in cluster.down()
     assert cluster.hosts.run("head", RAY_PROCESSES) == ""

@@ -92,7 +92,7 @@ def opened(request, pages, tmp_path_factory):
     return request.param, measured(pages[request.param], tmp_path_factory.mktemp("opened"), 1280)
 
 
-def test_a_browser_finds_every_figure_with_its_words(opened):
+def test_report_page_shows_every_figure_with_its_texts(opened):
     kind, found = opened
     assert [figure["name"] for figure in found["figures"]] == FIGURES[kind]
     for figure in found["figures"]:
@@ -103,7 +103,7 @@ def test_a_browser_finds_every_figure_with_its_words(opened):
         assert len(figure["texts"]) > 5
 
 
-def test_table_of_trials_with_many_paths_is_whole_on_a_desk(tmp_path):
+def test_report_page_shows_wide_table_whole_on_a_desktop(tmp_path):
     values = {
         "model.pose.window": 16, "model.pose.depth": 2, "model.action.depth": 3, "optim.lr": 0.000123,
         "loss.joints_px": 0.123, "loss.action": 0.456, "model.action.cues": ["hands", "object"], "train.batch_size": 4,
@@ -138,7 +138,7 @@ document.addEventListener("DOMContentLoaded", () => {
 </script></body>"""
 
 
-def test_click_on_a_head_sorts_the_table_by_numbers_and_leaves_dashes_last(tmp_path):
+def test_report_page_sorts_a_column_by_number_with_dashes_last(tmp_path):
     folder = search_folder(tmp_path / "run", 30, baselines={"action_accuracy": 0.03})
     folder.write_trials(
         [replace(each, metrics={"hand_error_mm": each.metrics["hand_error_mm"] - 15}) if each.metrics else each
@@ -153,7 +153,7 @@ def test_click_on_a_head_sorts_the_table_by_numbers_and_leaves_dashes_last(tmp_p
     assert found["after"] == found["before"][::-1]
 
 
-def test_no_words_of_a_figure_touch_or_are_cut(opened):
+def test_report_page_figure_texts_neither_touch_nor_are_cut(opened):
     for figure in opened[1]["figures"]:
         left, _, right, _ = figure["box"]
         texts = figure["texts"]
@@ -173,12 +173,12 @@ def test_no_words_of_a_figure_touch_or_are_cut(opened):
 
 
 @pytest.mark.parametrize("kind", FIGURES)
-def test_on_a_phone_the_page_does_not_grow_sideways(pages, kind, tmp_path):
+def test_report_page_fits_a_phone(pages, kind, tmp_path):
     found = measured(pages[kind], tmp_path, 500)  # Chromium makes no window narrower than this
     assert found["wide"] <= found["window"]
 
 
-def test_a_dark_page_is_dark(pages, tmp_path):
+def test_report_page_has_a_dark_scheme(pages, tmp_path):
     page, picture = pages["study"], tmp_path / "dark.png"
     browse("--force-dark-mode", f"--screenshot={picture}", "--window-size=800,800", page.as_uri(), tmp_path=tmp_path)
     assert max(Image.open(picture).convert("RGB").getpixel((5, 5))) < 60
@@ -187,6 +187,6 @@ def test_a_dark_page_is_dark(pages, tmp_path):
     assert min(Image.open(light).convert("RGB").getpixel((5, 5))) > 240
 
 
-def test_it_prints(pages, tmp_path):
+def test_report_page_prints(pages, tmp_path):
     browse(f"--print-to-pdf={tmp_path / 'page.pdf'}", pages["study"].as_uri(), tmp_path=tmp_path)
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

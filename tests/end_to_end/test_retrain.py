@@ -28,7 +28,7 @@ def command(*words, cwd):
 
 
 @pytest.mark.slow
-def test_the_winner_is_trained_with_fresh_seeds_as_launch_trains_it(tmp_path, cache):
+def test_best_retrain_equals_launch_with_fresh_seeds(tmp_path, cache):
     command(ROOT / "tune/search.py", "--trials", 1, "--name", "tiny", *SET, cwd=tmp_path)
     said = command(ROOT / "tune/best.py", "tiny", "--retrain-seeds", 2, cwd=tmp_path)
     assert "2 fresh seeds (1, 2)" in said

@@ -37,7 +37,7 @@ def command(*words, cwd, code=0):
     return said
 
 
-def test_a_search_ends_with_a_table_the_best_configuration_and_the_next_command(searched):
+def test_search_prints_table_best_and_next_command(searched):
     folder, said = searched
     assert not NOISE.search(said), said
     assert "python cluster/launch.py --config runs/tiny/best.yaml" in said
@@ -73,7 +73,7 @@ def whole(searched):
     return trained(LONG, "whole", EPOCHS, searched[0])
 
 
-def test_final_training_leaves_a_checkpoint_that_loads_strictly(searched, final):
+def test_final_training_checkpoint_loads_strictly(searched, final):
     folder, _ = searched
     model, record = checkpoint.load(final / "checkpoint")
     best = read(folder / "runs/tiny/best.yaml")
@@ -85,7 +85,7 @@ def test_final_training_leaves_a_checkpoint_that_loads_strictly(searched, final)
     assert list((final / "tensorboard").iterdir())
 
 
-def test_a_finished_training_is_not_trained_again(searched, final, refused, capsys):
+def test_finished_training_is_not_repeated(searched, final, refused, capsys):
     folder, _ = searched
     words = [*map(str, SHORT), "--name", final.name]
     assert "is taken" in refused(launch, *words, cwd=folder)  # starts no Ray, nor does what follows
@@ -96,7 +96,7 @@ def test_a_finished_training_is_not_trained_again(searched, final, refused, caps
 
 
 @pytest.mark.slow
-def test_one_worker_and_several_give_the_same_numbers(searched):
+def test_one_and_several_workers_give_equal_numbers(searched):
     """A final training on one worker, and the same configuration as a trial of two."""
     folder, _ = searched
     same = ["optim.name=sgd", "model.backbone.batch_norm=frozen", "train.batch_size=2", *NO_AUGMENTATION]
@@ -139,7 +139,7 @@ MINUTES = ("no such data", "too many resources", "too many workers")
 @pytest.mark.parametrize(
     "mistake", [pytest.param(each, marks=pytest.mark.slow if each in MINUTES else ()) for each in MISTAKES]
 )
-def test_a_mistake_is_one_sentence_and_leaves_with_2(searched, mistake):
+def test_user_error_is_one_sentence_with_exit_code_2(searched, mistake):
     folder, _ = searched
     words, message = MISTAKES[mistake]
     script, *options = [word.format(best="runs/tiny/best.yaml") for word in words]
@@ -176,7 +176,7 @@ class Launched:
 
 
 @pytest.mark.slow
-def test_a_final_training_that_is_stopped_by_all_means_comes_to_the_same_weights(searched, whole):
+def test_final_training_stopped_three_ways_gives_equal_weights(searched, whole):
     """Its driver killed, then Ctrl-C, then one of its two workers killed: an epoch at most is repeated each time."""
     folder, _ = searched
     words = [ROOT / "cluster/launch.py", *LONG, "--name", "stopped"]
@@ -209,7 +209,7 @@ def test_a_final_training_that_is_stopped_by_all_means_comes_to_the_same_weights
 
 
 @pytest.mark.slow
-def test_a_final_training_goes_on_from_the_checkpoint_before_a_damaged_one(searched, whole):
+def test_final_training_resumes_before_a_damaged_checkpoint(searched, whole):
     """The newest has a flipped bit, and Ray Train's list of them was cut short: to the same weights, and said."""
     folder, _ = searched
     words = [ROOT / "cluster/launch.py", *LONG, "--name", "spoilt"]

@@ -44,7 +44,7 @@ def no_onnx(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "onnx" in name else found(name, *a))
 
 
-def test_a_model_and_its_student_are_compared_on_the_same_clips(no_onnx, tmp_path, capsys):
+def test_compare_evaluates_model_and_student_on_the_same_clips(no_onnx, tmp_path, capsys):
     teacher = save(tmp_path / "large" / "checkpoint")
     student = save(tmp_path / "small" / "checkpoint", **{"model.width": 16, "data.synthetic.val_clips": 2})
     run("--checkpoint", teacher, "--checkpoint", student, "--out", tmp_path / "out")
@@ -74,7 +74,7 @@ def test_a_model_and_its_student_are_compared_on_the_same_clips(no_onnx, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_table_has_the_forms_of_onnx_runtime(tmp_path):
+def test_compare_includes_onnx_runtime(tmp_path):
     folder = save(tmp_path / "run" / "checkpoint")
     run("--checkpoint", folder, "--out", tmp_path / "out")
     made = pl.read_csv(tmp_path / "out" / NUMBERS)
@@ -87,7 +87,7 @@ def test_the_table_has_the_forms_of_onnx_runtime(tmp_path):
     assert {file.name for file in (tmp_path / "out").iterdir()} == {REPORT, NUMBERS, "run-fp32.onnx", "run-int8.onnx"}
 
 
-def test_invalid_options_are_refused_in_a_sentence(refused, tmp_path):
+def test_compare_refuses_invalid_options(refused, tmp_path):
     folder = save(tmp_path / "run" / "checkpoint")
     assert "Missing --checkpoint" in refused(compare, cwd=tmp_path)
     assert "No checkpoint in nowhere" in refused(compare, "--checkpoint", "nowhere", cwd=tmp_path)
@@ -95,7 +95,7 @@ def test_invalid_options_are_refused_in_a_sentence(refused, tmp_path):
     assert not (tmp_path / "compression").exists()
 
 
-def test_a_model_of_other_images_is_refused_in_a_sentence(refused, tmp_path):
+def test_compare_refuses_a_model_of_other_images(refused, tmp_path):
     folders = [save(tmp_path / f"{width}" / "checkpoint", **{"data.synthetic.width": width}) for width in (64, 80)]
     words = [word for folder in folders for word in ("--checkpoint", folder)]
     config = checkpoint.read(folders[1]).config
@@ -111,11 +111,11 @@ def test_a_model_of_other_images_is_refused_in_a_sentence(refused, tmp_path):
         (["x/a/checkpoint", "y/a/checkpoint", "epoch-3"], ["a-1", "a-2", "epoch-3"]),
     ],
 )
-def test_names_of_models_differ(folders, names):
+def test_names_differ(folders, names):
     assert compression.names([Path("/runs") / folder for folder in folders]) == names
 
 
-def test_models_keep_their_windows_on_other_data():
+def test_on_data_keeps_the_windows_of_the_model():
     first = tiny_config(**{"data.root": "/data", "data.source": "h2o", "data.held_out": 0.2})
     second = tiny_config(**{"data.spacing": 3})
     assert compression.on_data(second, first.data).data == first.data.model_copy(update={"spacing": 3})

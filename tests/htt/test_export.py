@@ -60,7 +60,7 @@ def assert_equal(model: HTT, exported: exports.Exported) -> None:
             assert difference < 1e-4, name
 
 
-def test_one_window_is_the_model_on_frames_that_are_all_valid():
+def test_one_window_predicts_as_the_model_on_valid_frames():
     model = HTT(tiny_config().model, tiny_info()).eval()
     one = _one(model)
     for frames in (1, 3, 4, 5, 9):
@@ -82,7 +82,7 @@ def torch_file(trained) -> tuple[Path, str]:
     return file, said.getvalue()
 
 
-def test_a_torch_file_predicts_what_the_checkpoint_predicts_for_any_frames(trained, torch_file):
+def test_torch_file_predicts_as_its_checkpoint_for_any_number_of_frames(trained, torch_file):
     file, said = torch_file
     assert f"{file}  fp32, 2." in said
     assert "Largest difference from the checkpoint, for random images: " in said
@@ -92,7 +92,7 @@ def test_a_torch_file_predicts_what_the_checkpoint_predicts_for_any_frames(train
     assert_equal(model, exported)
 
 
-def test_a_torch_file_needs_no_code_of_the_project(torch_file, tmp_path):
+def test_torch_file_needs_no_code_of_the_project(torch_file, tmp_path):
     program = (
         "import sys, torch; made = torch.export.load(sys.argv[1]).module();"
         "found = made(torch.zeros(6, 3, 36, 64, dtype=torch.uint8), torch.eye(3));"
@@ -104,7 +104,7 @@ def test_a_torch_file_needs_no_code_of_the_project(torch_file, tmp_path):
     assert said.strip() == "[[6, 42, 3], [6, 42, 2], [6, 42], [6, 42, 3], [6, 8], [36]]"
 
 
-def test_a_model_with_a_frozen_encoder_and_other_blocks_is_exported_in_fp16(tmp_path):
+def test_fp16_export_of_a_frozen_encoder_keeps_only_the_pose_head_in_fp32(tmp_path):
     blocks = {"model.pose.block": "mean", "model.action.block": "identity"}
     model = checkpoint.load(save(tmp_path / "checkpoint", **FROZEN, **blocks))[0]
     exports.export(model, tmp_path / "model.pt2", "torch", "fp16")
@@ -116,7 +116,7 @@ def test_a_model_with_a_frozen_encoder_and_other_blocks_is_exported_in_fp16(tmp_
 
 
 @pytest.mark.slow
-def test_onnx_files_predict_what_the_checkpoint_predicts(tmp_path, capsys):
+def test_onnx_files_predict_as_their_checkpoint(tmp_path, capsys):
     folder = save(tmp_path / "checkpoint", **FROZEN)
     for precision in ("fp32", "fp16", "int8"):
         words = ["--checkpoint", folder, "--to", "onnx", "--precision", precision]
@@ -150,12 +150,12 @@ def test_onnx_files_predict_what_the_checkpoint_predicts(tmp_path, capsys):
         (["--to", "onnx", "--precision", "int8", "--out", "m.onnx", "--data", "none"], "none"),
     ],
 )
-def test_invalid_options_are_refused_in_a_sentence(trained, refused, tmp_path, words, message):
+def test_export_refuses_invalid_options(trained, refused, tmp_path, words, message):
     assert message in refused(export, "--checkpoint", trained, *words, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_needs_labels_or_cannot_be_exported_is_refused_in_a_sentence(tmp_path):
+def test_export_refuses_models_with_given_cues_or_lstm(tmp_path):
     oracle = HTT(tiny_config(**{"model.action.given": ["hands"]}).model, tiny_info())
     with pytest.raises(ConfigError, match=r"model\.action\.given is hands: the model needs labels of its frames"):
         exports.export(oracle, tmp_path / "m.pt2", "torch")
@@ -164,7 +164,7 @@ def test_a_model_that_needs_labels_or_cannot_be_exported_is_refused_in_a_sentenc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_packages_are_named_with_their_extra(trained, refused, monkeypatch, tmp_path):
+def test_export_names_missing_packages_and_their_extra(trained, refused, monkeypatch, tmp_path):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "onnx" in name else found(name, *a))
     said = refused(export, "--checkpoint", trained, "--to", "onnx", "--out", "m.onnx", cwd=tmp_path)
@@ -172,7 +172,7 @@ def test_missing_packages_are_named_with_their_extra(trained, refused, monkeypat
     assert "pip install 'htt-platform[export]'" in said
 
 
-def test_calibration_uses_training_clips_alone(trained, cache):
+def test_calibration_windows_are_of_training_clips_only(trained, cache):
     record = checkpoint.read(trained)
     given = exports.calibration_windows(record.config, trained)
     clips = open_splits(record.config).train
@@ -181,7 +181,7 @@ def test_calibration_uses_training_clips_alone(trained, cache):
     assert all(torch.equal(window, wanted) for (window, _), wanted in zip(given, frames, strict=True))
 
 
-def test_calibration_on_data_of_another_size_is_refused(trained, tmp_path):
+def test_calibration_windows_refuse_data_of_another_size(trained, tmp_path):
     other = tiny_config(**SMALL, **{"data.synthetic.width": 80})
     prepare(other, workers=1)
     with pytest.raises(CheckpointError, match="was trained on other data: width 64 in the checkpoint, 80 in the data"):
@@ -189,7 +189,7 @@ def test_calibration_on_data_of_another_size_is_refused(trained, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.pt2", "model.onnx", "model.txt"])
-def test_a_file_that_is_no_exported_model_is_named(tmp_path, name):
+def test_load_names_a_file_that_is_no_exported_model(tmp_path, name):
     with pytest.raises(CheckpointError, match=r"No exported model .*expected a file that python -m htt\.export wrote"):
         exports.load(tmp_path / name)
     (tmp_path / name).write_text("hello")
@@ -197,7 +197,7 @@ def test_a_file_that_is_no_exported_model_is_named(tmp_path, name):
         exports.load(tmp_path / name)
 
 
-def test_an_export_that_predicts_something_else_is_not_written(trained, monkeypatch, tmp_path):
+def test_export_with_other_predictions_is_not_written(trained, monkeypatch, tmp_path):
     monkeypatch.setattr(exports, "_program", lambda one: (one, ()))
     monkeypatch.setattr(torch.export, "save", lambda *_, **__: None)
     model, record = checkpoint.load(trained)

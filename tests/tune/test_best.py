@@ -74,7 +74,7 @@ def run(tmp_path, monkeypatch):
         (["study", "--retrain-seeds", "5"], "study is a study, which compares variants over all their seeds and has"),
     ],
 )
-def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
+def test_user_error_is_one_sentence(run, tmp_path, capsys, words, message):
     (tmp_path / "runs" / "run" / "full").mkdir()
     (tmp_path / "runs" / "run" / "full" / "file").touch()
     assert run(*words) == 2
@@ -85,7 +85,7 @@ def test_a_mistake_is_one_sentence(run, tmp_path, capsys, words, message):
     assert not list(tmp_path.glob("runs/*/best*.yaml"))
 
 
-def test_without_retraining_the_table_says_how_to(run, tmp_path, capsys):
+def test_table_without_retraining_states_how_to_retrain(run, tmp_path, capsys):
     console.run(best.Options, best.main, ["run", "--top", "2"])
     said = capsys.readouterr().out
     assert said.partition("Next:\n")[2].splitlines() == [
@@ -103,7 +103,7 @@ def test_without_retraining_the_table_says_how_to(run, tmp_path, capsys):
         (["--pick", "hand_error_mm<=40"], "best-hand_error_mm-40.yaml", "hand_error_mm<=40"),
     ],
 )
-def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path, capsys, words, file, picked):
+def test_front_is_shown_and_picked_from(run, tmp_path, capsys, words, file, picked):
     console.run(best.Options, best.main, ["front", *words])
     said = capsys.readouterr().out
     folder = best.RunFolder(tmp_path / "runs" / "front")
@@ -116,7 +116,7 @@ def test_of_several_objectives_the_front_is_shown_and_picked_from(run, tmp_path,
     assert list(found["objectives"]) == list(OBJECTIVES)
 
 
-def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
+def test_metric_option_picks_by_that_metric_alone(run, tmp_path, capsys):
     console.run(best.Options, best.main, ["front", "--metric", "action_accuracy"])
     folder = best.RunFolder(tmp_path / "runs" / "front")
     highest = ranked(folder.trials(), "action_accuracy")[0]
@@ -133,7 +133,7 @@ def test_a_metric_alone_is_no_pick(run, tmp_path, capsys):
     ("choice", "name"),
     [({}, "retrain"), ({"pick": "first"}, "retrain-first"), ({"metric": "hand_error_mm"}, "retrain-hand_error_mm")],
 )
-def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
+def test_picked_trial_is_retrained(run, tmp_path, choice, name):
     options = best.Options("front", retrain_seeds=2, **choice)
     folder = best.RunFolder(tmp_path / "runs" / "front")
     chosen = best.choose(options, folder.record, folder.trials(), folder)
@@ -143,14 +143,14 @@ def test_what_was_picked_is_what_is_trained_again(run, tmp_path, choice, name):
     assert again.config.optim.lr == chosen.trial.values["optim.lr"]
 
 
-def test_more_workers_than_a_step_has_windows_are_refused_before_anything_starts(run, tmp_path, capsys):
+def test_more_workers_than_windows_are_refused_before_any_start(run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         console.run(best.Options, best.main, ["front", "--retrain-seeds", "2", "--workers", "3"])
     assert "Cannot share a step of 2 windows (train.batch_size) among 3 workers." in capsys.readouterr().err
     assert not (tmp_path / "runs" / "front" / "retrain").exists()
 
 
-def test_best_refuses_the_loss_where_its_weights_were_searched(run, tmp_path, capsys):
+def test_best_refuses_the_loss_if_its_weights_were_searched(run, tmp_path, capsys):
     folder = best.RunFolder(tmp_path / "runs" / "run")
     folder.write_trials([dataclasses.replace(one, metrics={**one.metrics, "loss": 1.0}) for one in folder.trials()])
     assert run("run", "--metric", "loss") == 2

@@ -54,7 +54,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, monkeypatch, tmp_path, mistake):
+def test_user_error_is_one_sentence_and_leaves_nothing(refused, monkeypatch, tmp_path, mistake):
     monkeypatch.setattr(
         tune.experiments.spaces, "__path__", [*tune.experiments.spaces.__path__, str(SUPPORT / "spaces")]
     )
@@ -75,7 +75,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(refused, monkeypatch, tmp_
         ({"trials": 64}, ["--trials", "80", "--time-budget", "30m"], (80, 1800.0)),
     ],
 )
-def test_a_run_is_resumed_with_its_own_limits_or_with_those_that_are_given_now(tmp_path, asked, given, limits):
+def test_resume_keeps_or_replaces_limits(tmp_path, asked, given, limits):
     search_folder(tmp_path / "run", 5, **asked)
     found = resumed(tmp_path / "run", *given)
     assert (found.trials, found.time_budget_s) == limits
@@ -86,7 +86,7 @@ def test_a_run_is_resumed_with_its_own_limits_or_with_those_that_are_given_now(t
     [([], (None, 420.0)), (["--trials", "3"], (3, None)), (["--time-budget", "1h"], (None, 3600.0)),
      (["--trials", "3", "--time-budget", "1h"], (3, 3600.0))],
 )  # fmt: skip
-def test_a_new_search_takes_seven_minutes_unless_it_is_limited(options, limits):
+def test_new_search_takes_seven_minutes_by_default(options, limits):
     found = search.new(tyro.cli(search.Options, args=options))
     assert (found.trials, found.time_budget_s) == limits
 
@@ -100,7 +100,7 @@ def test_a_new_search_takes_seven_minutes_unless_it_is_limited(options, limits):
         (["--resume", "run", "--time-budget", "1h"], "python tune/search.py --resume run --time-budget 1h"),
     ],
 )
-def test_what_goes_on_after_ctrl_c_has_the_same_limits(tmp_path, monkeypatch, options, command):
+def test_resume_command_has_the_same_limits(tmp_path, monkeypatch, options, command):
     """Those of a new run are written in it."""
     monkeypatch.chdir(tmp_path)
     assert search.again(tyro.cli(search.Options, args=options), RunFolder(tmp_path / "run")) == command
@@ -121,7 +121,7 @@ def resumed(folder, *words):
 
 
 @pytest.mark.parametrize("option", OTHERS)
-def test_a_run_is_resumed_as_it_began_and_another_wish_is_refused_not_dropped(tmp_path, option):
+def test_resume_refuses_changed_options(tmp_path, option):
     record = search_folder(tmp_path / "run", 5, **BEGAN).record
     began = getattr(record.spec, option.replace("-", "_"))
     message = (
@@ -133,7 +133,7 @@ def test_a_run_is_resumed_as_it_began_and_another_wish_is_refused_not_dropped(tm
     assert getattr(resumed(tmp_path / "run", f"--{option}", str(began)), option.replace("-", "_")) == began
 
 
-def test_what_is_not_given_is_as_the_run_began(tmp_path):
+def test_resume_without_options_keeps_the_recorded_ones(tmp_path):
     search_folder(tmp_path / "run", 5, **BEGAN)
     found = resumed(tmp_path / "run")
     assert {name: getattr(found, name) for name in BEGAN} == BEGAN
@@ -145,7 +145,7 @@ def test_what_is_not_given_is_as_the_run_began(tmp_path):
         resumed(tmp_path / "run", "--seed", "1", "--cpus-per-worker", "2")
 
 
-def test_a_new_search_is_as_usual_where_nothing_is_given():
+def test_new_search_without_options_uses_defaults():
     found = search.new(tyro.cli(search.Options, args=[]))
     base = quick.SPACE.start().model_dump(mode="json")
     assert found == spec.SearchSpec(time_budget_s=420.0, domains=quick.SPACE.domains, base=base, finalists=2)

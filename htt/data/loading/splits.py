@@ -1,8 +1,9 @@
 """Selection of the training and validation clips.
 
 H2O and the rendered benchmark have a validation split. FPHA has none: a fraction ``data.held_out`` of its training
-clips is kept from training and used for validation, each action in proportion, always the same clips. With
-``data.held_out`` 0, as in the paper, all clips are used for training and none for validation.
+clips is kept from training and used for validation, each action in proportion, always the same clips, and never one
+clip of a group without the others. With ``data.held_out`` 0, as in the paper, all clips are used for training and none
+for validation.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from htt.data.shards import manifest
 from htt.data.shards.manifest import TRAIN, VAL, Coverage, Manifest
 from htt.errors import DataError
 from htt.info import DataInfo
+from htt.text import plural
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def open_splits(root: Path, config: DataConfig) -> Splits:
         return Splits(train, open_split(root, VAL))
     if not config.held_out:
         return Splits(train, None)
-    training, held = hold_out(train.ids, train.action.tolist(), config.held_out)
+    training, held = hold_out(train.ids, train.action.tolist(), train.groups, config.held_out)
     return Splits(train.only(training), train.only(held))
 
 
@@ -102,19 +104,24 @@ def check_validation(root: Path, config: DataConfig) -> None:
         )
 
 
-def hold_out(ids: list[str], actions: list[int], share: float) -> tuple[list[int], list[int]]:
+def hold_out(ids: list[str], actions: list[int], groups: list[str], share: float) -> tuple[list[int], list[int]]:
     """Return the indices of the training clips and of the held-out clips, each ascending.
 
     Clips are ranked within their action by a digest of their id, and those with the lowest rank relative to the size
-    of their action are held out. So each action gives clips in proportion to its size, and the choice does not depend
-    on the order of clips.
+    of their action are held out, with all clips of their group: a clip that resembles a training clip would be too easy
+    to recognise. So each action gives clips in proportion to its size as far as groups allow, and the choice does not
+    depend on the order of clips.
 
     Raises:
-        DataError: there is only one clip.
+        DataError: there is only one group of clips.
     """
-    if len(ids) < 2:
+    members: dict[str, list[int]] = defaultdict(list)
+    for clip, group in enumerate(groups):
+        members[group].append(clip)
+    if len(members) < 2:
         raise DataError(
-            f"Cannot hold out validation clips: expected 2 or more clips, got {len(ids)}. Set data.held_out=0."
+            f"Cannot hold out validation clips: expected 2 or more groups of clips, got {len(members)} with "
+            f"{plural(len(ids), 'clip')}. Set data.held_out=0."
         )
     digest = {clip: hashlib.sha256(ids[clip].encode()).hexdigest() for clip in range(len(ids))}
     of_action = Counter(actions)
@@ -124,6 +131,8 @@ def hold_out(ids: list[str], actions: list[int], share: float) -> tuple[list[int
         action = actions[clip]
         rank[clip] = ((seen[action] + 0.5) / of_action[action], digest[clip])
         seen[action] += 1
-    count = min(max(round(share * len(ids)), 1), len(ids) - 1)
-    held = set(sorted(rank, key=lambda clip: rank[clip])[:count])
+    count, held = max(round(share * len(ids)), 1), set[int]()
+    for clip in sorted(rank, key=lambda clip: rank[clip]):
+        if clip not in held and len(held) < count and len(held) + len(members[groups[clip]]) < len(ids):
+            held.update(members[groups[clip]])
     return [clip for clip in range(len(ids)) if clip not in held], sorted(held)

@@ -30,7 +30,7 @@ def posed(seed, clips=3):
     )
 
 
-def test_mean_pose_error_is_the_metric_of_predicting_the_mean_pose():
+def test_mean_pose_error_equals_metric_of_predicting_it():
     train, batch = posed(0), random_batch(tiny_info(2))
     joints = np.concatenate([clip for clip, _ in train]).astype(np.float64)
     valid = np.repeat(np.concatenate([valid for _, valid in train]), 21, axis=1)
@@ -46,14 +46,14 @@ def test_mean_pose_error_is_the_metric_of_predicting_the_mean_pose():
     assert baselines.mean_pose_error_mm(train, val) == pytest.approx(evaluation.result()["hand_error_mm"])
 
 
-def test_hand_that_a_split_never_shows_is_left_out():
+def test_mean_pose_omits_a_hand_without_annotation():
     right = Posed((joints, valid & [False, True]) for joints, valid in posed(1))
     both = baselines.mean_pose_error_mm(posed(0), posed(1))
     assert 0 < baselines.mean_pose_error_mm(posed(0), right) != both
     assert np.isnan(baselines.mean_pose_error_mm(posed(0), Posed((joints, valid & False) for joints, valid in right)))
 
 
-def test_chance_is_one_of_all_names():
+def test_chance_is_one_divided_by_the_number_of_names():
     info = Posed.info
     assert baselines.chance(posed(0)) == {
         "action_accuracy": 1 / len(info.actions),

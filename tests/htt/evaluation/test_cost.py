@@ -38,29 +38,29 @@ class OneBatch:
         self.valid = self.intrinsics = self.truth = None
 
 
-def test_memory_is_what_is_alive_at_once():
+def test_memory_is_the_peak_of_live_tensors():
     found = cost.memory_mb(Doubling(), [OneBatch()], PLAIN)
     assert found * 1e6 == 4 * (4 + 2) + 300 + 2 * 4 * 300, "weights, the frames, and two images of floats"
 
 
-def test_memory_that_is_given_back_is_used_again():
+def test_memory_reuses_freed_tensors():
     one, two = OneBatch(), OneBatch()
     both = cost.memory_mb(Doubling(), [one, two], PLAIN)
     assert both * 1e6 == pytest.approx(cost.memory_mb(Doubling(), [one], PLAIN) * 1e6 + 300 + 4), "frames and one sum"
 
 
-def test_learned_numbers_alone_are_counted():
+def test_parameters_count_only_trained_ones():
     assert cost.parameters(Doubling()) == 4
 
 
-def test_the_time_is_the_median_of_a_few(monkeypatch):
+def test_latency_is_the_median_of_repeats(monkeypatch):
     ticks = iter([0.0, 0.010, 1.0, 1.030, 2.0, 2.020, 3.0, 3.050])
     monkeypatch.setattr(cost.time, "perf_counter", lambda: next(ticks))
     found = cost.latency_ms(Doubling(), [OneBatch()], PLAIN, torch.device("cpu"))
     assert found == pytest.approx(25.0), "10, 30, 20 and 50 ms: the fourth passes a tenth of a second"
 
 
-def test_a_cost_is_measured_without_a_trace(tiny_splits):
+def test_cost_measurement_leaves_no_trace(tiny_splits):
     config = tiny_config()
     torch.manual_seed(0)
     model = HTT(config.model, tiny_splits.info)
@@ -77,7 +77,7 @@ def test_a_cost_is_measured_without_a_trace(tiny_splits):
     assert again["memory_mb"] == found["memory_mb"]
 
 
-def test_only_the_first_worker_measures(tiny_splits):
+def test_cost_is_measured_by_the_first_worker_only(tiny_splits):
     class Second(Group):
         def gather(self, value):
             assert value == {}
@@ -87,6 +87,6 @@ def test_only_the_first_worker_measures(tiny_splits):
     assert found == {"parameters": 1.0}
 
 
-def test_a_resumed_training_knows_what_it_measured():
+def test_cost_is_kept_by_a_resumed_training():
     assert cost.known_cost([]) == {}
     assert cost.known_cost([{"epoch": 1, "loss": 2.0, "latency_ms": 7.0}]) == {"latency_ms": 7.0}

@@ -38,7 +38,7 @@ def in_pairs(random: np.random.Generator, tries: int, correlation: float = 0.96)
 
 
 @pytest.mark.parametrize(("right", "total"), [(209, 242), (110, 122), (541, 575), (0, 5), (5, 5), (1, 2)])
-def test_wilson_is_the_published_formula(right: int, total: int) -> None:
+def test_wilson_equals_the_published_formula(right: int, total: int) -> None:
     share = right / total
     middle = (share + Z**2 / (2 * total)) / (1 + Z**2 / total)
     reach = Z / (1 + Z**2 / total) * math.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2))
@@ -48,45 +48,45 @@ def test_wilson_is_the_published_formula(right: int, total: int) -> None:
 
 
 @pytest.mark.parametrize("total", [1, 36, 122, 575])
-def test_wilson_of_whole_numbers_is_scipys_to_the_last_bit(total: int) -> None:
+def test_wilson_of_whole_numbers_equals_scipy(total: int) -> None:
     for right in range(total + 1):
         expected = scipy.stats.binomtest(right, total).proportion_ci(0.95, method="wilson")
         assert intervals.wilson(right, total) == (float(expected.low), float(expected.high))
 
 
-def test_the_interval_of_the_papers_accuracy() -> None:
+def test_wilson_of_the_papers_accuracy_by_hand() -> None:
     """Hand-computed: 209 of 242 is 86.4 %, and could as well be 81.5 or 90.1 %."""
     low, high = intervals.wilson(209, 242)
     assert (round(100 * low, 1), round(100 * high, 1)) == (81.5, 90.1)
 
 
-def test_difference_of_two_proportions_is_newcombes_published_example() -> None:
+def test_newcombe_equals_the_published_example() -> None:
     """Newcombe 1998, table II, method 10: 56/70 less 48/80 is 0.2, 95 % 0.0524 to 0.3339."""
     low, high = intervals.difference(56, 70, 48, 80)
     assert (round(low, 4), round(high, 4)) == (0.0524, 0.3339)
 
 
-def test_clips_that_are_alike_leave_no_doubt() -> None:
+def test_bootstrap_of_equal_clips_has_no_width() -> None:
     sums = sums_of(np.full(7, 12.5))
     found = intervals.bootstrap(sums, intervals.draws(sums))
     assert found["hand_error_mm"] == pytest.approx((12.5, 12.5))
     assert found["object_accuracy"] == (0, 0)
 
 
-def test_one_clip_says_nothing_of_others() -> None:
+def test_bootstrap_of_one_clip_has_no_interval() -> None:
     sums = sums_of(np.array([3.0]))
     assert intervals.bootstrap(sums, intervals.draws(sums)) == {}
     assert intervals.bands(sums, intervals.draws(sums)) == {}
 
 
-def test_every_drawing_has_as_many_clips_and_is_the_same_each_time() -> None:
+def test_bootstrap_draws_as_many_clips_reproducibly() -> None:
     sums = sums_of(np.arange(9.0))
     weights = intervals.draws(sums, resamples=50)
     assert (weights.sum(axis=1) == 9).all()
     np.testing.assert_array_equal(weights, intervals.draws(sums, resamples=50))
 
 
-def test_what_no_draw_knows_has_no_interval() -> None:
+def test_bootstrap_without_known_draws_has_no_interval() -> None:
     sums = sums_of(np.arange(4.0))
     sums.spaces["_ra"].count[:] = 0
     sums.objects[:] = 0
@@ -96,7 +96,7 @@ def test_what_no_draw_knows_has_no_interval() -> None:
     assert "hand_auc_ra" not in intervals.bands(sums, intervals.draws(sums, resamples=50))
 
 
-def test_bands_hold_the_curve() -> None:
+def test_curve_bands_contain_the_curve() -> None:
     sums = sums_of(np.linspace(0, 60, 30))
     curve = sums.curves(np.ones((1, 30)))["hand_auc"].fraction[0]
     low, high = intervals.bands(sums, intervals.draws(sums))["hand_auc"]
@@ -105,7 +105,7 @@ def test_bands_hold_the_curve() -> None:
     assert (high - low).max() > 0.1
 
 
-def test_the_true_mean_is_in_95_of_100_intervals() -> None:
+def test_bootstrap_covers_95_percent_of_true_means() -> None:
     """300 data sets of 60 clips: as many intervals miss the truth as 5 % can, within the binomial's 99.9 %."""
     random = np.random.default_rng(0)
     tries, truth = 300, 20.0
@@ -118,7 +118,7 @@ def test_the_true_mean_is_in_95_of_100_intervals() -> None:
     assert expected.ppf(0.0005) <= held <= expected.ppf(0.9995)
 
 
-def test_groups_of_one_clip_give_the_numbers_of_before_there_were_groups() -> None:
+def test_bootstrap_of_single_clip_groups_is_unchanged() -> None:
     sums, own = sums_of(np.random.default_rng(0).gamma(4.0, 5.0, 36)), [f"clip{clip}" for clip in range(36)]
     weights = intervals.draws(sums, own)
     np.testing.assert_array_equal(weights, intervals.draws(sums))
@@ -164,7 +164,7 @@ def test_effective_number_ignores_the_order_of_clips(clips: list[tuple[str, bool
     assert groups == 1 or 1 <= number(clips) <= len(clips)
 
 
-def test_clips_of_a_group_are_drawn_together() -> None:
+def test_bootstrap_draws_a_group_as_a_whole() -> None:
     sums, groups = sums_of(np.arange(5.0)), ["a", "b", "a", "c", "a"]
     weights = intervals.draws(sums, groups, resamples=50)
     assert (weights[:, 0] == weights[:, 2]).all()
@@ -174,7 +174,7 @@ def test_clips_of_a_group_are_drawn_together() -> None:
 
 
 @given(st.permutations(range(6)), st.permutations(range(3)))
-def test_exchange_of_clips_within_groups_changes_no_interval(order: list[int], others: list[int]) -> None:
+def test_bootstrap_ignores_order_within_groups(order: list[int], others: list[int]) -> None:
     groups = ["a"] * 6 + ["b"] * 3 + ["c"] * 4
     error_mm = np.random.default_rng(0).gamma(4.0, 5.0, 13)
     first, second = sums_of(error_mm), sums_of(error_mm[[*order, *(6 + each for each in others), 9, 10, 11, 12]])
@@ -186,7 +186,7 @@ def test_exchange_of_clips_within_groups_changes_no_interval(order: list[int], o
     np.testing.assert_allclose(*bands, rtol=1e-9)
 
 
-def test_clips_of_one_group_say_nothing_of_others() -> None:
+def test_bootstrap_of_one_group_has_no_interval() -> None:
     sums, groups = sums_of(np.arange(4.0)), ["a"] * 4
     weights = intervals.draws(sums, groups, resamples=20)
     assert intervals.bootstrap(sums, weights, groups) == {}
@@ -195,7 +195,7 @@ def test_clips_of_one_group_say_nothing_of_others() -> None:
 
 @pytest.mark.parametrize("shape", ["normal", "gamma"])
 @pytest.mark.parametrize("grouped", [True, False])
-def test_intervals_of_errors_hold_95_percent_of_truths_if_groups_are_drawn(shape: str, grouped: bool) -> None:
+def test_group_bootstrap_covers_95_percent_of_errors(shape: str, grouped: bool) -> None:
     """600 splits of clips in pairs that correlate by 0.96; intervals over clips are too narrow."""
     values, truth = in_pairs(np.random.default_rng(3), 600), 20.0
     deviates = scipy.stats.norm.cdf(values)
@@ -211,7 +211,7 @@ def test_intervals_of_errors_hold_95_percent_of_truths_if_groups_are_drawn(shape
 
 @pytest.mark.parametrize("truth", [0.3, 0.5, 0.8])
 @pytest.mark.parametrize("grouped", [True, False])
-def test_intervals_of_accuracies_hold_95_percent_of_truths_if_groups_count(truth: float, grouped: bool) -> None:
+def test_group_wilson_covers_95_percent_of_accuracies(truth: float, grouped: bool) -> None:
     """3,000 splits of clips in pairs, right or wrong by a value that correlates by 0.96."""
     held = 0
     for correct in in_pairs(np.random.default_rng(4), 3000) < scipy.stats.norm.ppf(truth):

@@ -48,7 +48,7 @@ def pair(info: DataInfo, lengths: list[int], seed: int, clips: list[int] | None 
     return random_prediction(info, batch, seed), batch
 
 
-def test_hand_errors_are_those_of_the_released_evaluation():
+def test_hand_errors_equal_the_released_evaluation():
     expected = json.loads((GOLDEN / "metrics_fpha_like.json").read_text())
     with np.load(GOLDEN / "metrics_fpha_like.npz") as arrays:
         predicted, target, valid = (torch.from_numpy(arrays[name]) for name in ("prediction_m", "target_m", "valid"))
@@ -67,7 +67,7 @@ def test_hand_errors_are_those_of_the_released_evaluation():
         assert result[f"hand_error{space}_right_mm"] == result[f"hand_error{space}_mm"], "its one hand is the right one"
 
 
-def test_votes_are_those_of_the_released_evaluation():
+def test_votes_equal_the_released_evaluation():
     golden = json.loads((GOLDEN / "vote.json").read_text())
     windows = golden["windows"]
     classes = tuple(map(str, range(len(windows[0]["probabilities"]))))
@@ -101,7 +101,7 @@ def test_soft_and_hard_votes_can_differ():
 
 
 @pytest.mark.parametrize("winner", [0, 2])
-def test_hard_vote_gives_a_tie_to_the_highest_summed_probability(winner):
+def test_hard_vote_breaks_a_tie_by_summed_probability(winner):
     """Two windows vote for 0 and for 2; action 1 has the highest sum (0.94) and no vote."""
     info = tiny_info(1)
     batch = dataclasses.replace(random_batch(info, [1, 1]), clip=torch.tensor([4, 4]), action=torch.full((2,), winner))
@@ -117,7 +117,7 @@ def test_hard_vote_gives_a_tie_to_the_highest_summed_probability(winner):
     assert evaluation.result()["action_accuracy_hard"] == 1
 
 
-def test_small_numbers():
+def test_metrics_by_hand():
     info = tiny_info(2)
     batch = random_batch(info, [2])
     offset = torch.zeros_like(batch.joints_m)
@@ -133,7 +133,7 @@ def test_small_numbers():
     assert result["hand_error_ra_right_mm"] == pytest.approx(40, rel=1e-5)
 
 
-def test_a_joint_seldom_seen_counts_as_much_as_any_other():
+def test_rarely_annotated_joint_counts_like_any_other():
     info = tiny_info(1)
     batch = random_batch(info, [4])
     batch.joint_valid[1:, 5] = False
@@ -143,12 +143,12 @@ def test_a_joint_seldom_seen_counts_as_much_as_any_other():
     assert evaluated(info, (prediction, batch)).result()["hand_error_mm"] == pytest.approx(1, rel=1e-5)
 
 
-def test_thresholds_depend_on_the_hands():
+def test_pck_thresholds_depend_on_the_hands():
     assert [len(thresholds_mm(*of)) for of in ((1, ""), (2, ""), (1, "_ra"), (2, "_ra"))] == [33, 37, 21, 21]
     assert [thresholds_mm(*of)[-1] for of in ((1, ""), (2, ""), (2, "_ra"))] == [80, 90, 50]
 
 
-def test_what_nothing_is_known_of_is_absent():
+def test_metrics_without_data_are_absent():
     info = tiny_info()
     prediction, batch = pair(info, [3, 2], 0)
     batch.joint_valid[:] = False
@@ -162,7 +162,7 @@ def test_what_nothing_is_known_of_is_absent():
     assert first["correct"] is None
 
 
-def test_an_absent_hand_leaves_the_other():
+def test_metrics_of_one_hand_survive_the_absent_other():
     info = tiny_info()
     prediction, batch = pair(info, [3, 2], 0)
     batch.joint_valid[:, :21] = False
@@ -171,12 +171,12 @@ def test_an_absent_hand_leaves_the_other():
     assert result["hand_error_mm"] == result["hand_error_right_mm"]
 
 
-def test_every_metric_is_in_the_table_and_all_are_given():
+def test_metric_table_lists_every_metric():
     info = tiny_info()
     assert list(evaluated(info, pair(info, [3, 2], 0)).result()) == list(EVALUATED)
 
 
-def test_the_loss_is_the_weighted_sum():
+def test_loss_is_the_weighted_sum_of_terms():
     info, weights = tiny_info(), LossConfig(joints_px=0.5, depth_m=7.0, object=2.0, action=3.0)
     one = pair(info, [3, 2], 0)
     result = evaluated(info, one, loss=weights).result()
@@ -188,7 +188,7 @@ windows = st.lists(st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=3)
 
 @settings(deadline=None, max_examples=20)
 @given(parts=windows, cut=st.integers(0, 4))
-def test_two_parts_join_to_the_whole(parts, cut):
+def test_joined_evaluations_equal_the_whole(parts, cut):
     info = tiny_info()
     pairs = [pair(info, lengths, seed, [place % 2 for place in range(len(lengths))]) for lengths, seed in parts]
     whole = evaluated(info, *pairs)
@@ -201,7 +201,7 @@ def test_two_parts_join_to_the_whole(parts, cut):
     assert first.result() == evaluated(info, *pairs[:cut]).result(), "a part does not change"
 
 
-def test_a_metric_knows_its_direction_and_unit():
+def test_metric_table_has_direction_and_unit():
     assert METRICS["hand_error_mm"].mode == "min"
     assert METRICS["action_accuracy"].mode == "max"
     assert METRICS["hand_error_left_mm"].unit == "mm"
@@ -209,7 +209,7 @@ def test_a_metric_knows_its_direction_and_unit():
 
 @settings(deadline=None, max_examples=20)
 @given(order=st.permutations(range(6)), cut=st.integers(0, 6))
-def test_results_are_the_same_to_the_last_bit_however_the_work_was_shared(order, cut):
+def test_evaluation_is_identical_however_work_is_split(order, cut):
     info = tiny_info()
     parts = []
     for place in range(6):  # two windows of each clip, in batches of two
@@ -224,7 +224,7 @@ def test_results_are_the_same_to_the_last_bit_however_the_work_was_shared(order,
     assert clips(joined).equals(clips(whole))
 
 
-def test_clips_weighted_twice_count_twice():
+def test_clips_of_double_weight_count_twice():
     info = tiny_info()
     sums = evaluated(info, pair(info, [3, 2, 4], 0)).sums()
     twice = evaluated(info, pair(info, [3, 2, 4], 0), pair(info, [3, 2, 4], 0)).result()

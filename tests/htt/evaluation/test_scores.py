@@ -36,7 +36,7 @@ def evaluation(info: DataInfo, clips: list[int], actions: list[int]) -> Evaluati
     return found
 
 
-def test_every_metric_is_there_once_the_sought_ones_first() -> None:
+def test_report_lists_every_metric_once_sought_ones_first() -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val")
     names = [score.metric for score in found.scores]
     assert sorted(names) == sorted(EVALUATED)
@@ -44,7 +44,7 @@ def test_every_metric_is_there_once_the_sought_ones_first() -> None:
     assert names[-1] == "loss_action"
 
 
-def test_the_accuracy_of_clips_has_wilsons_interval_and_all_else_of_hands_a_drawn_one() -> None:
+def test_report_has_wilson_for_clips_and_bootstrap_for_others() -> None:
     found = {score.metric: score for score in scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val").scores}
     action = found["action_accuracy"]
     assert (action.value, action.of, action.method) == (2 / 3, 3, "Wilson")
@@ -58,13 +58,13 @@ def test_the_accuracy_of_clips_has_wilsons_interval_and_all_else_of_hands_a_draw
             assert score.interval is None
 
 
-def test_one_hand_is_not_said_twice() -> None:
+def test_report_of_one_hand_repeats_nothing() -> None:
     names = [score.metric for score in scores(evaluation(tiny_info(1), [0, 1], [0, 1]), "test").scores]
     assert "hand_error_mm" in names
     assert not [name for name in names if "right" in name or "left" in name]
 
 
-def test_unknown_actions_leave_poses_alone() -> None:
+def test_report_without_actions_has_poses_only() -> None:
     found = scores(evaluation(tiny_info(), [0, 1], [-1, -1]), "test")
     names = [score.metric for score in found.scores]
     assert "hand_error_left_mm" in names
@@ -77,7 +77,7 @@ def test_unknown_actions_leave_poses_alone() -> None:
     assert frame["predicted"].to_list() == ["pour", "open"]
 
 
-def test_a_row_a_clip_says_what_it_was_taken_for() -> None:
+def test_clip_csv_names_the_predicted_action() -> None:
     info = tiny_info()
     found = scores(evaluation(info, [2, 0, 2, 1], [3, 0, 3, 1]), "val")
     frame = rows(found, ["a", "b", "c"], ["s1", "s2", "s3"], ["milk", "book", "lotion"])
@@ -96,7 +96,7 @@ def test_a_row_a_clip_says_what_it_was_taken_for() -> None:
     assert frame["hand_error_mm"][1] == pytest.approx(alone.mean())
 
 
-def test_published_numbers_stand_beside_their_split_alone() -> None:
+def test_published_numbers_appear_only_for_their_split() -> None:
     info = dataclasses.replace(tiny_info(), source="h2o")
     found = {score.metric: score.published for score in scores(evaluation(info, [0, 1], [0, 1]), "val").scores}
     assert found["action_accuracy"] == 110 / 122
@@ -113,7 +113,7 @@ def h2o_val(clips: int, right: int) -> Evaluation:
     return evaluation(info, order, [0] * clips)
 
 
-def test_accuracy_stands_beside_the_published_one_with_both_errors(tmp_path) -> None:
+def test_published_accuracy_is_compared_with_both_errors(tmp_path) -> None:
     found = scores(h2o_val(122, 108), "val", coverage=Coverage("val", 122, 366, 122, 366))
     action = found.scores[0]
     assert (action.metric, action.of) == ("action_accuracy", 122)
@@ -128,14 +128,14 @@ def test_accuracy_stands_beside_the_published_one_with_both_errors(tmp_path) -> 
     assert plain["metrics"]["action_accuracy"]["difference_low"] == action.difference[0]
 
 
-def test_error_in_millimetres_says_only_where_the_published_one_lies(tmp_path) -> None:
+def test_published_error_is_only_located(tmp_path) -> None:
     info = dataclasses.replace(tiny_info(), source="h2o")
     found = scores(evaluation(info, list(range(242)), [-1] * 242), "test")
     text = text_of(found, tmp_path)
     assert "- Left hand error: published 35.0 mm, outside our interval; the error of the published number is" in text
 
 
-def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
+def test_incomplete_split_is_stated_with_its_numbers(tmp_path) -> None:
     """One clip of 122: warned of in the report and the JSON, and not compared with what was published."""
     found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 122, 11_638))
     first, second = found.warnings
@@ -150,7 +150,7 @@ def test_incomplete_split_is_said_wherever_its_numbers_stand(tmp_path) -> None:
     assert plain["coverage"]["wanted_clips"] == 122
 
 
-def test_split_whose_list_is_shorter_than_the_published_one_is_not_compared() -> None:
+def test_shorter_split_is_not_compared_with_published() -> None:
     """The source's own list is complete, but it has one clip where the published split has 122."""
     found = scores(h2o_val(1, 1), "val", coverage=Coverage("val", 1, 3, 1, 3))
     assert found.warnings == [NOT_COMPARED]
@@ -159,7 +159,7 @@ def test_split_whose_list_is_shorter_than_the_published_one_is_not_compared() ->
 @pytest.mark.parametrize(
     ("subjects", "says"), [(["s3"] * 3, "are of one person"), (["a", "b", "a"], "are of 2 people")]
 )
-def test_intervals_say_of_whom_they_speak(tmp_path, subjects, says) -> None:
+def test_intervals_name_their_population(tmp_path, subjects, says) -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", subjects=subjects)
     assert says in text_of(found, tmp_path)
 
@@ -183,14 +183,14 @@ def test_groups_are_counted_and_drawn(tmp_path) -> None:
     assert frame["group"].to_list() == ["r", "r", "s", "u"]
 
 
-def test_clips_of_one_group_have_no_interval(tmp_path) -> None:
+def test_one_group_has_no_interval(tmp_path) -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val", groups=["r"] * 3)
     assert not any(score.interval or score.method for score in found.scores)
     assert "low" not in found.curves["hand_auc"]
     assert "- No intervals: the 3 clips are all of one group" in text_of(found, tmp_path)
 
 
-def test_published_accuracy_is_of_the_same_groups(tmp_path) -> None:
+def test_published_accuracy_uses_the_same_groups(tmp_path) -> None:
     """122 clips in pairs that are right or wrong together: 61 effective clips, of ours and of the published model."""
     groups = [f"r{clip // 2}" for clip in range(122)]
     info = dataclasses.replace(tiny_info(), source="h2o")
@@ -218,7 +218,7 @@ def blind(clips: int) -> Evaluation:
     return found
 
 
-def test_split_without_hands_and_actions_says_so(tmp_path) -> None:
+def test_split_without_hands_and_actions_is_stated(tmp_path) -> None:
     found = scores(blind(3), "test")
     assert {score.metric for score in found.scores} == {"object_accuracy", "loss", "loss_object"}
     text = text_of(found, tmp_path)
@@ -227,7 +227,7 @@ def test_split_without_hands_and_actions_says_so(tmp_path) -> None:
     assert "pck.png" not in text
 
 
-def test_split_whose_actions_are_known_in_part_is_not_compared() -> None:
+def test_partly_labelled_split_is_not_compared() -> None:
     """122 clips, of which one has no label: 121 are counted, and the published number is of 122."""
     info = dataclasses.replace(tiny_info(), source="h2o")
     found = scores(evaluation(info, list(range(122)), [UNKNOWN] + [0] * 121), "val")
@@ -247,7 +247,7 @@ def text_of(found: Scores, folder: Path) -> str:
     return (folder / report.REPORT).read_text()
 
 
-def test_the_published_table_is_the_papers() -> None:
+def test_published_table_equals_the_papers() -> None:
     percent = {key: round(100 * published(*key)["action_accuracy"], 2) for key in COUNTS}
     assert percent == {("h2o", "val"): 90.16, ("h2o", "test"): 86.36, ("fpha", "test"): 94.09}
     assert published("h2o", "test")["action_accuracy"] == 209 / 242

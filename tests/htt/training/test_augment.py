@@ -52,14 +52,14 @@ def batch() -> Batch:
     return batch_of(images, [4, 1, 2])
 
 
-def test_all_zero_gives_the_plain_pixels(batch: Batch) -> None:
+def test_augment_of_zeros_returns_plain_pixels(batch: Batch) -> None:
     seen = augment(batch, OFF, generator())
     assert torch.equal(seen.frames, batch.frames.float() / 255)
     assert torch.equal(seen.joints_px, batch.joints_px)
     assert seen.frames.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_follows_its_generator(batch: Batch) -> None:
+def test_augment_follows_its_generator(batch: Batch) -> None:
     one, same, other = (augment(batch, AugmentConfig(), generator(seed)) for seed in (5, 5, 6))
     assert torch.equal(one.frames, same.frames)
     assert torch.equal(one.joints_px, same.joints_px)
@@ -70,13 +70,13 @@ def test_follows_its_generator(batch: Batch) -> None:
     assert torch.equal(one.joints_m, batch.joints_m)
 
 
-def test_pieces_change_nothing(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_augment_is_equal_in_pieces(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = augment(batch, AugmentConfig(), generator())
     monkeypatch.setattr(augmentation, "CACHED_VALUES", 1)
     assert torch.equal(augment(batch, AugmentConfig(), generator()).frames, whole.frames)
 
 
-def test_frames_of_a_window_share_colours_and_place_and_windows_differ() -> None:
+def test_augment_shares_colour_and_shift_within_a_window() -> None:
     image = torch.randint(0, 256, (1, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator(1))
     seen = augment(batch_of(image.repeat(5, 1, 1, 1), [3, 2]), AugmentConfig(blur_px=0.0), generator())
     assert torch.equal(seen.frames[0], seen.frames[2])
@@ -84,13 +84,13 @@ def test_frames_of_a_window_share_colours_and_place_and_windows_differ() -> None
     assert not torch.equal(seen.frames[0], seen.frames[3])
 
 
-def test_blur_is_drawn_for_every_frame() -> None:
+def test_augment_draws_blur_per_frame() -> None:
     image = torch.randint(0, 256, (1, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator(1))
     seen = augment(batch_of(image.repeat(3, 1, 1, 1), [3]), only(blur_px=2.0), generator())
     assert not torch.equal(seen.frames[0], seen.frames[1])
 
 
-def test_targets_move_with_the_image() -> None:
+def test_augment_moves_targets_with_the_image() -> None:
     images = torch.zeros(4, 3, HEIGHT, WIDTH, dtype=torch.uint8)
     images[:, :, 6, 10] = 255
     batch = batch_of(images, [1, 1, 1, 1])
@@ -103,7 +103,7 @@ def test_targets_move_with_the_image() -> None:
     assert (seen.joints_px - torch.tensor([10.5, 6.5])).abs().max() <= 5
 
 
-def test_what_comes_in_from_outside_is_black() -> None:
+def test_augment_fills_with_black() -> None:
     images = torch.full((1, 3, HEIGHT, WIDTH), 255, dtype=torch.uint8)
     seen = augment(batch_of(images, [1]), only(centre=0.5), generator(4))
     right, down = (seen.joints_px - batch_of(images, [1]).joints_px)[0, 0].round().abs().tolist()
@@ -127,7 +127,7 @@ colours = st.integers(0, 255)
 
 
 @given(pixel=st.tuples(colours, colours, colours), turn=st.floats(-0.5, 0.5))
-def test_hue_is_that_of_hsv(pixel: tuple[int, int, int], turn: float) -> None:
+def test_hue_equals_hsv(pixel: tuple[int, int, int], turn: float) -> None:
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in pixel))
     expected = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
     images = torch.tensor(pixel, dtype=torch.float32)[:, None, None, None] / 255
@@ -145,7 +145,7 @@ def test_blur_is_gaussian() -> None:
     np.testing.assert_allclose(blurred[1, 1], np.outer(line, line), atol=1e-7)
 
 
-def test_blur_keeps_an_even_image() -> None:
+def test_blur_keeps_a_constant_image() -> None:
     images = torch.full((3, 2, 5, 4), 0.3)
     torch.testing.assert_close(blur(images, torch.tensor([0.4, 3.0]), 3.0), images)
 
@@ -166,7 +166,7 @@ def test_augment_blurs_before_it_changes_colours() -> None:
     assert not torch.allclose(seen, blurred)
 
 
-def test_augment_drops_a_part_of_a_pixel() -> None:
+def test_augment_truncates_a_shift_to_whole_pixels() -> None:
     """A shift of -1.9 to 1.9 px moves by at most one: the released code cuts, it does not round."""
     images = torch.zeros(200, 3, HEIGHT, WIDTH, dtype=torch.uint8)
     batch = batch_of(images, [1] * 200)

@@ -76,14 +76,14 @@ def test_restore_refuses_a_flipped_bit(tmp_path, name):
             use()
 
 
-def test_load_refuses_a_flipped_bit_of_the_weights_in_one_sentence(tmp_path):
+def test_load_refuses_a_flipped_bit_in_one_sentence(tmp_path):
     saved(tmp_path / "c")
     flip(tmp_path / "c" / "model.safetensors")
     with pytest.raises(DamagedCheckpointError, match=r"Copy it again from its source, or use an older one\.$"):
         checkpoint.load(tmp_path / "c")
 
 
-def test_read_refuses_a_number_that_changed_in_the_record(tmp_path):
+def test_read_refuses_a_changed_number_in_the_record(tmp_path):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     path.write_text(path.read_text().replace('"loss": 1.5', '"loss": 1.4'))
@@ -91,7 +91,7 @@ def test_read_refuses_a_number_that_changed_in_the_record(tmp_path):
         checkpoint.read(tmp_path / "c")
 
 
-def test_checkpoint_of_an_older_version_without_checksums_is_read(tmp_path):
+def test_old_checkpoint_without_checksums_is_read(tmp_path):
     model, _ = saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     path.write_text(json.dumps(of_older_version(json.loads(path.read_text()))))
@@ -101,7 +101,7 @@ def test_checkpoint_of_an_older_version_without_checksums_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path, optimizer):
+def test_resumed_training_is_bit_identical(tmp_path, optimizer):
     config = tiny_config(**{"model.backbone.batch_norm": "live", "model.pose.dropout": 0.1})
     model, moves = saved(tmp_path / "c", optimizer, config, scale=2.0)
     train(model, moves, range(2, 5))
@@ -113,7 +113,7 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path, optimizer):
         assert torch.equal(value, other.state_dict()[key]), key
 
 
-def test_load_gives_the_model_and_what_is_known_of_it(tmp_path):
+def test_load_returns_the_model_and_its_facts(tmp_path):
     model, _ = saved(tmp_path / "c")
     found, record = checkpoint.load(tmp_path / "c")
     assert not found.training
@@ -124,14 +124,14 @@ def test_load_gives_the_model_and_what_is_known_of_it(tmp_path):
     assert torch.equal(found(batch.frames, batch.valid, batch.intrinsics).joints_m, expected.joints_m)
 
 
-def test_load_wants_no_file_of_backbone_weights(tmp_path):
+def test_load_needs_no_backbone_weights(tmp_path):
     config = tiny_config(**{"model.backbone.weights": "/nowhere/resnet.pth"})
     model, moves = fresh()
     checkpoint.save(tmp_path / "c", model, moves, Progress(0), config, tiny_info(), {})
     assert checkpoint.load(tmp_path / "c")[1].config == config
 
 
-def test_saving_replaces_whole_and_leaves_nothing_beside(tmp_path):
+def test_save_replaces_the_folder_and_leaves_no_rest(tmp_path):
     saved(tmp_path / "c", steps=1)
     (tmp_path / ".c.partial").mkdir()  # a run was killed while it wrote
     (tmp_path / ".c.partial" / "model.safetensors").write_bytes(b"half")
@@ -144,14 +144,14 @@ def test_saving_replaces_whole_and_leaves_nothing_beside(tmp_path):
     }
 
 
-def test_killed_at_the_moment_of_the_change_the_older_one_is_found(tmp_path):
+def test_save_killed_during_replacement_leaves_the_older(tmp_path):
     saved(tmp_path / "c")
     (tmp_path / "c").rename(tmp_path / ".c.old")
     assert checkpoint.load(tmp_path / "c")[1].progress == Progress(1, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_a_full_disk_is_said_and_the_older_checkpoint_stays(tmp_path, monkeypatch):
+def test_save_on_full_disk_fails_and_keeps_the_older(tmp_path, monkeypatch):
     saved(tmp_path / "c")
     before = checkpoint.read(tmp_path / "c")
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_said_and_the_older_checkpoint_stays(tmp_path, monkeypatc
     assert checkpoint.read(tmp_path / "c") == before
 
 
-def test_a_disk_full_in_the_middle_of_the_weights_is_said_too(tmp_path, monkeypatch):
+def test_save_on_disk_full_mid_weights_fails(tmp_path, monkeypatch):
     saved(tmp_path / "checkpoint")
 
     def full(tensors, file):
@@ -177,7 +177,7 @@ def test_a_disk_full_in_the_middle_of_the_weights_is_said_too(tmp_path, monkeypa
     assert checkpoint.read(tmp_path / "checkpoint").progress.cursor == 3
 
 
-def test_nothing_in_it_is_pickled(tmp_path, monkeypatch):
+def test_checkpoint_contains_no_pickle(tmp_path, monkeypatch):
     def refuse(*_args, **_options):
         raise AssertionError("pickle")
 
@@ -187,7 +187,7 @@ def test_nothing_in_it_is_pickled(tmp_path, monkeypatch):
     checkpoint.load(tmp_path / "c")
 
 
-def test_another_shape_is_refused_key_by_key(tmp_path):
+def test_load_refuses_other_shapes_key_by_key(tmp_path):
     saved(tmp_path / "c")
     wider, moves = fresh(tiny_config(**{"model.pose.depth": 2, "model.pose.feedforward": 32}))
     with pytest.raises(CheckpointError) as caught:
@@ -198,7 +198,7 @@ def test_another_shape_is_refused_key_by_key(tmp_path):
     assert "Build the model with the configuration" in message
 
 
-def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path):
+def test_load_refuses_weights_of_another_configuration(tmp_path):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     record = of_older_version(json.loads(path.read_text()))
@@ -210,7 +210,7 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(tmp_path):
         checkpoint.load(tmp_path / "c")
 
 
-def test_an_optimiser_of_other_parameters_is_refused(tmp_path):
+def test_restore_refuses_an_optimiser_of_other_parameters(tmp_path):
     model, _ = saved(tmp_path / "c")
     with pytest.raises(CheckpointError, match=r"The optimiser state in .* does not fit"):
         checkpoint.restore(tmp_path / "c", model, torch.optim.Adam(model.action_head.parameters()))
@@ -226,7 +226,7 @@ def test_an_optimiser_of_other_parameters_is_refused(tmp_path):
         (lambda record: json.dumps({**record, "config": {"modl": {}}}), "Cannot read .*modl"),
     ],
 )
-def test_a_damaged_record_is_named(tmp_path, change, rule):
+def test_damaged_record_is_named(tmp_path, change, rule):
     saved(tmp_path / "c")
     path = tmp_path / "c" / "checkpoint.json"
     path.write_text(change(of_older_version(json.loads(path.read_text()))))
@@ -252,7 +252,7 @@ def test_missing_and_truncated_files_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
-def test_files_of_a_checkpoint_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
+def test_checkpoint_file_modes_follow_the_umask(tmp_path, umask, mode):
     model, optimizer = fresh()
     before = os.umask(umask)
     try:
@@ -266,7 +266,7 @@ def test_files_of_a_checkpoint_may_be_read_by_whom_the_umask_says(tmp_path, umas
     )
 
 
-def test_checkpoint_of_an_older_version_with_random_states_is_restored(tmp_path):
+def test_old_checkpoint_with_random_states_is_restored(tmp_path):
     model, _ = saved(tmp_path / "c")
     path, record = tmp_path / "c" / "training.safetensors", tmp_path / "c" / "checkpoint.json"
     save_file({**load_file(path), "random.cpu": torch.get_rng_state()}, path)

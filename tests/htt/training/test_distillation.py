@@ -57,7 +57,7 @@ def train(config, splits, folder, *, stop_after=None, resume=None):
         return reports, None
 
 
-def test_terms_of_distillation_are_divergence_and_distances():
+def test_distillation_terms_are_divergence_and_distances():
     info = tiny_info()
     batch = random_batch(info, [3, 2])
     own, soft = (random_prediction(info, batch, seed=seed) for seed in (0, 1))
@@ -72,7 +72,7 @@ def test_terms_of_distillation_are_divergence_and_distances():
     assert [float(mean.value) for mean in same.values()] == pytest.approx([0, 0, 0], abs=1e-6)
 
 
-def test_weights_of_a_distillation_multiply_its_terms():
+def test_total_weights_the_terms_of_a_teacher():
     info = tiny_info()
     batch = random_batch(info)
     own, soft = (random_prediction(info, batch, seed=seed) for seed in (0, 1))
@@ -87,7 +87,7 @@ def test_weights_of_a_distillation_multiply_its_terms():
     torch.testing.assert_close(total(share(means, counts, 1), weights, distill), total(means, weights, distill))
 
 
-def test_joints_without_a_label_are_not_learned_from_the_teacher():
+def test_distillation_leaves_out_joints_without_label():
     info = tiny_info()
     batch = random_batch(info)
     batch.joint_valid[:] = False
@@ -97,7 +97,7 @@ def test_joints_without_a_label_are_not_learned_from_the_teacher():
     assert means["teacher_action"].value > 0
 
 
-def test_a_step_changes_the_student_alone_towards_the_teacher(tiny_splits, teacher):
+def test_train_step_moves_the_student_towards_the_unchanged_teacher(tiny_splits, teacher):
     config = student(teacher, **{"loss.joints_px": 0.0, "loss.depth_m": 0.0, "loss.object": 0.0, "loss.action": 0.0,
                                  "optim.lr": 3e-3, "model.pose.dropout": 0.5})  # fmt: skip
     batch = random_batch(tiny_splits.info, [5, 8])
@@ -114,7 +114,7 @@ def test_a_step_changes_the_student_alone_towards_the_teacher(tiny_splits, teach
     assert all(torch.equal(value, before[name]) for name, value in helper.state_dict().items())
 
 
-def test_a_teacher_changes_a_training_and_its_terms_are_reported(tiny_splits, teacher, tmp_path):
+def test_fit_with_a_teacher_reports_its_terms_and_gives_other_weights(tiny_splits, teacher, tmp_path):
     reports, taught = train(student(teacher), tiny_splits, tmp_path / "taught")
     plain_reports, plain = train(student(None, **{"distill.teacher": None}), tiny_splits, tmp_path / "plain")
     assert {f"train_{term}" for term in DISTILLED} <= reports[-1].keys()
@@ -123,7 +123,7 @@ def test_a_teacher_changes_a_training_and_its_terms_are_reported(tiny_splits, te
     assert not torch.equal(taught.action_head.weight, plain.action_head.weight)
 
 
-def test_a_resumed_training_with_a_teacher_equals_an_undisturbed_one(tiny_splits, teacher, tmp_path):
+def test_resumed_training_with_a_teacher_equals_an_uninterrupted_one(tiny_splits, teacher, tmp_path):
     config = student(teacher, **{"train.epochs": 3, "model.pose.dropout": 0.2})
     reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
     train(config, tiny_splits, tmp_path / "parts", stop_after=1)
@@ -147,7 +147,7 @@ def test_two_workers_with_a_teacher_equal_one(two_workers, tiny_splits, teacher,
         assert merged[f"train_{term}"] == pytest.approx(reports[-1][f"train_{term}"], rel=1e-4), term
 
 
-def test_a_teacher_of_other_classes_or_hands_is_refused_in_a_sentence(tiny_splits, tmp_path):
+def test_open_teacher_refuses_other_classes_or_hands(tiny_splits, tmp_path):
     other = save(tmp_path / "other", tiny_info(hands=1))
     model = HTT(tiny_config().model, tiny_splits.info)
     with pytest.raises(
@@ -157,7 +157,7 @@ def test_a_teacher_of_other_classes_or_hands_is_refused_in_a_sentence(tiny_split
     assert "actions 4 with 'pour' in the checkpoint" in str(said.value)
 
 
-def test_a_missing_or_damaged_teacher_is_refused_in_a_sentence(tiny_splits, tmp_path):
+def test_open_teacher_refuses_a_missing_or_damaged_checkpoint(tiny_splits, tmp_path):
     model = HTT(tiny_config().model, tiny_splits.info)
     with pytest.raises(CheckpointError, match=r"Cannot learn from distill\.teacher .*: No checkpoint in"):
         open_teacher(student(tmp_path / "none"), model)
@@ -167,7 +167,7 @@ def test_a_missing_or_damaged_teacher_is_refused_in_a_sentence(tiny_splits, tmp_
         open_teacher(student(damaged), model)
 
 
-def test_on_stored_features_the_teacher_must_have_the_same_frozen_encoder(tmp_path, teacher):
+def test_open_teacher_on_features_needs_the_same_frozen_encoder(tmp_path, teacher):
     config = student(teacher, **FROZEN, **{"data.augment.views": 0, "train.epochs": 1})
     data_folder(config, workers=1)  # several would start a Ray
     splits = open_splits(config)

@@ -70,7 +70,7 @@ def test_encoded_clip_holds_plain_images_and_views(config, root):
     assert open_split(root, manifest.VAL).encoded(0).features.shape[0] == 1
 
 
-def test_targets_move_with_the_view(config, root):
+def test_encoded_targets_move_with_the_view(config, root):
     clips = open_split(root, manifest.TRAIN)
     loader = encoding.Assembler(clips, encoding.cut(clips.frame_counts, length=8, spacing=1, starts=1))
     plain, view = loader([0]), loader([len(loader.windows)])
@@ -81,7 +81,7 @@ def test_targets_move_with_the_view(config, root):
     assert torch.equal(view.joints_m, plain.joints_m)
 
 
-def test_encoding_again_gives_the_same_bytes(config, root, tmp_path):
+def test_encoding_is_deterministic(config, root, tmp_path):
     again = encoding.encoded(config, workers=1, out=tmp_path / "again")
     for name in manifest.listed(manifest.read(root)):
         assert (again / name.file).read_bytes() == (root / name.file).read_bytes()
@@ -96,16 +96,16 @@ def test_encoding_again_gives_the_same_bytes(config, root, tmp_path):
         ("data.synthetic.seed", 5),
     ],
 )
-def test_key_changes_with_what_the_features_depend_on(config, path, value):
+def test_features_key_changes_with_its_dependencies(config, path, value):
     assert encoding.encoding(override(config, {path: value})).key != encoding.encoding(config).key
 
 
-def test_key_does_not_change_with_the_rest(config):
+def test_features_key_ignores_the_rest(config):
     other = override(config, {"model.pose.window": 2, "train.seed": 3, "optim.lr": 1e-2})
     assert encoding.encoding(other).key == encoding.encoding(config).key
 
 
-def test_key_is_of_the_weights_not_of_their_name(config, tmp_path):
+def test_features_key_uses_weights_not_their_name(config, tmp_path):
     from htt.model.backbones.resnet_tiny import RENDERED_FILE
 
     copy = tmp_path / "copy.safetensors"
@@ -147,7 +147,7 @@ def test_frozen_encoder_needs_fixed_weights(values, message):
         frozen(**values)
 
 
-def test_frozen_encoder_takes_no_gradient(config):
+def test_frozen_encoder_gets_no_gradient(config):
     features = FrameFeatures(config.model.backbone, 8)
     features.train()
     features(torch.rand(2, 3, 36, 64)).sum().backward()
@@ -156,7 +156,7 @@ def test_frozen_encoder_takes_no_gradient(config):
     assert features.to_width.weight.grad is not None
 
 
-def test_features_are_never_made_into_a_folder_of_others(config, root):
+def test_encoding_into_a_folder_of_other_features_is_refused(config, root):
     other = override(config, {"data.augment.views": 1})
     with pytest.raises(DataError, match="Encode again into another folder"):
         encoding.encoded(other, workers=1, out=root)
@@ -179,7 +179,7 @@ def test_features_are_refused_where_frames_are_expected(config, root):
         open_split(root, manifest.VAL).decode(0, [0])
 
 
-def test_encoding_resumes_on_a_disk_with_room_for_the_rest(config, root, tmp_path, monkeypatch):
+def test_encoding_resumes_on_a_nearly_full_disk(config, root, tmp_path, monkeypatch):
     half = tmp_path / "half"
     half.mkdir()
     (half / "train-00000.arrow").write_bytes(b"x" * 10**6)

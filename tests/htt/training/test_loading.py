@@ -44,7 +44,7 @@ def on_features(cache, tmp_path_factory):
     return config, reports[-1], folder / "checkpoint"
 
 
-def test_whole_model_gives_the_numbers_of_the_training_on_features(on_features):
+def test_whole_model_equals_training_on_features(on_features):
     """A trained encoder does not round its features to float16, so the numbers agree to that rounding."""
     config, metrics, folder = on_features
     whole = override(config, {**RELEASED, "model.weights": str(folder)})
@@ -58,7 +58,7 @@ def test_whole_model_gives_the_numbers_of_the_training_on_features(on_features):
     assert exactly == {name: metrics[name] for name in exactly}
 
 
-def test_training_goes_on_end_to_end_from_the_checkpoint(on_features, tmp_path):
+def test_training_continues_end_to_end_from_the_checkpoint(on_features, tmp_path):
     config, _, folder = on_features
     whole = override(config, {**RELEASED, "model.weights": str(folder), "train.epochs": 1, "optim.lr": 1e-9})
     clips = splits.open_splits(prepare(whole), whole.data)
@@ -71,7 +71,7 @@ def test_training_goes_on_end_to_end_from_the_checkpoint(on_features, tmp_path):
     assert not torch.equal(first, last), "the encoder is trained, too"
 
 
-def test_resumed_training_does_not_need_the_weights_it_started_from(on_features, tmp_path):
+def test_resumed_training_needs_no_initial_weights(on_features, tmp_path):
     config, _, folder = on_features
     start = tmp_path / "start"
     shutil.copytree(folder, start)
@@ -97,7 +97,7 @@ def test_weights_in_an_object_store_are_fetched(tmp_path, monkeypatch):
     assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())
 
 
-def test_other_architecture_is_one_sentence_with_its_fields(tmp_path):
+def test_other_architecture_is_refused_with_its_fields(tmp_path):
     folder = saved(tiny_config(), tiny_info(), tmp_path)
     config = tiny_config(**{"model.weights": str(folder), "model.pose.depth": 2, "model.action.feedforward": 32,
                             "model.pose.dropout": 0.5})  # fmt: skip
@@ -109,7 +109,7 @@ def test_other_architecture_is_one_sentence_with_its_fields(tmp_path):
     assert "dropout" not in str(e.value)
 
 
-def test_other_data_other_encoder_and_no_checkpoint_are_a_sentence_each(tmp_path):
+def test_unsuitable_weights_are_refused_in_a_sentence_each(tmp_path):
     folder = saved(tiny_config(), tiny_info(), tmp_path)
     whole = tiny_config(**{"model.weights": str(folder)})
     with pytest.raises(CheckpointError, match=r"was trained on other data: hands 2 in the checkpoint, 1 in the data"):

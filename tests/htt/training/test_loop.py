@@ -51,7 +51,7 @@ def assert_same_weights(first, second):
         assert torch.equal(value, other[name]), name
 
 
-def test_it_learns_what_it_is_shown(tiny_splits, tmp_path):
+def test_fit_learns_a_few_clips(tiny_splits, tmp_path):
     config = tiny_config(
         **{"train.epochs": 12, "model.backbone.batch_norm": "live", "optim.lr": 3e-3, "model.pose.depth_scale_m": 2e-3},
         **NO_AUGMENTATION,
@@ -62,7 +62,7 @@ def test_it_learns_what_it_is_shown(tiny_splits, tmp_path):
         assert reports[-1][f"train_{term}"] < 0.7 * reports[0][f"train_{term}"], term
 
 
-def test_the_same_seed_gives_the_same_weights(tiny_splits, tmp_path):
+def test_fit_with_equal_seeds_gives_equal_weights(tiny_splits, tmp_path):
     _, first = train(tiny_config(), tiny_splits, tmp_path / "a")
     _, second = train(tiny_config(), tiny_splits, tmp_path / "b")
     _, other = train(tiny_config(**{"train.seed": 1}), tiny_splits, tmp_path / "c")
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_weights(tiny_splits, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, name):
+def test_resumed_fit_equals_an_uninterrupted_one(tiny_splits, tmp_path, name):
     config = tiny_config(
         **{"train.epochs": 4, "optim.name": name, "model.pose.dropout": 0.2, "model.backbone.batch_norm": "live",
            "optim.schedule": "cosine", "optim.warmup_epochs": 1.5, "optim.backbone_lr": 3e-4}
@@ -85,7 +85,7 @@ def test_a_resumed_training_equals_an_undisturbed_one(tiny_splits, tmp_path, nam
     assert [{name: value for name, value in report.items() if name not in drop} for report in reports] == strip
 
 
-def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tiny_splits, tmp_path):
+def test_checkpoint_keeps_clips_also_after_resume(tiny_splits, tmp_path):
     config = tiny_config()
     _, model = train(config, tiny_splits, tmp_path / "whole")
     found = evaluate(model, tiny_splits.val, config)
@@ -99,7 +99,7 @@ def test_a_checkpoint_keeps_every_validation_clip_also_of_a_resumed_training(tin
     assert pl.read_parquet(tmp_path / "parts" / "checkpoint" / "clips.parquet").equals(kept)
 
 
-def test_an_epoch_can_be_entered_at_its_cursor(tiny_splits, tmp_path):
+def test_epoch_starts_at_a_cursor(tiny_splits, tmp_path):
     config = tiny_config(**{"model.pose.dropout": 0.3})
 
     def fresh():
@@ -144,7 +144,7 @@ train(read(folder / "config.yaml"), folder, report)
 """
 
 
-def test_a_killed_training_resumes_to_the_same_weights(tiny_splits, tmp_path):
+def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
     config = tiny_config(**{"train.epochs": 5})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
@@ -174,7 +174,7 @@ def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, given):
         assert merged[name] == pytest.approx(reports[-1][name], rel=1e-4), name
 
 
-def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tiny_splits, tmp_path):
+def test_non_finite_loss_names_epoch_step_and_term(tiny_splits, tmp_path):
     config = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e6})
     with pytest.raises(NonFiniteLossError, match=r"in epoch 1, step [1-9]") as caught:
         train(config, tiny_splits, tmp_path)
@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tiny_splits, tmp_pa
     assert caught.value.terms
 
 
-def test_one_term_alone_is_named():
+def test_non_finite_single_term_is_named():
     config, info = tiny_config(), tiny_info()
     model = HTT(config.model, info)
     with torch.no_grad():
@@ -196,7 +196,7 @@ def _weights(model):
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
-def test_the_gradient_is_limited():
+def test_gradient_norm_is_clipped():
     config, info = tiny_config(**{"optim.name": "sgd", "optim.lr": 1.0, "optim.clip_norm": 1e-3}), tiny_info()
     model = HTT(config.model, info)
     before = _weights(model)
@@ -205,7 +205,7 @@ def test_the_gradient_is_limited():
     assert moved.norm().item() == pytest.approx(1e-3, rel=0.02)
 
 
-def test_a_precision_the_device_lacks_is_refused():
+def test_unsupported_precision_is_refused():
     with pytest.raises(ConfigError, match=r"train.precision fp16 is not supported on this cpu. Available: fp32, bf16"):
         Precision("fp16", torch.device("cpu"))
 
@@ -224,7 +224,7 @@ def test_bf16_stays_close_to_fp32():
     assert losses["bf16"] != losses["fp32"]
 
 
-def test_every_step_and_worker_has_randomness_of_its_own():
+def test_randomness_differs_per_step_and_worker():
     drawn = [
         torch.rand(1, generator=step_generator(seed, step, Group(rank, 2))).item()
         for seed in (0, 1) for step in (0, 1) for rank in (0, 1)
@@ -232,7 +232,7 @@ def test_every_step_and_worker_has_randomness_of_its_own():
     assert len(set(drawn)) == 8
 
 
-def test_evaluation_sees_every_frame_once_whatever_the_batch(tiny_splits):
+def test_evaluation_sees_each_frame_once_for_any_batch(tiny_splits):
     results = []
     for batch_size in (1, 7):
         config = tiny_config(**{"train.batch_size": batch_size})
@@ -242,7 +242,7 @@ def test_evaluation_sees_every_frame_once_whatever_the_batch(tiny_splits):
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
-def test_without_validation_clips_the_training_alone_is_reported(tiny_splits, tmp_path):
+def test_fit_without_validation_reports_training_only(tiny_splits, tmp_path):
     alone = dataclasses.replace(tiny_splits, val=None)
     reports, model = train(tiny_config(), alone, tmp_path / "alone")
     both, same = train(tiny_config(), tiny_splits, tmp_path / "both")
@@ -252,7 +252,7 @@ def test_without_validation_clips_the_training_alone_is_reported(tiny_splits, tm
     assert_same_weights(model, same)
 
 
-def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tmp_path):
+def test_tensorboard_has_scalars_configuration_and_predictions(tiny_splits, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = tiny_config(**{"runtime.tensorboard": True, "runtime.overlays": 2})
@@ -265,7 +265,7 @@ def test_tensorboard_shows_scalars_configuration_and_predictions(tiny_splits, tm
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 
-def test_fit_that_a_scheduler_stops_leaves_its_configuration_for_tensorboard_and_no_open_file(tiny_splits, tmp_path):
+def test_stopped_fit_closes_tensorboard_with_configuration(tiny_splits, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -283,12 +283,12 @@ def test_fit_that_a_scheduler_stops_leaves_its_configuration_for_tensorboard_and
     assert not [path for path in held if str(tmp_path) in path]
 
 
-def test_nothing_is_left_where_it_should_not_be(tiny_splits, tmp_path):
+def test_fit_leaves_no_stray_files(tiny_splits, tmp_path):
     train(tiny_config(), tiny_splits, tmp_path)
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoint"]
 
 
-def test_image_only_training_learns_actions_and_leaves_the_other_heads(tiny_splits, tmp_path):
+def test_image_only_fit_learns_actions_only(tiny_splits, tmp_path):
     off = {"loss.joints_px": 0.0, "loss.depth_m": 0.0, "loss.object": 0.0, "model.action.cues": ["feature"]}
     config = tiny_config(**off)
     torch.manual_seed(config.train.seed)
@@ -302,7 +302,7 @@ def test_image_only_training_learns_actions_and_leaves_the_other_heads(tiny_spli
     assert reports[-1]["loss"] == pytest.approx(reports[-1]["loss_action"])
 
 
-def test_training_and_evaluation_use_given_cues(tiny_splits, tmp_path):
+def test_given_cues_are_used_in_training_and_evaluation(tiny_splits, tmp_path):
     """The action loss of the first step and the evaluation do not depend on the object head."""
     config = tiny_config(**{"model.action.given": ["object"], "train.epochs": 1})
     outcomes = []

@@ -4,7 +4,7 @@ from htt.training import messages
 from htt.training.messages import Step, StepReporter
 
 
-def test_it_tells_now_and_then_and_counts_epochs_from_one(monkeypatch):
+def test_messages_are_rate_limited_and_count_from_one(monkeypatch):
     sent, clock = [], [100.0]
     monkeypatch.setattr(messages.time, "monotonic", lambda: clock[0])
     report = StepReporter(sent.append, every_s=5.0)
@@ -14,7 +14,7 @@ def test_it_tells_now_and_then_and_counts_epochs_from_one(monkeypatch):
     assert sent == [Step(1, 4, 9), Step(1, 8, 9), Step(1, 9, 9)], "a last step may be larger than what is left"
 
 
-def test_a_training_tells_of_every_step(tiny_splits, tmp_path):
+def test_fit_reports_every_step(tiny_splits, tmp_path):
     from htt.testing import tiny_config
     from htt.training.loop import fit
     from htt.training.saving import Saving

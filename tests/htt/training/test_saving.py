@@ -53,7 +53,7 @@ def stop_in_a_step(config, splits, folder, steps, resume=None):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 11])
-def test_going_on_within_an_epoch_changes_no_weight_and_no_number(tiny_splits, tmp_path, steps):
+def test_resume_within_an_epoch_changes_no_number(tiny_splits, tmp_path, steps):
     config = tiny_config(**{"train.epochs": 3, "model.pose.dropout": 0.2, "optim.schedule": "cosine"})
     whole, weights = train(config, tiny_splits, tmp_path / "whole")
     progress = stop_in_a_step(config, tiny_splits, tmp_path / "part", steps)
@@ -66,7 +66,7 @@ def test_going_on_within_an_epoch_changes_no_weight_and_no_number(tiny_splits, t
         assert torch.equal(value, resumed[name]), name
 
 
-def test_one_worker_goes_on_where_two_stood(two_workers, tiny_splits, tmp_path):
+def test_one_worker_resumes_a_training_of_two(two_workers, tiny_splits, tmp_path):
     config = tiny_config(**{"train.batch_size": 3, **ALIKE})
     whole, weights = train(config, tiny_splits, tmp_path / "whole")
     two_workers(config, tmp_path, stop_after=2)
@@ -81,7 +81,7 @@ def test_one_worker_goes_on_where_two_stood(two_workers, tiny_splits, tmp_path):
 
 
 @pytest.mark.slow
-def test_by_the_linear_rule_two_workers_are_one_with_twice_the_batch_and_rate(two_workers, tiny_splits, tmp_path):
+def test_linear_rule_makes_two_workers_one_of_double_batch(two_workers, tiny_splits, tmp_path):
     config = tiny_config(**{"train.batch_size": 2, "train.scaling": "linear", **ALIKE})
     together = two_workers(config, tmp_path).state_dict()
     twice = override(config, {"train.batch_size": 4, "optim.lr": 2e-3})
@@ -92,7 +92,7 @@ def test_by_the_linear_rule_two_workers_are_one_with_twice_the_batch_and_rate(tw
     assert any(not torch.allclose(together[name], value, rtol=1e-4, atol=1e-6) for name, value in other.items())
 
 
-def test_a_cursor_counts_windows_so_another_number_of_workers_repeats_none(two_workers, tiny_splits, tmp_path):
+def test_cursor_in_windows_repeats_none_for_other_workers(two_workers, tiny_splits, tmp_path):
     """By the linear rule a step of one worker has half the windows."""
     config = tiny_config(**{"train.batch_size": 2, "train.scaling": "linear", **ALIKE})
     two_workers(config, tmp_path, stop_after=1)
@@ -109,7 +109,7 @@ def test_a_cursor_counts_windows_so_another_number_of_workers_repeats_none(two_w
 
 
 @pytest.mark.parametrize("batches", [(6, 4, 6), (4, 6, 2), (2, 3, 2)])
-def test_whatever_the_batches_were_a_window_of_an_epoch_is_trained_once(tiny_splits, tmp_path, monkeypatch, batches):
+def test_epoch_trains_each_window_once_for_changing_workers(tiny_splits, tmp_path, monkeypatch, batches):
     """Three workers, then two, then three, by the linear rule with a batch of 2: their steps divide no cursor."""
     trained, assemble = [], Assembler.__call__
 
@@ -134,7 +134,7 @@ def test_whatever_the_batches_were_a_window_of_an_epoch_is_trained_once(tiny_spl
     assert windows - batches[-1] < len(trained) <= windows, "what does not fill a last step waits"
 
 
-def test_it_is_time_by_the_clock_or_by_a_notice_that_is_asked_for_now_and_then(monkeypatch):
+def test_saving_is_due_by_time_or_preemption_notice(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     asked = []
@@ -153,7 +153,7 @@ def test_it_is_time_by_the_clock_or_by_a_notice_that_is_asked_for_now_and_then(m
     assert due == [10, 24]
 
 
-def test_workers_of_fast_steps_wait_for_one_another_about_once_a_second(monkeypatch):
+def test_fast_workers_synchronise_about_once_a_second(monkeypatch):
     clock, agreed = [0.0], []
 
     class Counted(Group):

@@ -27,7 +27,7 @@ from htt.training.tasks import (
 )
 
 
-def test_the_test_split_is_evaluated_if_there_is_one(tmp_path, tiny_splits):
+def test_test_split_is_evaluated_if_present(tmp_path, tiny_splits):
     config = tiny_config()
     model = HTT(config.model, tiny_splits.info)
     found = metrics_of_test(model, config, Group())
@@ -35,13 +35,13 @@ def test_the_test_split_is_evaluated_if_there_is_one(tmp_path, tiny_splits):
     assert all(name.startswith("test_") for name in found)
 
 
-def test_data_without_a_test_split_give_nothing_after_a_whole_training(tmp_path, tiny_splits):
+def test_missing_test_split_gives_nothing(tmp_path, tiny_splits):
     without = without_splits(tmp_path, "test")
     config = tiny_config(**{"data.root": str(without)})
     assert metrics_of_test(HTT(config.model, tiny_splits.info), config, Group()) == {}
 
 
-def test_test_split_without_clips_gives_nothing_after_a_whole_training(tmp_path, tiny_splits):
+def test_empty_test_split_gives_nothing_and_is_stated(tmp_path, tiny_splits):
     """No clip of the test split could be read: the training keeps its result, and the gap is said."""
     folder = without_splits(tmp_path)
     made = manifest.read(folder)
@@ -54,7 +54,7 @@ def test_test_split_without_clips_gives_nothing_after_a_whole_training(tmp_path,
     assert incomplete(tiny_config()) == []
 
 
-def test_a_search_on_data_without_validation_is_refused_before_it_starts(tmp_path):
+def test_prepare_search_refuses_data_without_validation(tmp_path):
     config = tiny_config(**{"data.root": str(without_splits(tmp_path, "val")), "data.held_out": 0.0})
     with pytest.raises(DataError, match=r"--set data\.held_out=0\.1"):
         prepare_search(config)
@@ -89,7 +89,7 @@ class Labelled(list):
         return np.array([self[clip]] * 2)
 
 
-def test_metrics_that_clips_cannot_give_are_named_with_the_reason():
+def test_unavailable_metrics_are_named_with_the_reason():
     whole = unknown(Labelled(2, [(True, False), (False, True)]))
     assert whole == {}
     one = unknown(Labelled(1, [(True,)]))
@@ -106,7 +106,7 @@ def test_metrics_that_clips_cannot_give_are_named_with_the_reason():
     assert unknown(Labelled(2, [], action=-1))["loss"] == "these clips have no labels"
 
 
-def test_unknown_metrics_are_those_an_evaluation_leaves_out():
+def test_unavailable_metrics_equal_those_of_an_evaluation():
     """What is refused beforehand is what the evaluation of such clips lacks, and nothing else."""
     info = tiny_info()
     batch = random_batch(info, [3, 3])
@@ -119,7 +119,7 @@ def test_unknown_metrics_are_those_an_evaluation_leaves_out():
     assert missing == set(unknown(Labelled(2, [(False, False)] * 2, action=-1)))
 
 
-def test_batches_do_not_depend_on_torchs_random_state(tiny_splits):
+def test_batches_ignore_torchs_random_state(tiny_splits):
     config = tiny_config()
     torch.manual_seed(0)
     model = HTT(config.model, tiny_splits.info).eval()
@@ -138,7 +138,7 @@ def test_batches_do_not_depend_on_torchs_random_state(tiny_splits):
         (["hands"], False, 0, ["no frame of these clips has an annotated hand"]),
     ],
 )
-def test_given_cues_need_clips_with_their_labels(given, hand, thing, reasons):
+def test_given_cues_need_labelled_clips(given, hand, thing, reasons):
     clips, config = Labelled(2, [(hand, False)] * 2), tiny_config(**{"model.action.given": given})
     clips.object[:] = thing
     assert without_truth(config, clips) == reasons
@@ -149,7 +149,7 @@ def test_given_cues_need_clips_with_their_labels(given, hand, thing, reasons):
         check_given(config, clips)
 
 
-def test_models_with_given_cues_are_neither_trained_nor_evaluated_on_clips_without_labels(tiny_splits, monkeypatch):
+def test_given_cues_are_refused_for_unlabelled_clips(tiny_splits, monkeypatch):
     config = tiny_config(**{"model.action.given": ["object"]})
     model = HTT(config.model, tiny_splits.info)
     assert metrics_of_test(model, config, Group())["test_action_accuracy"] >= 0

@@ -16,7 +16,7 @@ from htt.training import checkpoint, optim, worker
 from htt.training.worker import GiveUp, our_error
 
 
-def test_our_error_is_found_behind_rays():
+def test_our_error_is_found_inside_rays():
     ours = DataError("no data")
     behind = RuntimeError("ray")
     behind.__cause__ = ValueError("between")
@@ -25,17 +25,17 @@ def test_our_error_is_found_behind_rays():
     assert our_error(ray.train.ControllerError(ours)) is ours
 
 
-def test_an_error_of_nobody_we_know_is_none_of_ours():
+def test_our_error_of_an_unknown_error_is_none():
     assert our_error(ray.train.WorkerGroupError("workers", {0: KeyError("x")})) is None
 
 
-def test_it_gives_up_for_ours_alone():
+def test_worker_gives_up_for_project_errors_only():
     GiveUp().after_exception(None, {0: ConnectionError("a worker was lost")})
     with pytest.raises(NonFiniteLossError):
         GiveUp().after_exception(None, {1: NonFiniteLossError(1, 2, ["action"])})
 
 
-def test_it_goes_on_from_checkpoints_of_the_same_training_alone(tmp_path):
+def test_worker_resumes_only_checkpoints_of_its_training(tmp_path):
     config = tiny_config()
     model = HTT(config.model, tiny_info())
     moves = optim.optimizer(config.optim, model.parameters())
@@ -67,7 +67,7 @@ def spoil(place):
     file.write_bytes(file.read_bytes()[:-1] + b"?")
 
 
-def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(stored, tmp_path):
+def test_worker_resumes_before_a_damaged_checkpoint(stored, tmp_path):
     folder, note = worker._resume(tmp_path / "a", Group(), final=True)
     assert (checkpoint.read(folder).progress.epoch, note) == (2, "")
     spoil(stored[1])
@@ -77,7 +77,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(stored, tmp_p
     assert note.endswith(f"The training resumes from {stored[0]}.")
 
 
-def test_training_without_a_whole_checkpoint_says_where_they_are_and_a_trial_begins_anew(stored, tmp_path):
+def test_worker_without_a_whole_checkpoint_fails_or_restarts(stored, tmp_path):
     for place in stored:
         spoil(place)
     with pytest.raises(
@@ -90,7 +90,7 @@ def test_training_without_a_whole_checkpoint_says_where_they_are_and_a_trial_beg
     assert note.endswith("The training starts from scratch.")
 
 
-def test_workers_agree_on_a_checkpoint_that_one_of_them_cannot_read(stored, tmp_path, monkeypatch):
+def test_workers_agree_on_a_checkpoint_all_can_read(stored, tmp_path, monkeypatch):
     answers = iter([1.0, 0.0])  # of both workers together: another one found fault with the newest
     monkeypatch.setattr(Group, "sum", lambda self, values: values + next(answers))
     folder, note = worker._resume(tmp_path / "a", Group(), final=True)
@@ -98,7 +98,7 @@ def test_workers_agree_on_a_checkpoint_that_one_of_them_cannot_read(stored, tmp_
     assert "Another worker cannot read" in note
 
 
-def test_a_machine_that_is_not_ready_trains_nothing():
+def test_worker_on_an_unready_machine_trains_nothing():
     def ready():
         raise ClusterError("it is not")
 
@@ -129,7 +129,7 @@ def listening(monkeypatch):
     return worker.listening
 
 
-def test_who_listens_hears_all_in_order(listening):
+def test_listener_receives_messages_in_order(listening):
     heard = []
     with listening(heard.append) as told:
         for number in range(5):
@@ -137,7 +137,7 @@ def test_who_listens_hears_all_in_order(listening):
     assert heard == [0, 1, 2, 3, 4]
 
 
-def test_an_error_of_who_listens_stops_nothing_and_is_raised_at_the_end(listening):
+def test_listener_error_is_raised_at_the_end(listening):
     heard, went_on = [], []
 
     def take(number):
@@ -157,7 +157,7 @@ def test_an_error_of_who_listens_stops_nothing_and_is_raised_at_the_end(listenin
     assert heard == [0, 1, 2, 3, 4]
 
 
-def test_what_ends_the_block_counts_more_than_an_error_of_who_listens(listening):
+def test_body_error_takes_precedence_over_listener_error(listening):
     def take(number):
         raise StorageError("no space")
 
@@ -170,6 +170,6 @@ def test_what_ends_the_block_counts_more_than_an_error_of_who_listens(listening)
         listened()
 
 
-def test_a_queue_that_is_gone_is_no_error_of_its_own(listening):
+def test_closed_queue_raises_no_further_error(listening):
     with listening(pytest.fail) as told:
         told.put(ray.exceptions.RayActorError())

@@ -38,7 +38,7 @@ def trials(*states):
     return made
 
 
-def test_controller_keeps_running_and_unrecorded_trials_and_the_newest(tmp_path):
+def test_controller_keeps_running_unrecorded_and_newest_trials(tmp_path):
     ended, failed, running, unwritten, stopping, newest = those = trials(
         Trial.TERMINATED, Trial.ERROR, Trial.RUNNING, Trial.TERMINATED, Trial.TERMINATED, Trial.TERMINATED
     )
@@ -55,7 +55,7 @@ def test_controller_keeps_running_and_unrecorded_trials_and_the_newest(tmp_path)
         assert not several & {ended, failed}
 
 
-def test_forgetting_is_over_after_the_block():
+def test_forgetting_restores_the_controller():
     with forgetting(lambda _: True, print):
         assert ray.tune.tune.TuneController.func is DroppingController
     assert ray.tune.tune.TuneController is TuneController

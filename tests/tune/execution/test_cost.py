@@ -35,25 +35,25 @@ def ticking(monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [1, 100])
-def test_every_step_and_every_validation_batch_of_all_epochs_is_counted(ticking, tiny_splits, steps):
+def test_cost_counts_all_training_and_validation_steps(ticking, tiny_splits, steps):
     config = override(tiny_config(), {"train.epochs": 3})
     step_count = TrainingLoader(open_splits(config).train, config).steps_per_epoch
     batch_count = len(EvaluationLoader(open_splits(config).val, config))
     assert cost.training_seconds(config, steps) == 3 * (step_count + batch_count)
 
 
-def test_the_first_is_left_out_where_there_are_more():
+def test_timing_leaves_out_the_first_step():
     assert cost._each([0.0, 9.0, 10.0, 12.0, 15.0]) == 2.0
     assert cost._each([0.0, 9.0]) == 9.0
 
 
 @pytest.mark.parametrize("steps", [0, -1])
-def test_no_steps_tell_nothing(steps):
+def test_check_steps_refuses_less_than_one(steps):
     with pytest.raises(ConfigError, match=f"--time-steps must be 1 or more; got {steps}"):
         cost.check_steps(steps)
 
 
-def test_variants_are_timed_of_which_none_has_ended(tmp_path, monkeypatch, capsys):
+def test_timing_covers_variants_without_a_finished_training(tmp_path, monkeypatch, capsys):
     spec = study_spec(max_concurrent=1)
     finished(tmp_path, STUDY.config(override(spec.config(), STUDY.base), "b", 1))
     known = plan.plan(spec, runs=tmp_path)
@@ -72,7 +72,7 @@ def test_variants_are_timed_of_which_none_has_ended(tmp_path, monkeypatch, capsy
     assert "It leaves out startup, checkpoints, and trainings that slow each other down." in said
 
 
-def test_where_nothing_has_ended_the_plan_says_how_to_guess(tmp_path, capsys):
+def test_plan_of_unknown_duration_suggests_timing_or_one_seed(tmp_path, capsys):
     made = plan.plan(study_spec(), runs=tmp_path)
     study_progress.show_plan(made, ASKED)
     said = capsys.readouterr().out
@@ -84,7 +84,7 @@ def test_where_nothing_has_ended_the_plan_says_how_to_guess(tmp_path, capsys):
     assert "an estimate (60 s per training by a few timed steps)" in capsys.readouterr().out
 
 
-def test_of_a_study_that_goes_on_one_seed_tells_nothing_new(tmp_path, capsys):
+def test_plan_of_a_resumed_study_suggests_no_single_seed(tmp_path, capsys):
     options = ablate.Options(resume="runs/run", seeds="8", dry_run=True)
     made = plan.plan(study_spec(name="run"), runs=tmp_path, resume=True)
     study_progress.show_plan(made, partial(ablate.command, options))
@@ -93,7 +93,7 @@ def test_of_a_study_that_goes_on_one_seed_tells_nothing_new(tmp_path, capsys):
     assert "train one seed first" not in said
 
 
-def test_data_that_differ_are_each_made_ready_and_windows_are_not_data(tmp_path):
+def test_study_prepares_each_distinct_data_set(tmp_path):
     variants = {
         "base": {},
         "spacing": {"data.spacing": 2},

@@ -61,7 +61,7 @@ SAID_TO_ALL = [signal.SIGUSR1, signal.SIGHUP]
     "number",
     [pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP)],
 )
-def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path, number):
+def test_signal_ends_a_search_as_interrupted(driver, notes, folder, tmp_path, number):
     notes.hold(2)
     process = driver(*ONE, *notes.option)
     notes.hold_the_second(process, 2, tmp_path)
@@ -75,7 +75,7 @@ def test_search_ends_as_interrupted_on_a_signal(driver, notes, folder, tmp_path,
 
 
 @pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.slow)])
-def test_search_ends_in_good_order_when_its_ray_dies(driver, notes, folder, tmp_path, name):
+def test_dead_ray_ends_a_search_in_good_order(driver, notes, folder, tmp_path, name):
     notes.hold(2)
     process = driver(*ONE, *notes.option)
     notes.hold_the_second(process, 2, tmp_path)
@@ -87,7 +87,7 @@ def test_search_ends_in_good_order_when_its_ray_dies(driver, notes, folder, tmp_
 
 
 @pytest.mark.slow
-def test_search_goes_on_when_nobody_reads_its_output(notes, folder, tmp_path):
+def test_closed_output_does_not_stop_a_search(notes, folder, tmp_path):
     """As with ``| head -1``, and with a terminal that is gone."""
     command = [sys.executable, str(SUPPORT / "driver.py"), *map(str, ONE), *notes.option]
     with subprocess.Popen(

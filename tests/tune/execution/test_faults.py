@@ -115,7 +115,7 @@ def killed(tmp_path_factory):
     return Killed(tmp_path_factory.mktemp("killed"))
 
 
-def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_happened(killed, undisturbed):
+def test_killed_driver_repeats_an_epoch_at_most(killed, undisturbed):
     folder = killed.run()
     killed.resume()
     assert told(folder) == undisturbed
@@ -125,7 +125,7 @@ def test_a_killed_driver_repeats_an_epoch_at_most_and_ends_as_if_nothing_had_hap
 
 
 @pytest.mark.slow
-def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(killed, undisturbed):
+def test_trial_resumes_before_a_damaged_checkpoint(killed, undisturbed):
     folder = killed.run()
     (cut,) = killed.notes.epochs().keys() - {trial.id for trial in folder.trials()}
     kept = sorted((folder.path / "tune" / cut).glob("checkpoint_*"))
@@ -137,7 +137,7 @@ def test_a_trial_goes_on_from_the_checkpoint_before_a_damaged_one(killed, undist
     assert killed.notes.epochs()[cut] == [1, 2, 3, 2, 3, 4]
 
 
-def test_a_killed_worker_goes_on_from_its_last_epoch(driver, notes, undisturbed, tmp_path):
+def test_killed_worker_resumes_from_its_last_epoch(driver, notes, undisturbed, tmp_path):
     notes.hold(3)
     process = driver(*ASK, *notes.option, "--name", "run")
     notes.hold_the_second(process, 3, tmp_path)
@@ -153,7 +153,7 @@ def test_a_killed_worker_goes_on_from_its_last_epoch(driver, notes, undisturbed,
 
 
 @pytest.mark.slow
-def test_a_killed_worker_of_several_goes_on_from_the_last_checkpoint(driver, notes, undisturbed, tmp_path):
+def test_killed_worker_of_several_resumes_from_the_checkpoint(driver, notes, undisturbed, tmp_path):
     one = ("--space", "fake", "--trials", 1, "--algorithm", "random", "--scheduler", "none", "--name", "run")
     process = driver(*one, *SLOW, *notes.option, "--workers-per-trial", 2, "--cpus-per-worker", 1)
     wait_for(process, lambda: len(begun := notes.epochs()) == 2 and min(map(max, begun.values())) == 3, tmp_path)
@@ -186,7 +186,7 @@ def held(notes, trainings):
 
 
 @pytest.mark.slow
-def test_storage_that_is_away_for_half_a_minute_costs_nothing(driver, undisturbed, gate, tmp_path):
+def test_storage_outage_of_half_a_minute_costs_nothing(driver, undisturbed, gate, tmp_path):
     """While trials of one worker and of two write checkpoints to it."""
     notes = [Notes(tmp_path / f"notes-{number}") for number in range(2)]
     several = ("--trials", 1, "--workers-per-trial", 2, "--cpus-per-worker", 0.5)
@@ -240,7 +240,7 @@ def used(place):
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, notes, undisturbed, disk, tmp_path):
+def test_full_disk_ends_a_search_that_can_be_resumed(driver, notes, undisturbed, disk, tmp_path):
     notes.hold(2)
     first = driver(*ASK, *notes.option, "--name", "run")
     notes.hold_the_second(first, 2, tmp_path)
@@ -263,7 +263,7 @@ def test_a_full_disk_ends_the_search_in_a_sentence_and_resume_goes_on(driver, no
 
 
 @pytest.mark.slow
-def test_of_two_searches_with_one_name_one_is_refused(driver, notes, undisturbed, tmp_path):
+def test_two_searches_of_one_name_are_refused(driver, notes, undisturbed, tmp_path):
     """At once, whichever comes first; and later, as the same or to go on with it."""
     notes.hold(2)
     both = [driver(*ASK, *notes.option, "--name", "run") for _ in range(2)]

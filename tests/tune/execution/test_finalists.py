@@ -178,7 +178,7 @@ def test_finished_search_gets_finalists_and_more_seeds_later(trained, search):
     assert finalists.newest(outcome.folder).name == "finalists"
 
 
-def test_other_finalists_are_another_study_that_reuses_trainings(trained, search):
+def test_other_finalists_are_a_study_that_reuses_trainings(trained, search):
     outcome = search(DEPTHS, **{**STAGES, "finalists": 1})
     assert len(trained.stage_two) == 4
     search(DEPTHS, **STAGES, resume=True)
@@ -206,7 +206,7 @@ def test_budget_covers_both_stages(trained, search, monkeypatch):
     monkeypatch.undo()
 
 
-def test_finalists_that_fail_lose_nothing_of_stage_one(trained, search, monkeypatch, capsys):
+def test_failed_finalists_keep_stage_one(trained, search, monkeypatch, capsys):
     def fails(*_, **__):
         raise TrainingError("out of memory")
 
@@ -218,7 +218,7 @@ def test_finalists_that_fail_lose_nothing_of_stage_one(trained, search, monkeypa
     assert "The finalists are not complete: out of memory" in " ".join(capsys.readouterr().err.split())
 
 
-def test_removed_checkpoint_is_a_sentence(trained, search, capsys):
+def test_removed_checkpoint_is_one_sentence(trained, search, capsys):
     outcome = search(DEPTHS, **{**STAGES, "finalists": 0})
     shutil.rmtree(outcome.folder.path / "tune")
     search(DEPTHS, **STAGES, resume=True)
@@ -239,7 +239,7 @@ def test_removed_checkpoint_is_a_sentence(trained, search, capsys):
         ({"assignments": {"model.backbone.trained": True}}, "--finalists 2 needs a search with a frozen encoder"),
     ],
 )
-def test_invalid_finalists_are_a_sentence_each_and_start_nothing(trained, search, tmp_path, options, message):
+def test_invalid_finalists_are_refused_before_any_start(trained, search, tmp_path, options, message):
     with pytest.raises(ConfigError) as caught:
         search(DEPTHS, **{**STAGES, **options})
     assert message in str(caught.value)
@@ -248,7 +248,7 @@ def test_invalid_finalists_are_a_sentence_each_and_start_nothing(trained, search
 
 
 @pytest.mark.slow
-def test_killed_stage_two_is_resumed_and_trains_nothing_twice(driver, tmp_path):
+def test_killed_stage_two_resumes_without_repeats(driver, tmp_path):
     folder, notes = RunFolder(tmp_path / "runs" / "run"), Notes(tmp_path / "notes")
     ask = ["--space", "fake", "--name", "run", "--trials", "2", "--scheduler", "none", "--finalists", "1"]
     fixed = [word for path, value in FROZEN.items() for word in ("--set", f"{path}={value}")]

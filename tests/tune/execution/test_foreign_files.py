@@ -57,7 +57,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_that_is_none_is_a_short_sentence(tmp_path, kind, content):
+def test_invalid_file_is_a_short_sentence(tmp_path, kind, content):
     with pytest.raises(HTTError) as caught:
         FILES[kind](tmp_path, CONTENTS[content])
     assert caught.value.exit_code == 2
@@ -69,14 +69,14 @@ def test_a_file_that_is_none_is_a_short_sentence(tmp_path, kind, content):
     ("change", "field"),
     [({"seed": "many"}, "seed"), ({"base": [1]}, "base"), ({"objectives": 3}, "objectives"), ({"new": 1}, "new")],
 )
-def test_asked_refuses_fields_of_another_type(tmp_path, change, field):
+def test_record_refuses_fields_of_another_type(tmp_path, change, field):
     (tmp_path / "asked.yaml").write_text(yaml.safe_dump({**PLAIN, "name": "run", **change}))
     with pytest.raises(HTTError, match=rf"Cannot read .*asked\.yaml, the record of a run: .*{field}"):
         _ = RunFolder(tmp_path).record
 
 
 @pytest.mark.parametrize("change", [{"hands": 3}, {"width": 0}, {"hands": "2"}, {"height": 2**70}])
-def test_manifest_refuses_facts_that_cannot_be(tmp_path, change):
+def test_manifest_refuses_impossible_facts(tmp_path, change):
     fields = {
         "source": "h2o", "actions": ["a"], "objects": [], "hands": 2, "width": 96, "height": 54, "quality": 90,
         "pixels": "", "splits": {}, "wanted": {},

@@ -22,7 +22,7 @@ def trained(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["search", "study"])
-def test_runs_without_names_of_the_same_second_leave_two_folders(trained, search, ablate, tmp_path, monkeypatch, kind):
+def test_unnamed_runs_of_one_second_have_two_folders(trained, search, ablate, tmp_path, monkeypatch, kind):
     monkeypatch.setattr("time.strftime", lambda *_: "20260101-120000")
     variants = {"a": {}, "b": {"optim.momentum": 0.5}}
     runs = [search(name=None, trials=1) if kind == "search" else ablate(variants, name=None) for _ in range(2)]
@@ -31,13 +31,13 @@ def test_runs_without_names_of_the_same_second_leave_two_folders(trained, search
     assert [outcome.folder.record.name for outcome in runs] == names
 
 
-def test_a_study_goes_on_while_a_variant_is_untried(trained, ablate):
+def test_study_continues_while_a_variant_is_untried(trained, ablate):
     outcome = ablate({**BAD, "good": {}}, seeds=(0, 1))
     assert [trial.state for trial in outcome.trials] == [*["failed"] * 3, "complete"] * 2
     assert outcome.stopped is None
 
 
-def test_a_study_gives_up_when_every_variant_has_failed_and_when_resumed_tries_each_again(trained, ablate):
+def test_study_gives_up_when_all_variants_failed(trained, ablate):
     variants = {**BAD, "bad 5": {"optim.momentum": 0.1, "optim.lr": 1e-5}}
     for tries in (1, 2):
         with pytest.raises(TrainingError, match="No training was completed, out of 4"):
@@ -45,7 +45,7 @@ def test_a_study_gives_up_when_every_variant_has_failed_and_when_resumed_tries_e
         assert len(trained) == 4 * tries
 
 
-def test_a_search_gives_up_after_three_failures_and_when_resumed_after_three_more(trained, search):
+def test_search_gives_up_after_three_failures_each_time(trained, search):
     space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
     for tries in (1, 2):
         with pytest.raises(TrainingError, match=f"out of {3 * tries}:"):
@@ -53,7 +53,7 @@ def test_a_search_gives_up_after_three_failures_and_when_resumed_after_three_mor
         assert len(trained) == 3 * tries
 
 
-def test_search_that_finds_only_infeasible_trials_says_why_it_ends(trained, search, tmp_path, monkeypatch):
+def test_search_of_infeasible_trials_states_why_it_ends(trained, search, tmp_path, monkeypatch):
     for module in ("recorder", "search"):
         monkeypatch.setattr(f"tune.execution.{module}.MAX_INFEASIBLE", 3)
     start = {**BASE, "model.width": 32, "train.seed": 1}

@@ -55,7 +55,7 @@ def shards(root, content):
     return {"data.root": str(root)}
 
 
-def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, tmp_path):
+def test_search_resume_refuses_other_shards_at_the_same_path(trained, search, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
     began = search(trials=2, assignments=first).folder.record.data
     shards(tmp_path / "shards", "2" * 64)
@@ -68,7 +68,7 @@ def test_search_resume_refuses_other_shards_at_the_same_place(trained, search, t
     assert len(search(trials=4, assignments=first, resume=True).trials) == 4
 
 
-def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(trained, search, monkeypatch, tmp_path):
+def test_data_changed_during_a_search_fail_later_trials(trained, search, monkeypatch, tmp_path):
     first = shards(tmp_path / "shards", "1" * 64)
     add = TrialCache.add
 
@@ -83,7 +83,7 @@ def test_data_that_change_while_a_search_runs_fail_the_trials_that_follow(traine
     assert outcome.best.number == 1
 
 
-def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
+def test_old_run_resume_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
     asked = record(name="run", base=base.model_dump(mode="json"))
@@ -94,7 +94,7 @@ def test_resume_of_an_older_run_compares_the_rows_of_its_trials(tmp_path):
     run_record.check_same_data(asked, [trial(1, data="x", metrics={}, state="failed")], base, [base])
 
 
-def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
+def test_resume_checks_each_trial_by_its_searched_data(tmp_path):
     frames = {"data.synthetic.frames": 12}
     own = data_key(override(Config(), frames))
     asked = record(name="run")
@@ -103,7 +103,7 @@ def test_resume_judges_each_trial_by_the_data_it_searched(tmp_path):
         run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
 
 
-def test_cache_has_a_trial_whose_data_were_searched(tmp_path):
+def test_cache_finds_a_trial_of_searched_data(tmp_path):
     values = {"data.synthetic.frames": 12}
     candidate = Candidate.of(Config(), values)
     row = trial(1, fingerprint=candidate.fingerprint, values=values, data=data_key(candidate.config))
@@ -112,14 +112,14 @@ def test_cache_has_a_trial_whose_data_were_searched(tmp_path):
     assert cache.find(candidate).trial == row
 
 
-def test_data_of_a_space_are_all_its_choices_and_the_base_where_they_are_many():
+def test_space_data_are_its_choices_or_the_base():
     space = Space({"data.synthetic.frames": Choice(12, 24), "data.spacing": Choice(1, 2)})
     assert [config.data.synthetic.frames for config in space.of_data(Config())] == [12, 24]
     assert Space({"optim.lr": Uniform(0.1, 0.2)}).of_data(Config()) == [Config()]
     assert len(Space({"data.synthetic.seed": Choice(*range(99))}).of_data(Config())) == 1
 
 
-def test_search_resume_by_other_code_is_refused_unless_asked_for_and_said(trained, search, other_code):
+def test_search_resume_refuses_other_code_unless_allowed(trained, search, other_code):
     other_code("first")
     search(trials=2)
     other_code("second")
@@ -136,7 +136,7 @@ def test_search_resume_by_other_code_is_refused_unless_asked_for_and_said(traine
     search(trials=4, resume=True)
 
 
-def test_resume_on_another_commit_with_the_same_code_goes_on(trained, search, monkeypatch):
+def test_resume_accepts_another_commit_of_equal_code(trained, search, monkeypatch):
     search(trials=1)
     monkeypatch.setattr(revision, "commit", lambda: "newer")
     folder = search(trials=2, resume=True).folder
@@ -144,7 +144,7 @@ def test_resume_on_another_commit_with_the_same_code_goes_on(trained, search, mo
     assert "Results of other code" not in folder.report.read_text()
 
 
-def test_warm_start_leaves_out_trials_of_other_code(trained, search, other_code, tmp_path):
+def test_warm_start_omits_trials_of_other_code(trained, search, other_code, tmp_path):
     other_code("first")
     before = search(FINITE, trials=1, name="before")
     other_code("second")
@@ -175,7 +175,7 @@ def test_final_training_resume_refuses_other_data(tmp_path):
         final_folder.check_same(tmp_path / "run", config, share_any=True)
 
 
-def test_final_training_resume_refuses_other_code_and_notes_it_where_it_is_allowed(tmp_path, other_code):
+def test_final_training_resume_refuses_or_notes_other_code(tmp_path, other_code):
     place, storage = tmp_path / "here" / "run", str(tmp_path / "storage")
     other_code("first")
     final_folder.write_folder(place, tiny_config(), storage)
@@ -188,13 +188,13 @@ def test_final_training_resume_refuses_other_code_and_notes_it_where_it_is_allow
     assert json.loads((place / "began.json").read_text())["codes"] == ["first", "second"]
 
 
-def test_final_training_of_an_older_version_goes_on(tmp_path):
+def test_final_training_of_an_older_version_resumes(tmp_path):
     final_folder.write_folder(tmp_path / "run", tiny_config())
     (tmp_path / "run" / "began.json").unlink()
     final_folder.check_same(tmp_path / "run", tiny_config())
 
 
-def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
+def test_retraining_refuses_other_data(tmp_path):
     run = search_folder(tmp_path / "run", 3)
     base = override(run.record.config(), shards(tmp_path / "shards", "1" * 64))
     spec = dataclasses.replace(run.record.spec, base=base.model_dump(mode="json"))
@@ -208,7 +208,7 @@ def test_retraining_refuses_other_data_than_the_search_had(tmp_path):
     assert retrain_results.plan(run, row, "hand_error_mm", 2, assignments=elsewhere).data is not None
 
 
-def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
+def test_retraining_refuses_seeds_of_other_code(tmp_path, other_code):
     other_code("first")
     found = asked_again(tmp_path / "run", 2)
     for seed in found.seeds:
@@ -227,7 +227,7 @@ def test_retraining_refuses_to_add_seeds_of_other_code(tmp_path, other_code):
     assert "seed 3: by second." in said
 
 
-def test_resume_of_an_older_run_notes_that_its_first_code_is_not_known(trained, search):
+def test_old_run_resume_notes_that_its_code_is_unknown(trained, search):
     folder = search(trials=1).folder
     folder.write_record(dataclasses.replace(folder.record, codes=[], data=[]))
     folder.write_trials([dataclasses.replace(one, code=None) for one in folder.trials()])

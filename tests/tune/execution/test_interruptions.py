@@ -33,7 +33,7 @@ def states(folder):
 
 
 @pytest.mark.slow
-def test_a_killed_driver_loses_no_finished_trial(driver, tmp_path):
+def test_killed_driver_loses_no_finished_trial(driver, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "run")
     first = driver(*ASK)
     wait_for(first, lambda: running(folder), tmp_path)
@@ -55,7 +55,7 @@ def test_a_killed_driver_loses_no_finished_trial(driver, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_search_with_wishes_goes_on_with_them(driver, search, tmp_path, monkeypatch):
+def test_killed_search_keeps_objectives_constraints_warm_start(driver, search, tmp_path, monkeypatch):
     """Objectives, constraints and a warm start: told once, and never lost."""
     with monkeypatch.context() as patch:
         replace_tune(patch, [])
@@ -86,7 +86,7 @@ def test_a_killed_search_with_wishes_goes_on_with_them(driver, search, tmp_path,
     assert "runs/run/report.html" in shown
 
 
-def test_ctrl_c_stops_in_good_order_and_says_how_to_resume(driver, tmp_path):
+def test_ctrl_c_stops_a_search_and_prints_the_resume_command(driver, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "run")
     process = driver(*ASK)
     wait_for(process, lambda: running(folder), tmp_path)
@@ -105,7 +105,7 @@ STUDY = ("ablate", "--study", "fake", "--preset", "quick", "--name", "run", "--s
 
 
 @pytest.mark.slow
-def test_a_killed_study_loses_nothing_and_trains_nothing_twice(driver, tmp_path):
+def test_killed_study_resumes_without_loss_or_repeats(driver, tmp_path):
     folder = RunFolder(tmp_path / "runs" / "run")
     notes = tmp_path / "notes"
     slow = ("--set", "optim.step_epochs=150", "--set", f"runtime.cache={notes}")

@@ -32,10 +32,10 @@ def check_nothing_left(found):
 
 
 @pytest.mark.slow
-def test_a_few_stopped_trials_of_several_workers_leave_nothing(driver, tmp_path):
+def test_few_stopped_trials_of_several_workers_leak_nothing(driver, tmp_path):
     check_nothing_left(stopped_trials(driver, tmp_path, trials=4, concurrent=2, seconds=300))
 
 
 @pytest.mark.slow
-def test_fifty_stopped_trials_of_several_workers_leave_nothing(driver, tmp_path):
+def test_fifty_stopped_trials_of_several_workers_leak_nothing(driver, tmp_path):
     check_nothing_left(stopped_trials(driver, tmp_path, trials=50, concurrent=2, seconds=3000))

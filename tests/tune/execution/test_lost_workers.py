@@ -17,7 +17,7 @@ OOM = (
 )
 
 
-def test_out_of_memory_is_a_sentence_with_the_amounts_and_the_remedy():
+def test_out_of_memory_error_states_amounts_and_remedy():
     said = out_of_memory(f"RayActorError: {rays.OutOfMemoryError(OOM)}")
     assert said is not None
     assert "(8.31GB of 23.54GB in use)" in said
@@ -26,7 +26,7 @@ def test_out_of_memory_is_a_sentence_with_the_amounts_and_the_remedy():
     assert out_of_memory("ActorDiedError: the actor died") is None
 
 
-def test_actor_death_is_pickled_with_its_reason():
+def test_actor_death_keeps_its_reason_when_pickled():
     error = pickle.loads(pickle.dumps(as_actor_death(rays.NodeDiedError("the node is gone"))))
     assert str(error) == "NodeDiedError: the node is gone"
 
@@ -64,7 +64,7 @@ def faulty(monkeypatch):
         ),
     ],
 )
-def test_search_goes_on_after_an_error_of_ray_that_tune_does_not_know(local_ray, search, faulty, tmp_path, error, said):
+def test_search_continues_after_an_unknown_error_of_ray(local_ray, search, faulty, tmp_path, error, said):
     faulty(error)
     options = {"max_concurrent": 1, "scheduler": "none", "algorithm": "random"}
     outcome = search(trials=3, **options)

@@ -11,7 +11,7 @@ from htt.training.older import listed, older
 from tune.execution import trainable
 
 
-def test_older_checkpoints_are_those_before_by_number(tmp_path):
+def test_older_returns_checkpoints_of_lower_numbers(tmp_path):
     for name in ("checkpoint_999999", "checkpoint_1000000", "checkpoint_1000001", "other"):
         (tmp_path / name).mkdir()
     local = fs.LocalFileSystem()
@@ -22,7 +22,7 @@ def test_older_checkpoints_are_those_before_by_number(tmp_path):
 
 
 @pytest.mark.parametrize(("damaged", "used"), [((), 2), ((2,), 1), ((2, 1), 0), ((2, 1, 0), None)])
-def test_trial_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path, monkeypatch, damaged, used):
+def test_trial_resumes_from_the_newest_whole_checkpoint(tmp_path, monkeypatch, damaged, used):
     places = [tmp_path / f"checkpoint_{number:06d}" for number in range(3)]
     for number, place in enumerate(places):
         place.mkdir()
@@ -54,7 +54,7 @@ def test_trial_goes_on_from_the_newest_checkpoint_that_is_whole(tmp_path, monkey
     assert "note" not in reported[1]
 
 
-def test_trial_without_a_whole_checkpoint_that_fails_by_itself_says_why(tmp_path):
+def test_trial_without_a_whole_checkpoint_states_its_own_error(tmp_path):
     def train(_resume):
         raise DamagedCheckpointError("The weights of the encoder are damaged.")
 

@@ -22,7 +22,7 @@ from tune.experiments import study
 from tune.experiments.study import Study
 
 
-def test_all_variants_of_a_seed_come_before_the_next_seed():
+def test_plan_orders_all_variants_of_a_seed_first():
     assert [(pair.number, *pair.key) for pair in study.pairs(STUDY)] == [
         (1, "a", 0), (2, "b", 0), (3, "a", 1), (4, "b", 1),
     ]  # fmt: skip
@@ -33,7 +33,7 @@ def test_all_variants_of_a_seed_come_before_the_next_seed():
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("0,1,7", (0, 1, 7)), ("5, 2", (5, 2))])
-def test_seeds_are_a_count_or_a_list(text, seeds):
+def test_parse_seeds_accepts_a_count_or_a_list(text, seeds):
     assert parse_seeds(text) == seeds
 
 
@@ -47,19 +47,19 @@ def test_seeds_are_a_count_or_a_list(text, seeds):
         ((0, 1), "1,7,5", (0, 1, 7, 5)),
     ],
 )
-def test_a_resumed_study_has_as_many_seeds_in_the_end_or_those_that_are_listed_too(own, text, seeds):
+def test_with_seeds_extends_by_total_or_list(own, text, seeds):
     assert with_seeds(dataclasses.replace(STUDY, seeds=own), text).seeds == seeds
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "0", "-1", "1,", "1;2", "1.5", "3 4", "0,1 2", "1001", "9" * 20, "9" * 5000, "٣"]
 )
-def test_seeds_that_are_no_numbers(text):
+def test_parse_seeds_refuses_what_is_no_number(text):
     with pytest.raises(ConfigError, match="--seeds must be a count up to 1000, such as 6, or a list, such as 0,1,2"):
         parse_seeds(text)
 
 
-def test_the_plan_counts_what_is_to_be_done_and_how_large_models_are(tmp_path):
+def test_plan_counts_remaining_trainings_and_parameters(tmp_path):
     made = plan.plan(study_spec(), runs=tmp_path)
     assert [pair.key for pair in made.left] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert made.base.optim.lr == 0.01
@@ -69,13 +69,13 @@ def test_the_plan_counts_what_is_to_be_done_and_how_large_models_are(tmp_path):
     assert made.expected_s is None
 
 
-def test_what_the_command_line_sets_goes_before_the_studys_base(tmp_path):
+def test_set_takes_precedence_over_the_studys_base(tmp_path):
     made = plan.plan(study_spec(values={"optim.lr": 0.5}, assignments={"optim.lr": 0.5}), runs=tmp_path)
     assert made.base.optim.lr == 0.5
     assert made.study.config(made.base, "b", 1).optim.lr == 0.5
 
 
-def test_the_plan_warns_of_variants_that_keep_a_value_of_their_own(tmp_path):
+def test_plan_warns_of_variants_that_override_set(tmp_path):
     values = {"model.pose.window": 4}
     made = plan.plan(study_spec(values=values, assignments=values), runs=tmp_path)
     assert made.warnings[1:] == [
@@ -85,7 +85,7 @@ def test_the_plan_warns_of_variants_that_keep_a_value_of_their_own(tmp_path):
     assert plan.plan(momentum, runs=tmp_path).warnings == made.warnings[:1]
 
 
-def test_what_reaches_no_variant_is_refused_and_of_an_older_run_said(tmp_path):
+def test_ineffective_set_is_refused_or_noted_for_an_old_run(tmp_path):
     study = dataclasses.replace(STUDY, variants={"a": {"model.pose.window": 2}, "b": {"model.pose.window": 1}})
     useless = {"model.pose.window": 4, "train.seed": 5}
     with pytest.raises(ConfigError) as caught:
@@ -99,7 +99,7 @@ def test_what_reaches_no_variant_is_refused_and_of_an_older_run_said(tmp_path):
     assert plan.plan(spec, runs=tmp_path, resume=True).warnings[1:] == faults
 
 
-def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):
+def test_plan_finds_a_finished_training_and_its_duration(tmp_path):
     spec = study_spec(max_concurrent=1)
     config = STUDY.config(override(spec.config(), STUDY.base), "b", 1)
     folder = finished(tmp_path, config)
@@ -113,7 +113,7 @@ def test_a_finished_training_elsewhere_is_found_and_tells_the_time(tmp_path):
     assert plan.plan(spec, runs=tmp_path).shared == {}, "without its clips it cannot be compared clip by clip"
 
 
-def test_a_storage_that_is_a_folder_is_where_others_are_looked_for(tmp_path):
+def test_plan_looks_for_runs_in_a_storage_folder(tmp_path):
     spec = study_spec(storage=str(tmp_path))
     finished(tmp_path, STUDY.config(override(spec.config(), STUDY.base), "b", 1))
     made = plan.plan(spec, runs=tmp_path / "elsewhere")
@@ -125,26 +125,26 @@ def test_a_storage_that_is_a_folder_is_where_others_are_looked_for(tmp_path):
     [{"data": "synthetic-of-another-scene"}, {"metrics": {"hand_error_mm": 9.0}}, {"state": "stopped"},
      {"fingerprint": "0" * 12}],
 )  # fmt: skip
-def test_what_is_not_the_same_training_is_not_taken_over(tmp_path, changes):
+def test_plan_does_not_reuse_a_different_training(tmp_path, changes):
     spec = study_spec()
     finished(tmp_path, STUDY.config(override(spec.config(), STUDY.base), "b", 1), **changes)
     assert plan.plan(spec, runs=tmp_path).shared == {}
 
 
-def test_a_model_that_cannot_be_built_is_named_with_its_variant(tmp_path):
+def test_plan_names_a_variant_that_cannot_be_built(tmp_path):
     study = Study("?", {"a": {}, "odd": {"model.backbone.name": str(tmp_path)}}, "a", seeds=(0,))
     with pytest.raises(ConfigError, match=r"(?s)Cannot build the model of a variant.*'odd'"):
         plan.plan(study_spec(study), runs=tmp_path)
 
 
-def test_data_that_are_missing_are_said_before_anything_starts(tmp_path):
+def test_plan_reports_missing_data_before_any_start(tmp_path):
     with pytest.raises(DataError, match=r"python -m htt\.data\.convert --source h2o"):
         plan.plan(study_spec(values={"data.source": "h2o"}), runs=tmp_path)
     with pytest.raises(DataError, match="/no/such"):
         plan.plan(study_spec(values={"data.root": "/no/such"}), runs=tmp_path)
 
 
-def test_dry_run_refuses_a_name_that_is_taken(tmp_path, capsys):
+def test_dry_run_refuses_a_taken_name(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "asked.yaml").write_text("kind: search\n")
     options = ["--study", "headline", "--dry-run", "--name", "mine", "--storage", str(tmp_path)]
@@ -154,7 +154,7 @@ def test_dry_run_refuses_a_name_that_is_taken(tmp_path, capsys):
     assert "Cannot use a name twice: " in capsys.readouterr().err
 
 
-def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
+def test_dry_run_prints_the_plan_without_ray(tmp_path):
     code = (
         "import sys; from tune import ablate\n"
         "ablate.main(ablate.Options(study='headline', preset='quick', seeds='2', dry_run=True))\n"
@@ -197,12 +197,12 @@ def test_a_dry_run_says_it_all_and_needs_no_ray(tmp_path):
         (["--resume", "nothing", "--study", "headline"], "Cannot combine --study with --resume."),
     ],
 )
-def test_the_command_line_refuses_in_one_sentence(refused, tmp_path, options, message):
+def test_ablate_refuses_in_one_sentence(refused, tmp_path, options, message):
     assert message in refused(ablate, *options, cwd=tmp_path)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_resumed_study_keeps_its_trials_share_of_the_machines(tmp_path):
+def test_resumed_study_keeps_the_resources_of_its_trials(tmp_path):
     study_folder(tmp_path / "run", windows(2), seeds=(0, 1), workers_per_trial=2, cpus_per_worker=0.5)
     run = ["--resume", str(tmp_path / "run")]
 

@@ -20,7 +20,7 @@ def trained(tmp_path, tiny_splits):
     return config, saved[-1]
 
 
-def test_frames_are_drawn_from_the_best_predicted_clip_to_the_worst(trained, tmp_path, monkeypatch):
+def test_frames_are_drawn_from_best_to_worst_clip(trained, tmp_path, monkeypatch):
     config, checkpoint = trained
     drawn, overlay = [], predictions.overlay
 

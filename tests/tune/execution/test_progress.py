@@ -60,7 +60,7 @@ def display(file: io.StringIO, width: int = 80, **options) -> progress.Display:
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_display_shows_best_and_time_left_first_and_every_value(width):
+def test_display_shows_best_time_left_and_every_value(width):
     shown = display(Terminal(), width, force_terminal=True)
     shown.on_end(recorder(), trial(3))
     console = Console(file=io.StringIO(), width=width, height=24, soft_wrap=True)
@@ -77,7 +77,7 @@ def test_display_shows_best_and_time_left_first_and_every_value(width):
     assert text.count("action.cues=hands+object+feature") == 3
 
 
-def test_display_of_many_trials_keeps_the_first_lines_of_a_small_terminal():
+def test_display_of_many_trials_keeps_its_first_lines():
     shown = display(Terminal(), force_terminal=True)
     text = Console(file=io.StringIO(), width=80)
     text.print(shown._picture(recorder(running=300)))
@@ -94,7 +94,7 @@ def test_display_of_many_trials_keeps_the_first_lines_of_a_small_terminal():
     ],
     ids=["dumb terminal", "colours into a file", "file"],
 )
-def test_display_prints_plain_lines_where_nothing_can_be_drawn(file, environ, monkeypatch):
+def test_display_prints_plain_lines_without_a_terminal(file, environ, monkeypatch):
     monkeypatch.setattr(progress.consoles, "LINE_EVERY_S", 0.0)
     out = file()
     with display(out, _environ=environ) as shown:
@@ -113,7 +113,7 @@ def test_display_prints_plain_lines_where_nothing_can_be_drawn(file, environ, mo
     assert len(lines) == 2
 
 
-def test_display_says_once_that_it_stops_and_leaves_nothing_of_its_picture_behind():
+def test_display_announces_a_stop_once_and_clears_itself():
     out, search = Terminal(), recorder()
     with display(out, _environ={"TERM": "xterm"}) as shown:
         shown.shown_at = -1e9
@@ -127,11 +127,11 @@ def test_display_says_once_that_it_stops_and_leaves_nothing_of_its_picture_behin
     assert "best hand error" in later, "and drawn again below"
 
 
-def test_display_says_less_often_the_longer_a_search_runs():
+def test_display_prints_less_often_over_time():
     assert [progress.consoles.pause(s) for s in (0, 100, 600, 3000, 86_400)] == [10, 10, 60, 300, 300]
 
 
-def test_display_on_a_terminal_redraws_in_place():
+def test_display_redraws_in_place_on_a_terminal():
     out = Terminal()
     with display(out, _environ={"TERM": "xterm"}) as shown:
         shown.shown_at = -1e9

@@ -45,7 +45,7 @@ def name(number):
         pytest.param(99999, [100000], 100000, id="by number, not by name"),
     ],
 )
-def test_trial_resumes_from_a_checkpoint_that_exists_and_is_whole(tmp_path, remembered, there, resumes_from):
+def test_trial_resumes_from_an_existing_whole_checkpoint(tmp_path, remembered, there, resumes_from):
     trial = restored(tmp_path, remembered, there)
     restore.use_newest_checkpoint(trial, epoch=0)
     if resumes_from is None:
@@ -64,7 +64,7 @@ def test_other_folders_of_a_trial_are_no_checkpoints(tmp_path):
 
 
 @pytest.mark.parametrize(("noted", "resumes_from"), [(5, 4), (4, 3)])
-def test_newest_checkpoint_whose_epoch_was_recorded_is_used(tmp_path, noted, resumes_from):
+def test_newest_recorded_checkpoint_is_used(tmp_path, noted, resumes_from):
     trial = restored(tmp_path, 3, [3, 4])
     for number in (3, 4):
         kept = ray.tune.Checkpoint(str(Path(trial.storage.trial_fs_path) / name(number)))

@@ -50,7 +50,7 @@ def events(tmp_path, word):
     return [event for event in fake_training.events(tmp_path / "events") if word in event]
 
 
-def test_seeds_are_trained_together_once_and_more_are_added(local_ray, tmp_path, monkeypatch):
+def test_retraining_trains_seeds_at_once_and_adds_more(local_ray, tmp_path, monkeypatch):
     run = searched(tmp_path, **{"optim.step_epochs": 800})
     found, shown = again(run, 3)
     assert found.done == [1, 2, 3]
@@ -73,7 +73,7 @@ def test_seeds_are_trained_together_once_and_more_are_added(local_ray, tmp_path,
     assert (more.path / "report.md").exists()
 
 
-def test_a_seed_that_fails_leaves_the_others_and_is_tried_again(local_ray, tmp_path):
+def test_retraining_keeps_other_seeds_and_retries_a_failed_one(local_ray, tmp_path):
     run = searched(tmp_path, **{"optim.momentum": 0.1})
     found, shown = again(run, 3)
     assert found.done == [1, 3]
@@ -90,7 +90,7 @@ def test_a_seed_that_fails_leaves_the_others_and_is_tried_again(local_ray, tmp_p
     assert [(one["seed"], one["start"]) for one in events(tmp_path, "at")][3:] == [(2, 1)]
 
 
-def test_a_seeds_folder_of_another_training_is_refused(local_ray, tmp_path):
+def test_retraining_refuses_a_seed_folder_of_another_training(local_ray, tmp_path):
     run = searched(tmp_path)
     (run.path / "retrain" / "seed-1").mkdir(parents=True)
     best = ranked(run.trials(), "hand_error_mm")[0]
@@ -108,7 +108,7 @@ def test_a_seeds_folder_of_another_training_is_refused(local_ray, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_one_goes_on_and_trains_no_seed_twice(tmp_path, stop):
+def test_stopped_retraining_resumes_without_repeats(tmp_path, stop):
     run = searched(tmp_path, **{"optim.step_epochs": 300})
     command = [sys.executable, str(SUPPORT / "retrain_driver.py"), "run", "--retrain-seeds", "3"]
     env = {name: value for name, value in environment().items() if name != "OMP_NUM_THREADS"}

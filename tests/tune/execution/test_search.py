@@ -35,7 +35,7 @@ def study_states(folder):
     return [trial.state.name for trial in study.get_trials()]
 
 
-def test_a_search_from_question_to_answer(searched):
+def test_search_from_options_to_results(searched):
     place, outcome = searched
     folder = RunFolder(place / "run")
     trials = folder.trials()
@@ -58,7 +58,7 @@ def test_a_search_from_question_to_answer(searched):
     assert outcome.stopped is None
 
 
-def test_actors_are_reused_data_prepared_once_threads_given_and_checkpoints_few(searched):
+def test_actors_are_reused_and_data_prepared_once(searched):
     place, _ = searched
     seen = events(place / "events")
     assert sum("prepared" in event for event in seen) == 1
@@ -74,7 +74,7 @@ def test_actors_are_reused_data_prepared_once_threads_given_and_checkpoints_few(
 MISCHIEF = Space({"optim.momentum": Choice(0.1, 0.2, 0.3, 0.9)}, base=BASE)
 
 
-def test_a_nan_fails_at_once_a_crash_after_a_retry_and_a_lost_worker_goes_on(local_ray, search, tmp_path):
+def test_nan_fails_a_crash_retries_and_lost_worker_resumes(local_ray, search, tmp_path):
     search(MISCHIEF, trials=8, algorithm="random", scheduler="none", seed=2, max_concurrent=2)
     folder = RunFolder(tmp_path / "run")
     by_momentum = {trial.values["optim.momentum"]: trial for trial in folder.trials()}
@@ -92,7 +92,7 @@ def test_a_nan_fails_at_once_a_crash_after_a_retry_and_a_lost_worker_goes_on(loc
     assert "ValueError: a bug" in folder.report.read_text()
 
 
-def test_epoch_without_the_metric_fails_its_trial_in_one_sentence(local_ray, search):
+def test_epoch_without_the_metric_fails_its_trial(local_ray, search):
     """Tune itself ends the whole search for it, with a traceback."""
     space = Space({"optim.momentum": Choice(0.5, 0.9)}, base=BASE)
     outcome = search(space, trials=4, algorithm="random", scheduler="none", seed=1)
@@ -103,7 +103,7 @@ def test_epoch_without_the_metric_fails_its_trial_in_one_sentence(local_ray, sea
 
 
 @pytest.mark.slow
-def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, search):
+def test_epoch_of_several_workers_without_the_metric_fails(local_ray, search):
     space = Space({"optim.momentum": Choice(0.5, 0.9)}, base=BASE)
     outcome = search(space, trials=2, workers_per_trial=2, scheduler="none", seed=1)
     by_momentum = {trial.values["optim.momentum"]: trial for trial in outcome.trials}
@@ -112,7 +112,7 @@ def test_epoch_of_several_workers_without_the_metric_fails_its_trial(local_ray, 
     assert by_momentum[0.5].error.startswith("TrainingError: Expected hand_error_mm in each epoch, because")
 
 
-def test_a_search_in_which_all_fails_gives_up_and_says_why(local_ray, search):
+def test_search_whose_trials_all_fail_gives_up(local_ray, search):
     with pytest.raises(TrainingError, match=r"(?s)No trial ended with .* out of \d.*NonFiniteLossError"):
         search(Space({"optim.momentum": Choice(0.1), "train.seed": Choice(1, 2, 3)}, base=BASE), trials=50)
 
@@ -123,7 +123,7 @@ def spent(recorder):
     return 0.0 if over else 60.0
 
 
-def test_the_time_budget_ends_a_search_and_resume_goes_on(local_ray, search, tmp_path, monkeypatch):
+def test_time_budget_ends_a_search_that_can_be_resumed(local_ray, search, tmp_path, monkeypatch):
     slow = {"optim.step_epochs": 200}
     monkeypatch.setattr(Recorder, "left_s", property(spent))
     outcome = search(trials=6, time_budget_s=60.0, assignments=slow, scheduler="none", max_concurrent=2)
@@ -149,7 +149,7 @@ def test_the_time_budget_ends_a_search_and_resume_goes_on(local_ray, search, tmp
     assert len(more.trials) == 7
 
 
-def test_trials_that_tune_forgot_are_counted_and_not_tried_again(local_ray, search, tmp_path):
+def test_trials_missing_in_tunes_state_are_not_repeated(local_ray, search, tmp_path):
     """A killed driver's last trials may be written down, but not yet be in the state Tune saved."""
     first = search(trials=3, scheduler="none")
     shutil.rmtree(tmp_path / "run" / experiment.STATE)
@@ -160,7 +160,7 @@ def test_trials_that_tune_forgot_are_counted_and_not_tried_again(local_ray, sear
 
 
 @pytest.mark.slow
-def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, tmp_path):
+def test_several_workers_give_equal_numbers_by_ray_train(local_ray, search, tmp_path):
     base = {**BASE, "optim.lr": 1e-3}  # the good one first, so that the scheduler stops the others
     space = Space({"optim.lr": Choice(1e-3, 1e-2, 1e-1)}, base=base)
     slow = {"optim.step_epochs": 1000}
@@ -176,7 +176,7 @@ def test_several_workers_give_the_same_numbers_by_ray_train(local_ray, search, t
 
 
 @pytest.mark.slow
-def test_several_workers_that_were_done_before_anyone_knew_give_their_result(local_ray, search, tmp_path):
+def test_finished_group_trial_unknown_to_tune_is_recorded(local_ray, search, tmp_path):
     """As after a driver that was killed between the end of a trial's Ray Train run and Tune's note of it."""
 
     def done_before(config, *, callbacks, **options):
@@ -189,7 +189,7 @@ def test_several_workers_that_were_done_before_anyone_knew_give_their_result(loc
     assert sorted(begun) == [1, 1, 2, 2, 3, 3, 4, 4], "each worker trained once"
 
 
-def test_trials_that_need_no_training_never_reach_tune(local_ray, search, tmp_path):
+def test_trials_without_training_never_reach_tune(local_ray, search, tmp_path):
     """With trials running beside them, several objectives, and a resume; the rest is tested without Ray."""
     options = {"objectives": ("hand_error_mm", "latency_ms"), "constraints": parse(["latency_ms<=15"]), "seed": 1}
     options["max_concurrent"] = 2
@@ -222,7 +222,7 @@ def _no_placement_groups_left():
     pytest.fail(f"placement groups leaked: {left}")
 
 
-def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search, tmp_path, monkeypatch):
+def test_bucket_holds_the_run_and_another_machine_resumes(local_ray, search, tmp_path, monkeypatch):
     from pyarrow import fs
 
     bucket = tmp_path / "bucket"
@@ -270,14 +270,14 @@ def test_a_bucket_holds_the_run_and_a_fresh_machine_resumes_it(local_ray, search
         ({"storage": "nonsense://bucket"}, StorageError, "nonsense://bucket"),
     ],
 )
-def test_what_cannot_be_is_one_error_before_anything_starts(local_ray, search, tmp_path, options, kind, message):
+def test_run_lists_all_faults_in_one_error_before_any_start(local_ray, search, tmp_path, options, kind, message):
     with pytest.raises(kind, match=f"(?s){message}"):
         search(**options)
     assert not (tmp_path / "events").exists()
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
-def test_a_name_is_used_once_and_a_run_resumed_with_its_own_question(finished, search):
+def test_name_is_used_once_and_resume_checks_the_spec(finished, search):
     with pytest.raises(RunError, match=r"use a name twice: .*--resume run"):
         search(trials=1)
     other = Space({"optim.lr": LogUniform(1e-4, 1e-3)}, base=BASE)
@@ -287,7 +287,7 @@ def test_a_name_is_used_once_and_a_run_resumed_with_its_own_question(finished, s
         search(assignments={"train.seed": 9}, seed=1, resume=True)
 
 
-def test_two_drivers_never_work_on_one_run(finished, search, tmp_path):
+def test_two_drivers_of_one_run_are_refused(finished, search, tmp_path):
     storage = search_execution.Storage("run", tmp_path)
     code = (
         "from tune.results.sync import Storage; from pathlib import Path;"
@@ -301,7 +301,7 @@ def test_two_drivers_never_work_on_one_run(finished, search, tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, "the lock dies with its owner"
 
 
-def test_a_full_disk_ends_the_search_and_keeps_what_is_finished(local_ray, search, tmp_path, monkeypatch):
+def test_full_disk_ends_the_search_and_keeps_finished_trials(local_ray, search, tmp_path, monkeypatch):
     written = RunFolder.write_trials
 
     def full(self, trials):
@@ -317,7 +317,7 @@ def test_a_full_disk_ends_the_search_and_keeps_what_is_finished(local_ray, searc
     assert len(search(trials=6, resume=True).trials) == 6
 
 
-def test_the_display_says_where_the_search_is(searched):
+def test_display_shows_epochs_and_the_best(searched):
     shown = (searched[0] / "shown").read_text()
     assert shown.count("epoch ") == 8
     assert "best so far" in shown
@@ -325,17 +325,17 @@ def test_the_display_says_where_the_search_is(searched):
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("8m", 480), ("1h30m", 5400), ("1.5h", 5400)])
-def test_time_budgets(text, seconds):
+def test_parse_budget_accepts_units(text, seconds):
     assert parse_budget(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "-5m", "5 minutes", "m", "9" * 100, "99999999h", "٨m"])
-def test_time_budgets_that_are_none(text):
+def test_parse_budget_refuses_invalid_text(text):
     with pytest.raises(ConfigError, match=f"such as 90s, 8m or 1h30m; got '{text}'"):
         parse_budget(text)
 
 
-def test_the_training_is_a_plain_value():
+def test_training_is_a_plain_value():
     assert dataclasses.replace(TRAINING) == TRAINING
     assert json.dumps(dict(SPACE.base))
 
@@ -351,11 +351,11 @@ def test_the_training_is_a_plain_value():
         ([], 1),
     ],
 )
-def test_a_search_that_failed_for_what_the_user_can_mend_leaves_with_2(kinds, code):
+def test_user_error_of_all_trials_ends_with_exit_code_2(kinds, code):
     assert experiment.kind_of(kinds).exit_code == code
 
 
-def test_the_kind_of_an_error_is_not_read_from_its_words(tmp_path):
+def test_error_kind_is_not_read_from_its_text(tmp_path):
     """A bug whose text begins like one of the project's own errors is none that the user can mend."""
     bug = dataclasses.replace(report_folders.trial(1), state="failed", error="ConfigError: from a library of that name")
     mended = dataclasses.replace(bug, error_kind="ConfigError")

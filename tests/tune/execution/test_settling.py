@@ -39,7 +39,7 @@ def states_of(folder):
     return [trial.state.name for trial in study_of(folder).get_trials()]
 
 
-def test_what_was_trained_is_not_trained_again_and_a_space_that_is_used_up_ends_the_search(trained, search, tmp_path):
+def test_exhausted_space_ends_a_search_without_repeats(trained, search, tmp_path):
     outcome = search(FINITE, trials=None, time_budget_s=600.0)
     states = [trial.state for trial in outcome.trials]
     assert (outcome.stopped, states.count("complete"), len(trained)) == ("used up", 4, 4)
@@ -66,7 +66,7 @@ def prepared(**facts):
         {"objectives": ("hand_error_mm", "latency_ms"), "pick": "hand_error_left_mm<=30"},
     ],
 )
-def test_metric_that_the_data_cannot_give_is_refused_before_a_trial_starts(trained, search, tmp_path, asked):
+def test_search_refuses_a_metric_the_data_lack(trained, search, tmp_path, asked):
     training = prepared(unknown={"hand_error_left_mm": "the data have the right hand alone"})
     with pytest.raises(ConfigError) as refused:
         search(FINITE, training=training, **asked)
@@ -77,14 +77,14 @@ def test_metric_that_the_data_cannot_give_is_refused_before_a_trial_starts(train
     assert not (tmp_path / "run").exists()
 
 
-def test_metric_of_a_study_that_the_data_cannot_give_is_refused(trained, ablate, tmp_path):
+def test_study_refuses_a_metric_the_data_lack(trained, ablate, tmp_path):
     training = prepared(unknown={"action_accuracy": "the actions of these clips are unknown"})
     with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are unknown"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
     assert trained == []
 
 
-def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, tmp_path):
+def test_incomplete_data_are_in_record_and_report(trained, search, tmp_path):
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
     baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
     outcome = search(FINITE, trials=2, training=prepared(incomplete=[said], baselines=baselines))
@@ -97,12 +97,12 @@ def test_incomplete_data_stand_in_the_record_and_in_the_report(trained, search, 
     assert outcome.folder.record.baselines == baselines
 
 
-def test_trial_that_lacks_an_objective_has_failed_and_says_so(trained, search):
+def test_trial_without_an_objective_fails_with_a_reason(trained, search):
     with pytest.raises(TrainingError, match="memory_mb must be a finite number; got none"):
         search(FINITE, trials=2, objectives=("hand_error_mm", "memory_mb"))
 
 
-def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, tmp_path, monkeypatch):
+def test_complete_search_resumes_without_ray(trained, search, tmp_path, monkeypatch):
     first = search(FINITE, trials=3, algorithm="random")
     monkeypatch.setattr(experiment.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
     (tmp_path / "run" / "report.md").unlink()
@@ -114,7 +114,7 @@ def test_search_that_has_all_its_trials_is_resumed_without_ray(trained, search, 
     assert said.count("Starting on") == 1
 
 
-def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypatch, tmp_path):
+def test_interrupted_search_announces_its_stop_at_once(trained, search, monkeypatch, tmp_path):
     def interrupted(*arguments):
         recorder = arguments[-1]
         recorder.stop("interrupted")
@@ -125,7 +125,7 @@ def test_interrupted_search_says_at_once_that_it_stops(trained, search, monkeypa
     assert (tmp_path / "shown").read_text().count("Stopping: saving running trials") == 1
 
 
-def test_name_of_a_final_training_is_not_free_for_a_search(trained, search, tmp_path):
+def test_name_of_a_final_training_is_taken(trained, search, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("optim: {}\n")
     with pytest.raises(RunError, match=r"run is a final training\. Choose another --name\.$"):
@@ -140,7 +140,7 @@ def taken_over(search):
     return {"warm_start": ("before",), "points": tuple(" ".join(each).replace("'", "") for each in words)}
 
 
-def test_reused_trials_count_as_trials_and_survive_a_resume(trained, search, tmp_path):
+def test_cached_trials_count_and_survive_a_resume(trained, search, tmp_path):
     options = taken_over(search)
     first = search(FINITE, trials=3, **options)
     again = search(FINITE, trials=4, resume=True)
@@ -154,13 +154,13 @@ def test_reused_trials_count_as_trials_and_survive_a_resume(trained, search, tmp
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_as_many_trials_as_a_space_has_configurations_try_each_of_them(trained, search, seed):
+def test_search_of_a_whole_finite_space_tries_each_once(trained, search, seed):
     outcome = search(FINITE, trials=4, seed=seed)
     assert [trial.state for trial in outcome.trials] == ["complete"] * 4
     assert len({str(values) for values in trained}) == 4
 
 
-def test_a_failed_trial_is_no_result_and_not_tried_for_ever(trained, search):
+def test_failed_trial_is_no_result_and_not_repeated_forever(trained, search):
     space = Space({"optim.momentum": Choice(0.1, 0.9)}, base=BASE)
     outcome = search(space, trials=None, time_budget_s=600.0)
     assert outcome.stopped == "used up"
@@ -168,9 +168,7 @@ def test_a_failed_trial_is_no_result_and_not_tried_for_ever(trained, search):
 
 
 @pytest.mark.parametrize("where", [(Searcher, "on_trial_complete"), (Recorder, "settle")], ids=["study", "row"])
-def test_a_driver_that_is_killed_before_the_row_or_the_study_settles_the_trial_once(
-    trained, search, monkeypatch, where
-):
+def test_killed_driver_settles_each_trial_once(trained, search, monkeypatch, where):
     options = taken_over(search)
 
     class Killed(BaseException):
@@ -194,7 +192,7 @@ def test_a_driver_that_is_killed_before_the_row_or_the_study_settles_the_trial_o
 BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")}
 
 
-def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
+def test_several_objectives_give_a_front_and_a_pick(monkeypatch, search):
     replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
     outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
     spec = outcome.folder.record.spec
@@ -214,7 +212,7 @@ def test_several_objectives_give_a_front_and_one_is_picked(monkeypatch, search):
     assert more.trials[:8] == outcome.trials
 
 
-def test_a_bound_to_pick_by_that_nothing_keeps(trained, search):
+def test_bound_that_no_trial_keeps_picks_none(trained, search):
     with pytest.raises(RunError, match=r"satisfies --pick latency_ms<=5.*The nearest is.*latency_ms 10.0 ms > 5 ms"):
         search(trials=2, pick="latency_ms<=5", **BOTH)
 
@@ -228,7 +226,7 @@ def sizes():
     return {width: check.violation(override(start, {"model.width": width}))[0] for width in (32, 64, 128)}
 
 
-def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_is_never_the_best(trained, search):
+def test_infeasible_model_is_not_trained_and_never_best(trained, search):
     constraints = parse([f"parameters<={sizes()[64]}", "latency_ms<=15"])
     space = Space({**WIDTHS.domains, **CUES}, base={**WIDTHS.base, "model.action.cues": ["hands", "object"]})
     outcome = search(space, trials=None, time_budget_s=600.0, constraints=constraints)
@@ -257,7 +255,7 @@ def test_a_model_that_is_too_large_is_not_trained_and_what_breaks_a_constraint_i
         search(space, trials=None, time_budget_s=600.0, resume=True)
 
 
-def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_path):
+def test_unsatisfiable_constraints_are_one_sentence(trained, search, tmp_path):
     with pytest.raises(RunError, match=r"satisfies the constraints, out of 3\. The nearest is .* > 10"):
         search(WIDTHS, trials=3, constraints=parse(["parameters<=10"]))
     assert not trained
@@ -266,13 +264,13 @@ def test_constraints_that_nothing_keeps_are_one_sentence(trained, search, tmp_pa
     assert "No trial satisfies the constraints `parameters<=10` yet." in folder.report.read_text()
 
 
-def test_a_search_that_is_only_refused_gives_up(trained, search):
+def test_search_of_only_infeasible_trials_gives_up(trained, search):
     space = Space({"train.seed": Integer(0, 10**6)}, base=BASE)
     with pytest.raises(RunError, match=f"out of {MAX_INFEASIBLE}"):
         search(space, trials=None, time_budget_s=600.0, constraints=parse(["parameters<=10"]))
 
 
-def test_a_search_in_which_all_fails_blames_the_failures(trained, search):
+def test_search_whose_trials_fail_names_the_failures(trained, search):
     space = Space({"optim.momentum": Choice(0.1), "train.seed": Integer(0, 10**6)}, base=BASE)
     with pytest.raises(TrainingError, match="NonFiniteLossError"):
         search(space, trials=9, constraints=parse(["latency_ms<=1"]))
@@ -291,7 +289,7 @@ def make_old(folder):
     (folder.path / "run.yaml").unlink()
 
 
-def test_a_search_of_an_older_version_is_resumed_and_then_has_a_record_of_this_one(trained, search):
+def test_old_search_resumes_and_gets_a_new_record(trained, search):
     space = Space({"optim.lr": LogUniform(1e-4 / 3, 1e-2), **CUES}, base=BASE)
     first = search(space, trials=2, seed=3)
     make_old(first.folder)
@@ -306,7 +304,7 @@ def test_a_search_of_an_older_version_is_resumed_and_then_has_a_record_of_this_o
         search(other, trials=4, seed=3, resume=True)
 
 
-def test_a_search_begins_with_another_runs_trials_and_points_once(trained, search, tmp_path):
+def test_warm_start_and_points_enter_a_search_once(trained, search, tmp_path):
     before = search(trials=4, name="before")
     options = {"warm_start": ("before",), "points": ("optim.lr=2e-3 model.action.cues=[hands]",)}
     outcome = search(trials=3, name="after", seed=5, **options)
@@ -325,7 +323,7 @@ def test_a_search_begins_with_another_runs_trials_and_points_once(trained, searc
     assert len(states_of(again.folder)) == 9
 
 
-def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, search, tmp_path):
+def test_warm_start_finds_a_run_in_the_same_storage(trained, search, tmp_path):
     place = str(tmp_path / "shared")
     search(trials=2, name="before", storage=place)
     outcome = search(trials=1, name="after", storage=place, warm_start=("before",))
@@ -333,14 +331,14 @@ def test_a_search_begins_with_a_run_that_lies_in_the_same_storage(trained, searc
     assert "Warm start with 2 of the 2 trials of before." in (tmp_path / "shown").read_text()
 
 
-def test_a_run_that_was_killed_before_it_began_begins_anew(trained, search, tmp_path):
+def test_run_killed_before_its_start_starts_anew(trained, search, tmp_path):
     search(trials=1)
     (tmp_path / "run" / "run.yaml").unlink()
     (tmp_path / "run" / "trials.parquet").unlink()
     assert len(states_of(search(trials=2).folder)) == 2
 
 
-def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
+def test_result_of_an_earlier_run_is_cached(trained, search):
     before = search(FINITE, trials=1, name="before")
     outcome = search(FINITE, trials=1, name="after", warm_start=("before",))
     (trial,) = outcome.trials
@@ -350,7 +348,7 @@ def test_a_result_of_an_earlier_run_is_taken_over(trained, search):
     assert len(trained) == 1
 
 
-def test_cached_trial_that_violates_a_constraint_says_so(trained, search, tmp_path):
+def test_cached_trial_states_a_violated_constraint(trained, search, tmp_path):
     search(FINITE, trials=1, name="before")
     options = {"warm_start": ("before",), "constraints": parse(["latency_ms<=5"])}
     with pytest.raises(RunError, match="No trial satisfies the constraints, out of 1"):
@@ -370,7 +368,7 @@ def test_cached_trial_that_violates_a_constraint_says_so(trained, search, tmp_pa
         ({"points": ("optim.lr=1",)}, ConfigError, "optim.lr must be in the space, 1e-05 to 0.1"),
     ],
 )
-def test_what_cannot_be_is_one_error_before_anything_starts(trained, search, tmp_path, options, kind, message):
+def test_settling_lists_all_faults_in_one_error(trained, search, tmp_path, options, kind, message):
     with pytest.raises(kind, match=f"(?s){message}"):
         search(**options)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
@@ -388,24 +386,24 @@ WEIGHTS = Space({"loss.joints_px": Choice(0.1, 1.0), "train.epochs": Choice(2, 4
         {"objectives": ("hand_error_mm", "latency_ms"), "pick": "loss<=3"},
     ],
 )
-def test_trials_of_other_loss_weights_are_not_compared_by_the_loss(trained, search, options):
+def test_loss_does_not_compare_trials_of_other_weights(trained, search, options):
     with pytest.raises(ConfigError, match=r"by loss: each has its own loss\.joints_px, .* such as hand_error_mm or"):
         search(WEIGHTS, **options)
     assert not trained
 
 
-def test_the_loss_compares_trials_of_the_same_weights(trained, search):
+def test_loss_compares_trials_of_equal_weights(trained, search):
     fixed = {"loss.joints_px": 1.0}
     assert search(WEIGHTS, metric="loss", trials=1, assignments=fixed).best is not None
 
 
-def test_a_trial_is_complete_when_it_has_trained_the_epochs_that_it_was_given(trained, search):
+def test_trial_is_complete_after_its_own_epochs(trained, search):
     outcome = search(WEIGHTS, trials=6)
     assert {(trial.state, trial.epochs) for trial in outcome.trials} == {("complete", each) for each in (2, 4, 8)}
     assert states_of(outcome.folder) == ["COMPLETE"] * 6
 
 
-def test_a_trial_has_one_number_everywhere(search, monkeypatch):
+def test_trial_has_equal_numbers_everywhere(search, monkeypatch):
     replace_tune(monkeypatch, [])
     outcome = search(trials=3)
     assert [trial.id for trial in outcome.trials] == ["1", "2", "3"]
@@ -416,7 +414,7 @@ def test_a_trial_has_one_number_everywhere(search, monkeypatch):
     assert [trial.user_attrs["trial"] for trial in study.trials] == ["1", "2", "3"]
 
 
-def test_every_trial_of_a_search_keeps_its_clips_also_one_that_was_stopped_early(monkeypatch, search, tmp_path):
+def test_every_trial_keeps_its_clips_also_if_pruned(monkeypatch, search, tmp_path):
     replace_tune(monkeypatch, [], stop_at={2: 1}, clips=True)
     outcome = search(FINITE, trials=3)
     states = [trial.state for trial in outcome.trials]
@@ -434,9 +432,7 @@ def test_base_is_among_the_first_trials_and_marked(trained, search):
     assert "1 (base)" in outcome.folder.report.read_text()
 
 
-def test_picture_of_predictions_is_of_the_best_trial_and_none_stays_from_an_earlier_one(
-    monkeypatch, trained, search, tmp_path
-):
+def test_prediction_picture_is_of_the_best_trial_only(monkeypatch, trained, search, tmp_path):
     drawn = []
 
     def draw(config, checkpoint, path):
@@ -453,7 +449,7 @@ def test_picture_of_predictions_is_of_the_best_trial_and_none_stays_from_an_earl
     assert not outcome.folder.predictions.exists()
 
 
-def test_picture_that_cannot_be_drawn_costs_a_sentence_and_no_result(monkeypatch, trained, search, tmp_path, capsys):
+def test_failed_picture_warns_and_costs_no_result(monkeypatch, trained, search, tmp_path, capsys):
     def draw(*_):
         raise DataError("no frames here")
 

@@ -43,7 +43,7 @@ def search(driver, *options, env=None):
 
 
 @pytest.mark.slow
-def test_a_shard_of_this_machine(driver, shards, tmp_path):
+def test_damaged_local_shard_fails_later_trials(driver, shards, tmp_path):
     folder, shard = shards
     process = search(driver, "--set", f"data.root={folder}", "--trials", 4)
     run = RunFolder(tmp_path / "runs" / "run")
@@ -75,7 +75,7 @@ def store(tmp_path_factory, monkeypatch, shards):
 
 
 @pytest.mark.slow
-def test_a_shard_of_a_store(driver, shards, store, tmp_path):
+def test_damaged_shard_of_a_store_is_fetched_again_once(driver, shards, store, tmp_path):
     """In the cache: fetched again, and nothing comes of it. There too: fetched twice, then an error that names it."""
     folder, shard = shards
     env = {"HTT_CACHE": str(tmp_path / "cache")}

@@ -34,7 +34,7 @@ def keys(trials):
     return [trial.pair for trial in trials]
 
 
-def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
+def test_study_from_spec_to_results(local_ray, ablate, tmp_path):
     outcome = ablate(RATES)
     folder = RunFolder(tmp_path / "study")
     trials = folder.trials()
@@ -63,7 +63,7 @@ def test_a_study_from_question_to_answer(local_ray, ablate, tmp_path):
     assert "best so far" not in shown
 
 
-def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_ray, ablate, tmp_path):
+def test_variant_of_other_data_is_prepared_before_trainings(local_ray, ablate, tmp_path):
     """Else the first trial of each process would render them, all at once, in its own time."""
     variants = {"base": {}, "long clips": {"data.synthetic.frames": 12}, "spaced": {"data.spacing": 3}}
 
@@ -79,7 +79,7 @@ def test_a_variant_of_other_data_has_them_made_ready_before_any_training(local_r
     assert keys["base"] == keys["spaced"] != keys["long clips"]
 
 
-def test_adding_seeds_trains_the_new_ones_alone(trained, ablate, tmp_path, monkeypatch):
+def test_added_seeds_alone_are_trained(trained, ablate, tmp_path, monkeypatch):
     before = ablate(RATES).trials
     assert len(trained) == 4
     begun = RunFolder(tmp_path / "study").record
@@ -94,7 +94,7 @@ def test_adding_seeds_trains_the_new_ones_alone(trained, ablate, tmp_path, monke
     assert (record.first_seeds, record.later_commits, record.commit) == (2, ["newer"], begun.commit)
 
 
-def test_a_finished_study_starts_nothing(trained, ablate, tmp_path, monkeypatch):
+def test_finished_study_starts_nothing(trained, ablate, tmp_path, monkeypatch):
     ablate(RATES, seeds=(0,))
     folder = RunFolder(tmp_path / "study")
     folder.report.unlink()
@@ -103,7 +103,7 @@ def test_a_finished_study_starts_nothing(trained, ablate, tmp_path, monkeypatch)
     assert folder.report.exists()
 
 
-def test_what_failed_is_tried_again_and_written_once(local_ray, ablate, tmp_path):
+def test_failed_training_is_retried_and_written_once(local_ray, ablate, tmp_path):
     variants = {"good": {}, "nan": {"optim.momentum": 0.1}, "bug": {"optim.momentum": 0.2}}
     first = ablate(variants, seeds=(0,))
     assert [trial.state for trial in first.trials] == ["complete", "failed", "failed"]
@@ -130,7 +130,7 @@ AILING = {"good": {}, "ailing": {"optim.momentum": 0.4}}
 
 
 @pytest.mark.slow
-def test_what_failed_twice_is_tried_a_third_time_and_what_came_of_it_stays(local_ray, ablate, ailing):
+def test_third_try_of_a_failed_training_is_kept(local_ray, ablate, ailing):
     """Tune goes on to know the trainings that failed: none is under way, or newer than what took its place."""
     tries = [ablate(AILING, seeds=(0,), resume=number > 0).trials for number in range(2)]
     assert [[trial.state for trial in each] for each in tries] == [["complete", "failed"]] * 2
@@ -146,7 +146,7 @@ def test_what_failed_twice_is_tried_a_third_time_and_what_came_of_it_stays(local
     ]
 
 
-def test_what_was_taken_over_for_a_training_that_failed_stays(trained, ablate, ailing):
+def test_cached_result_of_a_failed_training_is_kept(trained, ablate, ailing):
     failed = ablate(AILING, seeds=(0,), name="one").trials[1]
     ailing.unlink()
     other = ablate(AILING, seeds=(0,), name="two").trials[1]
@@ -155,12 +155,12 @@ def test_what_was_taken_over_for_a_training_that_failed_stays(trained, ablate, a
     assert ablate(AILING, seeds=(0, 1), name="one", resume=True).trials[1] == taken
 
 
-def test_a_study_in_which_all_fails_says_why(trained, ablate):
+def test_study_whose_trainings_all_fail_states_why(trained, ablate):
     with pytest.raises(TrainingError, match=r"(?s)No training was completed.*NonFiniteLossError"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, values={"optim.momentum": 0.1})
 
 
-def test_a_training_that_another_study_finished_is_taken_over(trained, ablate):
+def test_training_of_another_study_is_cached(trained, ablate):
     first = ablate(RATES, name="first")
     assert len(trained) == 4
     second = ablate({"reference": {}, "low": {"optim.lr": 1e-4}}, seeds=range(3), name="second")
@@ -183,7 +183,7 @@ def test_a_training_that_another_study_finished_is_taken_over(trained, ablate):
 
 
 @pytest.mark.slow
-def test_several_workers_leave_the_same_numbers_and_clips(local_ray, ablate):
+def test_several_workers_leave_equal_numbers_and_clips(local_ray, ablate):
     alone = ablate(RATES, seeds=(0,), name="alone")
     group = ablate(RATES, seeds=(0,), name="group", workers_per_trial=2, share=False)
     for ours, theirs in zip(group.trials, alone.trials, strict=True):
@@ -193,7 +193,7 @@ def test_several_workers_leave_the_same_numbers_and_clips(local_ray, ablate):
         assert mine.equals(other)
 
 
-def test_a_run_is_resumed_by_the_script_that_began_it(trained, ablate, search):
+def test_run_is_resumed_by_its_own_command_only(trained, ablate, search):
     ablate(RATES, seeds=(0,), name="run")
     with pytest.raises(RunError, match=r"it is a study. Resume it with: python tune/ablate.py --resume run"):
         search(resume=True)
@@ -202,7 +202,7 @@ def test_a_run_is_resumed_by_the_script_that_began_it(trained, ablate, search):
         ablate(RATES, name="searched", resume=True)
 
 
-def test_a_row_keeps_all_it_had(trained, ablate):
+def test_row_keeps_all_fields(trained, ablate):
     outcome = ablate(RATES, seeds=(0,))
     outcome.folder.write_trials(outcome.trials)
     assert outcome.folder.trials() == outcome.trials

@@ -31,13 +31,13 @@ def fail(error):
         raise error
 
 
-def test_error_of_ours_is_the_last_result(reported):
+def test_project_error_is_the_last_result(reported):
     fail(DataError("no such clip"))
     assert [(each["epoch"], each["error"]) for each in reported] == [(2, "DataError: no such clip")]
     assert math.isnan(reported[0]["loss"])
 
 
-def test_storage_error_that_no_driver_heeds_ends_the_trial_with_its_reason(reported):
+def test_unhandled_storage_error_ends_the_trial(reported):
     ended = []
 
     def run():
@@ -53,7 +53,7 @@ def test_storage_error_that_no_driver_heeds_ends_the_trial_with_its_reason(repor
     assert len(reported) == 1 + trainable.REPORTS
 
 
-def test_storage_error_ends_within_a_report_when_the_run_is_ended_by_it(reported, monkeypatch):
+def test_storage_error_ends_with_the_run_within_a_report(reported, monkeypatch):
     def report(result):
         reported.append(result)
         if len(reported) == 3:
@@ -65,7 +65,7 @@ def test_storage_error_ends_within_a_report_when_the_run_is_ended_by_it(reported
     assert len(reported) == 3
 
 
-def test_name_of_the_function_is_that_in_the_saved_states_of_older_runs():
+def test_function_name_is_that_of_old_saved_states():
     training = trainable.Training(*[lambda *_: None] * 3)
     for workers, name in ((1, "alone"), (2, "group")):
         function = trainable.trainable(dataclasses.replace(JOB, workers=workers), training)
@@ -88,12 +88,12 @@ def passed(monkeypatch):
     return told
 
 
-def test_epoch_that_has_all_metrics_is_passed_on_as_it_is(passed):
+def test_epoch_with_all_metrics_is_passed_on_unchanged(passed):
     complete_reports(job("hand_error_mm")).after_report(None, [{"epoch": 1, "hand_error_mm": 20.0}], None)
     assert passed == [{"epoch": 1, "hand_error_mm": 20.0}]
 
 
-def test_epoch_without_a_metric_and_all_after_it_are_passed_on_as_failed(passed):
+def test_epoch_without_a_metric_and_later_ones_are_failed(passed):
     """Tune ends the whole search for a result without the metric it selects by."""
     report = complete_reports(job("hand_error_mm", "action_accuracy"))
     for metrics in ({"epoch": 1, "hand_error_mm": 20.0, "loss": 1.0}, {"epoch": 2, "hand_error_mm": 19.0}):
@@ -105,6 +105,6 @@ def test_epoch_without_a_metric_and_all_after_it_are_passed_on_as_failed(passed)
     assert all(math.isnan(one["hand_error_mm"]) for one in passed)
 
 
-def test_costs_are_not_asked_of_every_epoch():
+def test_costs_are_not_required_of_every_epoch():
     assert lacks(job("hand_error_mm", "latency_ms"), {"hand_error_mm": 20.0}) is None
     assert lacks(job("hand_error_mm"), {"latency_ms": 1.0}).endswith("got none.")

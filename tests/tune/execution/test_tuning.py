@@ -49,7 +49,7 @@ def searches(outcome):
     return [RunFolder(path) for path in sorted((outcome.folder.path / "tuning").iterdir())]
 
 
-def test_each_variant_is_searched_alike_and_its_best_trained_with_fresh_seeds(trained, ablate):
+def test_variants_are_searched_alike_and_trained_afresh(trained, ablate):
     outcome = ablate(VARIANTS, values=AWAY, **TUNED)
     found = searches(outcome)
     assert [each.name for each in found] == ["1-all", "2-hands-no-object"]
@@ -80,7 +80,7 @@ def test_each_variant_is_searched_alike_and_its_best_trained_with_fresh_seeds(tr
     assert len(trained) == 4 + 2 * 4 + 4
 
 
-def test_both_comparisons_have_a_reference_of_their_own(trained, ablate):
+def test_both_comparisons_have_their_own_reference(trained, ablate):
     outcome = ablate({"good": {}, "slow": {"optim.step_epochs": 1}, "wide": {"model.width": 128}}, values=AWAY, **TUNED)
     shared, tuned = study_results.parts(study_results.read(outcome.folder))
     assert shared.order == ["good", "slow", "wide"]
@@ -104,7 +104,7 @@ def test_both_comparisons_have_a_reference_of_their_own(trained, ablate):
     assert '"good, tuned"' in (outcome.folder.path / "report.csv").read_text()
 
 
-def test_variant_whose_search_finds_the_shared_settings_is_not_trained_again(trained, ablate):
+def test_variant_with_the_shared_settings_is_not_retrained(trained, ablate):
     outcome = ablate(VARIANTS, **{**TUNED, "tune": 2, "domains": {"optim.lr": Choice(1e-3, 1e-1)}})
     assert [each.values for each in outcome.folder.record.study.tuned.values()] == [{}, {}]
     assert len(trained) == 4 + 2 * 2
@@ -113,14 +113,14 @@ def test_variant_whose_search_finds_the_shared_settings_is_not_trained_again(tra
     assert not study_results.read(outcome.folder).missing()
 
 
-def test_search_that_tries_every_configuration_ends_with_fewer_trials(trained, ablate):
+def test_search_of_all_configurations_ends_with_fewer_trials(trained, ablate):
     outcome = ablate(VARIANTS, **{**TUNED, "domains": {"optim.lr": Choice(1e-2, 1e-1)}})
     assert [each.trials for each in outcome.folder.record.study.tuned.values()] == [2, 2]
     with pytest.raises(RunError, match=r"Cannot change --tune when resuming study: it was started with 4, got 5\."):
         ablate(VARIANTS, resume=True, **{**TUNED, "domains": {"optim.lr": Choice(1e-2, 1e-1)}, "tune": 5})
 
 
-def test_stopped_search_is_resumed_and_nothing_is_trained_twice(trained, ablate, monkeypatch):
+def test_stopped_tuning_resumes_without_repeats(trained, ablate, monkeypatch):
     run, calls = search_execution.run, []
 
     def interrupted(spec, **how):
@@ -174,7 +174,7 @@ def fake(**changes):
         ({"domains": {"optim.lr": LogUniform(1.0, 1e9)}}, r"'all': .*optim\.lr: should be less than or equal"),
     ],
 )  # fmt: skip
-def test_tuning_that_cannot_be_is_refused(changes, message):
+def test_invalid_tuning_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         checks.check_tuning(fake(**changes))
     checks.check_tuning(fake())
@@ -211,7 +211,7 @@ def test_dry_run_shows_all_trainings_of_a_tuned_study(refused, tmp_path, monkeyp
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_killed_tuned_ablation_is_resumed(driver, tmp_path):
+def test_killed_tuned_ablation_resumes(driver, tmp_path):
     notes = Notes(tmp_path / "notes")
     words = [
         "ablate",

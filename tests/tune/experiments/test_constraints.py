@@ -6,7 +6,7 @@ from htt.errors import ConfigError
 from tune.experiments.constraints import broken, check_bounds, excesses, parse
 
 
-def test_a_constraint_is_a_bound_on_a_metric():
+def test_constraint_parses_a_bound_on_a_metric():
     size, accuracy = parse(["parameters<=2e6", " action_accuracy >= 0.5 "])
     assert (size.metric, size.at_most, size.bound) == ("parameters", True, 2e6)
     assert (accuracy.metric, accuracy.at_most, accuracy.bound) == ("action_accuracy", False, 0.5)
@@ -14,16 +14,16 @@ def test_a_constraint_is_a_bound_on_a_metric():
     assert [accuracy.excess(0.5), accuracy.excess(0.25)] == [0.0, 0.5]
 
 
-def test_what_is_written_down_is_read_again():
+def test_constraint_text_is_parsed_again():
     asked = parse(["parameters<=2e6", "action_accuracy>=0.5", "latency_ms<=33.333333"])
     assert parse(map(str, asked)) == asked
 
 
-def test_a_bound_of_nothing_is_measured_as_it_is():
+def test_bound_of_zero_is_measured_absolutely():
     assert parse(["latency_ms<=0"])[0].excess(3.0) == 3.0
 
 
-def test_what_breaks_is_said_with_units():
+def test_broken_states_violations_with_units():
     asked = parse(["parameters<=2e6", "latency_ms<=20", "action_accuracy>=0.5", "memory_mb<=500"])
     kept = {"parameters": 2e6, "latency_ms": 20.0, "action_accuracy": 0.5, "memory_mb": 1.0}
     assert broken(asked, kept) is None
@@ -36,11 +36,11 @@ def test_what_breaks_is_said_with_units():
     assert excesses(asked, {}, missing=1.0)["memory_mb<=500"] == 1.0
 
 
-def test_a_value_just_beyond_its_bound_is_said_exactly():
+def test_broken_states_a_value_close_to_its_bound_exactly():
     assert broken(parse(["parameters<=1.5e6"]), {"parameters": 1512345.0}) == "parameters 1,512,345 > 1,500,000"
 
 
-def test_all_that_are_none_are_one_error():
+def test_parse_lists_all_invalid_constraints_in_one_error():
     with pytest.raises(ConfigError) as caught:
         parse(["parameters<2e6", "latency<=5", "memory_mb<=much", "loss<=nan"])
     said = str(caught.value)
@@ -67,11 +67,11 @@ def test_all_that_are_none_are_one_error():
         (["latency_ms<=10", "latency_ms>=20"], "none satisfies both latency_ms<=10 and latency_ms>=20"),
     ],
 )
-def test_bounds_that_no_trial_can_keep_are_refused(bounds, message):
+def test_parse_refuses_bounds_no_trial_can_keep(bounds, message):
     with pytest.raises(ConfigError) as refused:
         check_bounds(parse(bounds))
     assert message in str(refused.value)
 
 
-def test_bounds_that_can_be_kept_pass():
+def test_parse_accepts_possible_bounds():
     check_bounds(parse(["latency_ms>=10", "latency_ms<=10", "action_accuracy>=1", "parameters<=2e6"]))

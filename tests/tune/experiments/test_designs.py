@@ -8,7 +8,7 @@ B = {"b0": {}, "b1": {"y": 1}}
 PARTS = {"P": {"p": 0}, "Q": {"q": 0, "r": 0}, "S": {"s": 0}}
 
 
-def test_a_factorial_is_every_combination():
+def test_factorial_is_every_combination():
     assert factorial(first=A, second={**B, "b2": {"y": 2}}) == {
         "a0, b0": {"x": 0},
         "a0, b1": {"x": 0, "y": 1},
@@ -19,7 +19,7 @@ def test_a_factorial_is_every_combination():
     }
 
 
-def test_leave_one_out():
+def test_leave_one_out_by_hand():
     assert leave_one_out(PARTS) == {
         "all parts": {},
         "without P": {"p": 0},
@@ -28,7 +28,7 @@ def test_leave_one_out():
     }
 
 
-def test_subsets():
+def test_subsets_by_hand():
     assert subsets("cues", ("f", "h")) == {"f": {"cues": ["f"]}, "h": {"cues": ["h"]}, "f + h": {"cues": ["f", "h"]}}
     assert len(subsets("cues", "fho")) == 7
 
@@ -40,6 +40,6 @@ def test_subsets():
         (lambda: factorial(a=A, b={"b0": {"x": 2}, "b1": {}}), r"a and b both change \['x'\]"),
     ],
 )
-def test_variants_that_cannot_be_made_are_refused(make, message):
+def test_impossible_designs_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

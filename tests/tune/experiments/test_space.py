@@ -16,7 +16,7 @@ from tune.experiments.space import Choice, Integer, LogUniform, Space, Uniform
 
 
 @pytest.mark.parametrize("name", registry.names(tune.experiments.spaces))
-def test_every_space_of_the_project_can_be_searched_and_says_why(name):
+def test_shipped_spaces_are_valid_and_documented(name):
     space = registry.load(tune.experiments.spaces, name).SPACE
     space.check(space.start())
     assert space.description
@@ -25,13 +25,13 @@ def test_every_space_of_the_project_can_be_searched_and_says_why(name):
 
 
 @pytest.mark.parametrize("name", registry.names(tune.experiments.spaces))
-def test_every_space_names_a_backbone_that_exists(name):
+def test_shipped_spaces_name_existing_backbones(name):
     folder = Path(htt.__file__).parent / "model" / "backbones"
     backbone = registry.load(tune.experiments.spaces, name).SPACE.start().model.backbone.name
     assert (folder / f"{backbone}.py").exists()
 
 
-def test_one_error_lists_every_offender_with_the_nearest_right_name():
+def test_check_lists_every_fault_with_the_nearest_name():
     space = Space(
         {
             "optim.lrr": Uniform(0, 1),
@@ -50,18 +50,18 @@ def test_one_error_lists_every_offender_with_the_nearest_right_name():
     assert "model.pose.block: should be a valid string; got 1" in text
 
 
-def test_combinations_that_cannot_be_are_found_though_each_value_can():
+def test_check_finds_invalid_combinations_of_valid_values():
     space = Space({"model.width": Choice(64, 60), "model.pose.heads": Choice(8, 4)})
     with pytest.raises(ConfigError, match=r"model\.pose\.heads must divide model\.width; got 8 and 60"):
         space.check(Config())
 
 
-def test_a_value_that_is_right_only_beside_others_of_the_space_is_right():
+def test_check_accepts_values_valid_only_in_combination():
     base = override(Config(), {"model.action.heads": 1})
     Space({"model.width": Choice(96, 192), "model.pose.heads": Choice(3, 6)}).check(base)
 
 
-def test_an_empty_space_is_refused():
+def test_empty_space_is_refused():
     with pytest.raises(ConfigError, match="must search at least one path"):
         Space({}).check(Config())
 
@@ -78,12 +78,12 @@ def test_an_empty_space_is_refused():
         (lambda: Integer(1, 4.5), "takes whole numbers"),
     ],
 )
-def test_a_domain_that_cannot_be_is_refused(make, message):
+def test_invalid_domain_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
 
-def test_draws_lie_inside_and_depend_on_the_seed_alone():
+def test_samples_lie_inside_and_depend_on_the_seed():
     space = Space({"a": Choice([1], [2]), "b": Uniform(0, 1), "c": LogUniform(1e-3, 1), "d": Integer(2, 8, 3)})
     draws = [space.draw(random.Random(seed)) for seed in range(50)]
     assert all(domain.holds(draw[path]) for draw in draws for path, domain in space.domains.items())
@@ -91,20 +91,20 @@ def test_draws_lie_inside_and_depend_on_the_seed_alone():
     assert draws[7] == space.draw(random.Random(7))
 
 
-def test_a_fixed_path_is_searched_no_longer():
+def test_without_removes_fixed_paths():
     space = Space({"optim.lr": LogUniform(1e-4, 1e-2), "train.epochs": Integer(1, 3)}, base={"train.seed": 3})
     assert list(space.without(["optim.lr"]).domains) == ["train.epochs"]
     assert space.without(["optim.lr"]).start({"optim.lr": 1.0}).train.seed == 3
 
 
-def test_the_sample_a_configuration_is():
+def test_of_returns_the_sample_of_a_configuration():
     space = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
     config = override(Config(), {"optim.lr": 1e-3, "model.action.cues": ["hands"]})
     assert space.of(config) == {"optim.lr": 1e-3, "model.action.cues": ["hands"]}
     assert space.of(override(config, {"optim.lr": 1.0})) is None
 
 
-def test_spaces_results_and_reports_need_neither_torch_nor_ray():
+def test_spaces_results_and_reports_import_no_torch_or_ray():
     code = (
         "import sys, tune.experiments.space, tune.results.run_folder, tune.reports.report, tune.best;"
         "import tune.experiments.spaces.quick, tune.experiments.spaces.paper;"
@@ -114,7 +114,7 @@ def test_spaces_results_and_reports_need_neither_torch_nor_ray():
     assert answer.stdout.strip() == "[]"
 
 
-def test_every_unknown_plug_in_of_a_space_is_named():
+def test_check_names_every_unknown_plug_in():
     space = Space({"optim.lr": LogUniform(1e-4, 1e-3)}, base={})
     base = override(Config(), {"model.pose.block": "transfomer", "data.source": "h3o"})
     with pytest.raises(ConfigError) as caught:
@@ -123,7 +123,7 @@ def test_every_unknown_plug_in_of_a_space_is_named():
     assert "no such plug-in 'h3o'" in str(caught.value)
 
 
-def test_numbers_of_numpy_in_a_domain_are_pythons_own():
+def test_numpy_numbers_in_a_domain_become_pythons():
     space = Space(
         {
             "model.pose.window": Choice(*np.array([4, 8])),
@@ -156,6 +156,6 @@ def test_numbers_of_numpy_in_a_domain_are_pythons_own():
         (lambda: Space({"optim.lr": [1e-5, 1e-3]}).check(Config()), "optim.lr must have a domain, such as Choice"),
     ],
 )
-def test_a_domain_that_is_none_is_a_sentence(make, message):
+def test_value_that_is_no_domain_is_one_sentence(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

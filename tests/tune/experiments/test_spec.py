@@ -26,7 +26,7 @@ def searching(**asked):
         {"objectives": ("hand_error_mm", "action_accuracy"), "pick": "latency_ms<=5"},
     ],
 )
-def test_check_latency_refuses_trials_that_measure_beside_one_another(asked):
+def test_check_latency_refuses_concurrent_trials(asked):
     judged = searching(**asked).named
     with pytest.raises(ConfigError, match=r"latency_ms must be .* got 3 trials of 2 workers at once\. Add --max-con"):
         checks.check_latency(judged, 2, 3)
@@ -34,12 +34,12 @@ def test_check_latency_refuses_trials_that_measure_beside_one_another(asked):
     checks.check_latency(judged, 2, 1)
 
 
-def test_check_latency_lets_others_be():
+def test_check_latency_accepts_other_metrics():
     checks.check_latency(searching(constraints=parse(["memory_mb<=5"])).named, 2, 3)
 
 
 @pytest.mark.parametrize("metric", ["hand_error_mm", "hand_auc_ra_left", "loss_joints_px"])
-def test_check_search_refuses_a_metric_of_a_head_without_a_loss(metric):
+def test_check_search_refuses_a_metric_of_a_head_without_loss(metric):
     off = {"base": override(Config(), {"loss.joints_px": 0.0}).model_dump(mode="json")}
     with pytest.raises(ConfigError, match=rf"Cannot select trials by {metric}: the weight loss\.joints_px is 0, so"):
         checks.check_search(SearchSpec(metric=metric, **off))
@@ -57,6 +57,6 @@ def test_check_search_refuses_a_metric_of_a_head_without_a_loss(metric):
         ("paper", {}, 0),
     ],
 )
-def test_over_sets_default_of_finalists_for_frozen_encoder_and_time_budget(space, asked, expected):
+def test_over_sets_default_of_finalists(space, asked, expected):
     searched = registry.value(tune.experiments.spaces, space, "SPACE", Space)
     assert SearchSpec(space=space, **asked).over(searched, {}).finalists == expected

@@ -26,7 +26,7 @@ def study(**changes):
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_study_of_the_project_can_be_run_and_has_seeds_for_its_claims(name, base):
+def test_shipped_studies_are_valid_and_have_enough_seeds(name, base):
     asked = registry.load(tune.experiments.studies, name).STUDY
     assert [warning for warning in asked.check(BASES[base]) if "are the same on clips of" not in warning] == []
     assert asked.question.endswith("?")
@@ -35,19 +35,19 @@ def test_every_study_of_the_project_can_be_run_and_has_seeds_for_its_claims(name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_study_of_block_ps_window_trains_all_variants_on_the_same_windows(name):
+def test_study_of_block_p_windows_trains_on_equal_windows(name):
     asked = registry.load(tune.experiments.studies, name).STUDY
     if any("model.pose.window" in values for values in asked.variants.values()):
         assert asked.base["data.shifted_starts"] is False, "shifted starts are as many as the window is long"
 
 
-def test_the_studies_of_the_paper_are_there():
+def test_studies_of_the_paper_exist():
     assert {"headline", "pose_window", "action_length", "cues", "structure", "shifted_starts", "spacing"} <= set(NAMES)
     assert {"temporal_core", "pose_into_action", "vote", "batch_norm", "backbone", "loss_weights"} <= set(NAMES)
     assert "window_and_cues" in NAMES
 
 
-def test_compression_measures_latency_beside_accuracy_of_ever_smaller_models():
+def test_compression_compares_latency_of_smaller_models():
     asked = registry.load(tune.experiments.studies, "compression").STUDY
     assert asked.metrics == ("action_accuracy", "hand_error_mm", "latency_ms")
     sizes = {name: parameters(config.model, tiny_info()) for name, config in asked.configs(Config()).items()}
@@ -55,14 +55,14 @@ def test_compression_measures_latency_beside_accuracy_of_ever_smaller_models():
     assert min(sizes, key=sizes.get) == "tiny ResNet, quarter width"
 
 
-def test_the_headline_is_four_claims_that_eight_seeds_can_carry():
+def test_headline_has_four_comparisons_and_eight_seeds():
     headline = registry.load(tune.experiments.studies, "headline").STUDY
     assert headline.others == ["1 frame", "feature alone", "hands and object", "per-frame vote"]
     assert headline.seeds == tuple(range(8))
 
 
 @pytest.mark.parametrize("name", ["headline", "oracles", "new_objects"])
-def test_studies_of_the_benchmark_can_be_run_on_features(name):
+def test_benchmark_studies_run_on_features(name):
     frozen = {"model.backbone.trained": False, "model.backbone.batch_norm": "frozen", "data.augment.views": 0}
     asked = registry.load(tune.experiments.studies, name).STUDY
     asked.check(base := override(registry.preset("bench"), frozen))
@@ -70,20 +70,20 @@ def test_studies_of_the_benchmark_can_be_run_on_features(name):
     assert not any(config.on_features for config in asked.configs(registry.preset("bench")).values())
 
 
-def test_a_variants_configuration_is_base_study_variant_seed_in_this_order():
+def test_variant_overrides_in_order_base_study_variant_seed():
     asked = study(base={"model.pose.window": 8, "optim.lr": 1e-3}, variants={**WINDOWS, "base": {}})
     config = asked.config(override(Config(), {"optim.lr": 1.0, "train.epochs": 3}), "base", 4)
     assert (config.optim.lr, config.train.epochs, config.model.pose.window, config.train.seed) == (1e-3, 3, 8, 4)
     assert asked.config(Config(), "1 frame", 0).model.pose.window == 1
 
 
-def test_variants_of_one_seed_differ_in_what_they_change_alone():
+def test_variants_of_a_seed_differ_in_their_changes_only():
     asked = study()
     first, second = (flatten(asked.config(Config(), name, 5)) for name in WINDOWS)
     assert {path for path in first if first[path] != second[path]} == {"model.pose.window"}
 
 
-def test_a_study_has_as_many_seeds_as_its_claims_need():
+def test_study_has_the_seeds_its_claims_need():
     assert study().seeds == tuple(range(6))
     many = {f"{k}": {"model.pose.window": k} for k in (1, 2, 4, 8, 16)}
     assert study(variants=many, reference="16").seeds == tuple(range(8))
@@ -91,7 +91,7 @@ def test_a_study_has_as_many_seeds_as_its_claims_need():
     assert study(seeds=[3, 1]).seeds == (3, 1)
 
 
-def test_one_error_lists_all_that_is_wrong_with_a_study():
+def test_study_lists_all_faults_in_one_error():
     with pytest.raises(ConfigError) as caught:
         study(
             reference="16 frame",
@@ -125,12 +125,12 @@ def test_one_error_lists_all_that_is_wrong_with_a_study():
         ({"paper_value": {"1 frame": {"mepe": 35.0}}}, r"metrics must be those an evaluation gives.*got \['mepe'\]"),
     ],
 )
-def test_a_study_that_cannot_be_asked_is_refused(changes, message):
+def test_invalid_study_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         study(**changes)
 
 
-def test_one_error_lists_every_variant_that_cannot_be():
+def test_check_lists_every_invalid_variant_in_one_error():
     asked = study(
         variants={
             **WINDOWS,
@@ -158,7 +158,7 @@ def test_one_error_lists_every_variant_that_cannot_be():
     assert "'seeded': train.seed must be left to the study's seeds" in text
 
 
-def test_what_is_wrong_for_all_variants_is_said_once():
+def test_check_states_a_fault_of_all_variants_once():
     with pytest.raises(ConfigError) as caught:
         study(base={"model.widht": 64}, seeds=range(-1, 6)).check(Config())
     assert str(caught.value).splitlines() == [
@@ -168,14 +168,14 @@ def test_what_is_wrong_for_all_variants_is_said_once():
     ]
 
 
-def test_a_base_that_only_its_variants_make_possible_is_possible():
+def test_check_accepts_a_base_valid_only_with_variants():
     base = {"model.width": 60}
     variants = {"6 heads": {"model.pose.heads": 6}, "4 heads": {"model.pose.heads": 4}}
     asked = study(base={**base, "model.action.heads": 4}, variants=variants, reference="6 heads")
     assert asked.check(Config()) == []
 
 
-def test_variants_that_are_the_same_on_clips_so_short_are_a_warning():
+def test_equal_variants_on_short_clips_are_a_warning():
     windows = {f"{k} frames": {"model.pose.window": k} for k in (16, 32, 64)}
     asked = study(variants=windows, reference="16 frames", base={"data.shifted_starts": False, "data.spacing": 1})
     short = override(Config(), {"data.synthetic.frames": 30})
@@ -198,11 +198,11 @@ def test_variants_that_are_the_same_on_clips_so_short_are_a_warning():
         ({"1 frame": {"optim.lr": 1e-3}, "16 frames": {}}, {}, True),
     ],
 )
-def test_variants_that_cut_clips_alike_see_the_same_windows(variants, base, alike):
+def test_variants_that_cut_clips_alike_share_windows(variants, base, alike):
     assert study(variants=variants, base=base).cut_alike(Config()) is alike
 
 
-def test_contrasts_are_pairs_of_the_studys_metrics():
+def test_contrasts_must_be_pairs_of_the_studys_metrics():
     good = [("action_accuracy", "hand_error_mm")]
     assert study(contrasts=good).contrasts == tuple(good)
     assert Study.from_plain(study(contrasts=good).plain()).contrasts == tuple(good)
@@ -211,7 +211,7 @@ def test_contrasts_are_pairs_of_the_studys_metrics():
             study(contrasts=[bad])
 
 
-def test_too_few_seeds_are_a_warning_that_says_what_could_be_claimed():
+def test_too_few_seeds_are_a_warning_with_possible_claims():
     many = {f"{k}": {"model.pose.window": k} for k in (1, 2, 4, 16)}
     assert study(variants=many, reference="16", seeds=range(6)).check(Config()) == [
         "6 seeds cannot carry a claim over 3 comparisons at the 5 % level; 7 can. With 6, a difference could be "
@@ -223,21 +223,21 @@ def test_too_few_seeds_are_a_warning_that_says_what_could_be_claimed():
     ]
 
 
-def test_the_papers_numbers_stand_beside_the_papers_data_alone():
+def test_paper_values_apply_to_the_papers_data_only():
     asked = registry.load(tune.experiments.studies, "pose_window").STUDY
     assert asked.paper(override(Config(), {"data.source": "h2o"}), "16 frames") == {"action_accuracy": 110 / 122}
     assert asked.paper(override(Config(), {"data.source": "h2o"}), "1 frame") == {}
     assert asked.paper(Config(), "16 frames") == {}
 
 
-def test_studies_need_neither_torch_nor_ray():
+def test_studies_import_no_torch_or_ray():
     modules = ", ".join(f"tune.experiments.studies.{name}" for name in NAMES)
     code = f"import sys, {modules}; print([name for name in ('torch', 'ray', 'polars') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
 
 
-def test_numbers_of_numpy_in_a_study_are_pythons_own():
+def test_numpy_numbers_in_a_study_become_pythons():
     asked = Study(
         question="?",
         variants={"a": {"model.pose.window": np.int64(4)}, "b": {"optim.lr": np.float64(1e-3)}},
@@ -249,7 +249,7 @@ def test_numbers_of_numpy_in_a_study_are_pythons_own():
     assert again.config(Config(), "a", 0) == asked.config(Config(), "a", 0)
 
 
-def test_from_plain_refuses_what_is_no_study():
+def test_from_plain_refuses_an_invalid_study():
     for plain in ({"question": "?"}, {"question": "?", "variants": 3, "reference": "a"}):
         with pytest.raises(ConfigError, match="must hold a study"):
             Study.from_plain(plain)

@@ -59,13 +59,13 @@ def test_next_step_follows_from_the_results(tmp_path, found, count, why, script)
     assert str(tmp_path / "my run") in " ".join(command)
 
 
-def test_more_trials_double_the_limit_that_the_search_had(tmp_path):
+def test_next_step_doubles_the_limit_of_the_search(tmp_path):
     found = SearchResults(METRIC, BEST, BEST)
     assert step(tmp_path / "a", found, trials=40)[1][-2:] == ["--trials", "80"]
     assert step(tmp_path / "b", found, trials=None, time_budget_s=420.0)[1][-2:] == ["--time-budget", "7m"]
 
 
-def test_sentences_name_the_interval_the_base_what_needs_no_images_and_ties(tmp_path):
+def test_sentences_name_interval_base_baselines_and_ties(tmp_path):
     folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=12)
     found = search_results.read(folder, folder.record, folder.trials())
     best, base, floor, ties = conclusions.sentences(found, {METRIC: 144.9, "action_accuracy": 1 / 36})
@@ -80,7 +80,7 @@ def test_sentences_name_the_interval_the_base_what_needs_no_images_and_ties(tmp_
     assert ties.startswith("2 of 18 other complete trials cannot be told apart from it (trials 1, 2): ")
 
 
-def test_sentences_of_a_search_that_kept_no_clips_claim_nothing(tmp_path):
+def test_sentences_without_clips_claim_nothing(tmp_path):
     folder = search_folder(tmp_path / "run", 10)
     found = search_results.read(folder, folder.record, folder.trials())
     assert conclusions.sentences(found, {}) == [
@@ -89,7 +89,7 @@ def test_sentences_of_a_search_that_kept_no_clips_claim_nothing(tmp_path):
     ]
 
 
-def test_base_that_is_the_best_or_tied_is_said(tmp_path):
+def test_sentences_state_a_base_that_is_best_or_tied(tmp_path):
     folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=19)
     found = search_results.read(folder, folder.record, folder.trials())
     assert conclusions.sentences(found, {})[1] == "The best trial is the base configuration itself: no trial beat it."
@@ -98,7 +98,7 @@ def test_base_that_is_the_best_or_tied_is_said(tmp_path):
     assert ranked(folder.trials(), METRIC)[0] == found.base
 
 
-def test_sentences_say_that_no_other_trial_is_as_good():
+def test_sentences_state_that_no_other_trial_is_as_good():
     *_, ties = conclusions.sentences(SearchResults(METRIC, BEST, None, others=[CLEAR]), {})
     assert ties.startswith(
         "Of 1 other complete trial, none is as good: the 95 % interval of the difference, clip by clip,"

@@ -23,11 +23,11 @@ ERROR, ACCURACY, AREA = METRICS["hand_error_mm"], METRICS["action_accuracy"], ME
         (ERROR, math.nan, "–"),
     ],
 )
-def test_a_difference_has_its_sign_and_unit(metric, value, said):
+def test_difference_has_sign_and_unit(metric, value, said):
     assert fmt.difference(metric, value) == said
 
 
-def test_an_interval_has_its_unit_once():
+def test_interval_has_its_unit_once():
     assert fmt.difference_span(ERROR, -14.0, -0.5) == "−14.0 to −0.50 mm"
     assert fmt.difference_span(ACCURACY, -0.01, 0.02) == "−1.0 to +2.0 points"
     assert fmt.difference_span(ERROR, math.nan, 1.0) == fmt.span(ERROR, 1.0, math.nan) == "–"
@@ -61,11 +61,11 @@ def test_an_interval_has_its_unit_once():
         (plural(6, "seed"), "6 seeds"),
     ],
 )
-def test_numbers_are_for_readers(said, wanted):
+def test_numbers_are_rounded_for_readers(said, wanted):
     assert said == wanted
 
 
-def test_an_axis_is_in_the_largest_unit_that_fits():
+def test_axis_uses_the_largest_fitting_unit():
     assert fmt.measure(119, "seconds") == (1.0, "s")
     assert fmt.measure(120, "seconds") == (60.0, "min")
     assert fmt.measure(2_000_000, "parameters") == (1e6, "M")

@@ -37,14 +37,14 @@ PARTS = [
 ]
 
 
-def test_markdown():
+def test_markdown_becomes_html():
     assert page.markdown("Title", PARTS) == (
         "# Title\n\nSaid.\n\n> **Beware** of `this`.\n\n## Head\n\n- one\n- two\n\n```yaml\na < b\n```\n\n"
         "| a.name | value |\n| --- | ---: |\n| x | 1.5 mm |\n| y | – |\n"
     )
 
 
-def test_page_has_the_same_parts():
+def test_page_has_the_parts_of_the_markdown():
     text = page.page("Title & more", PARTS)
     assert text.startswith("<!DOCTYPE html>")
     assert "<title>Title &amp; more</title>" in text
@@ -59,7 +59,7 @@ def test_page_has_the_same_parts():
 
 
 @pytest.mark.parametrize("template", ["{}", "> {}", "- {}", "**{}**", "## {}"])
-def test_escaped_text_is_shown_literally_on_the_page(template):
+def test_escaped_text_is_literal_on_the_page(template):
     text = page.page("t", [template.format(escaped(NASTY))])
     body = text[text.index("</h1>") + 5 : text.index("</main>")]
     tags = set(re.findall(r"<(\w+)", body))
@@ -68,7 +68,7 @@ def test_escaped_text_is_shown_literally_on_the_page(template):
 
 
 @pytest.mark.parametrize("markup", ["<script>alert(1)</script>", "[a](javascript:b)", "![a](b)", "<b>", "<!-- -->"])
-def test_markup_that_is_not_escaped_is_text_too(markup):
+def test_unescaped_markup_becomes_text(markup):
     text = page.page(markup, [markup, f"- {markup}", Table([Column("", str, markup)], [markup])])
     body = text[text.index("</style>") :]
     assert "<script" not in body
@@ -78,7 +78,7 @@ def test_markup_that_is_not_escaped_is_text_too(markup):
     assert "<img" not in body
 
 
-def test_a_picture_is_drawn_in_the_page_with_caption_and_alternative():
+def test_figure_is_inline_with_caption_and_alternative():
     text = page.page("t", [picture()])
     assert 'role="img" aria-label="A line with &quot;quotes&quot; &amp; &lt;marks&gt;"' in text
     assert "<figcaption>What <code>it</code> is.</figcaption>" in text
@@ -88,7 +88,7 @@ def test_a_picture_is_drawn_in_the_page_with_caption_and_alternative():
     assert "<metadata" not in text
 
 
-def test_names_in_two_figures_of_a_page_differ():
+def test_ids_of_two_figures_differ():
     text = page.page("t", [picture(), picture("other-figure")])
     names = re.findall(r'\bid="([^"]+)"', text)
     assert len(names) == len(set(names)) > 10
@@ -96,11 +96,11 @@ def test_names_in_two_figures_of_a_page_differ():
     assert {a or b for a, b in used} <= set(names)
 
 
-def test_the_picture_of_markdown_is_a_file_beside_it():
+def test_markdown_picture_is_a_file_beside_it():
     assert '![A line with "quotes" & \\<marks\\>](some-figure.png)' in page.markdown("t", [picture()])
 
 
-def test_values_of_a_template_are_shown_literally_and_markup_is_kept(tmp_path, monkeypatch):
+def test_template_values_are_literal_and_markup_is_kept(tmp_path, monkeypatch):
     (tmp_path / "some.md").write_text(
         "{{ foreign }} {{ code(foreign) }} {{ trusted }}\n\n\n\n{{ part(table) }}\n"
         "{% filter paragraph %}\none\n{% if trusted %}\ntwo {{ foreign }}.\n{% endif %}\n{% endfilter %}\n"
@@ -115,7 +115,7 @@ def test_values_of_a_template_are_shown_literally_and_markup_is_kept(tmp_path, m
     ]  # fmt: skip
 
 
-def test_a_template_names_only_values_that_exist(tmp_path, monkeypatch):
+def test_template_names_existing_values_only(tmp_path, monkeypatch):
     (tmp_path / "some.md").write_text("{{ unknown }}")
     monkeypatch.setattr(page._REPORTS, "loader", FileSystemLoader(tmp_path))
     with pytest.raises(UndefinedError, match="'unknown' is undefined"):

@@ -15,7 +15,7 @@ def shares(folder, metric="hand_error_mm"):
 
 
 @pytest.mark.parametrize("metric", ["hand_error_mm", "action_accuracy"])
-def test_the_path_that_decides_is_found_whichever_way_is_better(tmp_path, metric):
+def test_importance_finds_the_deciding_path_in_either_direction(tmp_path, metric):
     found = shares(search_folder(tmp_path / "run", 60), metric)
     assert next(iter(found)) == "optim.lr"
     assert found["optim.lr"] > 0.6
@@ -23,7 +23,7 @@ def test_the_path_that_decides_is_found_whichever_way_is_better(tmp_path, metric
     assert set(found) == set(DOMAINS)
 
 
-def test_too_few_trials_say_nothing(tmp_path):
+def test_importance_needs_enough_trials(tmp_path):
     assert shares(search_folder(tmp_path / "few", 11)) is None  # every fifth fails: 9 are left
     assert shares(search_folder(tmp_path / "enough", 12)) is not None
     assert FEWEST == 10
@@ -34,7 +34,7 @@ def spans(folder, found):
     return intervals(order, axes(folder.record, order), "hand_error_mm", found)
 
 
-def test_intervals_show_that_few_trials_tell_little(tmp_path):
+def test_importance_intervals_are_wide_for_few_trials(tmp_path):
     few, many = search_folder(tmp_path / "few", 12), search_folder(tmp_path / "many", 100)
     found = shares(many)
     of_few, of_many = spans(few, shares(few)), spans(many, found)
@@ -44,7 +44,7 @@ def test_intervals_show_that_few_trials_tell_little(tmp_path):
     assert of_few["optim.lr"][1] - of_few["optim.lr"][0] > high - low
 
 
-def test_lists_and_none_are_values_and_a_path_that_never_varied_is_left_out(tmp_path):
+def test_importance_accepts_lists_and_none_and_omits_constants(tmp_path):
     source = random.Random(0)
     folder = search_folder(tmp_path / "run", 1, domains={"a": "one of ['x'], None", "b": "one of 1, 2"})
     trials = []
@@ -54,7 +54,7 @@ def test_lists_and_none_are_values_and_a_path_that_never_varied_is_left_out(tmp_
     assert list(importance(trials, axes(folder.record, trials), "hand_error_mm")) == ["a"]
 
 
-def test_optunas_own_logging_is_as_it_was(tmp_path, capfd):
+def test_importance_restores_optunas_logging(tmp_path, capfd):
     before = optuna.logging.get_verbosity()
     shares(search_folder(tmp_path / "run", 30))
     assert optuna.logging.get_verbosity() == before

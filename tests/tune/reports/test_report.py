@@ -20,7 +20,7 @@ def module(*words, cwd):
 
 
 @pytest.mark.parametrize("kind", ["search", "study"])
-def test_the_report_of_either_kind_is_written_by_hand(tmp_path, kind):
+def test_report_command_writes_either_kind(tmp_path, kind):
     path = tmp_path / "runs" / "mine"
     search_folder(path, 6) if kind == "search" else study_folder(path, windows(2))
     answer = module("mine", cwd=tmp_path)
@@ -31,7 +31,7 @@ def test_the_report_of_either_kind_is_written_by_hand(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["search", "study"])
-def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkeypatch, capsys, kind):
+def test_report_of_a_run_in_a_bucket_is_written_locally(tmp_path, monkeypatch, capsys, kind):
     bucket = tmp_path / "bucket"
     path = bucket / "runs" / "mine"
     search_folder(path, 6) if kind == "search" else study_folder(path, windows(2))
@@ -47,20 +47,20 @@ def test_report_of_a_run_that_only_a_bucket_has_is_written_here(tmp_path, monkey
     assert not (path / "report.html").exists(), "whoever reads does not write to the bucket"
 
 
-def test_no_such_run_is_one_sentence(tmp_path):
+def test_report_of_an_unknown_run_is_one_sentence(tmp_path):
     answer = module("nothing", cwd=tmp_path)
     assert answer.returncode == 2
     assert "No run " in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_a_runs_kind_chooses_its_report(tmp_path):
+def test_report_is_chosen_by_the_kind_of_run(tmp_path):
     folder = study_folder(tmp_path / "study", windows(2))
     report.write(folder)
     assert "How many frames should block P see?" in folder.report.read_text()
 
 
-def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
+def test_report_imports_no_torch_ray_or_pyplot(tmp_path):
     search_folder(tmp_path / "search", 25)
     study_folder(tmp_path / "study", windows(2))
     code = (
@@ -73,7 +73,7 @@ def test_writing_a_report_needs_neither_torch_nor_ray_nor_pyplot(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=ROOT)
 
 
-def test_reading_a_report_loads_no_drawing(tmp_path):
+def test_reading_a_report_imports_no_drawing(tmp_path):
     code = (
         "import sys\nfrom tune.reports import report, trial_table\n"
         "assert not {'matplotlib', 'optuna', 'scipy'} & set(sys.modules)"
@@ -81,7 +81,7 @@ def test_reading_a_report_loads_no_drawing(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_next_commands_are_words_of_a_shell_whatever_the_folders_name(tmp_path, monkeypatch):
+def test_next_commands_quote_the_folder_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "runs/[a] b; rm -rf $HOME"
     folder = RunFolder(Path(name).absolute())

@@ -23,7 +23,7 @@ def found(tmp_path):
     return ended(tmp_path / "run")
 
 
-def test_mean_deviation_and_interval_by_hand(found):
+def test_summary_by_hand(found):
     mean = retrain_report.summary(found, "validation", "hand_error_mm")
     assert (mean.mean, mean.deviation, mean.n) == (82.0, 2.0, 3)
     assert (mean.low, mean.high) == pytest.approx((82 - T2 * 2 / math.sqrt(3), 82 + T2 * 2 / math.sqrt(3)))
@@ -32,7 +32,7 @@ def test_mean_deviation_and_interval_by_hand(found):
     assert retrain_report.summary(found, "validation", "action_accuracy").deviation == 0.25
 
 
-def test_incomplete_data_stand_in_the_report_and_on_the_screen(found, capsys):
+def test_incomplete_data_are_in_report_and_on_screen(found, capsys):
     """What a seed's final training noted of its data."""
     said = "Incomplete data: split 'test' has 1 of 575 clips and 85 of 50,000 frames"
     for seed in found.seeds[:2]:
@@ -47,13 +47,13 @@ def test_incomplete_data_stand_in_the_report_and_on_the_screen(found, capsys):
     assert f"Next:\n  python -m htt.evaluate --checkpoint {checkpoint} --split test\n" in shown.out
 
 
-def test_number_of_a_picked_trial_is_not_called_the_best(found):
+def test_picked_trial_is_not_called_the_best(found):
     picked = dataclasses.replace(found, found_by={**found.found_by, "objectives": {"hand_error_mm": 20.0}})
     assert "in the search, picked from the front of 12 trials, with one seed." in retrain_report.in_short(picked)[0]
     assert "in the search, the best of 12 trials, with one seed." in retrain_report.in_short(found)[0]
 
 
-def test_the_csv_files_have_all_numbers_unrounded(found):
+def test_csv_has_unrounded_numbers(found):
     retrain_report.write(found)
     lines = list(csv.DictReader(io.StringIO((found.path / "retrain.csv").read_text())))
     assert tuple(lines[0]) == retrain_report.COLUMNS
@@ -69,7 +69,7 @@ def test_the_csv_files_have_all_numbers_unrounded(found):
     assert len(seeds) == 3 * 3
 
 
-def test_the_searchs_number_stands_beside_the_seeds_and_is_called_optimistic(found):
+def test_search_value_is_shown_and_called_optimistic(found):
     retrain_report.write(found)
     said = (found.path / "report.md").read_text()
     searched = found.found_by["value"]
@@ -88,7 +88,7 @@ def test_the_searchs_number_stands_beside_the_seeds_and_is_called_optimistic(fou
     assert (found.path / "seeds.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_trial_that_was_stopped_early_is_said_to_be(tmp_path):
+def test_pruned_trial_is_named_as_such(tmp_path):
     found = ended(tmp_path / "run")
     assert found.config.train.epochs > found.found_by["epoch"]
     retrain_report.write(found)
@@ -98,7 +98,7 @@ def test_a_trial_that_was_stopped_early_is_said_to_be(tmp_path):
     )
 
 
-def test_seeds_that_failed_cannot_be_missed(tmp_path):
+def test_failed_seeds_are_stated(tmp_path):
     found = asked(tmp_path / "run")
     end(found, 1)
     end(found, 3)
@@ -110,7 +110,7 @@ def test_seeds_that_failed_cannot_be_missed(tmp_path):
     assert "82.0 mm on the same validation clips over 2 fresh seeds" in said
 
 
-def test_nothing_finished_has_a_report_of_what_is_missing(tmp_path):
+def test_report_without_finished_seeds_lists_the_missing(tmp_path):
     found = asked(tmp_path / "run")
     retrain_report.write(found)
     said = (found.path / "report.md").read_text()
@@ -118,7 +118,7 @@ def test_nothing_finished_has_a_report_of_what_is_missing(tmp_path):
     assert "In short" not in said
 
 
-def test_data_without_a_test_split_say_so(tmp_path):
+def test_missing_test_split_is_stated(tmp_path):
     found = ended(tmp_path / "run", test=False)
     retrain_report.write(found)
     said = (found.path / "report.md").read_text()
@@ -133,7 +133,7 @@ def test_one_seed_has_a_mean_and_no_interval(tmp_path):
     assert "| 82.0 mm | – | – | 94.0 mm | – | – |" in (found.path / "report.md").read_text()
 
 
-def test_the_figure_has_a_dot_for_each_seed_and_a_star_for_the_search(found):
+def test_figure_has_dots_for_seeds_and_a_star_for_the_search(found):
     figure = retrain.seeds(found, ["hand_error_mm", "action_accuracy"])
     assert_readable(figure)
     error, accuracy = figure.axes
@@ -144,7 +144,7 @@ def test_the_figure_has_a_dot_for_each_seed_and_a_star_for_the_search(found):
     assert star.get_xdata()[0] == found.searched["hand_error_mm"]
 
 
-def test_the_screen_shows_both_splits_and_where_the_models_are(found, capsys, monkeypatch):
+def test_screen_shows_both_splits_and_model_folders(found, capsys, monkeypatch):
     monkeypatch.chdir(found.path.parent.parent)
     retrain_progress.show(dataclasses.replace(found, failed={9: "TrainingError: lost"}))
     said = capsys.readouterr().out

@@ -21,7 +21,7 @@ def searched(tmp_path_factory):
     return folder, *written(folder)
 
 
-def test_all_figures_are_in_the_page_and_beside_the_report(searched):
+def test_figures_are_in_the_page_and_beside_the_report(searched):
     folder, text, page = searched
     names = ["progress", "curves", "parallel", "slices", "importance", "pareto"]
     assert re.findall(r'<figure id="([^"]+)"', page) == names
@@ -32,7 +32,7 @@ def test_all_figures_are_in_the_page_and_beside_the_report(searched):
     assert page.count("<figcaption>") == 6
 
 
-def test_the_page_says_what_the_text_says(searched):
+def test_page_has_the_text_of_the_report(searched):
     _, text, page = searched
     for words in ("python tune/search.py", "optim.lr", "logarithmic", "python cluster/launch.py --config", "best.yaml"):
         assert words in text
@@ -41,21 +41,21 @@ def test_the_page_says_what_the_text_says(searched):
         assert f">{path.removeprefix('model.')}</text>" in page, "text of figures is text"
 
 
-def test_the_table_lists_ten_and_the_failed_are_named(searched):
+def test_table_lists_ten_trials_and_names_failed_ones(searched):
     _, text, _ = searched
     assert len(re.findall(r"^\| +\d+ \| (?:complete|pruned) +\| +\d ", text, re.MULTILINE)) == 10
     assert "- trial 5: NonFiniteLossError: no" in text
     assert "(38 complete, 10 pruned, 12 failed)" in text
 
 
-def test_the_front_is_a_table_too(searched):
+def test_pareto_front_is_a_table(searched):
     folder, text, _ = searched
     listed = text[text.index("Trials on the front:") :]
     best = pareto_front(folder.trials(), PAIR)
     assert [int(number) for number in re.findall(r"^\| (\d+) \|", listed, re.MULTILINE)] == [one.number for one in best]
 
 
-def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
+def test_objectives_constraints_and_warm_start_are_stated(tmp_path):
     wishes = {
         "objectives": list(PAIR), "constraints": ["parameters<=1500000"], "warm_start": ["before"], "pick": "first",
         "points": [{"optim.lr": 1e-3}],
@@ -102,7 +102,7 @@ def test_several_objectives_constraints_and_beginnings_are_said(tmp_path):
     assert "violates a constraint</text>" in page
 
 
-def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
+def test_report_of_one_metric_states_pick_and_rule(searched):
     folder, text, _ = searched
     best = ranked(folder.trials(), "hand_error_mm")[0]
     assert f"Picked: trial {best.number}, the lowest hand_error_mm." in text.replace("\\_", "_")
@@ -110,7 +110,7 @@ def test_report_of_one_metric_says_what_was_picked_and_by_which_rule(searched):
     assert best_text(folder.record, best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
 
 
-def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_path(tmp_path, monkeypatch):
+def test_next_commands_start_with_fresh_seeds_and_are_quoted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = search_folder(tmp_path / "my runs" / "run", 12)
     best = ranked(folder.trials(), "hand_error_mm")[0]
@@ -135,7 +135,7 @@ def test_next_begins_with_fresh_seeds_and_can_be_typed_also_with_a_space_in_a_pa
     assert next_commands(folder, None).splitlines()[0].endswith("--top 10")
 
 
-def test_nothing_keeps_the_constraints(tmp_path):
+def test_report_states_that_no_trial_keeps_the_constraints(tmp_path):
     folder = search_folder(tmp_path / "run", 5, constraints=["parameters<=10"])
     folder.write_trials([dataclasses.replace(one, violation="parameters 1.0 M > 10") for one in folder.trials()])
     text, _ = written(folder)
@@ -143,19 +143,19 @@ def test_nothing_keeps_the_constraints(tmp_path):
     assert "launch.py" not in text
 
 
-def test_too_few_trials_to_say_what_mattered(tmp_path):
+def test_few_trials_have_no_importance(tmp_path):
     text, page = written(search_folder(tmp_path / "run", 11))
     assert "Too few trials: 9 trials have a value" in text
     assert 'id="importance"' not in page
     assert 'id="parallel"' in page
 
 
-def test_one_trial_is_no_comparison(tmp_path):
+def test_one_trial_is_not_compared(tmp_path):
     _, page = written(search_folder(tmp_path / "run", 1))
     assert re.findall(r'<figure id="([^"]+)"', page) == ["progress", "curves"]
 
 
-def test_a_search_that_found_nothing(tmp_path):
+def test_report_of_a_search_without_results(tmp_path):
     folder = search_folder(tmp_path / "run", 1)
     folder.write_trials([])
     text, page = written(folder)
@@ -164,7 +164,7 @@ def test_a_search_that_found_nothing(tmp_path):
     assert "<figure" not in page
 
 
-def test_characters_of_errors_and_names_mean_themselves(tmp_path):
+def test_special_characters_are_literal(tmp_path):
     folder = search_folder(tmp_path / "run", 5)
     trials = [
         dataclasses.replace(one, error="Error: a <b> | `c` *d*" if one.error else None) for one in folder.trials()
@@ -175,7 +175,7 @@ def test_characters_of_errors_and_names_mean_themselves(tmp_path):
     assert "trial 5: Error: a &lt;b&gt; | `c` *d*" in page
 
 
-def test_predictions_that_the_search_drew_are_in_the_page_itself(tmp_path):
+def test_predictions_are_inline_in_the_page(tmp_path):
     folder = search_folder(tmp_path / "run", 2)
     assert "Predictions" not in written(folder)[0]
     folder.predictions.write_bytes(b"a picture")
@@ -186,7 +186,7 @@ def test_predictions_that_the_search_drew_are_in_the_page_itself(tmp_path):
     assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in page
 
 
-def test_base_is_a_row_also_if_it_is_not_among_the_ten_best_and_so_is_what_needs_no_images(tmp_path):
+def test_base_and_baselines_are_rows_outside_the_ten_best(tmp_path):
     baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
     base = ranked(search_folder(tmp_path / "run", 60).trials(), "hand_error_mm")[-1]
     folder = search_folder(tmp_path / "run", 60, base_trial=base.number, baselines=baselines)
@@ -197,7 +197,7 @@ def test_base_is_a_row_also_if_it_is_not_among_the_ten_best_and_so_is_what_needs
     assert f">base, trial {base.number}, " in page, "a line of the figures"
 
 
-def test_search_whose_data_give_one_metric_has_no_front(tmp_path):
+def test_search_of_one_known_metric_has_no_front(tmp_path):
     folder = search_folder(tmp_path / "run", 5)
     trials = [dataclasses.replace(one, metrics={**one.metrics}) for one in folder.trials()]
     for one in trials:

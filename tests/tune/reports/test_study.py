@@ -37,7 +37,7 @@ def claims(tmp_path_factory):
     return folder, written(folder)
 
 
-def test_the_claims_are_said_in_words(claims):
+def test_claims_are_stated_in_words(claims):
     _, said = claims
     for text in (said["md"], said["html"].replace("<strong>", "**").replace("</strong>", "**").replace("\u00a0", " ")):
         assert "Hand error: **2 frames** is worse than 1 frame, +4.89 mm (95 % interval +4.81 to" in text
@@ -50,7 +50,7 @@ def seeds_captions(text):
     return re.findall(r"[A-Z][a-z ]+ of each trial\. A line joins .*", text)
 
 
-def test_caption_of_seeds_claims_what_is_claimed_and_no_more(claims, tmp_path):
+def test_seeds_caption_claims_only_what_is_claimed(claims, tmp_path):
     """Nine seeds claim two variants; with two seeds nothing is claimed, however the lines lean."""
     _, said = claims
     _, of_error = seeds_captions(said["md"])
@@ -62,7 +62,7 @@ def test_caption_of_seeds_claims_what_is_claimed_and_no_more(claims, tmp_path):
     assert "accident" not in few
 
 
-def test_study_of_incomplete_data_says_so_and_beside_the_papers_numbers(tmp_path):
+def test_incomplete_data_are_stated_beside_paper_values(tmp_path):
     paper = {"paper_value": {"1 frame": {"action_accuracy": 0.871}}}
     base = override(Config(), {"data.source": "h2o"}).model_dump(mode="json")
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
@@ -71,7 +71,7 @@ def test_study_of_incomplete_data_says_so_and_beside_the_papers_numbers(tmp_path
     assert "on H2O's whole validation split; these trials did not use all of its clips, so the values cannot be" in text
 
 
-def test_intervals_over_clips_say_of_how_many_people_they_are(tmp_path):
+def test_clip_intervals_state_the_number_of_people(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(2))
     assert "The clips are of" not in written(folder)["md"], "older runs do not say"
     for path in folder.clips.iterdir():
@@ -95,7 +95,7 @@ def test_intervals_over_clips_say_of_how_many_people_they_are(tmp_path):
         ),
     ],
 )
-def test_intervals_say_how_many_clips_and_groups_they_are_over(tmp_path, capsys, groups, said):
+def test_intervals_state_numbers_of_clips_and_groups(tmp_path, capsys, groups, said):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(6), effects={"1 frame": 0.0, "2 frames": 5.0})
     for path in folder.clips.iterdir():
         group = pl.Series([f"r{clip % groups}" for clip in range(12)])
@@ -107,7 +107,7 @@ def test_intervals_say_how_many_clips_and_groups_they_are_over(tmp_path, capsys,
     assert "nan" not in (text + capsys.readouterr().out)
 
 
-def test_the_table_says_all_there_is_of_a_variant(claims):
+def test_table_has_all_values_of_a_variant(claims):
     folder, said = claims
     row = next(line for line in said["md"].splitlines() if line.startswith("| 2 frames |") and " mm " in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -120,7 +120,7 @@ def test_the_table_says_all_there_is_of_a_variant(claims):
 
 
 @pytest.mark.parametrize(("failed", "then"), [((), " --seeds 6"), ([("2 frames", 1)], "")])
-def test_the_screen_says_what_is_missing_and_how_to_go_on(tmp_path, capsys, failed, then):
+def test_screen_states_what_is_missing_and_the_next_command(tmp_path, capsys, failed, then):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(2), failed=failed)
     study_progress.show_results(folder)
     said = capsys.readouterr().out
@@ -128,18 +128,18 @@ def test_the_screen_says_what_is_missing_and_how_to_go_on(tmp_path, capsys, fail
     assert f"python tune/ablate.py --resume {folder.path}{then}\n" in said
 
 
-def test_the_screen_asks_for_no_more_seeds_than_claims_need(tmp_path, capsys):
+def test_screen_asks_for_no_unneeded_seeds(tmp_path, capsys):
     study_progress.show_results(study_folder(tmp_path / "run", windows(2), seeds=range(6)))
     assert "--resume" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("began", "said"), [(6, True), (8, False), (0, False)])
-def test_seeds_that_were_added_after_the_first_are_named(tmp_path, began, said):
+def test_seeds_added_later_are_named(tmp_path, began, said):
     text = written(study_folder(tmp_path / "run", windows(2), seeds=range(8), first_seeds=began))["md"]
     assert ("**2 seeds added later** to the first 6" in text) == said
 
 
-def test_the_code_it_was_gone_on_with_is_named(tmp_path):
+def test_code_of_a_resumed_run_is_named(tmp_path):
     text = written(study_folder(tmp_path / "run", windows(2), later_commits=["def", "fed"]))["md"]
     assert "Resumed at commit def, fed." in text
 
@@ -151,11 +151,11 @@ def test_the_code_it_was_gone_on_with_is_named(tmp_path):
         ({"data.shifted_starts": False}, "seed, which were trained on the same windows in the same order. Bars"),
     ],
 )
-def test_it_says_whether_the_trainings_of_a_seed_saw_the_same_windows(tmp_path, base, said):
+def test_report_states_whether_seeds_saw_equal_windows(tmp_path, base, said):
     assert said in written(study_folder(tmp_path / "run", windows(2), study={"base": base}))["md"]
 
 
-def test_cost_is_drawn_by_time_and_by_parameters_where_these_differ(tmp_path):
+def test_cost_is_drawn_by_time_and_by_parameters(tmp_path):
     names = list(windows(3))
     counts = dict(zip(names, (1_000_000, 1_000_000, 1_200_000), strict=True))
     shown = set(
@@ -167,7 +167,7 @@ def test_cost_is_drawn_by_time_and_by_parameters_where_these_differ(tmp_path):
     assert shown == FIGURES | {"parameters"}
 
 
-def test_every_metric_has_its_figures(claims):
+def test_every_metric_has_figures(claims):
     folder, said = claims
     shown = re.findall(r'<figure id="([^"]+)"', said["html"])
     metrics = {"action_accuracy": FIGURES - {"curves"}, "hand_error_mm": FIGURES}
@@ -178,7 +178,7 @@ def test_every_metric_has_its_figures(claims):
     assert said["html"].count("<figcaption>") == len(shown) == said["html"].count('role="img" aria-label="')
 
 
-def test_learning_curves_are_shown_of_every_metric_of_the_study(tmp_path):
+def test_learning_curves_are_shown_for_every_metric(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2))
     folder.write_trials(
         [
@@ -192,7 +192,7 @@ def test_learning_curves_are_shown_of_every_metric_of_the_study(tmp_path):
     assert [curve[-1] for curve in accuracy.curves["1 frame"]] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
-def test_every_file_of_a_report_reaches_the_bucket(tmp_path, monkeypatch):
+def test_report_files_reach_the_bucket(tmp_path, monkeypatch):
     def from_uri(uri):
         return fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem()), uri.removeprefix("mock://")
 
@@ -206,7 +206,7 @@ def test_every_file_of_a_report_reaches_the_bucket(tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "bucket" / "runs" / "run").iterdir()} == here
 
 
-def test_the_page_needs_nothing_but_itself(claims):
+def test_page_is_self_contained(claims):
     _, said = claims
     page = said["html"]
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page)
@@ -216,14 +216,14 @@ def test_the_page_needs_nothing_but_itself(claims):
     assert "nan" not in re.sub(r"<(svg|script).*?</(svg|script)>", "", page, flags=re.DOTALL).lower()
 
 
-def test_no_machine_number_is_shown(claims):
+def test_page_shows_no_unrounded_number(claims):
     _, said = claims
     words = re.sub(r"<style>.*?</style>", "", said["html"], flags=re.DOTALL)
     texts = re.findall(r">([^<]+)<", words)
     assert [text for text in texts if re.search(r"\d\.\d{4,}|e-\d\d", text)] == []
 
 
-def test_csv_has_the_numbers_unrounded(claims):
+def test_csv_has_unrounded_numbers(claims):
     folder, said = claims
     rows = list(csv.DictReader(io.StringIO(said["csv"])))
     assert [row["variant"] for row in rows[4:]] == list(windows(4))
@@ -255,13 +255,13 @@ def test_latex_is_escaped_and_complete(tmp_path):
     assert text.isascii(), "pdflatex knows no other letters by itself"
 
 
-def test_too_few_seeds_are_said_plainly(tmp_path):
+def test_too_few_seeds_are_stated(tmp_path):
     said = written(study_folder(tmp_path / "run", windows(2), seeds=range(5)))
     assert "Hand error: not enough seeds to claim (5; 6 are needed at the 5 % level): 2 frames." in said["md"]
     assert "not enough seeds to claim" in said["tex"]
 
 
-def test_an_incomplete_study_names_what_is_missing_first(tmp_path):
+def test_incomplete_study_names_the_missing_first(tmp_path):
     names = list(windows(3))
     missing = [(names[1], seed) for seed in (2, 3, 4, 5)]
     failed = [(names[2], 0)]
@@ -273,7 +273,7 @@ def test_an_incomplete_study_names_what_is_missing_first(tmp_path):
     assert "<blockquote>" in said["html"]
 
 
-def test_a_study_of_nothing_yet_has_a_report(tmp_path):
+def test_study_without_results_has_a_report(tmp_path):
     names = list(windows(2))
     folder = study_folder(tmp_path / "run", windows(2), missing=[(name, seed) for name in names for seed in range(6)])
     said = written(folder)
@@ -281,12 +281,12 @@ def test_a_study_of_nothing_yet_has_a_report(tmp_path):
     assert "not enough seeds to claim (0; 6 are needed" in said["md"]
 
 
-def test_values_of_seeds_alone_are_said_to_be(tmp_path):
+def test_seeds_only_intervals_are_stated(tmp_path):
     said = written(study_folder(tmp_path / "run", windows(2), clips=False))
     assert "Of action accuracy, hand error, intervals of differences are over seeds only" in said["md"]
 
 
-def test_the_papers_column_is_there_where_the_paper_has_a_value(tmp_path):
+def test_paper_column_appears_where_the_paper_has_a_value(tmp_path):
     base = Config().model_dump(mode="json")
     base["data"]["source"] = "h2o"
     paper = {"paper_value": {"1 frame": {"action_accuracy": 0.871}}}
@@ -297,17 +297,17 @@ def test_the_papers_column_is_there_where_the_paper_has_a_value(tmp_path):
     assert "CVPR 2023, on H2O's whole validation split.\n" in said
 
 
-def test_it_is_the_same_when_written_again(claims, tmp_path):
+def test_report_is_equal_when_written_again(claims, tmp_path):
     folder, said = claims
     assert written(folder) == said
 
 
-def test_a_search_has_no_report_of_a_study(tmp_path):
+def test_search_has_no_study_report(tmp_path):
     with pytest.raises(RunError, match=r"Expected a study; run is a search\."):
         study.write(search_folder(tmp_path / "run", 3))
 
 
-def test_a_metric_that_no_training_has_is_dashes(tmp_path):
+def test_unknown_metric_is_shown_as_dashes(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2), study={"metrics": ["loss", "hand_error_mm"]})
     said = written(folder)["md"]
     assert "| 1 frame | pose.window: 1 | 0 |" in said

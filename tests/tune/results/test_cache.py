@@ -64,25 +64,25 @@ def test_find_returns_trial_of_equal_configuration(cache_of):
         trained({"optim.lr": 1e-3, "train.seed": 7}),
     ],
 )
-def test_find_leaves_out_trials_without_a_result(cache_of, other):
+def test_find_omits_trials_without_a_result(cache_of, other):
     assert cache_of(other).find(Candidate.of(BASE, LR)) is None
 
 
-def test_find_leaves_out_trial_without_metric_of_a_constraint(cache_of):
+def test_find_omits_trial_without_metric_of_a_constraint(cache_of):
     cache = cache_of(trained(LR), metrics=("hand_error_mm", "memory_mb"))
     assert cache.find(Candidate.of(BASE, LR)) is None, "its memory was never measured"
 
 
-def test_trial_of_this_run_may_be_of_an_older_version(cache_of):
+def test_find_accepts_old_trial_of_this_run(cache_of):
     assert cache_of(trained(LR, data=None, code=None)).find(Candidate.of(BASE, LR)) is not None
 
 
-def test_trial_of_another_run_is_refused_if_its_data_are_unknown(tmp_path):
+def test_find_refuses_trial_of_another_run_with_unknown_data(tmp_path):
     finished(tmp_path, BASE, data=None)
     assert TrialCache.of_runs(tmp_path, ["hand_error_mm"], share_any=True).find(Candidate.of(BASE, {})) is None
 
 
-def test_trial_of_other_code_is_refused_unless_asked_for(tmp_path):
+def test_find_refuses_trial_of_other_code_unless_allowed(tmp_path):
     finished(tmp_path, BASE, code="other")
     candidate = Candidate.of(BASE, {})
     cache = TrialCache.of_runs(tmp_path, ["hand_error_mm"])
@@ -91,7 +91,7 @@ def test_trial_of_other_code_is_refused_unless_asked_for(tmp_path):
     assert TrialCache.of_runs(tmp_path, ["hand_error_mm"], share_any=True).find(candidate).trial.code == "other"
 
 
-def test_trial_of_the_current_code_goes_first(tmp_path):
+def test_find_prefers_trial_of_the_current_code(tmp_path):
     finished(tmp_path, BASE, code="other")
     (tmp_path / "old").rename(tmp_path / "a")
     finished(tmp_path, BASE)
@@ -114,7 +114,7 @@ def test_copy_clips_copies_the_file(cached, tmp_path):
     assert [path.name for path in (storage.local / "clips").iterdir()] == ["t1.parquet"]
 
 
-def test_copy_clips_leaves_no_part_of_a_file_when_the_disk_is_full(cached, tmp_path, monkeypatch):
+def test_copy_clips_leaves_no_partial_file_on_full_disk(cached, tmp_path, monkeypatch):
     def fill(source, target):
         target.write_bytes(b"cl")
         raise OSError(28, "No space left on device")

@@ -32,7 +32,7 @@ def weights(asked):
     return {effect.title: effect.weights for effect in effects.effects(asked)}
 
 
-def test_two_factors_of_two_levels_by_hand():
+def test_effects_of_two_by_two_by_hand():
     found = weights(study())
     assert found == {
         WINDOW: {ALL: -0.5, NO_CUES: -0.5, NO_WINDOW: 0.5, NEITHER: 0.5},
@@ -46,7 +46,7 @@ def test_two_factors_of_two_levels_by_hand():
     assert sums == [28.5 - 21.5, 28.0 - 22.0, 33.0 - 24.0 - 23.0 + 20.0]
 
 
-def test_a_factor_of_three_levels_is_compared_to_the_references_level():
+def test_three_level_factor_is_compared_with_the_reference():
     found = weights(study({**FACTORS, "depth": DEPTH}))
     assert "depth: 1 instead of 2" in found
     assert "depth: 3 instead of 2" in found
@@ -60,7 +60,7 @@ def test_a_factor_of_three_levels_is_compared_to_the_references_level():
         assert sum(each.values()) == pytest.approx(0), title
 
 
-def test_a_fraction_of_a_factorial_has_no_effects():
+def test_fractional_factorial_has_no_effects():
     """An older version made such designs; their main effects are confounded with interactions."""
     factors = {**FACTORS, "depth": {"2": {}, "1": {"model.pose.depth": 1}}}
     half = {name: changes for name, changes in factorial(**factors).items() if len(changes) % 2 == 0}
@@ -85,7 +85,7 @@ def folder(tmp_path):
     return made
 
 
-def test_effects_of_a_study_are_those_of_its_world(folder):
+def test_effects_equal_those_of_the_simulation(folder):
     by_title = {effect.title: one for effect, one in effects.compared(study_results.read(folder), "hand_error_mm")}
     expected = {WINDOW: 4 + 3 / 2, CUES: 2 + 3 / 2, f"{WINDOW} × {CUES}": 3.0}
     assert {title: one.difference for title, one in by_title.items()} == pytest.approx(expected)
@@ -99,7 +99,7 @@ def test_effects_of_a_study_are_those_of_its_world(folder):
     assert {(one.difference, one.claim) for one in flat} == {(0.0, Claim.NONE)}
 
 
-def test_a_seed_counts_where_every_variant_has_it(folder):
+def test_effects_use_seeds_that_all_variants_have(folder):
     trials = [trial for trial in folder.trials() if (trial.variant, trial.seed) != (NEITHER, 3)]
     folder.write_trials(trials)
     counts = {one.n for _, one in effects.compared(study_results.read(folder), "hand_error_mm")}
@@ -109,7 +109,7 @@ def test_a_seed_counts_where_every_variant_has_it(folder):
     assert nothing == 0
 
 
-def test_the_report_and_its_csv_have_them(folder):
+def test_effects_are_in_report_and_csv(folder):
     study_report.write(folder)
     said = folder.report.read_text()
     assert f"| {WINDOW} | +5.50 mm | +5.50 to +5.50 mm | 0.012 | worse |" in said
@@ -120,7 +120,7 @@ def test_the_report_and_its_csv_have_them(folder):
     assert lines[4].startswith(f"hand_error_mm,mm,{WINDOW},window,9,5.5")
 
 
-def test_a_study_without_factors_has_none(tmp_path):
+def test_study_without_factors_has_no_effects(tmp_path):
     folder = study_folder(tmp_path / "run", factorial(**FACTORS))
     study_report.write(folder)
     assert "Effect of a factor: mean" not in folder.report.read_text()
@@ -136,7 +136,7 @@ def test_a_study_without_factors_has_none(tmp_path):
         (dict(list(factorial(**FACTORS).items())[:3]), "those of window and cues are not. Use factorial of"),
     ],
 )
-def test_variants_that_are_no_design_are_refused(variants, message):
+def test_variants_that_form_no_design_are_refused(variants, message):
     with pytest.raises(ConfigError, match=message):
         study(variants=variants)
 
@@ -188,7 +188,7 @@ def _with_hard(folder, trial):
     return trial
 
 
-def test_effects_and_contrasts_are_over_groups(voted, tmp_path):
+def test_effects_and_contrasts_use_groups(voted, tmp_path):
     factors = study_folder(tmp_path / "factors", factorial(**FACTORS), study={"factors": FACTORS})
     for folder in (voted, factors):
         for path in folder.clips.iterdir():
@@ -199,7 +199,7 @@ def test_effects_and_contrasts_are_over_groups(voted, tmp_path):
     assert all(np.isnan(one.low) and not one.claim.differs for one in found), "all clips are one group"
 
 
-def test_two_metrics_of_the_same_trainings_are_compared_within_each(voted):
+def test_contrast_compares_two_metrics_within_each_training(voted):
     found = effects.contrast(study_results.read(voted), *PAIR)
     same, more = found["1 frame"], found["2 frames"]
     assert (same.difference, same.low, same.high, same.p_holm, same.n) == (0.0, 0.0, 0.0, 1.0, 8)
@@ -209,7 +209,7 @@ def test_two_metrics_of_the_same_trainings_are_compared_within_each(voted):
     assert more.low <= 1 / 12 <= more.high
 
 
-def test_it_is_by_seeds_alone_where_clips_are_not_known_of_both(voted):
+def test_contrast_without_common_clips_uses_seeds_only(voted):
     for trial in voted.trials():
         path = voted.clips / f"{trial.id}.parquet"
         pl.read_parquet(path).drop("correct_hard").write_parquet(path)
@@ -218,7 +218,7 @@ def test_it_is_by_seeds_alone_where_clips_are_not_known_of_both(voted):
     assert found.claim is Claim.BETTER
 
 
-def test_the_report_shows_it_beside_the_second_metric(voted):
+def test_contrast_is_shown_beside_the_second_metric(voted):
     study_report.write(voted)
     text = voted.report.read_text()
     _, of_hard = text.split("## Action accuracy, hard vote")

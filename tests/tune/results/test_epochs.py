@@ -6,7 +6,7 @@ from htt.errors import StorageError
 from tune.results.epochs import TrialEpochs
 
 
-def test_what_was_told_is_there_for_the_next(tmp_path):
+def test_epochs_are_read_back(tmp_path):
     first = TrialEpochs(tmp_path / "epochs.jsonl")
     first.add("a", 1, {"loss": 0.1 + 0.2})
     first.add("b", 1, {"loss": 3.0, "hand_error_mm": 55.5})
@@ -17,7 +17,7 @@ def test_what_was_told_is_there_for_the_next(tmp_path):
         assert history.of("c") == {}
 
 
-def test_an_epoch_that_is_repeated_counts_once(tmp_path):
+def test_repeated_epoch_counts_once(tmp_path):
     history = TrialEpochs(tmp_path / "epochs.jsonl")
     for loss in (2.0, 1.0):
         history.add("a", 1, {"loss": loss})
@@ -25,7 +25,7 @@ def test_an_epoch_that_is_repeated_counts_once(tmp_path):
 
 
 @pytest.mark.parametrize("left", [1, 10, 40])
-def test_a_line_that_a_kill_cut_short_is_not_there_and_the_next_one_is_whole(tmp_path, left):
+def test_truncated_line_is_dropped_and_the_next_is_whole(tmp_path, left):
     file = tmp_path / "epochs.jsonl"
     before = TrialEpochs(file)
     before.add("a", 1, {"loss": 2.0})
@@ -38,7 +38,7 @@ def test_a_line_that_a_kill_cut_short_is_not_there_and_the_next_one_is_whole(tmp
     assert TrialEpochs(file).of("a") == {1: {"loss": 2.0}, 2: {"loss": 0.5}}
 
 
-def test_a_trial_that_ended_takes_no_memory(tmp_path):
+def test_forget_removes_the_epochs_of_a_trial(tmp_path):
     history = TrialEpochs(tmp_path / "epochs.jsonl")
     history.add("a", 1, {"loss": 2.0})
     history.forget("a")
@@ -46,7 +46,7 @@ def test_a_trial_that_ended_takes_no_memory(tmp_path):
     assert history.of("a") == {}
 
 
-def test_a_full_disk_is_one_sentence(tmp_path):
+def test_full_disk_is_one_sentence(tmp_path):
     file = tmp_path / "epochs.jsonl"
     history = TrialEpochs(file)
     file.symlink_to("/dev/full")

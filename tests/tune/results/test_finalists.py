@@ -22,7 +22,7 @@ def chosen(asked, trials, count):
     return [each.number for each in finalists.choose(asked, numbered(trials), count)]
 
 
-def test_finalists_are_the_best_complete_trials_each_configuration_once():
+def test_finalists_are_the_best_complete_distinct_trials():
     trials = [trial(1, 30), trial(2, 20), trial(3, 10, state="pruned"), trial(4, 25), trial(5, 5, state="failed"),
               trial(6, 20, state="cached"), trial(7, 1, violation="parameters 3.0 M > 2.0 M")]  # fmt: skip
     assert chosen(record(), trials, 2) == [2, 4]
@@ -31,7 +31,7 @@ def test_finalists_are_the_best_complete_trials_each_configuration_once():
     assert chosen(record(), twice, 2) == [1, 3]
 
 
-def test_finalists_of_several_objectives_are_picked_from_one_front_after_the_other():
+def test_finalists_of_objectives_come_from_successive_fronts():
     asked = record(objectives=("hand_error_mm", "action_accuracy"), pick="action_accuracy>=0.75")
     trials = [trial(1, 20, 0.5), trial(2, 21, 0.8), trial(3, 30, 0.9), trial(4, 22, 0.8)]
     assert chosen(asked, trials, 3) == [2, 4, 3], "the second best of the rule is not on the first front"
@@ -57,17 +57,17 @@ def test_variants_are_distinct_and_have_the_studys_seeds():
     assert not finalists.is_same(weights, finalists.study_of(spec(finalist_lr=1e-3), both, {"t1": "/a", "t2": "/b"}))
 
 
-def test_metrics_are_those_that_the_data_have():
+def test_metrics_are_those_of_the_data():
     blind = trial(1, metrics={"action_accuracy": 0.5})
     assert finalists.study_of(spec(metric="action_accuracy"), [blind], {"t1": "/a"}).metrics == ("action_accuracy",)
 
 
-def test_folders_of_finalists_are_in_the_order_they_were_made():
+def test_finalist_folders_are_in_order_of_creation():
     listed = ["tune", "finalists-10", "finalists", "finalists-2", "my-finalists", "finalists-x"]
     assert finalists.names(listed) == ["finalists", "finalists-2", "finalists-10"]
 
 
-def test_search_of_an_older_version_has_no_finalists(tmp_path):
+def test_old_search_has_no_finalists(tmp_path):
     folder = search_folder(tmp_path / "run", 5)
     plain = yaml.safe_load((folder.path / "run.yaml").read_text())
     for name in SearchSpec.FINALISTS:
@@ -89,7 +89,7 @@ def test_record_keeps_the_options_of_finalists():
     assert SearchSpec.FINALISTS <= SearchSpec.CHANGEABLE
 
 
-def test_budget_of_the_finalists_is_kept():
+def test_finalist_budget_is_reserved():
     assert SearchSpec(time_budget_s=90.0).stage_one_s == 90.0
     assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(63.0)
     assert SearchSpec(finalists=1).stage_one_s is None

@@ -28,18 +28,18 @@ NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(va
         ([], 1.0),
     ],
 )
-def test_the_exact_p_is_the_share_of_signs_as_far_from_zero(differences, p):
+def test_exact_p_equals_the_share_of_extreme_signs(differences, p):
     assert sign_flip(np.array(differences, float)) == p
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 7, 9])
-def test_the_exact_p_is_the_share_of_all_sign_vectors(count):
+def test_exact_p_equals_the_share_of_all_sign_vectors(count):
     tenths = [int(each) for each in np.random.default_rng(count).integers(-20, 40, count)]  # exact, with equal sums
     sums = [abs(sum(map(operator.mul, signs, tenths))) for signs in itertools.product((-1, 1), repeat=count)]
     assert sign_flip(np.array(tenths) / 10) == sum(each >= abs(sum(tenths)) for each in sums) / 2**count
 
 
-def test_signs_of_many_seeds_are_drawn_and_the_one_seen_counts():
+def test_drawn_signs_include_the_observed_one():
     values = np.full(17, 1.0)
     p = sign_flip(values)
     assert p >= 1 / 65537
@@ -49,7 +49,7 @@ def test_signs_of_many_seeds_are_drawn_and_the_one_seen_counts():
 
 
 @given(arrays(float, st.integers(1, 9), elements=NUMBERS))
-def test_p_is_a_probability_and_the_same_for_the_mirror_image(differences):
+def test_p_is_a_probability_and_symmetric(differences):
     p = sign_flip(differences)
     assert 2 / 2 ** len(differences) <= p <= 1
     assert p == sign_flip(-differences)
@@ -69,7 +69,7 @@ def test_holm_by_hand():
 
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(1e-6, 1), max_size=7))
-def test_holm_keeps_the_order_is_never_below_the_raw_p_nor_above_bonferroni(p):
+def test_holm_keeps_order_between_raw_p_and_bonferroni(p):
     corrected = holm(p)
     assert list(corrected) == list(p)
     for name in p:
@@ -77,12 +77,12 @@ def test_holm_keeps_the_order_is_never_below_the_raw_p_nor_above_bonferroni(p):
         assert all(corrected[name] <= corrected[other] for other in p if p[name] <= p[other])
 
 
-def test_holm_does_not_depend_on_the_order_of_the_variants():
+def test_holm_ignores_the_order_of_variants():
     p = {"a": 0.03, "b": 0.01, "c": 0.03, "d": 0.2}
     assert holm(dict(reversed(p.items()))) == holm(p)
 
 
-def test_drawn_means_vary_as_much_as_analysis_of_variance_says():
+def test_drawn_means_vary_as_analysis_of_variance_predicts():
     # Seeds add -3 and 3, clips -1, 0, 1, the rest is +-0.5 around them; mean 10.
     seeds, clips = np.array([[-3.0], [3.0]]), np.array([[-1.0, 0.0, 1.0]])
     rest = 0.5 * np.array([[1.0, -2.0, 1.0], [-1.0, 2.0, -1.0]])
@@ -94,7 +94,7 @@ def test_drawn_means_vary_as_much_as_analysis_of_variance_says():
     assert drawn.std() / spread == pytest.approx(9.0833**0.5, rel=0.01)
 
 
-def test_drawn_means_of_one_value_a_seed_are_those_of_the_t_interval():
+def test_drawn_means_of_one_value_a_seed_equal_t_interval():
     values = np.random.default_rng(3).normal(size=15)
     values = np.concatenate([values, -values])  # the t interval knows no skew
     low, high = np.quantile(draw_means(values[:, None], 200_000, 0), (0.025, 0.975))
@@ -103,11 +103,11 @@ def test_drawn_means_of_one_value_a_seed_are_those_of_the_t_interval():
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (6, 1), (6, 5)])
-def test_drawn_means_of_differences_that_are_all_the_same_are_that_difference(shape):
+def test_drawn_means_of_equal_differences_are_constant(shape):
     assert draw_means(np.full(shape, 0.1), 10, 0) == pytest.approx(np.full(10, 0.1), abs=1e-12)
 
 
-def test_table_of_groups_by_hand():
+def test_group_table_by_hand():
     # Row mean 3; deviations -2, 0, 3, -1: of a -2 + 3 = 1, of b 0, of c -1, each times 3 / 4.
     table = np.array([[1.0, 3.0, 6.0, 2.0], [5.0, 5.0, 5.0, 5.0]])
     grouped = by_group(table, ["a", "b", "a", "c"])
@@ -116,13 +116,13 @@ def test_table_of_groups_by_hand():
 
 
 @given(arrays(float, (2, 6), elements=NUMBERS), st.lists(st.sampled_from("abc"), min_size=6, max_size=6))
-def test_table_of_groups_keeps_the_mean_of_each_row(table, groups):
+def test_group_table_keeps_row_means(table, groups):
     grouped = by_group(table, groups)
     assert grouped.shape == (2, len(set(groups)))
     np.testing.assert_allclose(grouped.mean(axis=1), table.mean(axis=1), atol=1e-9)
 
 
-def test_mean_of_drawn_groups_varies_as_the_mean_over_their_clips():
+def test_drawn_group_means_vary_as_the_mean_over_clips():
     """Groups of one to four clips: the bootstrap of the ratio, which has no linearisation, as the reference."""
     random = np.random.default_rng(0)
     sizes = random.integers(1, 5, 80)

@@ -20,14 +20,14 @@ from tune.results.sync import Storage
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_fresh_seeds_are_the_lowest_that_nobody_used():
+def test_fresh_seeds_are_the_lowest_unused():
     assert fresh_seeds(3, {0}) == [1, 2, 3]
     assert fresh_seeds(3, {1, 3}) == [0, 2, 4]
     assert fresh_seeds(3, {0}, [5, 1]) == [5, 1, 2]
     assert fresh_seeds(1, {0}, [5, 1]) == [5, 1]
 
 
-def test_the_winners_configuration_is_trained_with_seeds_the_search_had_not(tmp_path):
+def test_plan_trains_the_best_configuration_with_unused_seeds(tmp_path):
     run, best = searched(tmp_path / "run")
     found = asked(tmp_path / "run", 4)
     assert (found.seeds, found.used_seeds) == ([1, 2, 3, 4], [0])
@@ -41,7 +41,7 @@ def test_the_winners_configuration_is_trained_with_seeds_the_search_had_not(tmp_
     assert not found.path.exists(), "asking writes nothing"
 
 
-def test_seeds_that_were_searched_over_are_not_fresh(tmp_path):
+def test_searched_seeds_are_not_fresh(tmp_path):
     run = search_folder(tmp_path / "run", 6)
     run.write_trials(
         [dataclasses.replace(one, values={**one.values, "train.seed": one.number % 3}) for one in run.trials()]
@@ -54,7 +54,7 @@ def test_seeds_that_were_searched_over_are_not_fresh(tmp_path):
     assert again.used_seeds == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_is_set_is_trained_and_remembered(tmp_path):
+def test_assignments_are_trained_and_recorded(tmp_path):
     found = asked(tmp_path / "run", assignments={"train.epochs": 3}, name="short")
     assert found.config.train.epochs == 3
     assert found.path.name == "short"
@@ -62,14 +62,14 @@ def test_what_is_set_is_trained_and_remembered(tmp_path):
     assert retrain.read(found.path).assignments == {"train.epochs": 3}
 
 
-def test_the_record_is_read_as_it_was_written(tmp_path):
+def test_record_is_read_as_written(tmp_path):
     found = dataclasses.replace(asked(tmp_path / "run", command="python tune/best.py"), failed={2: "TrainingError: x"})
     found.write()
     assert retrain.read(found.path) == found
     assert read_config(found.path / "retrain.yaml") == found.config, "cluster/launch.py --config takes it"
 
 
-def test_values_are_those_of_the_seeds_that_came_to_their_end(tmp_path):
+def test_values_are_of_finished_seeds(tmp_path):
     found = asked(tmp_path / "run")
     assert (found.left, found.done) == ([1, 2, 3], [])
     end(found, 1)
@@ -86,7 +86,7 @@ def test_values_are_those_of_the_seeds_that_came_to_their_end(tmp_path):
         _ = found.left
 
 
-def test_more_seeds_are_added_and_fewer_keep_what_is_done(tmp_path):
+def test_more_seeds_are_added_and_finished_ones_kept(tmp_path):
     found = ended(tmp_path / "run")
     more = asked(tmp_path / "run", 5)
     assert (more.seeds, more.left) == ([1, 2, 3, 4, 5], [4, 5])
@@ -97,17 +97,17 @@ def test_more_seeds_are_added_and_fewer_keep_what_is_done(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 0, -3])
-def test_an_interval_takes_two_seeds(tmp_path, count):
+def test_plan_needs_two_seeds(tmp_path, count):
     with pytest.raises(ConfigError, match=f"Invalid --retrain-seeds {count}: expected 2 to 1000, since one seed"):
         asked(tmp_path / "run", count)
 
 
-def test_the_seed_is_not_set_by_hand(tmp_path):
+def test_plan_refuses_a_seed_in_assignments(tmp_path):
     with pytest.raises(ConfigError, match=r"Cannot --set train\.seed=3: seeds are given by --retrain-seeds"):
         asked(tmp_path / "run", assignments={"train.seed": 3})
 
 
-def test_a_name_stands_for_one_configuration(tmp_path):
+def test_name_belongs_to_one_configuration(tmp_path):
     ended(tmp_path / "run")
     with pytest.raises(RunError, match=r"Cannot retrain trial \d+ with train\.epochs=3 in .*retrain: it holds the "
                        r"retraining of trial \d+\. Choose another --name"):  # fmt: skip
@@ -121,7 +121,7 @@ def test_a_name_stands_for_one_configuration(tmp_path):
         asked(tmp_path / "run", name="../x")
 
 
-def test_a_folder_that_is_no_retraining_says_so(tmp_path):
+def test_folder_without_a_retraining_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"Cannot read .*retrain\.yaml, the record of a retraining: "):
         retrain.read(tmp_path)
     (tmp_path / "retrain.yaml").write_text("seeds: [1]\n")
@@ -129,7 +129,7 @@ def test_a_folder_that_is_no_retraining_says_so(tmp_path):
         retrain.read(tmp_path)
 
 
-def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, monkeypatch):
+def test_retraining_in_a_bucket_continues_on_another_machine(tmp_path, monkeypatch):
     bucket = tmp_path / "bucket"
     bucket.mkdir()
 
@@ -154,7 +154,7 @@ def test_a_retraining_in_a_bucket_is_gone_on_with_on_another_machine(tmp_path, m
     assert not (there / "other").exists()
 
 
-def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there(tmp_path, monkeypatch):
+def test_fetch_gets_what_another_machine_added(tmp_path, monkeypatch):
     (tmp_path / "bucket").mkdir()
     system = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
     monkeypatch.setattr("cluster.storage.open_uri", lambda uri: (system, uri.removeprefix("mock://")))
@@ -175,7 +175,7 @@ def test_retraining_that_another_machine_has_gone_on_with_is_read_as_it_is_there
     assert asked(tmp_path / "a" / "run").left == []
 
 
-def test_reading_one_needs_neither_torch_nor_ray():
+def test_retrain_imports_no_torch_or_ray():
     code = (
         "import sys\nfrom tune.execution import retrain_progress\nfrom tune.results import retrain\n"
         "assert not {'torch', 'ray'} & set(sys.modules)"

@@ -72,13 +72,13 @@ def folder(tmp_path):
     return folder
 
 
-def test_trials_and_question_come_back_as_they_were(folder):
+def test_trials_and_spec_are_read_as_written(folder):
     assert folder.trials() == TRIALS
     assert RunFolder(folder.path).record == RECORD
     assert RunFolder(folder.path).record.config() == Config()
 
 
-def test_each_searched_path_and_metric_is_a_column(folder):
+def test_trials_table_has_a_column_per_path_and_metric(folder):
     frame = pl.read_parquet(folder.path / "trials.parquet")
     assert frame["optim.lr"].to_list() == [0.1, 0.01, 0.1, 0.0001]
     assert frame["model.action.cues"][0] == '["hands"]'
@@ -86,20 +86,20 @@ def test_each_searched_path_and_metric_is_a_column(folder):
     assert frame["best_action_accuracy"][1] == 0.2
 
 
-def test_columns_of_mixed_kinds_are_text():
+def test_mixed_columns_are_text():
     mixed = [trial(1, values={"a": 1, "b": None}), trial(2, values={"a": "x", "b": 0.5})]
     frame = trials.frame(mixed)
     assert frame["a"].to_list() == ["1", '"x"']
     assert frame["b"].to_list() == [None, 0.5]
 
 
-def test_the_best_leaves_out_what_failed_and_knows_each_metrics_direction():
+def test_best_trial_omits_failed_and_follows_direction():
     assert [one.number for one in selection.ranked(TRIALS, "hand_error_mm")] == [2, 4, 1]
     assert [one.number for one in selection.ranked(TRIALS, "action_accuracy")] == [4, 2, 1]
     assert not selection.ranked([trial(1, math.nan)], "hand_error_mm")
 
 
-def test_best_yaml_is_a_configuration_with_its_story(folder):
+def test_best_yaml_is_a_configuration_with_its_origin(folder):
     text = selection.best_text(RECORD, TRIALS[1], "hand_error_mm", len(TRIALS))
     files.write_text(folder.best, text)
     best = configuration.read(folder.best)
@@ -111,7 +111,7 @@ def test_best_yaml_is_a_configuration_with_its_story(folder):
     assert {"run", "metric", "epoch", "seed", "trials", "commit"} <= set(plain["found_by"])
 
 
-def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
+def test_failed_write_keeps_the_old_file(folder, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -122,7 +122,7 @@ def test_a_write_that_fails_leaves_what_was_there(folder, monkeypatch):
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".trials")]
 
 
-def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_path):
+def test_find_accepts_name_or_folder_and_suggests_the_nearest(folder, tmp_path):
     assert run_folder.find("run", tmp_path).path == run_folder.find(str(folder.path)).path == folder.path
     with pytest.raises(RunError, match=r"No run 'rum' in .*\. Available: run\. Did you mean 'run'\?"):
         run_folder.find("rum", tmp_path)
@@ -130,7 +130,7 @@ def test_a_run_is_found_by_name_or_folder_or_the_nearest_is_named(folder, tmp_pa
         run_folder.find("run", tmp_path / "elsewhere")
 
 
-def test_find_says_that_a_final_training_is_no_search(tmp_path):
+def test_find_refuses_a_final_training(tmp_path):
     (tmp_path / "final").mkdir()
     (tmp_path / "final" / "metrics.json").write_text("{}")
     for name in ("final", str(tmp_path / "final")):
@@ -138,20 +138,20 @@ def test_find_says_that_a_final_training_is_no_search(tmp_path):
             run_folder.find(name, tmp_path)
 
 
-def test_an_unknown_metric_is_an_error_that_helps():
+def test_unknown_metric_is_refused_with_a_suggestion():
     with pytest.raises(ConfigError, match=r"No such metric: 'hand_eror_mm'.*Did you mean 'hand_error_mm'\?"):
         constraints.check_metric("hand_eror_mm")
 
 
 @pytest.mark.parametrize(("name", "text"), [("run.yaml", "[1]"), ("run.yaml", "{"), ("trials.parquet", "no")])
-def test_a_damaged_run_folder_says_which_file(folder, name, text):
+def test_damaged_run_folder_names_the_file(folder, name, text):
     (folder.path / name).write_text(text)
     folder = RunFolder(folder.path)
     with pytest.raises(RunError, match=name):
         _ = folder.record if name == "run.yaml" else folder.trials()
 
 
-def test_the_report_says_what_was_asked_and_found(folder):
+def test_report_states_command_and_results(folder):
     report.write(folder)
     text = folder.report.read_text()
     for words in ("python tune/search.py", "| Hand error |", "| 2 | complete |", "optim.lr: 0.01", "progress.png"):
@@ -160,7 +160,7 @@ def test_the_report_says_what_was_asked_and_found(folder):
     assert (folder.path / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_report_of_nothing(tmp_path):
+def test_report_without_trials_is_written(tmp_path):
     empty = RunFolder(tmp_path)
     empty.write_record(RECORD)
     report.write(empty)
@@ -172,7 +172,7 @@ def best(folder, *options):
     return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", "COLUMNS": "160"}, check=False)
 
 
-def test_best_py_writes_the_file_and_shows_the_table(folder, tmp_path):
+def test_best_command_writes_the_file_and_shows_the_table(folder, tmp_path):
     answer = best(folder, "--top", "2")
     assert answer.returncode == 0, answer.stderr
     assert "hand_error_mm" in answer.stdout
@@ -190,21 +190,21 @@ def test_best_py_writes_the_file_and_shows_the_table(folder, tmp_path):
         (["--top", "0"], "--top must be 1 or more; got 0"),
     ],
 )
-def test_best_py_refuses_in_one_sentence(folder, options, message):
+def test_best_command_refuses_in_one_sentence(folder, options, message):
     answer = best(folder, *options)
     assert answer.returncode == 2
     assert message in answer.stderr
     assert "Traceback" not in answer.stderr
 
 
-def test_best_py_of_no_run(tmp_path):
+def test_best_command_of_no_run_is_one_sentence(tmp_path):
     answer = best(RunFolder(tmp_path / "nothing"))
     assert answer.returncode == 2
     assert "No run " in answer.stderr
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
-def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode):
+def test_run_file_modes_follow_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         files.write_text(tmp_path / "best.yaml", "a: 1")
@@ -217,7 +217,7 @@ def test_files_of_a_run_may_be_read_by_whom_the_umask_says(tmp_path, umask, mode
     }
 
 
-def test_name_too_long_for_a_file_is_one_sentence(tmp_path):
+def test_overlong_name_is_one_sentence(tmp_path):
     with pytest.raises(RunError, match=r"No run 'x{90,200}") as refused:
         run_folder.find("x" * 300, tmp_path)
     assert "x" * 201 not in str(refused.value)

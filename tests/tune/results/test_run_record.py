@@ -171,14 +171,14 @@ DOMAINS = {
     ],
     ids=["search", "study", "tuned study"],
 )  # fmt: skip
-def test_a_record_is_read_as_it_was_written(tmp_path, spec):
+def test_record_is_read_as_written(tmp_path, spec):
     record = RunRecord(spec=spec, data=["key"], parameters={"a": 5}, **run_record.provenance())
     RunFolder(tmp_path).write_record(record)
     assert RunFolder(tmp_path).record == record
     assert yaml.safe_load((tmp_path / "run.yaml").read_text())["schema"] == run_record.SCHEMA
 
 
-def test_a_record_of_a_newer_schema_is_refused(tmp_path):
+def test_record_of_a_newer_schema_is_refused(tmp_path):
     folder = search_folder(tmp_path / "run", 1)
     plain = yaml.safe_load((folder.path / "run.yaml").read_text())
     (folder.path / "run.yaml").write_text(yaml.safe_dump({**plain, "schema": 2, "new": 1}))
@@ -186,7 +186,7 @@ def test_a_record_of_a_newer_schema_is_refused(tmp_path):
         _ = RunFolder(folder.path).record
 
 
-def test_a_search_is_resumed_after_its_space_was_edited_and_removed(tmp_path, monkeypatch):
+def test_search_resumes_without_its_space_file(tmp_path, monkeypatch):
     (tmp_path / "spaces").mkdir()
     module = tmp_path / "spaces" / "brief.py"
     monkeypatch.setattr(tune.experiments.spaces, "__path__", [str(tmp_path / "spaces")])
@@ -204,7 +204,7 @@ def test_a_search_is_resumed_after_its_space_was_edited_and_removed(tmp_path, mo
         assert (again.trials, again.time_budget_s, again.config()) == (9, None, spec.config())
 
 
-def test_an_old_search_is_read_as_it_was(old_search):
+def test_old_search_is_read(old_search):
     record = old_search.record
     spec = record.spec
     assert (record.schema, record.kind, record.name, spec.space, spec.seed) == (0, "search", "old", "fake", 3)
@@ -224,13 +224,13 @@ def test_an_old_search_is_read_as_it_was(old_search):
     "text", ["1 to 3", "0 to 1", "2 to 10, every 4", "0.1 to 0.25", "1e-07 to 1e+07, logarithmic", "one of a, b",
              "one of ['a', 'b'], ['c', 'b']", "1 to 1"],
 )  # fmt: skip
-def test_an_old_domain_reads_as_it_was_written(text):
+def test_old_domain_is_read(text):
     old = {**yaml.safe_load(OLD_SEARCH), "domains": {"a.b": text}, "choices": {}}
     (domain,) = run_record.of_plain(run_record.upgrade(old)).spec.domains.values()
     assert str(domain).removeprefix("one of ") == text.removeprefix("one of ")
 
 
-def test_an_old_search_has_a_report_and_a_best_trial(old_search, capsys):
+def test_old_search_has_a_report_and_a_best_trial(old_search, capsys):
     report.write(old_search)
     text = old_search.report.read_text()
     assert "1e-05 to 0.1, logarithmic" in text
@@ -241,7 +241,7 @@ def test_an_old_search_has_a_report_and_a_best_trial(old_search, capsys):
     assert "trial 2" in capsys.readouterr().out
 
 
-def test_an_old_search_begins_another_and_is_resumed_with_the_domains_of_its_space(old_search, monkeypatch):
+def test_old_search_is_a_warm_start_and_resumes_its_domains(old_search, monkeypatch):
     question = warm_start.Question(SPACE, OLD_BASE, ["hand_error_mm"], (), share_any=True)
     assert len(warm_start.earlier(old_search, question).trials) == 2
     again = resumed(search, "--resume", "old", "--time-budget", "1h")
@@ -254,12 +254,12 @@ def test_an_old_search_begins_another_and_is_resumed_with_the_domains_of_its_spa
         resumed(search, "--resume", "old")
 
 
-def test_a_name_of_an_old_run_is_taken(old_search):
+def test_name_of_an_old_run_is_taken(old_search):
     with pytest.raises(RunError, match="Cannot use a name twice"):
         run_record.check_name(Storage(old_search.name, old_search.path.parent), resume=False)
 
 
-def test_an_old_study_has_a_report_is_resumed_and_its_trainings_are_reused(tmp_path, monkeypatch):
+def test_old_study_has_a_report_resumes_and_is_cached(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     variants = {"a": {}, "b": {"model.pose.window": 1}}
     folder = study_folder(tmp_path / "runs" / "old", variants, seeds=(0, 1))

@@ -16,7 +16,7 @@ def results(folder):
     return search_results.read(folder, folder.record, folder.trials())
 
 
-def test_best_has_an_interval_and_its_near_ones_are_tied_with_it(tmp_path):
+def test_best_has_an_interval_and_ties(tmp_path):
     folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=12)
     found, order = results(folder), ranked(folder.trials(), "hand_error_mm")
     best = order[0].metrics["hand_error_mm"]
@@ -35,14 +35,14 @@ def test_best_has_an_interval_and_its_near_ones_are_tied_with_it(tmp_path):
     assert found.of_base.trial == found.base
 
 
-def test_search_without_clips_has_a_best_trial_without_an_interval(tmp_path):
+def test_search_without_clips_has_a_best_without_interval(tmp_path):
     found = results(search_folder(tmp_path / "run", 10))
     assert np.isnan(found.low)
     assert found.others == ()
     assert found.base is None
 
 
-def test_trial_of_other_clips_is_compared_with_none(tmp_path):
+def test_trial_of_other_clips_is_not_compared(tmp_path):
     folder = search_folder(tmp_path / "run", 10, clips=True)
     first = results(folder).others[0].trial
     file = folder.clips / f"{first.id}.parquet"
@@ -50,7 +50,7 @@ def test_trial_of_other_clips_is_compared_with_none(tmp_path):
     assert first not in [each.trial for each in results(folder).others]
 
 
-def test_clips_of_a_reused_trial_are_those_of_the_run_that_trained_it(tmp_path):
+def test_clips_of_a_cached_trial_are_those_of_its_origin(tmp_path):
     folder = search_folder(tmp_path / "run", 10, clips=True)
     best, *others = ranked(folder.trials(), "hand_error_mm")
     reused = dataclasses.replace(best, state="cached", taken_from="earlier/t77 (abc)")

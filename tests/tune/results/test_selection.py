@@ -14,37 +14,37 @@ def numbers(trials):
     return [one.number for one in selection.pareto_front(trials, selection.PAIR)]
 
 
-def test_nobody_on_the_front_is_beaten_in_both():
+def test_front_members_are_not_dominated():
     trials = [trial(1, 20, 0.5), trial(2, 25, 0.9), trial(3, 26, 0.9), trial(4, 22, 0.4), trial(5, 21, 0.6)]
     assert numbers(trials) == [1, 5, 2]
 
 
 @pytest.mark.parametrize(("metrics", "order"), [(selection.PAIR, [1, 5, 2]), (selection.PAIR[::-1], [2, 5, 1])])
-def test_front_begins_with_the_best_in_the_first_metric(metrics, order):
+def test_front_starts_with_the_best_in_the_first_metric(metrics, order):
     trials = [trial(1, 20, 0.5), trial(2, 25, 0.9), trial(5, 21, 0.6)]
     assert [one.number for one in selection.pareto_front(trials, metrics)] == order
 
 
-def test_equals_are_both_on_the_front_and_what_failed_is_not():
+def test_front_keeps_equals_and_omits_failed_trials():
     trials = [trial(1, 20, 0.5), trial(2, 20, 0.5), trial(3, 1, 1.0, "failed"), trial(4, math.nan, 1.0)]
     assert numbers([*trials, trial(5, metrics={"hand_error_mm": 1.0})]) == [1, 2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
-def test_the_best_in_each_is_on_the_front(points):
+def test_front_has_the_best_in_each_metric(points):
     trials = [trial(number, float(error), accuracy / 5) for number, (error, accuracy) in enumerate(points)]
     best = selection.pareto_front(trials, selection.PAIR)
     assert min(error for error, _ in points) == best[0].metrics["hand_error_mm"]
     assert max(accuracy for _, accuracy in points) / 5 == best[-1].metrics["action_accuracy"]
 
 
-def test_a_search_with_one_objective_shows_both_ends_of_the_model():
+def test_objectives_default_to_hand_error_and_accuracy():
     asked = record(name="run")
     assert selection.objectives(asked, [trial(1)]) == ["hand_error_mm", "action_accuracy"]
     assert selection.objectives(asked, [trial(1, metrics={"loss": 1.0})]) == []
 
 
-def test_what_breaks_a_constraint_is_on_no_front_and_beats_nobody():
+def test_infeasible_trials_are_not_on_the_front():
     trials = [trial(1, 20, 0.5), trial(2, 10, 0.9, violation="parameters 3.0 M > 2.0 M"), trial(3, 19, 0.4)]
     assert numbers(trials) == [3, 1]
 
@@ -63,23 +63,23 @@ THREE = [trial(1, 20, 0.5), trial(2, 21, 0.8), trial(3, 30, 0.9)]
         ("hand_error_mm<=19", None),
     ],
 )
-def test_one_of_a_front_is_picked_by_rule(rule, number):
+def test_select_follows_the_rule(rule, number):
     picked = selection.select(THREE, selection.PAIR, rule)
     assert (picked.number if picked else None) == number
 
 
-def test_a_front_of_one_and_of_none():
+def test_front_of_one_or_no_trial():
     assert selection.select(THREE[:1], selection.PAIR, "knee") == THREE[0]
     assert selection.select([], selection.PAIR, "knee") is None
     assert selection.select([], selection.PAIR, "first") is None
 
 
-def test_equals_at_the_knee_are_picked_by_their_number():
+def test_knee_breaks_ties_by_trial_number():
     assert selection.select([trial(5, 20, 0.9), trial(4, 20, 0.9)], selection.PAIR, "knee").number == 4
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12), st.floats(0.1, 50))
-def test_the_knee_does_not_depend_on_units(points, unit):
+def test_knee_ignores_units(points, unit):
     def picked(factor):
         trials = [trial(n, float(error * factor), accuracy / 50) for n, (error, accuracy) in enumerate(points)]
         return selection.select(selection.pareto_front(trials, selection.PAIR), selection.PAIR, "knee").number
@@ -87,7 +87,7 @@ def test_the_knee_does_not_depend_on_units(points, unit):
     assert picked(1) == picked(2 ** round(math.log2(unit)))
 
 
-def test_the_best_is_picked_where_there_are_objectives_and_else_by_the_metric():
+def test_best_is_picked_by_objectives_or_metric():
     one = record(name="run")
     several = record(name="run", objectives=list(selection.PAIR))
     assert selection.best_trial(one, THREE).number == 1
@@ -96,7 +96,7 @@ def test_the_best_is_picked_where_there_are_objectives_and_else_by_the_metric():
 
 
 @pytest.mark.parametrize("rule", ["knee", "first", "latency_ms<=30"])
-def test_rules_that_are_some_have_words(rule):
+def test_valid_rule_has_a_text(rule):
     constraints.check_rule(rule)
     assert rule.partition("<")[0] in selection.rule_text(rule, selection.PAIR)
 
@@ -108,7 +108,7 @@ def test_rules_that_are_some_have_words(rule):
         ("latency<=3", "--pick must bound a metric; got 'latency'"),
     ],
 )
-def test_a_rule_that_is_none(rule, message):
+def test_invalid_rule_is_refused(rule, message):
     with pytest.raises(ConfigError) as caught:
         constraints.check_rule(rule)
     assert message in str(caught.value)

@@ -29,7 +29,7 @@ def studies(draw):
     return draw(values), draw(st.dictionaries(st.text(max_size=2), values, min_size=1, max_size=4))
 
 
-def test_a_summary_by_hand():
+def test_summary_by_hand():
     # Mean 42 / 6 = 7. The middle four: 3 + 4 + 5 + 6 = 18, / 4 = 4.5. Squares about 7: 25 + 16 + 9 + 4 + 1 + 225 = 280;
     # deviation (280 / 5)^0.5 = 7.4833, of the mean 3.0551; t of five degrees 2.5706: 7 -+ 7.8533.
     found = summarise([5, 2, 22, 3, 6, 4])
@@ -37,14 +37,14 @@ def test_a_summary_by_hand():
     assert (found.low, found.high) == pytest.approx((7 - 7.8533, 7 + 7.8533), abs=1e-3)
 
 
-def test_an_interval_ends_where_the_values_can():
+def test_interval_ends_at_the_bounds_of_values():
     found = summarise([0.5, 1.0, 1.0], (0.0, 1.0))  # 0.8333 -+ 4.3027 * 0.2887 / 3^0.5 = 0.7172
     assert (found.low, found.high) == (pytest.approx(0.1162, abs=1e-4), 1.0)
     assert METRICS["action_accuracy"].range == METRICS["hand_auc"].range == (0.0, 1.0)
     assert METRICS["hand_error_mm"].range == (0.0, math.inf)
 
 
-def test_a_summary_of_one_seed_has_no_interval_and_of_none_nothing():
+def test_summary_of_one_seed_has_no_interval_and_of_none_nothing():
     one = summarise([3.0, math.nan])
     assert (one.mean, one.iqm, one.n) == (3, 3, 1)
     assert math.isnan(one.low)
@@ -55,7 +55,7 @@ def test_a_summary_of_one_seed_has_no_interval_and_of_none_nothing():
 
 
 @given(arrays(float, st.integers(2, 12), elements=NUMBERS))
-def test_a_summarys_interval_contains_its_mean_and_ignores_order(values):
+def test_summary_interval_contains_mean_and_ignores_order(values):
     found = summarise(values)
     assert found.low <= found.mean <= found.high
     assert values.min() - 1e-9 <= found.iqm <= values.max() + 1e-9
@@ -63,7 +63,7 @@ def test_a_summarys_interval_contains_its_mean_and_ignores_order(values):
     assert (again.low, again.iqm, again.high) == pytest.approx((found.low, found.iqm, found.high), abs=1e-6)
 
 
-def test_a_comparison_by_hand():
+def test_comparison_by_hand():
     reference = np.arange(6.0)
     step = np.array([1.0, 2, 1, 2, 1, 2])
     found = compare(reference, {"up": reference + step, "down": reference - 1.0}, higher_is_better=True)
@@ -78,7 +78,7 @@ def test_a_comparison_by_hand():
     assert up.claim_text == "not enough seeds to claim (6; 7 are needed for 2 comparisons at the 5 % level)"
 
 
-def test_what_can_be_claimed_with_six_seeds():
+def test_six_seeds_allow_a_claim_and_five_do_not():
     reference = np.zeros(6)
     step = np.array([1.0, 2, 1, 2, 1, 2])
     assert compare(reference, {"a": step}, higher_is_better=True)["a"].claim is Claim.BETTER
@@ -88,7 +88,7 @@ def test_what_can_be_claimed_with_six_seeds():
     assert five.claim_text == "not enough seeds to claim (5; 6 are needed at the 5 % level)"
 
 
-def test_a_variant_named_beforehand_is_not_corrected_for_the_others():
+def test_variant_named_beforehand_is_not_corrected():
     reference, step = np.zeros(6), np.array([1.0, 2, 1, 2, 1, 2])
     found = compare(reference, {"a": step, "b": step, "c": step}, higher_is_better=True, primary=["b"])
     assert [found[name].claim for name in "abc"] == [Claim.NOT_PRIMARY, Claim.BETTER, Claim.NOT_PRIMARY]
@@ -97,7 +97,7 @@ def test_a_variant_named_beforehand_is_not_corrected_for_the_others():
     assert found["a"].p == 2 / 64
 
 
-def test_a_difference_that_other_clips_might_not_show_is_no_claim():
+def test_difference_of_one_clip_in_four_is_no_claim():
     """All seeds agree, but on the strength of one clip in four."""
     variant = np.tile([8.0, -1.0, 0.0, -1.0], (6, 1)) + np.linspace(0, 0.1, 6)[:, None]
     found = compare(np.zeros((6, 4)), {"a": variant}, higher_is_better=True)["a"]
@@ -106,7 +106,7 @@ def test_a_difference_that_other_clips_might_not_show_is_no_claim():
     assert found.claim is Claim.NONE
 
 
-def test_seeds_that_are_not_there_and_clips_that_are_not_known_are_left_out():
+def test_comparison_omits_missing_seeds_and_clips():
     reference = np.array([[1.0, np.nan, 3.0], [np.nan] * 3, [2.0, np.nan, 4.0], [0.0, np.nan, 0.0]])
     variant = np.array([[2.0, np.nan, 6.0], [5.0, np.nan, 5.0], [3.0, np.nan, 4.0], [np.nan] * 3])
     found = compare(reference, {"a": variant}, higher_is_better=False)["a"]
@@ -118,7 +118,7 @@ def test_seeds_that_are_not_there_and_clips_that_are_not_known_are_left_out():
     assert missing.claim_text.startswith("not enough seeds to claim (0; 6")
 
 
-def test_a_clip_known_for_some_seeds_alone_is_refused():
+def test_clip_known_for_some_seeds_only_is_refused():
     values = np.array([[1.0, np.nan], [1.0, 2.0]])
     with pytest.raises(ValueError, match="known for all seeds or for none; 'a' has one"):
         compare(np.zeros((2, 2)), {"a": values}, higher_is_better=True)
@@ -126,7 +126,7 @@ def test_a_clip_known_for_some_seeds_alone_is_refused():
         compare(np.zeros(2), {"a": np.zeros(3)}, higher_is_better=True)
 
 
-def test_seeds_needed_are_the_fewest_that_can_reach_five_percent():
+def test_seeds_needed_are_the_fewest_for_five_percent():
     for comparisons in range(1, 200):
         seeds = seeds_needed(comparisons)
         assert comparisons * 2 / 2**seeds <= 0.05 < comparisons * 2 / 2 ** (seeds - 1)
@@ -136,7 +136,7 @@ def test_seeds_needed_are_the_fewest_that_can_reach_five_percent():
 
 @settings(max_examples=50, deadline=None)
 @given(studies())
-def test_comparisons_have_the_properties_their_names_promise(study):
+def test_comparison_properties_hold(study):
     reference, variants = study
     found = compare(reference, variants, higher_is_better=True, resamples=200)
     for name, one in found.items():
@@ -151,7 +151,7 @@ def test_comparisons_have_the_properties_their_names_promise(study):
     assert backwards == found
 
 
-def test_no_more_false_claims_than_five_percent():
+def test_false_claims_are_at_most_five_percent():
     """400 simulated studies in which no part matters: four variants, clips of unlike difficulty, seeds of unlike luck.
 
     Six seeds cannot claim anything over three comparisons, so it is seven and eight that are put to the test.
@@ -171,7 +171,7 @@ def test_no_more_false_claims_than_five_percent():
         assert (significant > 0) == (seeds > 6)
 
 
-def test_a_part_that_matters_is_found():
+def test_real_difference_is_claimed():
     random = np.random.default_rng(0)
     claims = 0
     for _ in range(100):
@@ -181,7 +181,7 @@ def test_a_part_that_matters_is_found():
     assert claims >= 90  # 2 is 2.2 times the deviation of a difference of two seeds
 
 
-def test_the_interval_of_a_mean_holds_95_percent_of_truths():
+def test_mean_interval_covers_95_percent():
     random = np.random.default_rng(0)
     held = 0
     for _ in range(2000):
@@ -200,7 +200,7 @@ def test_the_interval_of_a_mean_holds_95_percent_of_truths():
         pytest.param(1.0, 8.0, 8.0, id="all alike"),
     ],
 )
-def test_the_interval_of_a_difference_holds_95_percent_of_truths(of_seeds, of_clips, rest):
+def test_difference_interval_covers_95_percent(of_seeds, of_clips, rest):
     """Truths of six seeds and 72 clips, whatever the noise comes from; each part has its deviation."""
     random = np.random.default_rng(1)
     held, studies = 0, 800
@@ -212,7 +212,7 @@ def test_the_interval_of_a_difference_holds_95_percent_of_truths(of_seeds, of_cl
     assert 0.92 <= held / studies <= 0.98
 
 
-def test_the_interval_of_a_difference_of_accuracies_holds_95_percent_of_truths():
+def test_accuracy_difference_interval_covers_95_percent():
     """Right or wrong, a clip at a time; clips and seeds are others each time, the truth is the mean over all."""
     random = np.random.default_rng(2)
     truth = _right(random, variants=2, seeds=2000, clips=2000, gain=0.6)
@@ -227,7 +227,7 @@ def test_the_interval_of_a_difference_of_accuracies_holds_95_percent_of_truths()
 
 @pytest.mark.parametrize("values", ["errors", "accuracies"])
 @pytest.mark.parametrize("grouped", [True, False])
-def test_interval_of_a_difference_holds_95_percent_of_truths_if_groups_are_drawn(values, grouped):
+def test_grouped_difference_interval_covers_95_percent(values, grouped):
     """Six seeds and 36 clips of which 28 are pairs that correlate by 0.96; over clips, intervals are too narrow."""
     random, held, tries = np.random.default_rng(5), 0, 600
     groups = PAIRED if grouped else []
@@ -245,7 +245,7 @@ def test_interval_of_a_difference_holds_95_percent_of_truths_if_groups_are_drawn
 
 @pytest.mark.parametrize("values", ["errors", "accuracies"])
 @pytest.mark.parametrize("grouped", [True, False])
-def test_interval_of_two_trainings_holds_95_percent_of_truths_if_groups_are_drawn(values, grouped):
+def test_grouped_training_interval_covers_95_percent(values, grouped):
     random, held, tries = np.random.default_rng(6), 0, 1500
     groups = PAIRED if grouped else list(map(str, range(36)))
     for _ in range(tries):
@@ -262,7 +262,7 @@ def test_interval_of_two_trainings_holds_95_percent_of_truths_if_groups_are_draw
     assert grouped or held / tries < 0.9
 
 
-def test_groups_of_one_clip_give_the_numbers_of_before_there_were_groups():
+def test_groups_of_one_clip_change_no_number():
     random = np.random.default_rng(1)
     table = random.normal(size=36) + random.normal(size=(6, 1)) + 1 + random.normal(size=(6, 36))
     found = compare(np.zeros((6, 36)), {"a": table}, higher_is_better=True, groups=list(map(str, range(36))))
@@ -274,7 +274,7 @@ def test_groups_of_one_clip_give_the_numbers_of_before_there_were_groups():
 
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(4)), st.permutations(range(2)))
-def test_exchange_of_clips_within_groups_changes_no_comparison(first, second):
+def test_comparison_ignores_order_within_groups(first, second):
     groups = ["a"] * 4 + ["b"] * 2 + ["c"]
     table = np.random.default_rng(0).normal(1, 1, (6, 7))
     mixed = table[:, [*first, *(4 + each for each in second), 6]]
@@ -288,7 +288,7 @@ def test_exchange_of_clips_within_groups_changes_no_comparison(first, second):
     assert (found.claim, found.p, found.better) == (expected.claim, expected.p, expected.better)
 
 
-def test_clips_of_one_group_have_no_interval_and_no_claim():
+def test_one_group_has_no_interval_and_no_claim():
     step = np.tile([[1.0], [2.0], [1.0], [2.0], [1.0], [2.0]], (1, 3))
     assert compare(np.zeros((6, 3)), {"a": step}, higher_is_better=True)["a"].claim is Claim.BETTER
     found = compare(np.zeros((6, 3)), {"a": step}, higher_is_better=True, groups=["r"] * 3)["a"]
@@ -300,7 +300,7 @@ def test_clips_of_one_group_have_no_interval_and_no_claim():
     assert math.isnan(alone.low)
 
 
-def test_a_clip_that_is_not_known_is_left_out_with_its_group():
+def test_unknown_clip_is_omitted_with_its_group():
     values = np.array([[1.0, np.nan, 3.0], [2.0, np.nan, 4.0]])
     found = compare(np.zeros((2, 3)), {"a": values}, higher_is_better=True, groups=["r", "s", "t"])["a"]
     assert found.difference == 2.5
@@ -329,7 +329,7 @@ def test_two_trainings_by_hand():
     assert (nothing.clips, nothing.groups, nothing.excludes_zero) == (0, 0, False)
 
 
-def test_it_needs_neither_torch_nor_ray_nor_polars():
+def test_stats_imports_no_torch_ray_or_polars():
     code = "import sys, tune.results.stats; print([name for name in ('torch', 'ray', 'polars') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
@@ -385,7 +385,7 @@ def test_rank_correlation_of_few_has_no_interval(pairs):
     assert math.isnan(found.rho) == (len(set(pairs[1])) < 2)
 
 
-def test_interval_of_the_rank_correlation_covers_it():
+def test_rank_correlation_interval_covers_the_truth():
     source = np.random.default_rng(0)
     covariance, covered = [[1.0, 0.5], [0.5, 1.0]], 0
     true = 6 / math.pi * math.asin(0.25)

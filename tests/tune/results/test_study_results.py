@@ -49,7 +49,7 @@ def all_trials(**changes):
     return [trial(number, *pair, **changes) for number, pair in enumerate(product(VARIANTS, (0, 1)))]
 
 
-def test_a_difference_is_that_of_the_means_a_reader_sees(tmp_path):
+def test_difference_equals_that_of_displayed_means(tmp_path):
     found = study_results.results_by_metric(study_results.read(folder_of(tmp_path, all_trials())))[0]
     assert found.metric == "hand_error_mm"
     assert found.clips == 3
@@ -63,7 +63,7 @@ def test_a_difference_is_that_of_the_means_a_reader_sees(tmp_path):
     assert math.isnan(row.parameters)
 
 
-def test_clips_that_one_training_does_not_know_are_left_out(tmp_path):
+def test_clips_unknown_to_one_training_are_omitted(tmp_path):
     accuracy = study_results.results_by_metric(study_results.read(folder_of(tmp_path, all_trials())))[1]
     assert (accuracy.metric, accuracy.clips) == ("action_accuracy", 2)
     assert accuracy.others[0][1].difference == pytest.approx(0.0)
@@ -88,7 +88,7 @@ def test_groups_of_clips_are_those_of_any_trial(tmp_path):
     assert found.others[0][1].difference == pytest.approx(older.others[0][1].difference)
 
 
-def test_intervals_of_a_study_are_over_groups(tmp_path):
+def test_study_intervals_are_over_groups(tmp_path):
     """Clips that are copies of one another tell no more than one of them."""
     copies = np.repeat(np.arange(12), 3)
     intervals = {}
@@ -110,7 +110,7 @@ def test_intervals_of_a_study_are_over_groups(tmp_path):
 @pytest.mark.parametrize(
     ("off", "unclaimed"), [("short", {"short"}), ("long", {"short", "shorter"})], ids=["variant", "reference"]
 )
-def test_metric_of_head_without_a_loss_is_never_claimed(tmp_path, off, unclaimed):
+def test_metric_of_a_head_without_loss_is_never_claimed(tmp_path, off, unclaimed):
     variants = {name: {"optim.lr": 10.0**-place} for place, name in enumerate(("long", "short", "shorter"), 2)}
     variants[off] |= {"loss.joints_px": 0.0, "loss.depth_m": 0.0}
     folder = study_folder(tmp_path, variants, effects={"long": 0.0, "short": 9.0, "shorter": 6.0})
@@ -123,7 +123,7 @@ def test_metric_of_head_without_a_loss_is_never_claimed(tmp_path, off, unclaimed
     assert not {found.claim for _, found in accuracy.others} & {Claim.UNTRAINED}
 
 
-def test_without_clips_a_metric_is_compared_by_seeds_alone(tmp_path):
+def test_metric_without_clips_is_compared_by_seeds(tmp_path):
     folder = folder_of(tmp_path, all_trials())
     assert study_results.results_by_metric(study_results.read(folder))[2].clips == 0, (
         "no clip has an area of its own here"
@@ -133,13 +133,13 @@ def test_without_clips_a_metric_is_compared_by_seeds_alone(tmp_path):
     assert (found.clips, found.others[0][1].difference) == (0, 5.0)
 
 
-def test_curves_are_of_the_metric_that_was_recorded(tmp_path):
+def test_curves_are_of_the_recorded_metric(tmp_path):
     found = study_results.results_by_metric(study_results.read(folder_of(tmp_path, all_trials())))
     assert found[0].curves == {"long": [(50.0, 20.5), (50.0, 22.5)], "short": [(50.0, 24.5), (50.0, 28.5)]}
     assert found[1].curves == {}
 
 
-def test_what_is_missing_is_named_and_never_counted(tmp_path):
+def test_missing_trainings_are_named_and_not_counted(tmp_path):
     trials = [
         trial(0, "long", 0),
         trial(1, "long", 1, state="stopped", epochs=1),
@@ -157,14 +157,14 @@ def test_what_is_missing_is_named_and_never_counted(tmp_path):
     assert compared.claim is Claim.TOO_FEW_SEEDS
 
 
-def test_a_training_that_was_repeated_counts_once_and_the_complete_one(tmp_path):
+def test_repeated_training_counts_once_as_complete(tmp_path):
     again = [*all_trials(), trial(9, "long", 0, state="failed", error="late")]
     results = study_results.read(folder_of(tmp_path, again))
     assert results.pairs["long", 0].id == "t0"
     assert results.missing() == {}
 
 
-def test_the_papers_value_is_shown_on_the_papers_data_alone(tmp_path):
+def test_paper_value_is_shown_for_the_papers_data_only(tmp_path):
     paper = {"long": {"hand_error_mm": 14.4}}
     results = study_results.read(folder_of(tmp_path, all_trials(), paper_value=paper))
     assert math.isnan(study_results.results_by_metric(results)[0].reference.paper)
@@ -175,7 +175,7 @@ def test_the_papers_value_is_shown_on_the_papers_data_alone(tmp_path):
     assert math.isnan(first.rows[1].paper)
 
 
-def test_claims_are_over_those_named_beforehand(tmp_path):
+def test_claims_are_over_variants_named_beforehand(tmp_path):
     names = list(windows(3))
     folder = study_folder(tmp_path / "run", windows(3), study={"primary": names[1:2]})
     found = study_results.results_by_metric(study_results.read(folder))[1]
@@ -184,14 +184,14 @@ def test_claims_are_over_those_named_beforehand(tmp_path):
 
 
 @pytest.mark.parametrize(("file", "text"), [("clips/t0.parquet", "no"), ("trials.parquet", "no"), ("run.yaml", "{")])
-def test_a_damaged_folder_says_which_file(tmp_path, file, text):
+def test_damaged_folder_names_the_file(tmp_path, file, text):
     folder = folder_of(tmp_path, all_trials())
     (folder.path / file).write_text(text)
     with pytest.raises(RunError, match=file):
         study_results.read(RunFolder(folder.path))
 
 
-def test_a_search_is_no_study(tmp_path):
+def test_search_is_no_study(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_record(record(name="search"))
     with pytest.raises(RunError, match=r"Expected a study; search is a search\."):

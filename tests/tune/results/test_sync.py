@@ -35,13 +35,13 @@ def bucket(tmp_path, monkeypatch):
         ("file:///shared/all", "/shared/all"),
     ],
 )
-def test_the_runs_of_this_machine_are_in_a_storage_that_is_a_folder_and_else_in_runs(uri, home):
+def test_local_runs_are_in_a_storage_folder_or_runs(uri, home):
     assert spec.home(uri) == Path(home)
     assert sync.Storage("run", Path("runs"), uri).local == Path(home, "run").resolve()
 
 
 @pytest.mark.parametrize("uri", ["shared", "file://shared"])
-def test_a_run_is_found_in_a_folder_that_is_the_storage(tmp_path, monkeypatch, uri):
+def test_locate_finds_a_run_in_a_storage_folder(tmp_path, monkeypatch, uri):
     monkeypatch.chdir(tmp_path)
     search_folder(tmp_path / "shared" / "run", 2)
     assert len(sync.locate("run", uri).trials()) == 2
@@ -50,20 +50,20 @@ def test_a_run_is_found_in_a_folder_that_is_the_storage(tmp_path, monkeypatch, u
 
 
 @pytest.mark.parametrize(("name", "trials"), [("far", 3), ("runs/far", 3), ("near", 2), ("runs/near", 2)])
-def test_a_run_that_a_bucket_alone_has_is_fetched(bucket, tmp_path, name, trials):
+def test_locate_fetches_a_run_from_a_bucket(bucket, tmp_path, name, trials):
     found = sync.locate(name, "mock://bucket")
     assert found.path.resolve() == tmp_path / "runs" / Path(name).name
     assert len(found.trials()) == trials
 
 
-def test_a_run_that_neither_has_is_one_sentence(bucket, tmp_path):
+def test_locate_of_an_unknown_run_is_one_sentence(bucket, tmp_path):
     with pytest.raises(RunError, match=r"No run 'neer' in runs/.*Did you mean 'near'"):
         sync.locate("neer", "mock://bucket")
     assert [path.name for path in Path("runs").iterdir()] == ["near"]
 
 
 @pytest.mark.parametrize("typed", ["results", "~/results", "file://{}/results"])
-def test_a_folder_is_the_same_however_it_is_typed(tmp_path, monkeypatch, typed):
+def test_storage_folder_is_normalised(tmp_path, monkeypatch, typed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     place = tmp_path / "results" / "run"
@@ -74,7 +74,7 @@ def test_a_folder_is_the_same_however_it_is_typed(tmp_path, monkeypatch, typed):
     assert sync.locate("run", typed.format(tmp_path)).path == place
 
 
-def test_a_password_is_refused_and_not_repeated(tmp_path):
+def test_storage_password_is_refused_and_not_repeated(tmp_path):
     for give in (lambda uri: sync.Storage("run", tmp_path, uri), lambda uri: sync.locate("run", uri)):
         with pytest.raises(ConfigError, match="--storage must not contain a password") as refused:
             give("s3://KEY:hush@bucket/runs")
@@ -100,7 +100,7 @@ def in_bucket(tmp_path, name="run"):
     return RunFolder(tmp_path / "bucket" / name)
 
 
-def test_search_of_two_machines_goes_on_from_the_newer_copy(two_machines, search, tmp_path, monkeypatch):
+def test_search_on_two_machines_continues_from_the_newer_copy(two_machines, search, tmp_path, monkeypatch):
     replace_tune(monkeypatch, [])
     a, b = two_machines
     at = {"storage": "mock://bucket", "algorithm": "random"}
@@ -113,7 +113,7 @@ def test_search_of_two_machines_goes_on_from_the_newer_copy(two_machines, search
     assert in_bucket(tmp_path).trials() == last.trials == RunFolder(a / "run").trials()
 
 
-def test_finalists_of_a_search_go_on_on_another_machine(two_machines, search, monkeypatch):
+def test_finalists_continue_on_another_machine(two_machines, search, monkeypatch):
     a, b = two_machines
     at = {"storage": "mock://bucket", "algorithm": "random"}
     trained = []
@@ -133,7 +133,7 @@ def test_finalists_of_a_search_go_on_on_another_machine(two_machines, search, mo
     }
 
 
-def test_run_that_names_its_bucket_itself_is_read_from_there(two_machines, search, tmp_path, monkeypatch):
+def test_run_naming_its_own_bucket_is_read_from_there(two_machines, search, tmp_path, monkeypatch):
     replace_tune(monkeypatch, [])
     a, b = two_machines
     search(runs=a, trials=1, storage="mock://bucket")
@@ -153,7 +153,7 @@ def test_run_of_another_bucket_is_read_from_its_own(two_machines, search, tmp_pa
     assert len(sync.locate("run", "mock://bucket/second", a).trials()) == 3
 
 
-def test_study_of_two_machines_goes_on_from_the_newer_copy(two_machines, ablate, tmp_path, monkeypatch):
+def test_study_on_two_machines_continues_from_the_newer_copy(two_machines, ablate, tmp_path, monkeypatch):
     trained = []
     replace_tune(monkeypatch, trained)
     a, b = two_machines
@@ -167,7 +167,7 @@ def test_study_of_two_machines_goes_on_from_the_newer_copy(two_machines, ablate,
     assert len(ablate(variants, seeds=(0, 1, 2), runs=a, resume=True, **at).trials) == len(trained) == 6
 
 
-def test_result_that_never_reached_the_bucket_is_kept_aside(two_machines, tmp_path, capsys):
+def test_result_missing_in_the_bucket_is_kept_aside(two_machines, tmp_path, capsys):
     a, b = (sync.Storage("run", runs, "mock://bucket") for runs in two_machines)
     a.check()
     search_folder(a.local, 2)
@@ -186,7 +186,7 @@ def test_result_that_never_reached_the_bucket_is_kept_aside(two_machines, tmp_pa
     assert "trials.parquet had results that are not in mock://bucket/run; they are kept in" in capsys.readouterr().err
 
 
-def test_results_of_the_last_writer_are_kept_though_they_never_reached_the_bucket(two_machines, tmp_path):
+def test_last_writers_unsynced_results_are_kept(two_machines, tmp_path):
     place = sync.Storage("run", two_machines[0], "mock://bucket")
     place.check()
     search_folder(place.local, 2)
@@ -198,7 +198,7 @@ def test_results_of_the_last_writer_are_kept_though_they_never_reached_the_bucke
         assert len(RunFolder(place.local).trials()) == 3
 
 
-def test_file_that_was_joined_to_another_goes_from_the_bucket_too(two_machines, tmp_path):
+def test_file_joined_to_another_is_removed_from_the_bucket(two_machines, tmp_path):
     a, b = (sync.Storage("run", runs, "mock://bucket") for runs in two_machines)
     a.check()
     search_folder(a.local, 2)
@@ -214,7 +214,7 @@ def test_file_that_was_joined_to_another_goes_from_the_bucket_too(two_machines, 
     assert not (b.local / newest.name).exists()
 
 
-def test_file_that_did_not_change_is_not_sent_again(two_machines, tmp_path, monkeypatch):
+def test_unchanged_file_is_not_sent_again(two_machines, tmp_path, monkeypatch):
     place = sync.Storage("run", two_machines[0], "mock://bucket")
     place.check()
     search_folder(place.local, 2)
@@ -227,7 +227,7 @@ def test_file_that_did_not_change_is_not_sent_again(two_machines, tmp_path, monk
     assert sent == ["trials.parquet"]
 
 
-def test_copy_of_a_run_that_works_elsewhere_is_fetched_each_time(two_machines, tmp_path):
+def test_copy_of_a_run_active_elsewhere_is_fetched_each_time(two_machines, tmp_path):
     a, b = (sync.Storage("run", runs, "mock://bucket") for runs in two_machines)
     a.check()
     search_folder(a.local, 1)
@@ -243,7 +243,7 @@ def test_copy_of_a_run_that_works_elsewhere_is_fetched_each_time(two_machines, t
     assert not [*b.local.glob("unsent-*")]
 
 
-def test_driver_whose_run_was_taken_over_writes_nothing_more(two_machines, tmp_path, monkeypatch):
+def test_driver_of_a_taken_over_run_writes_nothing_more(two_machines, tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "_runs", lambda owner: False)  # it was suspended, and taken for dead
     a, b = (sync.Storage("run", runs, "mock://bucket") for runs in two_machines)
     a.check()
@@ -262,7 +262,7 @@ def test_driver_whose_run_was_taken_over_writes_nothing_more(two_machines, tmp_p
     assert len(in_bucket(tmp_path).trials()) == 5
 
 
-def test_search_that_was_taken_over_ends_with_the_reason(two_machines, search, tmp_path, monkeypatch):
+def test_taken_over_search_ends_with_the_reason(two_machines, search, tmp_path, monkeypatch):
     trained = []
     replace_tune(monkeypatch, trained)
     push, theirs = sync.Storage._push, {"machine": "elsewhere", "process": 7, "began": "", "word": "x", "renewed": 0}
@@ -279,7 +279,7 @@ def test_search_that_was_taken_over_ends_with_the_reason(two_machines, search, t
     assert len(trained) == 3
 
 
-def test_run_of_this_machine_alone_is_never_replaced_by_one_of_its_name(two_machines, tmp_path):
+def test_local_run_is_never_replaced_by_one_of_its_name(two_machines, tmp_path):
     search_folder(tmp_path / "bucket" / "run", 3)
     search_folder(two_machines[0] / "run", 2)
     with pytest.raises(RunError, match=r"Two runs have the same name: .* only on this machine, and mock://bucket/run"):
@@ -288,7 +288,7 @@ def test_run_of_this_machine_alone_is_never_replaced_by_one_of_its_name(two_mach
 
 
 @pytest.mark.parametrize("name", ["..", "a b", "x" * 300, "ä"])
-def test_name_that_is_none_is_not_looked_for_in_a_bucket(two_machines, tmp_path, name):
+def test_invalid_name_is_not_looked_up_in_a_bucket(two_machines, tmp_path, name):
     with pytest.raises((ConfigError, RunError)):
         sync.locate(name, "mock://bucket", tmp_path / "a")
     with pytest.raises(RunError, match="No run "):
@@ -307,7 +307,7 @@ def test_name_that_is_none_is_not_looked_for_in_a_bucket(two_machines, tmp_path,
     ],
 )
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_refusal_behind_an_error_is_found_however_causes_run(tmp_path, code, told, wrapped):
+def test_refusal_is_found_behind_cyclic_causes(tmp_path, code, told, wrapped):
     cause = OSError(code, os.strerror(code))
     if wrapped:
         error = RuntimeError("what Tune makes of it")
@@ -321,7 +321,7 @@ def test_refusal_behind_an_error_is_found_however_causes_run(tmp_path, code, tol
         raise error if wrapped else cause
 
 
-def test_run_folder_that_is_gone_is_one_sentence(tmp_path):
+def test_missing_run_folder_is_one_sentence(tmp_path):
     place = sync.Storage("run", tmp_path)
     told = "run was removed during its run"
     with pytest.raises(StorageError, match=told), place.disk_errors():

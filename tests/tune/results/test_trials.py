@@ -31,7 +31,7 @@ def written(folder, trials):
     return writer
 
 
-def test_writer_rows_are_all_there_after_each_trial(tmp_path):
+def test_writer_rows_are_complete_after_each_trial(tmp_path):
     folder, done = RunFolder(tmp_path), {}
     writer = TrialWriter(folder)
     for number in range(1, 60):
@@ -42,7 +42,7 @@ def test_writer_rows_are_all_there_after_each_trial(tmp_path):
         assert number - len(table) <= number / SHARE
 
 
-def test_writer_writes_the_table_ever_more_rarely(tmp_path, monkeypatch):
+def test_writer_writes_the_table_increasingly_rarely(tmp_path, monkeypatch):
     rows = []
     monkeypatch.setattr(RunFolder, "write_trials", lambda _, trials: rows.append(len(trials)))
     written(RunFolder(tmp_path), [trial(number) for number in range(1, 2001)])
@@ -64,7 +64,7 @@ def test_writer_rows_keep_what_the_table_keeps(tmp_path):
         assert repr(by_id[one.id]) == repr(one)
 
 
-def test_writer_row_takes_the_place_of_another(tmp_path):
+def test_writer_replaces_a_row(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 41)]
     writer = written(folder, many)
@@ -80,7 +80,7 @@ def test_writer_row_takes_the_place_of_another(tmp_path):
     assert folder.trials()[2] == resumed
 
 
-def test_writer_drops_a_line_cut_short_by_a_kill(tmp_path):
+def test_writer_drops_a_truncated_line(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 38)]
     written(folder, many)
@@ -91,7 +91,7 @@ def test_writer_drops_a_line_cut_short_by_a_kill(tmp_path):
     assert folder.trials() == many
 
 
-def test_writer_that_a_disk_refuses_keeps_whole_lines(tmp_path):
+def test_writer_keeps_whole_lines_on_a_full_disk(tmp_path):
     folder = RunFolder(tmp_path)
     many = [trial(number) for number in range(1, 41)]
     writer = written(folder, many[:-1])
@@ -108,7 +108,7 @@ def test_run_folder_names_lines_that_are_no_trials(tmp_path):
         folder.trials()
 
 
-def test_constraint_violation_of_an_older_version_is_read(tmp_path):
+def test_constraint_violation_of_an_old_run_is_read(tmp_path):
     folder, one = RunFolder(tmp_path), trial(1, violation="parameters 3.0 M > 2.0 M")
     folder.write_trials([one])
     table = tmp_path / "trials.parquet"
@@ -120,7 +120,7 @@ def test_constraint_violation_of_an_older_version_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(("before", "state"), [("reused", "cached"), ("refused", "infeasible")])
-def test_state_of_an_older_version_is_read(tmp_path, before, state):
+def test_state_of_an_old_run_is_read(tmp_path, before, state):
     folder = RunFolder(tmp_path)
     folder.write_trials([replace(trial(1), state=before)])
     json_lines.append(folder.appended, asdict(replace(trial(2), state=before)))

@@ -7,7 +7,7 @@ from tune.searchers.feasibility import SizeCheck
 BASE = override(Config(), {"model.width": 64, "train.epochs": 4, "data.source": "synthetic"})
 
 
-def test_violation_is_the_size_of_a_model_that_is_too_large():
+def test_violation_is_the_size_of_a_too_large_model():
     small = size.parameters(BASE.model, facts(BASE))
     check = SizeCheck(parse([f"parameters<={small}", "latency_ms<=1"]))
     assert check.violation(BASE) is None
@@ -18,7 +18,7 @@ def test_violation_is_the_size_of_a_model_that_is_too_large():
     assert "latency" not in violation
 
 
-def test_model_that_cannot_be_built_is_left_to_its_training(monkeypatch):
+def test_violation_of_an_invalid_model_is_left_to_training(monkeypatch):
     def fail(*_):
         raise RuntimeError("no")
 

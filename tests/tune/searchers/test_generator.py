@@ -33,7 +33,7 @@ def generator(concurrent=2):
     return made
 
 
-def test_next_name_is_not_looked_for_while_no_trial_may_start():
+def test_generator_finds_no_name_while_no_trial_may_start():
     made = generator()
     started = [made.next_trial() for _ in range(50)]
     assert [trial.trial_id for trial in started if trial] == ["1", "2"]
@@ -42,12 +42,12 @@ def test_next_name_is_not_looked_for_while_no_trial_may_start():
     assert made.next_trial().trial_id == "3"
 
 
-def test_trial_has_the_settings_of_the_experiment_and_a_small_configuration():
+def test_trial_has_experiment_settings_and_small_configuration():
     trial = generator().next_trial()
     assert (trial.config, trial.max_failures) == ({"values": {"optim.lr": 0.5}}, 3)
 
 
-def test_candidate_is_made_once_and_forgotten():
+def test_candidate_is_made_once_and_released():
     made = generator()
     trial = made.next_trial()
     candidate = made.candidate(trial)
@@ -57,14 +57,14 @@ def test_candidate_is_made_once_and_forgotten():
     assert made.candidate(trial) is not candidate
 
 
-def test_settled_trial_is_completed_and_never_started():
+def test_settled_trial_completes_without_start():
     made = generator()
     made.settle = lambda trial_id, candidate: {"loss": candidate.config.optim.lr} if trial_id != "3" else None
     assert made.next_trial().trial_id == "3"
     assert made.count == 3
 
 
-def test_restored_generator_may_be_asked_for_more_trials():
+def test_restored_generator_accepts_more_trials():
     made = generator()
     made.set_state({"counter": 4, "total_samples": 4, "finished": True, "experiment": None})
     assert not made.is_finished()

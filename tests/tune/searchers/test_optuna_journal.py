@@ -46,7 +46,7 @@ def spoil(journal, begins, which=0, how=None):
     return place + 1
 
 
-def test_journal_with_a_spoilt_line_in_the_middle_is_read_without_it(journal, capsys):
+def test_journal_skips_a_damaged_line_in_the_middle(journal, capsys):
     before = trained(journal)
     line = spoil(journal, b'{"op_code":8,', which=1)  # a note of a trial
     assert known(searcher(journal)) == before
@@ -59,7 +59,7 @@ def test_journal_with_a_spoilt_line_in_the_middle_is_read_without_it(journal, ca
 
 
 @pytest.mark.parametrize("how", [None, lambda line: b"\x00" * 20 + line[20:]])
-def test_journal_keeps_the_numbers_of_trials_where_one_cannot_be_read(journal, how):
+def test_journal_keeps_numbers_past_an_unreadable_trial(journal, how):
     before = trained(journal)
     spoil(journal, b'{"op_code":4,', which=1, how=how)
     after = known(searcher(journal))
@@ -67,20 +67,20 @@ def test_journal_keeps_the_numbers_of_trials_where_one_cannot_be_read(journal, h
     assert optuna.load_study(study_name="run", storage=open_journal(journal)).best_value == 10.0
 
 
-def test_journal_line_that_was_joined_to_a_half_one_is_found(journal):
+def test_journal_finds_a_line_joined_to_a_truncated_one(journal):
     before = trained(journal)
     spoil(journal, b'{"op_code":8,', which=1, how=lambda line: b'{"op_code":5,"worker_id":"a","tri' + line)
     assert known(searcher(journal)) == before
 
 
-def test_journal_whose_first_line_is_spoilt_is_refused(journal):
+def test_journal_with_a_damaged_first_line_is_refused(journal):
     trained(journal)
     spoil(journal, b'{"op_code":0,')
     with pytest.raises(StorageError, match=r"Invalid Optuna journal .*: its first line, .* Move the file away"):
         searcher(journal)
 
 
-def test_journal_of_which_nobody_can_tell_what_is_lost_is_refused(journal):
+def test_journal_with_an_unknown_loss_is_refused(journal):
     trained(journal)
     for begins in (b'{"op_code":4,', b'{"op_code":8,'):
         spoil(journal, begins, which=1, how=lambda line: b"\x00" * 20 + line[20:])
@@ -100,7 +100,7 @@ def full_after(monkeypatch, size):
     monkeypatch.setattr(os, "fsync", flush)
 
 
-def test_journal_is_cut_back_where_a_full_disk_takes_half_a_line(journal, monkeypatch):
+def test_journal_is_cut_back_on_a_full_disk(journal, monkeypatch):
     one = searcher(journal)
     one.suggest("a")
     before = journal.read_bytes()
@@ -113,7 +113,7 @@ def test_journal_is_cut_back_where_a_full_disk_takes_half_a_line(journal, monkey
     assert known(searcher(journal))[0][:2] == ("COMPLETE", [1.0])
 
 
-def test_mend_leaves_a_whole_journal_as_it_is(journal):
+def test_mend_keeps_a_whole_journal(journal):
     trained(journal)
     before = journal.stat()
     mend(journal)

@@ -28,7 +28,7 @@ def make(tmp_path):
     return searcher
 
 
-def test_lock_that_a_killed_process_left_on_the_journal_is_removed_and_named(make, tmp_path, monkeypatch, capsys):
+def test_journal_lock_of_a_killed_process_is_removed_and_named(make, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(optuna_study, "LOCK_S", 0.2)
     make().suggest("first")
     lock = tmp_path / "optuna.journal.lock"
@@ -40,7 +40,7 @@ def test_lock_that_a_killed_process_left_on_the_journal_is_removed_and_named(mak
     assert f"Removed {lock}: a killed process left it." in capsys.readouterr().err
 
 
-def test_lock_of_a_dashboard_that_writes_is_waited_for(make, tmp_path, capsys):
+def test_journal_lock_of_a_dashboard_is_waited_for(make, tmp_path, capsys):
     lock = tmp_path / "optuna.journal.lock"
     lock.symlink_to(tmp_path / "optuna.journal")
     threading.Timer(0.3, lock.unlink).start()
@@ -90,7 +90,7 @@ def test_every_domain_has_a_distribution(domain):
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
-def test_restored_search_continues_as_if_undisturbed(make, tmp_path, algorithm):
+def test_restored_search_continues_as_if_uninterrupted(make, tmp_path, algorithm):
     def play(searcher, names):
         for name in names:
             values = searcher.suggest(name)["values"]
@@ -111,7 +111,7 @@ def test_another_seed_suggests_another_sample(make, tmp_path):
     assert make(seed=2).suggest("a") != one
 
 
-def test_the_starting_point_is_tried_once(make):
+def test_initial_point_is_tried_once(make):
     first = {"optim.lr": 1e-3, "model.action.cues": ["hands"]}
     assert make(first=[first]).suggest("a") == {"values": first}
     again = make(first=[first])
@@ -131,7 +131,7 @@ def test_trial_lost_with_its_driver_is_suggested_again(make):
     assert states(back) == ["COMPLETE", "COMPLETE"]
 
 
-def test_trial_that_ended_unrecorded_is_not_suggested_again(make):
+def test_ended_unrecorded_trial_is_not_suggested_again(make):
     lost = make()
     values = lost.suggest("ended")
     back = make()
@@ -140,7 +140,7 @@ def test_trial_that_ended_unrecorded_is_not_suggested_again(make):
     assert back.suggest("new") != values
 
 
-def test_resumed_trial_keeps_its_number_and_changes_no_later_sample(make):
+def test_resumed_trial_keeps_its_number_and_later_samples(make):
     def drawn(search, trial_id):
         sample = search.suggest(trial_id)["values"]
         search.on_trial_complete(trial_id, result(4, 1.0))
@@ -165,7 +165,7 @@ def test_resumed_trial_keeps_its_number_and_changes_no_later_sample(make):
     assert [search.number(name) for name in "abcd"] == [1, 2, 3, 4]
 
 
-def test_interrupted_trial_does_not_stay_running_and_can_be_resumed(make):
+def test_interrupted_trial_is_not_running_and_can_be_resumed(make):
     stopped = make()
     stopped.suggest("a")
     stopped.on_trial_result("a", result(1, 9.0))
@@ -190,13 +190,13 @@ def test_end_of_a_trial_is_recorded_once(make):
     assert again.study.best_value == 5.0
 
 
-def test_a_dashboard_finds_the_study_by_its_name(make, tmp_path):
+def test_dashboard_finds_the_study_by_name(make, tmp_path):
     make(study="search-quick-1").suggest("a")
     storage = open_journal(tmp_path / "optuna.journal")
     assert optuna.get_all_study_names(storage) == ["search-quick-1"]
 
 
-def test_a_damaged_journal_is_one_error(tmp_path):
+def test_damaged_journal_is_one_error(tmp_path):
     path = tmp_path / "optuna.journal"
     path.write_text("no journal\n" * 3)
     with pytest.raises(StorageError, match="Invalid Optuna journal"):
@@ -218,7 +218,7 @@ def test_asha_restores_its_rungs_from_the_study(make):
     assert asha.on_trial_result(None, Trial, result(1, 9.0)) == "STOP"
 
 
-def test_resumed_trial_that_a_killed_driver_left_running_ends_with_its_result(make):
+def test_resumed_trial_left_running_ends_with_its_result(make):
     make().suggest("a")
     stopped = make()
     stopped.close()
@@ -245,7 +245,7 @@ def play(searcher, names, error=lambda values: abs(math.log10(values["optim.lr"]
 BOTH = {"objectives": ["hand_error_mm", "action_accuracy"]}
 
 
-def test_study_has_every_objective_and_no_values_of_stopped_trials(make):
+def test_study_has_all_objectives_and_no_values_if_pruned(make):
     searcher = make(**BOTH)
     for name in ("whole", "stopped", "half", "crashed"):
         searcher.suggest(name)
@@ -262,7 +262,7 @@ def test_study_has_every_objective_and_no_values_of_stopped_trials(make):
     assert (epochs_of(whole), epochs_of(stopped)) == ({1: 9.0, 4: 5.0}, {1: 8.0, 2: 7.0})
 
 
-def test_search_with_several_objectives_continues_after_stopped_and_infeasible_trials(make, tmp_path):
+def test_several_objectives_continue_after_pruned_trials(make, tmp_path):
     def rounds(searcher, first, last):
         for number in range(first, last):
             values = searcher.suggest(f"t{number}")["values"]
@@ -294,7 +294,7 @@ def test_asha_restores_rungs_of_the_first_objective(make):
     assert asha.on_trial_result(None, Trial, result(1, 9.0)) == "STOP"
 
 
-def test_interrupted_trial_of_several_objectives_keeps_its_epochs(make):
+def test_interrupted_trial_of_several_objectives_keeps_epochs(make):
     stopped = make(**BOTH)
     stopped.suggest("a")
     stopped.on_trial_result("a", {**result(1, 9.0), "action_accuracy": 0.1})
@@ -324,7 +324,7 @@ FINITE = Space({"optim.lr": Choice(1e-3, 1e-2), "model.action.cues": Choice(["ha
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
-def test_a_finite_space_is_used_up_without_repeats_and_then_ends(make, algorithm):
+def test_finite_space_is_exhausted_without_repeats(make, algorithm):
     searcher = make(FINITE, algorithm=algorithm)
     tried = list(play(searcher, map(str, range(100))))
     assert len({str(values) for values in tried}) == 4
@@ -332,7 +332,7 @@ def test_a_finite_space_is_used_up_without_repeats_and_then_ends(make, algorithm
     assert searcher.used_up
 
 
-def test_untried_configuration_of_a_large_finite_space_is_drawn(make):
+def test_untried_configuration_of_a_large_space_is_drawn(make):
     large = Space({"train.seed": Integer(0, 10**9), "optim.lr": Choice(1e-3)})
     assert make(large).coverage.size == 10**9 + 1
     left = make(large).coverage.untried({(5, 1e-3)}, seed=1)
@@ -355,7 +355,7 @@ def earlier(number, mm, epochs=4, **changes):
 EARLIER = [earlier(2, 4.0), earlier(3, 7.0, epochs=2)]
 
 
-def test_study_starts_with_earlier_trials_and_counts_its_own_from_one(make):
+def test_study_counts_its_own_trials_after_a_warm_start(make):
     searcher = make(earlier=EARLIER, constraints=parse(["action_accuracy>=0.5"]))
     assert states(searcher) == ["COMPLETE", "PRUNED"]
     whole, stopped = searcher.study.get_trials()
@@ -368,7 +368,7 @@ def test_study_starts_with_earlier_trials_and_counts_its_own_from_one(make):
     assert len(again.study.get_trials()) == 3
 
 
-def test_study_of_several_objectives_starts_with_earlier_trials(make):
+def test_study_of_several_objectives_accepts_a_warm_start(make):
     whole, stopped = make(earlier=EARLIER, **BOTH).study.get_trials()
     assert (whole.values, stopped.values, stopped.state.name) == ([4.0, 0.4], None, "PRUNED")
     assert epochs_of(stopped) == {1: 10.0, 2: 9.0}
@@ -404,7 +404,7 @@ def test_asha_reaches_to_the_longest_trial_of_the_space():
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("algorithm", ["tpe", "random"])
-def test_configuration_is_not_suggested_while_an_equal_one_is_trained(make, seed, algorithm):
+def test_running_configuration_is_not_suggested_again(make, seed, algorithm):
     searcher = make(FINITE, algorithm=algorithm, seed=seed)
     suggested = [searcher.suggest(str(number)) for number in range(5)]
     assert len({str(each["values"]) for each in suggested[:4]}) == 4
@@ -432,7 +432,7 @@ def test_next_name_is_the_number_a_trial_gets(make):
     assert [str(search.number(name)) for name in names] == names
 
 
-def test_next_name_of_a_trial_lost_with_its_driver_is_another_of_its_number(make):
+def test_next_name_of_a_lost_trial_keeps_its_number(make):
     lost = make()
     for name in ("1", "2"):
         lost.suggest(name)

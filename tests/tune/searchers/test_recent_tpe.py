@@ -29,7 +29,7 @@ def test_recent_shows_a_small_study_whole():
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_recent_keeps_the_best_of_all_and_the_newest(direction):
+def test_recent_keeps_the_best_and_the_newest(direction):
     values = np.random.default_rng(0).permutation(4 * BLOCK + 7)
     of = study(values, direction)
     found = [trial.number for trial in seen(Recent(), of)]
@@ -39,7 +39,7 @@ def test_recent_keeps_the_best_of_all_and_the_newest(direction):
     assert found == [*best, *range(3 * BLOCK, len(values))]
 
 
-def test_recent_shows_the_same_whether_a_study_grew_or_was_restored():
+def test_recent_is_equal_for_grown_and_restored_studies():
     values = np.random.default_rng(1).permutation(3 * BLOCK)
     grown, of = Recent(), study(values[: 2 * BLOCK])
     seen(grown, of)
@@ -48,7 +48,7 @@ def test_recent_shows_the_same_whether_a_study_grew_or_was_restored():
     assert seen(grown, of) == seen(Recent(), of)
 
 
-def test_sampler_draws_what_optunas_own_tpe_draws_from_a_study_seen_whole():
+def test_sampler_equals_optunas_tpe_on_a_whole_study():
     values = np.random.default_rng(2).normal(size=60)
     drawn = []
     usual = optuna.samplers.TPESampler(seed=3, n_startup_trials=8, multivariate=True, constant_liar=True)
@@ -59,7 +59,7 @@ def test_sampler_draws_what_optunas_own_tpe_draws_from_a_study_seen_whole():
     assert drawn[0] == drawn[1]
 
 
-def test_sampler_looks_at_no_more_trials_however_many_there_are(monkeypatch):
+def test_sampler_reads_a_bounded_number_of_trials(monkeypatch):
     asked, recent = [], Recent()
     original = optuna.samplers.TPESampler._get_internal_repr
     monkeypatch.setattr(

@@ -16,10 +16,10 @@ def actions(kept, values):
     return decided
 
 
-def test_the_kept_trial_is_never_stopped():
+def test_scheduler_never_stops_the_kept_trial():
     assert actions({"a": 7}, {"a": 7}) == ["CONTINUE", "CONTINUE"]
 
 
-def test_others_are_stopped():
+def test_scheduler_stops_others():
     assert actions({"a": 7}, {"a": 8}) == ["CONTINUE", "STOP"]
     assert actions(None, {"a": 7}) == ["CONTINUE", "STOP"]

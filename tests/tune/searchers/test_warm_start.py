@@ -42,7 +42,7 @@ def ask(objectives=("hand_error_mm",), constraints=(), base=BASE):
     return Question(SPACE, base, objectives, parse(constraints))
 
 
-def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_path):
+def test_fitting_trials_become_rows_and_misfits_are_counted(tmp_path):
     trials = [
         trial(1),
         trial(2, {"optim.lr": 2e-3, "model.action.cues": ["hands", "object"]}),
@@ -70,7 +70,7 @@ def test_trials_that_fit_become_rows_and_the_others_are_counted_by_reason(tmp_pa
     )
 
 
-def test_the_same_paths_of_another_base_fit_and_another_base_does_not(tmp_path):
+def test_trial_of_an_equal_base_fits_and_of_another_does_not(tmp_path):
     other = override(BASE, {"optim.lr": 5e-3, "runtime.tensorboard": False})
     run(tmp_path, [trial(1, {"model.action.cues": ["hands"]})], other)
     found = warm_start.earlier(RunFolder(tmp_path / "before"), ask())
@@ -79,7 +79,7 @@ def test_the_same_paths_of_another_base_fit_and_another_base_does_not(tmp_path):
     assert warm_start.earlier(RunFolder(tmp_path / "before"), ask()).misfits == {"of another base (train.seed)": 1}
 
 
-def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
+def test_metric_not_selected_by_has_no_curve(tmp_path):
     run(tmp_path, [trial(2)])
     found = warm_start.earlier(
         RunFolder(tmp_path / "before"), ask(("latency_ms", "hand_error_mm"), ["latency_ms<=15"])
@@ -90,7 +90,7 @@ def test_a_metric_that_was_not_selected_by_has_no_curve(tmp_path):
     assert missing.misfits == {"without memory_mb": 1}
 
 
-def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
+def test_point_accepts_words_mapping_or_best_yaml(tmp_path):
     mapping = tmp_path / "point.yaml"
     mapping.write_text("optim.lr: 5e-3\n")
     best = tmp_path / "best.yaml"
@@ -106,12 +106,12 @@ def test_a_point_may_be_words_or_a_mapping_or_a_best_yaml(tmp_path):
     assert yaml.safe_load(best.read_text())["config"]["train"]["seed"] == 4
 
 
-def test_a_point_may_be_longer_than_a_files_name(tmp_path):
+def test_point_may_be_longer_than_a_file_name(tmp_path):
     text = f"optim.lr=2e-3 'model.action.cues=[hands{' ' * 300}]'"
     assert warm_start.points([text], SPACE, BASE) == [{"optim.lr": 2e-3, "model.action.cues": ["hands"]}]
 
 
-def test_all_points_that_cannot_be_are_one_error(tmp_path):
+def test_points_list_all_faults_in_one_error(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("{")
     texts = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from htt.config import DataConfig
@@ -32,7 +32,7 @@ def without_val(tmp_path: Path, make_record: Callable[..., ClipRecord], write_sh
 def test_hold_out_takes_share_of_each_action() -> None:
     actions = [action for action in range(45) for _ in range(20)]
     ids = [f"Subject_1/a{action}/{place}" for place, action in enumerate(actions)]
-    kept, held = splits.hold_out(ids, actions, 0.1)
+    kept, held = splits.hold_out(ids, actions, ids, 0.1)
     assert len(held) == 90
     assert set(Counter(actions[clip] for clip in held).values()) == {2}
     assert sorted(kept + held) == list(range(900))
@@ -41,23 +41,28 @@ def test_hold_out_takes_share_of_each_action() -> None:
 @given(
     actions=st.lists(st.integers(-1, 5), min_size=2, max_size=40),
     share=st.floats(0.01, 0.99),
+    alike=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
-def test_hold_out_is_independent_of_order(actions: list[int], share: float, seed: int) -> None:
+def test_hold_out_is_independent_of_order(actions: list[int], share: float, alike: int, seed: int) -> None:
     ids = [f"clip-{place}" for place in range(len(actions))]
-    kept, held = splits.hold_out(ids, actions, share)
+    groups = [f"group-{place // alike}" for place in range(len(actions))]
+    assume(len(set(groups)) > 1)
+    kept, held = splits.hold_out(ids, actions, groups, share)
     assert kept
     assert held
     assert sorted(kept + held) == list(range(len(ids)))
     order = np.random.default_rng(seed).permutation(len(ids)).tolist()
-    _, other = splits.hold_out([ids[clip] for clip in order], [actions[clip] for clip in order], share)
+    _, other = splits.hold_out(*([each[clip] for clip in order] for each in (ids, actions, groups)), share)
     assert {ids[order[clip]] for clip in other} == {ids[clip] for clip in held}
+    assert not {groups[clip] for clip in kept} & {groups[clip] for clip in held}
+    assert abs(len(held) - share * len(ids)) < alike + 1
 
 
 def test_open_splits_excludes_held_out_clips_from_training(without_val: Path) -> None:
     found = opened(without_val, 0.3)
     assert found.val is not None
-    assert (len(found.train), len(found.val)) == (7, 3)
+    assert (len(found.train), len(found.val)) == (6, 4)  # two groups of two clips
     assert not set(found.train.ids) & set(found.val.ids)
     assert set(found.train.ids) | set(found.val.ids) == {f"clip-{index}" for index in range(10)}
 
@@ -116,6 +121,8 @@ def test_check_validation_refuses_data_without_validation(without_val: Path) -> 
         splits.check_validation(without_val, DataConfig(held_out=0.0))
 
 
-def test_hold_out_refuses_a_single_clip() -> None:
-    with pytest.raises(DataError, match=r"expected 2 or more clips, got 1\. Set data\.held_out=0"):
-        splits.hold_out(["a"], [0], 0.5)
+@pytest.mark.parametrize("clips", [1, 3])
+def test_hold_out_refuses_a_single_group(clips: int) -> None:
+    said = rf"expected 2 or more groups of clips, got 1 with {clips} clips?\. Set data\.held_out=0"
+    with pytest.raises(DataError, match=said):
+        splits.hold_out([f"clip-{place}" for place in range(clips)], [0] * clips, ["a"] * clips, 0.5)

@@ -30,7 +30,7 @@ def studies(tmp_path_factory):
 
 @pytest.mark.parametrize("count", [count for count, _ in STUDIES])
 @pytest.mark.parametrize("metric", [0, 1])
-def test_the_figures_of_a_study(studies, count, metric):
+def test_study_figures_are_all_drawn(studies, count, metric):
     results, found = studies[count]
     result = found[metric]
     assert_readable(study.forest(result))
@@ -45,14 +45,14 @@ def test_the_figures_of_a_study(studies, count, metric):
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 9, 14])
-def test_the_figures_of_few_and_many_seeds(tmp_path, seeds):
+def test_study_figures_accept_few_and_many_seeds(tmp_path, seeds):
     results = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(seeds)))
     result = study_results.results_by_metric(results)[1]
     assert_readable(study.forest(result))
     assert_readable(study.seeds(result, results.seeds))
 
 
-def test_the_figures_of_a_study_that_has_hardly_begun(tmp_path):
+def test_study_figures_accept_a_study_just_started(tmp_path):
     names = list(windows(3))
     missing = [(name, seed) for name in names for seed in range(6) if (name, seed) != (names[0], 0)]
     results = study_results.read(study_folder(tmp_path / "run", windows(3), missing=missing))
@@ -65,7 +65,7 @@ def test_the_figures_of_a_study_that_has_hardly_begun(tmp_path):
     assert study.cost(result, "seconds") is None
 
 
-def test_what_is_claimed_is_filled_and_coloured(tmp_path):
+def test_claimed_differences_are_filled_and_coloured(tmp_path):
     effects = dict(zip(windows(3), (0.0, 6.0, -6.0), strict=True))
     results = study_results.read(study_folder(tmp_path / "run", windows(3), seeds=range(8), effects=effects))
     figure = study.forest(study_results.results_by_metric(results)[1])
@@ -78,7 +78,7 @@ def test_what_is_claimed_is_filled_and_coloured(tmp_path):
     assert side.get_extents().transformed(figure.axes[0].transData.inverted()).x1 == pytest.approx(0), "lower is better"
 
 
-def test_a_line_joins_each_seed_across_the_variants(studies):
+def test_seed_lines_join_variants(studies):
     results, found = studies[4]
     figure = study.seeds(found[1], results.seeds)
     joined = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 4]
@@ -86,14 +86,14 @@ def test_a_line_joins_each_seed_across_the_variants(studies):
     assert list(joined[2].get_xdata()) == [row.values[2] for row in found[1].rows]
 
 
-def test_up_is_better_where_cost_is_drawn(studies):
+def test_cost_figure_has_better_upwards(studies):
     _, (accuracy, error) = studies[2]
     for result, inverted in ((accuracy, False), (error, True)):
         assert study.cost(result, "seconds").axes[0].yaxis_inverted() == inverted
 
 
 @pytest.mark.parametrize("count", [2, 3, 60, 200])
-def test_the_figures_of_a_search(tmp_path, count):
+def test_search_figures_are_all_drawn(tmp_path, count):
     folder = search_folder(tmp_path / "run", count)
     trials, record = folder.trials(), folder.record
     order = ranked(trials, record.spec.metric)
@@ -110,7 +110,7 @@ def test_the_figures_of_a_search(tmp_path, count):
         assert_readable(search.bars(shares, intervals(order, scales, record.spec.metric, shares)))
 
 
-def test_long_choices_stay_apart(tmp_path):
+def test_long_choice_labels_do_not_overlap(tmp_path):
     cues = [["feature"], ["hands"], ["object"], ["feature", "hands"], ["feature", "object"], ["hands", "object"]]
     cues.append(["feature", "hands", "object"])
     folder = search_folder(tmp_path / "run", 40, domains={"model.action.cues": f"one of {cues}"})
@@ -122,7 +122,7 @@ def test_long_choices_stay_apart(tmp_path):
     assert_readable(search.slices(order, axes(folder.record, order), "hand_error_mm"))
 
 
-def test_learning_curves_end_where_trials_were_stopped_and_far_lines_are_only_named(tmp_path):
+def test_learning_curves_end_where_pruned_and_omit_far_lines(tmp_path):
     order = ranked(search_folder(tmp_path / "run", 30).trials(), "hand_error_mm")
     figure = search.curves(order, "hand_error_mm", {"base": 31.0, "mean pose": 144.9})
     lines = {line.get_label(): line for line in figure.axes[0].lines}
@@ -136,7 +136,7 @@ def test_learning_curves_end_where_trials_were_stopped_and_far_lines_are_only_na
     assert search.curves([dataclasses.replace(order[0], curve=(60.0,))], "hand_error_mm") is None
 
 
-def test_in_parallel_coordinates_the_best_trial_goes_where_its_values_are(tmp_path):
+def test_parallel_coordinates_draw_the_best_trial_at_its_values(tmp_path):
     folder = search_folder(tmp_path / "run", 30)
     order = ranked(folder.trials(), "hand_error_mm")
     scales = axes(folder.record, order)
@@ -158,7 +158,7 @@ def test_three_objectives_are_two_panels(tmp_path):
     assert_readable(search.pareto(trials, ["hand_error_mm", "action_accuracy", "object_accuracy"]))
 
 
-def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crossed(tmp_path):
+def test_pareto_figure_marks_the_pick_and_infeasible_trials(tmp_path):
     folder = search_folder(tmp_path / "run", 30)
     trials = [
         dataclasses.replace(one, metrics={**one.metrics, "parameters": 1e5 * one.number} if one.metrics else {})
@@ -180,14 +180,14 @@ def test_the_picked_trial_is_ringed_and_those_outside_the_constraints_are_crosse
     assert figure.axes[0].get_ylabel() == "Parameters [M]"
 
 
-def test_names_are_cut_after_four_lines_and_dollars_are_no_formula():
+def test_figure_names_are_cut_and_dollars_escaped():
     assert style.wrapped("one two", 4) == "one\ntwo"
     assert style.wrapped("a " * 100, 10, lines=2).endswith("…")
     assert style.wrapped("$5 and $6") == r"\$5 and \$6"
     assert style.wrapped("") == ""
 
 
-def test_a_png_is_whole_or_not_there(tmp_path, monkeypatch):
+def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     figure = style.canvas(2.0)
     figure.add_subplot()
     style.save_png(figure, tmp_path / "a.png")
