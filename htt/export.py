@@ -12,6 +12,7 @@ The file takes the frames of one window, any number of them, and gives hands, ob
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -47,7 +48,7 @@ def main(options: Options) -> None:
 
     config = trained_config(options.checkpoint)
     export.check(config.model, options.out, options.to, options.precision)
-    calibration = training_windows(config, options) if options.precision == "int8" else []
+    calibration = training_windows(config, options) if options.precision == "int8" else ()
     model, _ = checkpoints.load(options.checkpoint)
     console.out.print(f"Exporting {options.checkpoint}; this takes up to a minute ...")
     difference = export.export(model, options.out, options.to, options.precision, calibration)
@@ -60,8 +61,8 @@ def main(options: Options) -> None:
         console.out.print(f"\nIts accuracy, beside that of other precisions:\n  {shlex.join(words)}")
 
 
-def training_windows(config: Config, options: Options) -> list[Inputs]:
-    """Return the windows of training clips that calibrate int8.
+def training_windows(config: Config, options: Options) -> Iterator[Inputs]:
+    """Return an iterator over the windows of training clips that calibrate int8.
 
     Raises:
         CheckpointError: the model was trained on data with other classes or images.

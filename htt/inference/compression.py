@@ -30,7 +30,7 @@ from htt.evaluation.scores import Scores, reservations, scores
 from htt.group import Group, best_device
 from htt.inference import export
 from htt.neighbours import Neighbours
-from htt.text import code, csv
+from htt.text import code, csv, plural
 from htt.training import checkpoint as checkpoints
 from htt.training.loading import check_info
 from htt.training.loop import Precision, evaluate
@@ -39,7 +39,8 @@ from htt.training.tasks import check_given
 REPORT, NUMBERS = "compression.md", "compression.csv"
 SHOWN = ("hand_error_mm", "action_accuracy")
 """Metrics of the table."""
-IN_PYTORCH, IN_ONNX = ("fp32", "bf16"), ("fp32", "int8")
+IN_PYTORCH = ("fp32", "bf16")
+IN_ONNX: tuple[export.Precision, ...] = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _forms(folder: Path, name: str, config: Config, out: Path) -> Iterator[_Form
         label, file = f"ONNX Runtime {kind}", out / f"{name}-{kind}.onnx"
         with _left_out(name, label):
             export.check(config.model, file, "onnx", kind)
-            calibration = export.calibration_windows(config, folder) if kind == "int8" else []
+            calibration = export.calibration_windows(config, folder) if kind == "int8" else ()
             export.export(model.to(cpu), file, "onnx", kind, calibration)
             yield _Form(label, export.load(file), Group(device=cpu), Precision("fp32", cpu), _megabytes(file))
 
@@ -168,7 +169,7 @@ def write(folder: Path, rows: Sequence[Row], command: str) -> None:
         "",
         f"- Split {first.split}: {sampled(len(first.sums.clip), first.groups)}, the same for all rows.",
         "- Size: the file with the weights. Latency: the median prediction of the clip of median length on the device, "
-        f"with {torch.get_num_threads()} threads on a CPU; images are decoded before.",
+        f"with {plural(torch.get_num_threads(), 'thread')} on a CPU; images are decoded before.",
         "- int8 is calibrated on training clips. ONNX Runtime predicts one window after the other.",
         *(f"- {note}" for note in dict.fromkeys(note for row in rows for note in row.scores.warnings)),
     ]

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +89,7 @@ class OneWindow(HTT):
 
 
 def export(
-    model: HTT, file: Path, to: Format, precision: Precision = "fp32", calibration: Sequence[Inputs] = ()
+    model: HTT, file: Path, to: Format, precision: Precision = "fp32", calibration: Iterable[Inputs] = ()
 ) -> float:
     """Write a model to a file, and return the ``largest_difference`` of the predictions of the file.
 
@@ -107,6 +107,7 @@ def export(
     """
     check(model.config, file, to, precision)
     one = OneWindow.without_weights(model.config, model.info)
+    assert isinstance(one, OneWindow)
     one.load_state_dict(model.state_dict())
     one.eval().requires_grad_(False)
     if precision == "fp16":
@@ -147,8 +148,8 @@ def check(config: ModelConfig, file: Path, to: Format, precision: Precision) -> 
         require_onnx()
 
 
-def calibration_windows(config: Config, checkpoint: Path) -> list[Inputs]:
-    """Return windows spread over the training clips, without augmentation, from which int8 values get their ranges.
+def calibration_windows(config: Config, checkpoint: Path) -> Iterator[Inputs]:
+    """Return an iterator over windows spread over the training clips, from which int8 values get their ranges.
 
     Args:
         config: configuration of the model, with the data to use.
@@ -163,7 +164,7 @@ def calibration_windows(config: Config, checkpoint: Path) -> list[Inputs]:
     windows = evaluation_windows(clips.frame_counts, config)
     chosen = np.unique(np.linspace(0, len(windows) - 1, CALIBRATION_WINDOWS).round().astype(int))
     batches = map(Assembler(clips, windows), chosen[:, None])
-    return [(batch.frames, batch.intrinsics[0]) for batch in batches]
+    return ((batch.frames, batch.intrinsics[0]) for batch in batches)
 
 
 def _program(one: OneWindow) -> torch.export.ExportedProgram:
@@ -199,26 +200,26 @@ def _to_half(one: OneWindow) -> None:
 
 def _to_weight(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Convert the inputs of a layer to the type of its weight."""
-    return tuple(each.to(module.weight.dtype) for each in arguments)  # type: ignore[arg-type]
+    return tuple(each.to(module.weight.dtype) for each in arguments)
 
 
 def _write_onnx(
-    program: torch.export.ExportedProgram, part: Path, record: str, calibration: Sequence[Inputs] | None
+    program: torch.export.ExportedProgram, part: Path, record: str, calibration: Iterable[Inputs] | None
 ) -> None:
     import onnx
 
-    made = torch.onnx.export(
-        program, dynamo=True, input_names=["frames", "intrinsics"], output_names=list(OUTPUTS), verbose=False
-    )
-    assert made is not None
-    model = made.model_proto
+    names = {"input_names": ["frames", "intrinsics"], "output_names": list(OUTPUTS)}
+    try:
+        model: Any = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto  # type: ignore
+    except Exception as error:  # of any type, because parts are plug-ins
+        raise ConfigError(f"ONNX cannot express this model: {_first_line(error)}. Use --to torch.") from error
     if calibration is not None:
         model = _quantised(model, calibration, part)
     onnx.helper.set_model_props(model, {RECORD: record})
     onnx.save(model, part)
 
 
-def _quantised(model: Any, calibration: Sequence[Inputs], part: Path) -> Any:
+def _quantised(model: Any, calibration: Iterable[Inputs], part: Path) -> Any:
     """Return an ONNX model whose convolutions and matrices of weights are int8.
 
     Source: ONNX Runtime's advice for processors without VNNI, where 8-bit weights may overflow: 7 bits per channel.
@@ -280,10 +281,11 @@ class Exported(nn.Module):
     ) -> Prediction:
         """Return the predictions for the valid frames of a batch; no attention weights, and the truth is not used."""
         del attention, truth
-        windows = frames.split(valid.sum(dim=1).tolist())
+        windows = torch.split(frames, valid.sum(dim=1).tolist())
         parts = [self.run(window, matrix) for window, matrix in zip(windows, intrinsics, strict=True)]
         *of_frames, action_logits = zip(*parts, strict=True)
-        return Prediction(*map(torch.cat, of_frames), action_logits=torch.stack(action_logits))
+        values: list[Any] = [*map(torch.cat, of_frames), torch.stack(action_logits)]
+        return Prediction(*values)
 
 
 def load(file: Path, to: Format | None = None) -> Exported:

@@ -94,8 +94,8 @@ def fit(
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
-            more = {"entered": entered, "saver": saver, "teacher": teacher}
-            terms = train_epoch(parallel, loader, optimizer, config, epoch, **more, **how)
+            own: dict[str, Any] = {"entered": entered, "saver": saver, "teacher": teacher}
+            terms = train_epoch(parallel, loader, optimizer, config, epoch, **own, **how)
             trained_s = time.monotonic() - began
             metrics_of_val, clips = validate(model, splits, config, on_batch=board.first(epoch + 1), **how)
             if splits.val and not costs:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from htt import compare, console
+from htt.data.loading.splits import open_named
 from htt.data.prepare import facts, prepare
 from htt.data.shards import manifest
 from htt.evaluation.scores import scores
@@ -18,7 +19,6 @@ from htt.testing import tiny_config
 from htt.training import checkpoint, optim
 from htt.training.checkpoint import Progress
 from htt.training.loop import evaluate
-from htt.training.tasks import open_splits
 
 FROZEN = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "data.augment.views": 0}
 
@@ -54,7 +54,7 @@ def test_compare_evaluates_model_and_student_on_the_same_clips(no_onnx, tmp_path
     forms = [("large", "PyTorch fp32"), ("large", "PyTorch bf16"), ("small", "PyTorch fp32"), ("small", "PyTorch bf16")]
     assert list(zip(made["model"], made["form"], strict=True)) == forms
     model, record = checkpoint.load(teacher)
-    val = open_splits(record.config).val
+    val = open_named(prepare(record.config), "val", record.config.data)  # images, although training reads features
     wanted = scores(evaluate(model, val, record.config), "val", groups=val.groups)
     for score in wanted.scores:
         if score.metric in compression.SHOWN:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from htt import console, export
+from htt.data.loading.splits import open_named
 from htt.data.prepare import facts, prepare
 from htt.errors import CheckpointError, ConfigError
 from htt.inference import export as exports
@@ -21,7 +22,6 @@ from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training import checkpoint, optim
 from htt.training.checkpoint import Progress
 from htt.training.loop import evaluate
-from htt.training.tasks import open_splits
 
 FROZEN = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "data.augment.views": 0}
 SMALL = {"data.synthetic.train_clips": 3, "data.synthetic.val_clips": 2, "data.synthetic.test_clips": 1}
@@ -132,7 +132,7 @@ def test_onnx_files_predict_as_their_checkpoint(tmp_path, capsys):
     stored = {each.name for each in onnx.load(files["int8"]).graph.initializer}
     assert {"pose_head.layers.4.weight", "object_head.classify.weight", "action_head.weight"} <= stored
     assert {"features.to_width.weight", "action_input.join.weight"} & stored == set()
-    val = open_splits(record.config).val
+    val = open_named(prepare(record.config), "val", record.config.data)  # images, although training reads features
     errors = {name: evaluate(each, val, record.config).result()["hand_error_mm"] for name, each in read.items()}
     wanted = evaluate(model, val, record.config).result()["hand_error_mm"]
     assert errors["fp32"] == pytest.approx(wanted, rel=1e-4)
@@ -174,8 +174,8 @@ def test_export_names_missing_packages_and_their_extra(trained, refused, monkeyp
 
 def test_calibration_windows_are_of_training_clips_only(trained, cache):
     record = checkpoint.read(trained)
-    given = exports.calibration_windows(record.config, trained)
-    clips = open_splits(record.config).train
+    given = list(exports.calibration_windows(record.config, trained))
+    clips = open_named(prepare(record.config), "train", record.config.data)
     frames = [clips.decode(clip, np.arange(clips.frame_count(clip))) for clip in range(len(clips))]
     assert len(given) == len(frames)  # a window each
     assert all(torch.equal(window, wanted) for (window, _), wanted in zip(given, frames, strict=True))
@@ -207,6 +207,19 @@ def test_export_with_other_predictions_is_not_written(trained, monkeypatch, tmp_
         CheckpointError, match=r"differs from its checkpoint by .* at most 0.0001 is allowed. .*is not written"
     ):
         exports.export(model, tmp_path / "model.pt2", "torch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_names_the_reason_if_onnx_cannot_express_the_model(trained, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise NotImplementedError("no operator for aten.something\nand a long list")
+
+    monkeypatch.setattr(exports, "_program", lambda one: one)
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(ConfigError) as said:
+        exports.export(checkpoint.load(trained)[0], tmp_path / "model.onnx", "onnx")
+    reason = "NotImplementedError: no operator for aten.something"
+    assert str(said.value) == f"ONNX cannot express this model: {reason}. Use --to torch."
     assert list(tmp_path.iterdir()) == []
 
 
