@@ -253,7 +253,7 @@ def _quantised(model: Any, calibration: Iterable[Inputs], part: Path) -> Any:
 def _is_exact(node: Any) -> bool:
     """Return whether a node of an ONNX graph is inside a part of HTT that is not quantised."""
     scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), "")
-    return any(name.partition(".")[0] in EXACT for name in re.findall(r"'([^']+)'", scopes))
+    return not set(EXACT).isdisjoint(re.findall(r"\w+", scopes))
 
 
 @dataclass(frozen=True)
