@@ -96,9 +96,9 @@ def absolute(path: str) -> str:
 
 
 def fields_of(path: str, name: str = "--data") -> dict[str, str]:
-    """Return the fields of a configuration that say to use the shards at a path or URI; arguments as of ``located``."""
+    """Return the fields of a configuration that say to use the shards at a path or URI; arguments as of ``local_folder``."""
     root = absolute(path)
-    return {"data.root": root, "data.source": manifest.read(located(root, name=name), name).source}
+    return {"data.root": root, "data.source": manifest.read(local_folder(root, name=name), name).source}
 
 
 def cache_folder(config: Config) -> Path:

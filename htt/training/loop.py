@@ -174,8 +174,8 @@ def train_epoch(
         with memory_errors(config, group.device, len(batch.valid), batch.frames.shape):
             layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
             seen = augment(batch.to(group.device), config.data.augment, random, layout)
-            how = {"group": group, "precision": precision, "layout": layout, "check": check, "teacher": teacher}
-            terms = train_step(model, seen, optimizer, config, **how)
+            how: dict[str, Any] = {"precision": precision, "layout": layout, "check": check, "teacher": teacher}
+            terms = train_step(model, seen, optimizer, config, group=group, **how)
         sums = merge(sums, terms) if sums else terms
         if saver and saver.average:
             saver.average.update(done)
