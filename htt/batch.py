@@ -33,7 +33,7 @@ class Batch:
     """Some windows of clips, with their labels."""
 
     frames: UInt8[Tensor, "n 3 h w"] | Float16[Tensor, "n f"]
-    """Images, or their stored features."""
+    """Images, or their stored features; [n 0] for a model without an image encoder."""
     valid: Bool[Tensor, "b t"]
     intrinsics: Float[Tensor, "b 3 3"]
     joints_m: Float[Tensor, "n j 3"]
@@ -119,7 +119,10 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Output of the model for a batch; per-frame values only for valid frames."""
+    """Output of the model for a batch; per-frame values only for valid frames.
+
+    A model without an image encoder predicts actions alone: j and o are then 0.
+    """
 
     joints_raw: Float[Tensor, "n j 3"]
     """Output of the pose head: x, y, depth, in its own units."""
@@ -131,6 +134,11 @@ class Prediction:
     action_logits: Float[Tensor, "b a"]
     attention: dict[str, list[Tensor]] | None = None
     """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
+
+    @property
+    def has_frames(self) -> bool:
+        """True if hands and objects of frames are predicted."""
+        return self.joints_raw.shape[1] > 0
 
 
 def place(values: Tensor, slot: Int[Tensor, " n"], shape: Sequence[int]) -> Tensor:

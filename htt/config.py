@@ -55,6 +55,8 @@ Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 PLUGIN = r"^[a-z][a-z0-9_]*$"
+NO_ENCODER = "none"
+"""Name of the backbone of a model that sees the joints of the data and no images."""
 
 
 class Section(BaseModel):
@@ -131,7 +133,8 @@ class BackboneConfig(Section):
     """Train the encoder with the rest (paper), or keep its weights, which must then be given."""
 
     name: Text = "resnet18"
-    """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small") or a local folder."""
+    """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small"), a local folder, or none for
+    a model that sees the joints of the data and no images (see the preset poses)."""
     weights: Text | None = None
     """Source of the weights: a local file or folder, a hub name, or "random". None means the model's own weights for a
     hub model or folder, and random weights for a module, which need ``batch_norm`` live. The paper's are ImageNet's, as
@@ -147,8 +150,18 @@ class BackboneConfig(Section):
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Side (px) of the square that images are resized to before they are encoded, or None to keep their size."""
 
+    @property
+    def reads_images(self) -> bool:
+        """False if the model has no image encoder: block A alone is trained, on the joints of the data."""
+        return self.name != NO_ENCODER
+
     @model_validator(mode="after")
     def _frozen_encoder_has_fixed_weights(self) -> BackboneConfig:
+        if not self.reads_images and (self.weights is not None or not self.trained):
+            raise ValueError(
+                f"name {NO_ENCODER} is no encoder, which could have weights or be frozen. Set model.backbone.weights "
+                "to none and model.backbone.trained to true"
+            )
         own = self.weights is None and "/" in self.name  # a hub model or a folder has weights of its own
         if not self.trained and not own and self.weights in (None, "random"):
             raise ValueError(
@@ -213,7 +226,8 @@ class ActionConfig(BlockConfig):
     """Part of the pose head's output that block A sees: x and y, or x, y and depth."""
     given: Annotated[tuple[Literal["hands", "object"], ...], Field(strict=False)] = ()
     """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
-    bound, for perfect heads. Joints and objects without a label keep their prediction."""
+    bound, for perfect heads. Joints and objects without a label keep their prediction. A model without an image encoder
+    sees nothing else, so its cues are all given; values without a label are 0."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -261,6 +275,20 @@ class LossConfig(Section):
     """Weight of the cross entropy of each frame's object."""
     action: Weight = 1.0
     """Weight of the cross entropy of the clip's action."""
+
+
+class DistillConfig(Section):
+    """Distillation: a trained model, the teacher, gives soft targets beside the labels. The paper uses none."""
+
+    teacher: Text | None = None
+    """Folder or URI of the teacher's checkpoint, or None for no distillation. A relative path is relative to the folder
+    in which the command is started."""
+    action: Weight = 1.0
+    """Weight of the divergence from the teacher's probabilities of actions (Kullback-Leibler), per nat."""
+    pose: Weight = 1.0
+    """Weight of the difference from the teacher's joints, as a multiple of ``loss.joints_px`` and ``loss.depth_m``."""
+    temperature: Above0 = 2.0
+    """Temperature that softens the probabilities of actions. Source: Hinton et al. 2015 (arXiv 1503.02531)."""
 
 
 class OptimConfig(Section):
@@ -364,9 +392,33 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    distill: DistillConfig = DistillConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _without_encoder_only_block_a_is_trained(self) -> Config:
+        if self.model.backbone.reads_images:
+            return self
+        block, action = self.model.pose.block, self.model.action
+        cues, given = ", ".join(action.cues), ", ".join(action.given)
+        needed = [
+            ("model.pose.block", block == "identity", "identity", block),
+            ("model.action.cues", "feature" not in action.cues, "hands, object or both", cues),
+            ("model.action.given", set(action.given) == set(action.cues), "equal to the cues", given or "none"),
+            ("distill.teacher", self.distill.teacher is None, "none", self.distill.teacher),
+        ]
+        for term in ("joints_px", "depth_m", "object"):
+            weight = getattr(self.loss, term)
+            needed.append((f"loss.{term}", not weight, "0", f"{weight:g}"))
+        wrong = [f"{path} must be {must}, got {value}" for path, fits, must, value in needed if not fits]
+        if wrong:
+            raise ValueError(
+                f"model.backbone.name {NO_ENCODER} trains block A alone, on given joints or objects: "
+                f"{'; '.join(wrong)}. The preset and the space poses have these values"
+            )
+        return self
 
     @property
     def on_features(self) -> bool:

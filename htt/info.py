@@ -10,9 +10,14 @@ UNKNOWN = -1
 """Unknown label (H2O's test clips have no action); it is left out of every loss and metric."""
 
 
+FRAME_RATES = {"synthetic": 15.0}
+USUAL_FRAME_RATE = 30.0
+"""Frames per second of sources, and of sources without an entry, as H2O and FPHA; older files do not hold the rate."""
+
+
 @dataclass(frozen=True)
 class DataInfo:
-    """Facts of a data set: classes, hands and image size."""
+    """Facts of a data set: classes, hands, image size and frame rate."""
 
     source: str
     actions: tuple[str, ...]
@@ -23,6 +28,12 @@ class DataInfo:
     """Image width, px."""
     height: int
     """Image height, px."""
+    frame_rate: float = 0.0
+    """Frames per second of a clip, before frames are spaced; 0 is replaced by the usual rate of the source."""
+
+    def __post_init__(self) -> None:
+        if not self.frame_rate:
+            object.__setattr__(self, "frame_rate", FRAME_RATES.get(self.source, USUAL_FRAME_RATE))
 
     @property
     def joints(self) -> int:

@@ -95,9 +95,12 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def to_width(backbone: nn.Module, width: int) -> nn.Module:
-    """Return a linear layer from a backbone's feature width to the model's width, or the identity if they are equal."""
+    """Return a linear layer from a backbone's feature width to the model's width, or the identity if they are equal.
+
+    It is also the identity if there is no encoder: its features have no values.
+    """
     own = int(backbone.width)  # type: ignore[arg-type]
-    return nn.Identity() if own == width else nn.Linear(own, width)
+    return nn.Identity() if own in (0, width) else nn.Linear(own, width)
 
 
 def open_backbone(config: BackboneConfig) -> nn.Module:

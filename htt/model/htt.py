@@ -15,7 +15,7 @@ from htt.config import ModelConfig
 from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.features import FrameFeatures
-from htt.model.heads import ActionInput, ObjectHead, PoseHead, decode_pose, with_truth
+from htt.model.heads import ActionInput, NoHead, ObjectHead, PoseHead, decode_pose, with_truth
 from htt.registry import load
 
 
@@ -24,6 +24,9 @@ class HTT(nn.Module):
 
     Padding changes no result and costs no computation in the encoder: only valid frames have an image, both blocks
     ignore frames that are not valid, and windows of block P without a valid frame are skipped.
+
+    Without an image encoder (``model.backbone.name`` none) it is block A alone: features and predictions of frames have
+    no values, and the cues are given.
 
     Raises:
         ConfigError: If the backbone or a block does not exist or cannot have the configured size.
@@ -36,8 +39,9 @@ class HTT(nn.Module):
         self.config, self.info = config, info
         self.features = FrameFeatures(config.backbone, width)
         self.pose_block = load(blocks, config.pose.block).build(width, config.pose)
-        self.pose_head = PoseHead(width, info.joints)
-        self.object_head = ObjectHead(width, len(info.objects))
+        sees = config.backbone.reads_images
+        self.pose_head = PoseHead(width, info.joints) if sees else NoHead(0, 3)
+        self.object_head = ObjectHead(width, len(info.objects)) if sees else NoHead(0)
         self.action_input = ActionInput(width, config.action, info)
         self.action_block = load(blocks, config.action.block).readout(width, config.action)
         self.action_head = nn.Linear(width, len(info.actions))

@@ -15,12 +15,13 @@ authors released.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,29 +102,64 @@ def save(
         StorageError: the disk is full or not writable.
     """
     folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
     tensors, numbers = optimizer_parts(optimizer)
-    record = {
+    record = _plain(config, info, progress, metrics, numbers)
+    own = {} if averages is None else {f"{OWN}{name}": value for name, value in model.state_dict().items()}
+    with _complete(folder, record) as partial:
+        _write(_storable(model.state_dict() if averages is None else averages), partial / MODEL)
+        _write(_storable({**tensors, **own}), partial / TRAINING)
+        if clips is not None:
+            clips.write_parquet(partial / CLIPS)
+    return folder
+
+
+def save_for_use(folder: str | Path, model: HTT, config: Config, of: Checkpoint, texts: Mapping[str, str]) -> Path:
+    """Write a checkpoint that can be loaded but not resumed: the weights and the record, and some text files.
+
+    Args:
+        folder: folder to write; it must not exist.
+        model: model of the checkpoint.
+        config: configuration to write in place of the checkpoint's.
+        of: record of the checkpoint.
+        texts: {name: content} of further files.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    folder = Path(folder)
+    with _complete(folder, _plain(config, of.info, Progress(of.progress.epoch), of.metrics, {})) as partial:
+        _write(_storable(model.state_dict()), partial / MODEL)
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def _plain(
+    config: Config, info: DataInfo, progress: Progress, metrics: Mapping[str, float], optimizer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the record of a checkpoint as JSON data."""
+    return {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
         "info": asdict(info),
         "progress": asdict(progress),
         "metrics": dict(metrics),
-        "optimizer": numbers,
+        "optimizer": dict(optimizer),
     }
+
+
+@contextlib.contextmanager
+def _complete(folder: Path, record: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a folder for the files of a checkpoint; with its record and checksums, it then replaces ``folder``."""
+    partial = folder.with_name(f".{folder.name}.partial")
     with storage_errors(folder):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        own = {} if averages is None else {f"{OWN}{name}": value for name, value in model.state_dict().items()}
-        _write(_storable(model.state_dict() if averages is None else averages), partial / MODEL)
-        _write(_storable({**tensors, **own}), partial / TRAINING)
-        if clips is not None:
-            clips.write_parquet(partial / CLIPS)
-        sums = {path.name: sha256(path) for path in sorted(partial.iterdir())}
+        yield partial
+        sums = {name: sha256(partial / name) for name in (CLIPS, MODEL, TRAINING) if (partial / name).exists()}
         signed = {**record, "sha256": {**sums, RECORD: _sum_of(record)}}
         (partial / RECORD).write_text(json.dumps(signed, indent=1), encoding="utf-8")
         _swap(partial, folder)
-    return folder
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
+    "inference": ["--rounds", "1", "--again", "2", "--width", "64", "--height", "36", "--length", "20"],
     "loading": ["--rounds", "1"],
     "padding": ["--steps", "1", "--width", "96", "--height", "54"],
     "scene_rendering": ["--repeats", "1", "--clips", "1"],

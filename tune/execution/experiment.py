@@ -36,7 +36,7 @@ from tune.execution.controller import forgetting
 from tune.execution.ray_errors import as_failures_of_trials
 from tune.execution.ray_settings import quiet
 from tune.execution.recorder import Recorder
-from tune.execution.trainable import Job, Training, train_name, trainable
+from tune.execution.trainable import Job, TrialFunctions, train_name, trainable
 from tune.experiments import checks
 from tune.experiments.constraints import Constraint
 from tune.experiments.spec import SearchSpec, StudySpec
@@ -206,7 +206,7 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def run(experiment: Experiment, training: Training, show: Console) -> Iterator[str | None]:
+def run(experiment: Experiment, training: TrialFunctions, show: Console) -> Iterator[str | None]:
     """Run all trials, and yield the reason why the run ended early (see ``Outcome.stopped``).
 
     The run stays locked against other processes within the ``with`` block, where the caller completes it.
@@ -270,7 +270,7 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
     return UserError if correctable else TrainingError
 
 
-def _connected(experiment: Experiment, training: Training, show: Console) -> str | None:
+def _connected(experiment: Experiment, training: TrialFunctions, show: Console) -> str | None:
     """Connect to Ray and run all trials; return the reason if the run is interrupted after it was recorded."""
     try:
         with connect.connect(experiment.spec.address):
@@ -284,7 +284,7 @@ def _connected(experiment: Experiment, training: Training, show: Console) -> str
         return "lost"
 
 
-def _with_machines(experiment: Experiment, training: Training, show: Console) -> str | None:
+def _with_machines(experiment: Experiment, training: TrialFunctions, show: Console) -> str | None:
     job, storage = _job(experiment), experiment.storage
     concurrent = resources.require(job.worker_resources, job.workers)
     check.check(experiment.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
@@ -292,7 +292,10 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
     checks.check_latency(experiment.named, job.workers, concurrent)
     show.print(experiment.announce(concurrent))
     facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
-    checks.check_known(experiment.named, {name: why for each in facts for name, why in each.unknown.items()})
+    unknown = {name: why for each in facts for name, why in each.unknown.items()}
+    if all(each.unpredicted for each in facts):  # else the metric of the other variants is worth a comparison
+        unknown |= {name: why for each in facts for name, why in each.unpredicted.items()}
+    checks.check_known(experiment.named, unknown)
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)
@@ -303,7 +306,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
         return _try(experiment, job, training, concurrent, show)
 
 
-def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
+def _try(experiment: Experiment, job: Job, training: TrialFunctions, concurrent: int, show: Console) -> str | None:
     """Run Tune to its end, and return the reason why it ended early."""
     storage = experiment.storage
     searcher: Any = experiment.searcher()

@@ -12,7 +12,17 @@ from htt.evaluation.metric_table import METRICS, untrained_by
 from tune.experiments import constraints
 from tune.experiments.constraints import check_bounds, check_metric
 from tune.experiments.space import Space, raise_faults
-from tune.experiments.spec import BOTH, METRIC, SCRATCH, TUNING_SEED, WEIGHTS, RunOptions, SearchSpec, StudySpec
+from tune.experiments.spec import (
+    BOTH,
+    METRIC,
+    OF_ACTIONS,
+    SCRATCH,
+    TUNING_SEED,
+    WEIGHTS,
+    RunOptions,
+    SearchSpec,
+    StudySpec,
+)
 from tune.experiments.study import MOST_SEEDS, TUNED
 
 WEIGHTED = "loss"
@@ -76,6 +86,11 @@ def _check_trained(metric: str, search: SearchSpec) -> None:
     """Raise a ``ConfigError`` if a metric is of a head whose loss has the weight 0 in all trials."""
     paths = [f"loss.{term}" for term in untrained_by(metric, search.config().loss)]
     off = [path for path in paths if path not in search.domains]
+    if off and not search.config().model.backbone.reads_images:
+        raise ConfigError(
+            f"Cannot select trials by {metric}: a model without an image encoder (model.backbone.name none) predicts "
+            f"neither hands nor objects. Use --metric {OF_ACTIONS}."
+        )
     if off:
         raise ConfigError(
             f"Cannot select trials by {metric}: the weight {' and '.join(off)} is 0, so nothing trains what it "
@@ -100,7 +115,13 @@ def _check_finalists(search: SearchSpec) -> None:
             f"--finalists {search.finalists} needs as many trials; got --trials {search.trials}. Raise --trials or "
             "lower --finalists."
         )
-    if search.config().model.backbone.trained:
+    backbone = search.config().model.backbone
+    if not backbone.reads_images:
+        raise ConfigError(
+            f"--finalists {search.finalists} trains the image encoder of the best trials, and this search has none "
+            "(model.backbone.name none). Drop --finalists."
+        )
+    if backbone.trained:
         raise ConfigError(
             f"--finalists {search.finalists} needs a search with a frozen encoder, which the finalists then train; in "
             "this one every trial trains it. Drop --finalists, or add --set model.backbone.trained=false."

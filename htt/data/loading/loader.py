@@ -25,6 +25,7 @@ from htt.data.loading import order
 from htt.data.loading.clips import Clips, as_frames
 from htt.data.loading.windows import Window, Windows, evaluation_windows, training_windows
 from htt.errors import ClusterError, HTTError
+from htt.info import DataInfo
 
 EVALUATION_BATCHES = 8
 """Largest size of an evaluation batch in units of train.batch_size: no gradients are kept, so memory allows more."""
@@ -48,6 +49,8 @@ class Assembler:
 
     clips: Clips
     windows: Windows
+    images: bool = True
+    """False to leave out images and features, for a model without an image encoder."""
 
     def __call__(self, chosen: Sequence[int] | np.ndarray, pool: Executor | None = None) -> Batch:
         """Return the batch of the ``chosen`` windows, in that order; images are decoded in the threads of a pool.
@@ -60,7 +63,9 @@ class Assembler:
         counts = np.array([len(window.frames) for window in picked])
         targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         joints_px = np.concatenate([target.joints_px for target in targets])
-        if self.clips.encoding:
+        if not self.images:
+            frames = torch.zeros(len(joints_px), 0)
+        elif self.clips.encoding:
             frames, shifts_px = self._features(picked, copies)
             joints_px = joints_px + np.repeat(shifts_px, counts, axis=0)[:, None]
         else:
@@ -162,7 +167,7 @@ class Decoder:
             return
         info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
         encoding = self.assembler.clips.encoding
-        frame = 2 * encoding.width if encoding else 3 * info.width * info.height
+        frame = 2 * encoding.width if encoding else 3 * info.width * info.height * self.assembler.images
         batch = max(int(counts[step % len(counts)].sum()) for step in steps) * frame
         needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
         if needed > free:
@@ -271,7 +276,7 @@ class TrainingLoader:
         self._views = config.data.augment.views or 0
         self.step_windows = config.train.batch_size * order.times(config.train, world)
         order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
-        self.assembler = Assembler(clips, self.windows)
+        self.assembler = Assembler(clips, self.windows, config.model.backbone.reads_images)
         self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
 
     @property
@@ -301,6 +306,12 @@ class TrainingLoader:
         return self._decoder.batches(steps)
 
 
+def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:
+    """Return the indices of the windows of each evaluation batch."""
+    budget = EVALUATION_PIXELS // (info.width * info.height if config.model.backbone.reads_images else 1)
+    return order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
+
+
 class EvaluationLoader:
     """Evaluation batches of one worker, possibly none.
 
@@ -310,10 +321,10 @@ class EvaluationLoader:
 
     def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
-        budget = EVALUATION_PIXELS // (clips.info.width * clips.info.height)
-        groups = order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
+        groups = evaluation_groups(windows, clips.info, config)
+        images = config.model.backbone.reads_images
         self._steps = [groups[step] for step in order.share(len(groups), rank, world)]
-        self._decoder = Decoder(Assembler(clips, windows), config.runtime.loader_workers)
+        self._decoder = Decoder(Assembler(clips, windows, images), config.runtime.loader_workers)
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -156,8 +156,10 @@ class Manifest(_Entry):
     """Width of the frames, px."""
     height: Pixels
     """Height of the frames, px."""
+    frame_rate: Annotated[float, Field(gt=0, le=SIZE)] | None = None
+    """Frames per second, or None for the usual rate of the source."""
     quality: int
-    """Quality of the frames' JPEGs."""
+    """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
     """Description of how the frames were made."""
     splits: dict[SplitName, list[Shard]]
@@ -169,9 +171,15 @@ class Manifest(_Entry):
     """Labels file, or None if the folder was made before there was one; labels are then read from the shards."""
 
     @property
+    def poses_only(self) -> bool:
+        """True if the frames of the shards are poses without images."""
+        return not self.quality
+
+    @property
     def info(self) -> DataInfo:
         """Facts of the data set."""
-        return DataInfo(self.source, tuple(self.actions), tuple(self.objects), self.hands, self.width, self.height)
+        classes = tuple(self.actions), tuple(self.objects)
+        return DataInfo(self.source, *classes, self.hands, self.width, self.height, self.frame_rate or 0.0)
 
     def shards(self, split: str) -> list[Shard]:
         """Return the shards of a split.
@@ -258,7 +266,8 @@ def parse(content: bytes, name: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    excluded = None if manifest.encoding else {"encoding"}  # unknown to older versions, which refuse unknown fields
+    optional = ("encoding", "frame_rate")  # unknown to older versions, which refuse unknown fields
+    excluded = {name for name in optional if getattr(manifest, name) is None}
     files.write_text(root / NAME, manifest.model_dump_json(indent=2, exclude=excluded) + "\n")
 
 

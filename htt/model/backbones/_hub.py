@@ -113,8 +113,10 @@ def _normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
     return [float(value) for value in mean], [float(value) for value in deviation]
 
 
-def hub_file(name: str, file: str) -> Path:
+def hub_file(name: str, file: str, field: str = "model.backbone.weights") -> Path:
     """Return the local path of a file of a hub repository: from the cache if it is there, else downloaded.
+
+    ``field`` is what ``name`` was given for, in messages: a field of the configuration, or an option.
 
     Raises:
         CheckpointError: If the file is not in the cache and cannot be downloaded.
@@ -124,7 +126,7 @@ def hub_file(name: str, file: str) -> Path:
     def get(local: bool) -> Path:
         return Path(hf_hub_download(name, file, local_files_only=local))
 
-    return _fetched(get, "model.backbone.weights", name, CheckpointError)
+    return _fetched(get, field, name, CheckpointError)
 
 
 def hub_answers() -> bool:
@@ -171,8 +173,9 @@ def _fetched(get: Callable[[bool], T], field: str, name: str, error_kind: type[U
             f"Cannot load {field} {shown(name)} (code shipped with a model is never executed): {reason}"
         ) from fault
     problem, what = ("does not have it", "spelling") if answers else ("does not answer", "network")
+    option = f"{field} FOLDER" if field.startswith("--") else f"--set {field}=FOLDER"
     raise error_kind(
         f"Cannot find {field} {shown(name)}: it is not a local file or folder, it is not in the hub's cache, and the "
         f"hub {problem}. Check the {what}, or download it on a machine with a network "
-        f"(hf download {name} --local-dir FOLDER) and give its path: --set {field}=FOLDER"
+        f"(hf download {name} --local-dir FOLDER) and give its path: {option}"
     ) from fault

@@ -11,6 +11,7 @@ import yaml
 from fake_training import BASE, TRAINING, clips_of
 from htt.config import override
 from htt.errors import ConfigError, DataError, RunError, TrainingError
+from htt.presets import poses
 from htt.training.tasks import Facts
 from tune.execution import experiment
 from tune.execution.recorder import MAX_INFEASIBLE, Recorder
@@ -82,6 +83,21 @@ def test_study_refuses_a_metric_the_data_lack(trained, ablate, tmp_path):
     with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are unknown"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
     assert trained == []
+
+
+def test_study_with_a_model_without_images_keeps_the_hands_of_the_others(trained, ablate, monkeypatch):
+    """Only if no variant predicts hands, a metric of theirs is refused."""
+    variants = {"images": {}, "poses": {path: value for path, value in poses.PRESET.items() if path != "optim.lr"}}
+    why = {"hand_error_mm": "a model without an image encoder predicts no hands"}
+    training = dataclasses.replace(
+        TRAINING, prepare=lambda config: Facts(unpredicted={} if config.model.backbone.reads_images else why)
+    )
+    for order in (variants, dict(reversed(variants.items()))):
+        outcome = ablate(order, training=training, name="-".join(order))
+        assert len(outcome.trials) == 4
+    both = {"poses": variants["poses"], "slower": {**variants["poses"], "optim.lr": 1e-4}}
+    with pytest.raises(ConfigError, match="cannot give hand_error_mm: a model without an image encoder predicts no"):
+        ablate(both, training=training, name="both")
 
 
 def test_incomplete_data_are_in_record_and_report(trained, search, tmp_path):
@@ -193,7 +209,7 @@ BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")
 
 
 def test_several_objectives_give_a_front_and_a_pick(monkeypatch, search):
-    replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
+    replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1}, drawn=True)
     outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
     spec = outcome.folder.record.spec
     assert (spec.metric, spec.objectives, spec.pick) == ("hand_error_mm", BOTH["objectives"], "latency_ms<=15")
@@ -415,7 +431,7 @@ def test_trial_has_equal_numbers_everywhere(search, monkeypatch):
 
 
 def test_every_trial_keeps_its_clips_also_if_pruned(monkeypatch, search, tmp_path):
-    replace_tune(monkeypatch, [], stop_at={2: 1}, clips=True)
+    replace_tune(monkeypatch, [], stop_at={2: 1}, clips=True, drawn=True)
     outcome = search(FINITE, trials=3)
     states = [trial.state for trial in outcome.trials]
     assert states == ["complete", "pruned", "complete"]

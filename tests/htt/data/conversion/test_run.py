@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -206,3 +206,17 @@ def test_convert_handles_file_names_that_are_not_utf8(tmp_path: Path, make_recor
     source = NoiseSource(make_record, broken=(1,), folder=os.fsdecode(b"caf\xe9/"))
     _, problems = convert(source, tmp_path, MAKING, workers=1)
     assert [problem.what for problem in problems] == ["caf\\udce9/train-1/rgb"]
+
+
+def test_manifest_names_a_frame_rate_that_is_not_the_usual_one(
+    tmp_path: Path, make_record: Callable[..., ClipRecord]
+) -> None:
+    class FastSource(NoiseSource):
+        def info(self, width: int, height: int) -> DataInfo:
+            return replace(super().info(width, height), frame_rate=60.0)
+
+    made, _ = convert(NoiseSource(make_record), tmp_path / "usual", MAKING, workers=1)
+    assert made.info.frame_rate == 30.0
+    assert "frame_rate" not in (tmp_path / "usual" / manifest.NAME).read_text()
+    convert(FastSource(make_record), tmp_path / "fast", MAKING, workers=1)
+    assert open_split(tmp_path / "fast", "val").info.frame_rate == 60.0
