@@ -518,10 +518,10 @@ def search(setting: Setting) -> list[str]:
     return ["| seed | seconds | trials | failed | hand error, mm | actions, % |", "|---|---|---|---|---|---|", *rows]
 
 
-def _search(setting: Setting, name: str, words: Sequence[str]) -> tuple[RunFolder, float]:
+def _search(setting: Setting, name: str, options: Sequence[str]) -> tuple[RunFolder, float]:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tune" / "search.py"), "--name", name, *words],
+        [sys.executable, str(ROOT / "tune" / "search.py"), "--name", name, *options],
         cwd=setting.scratch, env=_environment(setting), capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
