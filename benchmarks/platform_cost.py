@@ -28,7 +28,7 @@ import time
 from benchmarks.result import header, write
 from htt.config import Config, from_plain
 from tune.execution import search as search_execution
-from tune.execution.trainable import Training
+from tune.execution.trainable import TrialFunctions
 from tune.experiments import spec
 from tune.experiments.space import LogUniform, Space
 
@@ -88,7 +88,7 @@ def prepare(config: Config) -> None:
     note(config, {"start": time.time()})
 
 
-TRAINING = Training(train, trainer, prepare)
+TRAINING = TrialFunctions(train, trainer, prepare)
 
 
 def note(config: Config, event: dict) -> None:

@@ -78,8 +78,8 @@ class Options(console.Options):
     workers: str = "1"
     """Number of training processes, over all machines. A range such as 1:8 uses as many as there are resources for,
     and continues with more or fewer as machines come and go."""
-    cpus_per_worker: float = 1.0
-    """Cores of each worker, and its number of threads."""
+    cpus_per_worker: console.OptionalFloat = None
+    """Cores of each worker, and its number of threads (default: 1, or with GPUs the machine's cores for each GPU)."""
     gpus_per_worker: console.OptionalFloat = None
     """GPUs of each worker (default: 1 if the machines have GPUs)."""
     name: console.OptionalText = None

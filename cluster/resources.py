@@ -101,6 +101,21 @@ def gpus(requested: float | None, workers: int = 1) -> float:
     return requested if requested is not None else float(workers * any(machine.gpus for machine in machines()))
 
 
+def cpus(requested: float | None, gpus_per_worker: float, available: Sequence[Machine] | None = None) -> float:
+    """Return ``requested`` if it is given, else 1, or for workers with GPUs the cores of a machine for each of these.
+
+    Args:
+        requested: cores of each worker, or None.
+        gpus_per_worker: GPUs of each worker.
+        available: machines, or None for those of the connected cluster; those with GPUs may differ: the fewest count.
+    """
+    if requested is not None or not gpus_per_worker:
+        return requested if requested is not None else 1.0
+    with_gpus = [machine for machine in (machines() if available is None else available) if machine.gpus]
+    shares = [math.floor(machine.cpus * gpus_per_worker / machine.gpus) for machine in with_gpus]
+    return float(max(1, min(shares, default=1)))
+
+
 def _slots(machine: Machine, cpus: float, gpus: float) -> int:
     """Return how many workers fit on one machine; a fraction of a GPU is always of a single GPU."""
     fits = [math.floor(machine.cpus / cpus + TOLERANCE)] if cpus else []

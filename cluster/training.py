@@ -35,8 +35,8 @@ class Workers:
 
     count: int = 1
     """Number of workers; the maximum if ``least`` is given."""
-    cpus: float = 1.0
-    """Cores of each worker."""
+    cpus: float | None = None
+    """Cores of each worker, or None for one, or with GPUs for the machine's cores per GPU (see ``settled``)."""
     gpus: float | None = None
     """GPUs of each worker, or None for one if the machines have any (see ``settled``)."""
     least: int | None = None
@@ -44,9 +44,10 @@ class Workers:
 
     def check(self, config: Config) -> None:
         """Raise a ``ConfigError`` if the resources are invalid or a step has fewer windows than workers."""
-        if not (0 < self.cpus < math.inf and 0 <= (self.gpus or 0.0) < math.inf):
+        cpus = 1.0 if self.cpus is None else self.cpus
+        if not (0 < cpus < math.inf and 0 <= (self.gpus or 0.0) < math.inf):
             raise ConfigError(
-                f"Invalid resources of a worker: --cpus-per-worker {self.cpus:g}, --gpus-per-worker "
+                f"Invalid resources of a worker: --cpus-per-worker {cpus:g}, --gpus-per-worker "
                 f"{self.gpus or 0:g}. Expected more than 0 CPUs, and 0 or more GPUs."
             )
         windows = config.train.batch_size
@@ -58,13 +59,14 @@ class Workers:
             )
 
     def settled(self) -> Workers:
-        """Return a copy with ``gpus`` set: as given, or from the machines of the connected cluster."""
-        return replace(self, gpus=resources.gpus(self.gpus))
+        """Return a copy with ``gpus`` and ``cpus`` set: as given, or from the machines of the connected cluster."""
+        gpus = resources.gpus(self.gpus)
+        return replace(self, gpus=gpus, cpus=resources.cpus(self.cpus, gpus))
 
     @property
     def resources(self) -> dict[str, float]:
         """Resources of one worker for Ray."""
-        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+        return {"CPU": 1.0 if self.cpus is None else self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
 
     def __str__(self) -> str:
         few = f"{self.least} to " if self.least else ""
@@ -139,7 +141,7 @@ def run(
         job = trainer(
             config,
             workers=workers.count,
-            cpus_per_worker=workers.cpus,
+            cpus_per_worker=workers.resources["CPU"],
             gpus_per_worker=workers.gpus or 0.0,
             storage=storage or str(folder.resolve()),
             name=train_name(folder),

@@ -14,12 +14,18 @@ positions. Per-frame values are [n ...]; ``scatter`` and ``gather`` convert betw
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float16, Int, UInt8
 from torch import Tensor
+
+PER_WINDOW = ("valid", "intrinsics", "action", "clip", "view")
+"""Fields of ``Batch`` with one entry per window; the others have one per frame."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Batch:
     """Some windows of clips, with their labels."""
 
     frames: UInt8[Tensor, "n 3 h w"] | Float16[Tensor, "n f"]
-    """Images, or their stored features."""
+    """Images, or their stored features; [n 0] for a model without an image encoder."""
     valid: Bool[Tensor, "b t"]
     intrinsics: Float[Tensor, "b 3 3"]
     joints_m: Float[Tensor, "n j 3"]
@@ -50,9 +56,56 @@ class Batch:
         return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the same batch on another device."""
+        """Return the same batch on another device; from pinned memory, the copy runs beside the computation."""
         moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
         return replace(self, **moved)
+
+    def split(self, parts: int) -> list[Batch]:
+        """Return the batch as at most so many batches of whole windows, in order."""
+        if parts == 1:
+            return [self]
+        windows = torch.arange(len(self.valid)).tensor_split(min(parts, len(self.valid)))
+        counts = self.valid.sum(dim=1).tolist()
+        frames = [sum(counts[window] for window in part.tolist()) for part in windows]
+        pieces = {
+            field.name: torch.split(value, [len(part) for part in windows] if field.name in PER_WINDOW else frames)
+            for field in fields(self)
+            for value in [getattr(self, field.name)]
+        }
+        return [Batch(**{name: piece[index] for name, piece in pieces.items()}) for index in range(len(windows))]
+
+    def pin_memory(self) -> Batch:
+        """Return the same batch in pinned memory, from which a GPU copies by itself."""
+        return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+
+
+class Layout(NamedTuple):
+    """Positions of the valid frames of a batch; computed on the CPU, so that no step waits for a GPU to find them."""
+
+    slot: Int[Tensor, " n"]
+    """Position of each valid frame in [b*t]."""
+    window: Int[Tensor, " n"]
+    """Index into b of its window."""
+    pose_slot: Int[Tensor, " n"]
+    """Its position in [w*k], the windows of block P that have a valid frame."""
+    pose_valid: Bool[Tensor, "w k"]
+    """Slots of these windows that have a valid frame."""
+    counts: tuple[int, ...]
+    """[b] number of valid frames."""
+
+    @classmethod
+    def of(cls, valid: Bool[Tensor, "b t"], pose_window: int) -> Layout:
+        """Return the layout of a batch for windows of block P of ``pose_window`` frames; the last may be shorter."""
+        k = min(pose_window, valid.shape[1])
+        windows = F.pad(valid, (0, -valid.shape[1] % k)).reshape(-1, k)
+        pose_valid = windows[windows.any(dim=1)]
+        slot, pose_slot = (each.flatten().nonzero()[:, 0] for each in (valid, pose_valid))
+        return cls(slot, slot // valid.shape[1], pose_slot, pose_valid, tuple(valid.sum(dim=1).tolist()))
+
+    def to(self, device: torch.device | str) -> Layout:
+        """Return the same layout on another device."""
+        slot, window, pose_slot, pose_valid = (each.to(device, non_blocking=True) for each in self[:4])
+        return Layout(slot, window, pose_slot, pose_valid, self.counts)
 
 
 class Truth(NamedTuple):
@@ -66,7 +119,10 @@ class Truth(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Output of the model for a batch; per-frame values only for valid frames."""
+    """Output of the model for a batch; per-frame values only for valid frames.
+
+    A model without an image encoder predicts actions alone: j and o are then 0.
+    """
 
     joints_raw: Float[Tensor, "n j 3"]
     """Output of the pose head: x, y, depth, in its own units."""
@@ -78,6 +134,22 @@ class Prediction:
     action_logits: Float[Tensor, "b a"]
     attention: dict[str, list[Tensor]] | None = None
     """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
+
+    @property
+    def has_frames(self) -> bool:
+        """True if hands and objects of frames are predicted."""
+        return self.joints_raw.shape[1] > 0
+
+
+def place(values: Tensor, slot: Int[Tensor, " n"], shape: Sequence[int]) -> Tensor:
+    """Return [n ...] per-frame values as [*shape ...] with each at its slot of the flattened shape, zero elsewhere."""
+    out = values.new_zeros((math.prod(shape), *values.shape[1:]))
+    return out.index_copy_(0, slot, values).reshape(*shape, *values.shape[1:])
+
+
+def take(values: Tensor, slot: Int[Tensor, " n"]) -> Tensor:
+    """Return [n ...] the values at the slots of [b t ...]; the inverse of ``place``."""
+    return values.flatten(0, 1).index_select(0, slot)
 
 
 def scatter(values: Tensor, valid: Bool[Tensor, "b t"]) -> Tensor:

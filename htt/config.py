@@ -55,6 +55,8 @@ Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 PLUGIN = r"^[a-z][a-z0-9_]*$"
+NO_ENCODER = "none"
+"""Name of the backbone of a model that sees the joints of the data and no images."""
 
 
 class Section(BaseModel):
@@ -131,7 +133,8 @@ class BackboneConfig(Section):
     """Train the encoder with the rest (paper), or keep its weights, which must then be given."""
 
     name: Text = "resnet18"
-    """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small") or a local folder."""
+    """A module of htt/model/backbones, a vision model of the hub ("facebook/dinov2-small"), a local folder, or none for
+    a model that sees the joints of the data and no images (see the preset poses)."""
     weights: Text | None = None
     """Source of the weights: a local file or folder, a hub name, or "random". None means the model's own weights for a
     hub model or folder, and random weights for a module, which need ``batch_norm`` live. The paper's are ImageNet's, as
@@ -141,16 +144,34 @@ class BackboneConfig(Section):
     normalise: Literal["centre", "imagenet"] | None = None
     """Normalisation of pixels: value/255 - 0.5 (centre), or ImageNet's mean and deviation. None means centre for a
     module (as released), and the settings of its image processor for a hub model."""
+    recompute: bool = False
+    """Compute the encoder's activations again in the backward pass instead of keeping them: less memory, a third more
+    time, the same numbers. Needs ``batch_norm`` frozen."""
     size: Annotated[int, Field(ge=16, le=4096)] | None = None
     """Side (px) of the square that images are resized to before they are encoded, or None to keep their size."""
 
+    @property
+    def reads_images(self) -> bool:
+        """False if the model has no image encoder: block A alone is trained, on the joints of the data."""
+        return self.name != NO_ENCODER
+
     @model_validator(mode="after")
     def _frozen_encoder_has_fixed_weights(self) -> BackboneConfig:
+        if not self.reads_images and (self.weights is not None or not self.trained):
+            raise ValueError(
+                f"name {NO_ENCODER} is no encoder, which could have weights or be frozen. Set model.backbone.weights "
+                "to none and model.backbone.trained to true"
+            )
         own = self.weights is None and "/" in self.name  # a hub model or a folder has weights of its own
         if not self.trained and not own and self.weights in (None, "random"):
             raise ValueError(
                 f"weights must be given for an encoder that is not trained; got {self.weights or 'none'}. Set "
                 "model.backbone.weights, or set model.backbone.trained to true"
+            )
+        if self.recompute and self.batch_norm == "live":
+            raise ValueError(
+                "recompute needs frozen batch norm, as its statistics would count every image twice; got batch_norm "
+                "live. Set model.backbone.batch_norm to frozen, or model.backbone.recompute to false"
             )
         if not self.trained and self.batch_norm == "live":
             raise ValueError(
@@ -205,7 +226,8 @@ class ActionConfig(BlockConfig):
     """Part of the pose head's output that block A sees: x and y, or x, y and depth."""
     given: Annotated[tuple[Literal["hands", "object"], ...], Field(strict=False)] = ()
     """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
-    bound, for perfect heads. Joints and objects without a label keep their prediction."""
+    bound, for perfect heads. Joints and objects without a label keep their prediction. A model without an image encoder
+    sees nothing else, so its cues are all given; values without a label are 0."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -262,10 +284,17 @@ class OptimConfig(Section):
     lr: Above0 = 3e-5
     """Learning rate."""
     backbone_lr: Above0 | None = None
-    """Learning rate of the image encoder, with the same schedule and warm-up, or None for ``lr``; not used while the
-    encoder is frozen."""
+    """Learning rate of the image encoder, with the same schedule and warm-up, or None for ``lr`` times
+    ``backbone_lr_factor``; not used while the encoder is frozen."""
+    backbone_lr_factor: Above0 = 1.0
+    """Learning rate of the image encoder as a multiple of ``lr``."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each layer of the image encoder to the layer before it: below 1, pretrained
+    early layers change less."""
     weight_decay: Weight = 0.0
     """Weight decay: decoupled with adamw, added to the gradient otherwise."""
+    decayed: Literal["all", "matrices"] = "all"
+    """Parameters with weight decay: all, or only matrices and kernels, without biases, norms and the action token."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum, used by sgd only."""
     schedule: Literal["constant", "step", "cosine"] = "step"
@@ -277,6 +306,15 @@ class OptimConfig(Section):
     """Epochs over which the learning rate rises linearly from 0; may be a fraction."""
     clip_norm: Above0 | None = None
     """Largest norm of the gradient, or None for no limit."""
+
+    @model_validator(mode="after")
+    def _one_rate_of_the_encoder(self) -> OptimConfig:
+        if self.backbone_lr is not None and self.backbone_lr_factor != 1:
+            raise ValueError(
+                f"cannot use both backbone_lr {self.backbone_lr:g} and backbone_lr_factor {self.backbone_lr_factor:g}. "
+                "Set optim.backbone_lr to none, or optim.backbone_lr_factor to 1"
+            )
+        return self
 
 
 class TrainConfig(Section):
@@ -292,10 +330,21 @@ class TrainConfig(Section):
     al. 2017, section 2.1)."""
     seed: Seed = 0
     """Random seed of weights, order and augmentation."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; an error if the device does not support it."""
+    parts: Positive = 1
+    """Parts of a worker's step whose gradients are computed one after another, which needs less memory. The step is the
+    same except for rounding, dropout, and live batch norm."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; an error if the device does not support it, also if it only emulates it. TF32
+    rounds the factors of products to 10 bits; fp32 never uses it."""
+    deterministic: bool = False
+    """Use algorithms that give the same numbers in every run also on a GPU, where they are slower. On a CPU all are."""
     windows_per_epoch: Positive | None = None
     """Training windows per epoch, drawn anew for each epoch, or None for all windows."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of a moving average of the weights, which is evaluated and kept in place of the weights; 0 for the
+    weights themselves (paper). The decay of step s, from 0, is at most (1 + s) / (10 + s)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the probability that the training's targets give to all classes of objects and actions alike."""
 
 
 class RuntimeConfig(Section):
@@ -332,6 +381,28 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _without_encoder_only_block_a_is_trained(self) -> Config:
+        if self.model.backbone.reads_images:
+            return self
+        block, action = self.model.pose.block, self.model.action
+        cues, given = ", ".join(action.cues), ", ".join(action.given)
+        needed = [
+            ("model.pose.block", block == "identity", "identity", block),
+            ("model.action.cues", "feature" not in action.cues, "hands, object or both", cues),
+            ("model.action.given", set(action.given) == set(action.cues), "equal to the cues", given or "none"),
+        ]
+        for term in ("joints_px", "depth_m", "object"):
+            weight = getattr(self.loss, term)
+            needed.append((f"loss.{term}", not weight, "0", f"{weight:g}"))
+        wrong = [f"{path} must be {must}, got {value}" for path, fits, must, value in needed if not fits]
+        if wrong:
+            raise ValueError(
+                f"model.backbone.name {NO_ENCODER} trains block A alone, on given joints or objects: "
+                f"{'; '.join(wrong)}. The preset and the space poses have these values"
+            )
+        return self
 
     @property
     def on_features(self) -> bool:

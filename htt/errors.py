@@ -12,6 +12,7 @@
     │   ├── RunError             a run folder that is missing, in use or of another experiment
     │   └── StorageError         a disk or object store that refuses (full, read-only, gone)
     └── TrainingError            a failed training: exit code 1
+        ├── DeviceMemoryError    its model or batch does not fit into the memory of the device
         └── NonFiniteLossError   a loss term became NaN or infinite; names epoch, step and term
 
 A message states the rule, the value that breaks it and the remedy, and lists all faults at once.
@@ -94,6 +95,10 @@ class StorageError(UserError):
 
 class TrainingError(HTTError):
     """Failed training."""
+
+
+class DeviceMemoryError(TrainingError):
+    """Model or batch that does not fit into the memory of the device."""
 
 
 class NonFiniteLossError(TrainingError):

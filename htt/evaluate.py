@@ -83,6 +83,7 @@ def main(options: Options) -> None:
         subjects=clips.subjects,
         groups=clips.groups,
         reservations=reservations(trained),
+        sees_images=trained.model.backbone.reads_images,
     )
     about = report.Provenance(
         checkpoint=str(options.checkpoint),
@@ -112,7 +113,7 @@ def next_commands(options: Options, config: Config, root: Path) -> list[list[str
 
 def evaluation_config(options: Options) -> Config:
     """Return the checkpoint's configuration with the data and fields of the options."""
-    from htt.data.location import absolute, located
+    from htt.data.location import absolute, local_folder
     from htt.training.loading import trained_config
 
     config = trained_config(options.checkpoint, official=options.official)
@@ -121,7 +122,7 @@ def evaluation_config(options: Options) -> Config:
         if "data.root" in values:
             raise ConfigError("Cannot use both --data and --set data.root. Drop one of them.")
         root = absolute(options.data)
-        values |= {"data.root": root, "data.source": manifest.read(located(root, name="--data"), "--data").source}
+        values |= {"data.root": root, "data.source": manifest.read(local_folder(root, name="--data"), "--data").source}
     elif options.official:
         raise ConfigError("--data is required with --official: a folder of shards.")
     return override(config, values)

@@ -1,7 +1,7 @@
 """Group of the workers of one training: rank, size and sums.
 
-With one worker, every function is the identity. With several workers they use ``torch.distributed`` (gloo on CPUs, nccl
-on GPUs), which the caller has started. Nothing here depends on the launcher.
+With one worker, every function is the identity. With several workers they use ``torch.distributed`` (nccl with
+whole GPUs, else gloo), which the caller has started. Nothing here depends on the launcher.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ class Group:
     def between_steps(self) -> None:
         """Wait while another training of this machine measures."""
         if self.neighbours:
-            self.neighbours.between_steps()
+            self.neighbours.between_steps(self._finish)
+
+    def _finish(self) -> None:
+        """Wait for the work that is queued on the GPU."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     @property
     def first(self) -> bool:
@@ -59,7 +64,13 @@ class Group:
         if self.size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        normalising = (each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
+        return nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=devices,
+            broadcast_buffers=any(each.training for each in normalising),  # frozen statistics stay equal
+            gradient_as_bucket_view=True,
+        )
 
 
 def best_device() -> torch.device:

@@ -49,20 +49,27 @@ class Mean:
         return self.total / torch.where(self.count > 0, self.count, 1.0)
 
 
-def losses(prediction: Prediction, batch: Batch, joints_px: Float[Tensor, "n j 2"] | None = None) -> dict[str, Mean]:
-    """Return every loss term, without its weight: px, m, and nats.
+def losses(
+    prediction: Prediction, batch: Batch, joints_px: Float[Tensor, "n j 2"] | None = None, smoothing: float = 0.0
+) -> dict[str, Mean]:
+    """Return every loss term, without its weight: px, m, and nats; counts are 0 for what the model does not predict.
 
     Args:
         prediction: predictions for the batch.
         batch: batch with the targets.
         joints_px: target positions of the joints in the image, or None for the batch's.
+        smoothing: share of the probability that targets give to all classes alike, in a training.
     """
+    action = _cross_entropy(prediction.action_logits, batch.action, smoothing)
+    if not prediction.has_frames:
+        none = Mean(torch.zeros_like(action.total), torch.zeros_like(action.count))
+        return {"joints_px": none, "depth_m": none, "object": none, "action": action}
     target_px = batch.joints_px if joints_px is None else joints_px
     return {
         "joints_px": _absolute(prediction.joints_px, target_px, batch.joint_valid[..., None].expand_as(target_px)),
         "depth_m": _absolute(prediction.depth_m, batch.joints_m[..., 2], batch.joint_valid),
-        "object": _cross_entropy(prediction.object_logits, batch.object),
-        "action": _cross_entropy(prediction.action_logits, batch.action),
+        "object": _cross_entropy(prediction.object_logits, batch.object, smoothing),
+        "action": action,
     }
 
 
@@ -79,6 +86,13 @@ def total(means: Mapping[str, Mean], config: LossConfig) -> Float[Tensor, ""]:
 def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
     """Return the count of each term, in the order of ``TERMS``, for the sum over workers."""
     return torch.stack([means[term].count for term in TERMS])
+
+
+def counts_of_labels(batch: Batch) -> Float[Tensor, " terms"]:
+    """Return what ``counts_of`` returns for any prediction of a batch."""
+    joints = batch.joint_valid.sum()
+    classes = [(labels != UNKNOWN).sum() for labels in (batch.object, batch.action)]
+    return torch.stack([2 * joints, joints, *classes]).float()
 
 
 def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:
@@ -98,6 +112,6 @@ def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:
     return Mean(difference.abs().sum(), valid.sum().float())
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Mean:
-    total = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN, reduction="sum")
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Mean:
+    total = F.cross_entropy(logits.float(), labels, ignore_index=UNKNOWN, reduction="sum", label_smoothing=smoothing)
     return Mean(total, (labels != UNKNOWN).sum().float())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -51,9 +51,13 @@ class Neighbours:
                 file.close()
         self._turn_lock = self._steps_lock = None
 
-    def between_steps(self) -> None:
-        """Wait while another training measures."""
-        if self._steps_lock:
+    def between_steps(self, finish: Callable[[], object] = lambda: None) -> None:
+        """Wait while another training measures; ``finish`` is called first and ends the work queued on a device."""
+        if self._turn_lock and self._steps_lock:
+            if _try(self._turn_lock, fcntl.LOCK_SH):  # nobody measures
+                fcntl.flock(self._turn_lock, fcntl.LOCK_UN)
+                return
+            finish()
             fcntl.flock(self._steps_lock, fcntl.LOCK_UN)
             self._share_steps()
 
@@ -66,7 +70,7 @@ class Neighbours:
         fcntl.flock(self._steps_lock, fcntl.LOCK_UN)
         fcntl.flock(self._turn_lock, fcntl.LOCK_EX)
         until = time.monotonic() + WAIT_S
-        while not _try_exclusive(self._steps_lock) and time.monotonic() < until:
+        while not _try(self._steps_lock, fcntl.LOCK_EX) and time.monotonic() < until:
             time.sleep(LOOK_S)
         try:
             yield
@@ -83,9 +87,9 @@ class Neighbours:
             fcntl.flock(self._turn_lock, fcntl.LOCK_UN)
 
 
-def _try_exclusive(file: IO[bytes]) -> bool:
+def _try(file: IO[bytes], kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

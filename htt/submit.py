@@ -65,9 +65,9 @@ def main(options: Options) -> None:
 
 
 def _located(data: str) -> Path:
-    from htt.data.location import located  # a check of a file needs no torch
+    from htt.data.location import local_folder  # a check of a file needs no torch
 
-    return located(data, name="--data")
+    return local_folder(data, name="--data")
 
 
 def _submit(options: Options, checkpoint: Path, data: Path) -> None:
@@ -109,6 +109,11 @@ def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected)
     require_frames(clips, wanted)
     model, config = open_trained(checkpoint, clips.info, official=options.official)
     config = override(config, parse_set(options.set))
+    if not model.config.backbone.reads_images:
+        raise CheckpointError(
+            f"Cannot submit the predictions of {checkpoint}: it has no image encoder (model.backbone.name none) and "
+            "predicts no hands. Use a model that was trained on images."
+        )
     if given := model.config.action.given:
         raise CheckpointError(
             f"Cannot submit the predictions of {checkpoint}: its block A is given the true {' and '.join(given)} "

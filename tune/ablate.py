@@ -32,15 +32,15 @@ import tune.experiments.studies
 from htt import config as configs
 from htt import console, presets, registry
 from htt.config import Config, Value, override, parse_set
-from htt.errors import ConfigError, RunError, did_you_mean, shown
+from htt.errors import ConfigError, did_you_mean, shown
 from tune.execution import cost, plan, study_progress
-from tune.experiments import spec as specs
+from tune.execution.resume import resumed
 from tune.experiments.space import Domain, Space
 from tune.experiments.spec import RUNS, StudyOptions, StudySpec
 from tune.experiments.study import Study
 from tune.reports import commands
 from tune.results import run_record
-from tune.results.sync import Storage, locate
+from tune.results.sync import Storage
 
 DEFAULT_PRESETS = ("bench", "quick")
 """Default presets in order of preference; the first that exists is used."""
@@ -128,18 +128,7 @@ def searched(options: Options, study: Study, assignments: Mapping[str, Value]) -
 
 def resume(options: Options) -> tuple[StudySpec, Path]:
     """Return the recorded study with the seeds of the options, and the folder of its runs."""
-    fixed = {name: getattr(options, name) for name in ("study", "preset", "config", "set")}
-    fixed["name"] = options.spec.name
-    if given := [f"--{name}" for name, value in fixed.items() if value]:
-        raise RunError(f"Cannot combine {', '.join(given)} with --resume. Drop them, or start a new run.")
-    folder = locate(str(options.resume), options.spec.storage)
-    record = folder.record
-    run_record.check_kind(record, "study")
-    began = run_record.local(record.study, folder.path)
-    recorded = Options(spec=specs.options(StudyOptions, began))
-    now = tyro.cli(Options, args=options.arguments, default=recorded).spec  # as recorded unless given
-    spec = replace(began, **{**vars(now), "storage": began.storage})
-    run_record.check_unchanged(record, spec)
+    spec, folder = resumed(options, StudySpec, ("study", "preset", "config", "set", "name"))
     if options.seeds is not None:
         spec = replace(spec, study=plan.with_seeds(spec.study, options.seeds))
     return spec, folder.path.parent

@@ -37,7 +37,7 @@ from tune.experiments import checks, constraints
 from tune.experiments import spec as specs
 from tune.reports import commands, finalists, trial_table
 from tune.results import selection
-from tune.results.retrain import NAME, Retrained, fetch, plan
+from tune.results.retrain import NAME, Retraining, fetch, plan
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.sync import Storage, locate
 
@@ -50,8 +50,8 @@ class TrainingOptions:
     """Change a field for these trainings, as in --set train.epochs=45; repeat for more."""
     workers: int = 1
     """Processes of each training, over all machines."""
-    cpus_per_worker: float = 1.0
-    """Cores, and so threads, of each worker."""
+    cpus_per_worker: console.OptionalFloat = None
+    """Cores, and so threads, of each worker (default: 1, or with GPUs the machine's cores for each GPU)."""
     gpus_per_worker: console.OptionalFloat = None
     """GPUs of each worker (default: one, if the machines have any)."""
     max_concurrent: console.OptionalInt = None
@@ -211,7 +211,7 @@ def check_out(out: Path | None) -> None:
         )
 
 
-def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[Retrained, Storage]:
+def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[Retraining, Storage]:
     """Return the retraining to run, and the storage of its files."""
     record = folder.record
     uri = options.storage or str(record.spec.storage)
@@ -232,7 +232,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
     return retraining, storage
 
 
-def retrain(options: TrainingOptions, retraining: Retrained, storage: Storage) -> None:
+def retrain(options: TrainingOptions, retraining: Retraining, storage: Storage) -> None:
     """Train with fresh seeds and print the results."""
     loading = console.print_later()
     from cluster.training import Workers  # imported late: only a retraining needs Ray and torch

@@ -35,7 +35,8 @@ import tyro
 import tune.experiments.spaces
 from htt import console, registry
 from htt.config import parse_set
-from htt.errors import ConfigError, RunError
+from htt.errors import ConfigError
+from tune.execution.resume import resumed
 from tune.experiments import constraints, spec
 from tune.experiments.space import Space
 from tune.experiments.spec import SearchOptions, SearchSpec
@@ -43,7 +44,6 @@ from tune.reports import commands, conclusions, finalists, trial_table
 from tune.results import run_record, search_results, selection
 from tune.results.run_folder import RunFolder
 from tune.results.run_record import RunRecord
-from tune.results.sync import locate
 from tune.searchers import warm_start
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Options(console.Options):
     """Time from when the data are ready: 90s, 8m, 1h30m (default: 7m, or no limit if --trials is given). With
     --resume and neither of the two: the original limits."""
     metric: console.OptionalText = None
-    """Metric to select by, on the validation split (default: hand_error_mm)."""
+    """Metric to select by, on the validation split (default: hand_error_mm, or action_accuracy for a model without an
+    image encoder)."""
     objective: Annotated[Several, tyro.conf.arg(metavar="METRIC")] = field(default_factory=list)
     """Optimise several metrics instead of --metric; repeat for each. The scheduler watches the first one, and may stop
     a trial that is good in another: --scheduler none stops none."""
@@ -111,10 +112,11 @@ def new(options: Options) -> SearchSpec:
             "or drop --pick."
         )
     searched = registry.value(tune.experiments.spaces, options.spec.space, "SPACE", Space)
+    search = SearchSpec(**vars(options.spec)).over(searched, parse_set(options.set))
     search = replace(
-        SearchSpec(**vars(options.spec)).over(searched, parse_set(options.set)),
+        search,
         time_budget_s=budget(options),
-        metric=objectives[0] if objectives else options.metric or spec.METRIC,
+        metric=objectives[0] if objectives else options.metric or spec.default_metric(search.config()),
         objectives=tuple(objectives) if len(objectives) > 1 else (),
         constraints=constraints.parse(options.constraint),
         pick=options.pick or constraints.KNEE,
@@ -125,21 +127,12 @@ def new(options: Options) -> SearchSpec:
 
 def resume(options: Options) -> tuple[SearchSpec, RunFolder]:
     """Return the recorded search with the limits of the options, and its folder."""
-    fixed = {name: getattr(options, name) for name in ("set", "objective", "constraint", "point")}
-    fixed |= {name: getattr(options.spec, name) for name in ("warm_start", "name")}
-    if given := [f"--{name.replace('_', '-')}" for name, value in fixed.items() if value]:
-        raise RunError(f"Cannot combine {', '.join(given)} with --resume. Drop them, or start a new run.")
-    folder = locate(str(options.resume), options.spec.storage)
-    record = folder.record
-    run_record.check_kind(record, "search")
-    began = run_record.local(record.search, folder.path)
-    recorded = Options(spec=spec.options(SearchOptions, began))
-    now = tyro.cli(Options, args=options.arguments, default=recorded).spec  # as recorded unless given
+    fixed = ("set", "objective", "constraint", "point", "warm_start", "name")
     chosen = {name: given for name in ("metric", "pick") if (given := getattr(options, name))}
-    search = replace(began, **{**vars(now), "storage": began.storage, **chosen})
-    run_record.check_unchanged(record, search)
+    search, folder = resumed(options, SearchSpec, fixed, chosen)
     if options.spec.trials is not None or options.time_budget is not None:
         search = replace(search, trials=options.spec.trials, time_budget_s=budget(options))
+    record = folder.record
     return (exact(record, search) if record.schema == 0 else search), folder
 
 

@@ -3,6 +3,7 @@
 ::
 
     python -m htt.data.convert --source h2o --root FOLDER --out SHARDS
+    python -m htt.data.convert --source fpha --root FOLDER --out SHARDS --poses-only   # without images
 
 Repeat the command to resume an interrupted conversion: finished shards are kept. Files that are missing or cannot be
 read are left out and listed at the end. The bytes of the shards do not depend on the number of workers.
@@ -21,6 +22,8 @@ from htt.data import sources
 from htt.data.conversion import state, summary
 from htt.data.conversion.run import convert, keys_of
 from htt.data.conversion.state import Making
+from htt.data.shards import arrow
+from htt.data.shards.manifest import TRAIN, Manifest
 from htt.data.sources import ClipKey, Source, _images, _text, open_source
 from htt.errors import ConfigError, DataError
 from htt.text import plural
@@ -46,6 +49,9 @@ class Options(console.Options):
     """Height of the frames, px."""
     quality: int = _images.JPEG_QUALITY
     """Quality of the frames' JPEGs, 1 to 100."""
+    poses_only: bool = False
+    """Convert the hand poses without the images, which then need not exist; --width and --height say how large the
+    images would be."""
     workers: console.OptionalInt = None
     """Number of clips converted at once (default: one per core)."""
 
@@ -56,10 +62,10 @@ def main(options: Options) -> None:
     source = open_source(options.source, options.root)
     keys = keys_of(source)
     _print_contents(source, keys)
-    making = Making(options.width, options.height, options.quality)
+    making = Making(options.width, options.height, 0 if options.poses_only else options.quality)
     title = f"Converting {source.name}"
     made, _ = convert(source, options.out, making, workers=options.workers, title=title, keys=keys)
-    lines = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out)]
+    lines = [*summary.lines(options.out, made), "", "Next:", *_next_commands(source.name, options.out, made)]
     console.out.print(_text.printable("\n".join(lines)), markup=False)
 
 
@@ -114,11 +120,19 @@ def _print_contents(source: Source, keys: Mapping[str, Sequence[ClipKey]]) -> No
         console.out.print(f"note: {difference}", markup=False)
 
 
-def _next_commands(source: str, out: Path) -> list[str]:
+def _next_commands(source: str, out: Path, made: Manifest) -> list[str]:
     data = f"--set data.source={source} --set {shlex.quote(f'data.root={out}')}"
+    if made.poses_only:
+        return [f"  python cluster/launch.py --preset poses {data}", f"  python tune/search.py --space poses {data}"]
     if source == MADE_HERE:
         return [f"  python tune/search.py {data}"]
-    return [f"  python cluster/launch.py --preset paper {data}", f"  python tune/search.py --space paper {data}"]
+    shards = made.splits.get(TRAIN, [])
+    known = any(arrow.knows_hands(out / shard.file) for shard in shards)
+    select = "" if known else " --metric action_accuracy"
+    return [
+        f"  python cluster/launch.py --preset paper {data}",
+        f"  python tune/search.py --space paper {data}{select}",
+    ]
 
 
 if __name__ == "__main__":

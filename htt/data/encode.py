@@ -77,9 +77,9 @@ def main(options: Options) -> None:
 
 def _values(options: Options) -> dict[str, Any]:
     """Return the fields that a training on these features must have."""
-    from htt.data.location import located
+    from htt.data.location import local_folder
 
-    source = manifest.read(located(options.data, name="--data"), "--data").source
+    source = manifest.read(local_folder(options.data, name="--data"), "--data").source
     return {
         "data.source": source,
         "data.root": options.data,

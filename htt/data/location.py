@@ -49,12 +49,18 @@ def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     Raises:
         DataError: there are no shards, or they were made from another source than ``data.source``.
     """
-    root = located(path, config)
+    root = local_folder(path, config)
     made = manifest.read(root)
     if made.encoding is not None:
         raise DataError(
             f"data.root must be a folder of frames; {path} holds features. Name the frames they were made of in "
             "data.root, and the features in runtime.features."
+        )
+    if made.poses_only and config.model.backbone.reads_images:
+        raise DataError(
+            f"{path} holds poses without images, and the image encoder {config.model.backbone.name} needs images. "
+            "Train block A alone on the poses (--space poses or --preset poses), or convert the data without "
+            "--poses-only."
         )
     if made.source != config.data.source:
         raise DataError(
@@ -64,7 +70,7 @@ def shards_at(config: Config, path: str) -> tuple[Path, Manifest]:
     return root, made
 
 
-def located(path: str, config: Config | None = None, name: str = "data.root") -> Path:
+def local_folder(path: str, config: Config | None = None, name: str = "data.root") -> Path:
     """Return the local folder of shards at a path or URI; for a URI, a cache folder that is filled while it is read.
 
     Args:

@@ -1,8 +1,9 @@
 """Cost of a model: its number of parameters, and the time and memory of one clip's prediction.
 
 The clip is the validation clip of median length, cut into windows and batched as in an evaluation, with its images
-decoded before the measurement. Parameters and memory do not depend on the machine; the time depends on the device, and
-other trials of the machine wait during its measurement (``htt.neighbours``).
+decoded before the measurement. Parameters depend on the model alone. Memory is counted from the tensors, not by the
+allocator, so neighbours and the machine do not matter; a GPU's kernels may need other temporary tensors than a CPU's.
+The time depends on the device, and other trials of the machine wait during its measurement (``htt.neighbours``).
 """
 
 from __future__ import annotations

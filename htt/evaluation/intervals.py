@@ -110,10 +110,30 @@ def sampled(clips: int, groups: int) -> str:
 
 def draws(sums: ClipSums, groups: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
     """Return [r c]: how often each clip occurs in each resample of as many groups, drawn with replacement."""
-    number = numbered(groups or sums.clip.tolist())
+    return _drawn(groups or sums.clip.tolist(), resamples, seed)
+
+
+def _drawn(groups: Sequence[Hashable], resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """Return [r c]: how often each of these clips, given by its group, occurs in each resample."""
+    number = numbered(groups)
     count = len(set(number))
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return drawn[:, number].astype(float)
+
+
+def mean(values: np.ndarray, groups: Sequence[str]) -> Interval | None:
+    """Return the 95 % interval of the mean of [c] a value per clip over resampled groups, or None for one group.
+
+    Args:
+        values: value of each clip, such as a difference of two conditions of the same clip.
+        groups: group of each clip.
+    """
+    edges = _edges(len(values), groups)
+    if edges is None:
+        return None
+    weights = _drawn(groups)
+    low, high = np.quantile(weights @ values / weights.sum(axis=1), edges)
+    return float(low), float(high)
 
 
 def bootstrap(sums: ClipSums, weights: np.ndarray, groups: Sequence[str] = ()) -> dict[str, Interval]:

@@ -69,8 +69,7 @@ class Evaluation:
         spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
-        known = (batch.object != UNKNOWN).cpu().numpy()
-        right = (prediction.object_logits.argmax(dim=-1) == batch.object).cpu().numpy() & known
+        right, known = _objects(prediction, batch)
         clips, labels, frames = batch.clip.tolist(), batch.action.tolist(), batch.frame.tolist()
         ends = [0, *batch.valid.sum(dim=1).cumsum(0).tolist()]
         for place, (start, end) in enumerate(pairwise(ends)):
@@ -145,12 +144,25 @@ class Evaluation:
         return {"loss": weighted, **{f"loss_{term}": value for term, value in values.items()}}
 
 
+def _objects(prediction: Prediction, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """Return [n] whether a frame's object is predicted correctly, and whether it is known and predicted."""
+    if not prediction.has_frames:
+        nowhere = np.zeros(len(batch.object), bool)
+        return nowhere, nowhere
+    known = (batch.object != UNKNOWN).cpu().numpy()
+    return (prediction.object_logits.argmax(dim=-1) == batch.object).cpu().numpy() & known, known
+
+
 def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return errors [n hands joints], mm, and their validity: in camera space, then relative to the wrist."""
+    """Return errors [n hands joints], mm, and their validity: in camera space, then relative to the wrist.
+
+    None is valid if the model does not predict hands.
+    """
     shape = (-1, hands, JOINTS_PER_HAND)
-    valid = batch.joint_valid.cpu().numpy().reshape(shape)
+    valid = batch.joint_valid.cpu().numpy().reshape(shape) & prediction.has_frames
     target = np.nan_to_num(batch.joints_m.double().cpu().numpy().reshape(*shape, 3))
-    difference = 1000 * (prediction.joints_m.detach().double().cpu().numpy().reshape(*shape, 3) - target)
+    predicted = prediction.joints_m.detach().double().cpu().numpy() if prediction.has_frames else target
+    difference = 1000 * (predicted.reshape(*shape, 3) - target)
     wrist, fingers = slice(WRIST, WRIST + 1), slice(WRIST + 1, None)
     aligned = difference[:, :, fingers] - difference[:, :, wrist]
     return [

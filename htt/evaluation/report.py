@@ -118,7 +118,7 @@ def _notes(scores: Scores) -> str:
         notes.append("The actions of this split are unknown; predict them with python -m htt.submit.")
     known = {score.metric for score in scores.scores}
     for what, metric in (("hands", "hand_error_mm"), ("objects", "object_accuracy")):
-        if metric not in known:
+        if metric not in known and scores.sees_images:
             notes.append(f"The {what} of this split are not annotated: their metrics are unknown.")
     return "\n".join(f"- {note}" for note in notes)
 

@@ -66,6 +66,8 @@ class Scores:
     """Number of groups of the evaluated clips."""
     reservations: Sequence[str] = ()
     """Reasons why some numbers are not results of the model, from its configuration."""
+    sees_images: bool = True
+    """False for a model without an image encoder, which predicts neither hands nor objects."""
 
     @property
     def comparable(self) -> bool:
@@ -123,6 +125,7 @@ def scores(
     subjects: Sequence[str] = (),
     groups: Sequence[str] = (),
     reservations: Sequence[str] = (),
+    sees_images: bool = True,
 ) -> Scores:
     """Return every metric of an evaluation with its interval: accuracies, then errors and areas, then losses.
 
@@ -133,6 +136,7 @@ def scores(
         subjects: subjects of all clips of the split.
         groups: groups of all clips of the split; if empty, each clip is its own.
         reservations: see ``Scores``.
+        sees_images: see ``Scores``.
     """
     sums, info = evaluation.sums(), evaluation.info
     own = [groups[clip] for clip in sums.clip.tolist()] if groups else list(map(str, sums.clip.tolist()))
@@ -150,14 +154,21 @@ def scores(
             score = _of_accuracy(score, sums, own, counts, wilson)
         listed.append(score)
     curves = _curves(evaluation, sums, weights, own)
-    people = len({subjects[clip] for clip in sums.clip.tolist()}) if subjects else 0
+    people = len({subjects[clip] for clip in sums.clip.tolist()} - {""}) if subjects else 0
     count = len(set(own))
-    return Scores(info.source, split, info.actions, listed, known, sums, curves, coverage, people, count, reservations)
+    about = coverage, people, count, reservations, sees_images
+    return Scores(info.source, split, info.actions, listed, known, sums, curves, *about)
 
 
 def reservations(config: Config) -> list[str]:
     """Return a sentence for given cues, and one for metrics of heads that were not trained."""
     given, found = config.model.action.given, []
+    if not config.model.backbone.reads_images:
+        bound = " The true object is a label: the accuracy of actions is an upper bound." if "object" in given else ""
+        return [
+            f"The model saw no images, but the {' and '.join(given)} of the data: it predicts neither hands nor "
+            f"objects, so their metrics are absent.{bound}"
+        ]
     if given:
         found.append(
             f"Block A got the true {' and '.join(given)} (model.action.given): the accuracy of actions is an upper "

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from htt.config import BackboneConfig
+from htt.device import exact_fp32
 from htt.model import backbones
 from htt.registry import is_free, load, names
 
@@ -32,6 +34,7 @@ class FrameFeatures(nn.Module):
     def __init__(self, config: BackboneConfig, width: int) -> None:
         super().__init__()
         self.frozen, self.trained, self.size = config.batch_norm == "frozen", config.trained, config.size
+        self.recompute = config.recompute
         self.backbone = channels_last(open_backbone(config))
         if not self.trained:
             self.backbone.requires_grad_(False)
@@ -68,9 +71,12 @@ class FrameFeatures(nn.Module):
             pixels = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         normalised = (pixels - self.mean) / self.deviation
         if self.trained:
+            if self.recompute and self.training:
+                again: Tensor = checkpoint(self.backbone, normalised, use_reentrant=False)
+                return again
             trained: Tensor = self.backbone(normalised)
             return trained
-        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(frames.device.type, enabled=False), exact_fp32():
             fixed: Tensor = self.backbone(normalised)
             return fixed.half().float()
 
@@ -89,9 +95,12 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def to_width(backbone: nn.Module, width: int) -> nn.Module:
-    """Return a linear layer from a backbone's feature width to the model's width, or the identity if they are equal."""
+    """Return a linear layer from a backbone's feature width to the model's width, or the identity if they are equal.
+
+    It is also the identity if there is no encoder: its features have no values.
+    """
     own = int(backbone.width)  # type: ignore[arg-type]
-    return nn.Identity() if own == width else nn.Linear(own, width)
+    return nn.Identity() if own in (0, width) else nn.Linear(own, width)
 
 
 def open_backbone(config: BackboneConfig) -> nn.Module:

@@ -57,6 +57,18 @@ class ObjectHead(nn.Module):
         return logits.float()
 
 
+class NoHead(nn.Module):
+    """Absent head of a model without an image encoder: its output has no values."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n ..."]:
+        """Return an empty tensor [n ...] of the shape of a frame's output."""
+        return tokens.new_zeros(len(tokens), *self.shape)
+
+
 def decode_pose(
     raw: Float[Tensor, "n j 3"], intrinsics: Float[Tensor, "n 3 3"], config: PoseConfig, info: DataInfo
 ) -> tuple[Float[Tensor, "n j 2"], Float[Tensor, "n j"], Float[Tensor, "n j 3"]]:
@@ -64,7 +76,7 @@ def decode_pose(
 
     Source: HTT (Wen et al. 2023), section 3.2, with the constants and the focal length along y of the released code.
     """
-    centre = raw.new_tensor([info.width / 2, info.height / 2])
+    centre = torch.tensor([info.width / 2, info.height / 2], dtype=raw.dtype).to(raw.device, non_blocking=True)
     joints_px = config.pixel_scale * raw[..., :2] + centre
     focal_x = intrinsics[:, 0, 0, None]
     depth_m = config.depth_offset_m + focal_x * config.depth_scale_m * raw[..., 2]
@@ -95,7 +107,7 @@ def with_truth(
 ) -> tuple[Float[Tensor, "n j 3"], Float[Tensor, "n o"]]:
     """Return joints and object logits with the true values of ``model.action.given``, for block A.
 
-    A joint that is not valid and an object without a label keep their prediction.
+    A joint that is not valid and an object without a label keep their prediction; of a model without heads they are 0.
 
     Raises:
         ConfigError: If values are given but there is no truth.
@@ -106,6 +118,9 @@ def with_truth(
             f"model.action.given is {', '.join(given)}: the model needs the labels of its frames, and there are none. "
             "Use labelled clips, or a model trained with model.action.given=[]."
         )
+    if not joints_raw.shape[1]:  # a model without heads: all its cues are given
+        joints_raw = joints_raw.new_zeros(len(joints_raw), info.joints, 3)
+        object_logits = object_logits.new_zeros(len(object_logits), len(info.objects))
     if truth is not None and "hands" in given:
         true_joints = encode_pose(truth.joints_px, truth.joints_m[..., 2], intrinsics, config.pose, info)
         joints_raw = torch.where(truth.joint_valid[..., None], true_joints, joints_raw)

@@ -7,16 +7,15 @@ Egocentric RGB Videos", CVPR 2023. Each part is configured by a field of ``htt.c
 from __future__ import annotations
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from htt.batch import Prediction, Truth, gather, scatter, window_of_frame
+from htt.batch import Layout, Prediction, Truth, place, scatter, take
 from htt.config import ModelConfig
 from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.features import FrameFeatures
-from htt.model.heads import ActionInput, ObjectHead, PoseHead, decode_pose, with_truth
+from htt.model.heads import ActionInput, NoHead, ObjectHead, PoseHead, decode_pose, with_truth
 from htt.registry import load
 
 
@@ -25,6 +24,9 @@ class HTT(nn.Module):
 
     Padding changes no result and costs no computation in the encoder: only valid frames have an image, both blocks
     ignore frames that are not valid, and windows of block P without a valid frame are skipped.
+
+    Without an image encoder (``model.backbone.name`` none) it is block A alone: features and predictions of frames have
+    no values, and the cues are given.
 
     Raises:
         ConfigError: If the backbone or a block does not exist or cannot have the configured size.
@@ -37,8 +39,9 @@ class HTT(nn.Module):
         self.config, self.info = config, info
         self.features = FrameFeatures(config.backbone, width)
         self.pose_block = load(blocks, config.pose.block).build(width, config.pose)
-        self.pose_head = PoseHead(width, info.joints)
-        self.object_head = ObjectHead(width, len(info.objects))
+        sees = config.backbone.reads_images
+        self.pose_head = PoseHead(width, info.joints) if sees else NoHead(0, 3)
+        self.object_head = ObjectHead(width, len(info.objects)) if sees else NoHead(0)
         self.action_input = ActionInput(width, config.action, info)
         self.action_block = load(blocks, config.action.block).readout(width, config.action)
         self.action_head = nn.Linear(width, len(info.actions))
@@ -55,6 +58,7 @@ class HTT(nn.Module):
         intrinsics: Float[Tensor, "b 3 3"],
         attention: bool = False,
         truth: Truth | None = None,
+        layout: Layout | None = None,
     ) -> Prediction:
         """Return the predictions for the valid frames of a batch.
 
@@ -65,31 +69,35 @@ class HTT(nn.Module):
             intrinsics: Camera matrix of each window, px.
             attention: Whether to return the attention weights of both blocks.
             truth: Labels of the frames, which only ``model.action.given`` needs.
+            layout: Positions of the frames for ``model.pose.window``, or None to derive them from ``valid``, for which
+                a GPU makes the CPU wait.
         """
         seen: dict[str, list[Tensor]] = {"pose": [], "action": []} if attention else {}
+        layout = layout or Layout.of(valid, self.config.pose.window)
 
         features = self.features(frames)
-        tokens = self._block_p(features, valid, seen.get("pose"))
+        tokens = self._block_p(features, valid, layout, seen.get("pose"))
 
         joints_raw = self.pose_head(tokens)
-        camera = intrinsics[window_of_frame(valid)]
+        camera = intrinsics.index_select(0, layout.window)
         joints_px, depth_m, joints_m = decode_pose(joints_raw, camera, self.config.pose, self.info)
         object_logits = self.object_head(tokens)
 
         seen_joints, seen_object = with_truth(joints_raw, object_logits, truth, camera, self.config, self.info)
         cues = self.action_input(tokens, seen_joints, seen_object)
-        action_logits = self.action_block(scatter(cues, valid), valid, self.action_head, seen.get("action"))
+        clips = place(cues, layout.slot, valid.shape)
+        action_logits = self.action_block(clips, valid, self.action_head, seen.get("action"))
 
         return Prediction(joints_raw, joints_px, depth_m, joints_m, object_logits, action_logits.float(), seen or None)
 
     def _block_p(
-        self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None
+        self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], layout: Layout, attention: list[Tensor] | None
     ) -> Float[Tensor, "n d"]:
-        """Apply block P to windows of k frames; the last window of a clip may be shorter."""
-        k = min(self.config.pose.window, valid.shape[1])
-        windows = rearrange(F.pad(valid, (0, -valid.shape[1] % k)), "b (w k) -> (b w) k", k=k)
-        some = windows.any(dim=1)
-        tokens = self.pose_block(scatter(features, windows[some]), windows[some], attention)
+        """Apply block P to windows of k frames; windows without a valid frame are skipped."""
+        windows = layout.pose_valid
+        tokens = self.pose_block(place(features, layout.pose_slot, windows.shape), windows, attention)
         if attention is not None:
+            k = windows.shape[1]
+            some = F.pad(valid, (0, -valid.shape[1] % k)).reshape(-1, k).any(dim=1)
             attention[:] = [scatter(weights, some) for weights in attention]
-        return gather(tokens, windows[some])
+        return take(tokens, layout.pose_slot)

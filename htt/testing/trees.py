@@ -1,4 +1,4 @@
-"""Small H2O and FPHA folders, in the file formats of the downloads, with their true content.
+"""Small folders of H2O, FPHA and own data, in the file formats of the downloads, with their true content.
 
 The rendered world stands in for both data sets: its clips are written as the images and text files of a download, and
 returned as ``TrueClip`` for comparison. H2O's label rows are arguments, so that real ones can be used. FPHA has its 45
@@ -8,22 +8,26 @@ and zeros.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 from PIL import Image
 
 from htt import camera, scene
 from htt.data.sources import fpha
 from htt.data.sources.fpha.skeleton import CAMERA_FROM_WORLD, CANONICAL
-from htt.hand import JOINTS_PER_HAND
+from htt.hand import HANDS, JOINTS_PER_HAND
 from htt.scene.subject import SUBJECTS
 from htt.testing.truth import TrueClip
-from htt.vocabulary import ACTIONS
+from htt.vocabulary import ACTIONS, OBJECTS
 
-__all__ = ["FPHA_ACTIONS", "TrueClip", "write_fpha", "write_h2o"]
+__all__ = ["FPHA_ACTIONS", "TrueClip", "write_fpha", "write_h2o", "write_own", "write_video"]
 
 _FPHA_ACTIONS = """
     open_juice_bottle close_juice_bottle pour_juice_bottle open_peanut_butter close_peanut_butter prick sprinkle
@@ -38,6 +42,8 @@ _RIGHT_HANDED = (0, 1, 3, 4)
 """Right-handed subjects of the rendered world: FPHA shows only the right hand, which should be the active one."""
 _CAMERA_PX = (1280, 720)
 """Size of the images that H2O's intrinsics refer to."""
+_rendered = functools.lru_cache(maxsize=64)(scene.render)
+"""Function that renders a clip; those of several folders of own data are alike."""
 _SUFFIXES = {"rgb": ".png", "rgb256": ".jpg", "rgb480_270": ".jpg"}
 
 
@@ -236,6 +242,67 @@ def _write_fpha_lists(root: Path, clips: Sequence[TrueClip]) -> None:
     for subject, rows in infos.items():
         path = root / "Subjects_info" / f"{subject}_info.txt"
         _write(path, "\n".join([subject, "-", "action instance frames", *rows, ""]))
+
+
+def write_own(
+    root: Path, clips: Mapping[str, int], *, kind: str = "images", width: int = 128, height: int = 72, frames: int = 12
+) -> list[TrueClip]:
+    """Write a folder of own data: ``clips.csv``, the images, videos or nothing of each clip, and its joints.
+
+    Args:
+        root: folder to write.
+        clips: number of clips in "train", "val" and "test"; each split goes through the first four actions in order.
+        kind: "images" (PNG), "video" (FFV1 in Matroska, lossless), or "poses" for joints alone.
+        width: width of the images, px.
+        height: height of the images, px.
+        frames: frames of the longest clip; others have one or two less.
+    """
+    found: list[TrueClip] = []
+    for split, count in clips.items():
+        for index in range(count):
+            people = SUBJECTS[split]
+            plan = scene.ClipPlan(split, 0, people[index % len(people)], index, index % 4, frames - index % 3)
+            clip = _rendered(plan, width, height)
+            true = TrueClip(
+                split, f"{split}/{index}", plan.action, plan.object, list(range(plan.frames)), clip.joints_m,
+                clip.hand_valid, clip.intrinsics, np.stack(list(clip.frames)), f"recording {index // 2}",
+            )  # fmt: skip
+            _write_own_clip(root / true.id, true, kind)
+            found.append(true)
+    lines = ["id,split,action,object,subject,group,fx,fy,cx,cy"]
+    for true in found:
+        values = true.intrinsics[(0, 1, 0, 1), (0, 1, 2, 2)]
+        words = [true.id, true.split, ACTIONS[true.action], OBJECTS[true.object], f"{true.split} person", true.group]
+        lines.append(",".join([*words, *map(repr, values.tolist())]))
+    _write(root / "clips.csv", "\n".join([*lines, ""]))
+    return found
+
+
+def _write_own_clip(path: Path, clip: TrueClip, kind: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hands = clip.joints_m.reshape(len(clip.numbers), 2, -1)
+    columns = {
+        hand: [joints.tolist() if valid else None for joints, valid in zip(hands[:, place], known, strict=True)]
+        for place, (hand, known) in enumerate(zip(HANDS, clip.hand_valid.T, strict=True))
+    }
+    pyarrow.parquet.write_table(pa.table(columns), path.with_name(f"{path.name}.parquet"))
+    if kind == "images":
+        path.mkdir()
+        for number, image in zip(clip.numbers, clip.images, strict=True):
+            _save(path / f"frame{number}.png", image)
+    elif kind == "video":
+        write_video(path.with_name(f"{path.name}.mkv"), clip.images)
+
+
+def write_video(path: Path, images: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0") -> None:
+    """Write images [t h w 3] as a video of 15 frames/s, by default without loss."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=15)
+        stream.height, stream.width = images.shape[1:3]
+        stream.pix_fmt = pixels
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
 
 
 def _decimals(values: np.ndarray, count: int) -> list[str]:

@@ -13,13 +13,13 @@ Source: Wen et al. 2023, section 4.1 and the released configuration.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from htt.batch import Batch, window_of_frame
+from htt.batch import Batch, Layout, window_of_frame
 from htt.config import AugmentConfig
 from htt.training import colour
 
@@ -33,7 +33,7 @@ _COLOURS, _DRAWS = 4, 10
 shift along x and y."""
 
 
-def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
+def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator, layout: Layout | None = None) -> Batch:
     """Return the batch with augmented frames, as floats in 0..1, and ``joints_px`` moved along.
 
     Every change has its own draws, made even if the change is off: with the same generator, a different value of one
@@ -46,34 +46,37 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
         batch: batch with uint8 frames, on any device.
         config: largest extent of each change.
         generator: source of all randomness; preferably on the CPU, where it gives the same numbers for every device.
+        layout: positions of the batch's frames, or None to derive them from ``batch.valid``.
     """
     if batch.frames.dim() == 2 or config.views == 0:
         return batch
+    counts = layout.counts if layout else batch.valid.sum(dim=1).tolist()
     if config.views is None:
         draws = torch.rand(len(batch.valid), _DRAWS, generator=generator, device=generator.device).tolist()
         blurs = torch.rand(len(batch.frames), generator=generator, device=generator.device)
     else:
-        draws, blurs = _fixed_draws(batch)
-    sigmas = (blurs * config.blur_px).to(batch.frames.device)
+        draws, blurs = _fixed_draws(batch, counts)
+    sigmas = (blurs * config.blur_px).to(batch.frames.device, non_blocking=True)
     shifts = [shift_px(draw, config, batch.frames.shape[-1]) for draw in draws]
     frames = torch.zeros_like(batch.frames, dtype=torch.float32, memory_format=torch.channels_last)
-    for window, chosen in _pieces(batch):
+    for window, chosen in _pieces(batch.frames, counts):
         images = batch.frames[chosen].float().div_(255).transpose(0, 1).contiguous()
         if config.blur_px:
             images = blur(images, sigmas[chosen], config.blur_px)
         _colours_(images, draws[window], config)
         _paste(frames[chosen].transpose(0, 1), images, *shifts[window])
-    moved = torch.tensor(shifts, dtype=batch.joints_px.dtype, device=batch.joints_px.device)
-    joints_px = batch.joints_px + moved[window_of_frame(batch.valid)][:, None]
+    moved = torch.tensor(shifts, dtype=batch.joints_px.dtype).to(batch.joints_px.device, non_blocking=True)
+    window_index = layout.window if layout else window_of_frame(batch.valid)
+    joints_px = batch.joints_px + moved.index_select(0, window_index)[:, None]
     return replace(batch, frames=frames, joints_px=joints_px)
 
 
-def _pieces(batch: Batch) -> Iterator[tuple[int, slice]]:
+def _pieces(frames: Tensor, counts: Sequence[int]) -> Iterator[tuple[int, slice]]:
     """Yield (window, some of its frames): as many frames as fit a CPU's cache, or all frames on another device."""
-    height, width = batch.frames.shape[-2:]
-    most = max(1, CACHED_VALUES // (3 * height * width)) if batch.frames.device.type == "cpu" else len(batch.frames)
+    height, width = frames.shape[-2:]
+    most = max(1, CACHED_VALUES // (3 * height * width)) if frames.device.type == "cpu" else len(frames)
     first = 0
-    for window, count in enumerate(batch.valid.sum(dim=1).tolist()):
+    for window, count in enumerate(counts):
         for start in range(first, first + count, most):
             yield window, slice(start, min(start + most, first + count))
         first += count
@@ -132,10 +135,10 @@ def view_shift_px(seed: int, config: AugmentConfig, width: int) -> tuple[int, in
     return shift_px(torch.rand(_DRAWS, generator=torch.Generator().manual_seed(seed)).tolist(), config, width)
 
 
-def _fixed_draws(batch: Batch) -> tuple[list[list[float]], Tensor]:
+def _fixed_draws(batch: Batch, counts: Sequence[int]) -> tuple[list[list[float]], Tensor]:
     """Return the draws of each window's copy of its clip, and of the blur of each frame."""
     draws, blurs, last = [], [], int(batch.frame.max())
-    frames_of_windows = torch.split(batch.frame.cpu(), batch.valid.sum(dim=1).tolist())
+    frames_of_windows = torch.split(batch.frame.cpu(), list(counts))
     for seed, frames in zip(batch.view.tolist(), frames_of_windows, strict=True):
         generator = torch.Generator().manual_seed(seed)
         draws.append(torch.rand(_DRAWS, generator=generator).tolist())

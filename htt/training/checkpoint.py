@@ -3,7 +3,7 @@
 ::
 
     model.safetensors       the weights
-    training.safetensors    the optimiser's tensors
+    training.safetensors    the optimiser's tensors; with ``train.ema`` also the weights of the last step
     checkpoint.json         format, checksums, configuration, facts of the data, epoch, cursor, metrics, the optimiser's
                             numbers
     clips.parquet           this model's result for each validation clip, if there are any (``clip_table``)
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
+OWN = "weights."
+"""First part of the names of a model's own weights beside the optimiser's tensors, if the model is an average."""
 MODEL, TRAINING, CLIPS = "model.safetensors", "training.safetensors", clip_table.FILE
 
 
@@ -81,6 +83,7 @@ def save(
     info: DataInfo,
     metrics: Mapping[str, float],
     clips: pl.DataFrame | None = None,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint atomically, replacing an existing one, and return its folder.
 
@@ -93,6 +96,7 @@ def save(
         info: facts of its data.
         metrics: metrics of the last evaluation.
         clips: table of that evaluation's validation clips, or None if there are no such clips.
+        averages: averaged weights, which are the saved model's; its own are kept to resume. None without averages.
 
     Raises:
         StorageError: the disk is full or not writable.
@@ -100,9 +104,10 @@ def save(
     folder = Path(folder)
     tensors, numbers = optimizer_parts(optimizer)
     record = _plain(config, info, progress, metrics, numbers)
+    own = {} if averages is None else {f"{OWN}{name}": value for name, value in model.state_dict().items()}
     with _complete(folder, record) as partial:
-        _write(_storable(model.state_dict()), partial / MODEL)
-        _write(_storable(tensors), partial / TRAINING)
+        _write(_storable(model.state_dict() if averages is None else averages), partial / MODEL)
+        _write(_storable({**tensors, **own}), partial / TRAINING)
         if clips is not None:
             clips.write_parquet(partial / CLIPS)
     return folder
@@ -215,8 +220,9 @@ def restore(folder: str | Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     folder = Path(folder)
     checkpoint = read(folder)
-    load_strictly(model, _tensors(folder / MODEL), str(folder))
     stored = _tensors(folder / TRAINING)
+    own = {name.removeprefix(OWN): value for name, value in stored.items() if name.startswith(OWN)}
+    load_strictly(model, own or _tensors(folder / MODEL), str(folder))
     optimizer.load_state_dict(optimizer_state(stored, _record(folder)["optimizer"], optimizer, folder))
     return checkpoint.progress
 

@@ -25,7 +25,7 @@ from htt.data.conversion.state import Making
 from htt.data.loading.clips import Clips, open_split
 from htt.data.loading.loader import Assembler, view_seed
 from htt.data.loading.windows import cut
-from htt.data.location import cache_folder, data_key, located
+from htt.data.location import cache_folder, data_key, local_folder
 from htt.data.prepare import prepare, verify_once
 from htt.data.shards import manifest
 from htt.data.shards.manifest import TRAIN, Encoding, Manifest, Wanted
@@ -101,7 +101,7 @@ def encoding(config: Config) -> Encoding:
     parts = {
         "version": VERSION,
         "data": data_key(config),
-        "backbone": backbone.model_dump(mode="json", exclude={"weights"}),
+        "backbone": backbone.model_dump(mode="json", exclude={"weights", "recompute"}),
         "weights": digest.hexdigest(),
         "augment": config.data.augment.model_dump(mode="json") if views else None,
     }
@@ -126,7 +126,7 @@ def _features(backbone: str) -> FrameFeatures:
 def _made_earlier(config: Config, wanted: Encoding) -> Path:
     """Return the folder ``runtime.features`` if it holds the wanted features."""
     path = str(config.runtime.features)
-    return _checked(located(path, config, name="runtime.features"), path, config, wanted)
+    return _checked(local_folder(path, config, name="runtime.features"), path, config, wanted)
 
 
 def _checked(root: Path, name: str, config: Config, wanted: Encoding) -> Path:

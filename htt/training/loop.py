@@ -13,32 +13,37 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from htt.batch import Batch, Prediction
+from htt import device
+from htt.batch import Batch, Layout, Prediction
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips
 from htt.data.loading.loader import EpochLoader, EvaluationLoader, TrainingLoader
 from htt.data.loading.splits import Splits
-from htt.errors import ConfigError, NonFiniteLossError
+from htt.device import memory_errors, use_tf32
+from htt.errors import ConfigError
 from htt.evaluation import clip_table
 from htt.evaluation.cost import cost, known_cost
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group
-from htt.losses import Mean, counts_of, losses, merge, share, total
+from htt.losses import Mean, counts_of, counts_of_labels, losses, merge, share, total
 from htt.model.htt import HTT
-from htt.training import checkpoint, optim
+from htt.model.weights import read_state
+from htt.training import checkpoint, finite, optim
 from htt.training.augment import augment
+from htt.training.average import Average
 from htt.training.board import Board
 from htt.training.checkpoint import Progress
+from htt.training.finite import FiniteCheck
 from htt.training.loading import load_start
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
@@ -69,45 +74,68 @@ def fit(
 
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
+        DeviceMemoryError: a batch or the model does not fit into the device's memory.
         CheckpointError: ``resume`` or ``model.weights`` belongs to another model.
     """
     group = group or Group()
-    torch.manual_seed(config.train.seed)
-    model = HTT(config.model, splits.info)
-    if not resume:
-        load_start(model)
-    model = model.to(group.device)
-    optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone.parameters())
+    model = _new_model(config, splits, group, started=resume is not None)
+    optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone)
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
     precision.restore(start.extra.get("scaler", {}))
+    average = _average(model, config, resume)
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     parallel = group.parallel(model)
     loader = TrainingLoader(splits.train, config, group.rank, group.size)
+    val = EvaluationLoader(splits.val, config, group.rank, group.size) if splits.val else None  # with its processes
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
-    checkpoint_folder = folder / "checkpoint"
-    saver = Saver(checkpoint_folder, model, optimizer, config, splits.info, group, precision.state, history, saving)
+    whole = (model, optimizer, config, splits.info, group, precision.state, history, saving, average)
+    saver = Saver(folder / "checkpoint", *whole)
     how: dict[str, Any] = {"group": group, "precision": precision}
-    with contextlib.closing(board):  # also when the scheduler ends the training inside a report
+    with memory_errors(config, group.device), contextlib.closing(board):  # closed also if a report ends the training
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
             terms = train_epoch(parallel, loader, optimizer, config, epoch, entered=entered, saver=saver, **how)
             trained_s = time.monotonic() - began
-            metrics_of_val, clips = validate(model, splits, config, on_batch=board.first(epoch + 1), **how)
-            if splits.val and not costs:
-                costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
+            with average.applied() if average else contextlib.nullcontext():
+                metrics_of_val, clips = validate(model, splits, config, val, on_batch=board.first(epoch + 1), **how)
+                if splits.val and not costs:
+                    costs = cost(model, splits.val, config, group=group, autocast=precision.autocast)
             seconds = {"train_seconds": trained_s, "seconds": time.monotonic() - began}
             metrics = {"epoch": epoch + 1, **metrics_of_val, **costs, **_train_metrics(terms, optimizer), **seconds}
             board.scalars(epoch + 1, metrics)
             history.append(metrics)
             report(metrics, saver.epoch(clips))
+    if average:
+        average.apply()
     return model
 
 
+def _average(model: HTT, config: Config, resume: Path | None) -> Average | None:
+    """Return the moving average of the weights, or None without ``train.ema``; a checkpoint's model is its average."""
+    if not config.train.ema:
+        return None
+    average = Average(model, config.train.ema)
+    if resume:
+        average.restore(read_state(resume / checkpoint.MODEL))
+    return average
+
+
+def _new_model(config: Config, splits: Splits, group: Group, *, started: bool) -> HTT:
+    """Return the model as it is before the first step; one that a started training restores needs no weights."""
+    device.prepare(group.device, deterministic=config.train.deterministic)
+    torch.manual_seed(config.train.seed)
+    model = HTT(config.model, splits.info)
+    if not started:
+        load_start(model)
+    with memory_errors(config, group.device):
+        return model.to(group.device)
+
+
 def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    means = {f"train_{name}": float(mean.value) for name, mean in terms.items()}
+    means = {f"train_{name}": float(mean.value) for name, mean in terms.items() if mean.count}
     return {**means, "lr": optimizer.param_groups[0]["lr"]}
 
 
@@ -128,6 +156,7 @@ def train_epoch(
     precision = precision or Precision("fp32", group.device)
     entered = entered or Progress(epoch)
     sums = terms_so_far(entered, group)
+    checks = FiniteCheck(group.device)
     model.train()
     first = entered.cursor // loader.step_windows  # steps of this number of workers; another number has other steps
     for taken, batch in enumerate(loader.epoch(epoch, entered.cursor)):
@@ -137,15 +166,19 @@ def train_epoch(
         rate = optim.learning_rate(config.optim, done, loader.steps_per_epoch, config.train.epochs)
         optim.set_learning_rate(optimizer, rate * order.times(config.train, group.size))
         random = step_generator(config.train.seed, done, group)
-        seen = augment(batch.to(group.device), config.data.augment, random)
-        try:
-            terms = train_step(model, seen, optimizer, config, group=group, precision=precision)
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(epoch + 1, step, error.terms) from error
+        check = functools.partial(checks.add, epoch + 1, step)
+        with memory_errors(config, group.device, len(batch.valid), batch.frames.shape):
+            layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
+            seen = augment(batch.to(group.device), config.data.augment, random, layout)
+            more = {"group": group, "precision": precision, "layout": layout, "check": check}
+            terms = train_step(model, seen, optimizer, config, **more)
         sums = merge(sums, terms) if sums else terms
+        if saver and saver.average:
+            saver.average.update(done)
         if saver:
             cursor = entered.cursor + (taken + 1) * loader.step_windows
-            saver.step(epoch, cursor, loader.steps_per_epoch * loader.step_windows, sums)
+            saver.step(epoch, cursor, loader.steps_per_epoch * loader.step_windows, sums, checks.finish)
+    checks.finish()
     return over_workers(sums, group)
 
 
@@ -157,36 +190,65 @@ def train_step(
     *,
     group: Group | None = None,
     precision: Precision | None = None,
+    layout: Layout | None = None,
+    check: Callable[[Sequence[str], Tensor], None] = finite.check,
 ) -> dict[str, Mean]:
     """Take one optimiser step on an (augmented) batch, and return this worker's loss terms.
 
     Each term is divided by its count over all workers, so that several workers take the step that one worker would take
     with the joined batch, even if their counts of frames differ.
+
+    Args:
+        model: model on the group's device.
+        batch: this worker's part of the step, on that device.
+        optimizer: optimiser of the model.
+        config: complete configuration of the training.
+        group: this worker and the others, or None for one worker on the CPU.
+        precision: arithmetic, or None for fp32.
+        layout: positions of the batch's frames, or None to derive them.
+        check: callback that gets the terms and, the same on all workers, a flag for each that is not finite.
     """
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
-    with precision.autocast():
-        prediction = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
-    terms = losses(prediction, batch)
-    broken = torch.stack([~torch.isfinite(mean.total) for mean in terms.values()])
-    counts, broken = group.sum(torch.stack([counts_of(terms), broken.float()]))
-    if broken.any():  # raised on all workers at once, or the others would wait forever
-        raise NonFiniteLossError(0, 0, [name for name, wrong in zip(terms, broken, strict=True) if wrong])
+    several = config.train.parts > 1  # the same on all workers, even if one has a single window
+    counts = group.sum(counts_of_labels(batch)) if several else None
     optimizer.zero_grad(set_to_none=True)
-    precision.step(total(share(terms, counts, group.size), config.loss), optimizer, config.optim.clip_norm)
-    return {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
+    sums: dict[str, Mean] = {}
+    parts = batch.split(config.train.parts)
+    for number, part in enumerate(parts, 1):
+        shared = isinstance(model, nn.parallel.DistributedDataParallel) and number < len(parts)
+        with model.no_sync() if shared else contextlib.nullcontext():  # the last part averages over the workers
+            with precision.autocast():
+                where = None if several else layout
+                prediction = model(part.frames, part.valid, part.intrinsics, truth=part.truth, layout=where)
+            terms = losses(prediction, part, smoothing=config.train.label_smoothing)
+            if counts is None:
+                counts, broken = group.sum(torch.stack([counts_of(terms), _broken(terms)]))
+                check(list(terms), broken)  # raises on all workers at once, or the others would wait forever
+            precision.backward(total(share(terms, counts, group.size), config.loss))
+        done = {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
+        sums = merge(sums, done) if sums else done
+    if several:
+        check(list(sums), group.sum(_broken(sums)))
+    precision.step(optimizer, config.optim.clip_norm)
+    return sums
+
+
+def _broken(terms: Mapping[str, Mean]) -> Tensor:
+    """Return [terms] 1 for each term that is not finite, else 0."""
+    return torch.stack([~torch.isfinite(mean.total) for mean in terms.values()]).float()
 
 
 def validate(
-    model: nn.Module, splits: Splits, config: Config, **how: Any
+    model: nn.Module, splits: Splits, config: Config, loader: EvaluationLoader | None = None, **how: Any
 ) -> tuple[dict[str, float], pl.DataFrame | None]:
     """Return the metrics of the validation clips and a row for each clip; ({}, None) if there are no such clips.
 
-    ``how`` holds further arguments of ``evaluate``.
+    ``loader`` and ``how`` are further arguments of ``evaluate``.
     """
     if not splits.val:
         return {}, None
-    evaluation = evaluate(model, splits.val, config, **how)
+    evaluation = evaluate(model, splits.val, config, loader=loader, **how)
     return evaluation.result(), clip_table.of_split(evaluation.sums(), splits.val)
 
 
@@ -198,18 +260,30 @@ def evaluate(
     *,
     group: Group | None = None,
     precision: Precision | None = None,
+    loader: EvaluationLoader | None = None,
     on_batch: Callable[[Batch, Prediction], None] | None = None,
 ) -> Evaluation:
-    """Evaluate every frame of the clips once, and return the evaluation merged over the workers, the same on each."""
+    """Evaluate every frame of the clips once, and return the evaluation merged over the workers, the same on each.
+
+    Args:
+        model: model on the group's device.
+        clips: clips of a split.
+        config: configuration that says how clips are cut and batched.
+        group: this worker and the others, or None for one worker on the CPU.
+        precision: arithmetic, or None for ``train.precision``.
+        loader: batches of these clips, or None to make a loader for this evaluation.
+        on_batch: callback for each batch and its prediction.
+    """
     group = group or Group()
     precision = precision or Precision(config.train.precision, group.device)
     model.eval()
     evaluation = Evaluation(clips.info, config.loss)
-    for batch in EvaluationLoader(clips, config, group.rank, group.size):
+    for batch in loader or EvaluationLoader(clips, config, group.rank, group.size):
         group.between_steps()
-        moved = batch.to(group.device)
-        with precision.autocast():
-            prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth)
+        with memory_errors(config, group.device, len(batch.valid), batch.frames.shape), precision.autocast():
+            layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
+            moved = batch.to(group.device)
+            prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth, layout=layout)
         evaluation.update(prediction, moved)
         if on_batch:
             on_batch(moved, prediction)
@@ -227,14 +301,21 @@ def step_generator(seed: int, step: int, group: Group) -> torch.Generator:
 
 
 class Precision:
-    """Mixed precision: autocast of the forward pass, and the gradient scaling that fp16 needs."""
+    """Arithmetic of a training: TF32, autocast of the forward pass, and the gradient scaling that fp16 needs."""
 
     def __init__(self, name: str, device: torch.device) -> None:
-        supported = {"fp32": True, "bf16": _has_bf16(device), "fp16": device.type == "cuda"}
+        gpu = device.type == "cuda"
+        supported = {
+            "fp32": True,
+            "tf32": gpu and torch.cuda.is_tf32_supported(),
+            "bf16": not gpu or torch.cuda.is_bf16_supported(including_emulation=False),
+            "fp16": gpu,
+        }
         if not supported[name]:
             available = ", ".join(precision for precision, fits in supported.items() if fits)
             raise ConfigError(f"train.precision {name} is not supported on this {device.type}. Available: {available}.")
-        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+        use_tf32(name == "tf32")
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
@@ -244,9 +325,12 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
-        """Run the backward pass, clip the gradient and take the optimiser's step."""
+    def backward(self, loss: torch.Tensor) -> None:
+        """Run the backward pass, which adds to the gradients."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, optimizer: torch.optim.Optimizer, clip_norm: float | None) -> None:
+        """Clip the gradient and take the optimiser's step."""
         if clip_norm is not None:
             self.scaler.unscale_(optimizer)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -262,7 +346,3 @@ class Precision:
         """Set the state that ``state`` returned."""
         if state:
             self.scaler.load_state_dict(dict(state))
-
-
-def _has_bf16(device: torch.device) -> bool:
-    return device.type == "cpu" or torch.cuda.is_bf16_supported()

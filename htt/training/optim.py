@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import Parameter
 
 from htt.config import OptimConfig
@@ -22,26 +23,50 @@ TIMES = "times"
 
 
 def optimizer(
-    config: OptimConfig, parameters: Iterable[Parameter], encoder: Iterable[Parameter] = ()
+    config: OptimConfig, parameters: Iterable[Parameter], encoder: nn.Module | None = None
 ) -> torch.optim.Optimizer:
     """Return Adam, AdamW or SGD over the parameters that take a gradient.
 
     Args:
         config: settings of the optimiser.
         parameters: all parameters of the model.
-        encoder: those of the image encoder, which are a group of their own if they have their own learning rate.
+        encoder: image encoder; its parameters are groups of their own if they have other learning rates.
     """
-    apart = {id(parameter) for parameter in encoder} if config.backbone_lr is not None else set()
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": [parameter for parameter in trained if id(parameter) not in apart]}]
-    if config.backbone_lr is not None and (own := [parameter for parameter in trained if id(parameter) in apart]):
-        groups.append({"params": own, TIMES: config.backbone_lr / config.lr})
+    factors = _factors(config, encoder) if encoder else {}
+    found: dict[tuple[bool, float, bool], dict[str, Any]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            apart, factor = id(parameter) in factors, factors.get(id(parameter), 1.0)
+            exempt = config.decayed == "matrices" and sum(size > 1 for size in parameter.shape) < 2
+            settings = {**({TIMES: factor} if apart else {}), **({"weight_decay": 0.0} if exempt else {})}
+            found.setdefault((apart, factor, exempt), {"params": [], **settings})["params"].append(parameter)
+    groups = [group for _, group in sorted(found.items(), key=lambda item: item[0][0])]  # the encoder last
     rate, decay = config.lr, config.weight_decay
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)
     return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True)
+
+
+def _factors(config: OptimConfig, encoder: nn.Module) -> dict[int, float]:
+    """Return {id of a parameter of the encoder: factor of its learning rate}; empty if all have that of the model.
+
+    The layer of a parameter is the first number in its name. What comes before the layers, such as the embedding of
+    patches, counts as a layer before them, and what comes after them belongs to the last.
+    """
+    if config.backbone_lr is None and config.backbone_lr_factor == config.layer_decay == 1:
+        return {}
+    whole = config.backbone_lr_factor if config.backbone_lr is None else config.backbone_lr / config.lr
+    layers, reached = [], -1
+    for name, _ in encoder.named_parameters():
+        reached = next((int(part) for part in name.split(".") if part.isdigit()), reached)
+        layers.append(reached)
+    depth = max(layers, default=0)
+    return {
+        id(parameter): whole * config.layer_decay ** (depth - layer)
+        for parameter, layer in zip(encoder.parameters(), layers, strict=True)
+    }
 
 
 def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: int) -> float:

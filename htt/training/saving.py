@@ -21,6 +21,7 @@ from htt.info import DataInfo
 from htt.losses import Mean
 from htt.model.htt import HTT
 from htt.training import checkpoint
+from htt.training.average import Average
 from htt.training.checkpoint import Progress
 
 LOOK_S = 5.0
@@ -96,6 +97,8 @@ class Saver:
     """Metrics of every epoch so far."""
     within: Saving | None = None
     """Schedule within epochs, or None to save only after epochs."""
+    average: Average | None = None
+    """Averaged weights, or None if there are none."""
 
     def epoch(self, clips: pl.DataFrame | None) -> Path | None:
         """Save after an epoch, the last in the history, with the table of the validation clips."""
@@ -103,7 +106,9 @@ class Saver:
             self.within.saved()
         return self._save(Progress(int(self.history[-1]["epoch"]), extra=self._extra()), self.history[-1], clips)
 
-    def step(self, epoch: int, cursor: int, windows: int, terms: Mapping[str, Mean]) -> None:
+    def step(
+        self, epoch: int, cursor: int, windows: int, terms: Mapping[str, Mean], finish: Callable[[], object]
+    ) -> None:
         """Save after a step, if a checkpoint is due.
 
         Args:
@@ -111,10 +116,12 @@ class Saver:
             cursor: completed windows of the epoch.
             windows: all windows of the epoch.
             terms: this worker's loss sums so far.
+            finish: callback that raises if the weights are not fit to be saved.
         """
         if self.within and self.within.on_step:
             self.within.on_step(epoch, cursor, windows)
         if self.within and self.within.due(self.group):
+            finish()
             sums = over_workers(terms, self.group)
             numbers = {name: [float(mean.total), float(mean.count)] for name, mean in sums.items()}
             progress = Progress(epoch, cursor, extra={**self._extra(), "terms": numbers})
@@ -123,7 +130,8 @@ class Saver:
     def _save(self, progress: Progress, metrics: Mapping[str, float], clips: pl.DataFrame | None) -> Path | None:
         if not self.group.first:
             return None
-        state = (self.model, self.optimizer, progress, self.config, self.info, metrics, clips)
+        averages = self.average.state() if self.average else None
+        state = (self.model, self.optimizer, progress, self.config, self.info, metrics, clips, averages)
         return checkpoint.save(self.folder, *state)
 
     def _extra(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from htt.data.shards import manifest
 from htt.data.store import mirror
 from htt.errors import DataError
 from htt.evaluation import baselines
-from htt.evaluation.metric_table import EVALUATED
+from htt.evaluation.metric_table import EVALUATED, HEADS
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group, best_device
 from htt.hand import HANDS, hand_names
@@ -93,7 +93,7 @@ def prepare_search(config: Config) -> Facts:
     if not mirror.is_mirror(root):  # else all shards of the training split would be downloaded here
         train = splits.open_named(root, manifest.TRAIN, config.data)
         lowest["hand_error_mm"] = baselines.mean_pose_error_mm(train, val)
-    reasons = unknown(val)
+    reasons = {**unknown(val), **unpredicted(config)}
     known = {name: value for name, value in lowest.items() if name not in reasons and not math.isnan(value)}
     return Facts(lacking, reasons, known)
 
@@ -127,6 +127,15 @@ def unknown(clips: Clips) -> dict[str, str]:
     return reasons
 
 
+def unpredicted(config: Config) -> dict[str, str]:
+    """Return the metrics that a model without an image encoder cannot give, each with the reason; else nothing."""
+    if config.model.backbone.reads_images:
+        return {}
+    reason = "a model without an image encoder predicts neither hands nor objects"
+    losses = [f"loss_{term}" for head in ("hand", "object") for term in HEADS[head]]
+    return {name: reason for name in EVALUATED if name.startswith(("hand_", "object_")) or name in losses}
+
+
 def without_truth(config: Config, clips: Clips) -> list[str]:
     """Return a reason for each cue of ``model.action.given`` whose true value none of the clips has."""
     if not config.model.action.given:
@@ -137,7 +146,14 @@ def without_truth(config: Config, clips: Clips) -> list[str]:
 
 def check_given(config: Config, clips: Clips) -> None:
     """Raise a ``DataError`` if a model with given cues is to be trained or evaluated on clips without these labels."""
-    if reasons := without_truth(config, clips):
+    reasons = without_truth(config, clips)
+    if reasons and not config.model.backbone.reads_images:
+        raise DataError(
+            f"A model without an image encoder (model.backbone.name none) sees the given "
+            f"{' and '.join(config.model.action.given)} alone, but in split '{clips.split}' {' and '.join(reasons)}. "
+            "Use clips with them, or train a model on images."
+        )
+    if reasons:
         raise DataError(
             f"model.action.given is {', '.join(config.model.action.given)}, but in split '{clips.split}' "
             f"{' and '.join(reasons)}. Such a model gives an upper bound, from labels, and no result: use labelled "

@@ -187,7 +187,9 @@ def torch_trainer(
     cpus_per_worker: float = 1.0,
     gpus_per_worker: float = 0.0,
 ) -> ray.train.torch.TorchTrainer:
-    """Return a Ray Train trainer that runs ``loop(job)`` on every worker: gloo on CPUs, nccl on GPUs.
+    """Return a Ray Train trainer that runs ``loop(job)`` on every worker: nccl with whole GPUs, else gloo.
+
+    NCCL refuses two workers on one GPU.
 
     With ``least`` it starts as soon as that many workers fit, and continues with more or fewer as machines come and go,
     each time from the last checkpoint; it looks for more room every ``resize_s`` seconds.
@@ -202,7 +204,7 @@ def torch_trainer(
     return ray.train.torch.TorchTrainer(
         loop,  # its return value becomes the result's return_value
         train_loop_config=job,
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if gpus_per_worker >= 1 else "gloo"),
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=run,
     )

@@ -48,15 +48,24 @@ def test_require_names_available_and_missing_resources(resources, workers, there
 
 
 @pytest.mark.parametrize(
-    ("there", "asked", "each"),
-    [(LAPTOP, None, 0.0), (RACK, None, 1.0), (RACK, 0.0, 0.0), (RACK, 0.5, 0.5), (LAPTOP, 2.0, 2.0)],
+    ("there", "asked", "each", "cpus"),
+    [
+        (LAPTOP, None, 0.0, 1.0),
+        (RACK, None, 1.0, 4.0),
+        (RACK, 0.0, 0.0, 1.0),
+        (RACK, 0.5, 0.5, 2.0),
+        (RACK, 2.0, 2.0, 8.0),
+        (LAPTOP, 2.0, 2.0, 1.0),
+        ([Machine("small", 2.0, 8.0)], None, 1.0, 1.0),
+    ],
 )
-def test_gpus_defaults_to_one_where_available(monkeypatch, there, asked, each):
+def test_gpus_defaults_to_one_where_available_and_cpus_to_their_share(monkeypatch, there, asked, each, cpus):
     monkeypatch.setattr(resources_module, "machines", lambda: there)
     assert resources_module.gpus(asked) == each
     assert resources_module.gpus(asked, workers=3) == (3 * each if asked is None else each)
     settled = Workers(2, gpus=asked).settled()
-    assert settled.resources == {"CPU": 1.0, **({"GPU": each} if each else {})}
+    assert settled.resources == {"CPU": cpus, **({"GPU": each} if each else {})}
+    assert Workers(2, cpus=3.0, gpus=asked).settled().cpus == 3.0
 
 
 def test_workers_text_names_gpus_of_each():

@@ -16,7 +16,7 @@ import tune.experiments.spaces
 from htt import console
 from tune import search
 from tune.execution import search as search_execution
-from tune.execution.trainable import Training
+from tune.execution.trainable import TrialFunctions
 
 
 def train(config, folder, report, resume=None):
@@ -27,5 +27,5 @@ def train(config, folder, report, resume=None):
 if __name__ == "__main__":
     ray.cloudpickle.register_pickle_by_value(fake_training)  # workers find the project, not what is beside its tests
     tune.experiments.spaces.__path__.append(str(tests / "support" / "spaces"))
-    search_execution.project_training = lambda: Training(train, fake_training.trainer, fake_training.prepare)
+    search_execution.project_functions = lambda: TrialFunctions(train, fake_training.trainer, fake_training.prepare)
     console.run(search.Options, search.main)

@@ -1,10 +1,14 @@
 """Scattering valid frames into windows, and back."""
 
+import dataclasses
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htt.batch import gather, scatter, window_of_frame
+from htt.batch import Layout, gather, place, scatter, take, window_of_frame
+from htt.testing import random_batch, tiny_info
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4))
@@ -15,3 +19,30 @@ def test_gather_undoes_scatter(lengths):
     assert torch.equal(gather(spread, valid), values)
     assert (spread[~valid] == 0).all()
     assert window_of_frame(valid).tolist() == [w for w, length in enumerate(lengths) for _ in range(length)]
+
+
+@pytest.mark.parametrize(("lengths", "padding", "window"), [((5, 8), 0, 4), ((1, 7, 3), 5, 3), ((4,), 0, 16)])
+def test_layout_places_frames_where_the_mask_has_them(lengths, padding, window):
+    valid = torch.arange(max(lengths) + padding) < torch.tensor(lengths)[:, None]
+    layout = Layout.of(valid, window)
+    values = torch.randn(sum(lengths), 3)
+    placed = place(values, layout.slot, valid.shape)
+    assert torch.equal(placed, scatter(values, valid))
+    assert torch.equal(take(placed, layout.slot), values)
+    assert torch.equal(layout.window, window_of_frame(valid))
+    assert layout.counts == lengths
+    in_windows = place(values, layout.pose_slot, layout.pose_valid.shape)
+    assert torch.equal(in_windows, scatter(values, layout.pose_valid))
+    assert len(layout.pose_valid) == sum(-(-count // min(window, valid.shape[1])) for count in lengths)
+
+
+def test_split_batches_hold_whole_windows():
+    batch = random_batch(tiny_info(), (5, 8, 2))
+    assert batch.split(1) == [batch]
+    for parts, windows in ((2, [2, 1]), (3, [1, 1, 1]), (9, [1, 1, 1])):
+        split = batch.split(parts)
+        assert [len(part.valid) for part in split] == windows
+        assert [len(part.frames) for part in split] == [int(part.valid.sum()) for part in split]
+        for field in dataclasses.fields(batch):
+            joined = torch.cat([getattr(part, field.name) for part in split])
+            assert torch.equal(joined, getattr(batch, field.name)), field.name

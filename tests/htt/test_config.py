@@ -67,6 +67,16 @@ def test_cues_are_some_of_three_each_once(cues):
         override(Config(), {"model.action.cues": cues})
 
 
+def test_encoder_has_one_learning_rate():
+    with pytest.raises(ConfigError, match=r"both backbone_lr 1e-05 and backbone_lr_factor 0\.1\. Set optim\."):
+        override(Config(), {"optim.backbone_lr": 1e-5, "optim.backbone_lr_factor": 0.1})
+
+
+def test_recomputing_needs_frozen_batch_norm():
+    with pytest.raises(ConfigError, match=r"recompute needs frozen batch norm.*; got batch_norm live\. Set model\."):
+        override(Config(), {"model.backbone.recompute": True, "model.backbone.batch_norm": "live"})
+
+
 def test_a_section_is_no_field():
     with pytest.raises(ConfigError, match=r"model\.pose: no such field"):
         override(Config(), {"model.pose": 3})

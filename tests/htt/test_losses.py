@@ -12,7 +12,7 @@ from jaxtyping import jaxtyped
 from htt import losses as module
 from htt.batch import Batch
 from htt.config import LossConfig
-from htt.losses import TERMS, Mean, counts_of, losses, merge, share, total
+from htt.losses import TERMS, Mean, counts_of, counts_of_labels, losses, merge, share, total
 from htt.model.htt import HTT
 from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
 
@@ -183,3 +183,21 @@ def test_losses_frame_far_outside_the_image_pulls_no_more_than_any_other():
     assert values[1] > values[0] + 17_210 / 8 * 0.9
     torch.testing.assert_close(gradients[0], torch.full((8,), 1 / 8))
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_smoothed_labels_leave_a_share_to_every_class():
+    batch = random_batch(tiny_info())
+    prediction = random_prediction(tiny_info(), batch)
+    plain, smooth = losses(prediction, batch), losses(prediction, batch, smoothing=0.2)
+    logs = prediction.action_logits.log_softmax(dim=-1)
+    expected = 0.8 * plain["action"].value - 0.2 * logs.mean(dim=-1).mean()
+    assert smooth["action"].value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert smooth["object"].value != plain["object"].value
+    assert smooth["joints_px"].value == plain["joints_px"].value
+
+
+def test_counts_are_known_from_the_labels():
+    batch = random_batch(tiny_info())
+    batch.action[1], batch.object[3:6], batch.joint_valid[2:9] = -1, -1, False
+    found = counts_of(losses(random_prediction(tiny_info(), batch), batch))
+    assert torch.equal(counts_of_labels(batch), found)

@@ -1,15 +1,18 @@
 """Trainings of one machine: while one measures, the others wait between two of their steps."""
 
 import contextlib
+import fcntl
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from htt import neighbours
 from htt.evaluation import cost
+from htt.group import Group
 from htt.neighbours import Neighbours
 from htt.testing import tiny_config
 from htt.training import tasks
@@ -92,6 +95,23 @@ def test_a_folder_that_takes_no_lock_leaves_each_by_itself(tmp_path):
         here.between_steps()
 
 
+def test_work_queued_on_a_gpu_ends_before_another_measures(tmp_path, monkeypatch):
+    said = []
+    with Neighbours(tmp_path) as here, (tmp_path / ".measuring-turn").open("wb") as turn:
+        group = Group(device=torch.device("cuda"), neighbours=here)
+
+        def synchronize(device):
+            said.append(device.type)
+            fcntl.flock(turn, fcntl.LOCK_UN)  # the other has measured
+
+        monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+        group.between_steps()
+        assert said == [], "nobody measures"
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        group.between_steps()
+        assert said == ["cuda"]
+
+
 def test_train_measures_its_latency_while_the_neighbours_wait(tmp_path, monkeypatch):
     config = tiny_config(**{"runtime.cache": str(tmp_path), "train.epochs": 1})
     said, waiting = [], Neighbours.waiting
@@ -104,7 +124,7 @@ def test_train_measures_its_latency_while_the_neighbours_wait(tmp_path, monkeypa
         said.append("they go on")
 
     monkeypatch.setattr(Neighbours, "waiting", noted)
-    monkeypatch.setattr(Neighbours, "between_steps", lambda _: said.append("step"))
+    monkeypatch.setattr(Neighbours, "between_steps", lambda *_: said.append("step"))
     monkeypatch.setattr(cost, "latency_ms", lambda *_: said.append("latency") or 7.0)
     tasks.train(config, tmp_path / "run", lambda metrics, _: said.append(metrics["latency_ms"]))
     steps = [each for each in said if each == "step"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -186,3 +187,17 @@ def test_off_a_terminal_a_line_says_how_far_it_is(
     monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
     list(_squares(3, workers=1, done=1))
     assert "Squaring: 2/4 numbers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("own", [None, "500"])
+def test_worker_keeps_more_kernels_of_the_cpu_unless_told_otherwise(monkeypatch, own):
+    import ray
+
+    name, kept = parallel.KERNELS
+    context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0})
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    for variable in (name, "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv(name, own) if own else monkeypatch.delenv(name)
+    assert parallel.use_assigned() == 1
+    assert os.environ[name] == (own or kept)

@@ -15,6 +15,6 @@ if __name__ == "__main__":
     here = Path(__file__).parent
     tune.experiments.spaces.__path__.append(str(here / "spaces"))
     tune.experiments.studies.__path__.append(str(here / "studies"))
-    search_execution.project_training = study.project_training = lambda: TRAINING
+    search_execution.project_functions = study.project_functions = lambda: TRAINING
     script, words = (ablate, sys.argv[2:]) if sys.argv[1:2] == ["ablate"] else (search, sys.argv[1:])
     console.run(script.Options, script.main, words)

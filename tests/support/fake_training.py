@@ -13,7 +13,7 @@ import polars as pl
 from cluster.storage import ray_storage
 from htt.config import Config, from_plain
 from htt.errors import DamagedCheckpointError, NonFiniteLossError
-from tune.execution.trainable import Training
+from tune.execution.trainable import TrialFunctions
 from tune.experiments.space import Choice, LogUniform, Space
 
 BASE = {"train.epochs": 4, "model.width": 64}
@@ -157,4 +157,4 @@ def train_loop(job: dict) -> None:
         train(from_plain(job["config"]), folder, report, Path(resume) if resume else None)
 
 
-TRAINING = Training(train, trainer, prepare)
+TRAINING = TrialFunctions(train, trainer, prepare)

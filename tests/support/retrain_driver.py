@@ -6,5 +6,5 @@ from tune import best
 from tune.execution import retrain
 
 if __name__ == "__main__":
-    retrain.Training = lambda made=retrain.Training: made(fake_final.run, fake_final.prepare)
+    retrain.RetrainFunctions = lambda made=retrain.RetrainFunctions: made(fake_final.run, fake_final.prepare)
     console.run(best.Options, best.main)

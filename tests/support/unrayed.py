@@ -13,6 +13,7 @@ from htt.config import override
 from tune.execution import experiment
 from tune.execution.trainable import ERROR
 from tune.experiments.space import Choice, Space
+from tune.reports.figures import style
 from tune.searchers.generator import EPOCH
 
 CUES = {"model.action.cues": Choice(["hands"], ["hands", "object"])}
@@ -21,7 +22,7 @@ FINITE = Space(
 )
 
 
-def replace_tune(patch, trained, stop_at=None, *, clips=False):
+def replace_tune(patch, trained, stop_at=None, *, clips=False, drawn=False):
     """Make experiments train in this process.
 
     Args:
@@ -29,6 +30,7 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False):
         trained: a list that takes the values of each trial that is trained.
         stop_at: {trial's place: epoch after which the scheduler stops it}.
         clips: whether checkpoints with the results of clips are left, as studies keep them.
+        drawn: whether the figures of reports are drawn, which takes most of the time of such a run.
     """
 
     def tune(running, function, samples, scheduler, recorder):
@@ -55,6 +57,9 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False):
             recorder.on_trial_complete(trial=trial)
             recorder.on_step_begin(trials=[])
 
+    if not drawn:
+        patch.setattr(style, "svg", lambda figure, name, alternative: f'<svg id="{name}"></svg>')
+        patch.setattr(style, "save_png", lambda figure, path: path.touch())
     patch.setattr(experiment, "_tune", tune)
     patch.setattr(experiment.connect, "connect", lambda _: contextlib.nullcontext())
     patch.setattr(experiment.resources, "require", lambda *_: 1)

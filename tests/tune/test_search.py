@@ -18,8 +18,12 @@ MISTAKES = {
     "an unknown path": (["--set", "optim.lrr=1"], "optim.lrr: no such field. Did you mean 'optim.lr'?"),
     "a value out of range": (["--set", "optim.momentum=2"], "optim.momentum: should be less than 1; got 2"),
     "an unknown backbone": (["--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
-    "an unknown space": (["--space", "quik"], "Available: fake, paper, quick. Did you mean 'quick'?"),
+    "an unknown space": (["--space", "quik"], "Available: fake, paper, poses, quick. Did you mean 'quick'?"),
     "an unknown metric": (["--metric", "hand_eror_mm"], "Did you mean 'hand_error_mm'?"),
+    "a metric of hands without images": (
+        ["--space", "poses", "--metric", "hand_error_mm"],
+        "hand_error_mm: a model without an image encoder (model.backbone.name none) predicts neither hands nor objects",
+    ),
     "nonsense for a time": (
         ["--time-budget", "soon"],
         "such as 90s, 8m or 1h30m; got 'soon'",

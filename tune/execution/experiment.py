@@ -36,7 +36,7 @@ from tune.execution.controller import forgetting
 from tune.execution.ray_errors import as_failures_of_trials
 from tune.execution.ray_settings import quiet
 from tune.execution.recorder import Recorder
-from tune.execution.trainable import Job, Training, train_name, trainable
+from tune.execution.trainable import Job, TrialFunctions, train_name, trainable
 from tune.experiments import checks
 from tune.experiments.constraints import Constraint
 from tune.experiments.spec import SearchSpec, StudySpec
@@ -206,7 +206,7 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def run(experiment: Experiment, training: Training, show: Console) -> Iterator[str | None]:
+def run(experiment: Experiment, training: TrialFunctions, show: Console) -> Iterator[str | None]:
     """Run all trials, and yield the reason why the run ended early (see ``Outcome.stopped``).
 
     The run stays locked against other processes within the ``with`` block, where the caller completes it.
@@ -270,7 +270,7 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
     return UserError if correctable else TrainingError
 
 
-def _connected(experiment: Experiment, training: Training, show: Console) -> str | None:
+def _connected(experiment: Experiment, training: TrialFunctions, show: Console) -> str | None:
     """Connect to Ray and run all trials; return the reason if the run is interrupted after it was recorded."""
     try:
         with connect.connect(experiment.spec.address):
@@ -284,7 +284,7 @@ def _connected(experiment: Experiment, training: Training, show: Console) -> str
         return "lost"
 
 
-def _with_machines(experiment: Experiment, training: Training, show: Console) -> str | None:
+def _with_machines(experiment: Experiment, training: TrialFunctions, show: Console) -> str | None:
     job, storage = _job(experiment), experiment.storage
     concurrent = resources.require(job.worker_resources, job.workers)
     check.check(experiment.data, storage=storage.uri, workers=job.workers, gpus=job.gpus_per_trial, show=show)
@@ -303,7 +303,7 @@ def _with_machines(experiment: Experiment, training: Training, show: Console) ->
         return _try(experiment, job, training, concurrent, show)
 
 
-def _try(experiment: Experiment, job: Job, training: Training, concurrent: int, show: Console) -> str | None:
+def _try(experiment: Experiment, job: Job, training: TrialFunctions, concurrent: int, show: Console) -> str | None:
     """Run Tune to its end, and return the reason why it ended early."""
     storage = experiment.storage
     searcher: Any = experiment.searcher()
@@ -371,14 +371,15 @@ def _tune(
 
 def _job(experiment: Experiment) -> Job:
     spec, storage = experiment.spec, experiment.storage
+    gpus = resources.gpus(spec.gpus_per_trial, spec.workers_per_trial)
     return Job(
         base=experiment.base.model_dump(mode="json"),
         metric=experiment.metric,
         folder=None if storage.remote else f"{storage.uri}/trials",
         storage=join_uri(storage.uri, "train"),
         workers=spec.workers_per_trial,
-        cpus_per_worker=spec.cpus_per_worker,
-        gpus_per_trial=resources.gpus(spec.gpus_per_trial, spec.workers_per_trial),
+        cpus_per_worker=resources.cpus(spec.cpus_per_worker, gpus / max(1, spec.workers_per_trial)),
+        gpus_per_trial=gpus,
         needed=tuple(experiment.needed),
     )
 

@@ -10,7 +10,7 @@ from htt.errors import RunError
 from htt.text import plural
 from tune.execution import plan, study
 from tune.execution.experiment import newest_checkpoint
-from tune.execution.trainable import Training
+from tune.execution.trainable import TrialFunctions
 from tune.experiments.spec import WEIGHTS, RunOptions, SearchSpec, StudySpec, options
 from tune.experiments.study import Study
 from tune.results import finalists
@@ -23,7 +23,7 @@ def run(
     folder: RunFolder,
     storage: Storage,
     time_budget_s: float | None,
-    training: Training | None,
+    training: TrialFunctions | None,
     show: Console,
 ) -> str | None:
     """Train the finalists of a search that has ended, or resume them.

@@ -72,7 +72,7 @@ class Plan:
     @property
     def at_once(self) -> int:
         """Number of trials that fit on this machine's cores."""
-        fitting = int(cores() / (self.spec.cpus_per_worker * self.spec.workers_per_trial))
+        fitting = int(cores() / ((self.spec.cpus_per_worker or 1.0) * self.spec.workers_per_trial))
         return max(1, min(fitting, self.spec.max_concurrent or fitting))
 
     @property
@@ -168,7 +168,7 @@ def timed(plan: Plan, steps: int, tell: Callable[[str], None]) -> Plan:
     for name, config in plan.study.configs(plan.base).items():
         if name in unfinished and name not in plan.seconds:
             tell(name)
-            estimated[name] = training_seconds(config, steps, threads=max(1, int(plan.spec.cpus_per_worker)))
+            estimated[name] = training_seconds(config, steps, threads=max(1, int(plan.spec.cpus_per_worker or 1)))
     return replace(plan, estimated=estimated)
 
 

@@ -34,7 +34,7 @@ from htt.training.encoding import data_folder
 from htt.training.worker import listening, our_error
 from tune.execution import experiment
 from tune.reports import retrain
-from tune.results.retrain import RECORD_FILE, Retrained, fetch
+from tune.results.retrain import RECORD_FILE, Retraining, fetch
 from tune.results.sync import Storage
 
 POLL_S = 1.0
@@ -43,7 +43,7 @@ Train = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Training:
+class RetrainFunctions:
     """Functions that a retraining calls: the project's final training, or stand-ins for it."""
 
     train: Train = final.run
@@ -51,19 +51,19 @@ class Training:
 
 
 def run(
-    retrained: Retrained,
+    retraining: Retraining,
     storage: Storage,
     workers: final.Workers,
     *,
     address: str | None = None,
     max_concurrent: int | None = None,
-    training: Training | None = None,
+    training: RetrainFunctions | None = None,
     show: Console = console.out,
-) -> Retrained:
+) -> Retraining:
     """Train the seeds that are left, write the report, and return the result, including failed seeds.
 
     Args:
-        retrained: the retraining.
+        retraining: the retraining.
         storage: its folder, and the folder's mirror in a bucket.
         workers: workers of each training.
         address: address of a Ray cluster, or None for this machine.
@@ -78,75 +78,75 @@ def run(
     with storage.lock():
         try:
             fetch(storage, locked=True)  # again: another machine may have worked on it meanwhile
-            if retrained.left:
-                running = _Retraining(retrained, storage, workers, training or Training(), show)
-                retrained = running.train_left(address, max_concurrent)
-            retrained.write()
-            retrain.write(retrained)
+            if retraining.left:
+                running = _RetrainExperiment(retraining, storage, workers, training or RetrainFunctions(), show)
+                retraining = running.train_left(address, max_concurrent)
+            retraining.write()
+            retrain.write(retraining)
         finally:
             storage.discard_if_empty()
         storage.push_reports()
-    return retrained
+    return retraining
 
 
-def check_all(retrained: Retrained) -> None:
+def check_all(retraining: Retraining) -> None:
     """Raise one error for all failed seeds.
 
     Raises:
         TrainingError: a training failed for a reason that the user cannot correct.
         UserError: every failed seed failed with an error that the user can correct.
     """
-    failed = retrained.failed
+    failed = retraining.failed
     if failed:
         lines = "\n".join(f"  - seed {seed}: {error}" for seed, error in failed.items())
-        raise experiment.kind_of([retrained.failed_kinds.get(seed) for seed in failed])(
-            f"{len(failed)} of {len(retrained.seeds)} seeds failed. Repeat the same command to retry them.\n{lines}"
+        raise experiment.kind_of([retraining.failed_kinds.get(seed) for seed in failed])(
+            f"{len(failed)} of {len(retraining.seeds)} seeds failed. Repeat the same command to retry them.\n{lines}"
         )
 
 
 @dataclass(frozen=True)
-class _Retraining:
-    """Retraining under way."""
+class _RetrainExperiment:
+    """Retraining that is being run."""
 
-    retrained: Retrained
+    retraining: Retraining
     storage: Storage
     workers: final.Workers
-    training: Training
+    training: RetrainFunctions
     show: Console
 
-    def train_left(self, address: str | None, max_concurrent: int | None) -> Retrained:
+    def train_left(self, address: str | None, max_concurrent: int | None) -> Retraining:
         """Train the seeds that are left, and return the retraining with those that failed."""
-        retrained, storage, left = self.retrained, self.storage, self.retrained.left
+        retraining, storage, left = self.retraining, self.storage, self.retraining.left
         for seed in left:
-            folder = retrained.folder(seed)
-            check_folder(folder, retrained.config_of(seed), resume=(folder / CONFIG_FILE).exists())
-        check.check_backbones([retrained.config.model.backbone])
+            folder = retraining.folder(seed)
+            check_folder(folder, retraining.config_of(seed), resume=(folder / CONFIG_FILE).exists())
+        check.check_backbones([retraining.config.model.backbone])
         self.show.print(f"Starting on {connect.target(address)} ...")
         with connect.connect(address):
             workers = self.workers.settled()
             gpus = workers.gpus or 0.0
             fitting = resources.require(workers.resources, workers.count)
             at_once = min(fitting, max_concurrent or fitting, len(left))
-            check.check([retrained.config], storage=storage.uri, workers=workers.count, gpus=gpus, show=self.show)
-            self.training.prepare(retrained.config)
+            check.check([retraining.config], storage=storage.uri, workers=workers.count, gpus=gpus, show=self.show)
+            self.training.prepare(retraining.config)
             for seed in left:
-                write_folder(retrained.folder(seed), retrained.config_of(seed))
-            retrained = replace(retrained, failed={}, failed_kinds={})
-            retrained.write()
+                write_folder(retraining.folder(seed), retraining.config_of(seed))
+            retraining = replace(retraining, failed={}, failed_kinds={})
+            retraining.write()
             storage.push(RECORD_FILE)
             self.show.print(
-                f"Training {plural(retrained.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
-                f"({', '.join(map(str, left))}), {at_once} at once; files in {retrained.path}"
+                f"Training {plural(retraining.config.train.epochs, 'epoch')} with {plural(len(left), 'fresh seed')} "
+                f"({', '.join(map(str, left))}), {at_once} at once; files in {retraining.path}"
             )
-            with driver_log.written(retrained.path):
-                failed = replace(self, retrained=retrained, workers=workers).train_together(at_once)
+            with driver_log.written(retraining.path):
+                failed = replace(self, retraining=retraining, workers=workers).train_together(at_once)
         kinds = {seed: type(error).__name__ for seed, error in failed.items()}
         messages = {seed: f"{kinds[seed]}: {error}" for seed, error in failed.items()}
-        return replace(retrained, failed=messages, failed_kinds=kinds)
+        return replace(retraining, failed=messages, failed_kinds=kinds)
 
     def train_together(self, at_once: int) -> dict[int, HTTError]:
         """Train the seeds, and return {seed: its error}; a failed seed does not stop the others."""
-        epochs, waiting = self.retrained.config.train.epochs, self.retrained.left
+        epochs, waiting = self.retraining.config.train.epochs, self.retraining.left
         failed: dict[int, HTTError] = {}
         running: dict[Any, int] = {}
         started = printed = time.monotonic()
@@ -186,8 +186,8 @@ class _Retraining:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         task: Any = ray.remote(_train_seed)
         job = {
-            "config": self.retrained.config_of(seed).model_dump(mode="json"),
-            "folder": str(self.retrained.folder(seed).resolve()),
+            "config": self.retraining.config_of(seed).model_dump(mode="json"),
+            "folder": str(self.retraining.folder(seed).resolve()),
             "storage": self.storage.uri if self.storage.remote else None,
             "seed": seed,
         }
@@ -204,7 +204,7 @@ class _Retraining:
 
     def count(self) -> str:
         """Return the number of finished seeds, as in "2 of 5"."""
-        return f"{len(self.retrained.done)} of {len(self.retrained.seeds)}"
+        return f"{len(self.retraining.done)} of {len(self.retraining.seeds)}"
 
 
 def _train_seed(train: Train, workers: final.Workers, job: Mapping[str, Any], queue: Any) -> None:

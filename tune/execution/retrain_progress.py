@@ -7,10 +7,10 @@ import shlex
 from htt import console
 from htt.text import plural
 from tune.reports import commands, retrain
-from tune.results.retrain import TEST, Retrained
+from tune.results.retrain import TEST, Retraining
 
 
-def show(found: Retrained) -> None:
+def show(found: Retraining) -> None:
     """Print the results of the fresh seeds on both splits, the failed seeds, and the path of the report."""
     if found.done:
         title = f"Trial {found.found_by['trial']} with {plural(len(found.done), 'fresh seed')}"

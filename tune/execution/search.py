@@ -24,7 +24,7 @@ from htt.text import plural
 from tune.execution import experiment, finalists
 from tune.execution.experiment import Experiment, Outcome
 from tune.execution.recorder import MAX_INFEASIBLE
-from tune.execution.trainable import Training, project_training
+from tune.execution.trainable import TrialFunctions, project_functions
 from tune.experiments import checks, constraints
 from tune.experiments import spec as specs
 from tune.experiments.constraints import Constraint
@@ -39,7 +39,6 @@ from tune.results.sync import Storage, locate
 from tune.searchers import warm_start
 from tune.searchers.optuna_searcher import Searcher
 from tune.searchers.scheduler import scheduler
-from tune.searchers.warm_start import Question
 
 
 def run(
@@ -47,7 +46,7 @@ def run(
     *,
     runs: Path = RUNS,
     resume: bool = False,
-    training: Training | None = None,
+    training: TrialFunctions | None = None,
     show: Console = console.out,
 ) -> Outcome:
     """Run a search, and write its results to the run's folder.
@@ -81,7 +80,7 @@ def run(
             earlier=earlier,
         )
         before_s = search.ended_s
-        stopped = stack.enter_context(experiment.run(search, training or project_training(), show))
+        stopped = stack.enter_context(experiment.run(search, training or project_functions(), show))
         if stopped == "nothing left" and not search.finalists_left:
             count, place = len(search.folder.trials()), commands.quoted(search.folder.path)
             show.print(f"All {count} trials of {name} have ended. Add more with: --resume {place} --trials NUMBER")
@@ -98,7 +97,9 @@ def run(
         return _finish(search, stopped_two if stopped_two in experiment.CUT else stopped)
 
 
-def _train_finalists(search: SearchExperiment, used_s: float, training: Training | None, show: Console) -> str | None:
+def _train_finalists(
+    search: SearchExperiment, used_s: float, training: TrialFunctions | None, show: Console
+) -> str | None:
     """Train the finalists after ``used_s`` seconds of the search; return why they ended early, or None."""
     spec, budget_s = search.spec, search.spec.time_budget_s
     _write_best(search)  # a killed stage two loses nothing of stage one
@@ -116,8 +117,7 @@ def _train_finalists(search: SearchExperiment, used_s: float, training: Training
 
 def _earlier(spec: SearchSpec, runs: Path, show: Console) -> list[Trial]:
     """Return the fitting trials of the runs given by --warm-start, without duplicates."""
-    question = Question(Space(spec.domains), spec.config(), spec.all_objectives, spec.constraints, spec.share_any)
-    earlier = [warm_start.earlier(locate(name, spec.storage, runs), question) for name in spec.warm_start]
+    earlier = [warm_start.earlier(locate(name, spec.storage, runs), spec) for name in spec.warm_start]
     for each in earlier:
         show.print(str(each), markup=False)
     return list({trial.taken_from: trial for each in earlier for trial in each.trials}.values())

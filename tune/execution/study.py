@@ -24,7 +24,7 @@ from htt.text import plural
 from tune.execution import experiment
 from tune.execution.experiment import UNLIMITED, Experiment, Outcome
 from tune.execution.plan import Plan
-from tune.execution.trainable import Training, project_training
+from tune.execution.trainable import TrialFunctions, project_functions
 from tune.experiments import spec as specs
 from tune.experiments.spec import StudySpec
 from tune.reports import report
@@ -36,7 +36,7 @@ from tune.searchers.list_searcher import ListSearcher
 def run(
     plan: Plan,
     *,
-    training: Training | None = None,
+    training: TrialFunctions | None = None,
     show: Console = console.out,
     time_budget_s: float | None = None,
     search: Path | None = None,
@@ -69,7 +69,7 @@ def run(
             plan=plan,
             search=search,
         )
-        stopped = stack.enter_context(experiment.run(study, training or project_training(), show))
+        stopped = stack.enter_context(experiment.run(study, training or project_functions(), show))
         return _finish(study, stopped)
 
 

@@ -49,7 +49,7 @@ REPORTED = "metrics"
 
 
 @dataclass(frozen=True)
-class Training:
+class TrialFunctions:
     """Functions that a trial calls: the project's training, or stand-ins for it."""
 
     train: Callable[..., None]
@@ -60,12 +60,12 @@ class Training:
     """``prepare(config)``, as ``prepare_search`` in ``htt.training.tasks``; a stand-in may return None."""
 
 
-def project_training() -> Training:
+def project_functions() -> TrialFunctions:
     """Return the project's own training functions."""
     from cluster.trainer import trainer
     from htt.training.tasks import prepare_search, train
 
-    return Training(train, trainer, prepare_search)
+    return TrialFunctions(train, trainer, prepare_search)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Job:
         return override(from_plain(self.base, Config), settings["values"])
 
 
-def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
+def trainable(job: Job, training: TrialFunctions) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial, with its resources."""
     train = train_in_process if job.alone else train_with_ray_train
     function = functools.partial(train, training, job)  # bound once, not in every trial
@@ -110,7 +110,7 @@ def trainable(job: Job, training: Training) -> Callable[[dict[str, Any]], None]:
     return needs
 
 
-def train_in_process(training: Training, job: Job, settings: dict[str, Any]) -> None:
+def train_in_process(training: TrialFunctions, job: Job, settings: dict[str, Any]) -> None:
     """Train in this process, from the trial's checkpoint if it has one."""
     use_assigned()
     free()
@@ -165,7 +165,7 @@ def _train_from_newest(
     return None
 
 
-def train_with_ray_train(training: Training, job: Job, settings: dict[str, Any]) -> None:
+def train_with_ray_train(training: TrialFunctions, job: Job, settings: dict[str, Any]) -> None:
     """Start a Ray Train run and forward its reports; a retry has the same name and resumes its checkpoint."""
     import ray.train
     from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY

@@ -24,7 +24,7 @@ from tune.execution import plan as plans
 from tune.execution import search, study
 from tune.execution.experiment import Outcome
 from tune.execution.plan import Plan
-from tune.execution.trainable import Training
+from tune.execution.trainable import TrialFunctions
 from tune.experiments.spec import SearchSpec, Tuned
 from tune.results import selection
 from tune.results.run_folder import RunFolder
@@ -34,7 +34,7 @@ FOLDER = "tuning"
 """Folder of the searches, in the folder of the study."""
 
 
-def run(plan: Plan, *, training: Training | None = None, show: Console = console.out) -> Outcome:
+def run(plan: Plan, *, training: TrialFunctions | None = None, show: Console = console.out) -> Outcome:
     """Run a study and, with ``--tune``, search each variant and continue the study with the best of each.
 
     Raises:

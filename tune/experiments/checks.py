@@ -12,7 +12,17 @@ from htt.evaluation.metric_table import METRICS, untrained_by
 from tune.experiments import constraints
 from tune.experiments.constraints import check_bounds, check_metric
 from tune.experiments.space import Space, raise_faults
-from tune.experiments.spec import BOTH, METRIC, SCRATCH, TUNING_SEED, WEIGHTS, RunOptions, SearchSpec, StudySpec
+from tune.experiments.spec import (
+    BOTH,
+    METRIC,
+    OF_ACTIONS,
+    SCRATCH,
+    TUNING_SEED,
+    WEIGHTS,
+    RunOptions,
+    SearchSpec,
+    StudySpec,
+)
 from tune.experiments.study import MOST_SEEDS, TUNED
 
 WEIGHTED = "loss"
@@ -76,6 +86,11 @@ def _check_trained(metric: str, search: SearchSpec) -> None:
     """Raise a ``ConfigError`` if a metric is of a head whose loss has the weight 0 in all trials."""
     paths = [f"loss.{term}" for term in untrained_by(metric, search.config().loss)]
     off = [path for path in paths if path not in search.domains]
+    if off and not search.config().model.backbone.reads_images:
+        raise ConfigError(
+            f"Cannot select trials by {metric}: a model without an image encoder (model.backbone.name none) predicts "
+            f"neither hands nor objects. Use --metric {OF_ACTIONS}."
+        )
     if off:
         raise ConfigError(
             f"Cannot select trials by {metric}: the weight {' and '.join(off)} is 0, so nothing trains what it "
@@ -148,7 +163,7 @@ def check_run(run: RunOptions) -> None:
     """Raise a ``ConfigError`` for the first invalid option common to all runs."""
     _check_positive("--max-concurrent", run.max_concurrent)
     _check_positive("--workers-per-trial", run.workers_per_trial)
-    if not 0 < run.cpus_per_worker < math.inf:
+    if run.cpus_per_worker is not None and not 0 < run.cpus_per_worker < math.inf:
         raise ConfigError(f"--cpus-per-worker must be a number above 0; got {run.cpus_per_worker:g}.")
     if run.gpus_per_trial is not None and not 0 <= run.gpus_per_trial < math.inf:
         raise ConfigError(f"--gpus-per-trial must be a number of 0 or more; got {run.gpus_per_trial:g}.")

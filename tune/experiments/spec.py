@@ -24,6 +24,8 @@ METRIC = "hand_error_mm"
 """Default metric that trials are selected by. It is known after every epoch, changes smoothly and does not depend on
 the loss weights, as the loss does. Accuracy over a few dozen validation clips changes in coarse steps, with many ties.
 ``--metric action_accuracy`` selects by the action head instead."""
+OF_ACTIONS = "action_accuracy"
+"""Default metric of a model that predicts no hands."""
 TUNING_SEED = 2**32 - 1
 """Training seed of the searches of ``--tune``, so that the best trials are compared with seeds that did not pick them.
 """
@@ -50,8 +52,8 @@ class RunOptions:
     """Maximum number of trials at once (default: as many as fit on the machines)."""
     workers_per_trial: int = 1
     """Processes of a trial; several train it together by Ray Train."""
-    cpus_per_worker: float = 1.0
-    """Cores of each process, and its threads."""
+    cpus_per_worker: console.OptionalFloat = None
+    """Cores of each process, and its threads (default: 1, or with GPUs the machine's cores for each GPU)."""
     gpus_per_trial: console.OptionalFloat = None
     """GPUs of a trial, over all its processes; 0.5 puts two trials on one (default: one for each process, if the
     machines have any)."""
@@ -255,6 +257,11 @@ class StudySpec(StudyOptions, RunSpec):
 def options(kind: type[OptionsT], spec: OptionsT) -> OptionsT:
     """Return the fields of ``spec`` that ``kind``, one of its base classes, has."""
     return kind(**{each.name: getattr(spec, each.name) for each in fields(kind)})
+
+
+def default_metric(config: Config) -> str:
+    """Return the metric that trials of a configuration are selected by unless another one is given."""
+    return METRIC if config.model.backbone.reads_images else OF_ACTIONS
 
 
 LONGEST_S = 366 * 24 * 3600.0

@@ -22,7 +22,8 @@ LATE = 0.75
 FEWEST = 20
 """Fewest trials with a value after which a search may have found its best."""
 SEEDS = 5
-BASELINES = {"hand_error_mm": "the mean pose of the training clips", "action_accuracy": "chance"}
+POSE, CHANCE = "hand_error_mm", "chance"
+BASELINES = {POSE: "the mean pose of the training clips", "action_accuracy": CHANCE}
 """{metric: how it is reached without the images}."""
 
 
@@ -51,7 +52,7 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
             f"{METRICS[name].title.lower()} {METRICS[name].number(baselines[name])} ({how})"
             for name, how in known.items()
         ]
-        lines.append(f"Without the images: {', '.join(words)}.")
+        lines.append(f"{'Without the images' if POSE in known else 'By guessing'}: {', '.join(words)}.")
     if found.others:
         count, tied = plural(len(found.others), "other complete trial"), found.tied
         names = ", ".join(str(trial.number) for trial in tied[:LISTED]) + (", ..." if len(tied) > LISTED else "")

@@ -20,7 +20,7 @@ from tune.reports.figures import retrain as figures
 from tune.reports.html import Part
 from tune.reports.table import Column, Table
 from tune.reports.trial_table import SHOWN
-from tune.results.retrain import SPLITS, TEST, VALIDATION, Retrained
+from tune.results.retrain import SPLITS, TEST, VALIDATION, Retraining
 from tune.results.run_folder import RunFolder
 from tune.results.stats import Summary, summarise
 
@@ -29,53 +29,53 @@ COLUMNS = ("split", "metric", "unit", "seeds", "mean", "deviation", "low", "high
 SEED_COLUMNS = ("seed", "split", "metric", "unit", "value")
 
 
-def write(retrained: Retrained) -> None:
+def write(retraining: Retraining) -> None:
     """Write the report's files, each file atomically.
 
     Raises:
         StorageError: the disk is full or not writable.
     """
-    html.publish(RunFolder(retrained.path), f"{retrained.found_by['run']}: trained again", content(retrained))
-    write_text(retrained.path / "retrain.csv", _table_csv(retrained))
-    seeds = ((seed, split, name, METRICS[name].unit, value) for seed, split, name, value in retrained.rows())
-    write_text(retrained.path / "seeds.csv", csv(SEED_COLUMNS, seeds))
+    html.publish(RunFolder(retraining.path), f"{retraining.found_by['run']}: trained again", content(retraining))
+    write_text(retraining.path / "retrain.csv", _table_csv(retraining))
+    seeds = ((seed, split, name, METRICS[name].unit, value) for seed, split, name, value in retraining.rows())
+    write_text(retraining.path / "seeds.csv", csv(SEED_COLUMNS, seeds))
 
 
-def content(retrained: Retrained) -> list[Part]:
+def content(retraining: Retraining) -> list[Part]:
     """Return all parts of the report in reading order."""
-    done, metrics = retrained.done, shown(retrained)
-    every = list(dict.fromkeys(name for split in SPLITS for name in retrained.metrics(split)))
-    codes = {f"the search's trial {retrained.found_by['trial']}": retrained.found_code}
-    codes |= {f"seed {seed}": ", then ".join(retrained.codes_of(seed)) or None for seed in done}
+    done, metrics = retraining.done, shown(retraining)
+    every = list(dict.fromkeys(name for split in SPLITS for name in retraining.metrics(split)))
+    codes = {f"the search's trial {retraining.found_by['trial']}": retraining.found_code}
+    codes |= {f"seed {seed}": ", then ".join(retraining.codes_of(seed)) or None for seed in done}
     return html.fill(
         "retrain.md",
-        retrained=retrained,
-        by=retrained.found_by,
-        epochs=retrained.config.train.epochs,
+        retraining=retraining,
+        by=retraining.found_by,
+        epochs=retraining.config.train.epochs,
         done=done,
-        left=retrained.left,
-        other_code=Markup(fmt.other_code(retrained.codes[0], codes)) if retrained.codes else "",
-        sentences=map(Markup, in_short(retrained)) if done else (),
-        figure=figures.seeds(retrained, metrics) if done else None,
-        means=_means(retrained, metrics),
-        table=table(retrained, every),
-        seed_table=_seed_table(retrained),
-        tested=bool(retrained.metrics(TEST)),
+        left=retraining.left,
+        other_code=Markup(fmt.other_code(retraining.codes[0], codes)) if retraining.codes else "",
+        sentences=map(Markup, in_short(retraining)) if done else (),
+        figure=figures.seeds(retraining, metrics) if done else None,
+        means=_means(retraining, metrics),
+        table=table(retraining, every),
+        seed_table=_seed_table(retraining),
+        tested=bool(retraining.metrics(TEST)),
     )
 
 
-def summary(retrained: Retrained, split: str, metric: str) -> Summary:
+def summary(retraining: Retraining, split: str, metric: str) -> Summary:
     """Return mean, deviation and interval of a metric over the finished seeds."""
-    return summarise(retrained.values(split, metric), METRICS[metric].range)
+    return summarise(retraining.values(split, metric), METRICS[metric].range)
 
 
-def in_short(retrained: Retrained) -> list[str]:
+def in_short(retraining: Retraining) -> list[str]:
     """Return sentences that compare the results of fresh seeds with the number the trial was selected by."""
-    about = METRICS[retrained.metric]
-    searched = float(retrained.found_by["value"])
-    mean = summary(retrained, VALIDATION, retrained.metric)
-    trials = plural(int(retrained.found_by["trials"]), "trial")
-    how = "picked from the front of" if "objectives" in retrained.found_by else "the best of"
+    about = METRICS[retraining.metric]
+    searched = float(retraining.found_by["value"])
+    mean = summary(retraining, VALIDATION, retraining.metric)
+    trials = plural(int(retraining.found_by["trials"]), "trial")
+    how = "picked from the front of" if "objectives" in retraining.found_by else "the best of"
     sentences = [f"{about.title}: {fmt.number(about, searched)} in the search, {how} {trials}, with one seed."]
     if mean.n:
         sentences.append(
@@ -83,21 +83,21 @@ def in_short(retrained: Retrained) -> list[str]:
             f"{plural(mean.n, 'fresh seed')} (95 % interval {fmt.span(about, mean.low, mean.high)}; "
             f"{fmt.difference(about, mean.mean - searched)} to the search's number)."
         )
-    for metric in shown(retrained):
-        if metric in retrained.metrics(TEST):
-            about, mean = METRICS[metric], summary(retrained, TEST, metric)
+    for metric in shown(retraining):
+        if metric in retraining.metrics(TEST):
+            about, mean = METRICS[metric], summary(retraining, TEST, metric)
             span = fmt.span(about, mean.low, mean.high)
             sentences.append(f"{about.title}: {fmt.number(about, mean.mean)} on the test split (95 % interval {span}).")
     return sentences
 
 
-def shown(retrained: Retrained) -> list[str]:
+def shown(retraining: Retraining) -> list[str]:
     """Return the metrics of small tables and figures: the one selected by, then the most important ones."""
-    known = {*retrained.metrics(VALIDATION), *retrained.metrics(TEST)}
-    return [name for name in dict.fromkeys([retrained.metric, *SHOWN[:3]]) if name in known]
+    known = {*retraining.metrics(VALIDATION), *retraining.metrics(TEST)}
+    return [name for name in dict.fromkeys([retraining.metric, *SHOWN[:3]]) if name in known]
 
 
-def table(retrained: Retrained, metrics: Sequence[str]) -> Table[str]:
+def table(retraining: Retraining, metrics: Sequence[str]) -> Table[str]:
     """Return a table with a row for each metric: the search's number, then each split that has values."""
 
     def column(title: str, show: Callable[..., str], *values: Mapping[str, float]) -> Column[str]:
@@ -105,11 +105,11 @@ def table(retrained: Retrained, metrics: Sequence[str]) -> Table[str]:
             "", lambda name: [METRICS[name], *(each[name] for each in values)], title, lambda all_: show(*all_)
         )
 
-    searched = {name: retrained.searched.get(name, math.nan) for name in metrics}
+    searched = {name: retraining.searched.get(name, math.nan) for name in metrics}
     columns = [column("Metric", lambda about: about.title), column("Search (one seed)", fmt.number, searched)]
     for split in SPLITS:
-        if retrained.metrics(split):
-            means = {name: summary(retrained, split, name) for name in metrics}
+        if retraining.metrics(split):
+            means = {name: summary(retraining, split, name) for name in metrics}
             mean, low, high, deviation = (
                 {name: getattr(each, part) for name, each in means.items()}
                 for part in ("mean", "low", "high", "deviation")
@@ -122,32 +122,32 @@ def table(retrained: Retrained, metrics: Sequence[str]) -> Table[str]:
     return Table([replace(columns[0], number=False), *columns[1:]], metrics)
 
 
-def _seed_table(retrained: Retrained) -> Table[int]:
+def _seed_table(retraining: Retraining) -> Table[int]:
     """Return a table with a row for each finished seed."""
     columns: list[Column[int]] = [Column("", int, "Seed")]
-    for metric, split in itertools.product(shown(retrained), SPLITS):
-        if metric in retrained.metrics(split):
+    for metric, split in itertools.product(shown(retraining), SPLITS):
+        if metric in retraining.metrics(split):
             about = METRICS[metric]
-            values = dict(zip(retrained.done, retrained.values(split, metric), strict=True))
+            values = dict(zip(retraining.done, retraining.values(split, metric), strict=True))
             columns.append(Column("", values.__getitem__, f"{about.title}, {split}", partial(fmt.number, about)))
-    return Table(columns, retrained.done)
+    return Table(columns, retraining.done)
 
 
-def _table_csv(retrained: Retrained) -> str:
+def _table_csv(retraining: Retraining) -> str:
     """Return the text of ``retrain.csv``: a line for each split and metric."""
     lines = []
     for split in SPLITS:
-        for metric in retrained.metrics(split):
-            mean = summary(retrained, split, metric)
-            searched = retrained.searched.get(metric, math.nan) if split == VALIDATION else math.nan
+        for metric in retraining.metrics(split):
+            mean = summary(retraining, split, metric)
+            searched = retraining.searched.get(metric, math.nan) if split == VALIDATION else math.nan
             line = [split, metric, METRICS[metric].unit, mean.n, mean.mean, mean.deviation, mean.low, mean.high]
             lines.append([*line, searched])
     return csv(COLUMNS, lines)
 
 
-def _means(retrained: Retrained, metrics: Sequence[str]) -> str:
+def _means(retraining: Retraining, metrics: Sequence[str]) -> str:
     return "; ".join(
         f"{METRICS[metric].title}, {split}: mean {fmt.number(METRICS[metric], float(np.nanmean(values)))}"
         for metric, split in itertools.product(metrics, SPLITS)
-        if metric in retrained.metrics(split) and np.isfinite(values := retrained.values(split, metric)).any()
+        if metric in retraining.metrics(split) and np.isfinite(values := retraining.values(split, metric)).any()
     )

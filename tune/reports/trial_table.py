@@ -11,6 +11,7 @@ from typing import Any
 from htt import console
 from htt.evaluation.metric_table import METRICS
 from htt.text import plural
+from tune.reports import conclusions
 from tune.reports import format as fmt
 from tune.reports.format import NOTHING
 from tune.reports.table import Column, Table
@@ -25,7 +26,7 @@ The loss is not among them: its weights may be searched, and losses with differe
 NUMBER: Column[Trial] = Column("", attrgetter("number"), "trial")
 STATE: Column[Trial] = Column("", attrgetter("state"), "state", number=False)
 WITHOUT_IMAGES = "no images"
-"""Name of the row of what is reached without the images."""
+"""Name of the row of what is reached without the images; without a mean pose, the row has the name of chance."""
 BREAKS: Column[Trial] = Column("", attrgetter("violation"), "breaks", number=False)
 VALUES: Column[Trial] = Column("", attrgetter("values"), "values", fmt.changes, number=False)
 
@@ -61,7 +62,7 @@ def table(
     epochs: Column[Trial] = Column("", lambda trial: trial.epochs or "", "epochs")
     number = replace(NUMBER, value=lambda trial: names.get(trial.id, trial.number))
     if baselines and any(name in baselines for name in known):
-        names[WITHOUT_IMAGES] = WITHOUT_IMAGES
+        names[WITHOUT_IMAGES] = WITHOUT_IMAGES if conclusions.POSE in baselines else conclusions.CHANCE
         trials = [*trials, Trial(WITHOUT_IMAGES, 0, "", NOTHING, 0, 0.0, 0.0, {}, baselines)]
     return Table([number, STATE, epochs, *map(metric_column, known), *searched], trials, folds=True)
 

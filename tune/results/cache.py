@@ -1,8 +1,10 @@
 """Cache of complete trials, so that no configuration is trained twice.
 
-Training is deterministic: two trials have equal results if their configurations (``fingerprint``, including the seed),
-data (``data_key``) and code (``cluster.revision.identity``) are equal. Pruned trials are left out, because another
-scheduler might not stop them.
+On a CPU training is deterministic: two trials have equal results if their configurations (``fingerprint``, including
+the seed), data (``data_key``) and code (``cluster.revision.identity``) are equal. On a GPU that holds only with
+``train.deterministic``; otherwise a result is one draw, as that of another seed would be, and the cache repeats this
+draw: an average over seeds stays an average over independent draws, because each seed is trained once. Pruned trials
+are left out, because another scheduler might not stop them.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ SPLITS = {VALIDATION: "", TEST: "test_"}
 
 
 @dataclass(frozen=True)
-class Retrained:
+class Retraining:
     """Final trainings of one configuration that differ only in their seeds."""
 
     path: Path
@@ -147,7 +147,7 @@ class Retrained:
         write_text(self.path / RECORD_FILE, yaml_text.dump(plain))
 
 
-def read(path: Path) -> Retrained:
+def read(path: Path) -> Retraining:
     """Read the retraining in a folder.
 
     Raises:
@@ -156,7 +156,7 @@ def read(path: Path) -> Retrained:
     file = path / RECORD_FILE
     try:
         plain = yaml_text.load(yaml_text.read(file, "it"), "it")
-        return run_record.checked({**plain, "path": path, "config": from_plain(plain["config"])}, Retrained)
+        return run_record.checked({**plain, "path": path, "config": from_plain(plain["config"])}, Retraining)
     except (TypeError, KeyError, ConfigError) as error:
         raise RunError(f"Cannot read {file}, the record of a retraining: {error}") from error
 
@@ -172,7 +172,7 @@ def plan(
     assignments: Mapping[str, Value] | None = None,
     command: str = "",
     share_any: bool = False,
-) -> Retrained:
+) -> Retraining:
     """Plan the retraining of a trial's configuration with fresh seeds, or continue the one in its folder.
 
     Args:
@@ -196,7 +196,7 @@ def plan(
     used = _used_seeds(run)
     written = run_record.provenance(command)
     found = override(record.config(), trial.values)
-    new = Retrained(
+    new = Retraining(
         path=run.path / name,
         config=override(found, changes),
         found_by=selection.found_by(record, trial, metric, len(trials), rule),
@@ -265,7 +265,7 @@ def _check_options(count: int, assignments: Mapping[str, Value], name: str) -> N
     checks.check_run(spec.RunOptions(name=name))
 
 
-def _checked_data(planned: Retrained, trained: Mapping[str, str | None]) -> str:
+def _checked_data(planned: Retraining, trained: Mapping[str, str | None]) -> str:
     """Return the key of the data; raise a ``RunError`` if an earlier training used other data.
 
     ``trained`` is {earlier training, in words such as "seeds were": key of its data, or None if unknown}.
@@ -280,7 +280,7 @@ def _checked_data(planned: Retrained, trained: Mapping[str, str | None]) -> str:
     return now
 
 
-def _continued(before: Retrained, new: Retrained, count: int) -> Retrained:
+def _continued(before: Retraining, new: Retraining, count: int) -> Retraining:
     """Return the earlier retraining with ``count`` seeds; all finished seeds are kept."""
     finals = before.finals
     kept = [seed for place, seed in enumerate(before.seeds) if place < count or seed in finals]
@@ -288,7 +288,7 @@ def _continued(before: Retrained, new: Retrained, count: int) -> Retrained:
     return replace(before, seeds=seeds, found_by=new.found_by, used_seeds=new.used_seeds, found_code=new.found_code)
 
 
-def _earlier(new: Retrained) -> Retrained | None:
+def _earlier(new: Retraining) -> Retraining | None:
     """Return the earlier retraining of this configuration in the folder, or None.
 
     Raises:
@@ -308,6 +308,6 @@ def _earlier(new: Retrained) -> Retrained | None:
     return before
 
 
-def _title(retrained: Retrained) -> str:
-    changes = ", ".join(f"{path}={value}" for path, value in retrained.assignments.items())
-    return f"trial {retrained.found_by['trial']}" + (f" with {changes}" if changes else "")
+def _title(retraining: Retraining) -> str:
+    changes = ", ".join(f"{path}={value}" for path, value in retraining.assignments.items())
+    return f"trial {retraining.found_by['trial']}" + (f" with {changes}" if changes else "")

@@ -86,14 +86,15 @@ class RunRecord:
     @property
     def search(self) -> SearchSpec:
         """Spec of a search; raises a ``RunError`` if the run is a study."""
-        return self._spec_of(SearchSpec)
+        return self.spec_of(SearchSpec)
 
     @property
     def study(self) -> StudySpec:
         """Spec of a study; raises a ``RunError`` if the run is a search."""
-        return self._spec_of(StudySpec)
+        return self.spec_of(StudySpec)
 
-    def _spec_of(self, kind: type[SpecT]) -> SpecT:
+    def spec_of(self, kind: type[SpecT]) -> SpecT:
+        """Return the spec; raises a ``RunError`` unless the run is of this kind."""
         if not isinstance(self.spec, kind):
             raise RunError(f"Expected a {kind.KIND}; {self.name} is a {self.kind}.")
         return self.spec

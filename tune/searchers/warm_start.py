@@ -16,23 +16,12 @@ from htt.config import Config, Value, changed, flatten, from_yaml, override, par
 from htt.data.location import data_key
 from htt.errors import ConfigError, did_you_mean, shown
 from htt.text import plural
-from tune.experiments.constraints import Constraint, broken
+from tune.experiments.constraints import broken
 from tune.experiments.space import Space
+from tune.experiments.spec import SearchSpec
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 
 FINISHED = ("complete", "pruned", "cached")
-
-
-@dataclass(frozen=True)
-class Question:
-    """The part of a search's definition that trials of another run must fit."""
-
-    space: Space
-    base: Config
-    objectives: Sequence[str]
-    constraints: Sequence[Constraint]
-    share_any: bool = False
-    """True if trials that other code trained fit too."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +42,23 @@ class Earlier:
         return f"{start}; left out: {rest}." if rest else f"{start}."
 
 
-def earlier(folder: RunFolder, question: Question) -> Earlier:
+def earlier(folder: RunFolder, spec: SearchSpec) -> Earlier:
     """Return the trials of a run that fit a search.
 
     Raises:
         RunError: the run cannot be read.
     """
     record = folder.record
-    results = [_fitting(folder, record, trial, question) for trial in folder.trials()]
+    results = [_fitting(folder, record, trial, spec) for trial in folder.trials()]
     fitting = [result for result in results if isinstance(result, Trial)]
     return Earlier(folder.name, fitting, Counter(result for result in results if isinstance(result, str)))
 
 
-def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Question) -> Trial | str:
+def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, spec: SearchSpec) -> Trial | str:
     """Return the trial as a row of the search, or the reason why it does not fit."""
     if trial.state not in FINISHED:
         return trial.state
-    needed = dict.fromkeys((*question.objectives, *(each.metric for each in question.constraints)))
+    needed = dict.fromkeys((*spec.all_objectives, *(each.metric for each in spec.constraints)))
     missing = [name for name in needed if not math.isfinite(trial.metrics.get(name, math.nan))]
     if missing:
         return f"without {', '.join(missing)}"
@@ -77,7 +66,7 @@ def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Quest
         config = override(record.config(), trial.values)
     except ConfigError:
         return "of another version"
-    space, base = question.space, question.base
+    space, base = Space(spec.domains), spec.config()
     if (sample := space.of(config)) is None:
         values = flatten(config)
         outside = [path for path, domain in space.domains.items() if not domain.holds(values[path])]
@@ -87,9 +76,9 @@ def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Quest
         return f"of another base ({', '.join(differs)})"
     if trial.data is not None and trial.data != data_key(config):
         return "of other data"
-    if trial.code != revision.identity() and not question.share_any:
+    if trial.code != revision.identity() and not spec.share_any:
         return "of other code (--share-any includes them)"
-    metric = question.objectives[0]
+    metric = spec.all_objectives[0]
     return replace(
         trial,
         state="pruned" if trial.epochs < config.train.epochs else "complete",
@@ -97,7 +86,7 @@ def _fitting(folder: RunFolder, record: RunRecord, trial: Trial, question: Quest
         curve=trial.curve if record.spec.metric == metric else trial.curves.get(metric, ()),
         curves={},
         taken_from=trial.taken_from or f"{folder.name}/{trial.id} ({record.commit})",
-        violation=broken(question.constraints, trial.metrics),
+        violation=broken(spec.constraints, trial.metrics),
     )
 
 

@@ -17,7 +17,7 @@ from htt.data.conversion.state import Making, State
 from htt.data.shards import arrow, labels, manifest
 from htt.data.shards.arrow import ShardWriter
 from htt.data.shards.manifest import Manifest, Shard
-from htt.data.sources import ClipKey, ClipRecord, Problem, Source, _text
+from htt.data.sources import HANDS_NOT_KNOWN, ClipKey, ClipRecord, Problem, Source, _text
 from htt.errors import DataError, bullets
 
 SHOWN = 10
@@ -92,6 +92,8 @@ def convert(
 
 def _read(source: Source, making: Making, item: Item) -> Read:
     record, problems = source.read(item[1], making.width, making.height, making.quality)
+    if record and not making.quality:
+        record = dataclasses.replace(record, jpegs=[])
     return record, [_printable(problem) for problem in problems]
 
 
@@ -136,7 +138,9 @@ def _read_all(
 
 
 def _check_known(out: Path, state: State, split: str) -> None:
-    """Check that a split for training or validation has at least one frame with a known hand.
+    """Check that a split for training or validation has at least one frame with a known hand, if it should have some.
+
+    It need not if no problem says that hands are not known: the source then has none.
 
     Raises:
         DataError: no clip could be read, or no frame has a known hand. The state of the conversion is deleted, because
@@ -145,8 +149,10 @@ def _check_known(out: Path, state: State, split: str) -> None:
     done = state.splits[split]
     if any(arrow.knows_hands(out / shard.file) for shard in done.shards):
         return
-    (out / conversion_state.STATE).unlink(missing_ok=True)
     problems = bullets(done.problems, SHOWN)
+    if done.shards and not any(problem.effect == HANDS_NOT_KNOWN for problem in done.problems):
+        return
+    (out / conversion_state.STATE).unlink(missing_ok=True)
     if not done.shards:
         raise DataError(f"None of the {done.clips:,} clips of split '{split}' can be read:\n{problems}")
     raise DataError(

@@ -34,6 +34,7 @@ class Making:
     width: int
     height: int
     quality: int = _images.JPEG_QUALITY
+    """Quality of the JPEGs, or 0 for poses without images."""
     shard_bytes: int = SHARD_BYTES
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class _View:
     data: memoryview = field(default_factory=lambda: memoryview(b""))
     """JPEGs of all frames, concatenated."""
     ends: Sequence[int] = ()
-    """[t + 1] start of each JPEG, and end of the last one, bytes."""
+    """[t + 1] start of each JPEG, and end of the last one, bytes; empty without JPEGs."""
     encoded: Encoded | None = None
     """Features in place of the JPEGs."""
 
@@ -60,7 +61,7 @@ class Clips(Sequence[ClipRecord]):
         self._folder, self._shards = folder, folder.manifest.shards(split)
         self.root, self.split = folder.name, split
         self.info, self._wanted = folder.manifest.info, folder.manifest.numbers(split)
-        self.encoding = folder.manifest.encoding
+        self.encoding, self.poses_only = folder.manifest.encoding, folder.manifest.poses_only
         self._rows = [(shard, row) for shard, entry in enumerate(self._shards) for row in range(entry.clips)]
         self._readers: dict[int, pa.RecordBatchFileReader] = {}
         self._views: dict[int, _View] = {}
@@ -85,7 +86,7 @@ class Clips(Sequence[ClipRecord]):
             width=self.info.width,
             height=self.info.height,
             frame_numbers=view.numbers.tolist(),
-            jpegs=[] if view.encoded else [bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))],
+            jpegs=[bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))] if view.ends else [],
             joints_m=view.joints_m,
             hand_valid=view.hand_valid,
             encoded=view.encoded,
@@ -144,13 +145,21 @@ class Clips(Sequence[ClipRecord]):
         """Return an uninitialized array for ``count`` images: [n h w 3] uint8."""
         return np.empty((count, self.info.height, self.info.width, 3), np.uint8)
 
-    def decode_into(self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray) -> None:
-        """Decode some frames of a clip into [n h w 3] ``images``; see ``decode``."""
-        if self.encoding:
-            raise DataError(f"Expected a folder of frames; {self.root} holds features, which have no images.")
+    def decode_into(
+        self, images: np.ndarray, clip: int, frames: Sequence[int] | np.ndarray, pool: Executor | None = None
+    ) -> None:
+        """Decode some frames of a clip into [n h w 3] ``images``, in the threads of a pool if one is given.
+
+        The decoder releases the GIL. See ``decode``.
+        """
+        if self.encoding or self.poses_only:
+            held = "features" if self.encoding else "poses"
+            raise DataError(f"Expected a folder of frames; {self.root} holds {held}, which have no images.")
         view, decode, shape = self._view(clip), simplejpeg.decode_jpeg, images.shape[1:]
         data, ends = view.data, view.ends
-        for image, frame in zip(images, _integers(frames), strict=True):
+
+        def decode_one(pair: tuple[np.ndarray, int]) -> None:
+            image, frame = pair
             try:
                 decoded_shape = decode(data[ends[frame] : ends[frame + 1]], "RGB", buffer=image, strict=True).shape
             except ValueError as error:
@@ -158,6 +167,10 @@ class Clips(Sequence[ClipRecord]):
             if decoded_shape != shape:
                 size = f"{decoded_shape[1]}x{decoded_shape[0]} px"
                 raise self._broken(clip, frame, f"it is {size}, not {shape[1]}x{shape[0]}")
+
+        pairs = zip(images, _integers(frames), strict=True)
+        for _ in pool.map(decode_one, pairs) if pool else map(decode_one, pairs):
+            pass
 
     def encoded(self, clip: int) -> Encoded:
         """Return the features of a clip of a folder of features."""
@@ -251,12 +264,16 @@ class Clips(Sequence[ClipRecord]):
             ValueError: a value is invalid; names it.
         """
         frames, hands = self.frame_count(clip), self.info.hands
-        images = view.encoded.features.shape[1] if view.encoded else len(view.ends) - 1
+        images = frames if self.poses_only else len(view.ends) - 1
+        if view.encoded:
+            images = view.encoded.features.shape[1]
         stored = (images, len(view.numbers), view.hand_valid.shape, view.joints_m.shape)
         if stored != (frames, frames, (frames, hands), (frames, self.info.joints, 3)):
             raise ValueError(f"its images, numbers, hands and joints are {stored}, not those of {frames} frames")
         if (self.encoding is None) != (view.encoded is None):
             raise ValueError(f"it holds {'features' if view.encoded else 'frames'}, unlike its manifest")
+        if self.poses_only and view.ends:
+            raise ValueError("it holds images, unlike its manifest")
         wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
         if (np.diff(numbers) <= 0).any():
             raise ValueError("its frame numbers are not ascending")
@@ -291,7 +308,7 @@ def _view_of(batch: pa.RecordBatch) -> _View:
         count = len(column["frame_numbers"].flatten())
         features = column["features"].flatten().to_numpy().reshape(len(shifts_px), count, -1)
         images = {"encoded": Encoded(features, shifts_px)}
-    else:
+    elif "jpegs" in column:
         jpegs = column["jpegs"].flatten()
         _, ends, data = jpegs.buffers()
         count = len(jpegs)
@@ -299,6 +316,8 @@ def _view_of(batch: pa.RecordBatch) -> _View:
             "data": memoryview(data if data is not None else b"").cast("B"),
             "ends": np.frombuffer(ends, np.int64)[jpegs.offset : jpegs.offset + count + 1].tolist(),
         }
+    else:
+        images, count = {}, len(column["frame_numbers"].flatten())
     return _View(
         numbers=column["frame_numbers"].flatten().to_numpy(),
         joints_m=column["joints_m"].flatten().to_numpy().reshape(count, -1, 3),

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,9 +49,11 @@ class Assembler:
 
     clips: Clips
     windows: Windows
+    images: bool = True
+    """False to leave out images and features, for a model without an image encoder."""
 
-    def __call__(self, chosen: Sequence[int] | np.ndarray) -> Batch:
-        """Return the batch of the ``chosen`` windows, in that order.
+    def __call__(self, chosen: Sequence[int] | np.ndarray, pool: Executor | None = None) -> Batch:
+        """Return the batch of the ``chosen`` windows, in that order; images are decoded in the threads of a pool.
 
         Raises:
             DataError: an image is broken; names clip and frame.
@@ -61,11 +63,13 @@ class Assembler:
         counts = np.array([len(window.frames) for window in picked])
         targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         joints_px = np.concatenate([target.joints_px for target in targets])
-        if self.clips.encoding:
+        if not self.images:
+            frames = torch.zeros(len(joints_px), 0)
+        elif self.clips.encoding:
             frames, shifts_px = self._features(picked, copies)
             joints_px = joints_px + np.repeat(shifts_px, counts, axis=0)[:, None]
         else:
-            frames = self._images(picked)
+            frames = self._images(picked, pool)
         clip = np.array([window.clip for window in picked])
         seeds = [view_seed(self.clips.ids[each], copy) for each, copy in zip(clip, copies.tolist(), strict=True)]
         return Batch(
@@ -82,11 +86,11 @@ class Assembler:
             view=torch.tensor(seeds),
         )
 
-    def _images(self, picked: Sequence[Window]) -> Tensor:
+    def _images(self, picked: Sequence[Window], pool: Executor | None) -> Tensor:
         images = self.clips.blank(sum(len(window.frames) for window in picked))
         first = 0
         for window in picked:
-            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames)
+            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames, pool)
             first += len(window.frames)
         return as_frames(images)
 
@@ -116,13 +120,18 @@ class Decoder:
 
     With ``processes``, batches are decoded in that many processes. Otherwise they are decoded in this process: in a
     thread, one batch ahead, if a device computes meanwhile; else in the calling thread, because a thread that shares
-    the CPU cores with the computation costs about a tenth of the speed.
+    the CPU cores with the computation costs about a tenth of the speed. Images are decoded in as many threads as torch
+    uses, which is the number of CPUs that a worker has. For a GPU, batches are in pinned memory.
     """
 
     def __init__(self, assembler: Assembler, processes: int = 0, ahead: bool | None = None) -> None:
         self.assembler = assembler
-        self._ahead = torch.cuda.is_available() if ahead is None else ahead
+        self._pin = torch.cuda.is_available()
+        self._ahead = self._pin if ahead is None else ahead
         self._steps: list[np.ndarray] = []
+        threads = torch.get_num_threads()
+        in_threads = threads > 1 and not processes and not assembler.clips.encoding
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode") if in_threads else None
         self._loader = self._processes(processes) if processes else None
 
     def batches(self, steps: order.Steps) -> Iterator[Batch]:
@@ -133,7 +142,11 @@ class Decoder:
             self._check_room(steps)
             self._steps[:] = steps
             return self._next_from_processes(self._loader)
-        return self._next_in_thread(steps) if self._ahead else (self.assembler(step) for step in steps)
+        return self._next_in_thread(steps) if self._ahead else map(self._batch, steps)
+
+    def _batch(self, step: np.ndarray) -> Batch:
+        batch = self.assembler(step, self._pool)
+        return batch.pin_memory() if self._pin else batch
 
     def _next_from_processes(self, loader: torch.utils.data.DataLoader[Batch]) -> Iterator[Batch]:
         try:
@@ -154,7 +167,7 @@ class Decoder:
             return
         info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
         encoding = self.assembler.clips.encoding
-        frame = 2 * encoding.width if encoding else 3 * info.width * info.height
+        frame = 2 * encoding.width if encoding else 3 * info.width * info.height * self.assembler.images
         batch = max(int(counts[step % len(counts)].sum()) for step in steps) * frame
         needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
         if needed > free:
@@ -166,10 +179,10 @@ class Decoder:
 
     def _next_in_thread(self, steps: order.Steps) -> Iterator[Batch]:
         """Yield batches, and decode the next one in a thread meanwhile: the JPEG decoder releases the GIL."""
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+        with ThreadPoolExecutor(1, thread_name_prefix="assemble") as thread:
             following = None
             for step in steps:
-                ready, following = following, thread.submit(self.assembler, step)
+                ready, following = following, thread.submit(self._batch, step)
                 if ready is not None:
                     yield ready.result()
             if following is not None:
@@ -185,6 +198,7 @@ class Decoder:
             persistent_workers=True,
             prefetch_factor=PREFETCHED,
             timeout=SILENT_S,
+            pin_memory=self._pin,
             multiprocessing_context="forkserver",  # a fork of a process with threads may hang
             generator=torch.Generator(),  # leave the global generator to the training
         )
@@ -262,7 +276,7 @@ class TrainingLoader:
         self._views = config.data.augment.views or 0
         self.step_windows = config.train.batch_size * order.times(config.train, world)
         order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
-        self.assembler = Assembler(clips, self.windows)
+        self.assembler = Assembler(clips, self.windows, config.model.backbone.reads_images)
         self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
 
     @property
@@ -284,6 +298,7 @@ class TrainingLoader:
             world=self._world,
             limit=self._train.windows_per_epoch,
             start=start,
+            frame_counts=self.windows.frame_count,
         )
         if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
             drawn = np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(self.windows))
@@ -293,7 +308,7 @@ class TrainingLoader:
 
 def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:
     """Return the indices of the windows of each evaluation batch."""
-    budget = EVALUATION_PIXELS // (info.width * info.height)
+    budget = EVALUATION_PIXELS // (info.width * info.height if config.model.backbone.reads_images else 1)
     return order.groups(windows.frame_count, EVALUATION_BATCHES * config.train.batch_size, budget)
 
 
@@ -307,8 +322,9 @@ class EvaluationLoader:
     def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
         groups = evaluation_groups(windows, clips.info, config)
+        images = config.model.backbone.reads_images
         self._steps = [groups[step] for step in order.share(len(groups), rank, world)]
-        self._decoder = Decoder(Assembler(clips, windows), config.runtime.loader_workers)
+        self._decoder = Decoder(Assembler(clips, windows, images), config.runtime.loader_workers)
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -38,6 +38,7 @@ def order(
     world: int = 1,
     limit: int | None = None,
     start: int = 0,
+    frame_counts: np.ndarray | None = None,
 ) -> Steps:
     """Return the steps of an epoch of training for one worker.
 
@@ -52,6 +53,8 @@ def order(
         world: number of workers.
         limit: windows in an epoch, or None for all.
         start: number of windows to skip, those of earlier steps.
+        frame_counts: [windows] number of frames of each, by which several workers get nearly equal work, or None to
+            deal the windows in turn.
 
     Raises:
         ConfigError: a step has fewer windows than there are workers.
@@ -59,7 +62,17 @@ def order(
     check_world(windows, batch_size, world, limit)
     drawn = np.random.default_rng([seed, epoch]).permutation(windows)[: limit or windows]
     last = max(len(drawn) - batch_size, 0)
-    return [drawn[first : first + batch_size][rank::world] for first in range(start, last + 1, batch_size)]
+    steps = [drawn[first : first + batch_size] for first in range(start, last + 1, batch_size)]
+    return [dealt(step, rank, world, frame_counts) for step in steps] if world > 1 else steps
+
+
+def dealt(step: np.ndarray, rank: int, world: int, frame_counts: np.ndarray | None = None) -> np.ndarray:
+    """Return one worker's windows of a step: the longest are dealt first, in rounds that alternate in direction."""
+    if frame_counts is None:
+        return step[rank::world]
+    longest_first = step[np.argsort(-frame_counts[step], kind="stable")]
+    places = [start + (world - 1 - rank if start // world % 2 else rank) for start in range(0, len(step), world)]
+    return longest_first[[place for place in places if place < len(step)]]
 
 
 def check_world(windows: int, batch_size: int, world: int, limit: int | None = None) -> None:

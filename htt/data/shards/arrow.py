@@ -44,7 +44,9 @@ ENCODED = SCHEMA.set(
     pa.field("features", pa.large_list(pa.float16())),  # [v t d], flat
 ).append(pa.field("shifts_px", pa.large_list(pa.float32())))  # [v 2], flat
 """Schema of a shard of features, which stand in place of the JPEGs."""
-_READABLE = (SCHEMA, ENCODED, *(each.remove(each.get_field_index("group")) for each in (SCHEMA, ENCODED)))
+POSES = SCHEMA.remove(SCHEMA.get_field_index("jpegs"))
+"""Schema of a shard of poses without images."""
+_READABLE = (SCHEMA, ENCODED, POSES, *(each.remove(each.get_field_index("group")) for each in (SCHEMA, ENCODED)))
 """Schemas of shards; the last two are of shards made before there were groups."""
 
 
@@ -67,13 +69,8 @@ def to_batch(record: ClipRecord) -> pa.RecordBatch:
         "joints_m": np.ascontiguousarray(record.joints_m, np.float32).ravel(),
         "hand_valid": np.ascontiguousarray(record.hand_valid).ravel().astype(np.uint8),
     }
-    schema = schema_of(encoded=record.encoded is not None)
+    schema = ENCODED if record.encoded is not None else POSES if record.frame_numbers and not record.jpegs else SCHEMA
     return pa.record_batch([pa.array([row[field.name]], field.type) for field in schema], schema=schema)
-
-
-def schema_of(*, encoded: bool) -> pa.Schema:
-    """Return the schema of a shard of features (``encoded``) or of frames."""
-    return ENCODED if encoded else SCHEMA
 
 
 def open_shard(path: Path, columns: Sequence[str] | None = None) -> pa.RecordBatchFileReader:
@@ -180,6 +177,7 @@ class ShardWriter:
         self._clips.append(to_batch(record))
         self._frames += len(record.frame_numbers)
         self._bytes += record.encoded.features.nbytes if record.encoded else sum(len(jpeg) for jpeg in record.jpegs)
+        self._bytes += 0 if record.encoded or record.jpegs else record.joints_m.nbytes
         return self.close() if self._bytes >= self._limit else None
 
     def close(self) -> Shard | None:

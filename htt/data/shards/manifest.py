@@ -159,7 +159,7 @@ class Manifest(_Entry):
     frame_rate: Annotated[float, Field(gt=0, le=SIZE)] | None = None
     """Frames per second, or None for the usual rate of the source."""
     quality: int
-    """Quality of the frames' JPEGs."""
+    """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
     """Description of how the frames were made."""
     splits: dict[SplitName, list[Shard]]
@@ -169,6 +169,11 @@ class Manifest(_Entry):
     """How the features in the shards were made, or None if the shards hold frames."""
     labels: Labels | None = None
     """Labels file, or None if the folder was made before there was one; labels are then read from the shards."""
+
+    @property
+    def poses_only(self) -> bool:
+        """True if the frames of the shards are poses without images."""
+        return not self.quality
 
     @property
     def info(self) -> DataInfo:

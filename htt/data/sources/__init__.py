@@ -70,7 +70,7 @@ class ClipRecord:
     frame_numbers: list[int]
     """Frame numbers used by the source."""
     jpegs: list[bytes]
-    """One JPEG per frame; empty if the clip is encoded."""
+    """One JPEG per frame; empty if the clip is encoded, or if it has poses without images."""
     joints_m: np.ndarray
     """[t j 3] float32, camera space, metres; undefined where the hand is not valid."""
     hand_valid: np.ndarray
@@ -145,7 +145,11 @@ class Source(Protocol):
         """
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
-        """Read a clip; return None if no frame is readable, and the problems."""
+        """Read a clip; return None if no frame is readable, and the problems.
+
+        ``quality`` is that of the JPEGs, or 0 to read the poses without any image: each frame of the clip is then
+        readable, and the conversion drops the JPEGs.
+        """
 
     def differences(self) -> list[str]:
         """Return the differences from the published data set in clips, frames and classes, one per line.

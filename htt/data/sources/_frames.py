@@ -194,10 +194,12 @@ def read(
         wanted: numbers of the clip's frames.
         camera: (width, height) of the images the intrinsics are for, px; images may have any size of the same aspect
             ratio.
-        size: (width, height, quality) of the JPEGs.
+        size: (width, height, quality) of the JPEGs; with quality 0, no file is read and all JPEGs are empty.
         findings: collector of missing and broken files.
     """
     width, height, quality = size
+    if not quality:
+        return dict.fromkeys(wanted, b"")
     for run in _text.gaps(wanted, images.paths):
         findings.frames(run, images.name, _text.MISSING, FRAME_LEFT_OUT)
     jpegs = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -37,8 +38,22 @@ class ResNetTiny(nn.Module):
 
     def forward(self, frames: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 768"]:
         """Return the cells of the last feature map, concatenated."""
-        cells: Tensor = self.grid(self.network(frames).last_hidden_state)
+        features = self.network(frames).last_hidden_state
+        plain = features.is_cuda and torch.are_deterministic_algorithms_enabled()
+        cells: Tensor = means(features, *GRID) if plain else self.grid(features)
         return cells.flatten(1)
+
+
+def means(features: Float[Tensor, "n c h w"], rows: int, columns: int) -> Float[Tensor, "n c rows columns"]:
+    """Return what ``nn.AdaptiveAvgPool2d`` returns; on a GPU, its own gradients differ between runs."""
+    spans = [
+        [(index * size // count, -((-(index + 1) * size) // count)) for index in range(count)]
+        for size, count in zip(features.shape[2:], (rows, columns), strict=True)
+    ]
+    cells = [
+        features[:, :, top:bottom, left:right].mean((2, 3)) for top, bottom in spans[0] for left, right in spans[1]
+    ]
+    return torch.stack(cells, dim=2).unflatten(2, (rows, columns))
 
 
 def build(config: BackboneConfig) -> nn.Module:

@@ -158,7 +158,7 @@ def test_convert_refuses_invalid_options(tmp_path: Path, h2o: Path, capsys: pyte
     text = refused("--source", "h20", "--out", out, "--quality", 0, "--width", 3, "--workers", 0)
     assert "--width must be 16 to 16384; got 3; --quality must be 1 to 100; got 0; --workers must be 1 to" in text
     assert "--root is required: the folder of the data set." in text
-    assert "No 'h20' in sources. Available: fpha, h2o, synthetic. Did you mean 'h2o'?" in text
+    assert "No 'h20' in sources. Available: fpha, frames, h2o, synthetic. Did you mean 'h2o'?" in text
     assert "which is not a folder" in refused("--source", "h2o", "--root", tmp_path / "gone", "--out", out)
     for inside in (h2o, h2o / "shards", h2o / "subject1" / ".." / "x"):
         assert "--out must be outside --root" in refused("--source", "h2o", "--root", h2o, "--out", inside)

@@ -15,7 +15,7 @@ from htt import files, scene
 from htt.config import Config, override
 from htt.data import location
 from htt.data.loading.clips import open_split
-from htt.data.location import absolute, cache_folder, data_key, located, synthetic_key
+from htt.data.location import absolute, cache_folder, data_key, local_folder, synthetic_key
 from htt.data.prepare import facts, prepare
 from htt.data.shards import manifest
 from htt.errors import DataError
@@ -164,8 +164,8 @@ def test_absolute_and_located_accept_paths_and_uris(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert absolute("shards") == absolute(f"file://{tmp_path}/shards") == str(tmp_path / "shards")
     assert absolute("s3://bucket/h2o?region=eu") == "s3://bucket/h2o?region=eu"
-    assert located("shards") == Path("shards")
-    assert located(f"file://{tmp_path}") == tmp_path
+    assert local_folder("shards") == Path("shards")
+    assert local_folder(f"file://{tmp_path}") == tmp_path
 
 
 def test_prepare_refuses_shard_with_wrong_checksum(cache: Path, tmp_path: Path) -> None:

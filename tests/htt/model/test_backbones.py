@@ -176,7 +176,7 @@ def test_open_backbone_expands_home_folder(tmp_path, monkeypatch):
 
 def test_open_backbone_refuses_unknown_name():
     with pytest.raises(
-        ConfigError, match=r"No 'resnet19' in backbones\. Available: resnet18, resnet_tiny\. Did you mean"
+        ConfigError, match=r"No 'resnet19' in backbones\. Available: none, resnet18, resnet_tiny\. Did you mean"
     ):
         open_backbone(BackboneConfig(name="resnet19"))
 

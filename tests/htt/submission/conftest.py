@@ -13,6 +13,7 @@ from htt.data.shards import arrow, manifest
 from htt.data.sources import ClipRecord
 from htt.info import DataInfo
 from htt.model.htt import HTT
+from htt.presets import poses
 from htt.testing import tiny_config
 from htt.training import checkpoint
 from htt.vocabulary import ACTIONS, OBJECTS
@@ -44,6 +45,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def oracle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a model whose block A is given the true object."""
     return _train(tmp_path_factory.mktemp("oracle"), **{"model.action.given": ["object"]})
+
+
+@pytest.fixture(scope="session")
+def without_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a model without an image encoder."""
+    return _train(tmp_path_factory.mktemp("poses"), **poses.PRESET)
 
 
 def _train(folder: Path, **overrides: Any) -> Path:

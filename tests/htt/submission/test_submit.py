@@ -103,6 +103,13 @@ def test_model_with_given_cues_is_neither_submitted_nor_evaluated_without_labels
     assert not (tmp_path / "out").exists()
 
 
+def test_model_without_images_is_not_submitted(h2o, without_images, tmp_path, capsys):
+    code, _, wrong = run(capsys, "--checkpoint", without_images, "--data", h2o, "--out", tmp_path / "out")
+    assert code == 2
+    assert "it has no image encoder (model.backbone.name none) and predicts no hands. Use a model that" in wrong
+    assert not (tmp_path / "out").exists()
+
+
 def test_submit_refuses_unwritable_folder_before_predicting(h2o, trained, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, said, wrong = run(capsys, "--checkpoint", trained, "--data", h2o, "--out", tmp_path / "file")

@@ -11,7 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from htt.batch import Layout
 from htt.config import AugmentConfig, to_yaml
 from htt.data.loading.loader import TrainingLoader
 from htt.errors import ConfigError, NonFiniteLossError
@@ -19,8 +21,12 @@ from htt.evaluation import clip_table
 from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
-from htt.training import checkpoint, optim
+from htt.training import checkpoint, loop, optim
+from htt.training.augment import augment
+from htt.training.average import Average
+from htt.training.finite import FiniteCheck
 from htt.training.loop import Precision, evaluate, fit, step_generator, train_epoch, train_step
+from htt.training.saving import Saving
 
 NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields if name != "views"}
 
@@ -83,6 +89,38 @@ def test_resumed_fit_equals_an_uninterrupted_one(tiny_splits, tmp_path, name):
     drop = {"seconds", "train_seconds", "latency_ms"}
     strip = [{name: value for name, value in report.items() if name not in drop} for report in undisturbed_reports[2:]]
     assert [{name: value for name, value in report.items() if name not in drop} for report in reports] == strip
+
+
+def test_average_of_the_weights_is_evaluated_saved_and_resumed(tiny_splits, tmp_path):
+    config = tiny_config(**{"train.epochs": 3, "train.ema": 0.9})
+    plain = tiny_config(**{"train.epochs": 3})
+    reports, averaged = train(config, tiny_splits, tmp_path / "whole")
+    _, weights = train(plain, tiny_splits, tmp_path / "plain")
+    assert evaluate(averaged, tiny_splits.val, config).result()["loss"] == reports[-1]["loss"]
+    assert_same_weights(checkpoint.load(tmp_path / "whole" / "checkpoint")[0], averaged)
+    assert not torch.equal(averaged.action_head.weight, weights.action_head.weight)
+    own = HTT(config.model, tiny_splits.info)
+    checkpoint.restore(tmp_path / "whole" / "checkpoint", own, optim.optimizer(config.optim, own.parameters()))
+    assert_same_weights(own, weights)
+    train(config, tiny_splits, tmp_path / "parts", stop_after=1)
+    _, resumed = train(config, tiny_splits, tmp_path / "parts", resume=tmp_path / "parts" / "checkpoint")
+    assert_same_weights(resumed, averaged)
+
+
+def test_average_follows_its_formula():
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    average = Average(model, 0.5)
+    expected = 0.0
+    for step, value in enumerate((1.0, 4.0, 2.0) * 5):
+        torch.nn.init.constant_(model.weight, value)
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    assert average.state()["weight"].item() == pytest.approx(expected)
+    with average.applied():
+        assert model.weight.item() == pytest.approx(expected)
+    assert model.weight.item() == value
 
 
 def test_checkpoint_keeps_clips_also_after_resume(tiny_splits, tmp_path):
@@ -160,10 +198,17 @@ def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
     assert_same_weights(undisturbed, resumed)
 
 
-@pytest.mark.parametrize("given", [[], pytest.param(["hands", "object"], marks=pytest.mark.slow)])
-def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, given):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"model.action.given": ["hands", "object"]}, marks=pytest.mark.slow),
+        pytest.param({"train.parts": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, changes):
     """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
-    how = {"optim.name": "sgd", "optim.lr": 1e-3, "model.action.given": given, **NO_AUGMENTATION}
+    how = {"optim.name": "sgd", "optim.lr": 1e-3, **changes, **NO_AUGMENTATION}
     config = tiny_config(**{"train.batch_size": 3, **how})
     together = two_workers(config, tmp_path)
     reports, alone = train(config, tiny_splits, tmp_path / "alone")
@@ -190,6 +235,89 @@ def test_non_finite_single_term_is_named():
     with pytest.raises(NonFiniteLossError) as caught:
         train_step(model, random_batch(info), optim.optimizer(config.optim, model.parameters()), config)
     assert caught.value.terms == ("action",)
+
+
+def test_late_check_names_the_same_step_and_saves_no_broken_weights(tiny_splits, tmp_path, monkeypatch):
+    """On a GPU a step is checked during the next one."""
+    config, steps, saved = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e6}), [], []
+
+    def keep(folder):
+        weights = checkpoint.load(folder)[0].state_dict().values()
+        saved.append(all(bool(value.isfinite().all()) for value in weights))
+
+    for late in (0, 1):
+        checks = FiniteCheck(torch.device("cpu"))
+        checks._steps_late = late
+        monkeypatch.setattr(loop, "FiniteCheck", lambda _, checks=checks: checks)
+        with pytest.raises(NonFiniteLossError) as caught:
+            fit(config, tiny_splits, lambda *_: None, folder=tmp_path / str(late),
+                saving=Saving(keep, lambda: False, every_s=0.0 if late else None))  # fmt: skip
+        steps.append((caught.value.epoch, caught.value.step, caught.value.terms))
+    assert steps[0] == steps[1]
+    assert len(saved) >= 1
+    assert saved[0] or len(saved) == 1
+
+
+@pytest.mark.parametrize("changes", [{"train.parts": 2}, {"train.parts": 9}, {"model.backbone.recompute": True}])
+def test_step_with_less_memory_is_the_same_step(changes):
+    """Windows of different lengths, one of them with unknown labels."""
+    batch = random_batch(tiny_info(), (5, 8, 2))
+    batch.action[1], batch.object[3:6], batch.joint_valid[2:9] = -1, -1, False
+    moved = []
+    for config in (tiny_config(**{"optim.name": "sgd"}), tiny_config(**{"optim.name": "sgd", **changes})):
+        torch.manual_seed(0)
+        model = HTT(config.model, tiny_info()).train()
+        terms = train_step(model, batch, optim.optimizer(config.optim, model.parameters()), config)
+        moved.append((_weights(model), {name: mean.value.item() for name, mean in terms.items()}))
+    torch.testing.assert_close(moved[1][0], moved[0][0], rtol=1e-5, atol=1e-7)
+    assert moved[1][1] == pytest.approx(moved[0][1], rel=1e-5)
+
+
+def test_parts_of_a_step_that_are_not_finite_are_named():
+    config, info = tiny_config(**{"train.parts": 2}), tiny_info()
+    model = HTT(config.model, info)
+    with torch.no_grad():
+        model.action_head.bias[0] = float("nan")
+    with pytest.raises(NonFiniteLossError) as caught:
+        train_step(model, random_batch(info), optim.optimizer(config.optim, model.parameters()), config)
+    assert caught.value.terms == ("action",)
+    assert model.pose_head.layers[0].weight.isfinite().all(), "no step was taken"
+
+
+class Waits(TorchDispatchMode):
+    """Operations for which a CPU must wait for a GPU, because their result or its size is needed."""
+
+    NAMES = ("nonzero", "_local_scalar_dense", "masked_select", "item", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        indices = args[1] if name in ("index", "index_put", "index_put_") else []
+        if name in self.NAMES or any(index is not None and index.dtype == torch.bool for index in indices):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_step_makes_the_cpu_wait_for_no_result_of_the_gpu():
+    config, batch = tiny_config(**{"optim.clip_norm": 1.0}), random_batch(tiny_info())
+    model = HTT(config.model, tiny_info())
+    optimizer = optim.optimizer(config.optim, model.parameters())
+    layout = Layout.of(batch.valid, config.model.pose.window)
+
+    def step(given):
+        seen = augment(batch, config.data.augment, torch.Generator().manual_seed(0), given)
+        train_step(model, seen, optimizer, config, layout=given, check=lambda *_: None)
+
+    step(layout)  # the first step makes the optimiser's state
+    with Waits() as waits:
+        step(layout)
+    assert waits.found == []
+    with Waits() as waits:
+        step(None)
+    assert "nonzero" in waits.found
 
 
 def _weights(model):

@@ -53,14 +53,58 @@ def test_encoder_rate_follows_the_same_schedule():
     encoder, head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     parameters = [*encoder.parameters(), *head.parameters()]
     config = OptimConfig(lr=0.1, backbone_lr=0.01, warmup_epochs=1, schedule="cosine")
-    built = optimizer(config, parameters, encoder.parameters())
+    built = optimizer(config, parameters, encoder)
     assert [len(group["params"]) for group in built.param_groups] == [2, 2]
     assert built.param_groups[1]["params"] == list(encoder.parameters())
     for step in (0, 3, 7):
         rate = learning_rate(config, step, 4, 3)
         set_learning_rate(built, rate)
         assert [group["lr"] for group in built.param_groups] == pytest.approx([rate, 0.1 * rate])
-    one = optimizer(OptimConfig(lr=0.1), parameters, encoder.parameters())
+    one = optimizer(OptimConfig(lr=0.1), parameters, encoder)
     assert [each["params"] for each in one.param_groups] == [parameters], "as in older checkpoints"
     encoder.requires_grad_(False)
-    assert len(optimizer(config, parameters, encoder.parameters()).param_groups) == 1
+    assert len(optimizer(config, parameters, encoder).param_groups) == 1
+
+
+class Encoder(torch.nn.Module):
+    """Embedding, three layers with a norm, and a norm after them, named as in an encoder of the hub."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Linear(2, 2, bias=False)
+        self.layer = torch.nn.ModuleList(torch.nn.LayerNorm(2, bias=False) for _ in range(3))
+        self.norm = torch.nn.LayerNorm(2, bias=False)
+
+
+def rates(encoder, **settings):
+    """{name of a parameter of the encoder: its rate}, and the rate of the rest."""
+    head = torch.nn.Linear(2, 2)
+    built = optimizer(OptimConfig(lr=0.1, **settings), [*encoder.parameters(), *head.parameters()], encoder)
+    set_learning_rate(built, 1.0)
+    rate = {id(parameter): group["lr"] for group in built.param_groups for parameter in group["params"]}
+    assert built.param_groups[0]["params"] == list(head.parameters())
+    return {name: rate[id(parameter)] for name, parameter in encoder.named_parameters()}, rate[id(head.weight)]
+
+
+def test_layers_of_the_encoder_learn_more_slowly_the_earlier_they_are():
+    found, head = rates(Encoder(), layer_decay=0.5, backbone_lr_factor=0.8)
+    assert head == 1.0
+    assert found == pytest.approx(
+        {"embed.weight": 0.1, "layer.0.weight": 0.2, "layer.1.weight": 0.4, "layer.2.weight": 0.8, "norm.weight": 0.8}
+    )
+    assert set(rates(torch.nn.Linear(2, 2), backbone_lr_factor=0.3)[0].values()) == {0.3}
+
+
+def test_biases_norms_and_the_token_are_not_decayed_if_so_configured():
+    from htt.model.htt import HTT
+    from htt.testing import tiny_config, tiny_info
+
+    model = HTT(tiny_config().model, tiny_info())
+    config = OptimConfig(weight_decay=0.1, decayed="matrices")
+    built = optimizer(config, model.parameters(), model.features.backbone)
+    decay = {id(parameter): group["weight_decay"] for group in built.param_groups for parameter in group["params"]}
+    found = {name: decay[id(parameter)] for name, parameter in model.named_parameters()}
+    exempt = {name for name, value in found.items() if value == 0}
+    assert exempt == {name for name in found if name.endswith(("bias", "token")) or "norm" in name}
+    assert len(found) > len(exempt) > 0
+    assert len(optimizer(OptimConfig(weight_decay=0.1), model.parameters()).param_groups) == 1, "as released"

@@ -113,10 +113,10 @@ def test_epoch_trains_each_window_once_for_changing_workers(tiny_splits, tmp_pat
     """Three workers, then two, then three, by the linear rule with a batch of 2: their steps divide no cursor."""
     trained, assemble = [], Assembler.__call__
 
-    def recorded(self, chosen):
+    def recorded(self, chosen, pool=None):
         if self.clips is tiny_splits.train:
             trained.extend(chosen.tolist())
-        return assemble(self, chosen)
+        return assemble(self, chosen, pool)
 
     monkeypatch.setattr(Assembler, "__call__", recorded)
     config, cursors = tiny_config(**{"train.epochs": 1, **ALIKE}), []

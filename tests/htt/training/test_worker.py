@@ -8,7 +8,15 @@ import ray.exceptions
 import ray.train
 
 from htt.config import override
-from htt.errors import CheckpointError, ClusterError, DataError, NonFiniteLossError, RunError, StorageError
+from htt.errors import (
+    CheckpointError,
+    ClusterError,
+    DataError,
+    DeviceMemoryError,
+    NonFiniteLossError,
+    RunError,
+    StorageError,
+)
 from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import tiny_config, tiny_info
@@ -33,6 +41,8 @@ def test_worker_gives_up_for_project_errors_only():
     GiveUp().after_exception(None, {0: ConnectionError("a worker was lost")})
     with pytest.raises(NonFiniteLossError):
         GiveUp().after_exception(None, {1: NonFiniteLossError(1, 2, ["action"])})
+    with pytest.raises(DeviceMemoryError, match="too large"):
+        GiveUp().after_exception(None, {1: DeviceMemoryError("too large")})
 
 
 def test_worker_resumes_only_checkpoints_of_its_training(tmp_path):
@@ -173,3 +183,12 @@ def test_body_error_takes_precedence_over_listener_error(listening):
 def test_closed_queue_raises_no_further_error(listening):
     with listening(pytest.fail) as told:
         told.put(ray.exceptions.RayActorError())
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0.0, "gloo"), (0.5, "gloo"), (1.0, "nccl"), (2.0, "nccl")])
+def test_workers_that_share_a_gpu_use_gloo(monkeypatch, gpus, backend):
+    made = {}
+    monkeypatch.setattr(ray.train.torch, "TorchTrainer", lambda loop, **options: made.update(options))
+    worker.torch_trainer(print, {}, ray.train.RunConfig(), workers=2, gpus_per_worker=gpus)
+    assert made["torch_config"].backend == backend
+    assert made["scaling_config"].use_gpu == (gpus > 0)

@@ -54,19 +54,24 @@ class Trained(list):
         return [values for values in self if values.get("model.backbone.trained")]
 
 
-@pytest.fixture
-def trained(monkeypatch):
+def stand_in(monkeypatch, **options):
     values = Trained()
     monkeypatch.setattr(unrayed, "metrics_of", metrics)
-    unrayed.replace_tune(monkeypatch, values, clips=True)
+    unrayed.replace_tune(monkeypatch, values, clips=True, **options)
     return values
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    return stand_in(monkeypatch)
 
 
 def shown(tmp_path):
     return (tmp_path / "shown").read_text()
 
 
-def test_best_of_both_stages_is_written(trained, search, tmp_path):
+def test_best_of_both_stages_is_written(monkeypatch, search, tmp_path):
+    trained = stand_in(monkeypatch, drawn=True)
     outcome = search(DEPTHS, **STAGES)
     first, second = sorted({trial.values["model.pose.depth"] for trial in outcome.trials})[:2]
     assert (first, second) == (1, 2)

@@ -25,7 +25,7 @@ from tune.results.sync import Storage
 
 pytestmark = pytest.mark.ray
 
-TRAINING = retrain_execution.Training(fake_final.run, fake_final.prepare)
+TRAINING = retrain_execution.RetrainFunctions(fake_final.run, fake_final.prepare)
 
 
 def searched(tmp_path, **values):

@@ -16,7 +16,7 @@ from htt.errors import ClusterError, ConfigError, RunError, StorageError, Traini
 from tune.execution import experiment
 from tune.execution import search as search_execution
 from tune.execution.recorder import Recorder
-from tune.execution.trainable import Training
+from tune.execution.trainable import TrialFunctions
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform, Space
 from tune.experiments.spec import parse_budget
@@ -183,7 +183,7 @@ def test_finished_group_trial_unknown_to_tune_is_recorded(local_ray, search, tmp
         trainer(config, callbacks=[], **options).fit()
         return trainer(config, callbacks=callbacks, **options)
 
-    (trial,) = search(trials=1, workers_per_trial=2, training=Training(train, done_before, prepare)).trials
+    (trial,) = search(trials=1, workers_per_trial=2, training=TrialFunctions(train, done_before, prepare)).trials
     assert (trial.state, trial.epochs) == ("complete", BASE["train.epochs"])
     begun = [event["epoch"] for event in events(tmp_path / "events") if "epoch" in event]
     assert sorted(begun) == [1, 1, 2, 2, 3, 3, 4, 4], "each worker trained once"

@@ -193,7 +193,7 @@ BOTH = {"metric": "hand_error_mm", "objectives": ("hand_error_mm", "latency_ms")
 
 
 def test_several_objectives_give_a_front_and_a_pick(monkeypatch, search):
-    replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1})
+    replace_tune(monkeypatch, [], stop_at={3: 2, 5: 1}, drawn=True)
     outcome = search(trials=8, seed=1, pick="latency_ms<=15", **BOTH)
     spec = outcome.folder.record.spec
     assert (spec.metric, spec.objectives, spec.pick) == ("hand_error_mm", BOTH["objectives"], "latency_ms<=15")
@@ -415,7 +415,7 @@ def test_trial_has_equal_numbers_everywhere(search, monkeypatch):
 
 
 def test_every_trial_keeps_its_clips_also_if_pruned(monkeypatch, search, tmp_path):
-    replace_tune(monkeypatch, [], stop_at={2: 1}, clips=True)
+    replace_tune(monkeypatch, [], stop_at={2: 1}, clips=True, drawn=True)
     outcome = search(FINITE, trials=3)
     states = [trial.state for trial in outcome.trials]
     assert states == ["complete", "pruned", "complete"]

@@ -66,7 +66,7 @@ def test_storage_error_ends_with_the_run_within_a_report(reported, monkeypatch):
 
 
 def test_function_name_is_that_of_old_saved_states():
-    training = trainable.Training(*[lambda *_: None] * 3)
+    training = trainable.TrialFunctions(*[lambda *_: None] * 3)
     for workers, name in ((1, "alone"), (2, "group")):
         function = trainable.trainable(dataclasses.replace(JOB, workers=workers), training)
         assert Experiment.get_trainable_name(function) == name

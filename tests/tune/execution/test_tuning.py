@@ -80,7 +80,8 @@ def test_variants_are_searched_alike_and_trained_afresh(trained, ablate):
     assert len(trained) == 4 + 2 * 4 + 4
 
 
-def test_both_comparisons_have_their_own_reference(trained, ablate):
+def test_both_comparisons_have_their_own_reference(monkeypatch, ablate):
+    replace_tune(monkeypatch, [], clips=True, drawn=True)
     outcome = ablate({"good": {}, "slow": {"optim.step_epochs": 1}, "wide": {"model.width": 128}}, values=AWAY, **TUNED)
     shared, tuned = study_results.parts(study_results.read(outcome.folder))
     assert shared.order == ["good", "slow", "wide"]

@@ -78,6 +78,8 @@ def test_sentences_name_interval_base_baselines_and_ties(tmp_path):
         "Without the images: hand error 144.9 mm (the mean pose of the training clips), action accuracy 2.8 % (chance)."
     )
     assert ties.startswith("2 of 18 other complete trials cannot be told apart from it (trials 1, 2): ")
+    guessed = conclusions.sentences(found, {"action_accuracy": 1 / 36})[2]
+    assert guessed == "By guessing: action accuracy 2.8 % (chance).", "also right if the trials see no images"
 
 
 def test_sentences_without_clips_claim_nothing(tmp_path):

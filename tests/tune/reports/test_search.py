@@ -195,6 +195,8 @@ def test_base_and_baselines_are_rows_outside_the_ten_best(tmp_path):
     assert re.search(rf"\| +{base.number} \(base\) \| {base.state} ", table)
     assert re.search(r"\| +no images \| – +\| +– \| +144\.9 mm \| +2\.8 % \|", table)
     assert f">base, trial {base.number}, " in page, "a line of the figures"
+    of_poses = search_folder(tmp_path / "poses", 60, baselines={"action_accuracy": 1 / 36})
+    assert re.search(r"\| +chance \| – +\| +– \|", written(of_poses)[0]), "the trials may see no images"
 
 
 def test_search_of_one_known_metric_has_no_front(tmp_path):

@@ -242,8 +242,8 @@ def test_old_search_has_a_report_and_a_best_trial(old_search, capsys):
 
 
 def test_old_search_is_a_warm_start_and_resumes_its_domains(old_search, monkeypatch):
-    question = warm_start.Question(SPACE, OLD_BASE, ["hand_error_mm"], (), share_any=True)
-    assert len(warm_start.earlier(old_search, question).trials) == 2
+    spec = SearchSpec(domains=SPACE.domains, base=OLD_BASE.model_dump(mode="json"), share_any=True)
+    assert len(warm_start.earlier(old_search, spec).trials) == 2
     again = resumed(search, "--resume", "old", "--time-budget", "1h")
     assert (again.domains, again.trials, again.time_budget_s, again.seed) == (SPACE.domains, None, 3600.0, 3)
     with pytest.raises(RunError, match="Cannot change --seed when resuming old: it was started with 3, got 4"):

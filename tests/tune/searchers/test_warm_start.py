@@ -8,10 +8,10 @@ from htt.errors import ConfigError
 from report_folders import record
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, LogUniform, Space
+from tune.experiments.spec import SearchSpec
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.selection import best_text
 from tune.searchers import warm_start
-from tune.searchers.warm_start import Question
 
 SPACE = Space({"optim.lr": LogUniform(1e-4, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})
 BASE = override(
@@ -39,7 +39,12 @@ def run(path, trials, base=BASE, **asked):
 
 
 def ask(objectives=("hand_error_mm",), constraints=(), base=BASE):
-    return Question(SPACE, base, objectives, parse(constraints))
+    return SearchSpec(
+        domains=SPACE.domains,
+        base=base.model_dump(mode="json"),
+        objectives=tuple(objectives),
+        constraints=parse(constraints),
+    )
 
 
 def test_fitting_trials_become_rows_and_misfits_are_counted(tmp_path):

@@ -18,6 +18,9 @@ SPACE = Space(
         "loss.object": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
         "loss.action": LogUniform(0.3, 3.0, why="paper: 1; half a decade either side"),
         "optim.lr": LogUniform(1e-5, 3e-4, why="paper: 3e-5; half a decade below, a decade above"),
+        "optim.backbone_lr_factor": LogUniform(0.1, 1.0, why="paper: 1; a pretrained encoder may need smaller steps"),
+        "train.label_smoothing": Choice(0.0, 0.1, why="paper: 0; few clips per action may want some"),
+        "train.ema": Choice(0.0, 0.999, why="paper: 0; an average of the weights needs no decay of the rate"),
     },
     base={**PRESET, "data.held_out": 0.1},  # FPHA has no validation split to select by
     description="The paper's recipe for H2O, varied in what the paper says matters. Wants GPUs and --set data.root=...",

@@ -11,26 +11,26 @@ from matplotlib.figure import Figure
 from htt.evaluation.metric_table import METRICS
 from tune.reports import format as fmt
 from tune.reports.figures.style import BAD, GOOD, INK, OPEN, canvas, legend, offsets, row_axes
-from tune.results.retrain import SPLITS, VALIDATION, Retrained
+from tune.results.retrain import SPLITS, VALIDATION, Retraining
 from tune.results.stats import summarise
 
 
-def seeds(retrained: Retrained, metrics: Sequence[str]) -> Figure:
+def seeds(retraining: Retraining, metrics: Sequence[str]) -> Figure:
     """Draw a panel for each metric and a row for each split: dots are seeds, a bar is their mean and interval."""
     figure = canvas(1.55 * len(metrics) + 0.7)
     for axes, metric in zip(figure.subplots(len(metrics), 1, squeeze=False).ravel(), metrics, strict=True):
-        _panel(axes, retrained, metric)
+        _panel(axes, retraining, metric)
     legend(figure, 3)
     return figure
 
 
-def _panel(axes: Axes, retrained: Retrained, metric: str) -> None:
+def _panel(axes: Axes, retraining: Retraining, metric: str) -> None:
     about = METRICS[metric]
     factor = fmt.scale(about)
-    splits = [split for split in SPLITS if metric in retrained.metrics(split)]
+    splits = [split for split in SPLITS if metric in retraining.metrics(split)]
     rows = [row + 0.5 for row in range(len(splits))]
     for row, split in zip(rows, splits, strict=True):
-        values = factor * retrained.values(split, metric)
+        values = factor * retraining.values(split, metric)
         mean = summarise(values, (factor * about.range[0], factor * about.range[1]))
         if math.isfinite(mean.low):
             axes.plot(
@@ -41,7 +41,7 @@ def _panel(axes: Axes, retrained: Retrained, metric: str) -> None:
             values, row + offsets(len(values)), "o", color=GOOD, markeredgecolor=OPEN, markersize=6, alpha=0.9,
             zorder=3, label="a fresh seed",
         )  # fmt: skip
-    searched = retrained.searched.get(metric, math.nan)
+    searched = retraining.searched.get(metric, math.nan)
     if VALIDATION in splits and math.isfinite(searched):
         row = rows[splits.index(VALIDATION)]
         axes.plot([factor * searched], [row], "*", color=BAD, markersize=12, zorder=4, label="the search's best trial")

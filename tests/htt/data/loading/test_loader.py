@@ -5,12 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 
 from htt import camera
@@ -163,6 +165,40 @@ def test_decoder_thread_gives_same_batches(clips: Clips) -> None:
     ):
         assert_same(one, other)
     assert list(Decoder(loader.assembler, ahead=True).batches([])) == []
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_decoder_uses_threads_and_pinned_memory_and_gives_same_batches(
+    clips: Clips, monkeypatch: pytest.MonkeyPatch, ahead: bool
+) -> None:
+    assembler, steps = TrainingLoader(clips, CONFIG).assembler, [np.array([0, 3]), np.array([5])]
+    plain = list(Decoder(assembler, ahead=False).batches(steps))
+    decode, threads, pinned = simplejpeg.decode_jpeg, set(), []
+
+    def noted(*args: object, **options: object) -> np.ndarray:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return decode(*args, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", noted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    for batch, same in zip(Decoder(assembler, ahead=ahead).batches(steps), plain, strict=True):
+        assert_same(batch, same)
+        assert any(tensor is batch.frames for tensor in pinned)
+    assert threads == {"decode"}
+
+
+def test_broken_frame_is_named_also_by_a_thread(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    record = make_record(0, 3)
+    record.jpegs[1] = record.jpegs[1][:-99]
+    broken = open_split(write_shards(tmp_path, {"train": [record]}), "train")
+    with pytest.raises(DataError, match=r"^Invalid JPEG: frame 13 of clip clip-0"):
+        list(EvaluationLoader(broken, CONFIG))
 
 
 def test_loader_processes_give_same_batches_without_random_draws(clips: Clips) -> None:

@@ -84,3 +84,29 @@ def test_groups_respect_count_and_budget(sizes: list[int], most: int, budget: in
     for group in groups:
         assert 1 <= len(group) <= most
         assert len(group) == 1 or sum(sizes[window] for window in group) <= budget
+
+
+@given(sizes=sizes, seed=st.integers(0, 99))
+def test_dealt_windows_are_all_dealt_once_and_evenly(sizes: tuple[int, int, int], seed: int) -> None:
+    windows, batch_size, world = sizes
+    counts = np.random.default_rng(seed).integers(1, 129, windows)
+    whole = order.order(windows, seed=seed, epoch=0, batch_size=batch_size)
+    shares = [
+        order.order(windows, seed=seed, epoch=0, batch_size=batch_size, rank=rank, world=world, frame_counts=counts)
+        for rank in range(world)
+    ]
+    for step, *parts in zip(whole, *shares, strict=True):
+        assert sorted(np.concatenate(parts).tolist()) == sorted(step.tolist())
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        frames = [int(counts[part].sum()) for part in parts]
+        assert max(frames) - min(frames) <= int(counts[step].max())
+
+
+def test_windows_are_dealt_by_their_frames_and_one_worker_keeps_the_order() -> None:
+    step, counts = np.array([3, 0, 2, 1]), np.array([10, 100, 90, 20])
+    assert [order.dealt(step, rank, 2, counts).tolist() for rank in range(2)] == [[1, 0], [2, 3]]
+    assert [order.dealt(step, rank, 2).tolist() for rank in range(2)] == [[3, 2], [0, 1]]
+    alone = order.order(9, seed=1, epoch=0, batch_size=3, frame_counts=np.arange(9))
+    assert [each.tolist() for each in alone] == [
+        each.tolist() for each in order.order(9, seed=1, epoch=0, batch_size=3)
+    ]

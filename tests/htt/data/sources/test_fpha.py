@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from htt import camera, console
 from htt.data import convert as converting
 from htt.data.conversion.run import convert
 from htt.data.conversion.state import Making
 from htt.data.loading.clips import open_split
+from htt.data.shards import manifest
 from htt.data.sources import ClipRecord, Problem, Source, fpha, open_source
 from htt.data.sources.fpha import lists
 from htt.errors import DataError
@@ -73,6 +75,33 @@ def test_convert_gives_true_joints_labels_and_intrinsics(
         assert [check_clip(clip, true[clip.id]) for clip in clips] == [NOTHING] * CLIPS[split]
         assert set(clips.subjects) <= {"Subject_1", "Subject_2", "Subject_3"}
         assert clips.groups == clips.ids
+
+
+def test_convert_gives_poses_without_images(
+    root: Path, true: dict[str, TrueClip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most people have FPHA's skeletons and lists alone."""
+    shutil.rmtree(root / "Video_files")
+    skeleton(root, "Subject_2/close_juice_bottle/1").unlink()
+    change_lines(skeleton(root), lambda lines: [line for number, line in enumerate(lines) if number != 2])
+    words = ["--source", "fpha", "--root", str(root), "--out", str(tmp_path / "out"), "--workers", "1", "--poses-only"]
+    console.run(converting.Options, converting.main, words)
+    printed = capsys.readouterr().out
+    assert "hands not known: Hand_pose_annotation_v1/Subject_1/open_juice_bottle/1/skeleton.txt, frame 2 has" in printed
+    assert f"python tune/search.py --space poses --set data.source=fpha --set data.root={tmp_path / 'out'}" in printed
+    made = manifest.read(tmp_path / "out")
+    assert (made.poses_only, {split: made.count(split) for split in made.splits}) == (
+        True,
+        {"train": (2, 10), "test": (2, 11)},
+    )
+    for split in made.splits:
+        for clip in open_split(tmp_path / "out", split):
+            own = true[clip.id]
+            assert (clip.jpegs, clip.action, clip.frame_numbers) == ([], own.action, own.numbers)
+            known = clip.hand_valid[:, 0]
+            assert np.flatnonzero(~known).tolist() == ([2] if clip.id == FIRST else [])
+            np.testing.assert_allclose(clip.joints_m[known], own.joints_m[known], rtol=0, atol=1e-5)
+            np.testing.assert_allclose(clip.intrinsics, camera.resized(own.intrinsics, 480 / 128, 270 / 72), rtol=1e-5)
 
 
 def test_read_accepts_both_names_of_the_poses_folder(root: Path, true: dict[str, TrueClip]) -> None:

@@ -39,6 +39,19 @@ def test_convert_gives_true_joints_labels_and_intrinsics(
     assert clips.frame_numbers(1).tolist() == list(range(404, 426))
 
 
+def test_read_gives_poses_without_images(root: Path, true: dict[str, TrueClip]) -> None:
+    for recording in (TRAIN, "subject2/o2/3/cam4"):
+        shutil.rmtree(root / recording / "rgb")
+    made, problems = convert(open_source("h2o", root), root / "out", Making(96, 54, quality=0), workers=1)
+    assert (made.poses_only, problems) == (True, [])
+    for clip in open_split(root / "out", "train"):
+        own = true[clip.id]
+        assert (clip.jpegs, clip.frame_numbers) == ([], own.numbers)
+        assert (clip.hand_valid == own.hand_valid).all()
+        joints = np.repeat(own.hand_valid, 21, axis=1)
+        np.testing.assert_allclose(clip.joints_m[joints], own.joints_m[joints], rtol=0, atol=1e-5)
+
+
 def test_read_of_test_clip_has_object_but_no_action(root: Path, true: dict[str, TrueClip]) -> None:
     record, problems = read(root, "27", "test")
     assert record is not None
