@@ -6,6 +6,7 @@ whole GPUs, else gloo), which the caller has started. Nothing here depends on th
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -65,12 +66,11 @@ class Group:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
         normalising = (each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm))
-        return nn.parallel.DistributedDataParallel(
-            model,
-            device_ids=devices,
-            broadcast_buffers=any(each.training for each in normalising),  # frozen statistics stay equal
-            gradient_as_bucket_view=True,
-        )
+        live = any(each.training for each in normalising)  # frozen statistics stay equal
+        kind = nn.parallel.DistributedDataParallel
+        known = inspect.signature(kind).parameters
+        buffers = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": live}
+        return kind(model, device_ids=devices, gradient_as_bucket_view=True, **buffers)
 
 
 def best_device() -> torch.device:
