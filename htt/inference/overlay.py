@@ -37,6 +37,7 @@ ACTION_COLOURS = (
 SHORTEST_PX, LONGEST_PX = 960, 1280
 """Range of the longer side of the drawn frame."""
 PANEL, TEXT, DIM, TRACK = (20, 22, 27), (236, 238, 242), (150, 156, 166), (48, 52, 61)
+OUTLINE = (24, 24, 24)
 SMOOTH = 2
 """Factor by which hands are drawn larger and then reduced, for smooth lines."""
 TOP = 3
@@ -114,22 +115,22 @@ class Painter:
         high = np.minimum(np.ceil(joints.max(axis=0) + margin), self.size)
         if not np.isfinite(joints).all() or (high - low < 1).any():
             return
-        layer = Image.new("RGBA", tuple((SMOOTH * (high - low)).astype(int)), (0, 0, 0, 0))
-        canvas, at = ImageDraw.Draw(layer), [tuple(point) for point in (SMOOTH * (joints - low)).tolist()]
+        box = tuple(np.concatenate([low, high]).astype(int).tolist())
+        large = image.crop(box).resize(tuple((SMOOTH * (high - low)).astype(int)), Image.Resampling.NEAREST)
+        canvas, at = ImageDraw.Draw(large), [tuple(point) for point in (SMOOTH * (joints - low)).tolist()]
         colours = [
             HAND_COLOURS[hand] if parent == WRIST else FINGER_COLOURS[FINGER_OF_BONE[bone]]
             for bone, (parent, _) in enumerate(BONES)
         ]
         thick = SMOOTH * unit
-        for extra, plain in ((2.5, (0, 0, 0, 130)), (0.0, None)):  # an outline first, for bright backgrounds
+        for extra, plain in ((2.5, OUTLINE), (0.0, None)):  # an outline first, for bright backgrounds
             for (parent, child), colour in zip(BONES, colours, strict=True):
-                canvas.line([at[parent], at[child]], fill=plain or (*colour, 255), width=round((3.6 + extra) * thick))
+                canvas.line([at[parent], at[child]], fill=plain or colour, width=round((3.6 + extra) * thick))
             for joint, (x, y) in enumerate(at):
                 radius = (4.4 if joint == WRIST else 2.8 + extra / 2) * thick
-                fill = plain or (*(HAND_COLOURS[hand] if joint == WRIST else (255, 255, 255)), 255)
+                fill = plain or (HAND_COLOURS[hand] if joint == WRIST else (255, 255, 255))
                 canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
-        smooth = layer.reduce(SMOOTH)
-        image.paste(smooth, tuple(low.astype(int)), smooth)
+        image.paste(large.reduce(SMOOTH), box[:2])
         x, y = joints[WRIST]
         if len(HANDS) == self.hands and 0 <= x < self.size[0] and 0 <= y < self.size[1] - 24 * unit:
             ImageDraw.Draw(image).text(
@@ -203,10 +204,15 @@ def states(predictions: Predictions, found: Sequence[Segment], frame_rate: float
 
 
 def parts(found: Sequence[Segment], names: Sequence[str], frame_rate: float) -> list[Part]:
-    """Return the time line of a video."""
-    best = [int(segment.probabilities.argmax()) for segment in found]
-    times = [(segment.first / frame_rate, segment.end / frame_rate) for segment in found]
-    return [Part(*time, action, names[action]) for time, action in zip(times, best, strict=True)]
+    """Return the time line of a video; successive segments of one action are one part."""
+    line: list[Part] = []
+    for segment in found:
+        action, end_s = int(segment.probabilities.argmax()), segment.end / frame_rate
+        if line and line[-1].action == action:
+            line[-1] = line[-1]._replace(end_s=end_s)
+        else:
+            line.append(Part(segment.first / frame_rate, end_s, action, names[action]))
+    return line
 
 
 def write(

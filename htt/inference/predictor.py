@@ -22,8 +22,8 @@ from htt.data.loading.clips import as_frames
 from htt.data.loading.loader import evaluation_groups
 from htt.data.loading.windows import evaluation_windows
 from htt.errors import CheckpointError, ConfigError, DataError
+from htt.fitting import Fit, Fitting, checked_intrinsics, fitting
 from htt.group import best_device
-from htt.inference.fitting import Fit, Fitting, checked_intrinsics, fitting
 from htt.inference.published import located
 from htt.info import DataInfo
 from htt.model.htt import HTT
@@ -82,7 +82,12 @@ class Predictor:
     def __init__(
         self, model: HTT, config: Config, device: torch.device | str | None = None, precision: str | None = None
     ) -> None:
-        """Move the model to its device; see ``load``."""
+        """Take a model over: move it to its device and cast its weights; see ``load``."""
+        if not model.config.backbone.reads_images:
+            raise CheckpointError(
+                "Cannot predict with this model: it has no image encoder (model.backbone.name none) and reads no "
+                "images. Use a model that was trained on images."
+            )
         if given := model.config.action.given:
             raise CheckpointError(
                 f"Cannot predict with this model: its block A is given the true {' and '.join(given)} "
@@ -90,7 +95,14 @@ class Predictor:
             )
         self.device = torch.device(device) if device is not None else best_device()
         self.model, self.config, self.info = model.to(self.device).eval(), config, model.info
-        self.precision = Precision(precision or config.train.precision, self.device)
+        try:
+            self.precision = Precision(precision or config.train.precision, self.device)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error} Choose another precision than that of the training: --precision fp32."
+            ) from error
+        if self.precision.dtype is not None:
+            cast_weights(model, self.precision.dtype)
 
     @classmethod
     def load(
@@ -212,7 +224,16 @@ def as_rgb(frames: Frames) -> np.ndarray:
             f"Frames of floats must be in [0, 1]; got {given.min():g} to {given.max():g}. Divide them by 255, or give "
             "uint8."
         )
-    return np.round(255 * given).astype(np.uint8)
+    rounded: np.ndarray = np.round(255 * given).astype(np.uint8)
+    return rounded
+
+
+def cast_weights(model: HTT, dtype: torch.dtype) -> None:
+    """Cast the weights that autocast would cast at every call, in place; a frozen encoder stays in fp32, as there."""
+    frozen = set() if model.features.trained else set(model.features.backbone.modules())
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module not in frozen:
+            module.to(dtype)
 
 
 def fuse_batch_norm(network: nn.Module) -> int:
@@ -223,9 +244,9 @@ def fuse_batch_norm(network: nn.Module) -> int:
     """
     fused = 0
     for module in network.modules():
-        norm = getattr(module, "normalization", None)
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(getattr(module, "convolution", None), nn.Conv2d):
-            folded = fuse_conv_bn_eval(module.convolution, norm)
+        norm, convolution = getattr(module, "normalization", None), getattr(module, "convolution", None)
+        if isinstance(norm, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            folded = fuse_conv_bn_eval(convolution, norm)
             folded.weight.data = folded.weight.data.contiguous(memory_format=torch.channels_last)
             module.convolution, module.normalization = folded, nn.Identity()
             fused += 1

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
+    "inference": ["--rounds", "1", "--again", "2", "--width", "64", "--height", "36", "--length", "20"],
     "loading": ["--rounds", "1"],
     "padding": ["--steps", "1", "--width", "96", "--height", "54"],
     "scene_rendering": ["--repeats", "1", "--clips", "1"],
@@ -17,6 +18,7 @@ SHORT = {
 WITH_RAY = {
     "converting": ["--clips", "1", "--rounds", "1"],
     "encoding": ["--rounds", "1"],
+    "gpu": ["--device", "cpu", "--tiny", "--budget", "850"],
     "growth": ["--before", "0", "40", "--trials", "8"],
     "platform_cost": ["--trials", "4", "--group-trials", "2"],
     "train_overhead": ["--rounds", "1", "--trials", "2"],

@@ -52,10 +52,10 @@ def clip(one_clip):
     return images, clips.intrinsics[0]
 
 
-def _encode(path, frames, rate, *, codec="libx264", pixels="yuv420p", times=None, aspect=None):
+def _encode(path, frames, rate, *, codec="libx264", pixels="yuv420p", times=None, aspect=None, index_first=False):
     """Write frames [n h w 3] as a video, nearly without loss, and return its path."""
     options = {"libx264": {"crf": "4"}, "mpeg4": {"q": "1"}}.get(codec, {})
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"movflags": "faststart"} if index_first else {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixels
         if codec in ("mpeg4", "mjpeg"):

@@ -5,14 +5,17 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from htt import config, console, evaluate, predict, publish
 from htt.errors import CheckpointError
 from htt.inference import Predictor
+from htt.model.htt import HTT
 from htt.model.weights import RECORD
 from htt.testing import tiny_config, tiny_info
 from htt.training import checkpoint
+from htt.training.loading import load_start
 
 
 @pytest.fixture
@@ -101,6 +104,15 @@ def test_paths_of_this_machine_are_not_published(run, save, tmp_path):
     assert found.model.width == 32
 
 
+def test_training_can_start_from_a_published_model(run, trained, tmp_path):
+    run("--checkpoint", trained, "--out", tmp_path / "model")
+    published, record = checkpoint.load(tmp_path / "model")
+    new = HTT(config.override(record.config.model, {"weights": str(tmp_path / "model")}), record.info)
+    load_start(new)
+    for name, value in published.state_dict().items():
+        assert torch.equal(new.state_dict()[name], value), name
+
+
 def test_changed_weights_are_noticed(run, trained, tmp_path):
     run("--checkpoint", trained, "--out", tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
@@ -132,4 +144,6 @@ def test_next_command_of_a_published_model_can_be_parsed(run, trained, encode, c
     encode(tmp_path / "a.mp4", clip[0], 15)
     console.run(predict.Options, predict.main, ["--checkpoint", "model", "--video", "a.mp4", "--no-overlay"])
     assert (tmp_path / "predictions-a" / "predictions.parquet").exists()
-    assert json.loads((tmp_path / "model" / RECORD).read_text())["sha256"].keys() == {"model.safetensors", RECORD}, "a card can be edited"
+    assert json.loads((tmp_path / "model" / RECORD).read_text())["sha256"].keys() == {"model.safetensors", RECORD}, (
+        "a card can be edited"
+    )

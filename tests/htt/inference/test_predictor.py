@@ -5,11 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from htt.config import override
 from htt.data.loading.windows import evaluation_windows
 from htt.errors import CheckpointError, ConfigError, DataError
 from htt.inference import Predictor
 from htt.inference.predictor import joined
 from htt.testing import tiny_config, tiny_info
+from htt.training import checkpoint
 from htt.training.loop import evaluate
 from htt.training.tasks import open_splits
 
@@ -154,6 +156,19 @@ def test_half_precision_is_close(trained, predictor, clip):
     assert 0 < np.abs(found.joints_m - Predictor.load(trained)(*clip).joints_m).max() < 5e-3
 
 
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("block", ["transformer", "lstm"])
+def test_half_precision_equals_that_of_an_evaluation(tmp_path, save, one_clip, clip, trained, block):
+    values = {"train.precision": "bf16", "model.backbone.trained": trained, "model.backbone.weights": "rendered",
+              "model.pose.block": block, "model.action.block": block}  # fmt: skip
+    config = override(one_clip, values)
+    folder, predictions = save(tmp_path / "checkpoint", config), []
+    model, _ = checkpoint.load(folder)
+    evaluate(model, open_splits(one_clip).val, config, on_batch=lambda batch, found: predictions.append(found))
+    found, expected = Predictor.load(folder)(*clip), torch.cat([each.joints_m for each in predictions])
+    np.testing.assert_array_equal(np.sort(found.joints_m.ravel()), np.sort(expected.numpy().ravel()))
+
+
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
@@ -189,6 +204,12 @@ def test_a_model_that_needs_labels_is_refused(tmp_path, save):
     config = tiny_config(**{"model.action.given": ["hands"]})
     with pytest.raises(CheckpointError, match="given the true hands"):
         Predictor.load(save(tmp_path / "checkpoint", config, tiny_info()))
+
+
+def test_precision_that_the_device_lacks_is_refused(trained):
+    with pytest.raises(ConfigError, match="fp16 is not supported on this cpu") as error:
+        Predictor.load(trained, precision="fp16", device="cpu")
+    assert "--precision fp32" in str(error.value)
 
 
 def test_missing_models_are_refused(tmp_path, monkeypatch):

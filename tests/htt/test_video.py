@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from htt import video
 from htt.errors import DataError
-from htt.inference import video
-from htt.inference.video import ImageFolder, VideoFile, at_rate, open_source, resampled, thinned
+from htt.video import ImageFolder, VideoFile, at_rate, open_source, resampled, thinned
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ def test_one_frame_is_a_video(tmp_path, moving, encode):
     assert len(list(at_rate(source, 15.0))) == 1
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4"])
 def test_what_is_left_of_a_truncated_file_is_used_and_said(tmp_path, encode, name):
     noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
-    path = encode(tmp_path / name, noise, 30, codec="mpeg4")
+    path = encode(tmp_path / name, noise, 30, codec="mpeg4", index_first=name == "a.mp4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     source = open_source(path)
     frames = list(source.frames())
