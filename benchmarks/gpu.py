@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 
 from htt import device
@@ -175,6 +176,7 @@ def steps(setting: Setting) -> list[str]:
     ways += [("bf16", "bf16", False, False), ("bf16, compiled", "bf16", False, True)]
     if setting.device.type == "cuda":
         ways.insert(2, ("tf32", "tf32", False, False))
+    counters.clear()
     rows, seconds = [], {}
     for name, precision, padded, compiled in ways:
         try:
@@ -193,7 +195,8 @@ def steps(setting: Setting) -> list[str]:
     return [
         f"Steps of two windows, forward to optimiser: {len(batches)} batches with {frames} frames in all, "
         f"{flops / 1e12 / frames:.3f} TFLOP per frame. With padding a step takes **{ratio:.1f}** times as long (aim: 8 "
-        "against our fastest). Aim: 0.4 of the bf16 peak.",
+        f"against our fastest). Aim: 0.4 of the bf16 peak. torch.compile found {counters['stats']['unique_graphs']} "
+        f"graphs and {sum(counters['graph_break'].values())} breaks.",
         "",
         "| step | ms | frames/s | peak memory, GB | share of bf16 peak | first step, s |",
         "|---|---|---|---|---|---|",
@@ -261,7 +264,7 @@ def deterministic(setting: Setting) -> list[str]:
     """Time steps with deterministic algorithms, and compare two equal runs with and without them."""
     batches = setting.batches(2 if setting.tiny else 4)
     taken, differing = {}, {}
-    for wanted in (False, True):
+    for wanted in (True, False):  # the setting of this process stays
         taken[wanted] = _steps_of(setting, batches, "fp32", padded=False, compiled=False, deterministic=wanted)[0]
         one, other = (_weights_after(setting, batches, wanted) for _ in range(2))
         differing[wanted] = max(float((one[name] - other[name]).abs().max()) for name in one)
@@ -299,10 +302,11 @@ def loader(setting: Setting) -> list[str]:
             if number == 2:  # after the start of the processes
                 setting.wait()
                 began, frames = time.perf_counter(), 0
-            seen = augment(batch.to(setting.device), config.data.augment, step_generator(0, number, group))
+            layout = Layout.of(batch.valid, config.model.pose.window).to(setting.device)
+            random = step_generator(0, number, group)
+            seen = augment(batch.to(setting.device), config.data.augment, random, layout)
             frames += len(seen.frames)
         setting.wait()
-        frames -= 0
         loaded_s = (time.perf_counter() - began) / frames
         idle = max(0.0, 1 - frame_s / loaded_s)
         rows.append(f"| {processes} | {1 / loaded_s:,.0f} | {1 / frame_s:,.0f} | {100 * idle:.0f} % |")
@@ -397,7 +401,7 @@ print("done", flush=True)
 """Program that trains the configuration in a folder, from its checkpoint if a second argument is given."""
 
 
-def _training(setting: Setting, folder: Path, config: Config, *more: str) -> subprocess.Popen[str]:
+def _started(setting: Setting, folder: Path, config: Config, *more: str) -> subprocess.Popen[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(to_yaml(config))
     return subprocess.Popen(
@@ -405,20 +409,25 @@ def _training(setting: Setting, folder: Path, config: Config, *more: str) -> sub
     )
 
 
+def _trained(setting: Setting, config: Config, *names: str, more: Sequence[str] = ()) -> list[str]:
+    """Train in processes side by side, one per folder; return the words of the last epoch of the first."""
+    children = [_started(setting, setting.scratch / name, config, *more) for name in names]
+    try:
+        outputs = [child.communicate()[0].splitlines() for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    for child, lines in zip(children, outputs, strict=True):
+        if child.returncode or lines[-1:] != ["done"]:
+            raise RuntimeError(f"a training left with {child.returncode}; its error is above")
+    return outputs[0][-2].split() if len(outputs[0]) > 1 else []
+
+
 def _environment(setting: Setting) -> dict[str, str]:
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if setting.device.type == "cpu" else {}
     cache = os.environ.get("HTT_CACHE", str(setting.scratch / "cache"))
     return {**os.environ, **hidden, "PYTHONPATH": str(ROOT), "HTT_CACHE": cache, "PYTHONUNBUFFERED": "1"}
-
-
-def _finished(child: subprocess.Popen[str]) -> list[str]:
-    """Return the words a training printed last before the end; raise ``RuntimeError`` if it failed."""
-    with child:
-        assert child.stdout
-        lines = [line.split() for line in child.stdout]
-    if child.returncode or lines[-1:] != [["done"]]:
-        raise RuntimeError(f"a training left with {child.returncode}; its output is above")
-    return lines[-2] if len(lines) > 1 else []
 
 
 def _trained_config(setting: Setting, **values: Any) -> Config:
@@ -432,10 +441,10 @@ def features_trial(setting: Setting) -> list[str]:
     weights = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "data.augment.views": 0}
     config = _trained_config(setting, **weights, **{"train.epochs": 2 if setting.tiny else 4})
     began = time.monotonic()
-    last = _finished(_training(setting, setting.scratch / "features", config))
+    _trained(setting, config, "features")
     whole = time.monotonic() - began
     again = time.monotonic()
-    _finished(_training(setting, setting.scratch / "features-again", config))
+    last = _trained(setting, config, "features-again")
     return [
         f"{config.train.epochs} epochs on features of rendered clips: {whole:.0f} s with rendering and encoding, "
         f"{time.monotonic() - again:.0f} s when these are there; the training part of the last epoch "
@@ -445,17 +454,18 @@ def features_trial(setting: Setting) -> list[str]:
 
 def resume(setting: Setting) -> list[str]:
     """Kill a training after its first epoch, resume it, and compare with an undisturbed one."""
-    config = _trained_config(setting, **{"train.epochs": 3, "train.deterministic": True})
+    whole = {"model.backbone.trained": True, "data.augment.views": None}
+    config = _trained_config(setting, **whole, **{"train.epochs": 3, "train.deterministic": True})
     folders = [setting.scratch / "whole", setting.scratch / "killed"]
-    _finished(_training(setting, folders[0], config))
-    child = _training(setting, folders[1], config)
-    with child:
-        assert child.stdout
-        for line in child.stdout:
-            if line.startswith("epoch 1"):
-                child.kill()
-                break
-    _finished(_training(setting, folders[1], config, "resume"))
+    _trained(setting, config, "whole")
+    child = _started(setting, folders[1], config)
+    try:
+        while child.stdout and (line := child.stdout.readline()) and not line.startswith("epoch 1"):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    _trained(setting, config, "killed", more=["resume"])
     one, other = (checkpoint.load(folder / "checkpoint")[0].state_dict() for folder in folders)
     worst = max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
     return [f"Killed after an epoch and resumed, with `train.deterministic`: weights differ by at most {worst:.1e}."]
@@ -464,15 +474,13 @@ def resume(setting: Setting) -> list[str]:
 def sharing(setting: Setting) -> list[str]:
     """Train twice side by side on one device, and twice one after the other."""
     config = _trained_config(setting, **{"train.epochs": 1 if setting.tiny else 2})
-    _finished(_training(setting, setting.scratch / "warm", config))  # renders and encodes
+    _trained(setting, config, "warm")  # renders and encodes
     began = time.monotonic()
     for number in (1, 2):
-        _finished(_training(setting, setting.scratch / f"alone-{number}", config))
+        _trained(setting, config, f"alone-{number}")
     alone = time.monotonic() - began
     began = time.monotonic()
-    both = [_training(setting, setting.scratch / f"beside-{number}", config) for number in (1, 2)]
-    for child in both:
-        _finished(child)
+    _trained(setting, config, "beside-1", "beside-2")
     beside = time.monotonic() - began
     return [
         f"Two trainings side by side on one device: {beside:.1f} s; one after the other: {alone:.1f} s; ratio "
@@ -495,7 +503,7 @@ def search(setting: Setting) -> list[str]:
     """Run the default search twice, each for a fixed time, and give the best of each."""
     limit = ["--trials", "2"] if setting.tiny else ["--time-budget", "100s"]
     short = ["--set", "train.epochs=1"] if setting.tiny else []
-    shared = [] if setting.device.type == "cpu" else ["--gpus-per-trial", "0.25", "--cpus-per-worker", "2"]
+    shared = [] if setting.device.type == "cpu" else ["--gpus-per-trial", "0.25"]
     rows = []
     for seed in (0, 1):
         words = [*limit, *short, *shared, "--seed", str(seed), "--finalists", "0", "--no-share"]
@@ -604,6 +612,9 @@ def main() -> None:
         raise SystemExit("This machine has no GPU that torch can use. To test the command: --device cpu --tiny.")
     with tempfile.TemporaryDirectory(prefix="gpu-") as scratch:
         setting = Setting(torch.device(options.device), options.tiny, Path(scratch))
+        if options.tiny:  # idle threads spin
+            torch.set_num_threads(1)
+            os.environ["OMP_NUM_THREADS"] = "1"
         began = time.monotonic()
         lines, failed = measure(setting, options.parts, options.budget)
         took = time.monotonic() - began

@@ -1,0 +1,111 @@
+"""Show what a trained model attends to, and test whether it needs these frames.
+
+::
+
+    python -m htt.attention --checkpoint runs/NAME/checkpoint --split val
+    python -m htt.attention --checkpoint runs/NAME/checkpoint --data SHARDS --split val --out DIR --remove 1 4 16
+
+Writes ``report.md`` with its figures, and every number as CSV. ``htt.inference.attention`` explains the test.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from htt import console, evaluate, files
+
+if TYPE_CHECKING:  # else imported late: these modules take seconds to import, and --help should be fast
+    from htt.config import Config
+    from htt.data.loading.clips import Clips
+    from htt.inference.attention import Attention
+
+
+@dataclass
+class Options(console.Options):
+    """Show what a trained model attends to, and test whether it needs these frames."""
+
+    checkpoint: Path
+    """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
+    split: str
+    """Split to use: train, val or test. Its actions must be known."""
+    data: console.OptionalText = None
+    """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
+    out: console.OptionalPath = None
+    """Folder of the results (default: attention-<split> beside the checkpoint)."""
+    remove: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="")] = ()
+    """Numbers of frames to remove from each window of a clip (default: 1 2 4 8, if the windows are long enough)."""
+    draws: int = 20
+    """Draws of the frames that are removed for comparison."""
+    official: bool = False
+    """Read the checkpoint as the authors' file."""
+    set: console.Assignments = field(default_factory=list)
+    """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
+
+
+def main(options: Options) -> None:
+    """Measure the attention, write the files, and print the result."""
+    from htt.data.loading.splits import coverage, open_named
+    from htt.data.prepare import prepare
+    from htt.evaluation.report import REPORT, Provenance
+    from htt.evaluation.scores import reservations
+    from htt.inference import attention, attention_report
+    from htt.training.loading import trained_config
+    from htt.training.tasks import check_given
+
+    config = evaluate.evaluation_config(
+        evaluate.Options(options.checkpoint, options.split, options.data, options.official, options.set)
+    )
+    root = prepare(config)
+    clips = attention.labelled(open_named(root, options.split, config.data))
+    counts = attention.removals(options.remove, options.draws, clips, config)
+    trained = trained_config(options.checkpoint, official=options.official)  # the model is this one, despite --set
+    check_given(trained, clips)
+    out = options.out or options.checkpoint.resolve().parent / f"attention-{options.split}"
+    files.make_folder(out)
+    covered = coverage(root, options.split, config.data)
+    found = measure(options, config, clips, counts)
+    about = Provenance(
+        checkpoint=str(options.checkpoint),
+        data=config.data.root or "rendered",
+        command=shlex.join(["python", "-m", "htt.attention", *sys.argv[1:]]),
+        frames=int(clips.frame_counts.sum()),
+        fingerprint=config.fingerprint(),
+    )
+    warnings = [*([] if covered.complete else [covered.warning]), *reservations(trained)]
+    attention_report.write(out, found, options.split, about, warnings)
+    for line in attention_report.conclusions(found):
+        console.out.print(line, markup=False)
+    for warning in warnings:
+        console.print_message("warning:", warning)
+    console.out.print(f"\nReport  {out / REPORT}", markup=False)
+
+
+def measure(options: Options, config: Config, clips: Clips, counts: tuple[int, ...]) -> Attention:
+    """Return the attention of the checkpoint on the clips, and show the progress."""
+    from htt.data.loading.windows import evaluation_windows
+    from htt.group import best_device
+    from htt.inference import attention
+    from htt.training.loading import open_trained
+
+    model, _ = open_trained(options.checkpoint, clips.info, official=options.official)
+    windows = 2 * len(evaluation_windows(clips.frame_counts, config))  # each is seen whole and after removals
+    with console.Counting(f"Looking at {clips.info.source} {options.split}", windows, "windows") as counting:
+        return attention.measure(
+            model,
+            clips,
+            config,
+            counts=counts,
+            draws=options.draws,
+            device=best_device(),
+            done=counting.advance,
+        )
+
+
+if __name__ == "__main__":
+    console.run(Options, main)

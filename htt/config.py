@@ -277,6 +277,20 @@ class LossConfig(Section):
     """Weight of the cross entropy of the clip's action."""
 
 
+class DistillConfig(Section):
+    """Distillation: a trained model, the teacher, gives soft targets beside the labels. The paper uses none."""
+
+    teacher: Text | None = None
+    """Folder or URI of the teacher's checkpoint, or None for no distillation. A relative path is relative to the folder
+    in which the command is started."""
+    action: Weight = 1.0
+    """Weight of the divergence from the teacher's probabilities of actions (Kullback-Leibler), per nat."""
+    pose: Weight = 1.0
+    """Weight of the difference from the teacher's joints, as a multiple of ``loss.joints_px`` and ``loss.depth_m``."""
+    temperature: Above0 = 2.0
+    """Temperature that softens the probabilities of actions. Source: Hinton et al. 2015 (arXiv 1503.02531)."""
+
+
 class OptimConfig(Section):
     """Optimiser and learning-rate schedule. Source of the defaults: paper, section 4."""
 
@@ -378,6 +392,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    distill: DistillConfig = DistillConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -392,6 +407,7 @@ class Config(Section):
             ("model.pose.block", block == "identity", "identity", block),
             ("model.action.cues", "feature" not in action.cues, "hands, object or both", cues),
             ("model.action.given", set(action.given) == set(action.cues), "equal to the cues", given or "none"),
+            ("distill.teacher", self.distill.teacher is None, "none", self.distill.teacher),
         ]
         for term in ("joints_px", "depth_m", "object"):
             weight = getattr(self.loss, term)

@@ -113,7 +113,7 @@ def next_commands(options: Options, config: Config, root: Path) -> list[list[str
 
 def evaluation_config(options: Options) -> Config:
     """Return the checkpoint's configuration with the data and fields of the options."""
-    from htt.data.location import absolute, local_folder
+    from htt.data.location import fields_of
     from htt.training.loading import trained_config
 
     config = trained_config(options.checkpoint, official=options.official)
@@ -121,8 +121,7 @@ def evaluation_config(options: Options) -> Config:
     if options.data:
         if "data.root" in values:
             raise ConfigError("Cannot use both --data and --set data.root. Drop one of them.")
-        root = absolute(options.data)
-        values |= {"data.root": root, "data.source": manifest.read(local_folder(root, name="--data"), "--data").source}
+        values |= fields_of(options.data)
     elif options.official:
         raise ConfigError("--data is required with --official: a folder of shards.")
     return override(config, values)

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from htt import console
-from htt.errors import storage_errors
+from htt.errors import ConfigError, storage_errors
 
 _PART = ".part"
 
@@ -44,6 +44,22 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically; raises as ``replacing``."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def make_folder(folder: Path, option: str = "--out") -> None:
+    """Create the output folder of a command, so that an impossible one is reported before hours of work.
+
+    Raises:
+        ConfigError: it, or a folder above it, is a file.
+        StorageError: the disk is full or not writable.
+    """
+    with storage_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(
+                f"{option} must be a folder; {error.filename} is a file. Choose another folder."
+            ) from error
 
 
 def remove_parts(folder: Path) -> None:

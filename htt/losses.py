@@ -1,7 +1,8 @@
 """Loss terms, as sums and counts, so that parts of a batch can be merged without changing a number.
 
 ``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over known targets (valid
-frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``.
+frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``. With a teacher,
+``distillation`` gives further terms, whose weights are ``htt.config.DistillConfig``.
 
 Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
 coordinates), depth_m = lambda_1 lambda_2, object = action = lambda_3.
@@ -25,11 +26,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from htt.batch import Batch, Prediction
-from htt.config import LossConfig
+from htt.config import DistillConfig, LossConfig
 from htt.info import UNKNOWN
 
 TERMS = ("joints_px", "depth_m", "object", "action")
 """Names of the terms: the fields of ``LossConfig``, in order."""
+DISTILLED = ("teacher_joints_px", "teacher_depth_m", "teacher_action")
+"""Names of the further terms of a training with a teacher, in order."""
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,53 @@ def losses(
     }
 
 
+def distillation(prediction: Prediction, teacher: Prediction, batch: Batch, temperature: float) -> dict[str, Mean]:
+    """Return the terms of ``DISTILLED``, without their weights: px, m, and nats of all windows.
+
+    The divergence is multiplied by the square of the temperature, so that its gradient does not depend on it much.
+
+    Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
+    """
+    own, wanted = (F.log_softmax(each.action_logits / temperature, dim=-1) for each in (prediction, teacher))
+    divergence = temperature**2 * F.kl_div(own, wanted, reduction="sum", log_target=True)
+    valid = batch.joint_valid[..., None].expand_as(prediction.joints_px)
+    return {
+        "teacher_joints_px": _absolute(prediction.joints_px, teacher.joints_px, valid),
+        "teacher_depth_m": _absolute(prediction.depth_m, teacher.depth_m, batch.joint_valid),
+        "teacher_action": Mean(divergence, divergence.new_tensor(float(len(own)))),
+    }
+
+
 def merge(first: Mapping[str, Mean], second: Mapping[str, Mean]) -> dict[str, Mean]:
     """Return the merged terms of two parts of a batch."""
     return {term: mean.merge(second[term]) for term, mean in first.items()}
 
 
-def total(means: Mapping[str, Mean], config: LossConfig) -> Float[Tensor, ""]:
-    """Return the weighted sum of all terms; a term of weight 0 still takes part, with a gradient of 0."""
-    return torch.stack([getattr(config, term) * means[term].value for term in TERMS]).sum()
+def total(means: Mapping[str, Mean], config: LossConfig, distill: DistillConfig | None = None) -> Float[Tensor, ""]:
+    """Return the weighted sum of all terms; a term of weight 0 still takes part, with a gradient of 0.
+
+    Args:
+        means: terms of ``losses``, and those of ``distillation`` if there is a teacher.
+        config: weights of the former.
+        distill: weights of the latter, or None for the defaults.
+    """
+    own = distill or DistillConfig()
+    distilled = (own.pose * config.joints_px, own.pose * config.depth_m, own.action)
+    weights = {**config.model_dump(), **dict(zip(DISTILLED, distilled, strict=True))}
+    return torch.stack([weights[term] * mean.value for term, mean in means.items()]).sum()
 
 
 def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
-    """Return the count of each term, in the order of ``TERMS``, for the sum over workers."""
-    return torch.stack([means[term].count for term in TERMS])
+    """Return the count of each term, in their order, for the sum over workers."""
+    return torch.stack([mean.count for mean in means.values()])
 
 
-def counts_of_labels(batch: Batch) -> Float[Tensor, " terms"]:
-    """Return what ``counts_of`` returns for any prediction of a batch."""
+def counts_of_labels(batch: Batch, *, distilled: bool = False) -> Float[Tensor, " terms"]:
+    """Return what ``counts_of`` returns for any prediction of a batch, with the terms of a teacher if ``distilled``."""
     joints = batch.joint_valid.sum()
     classes = [(labels != UNKNOWN).sum() for labels in (batch.object, batch.action)]
-    return torch.stack([2 * joints, joints, *classes]).float()
+    of_teacher = [2 * joints, joints, joints.new_tensor(len(batch.action))] if distilled else []
+    return torch.stack([2 * joints, joints, *classes, *of_teacher]).float()
 
 
 def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:
@@ -103,7 +133,7 @@ def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: i
         counts: ``counts_of`` every worker's means, summed.
         workers: number of workers over which gradients are averaged.
     """
-    return {term: Mean(means[term].total, counts[index] / workers) for index, term in enumerate(TERMS)}
+    return {term: Mean(mean.total, counts[index] / workers) for index, (term, mean) in enumerate(means.items())}
 
 
 def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:

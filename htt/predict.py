@@ -28,8 +28,8 @@ from htt.text import plural
 if TYPE_CHECKING:  # else imported late: these modules take seconds to import, and --help should be fast
     from htt.inference.predictor import Predictions, Predictor
     from htt.inference.stream import Current
-    from htt.inference.video import FrameSource
     from htt.inference.window import Window
+    from htt.video import FrameSource
 
 FOV_DEG = 90.0
 """Horizontal field of view if none is given, degrees: that of H2O's camera."""
@@ -68,8 +68,8 @@ def main(options: Options) -> None:
     if (options.video is None) == (options.camera is None):
         raise ConfigError("Give one source: --video FILE (or a folder of images), or --camera NUMBER.")
     check_camera(options)
-    from htt.inference.video import open_camera, open_source
     from htt.inference.window import Window
+    from htt.video import open_camera, open_source
 
     window = Window("HTT") if options.show else None
     source = open_camera(options.camera) if options.camera is not None else open_source(options.video or Path())
@@ -150,7 +150,7 @@ def facts(predictor: Predictor, source: FrameSource, options: Options) -> Iterat
 def predict(predictor: Predictor, source: FrameSource, matrix: np.ndarray, options: Options) -> None:
     """Predict a video, and write the table and the overlay."""
     from htt.inference import overlay, results
-    from htt.inference.video import at_rate
+    from htt.video import at_rate
 
     out = options.out or Path(f"predictions-{Path(source.name).resolve().stem}")
     rate = predictor.frame_rate
@@ -193,7 +193,7 @@ def live(
 ) -> None:
     """Predict frame after frame, and show each in a window, or print the action whenever it is known anew."""
     from htt.inference.overlay import Painter, State
-    from htt.inference.video import at_rate, thinned
+    from htt.video import at_rate, thinned
 
     painter = Painter(source.size, predictor.info.hands)
     stream, rate = predictor.stream(matrix, options.fit), predictor.stream_rate

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htt import console
+from htt import console, files
 from htt.config import override, parse_set
-from htt.errors import CheckpointError, ConfigError, DataError, bullets, storage_errors
+from htt.errors import CheckpointError, ConfigError, DataError, bullets
 from htt.submission.check import check
 from htt.submission.faults import LINES, Faults, compare
 from htt.submission.form import H2O_TEST, LABELS, Expected, Vote, expected
@@ -119,22 +119,13 @@ def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected)
             f"Cannot submit the predictions of {checkpoint}: its block A is given the true {' and '.join(given)} "
             "(model.action.given), so its numbers are a bound, not a result. Train with model.action.given=[]."
         )
-    _make_folder(options.out)
+    files.make_folder(options.out)
     device = best_device()
     console.out.print(
         f"Predicting {plural(len(clips), 'clip')} of '{options.split}' on the {device.type} ...", markup=False
     )
     with console.Counting("Predicting", int(clips.frame_counts.sum()), "frames") as counting:
         return predict(model, clips, config, device=device, vote=options.vote, on_frames=counting.advance)
-
-
-def _make_folder(out: Path) -> None:
-    """Create the output folder, so that an impossible one is reported before hours of predicting."""
-    with storage_errors(out):
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ConfigError(f"--out must be a folder; {error.filename} is a file. Choose another folder.") from error
 
 
 def _check(path: Path, wanted: Expected, split: str) -> None:

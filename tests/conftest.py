@@ -111,3 +111,11 @@ def refused(monkeypatch, capsys):
         return said
 
     return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the figures of reports empty, for tests of texts and tables: drawing takes most of a report's time."""
+    from report_folders import leave_undrawn
+
+    leave_undrawn(monkeypatch)

@@ -95,6 +95,12 @@ def absolute(path: str) -> str:
     return path if remote.is_remote(path) else str(Path(path.removeprefix("file://")).expanduser().resolve())
 
 
+def fields_of(path: str, name: str = "--data") -> dict[str, str]:
+    """Return the fields of a configuration that say to use the shards at a path or URI; arguments as of ``local_folder``."""
+    root = absolute(path)
+    return {"data.root": root, "data.source": manifest.read(local_folder(root, name=name), name).source}
+
+
 def cache_folder(config: Config) -> Path:
     """Return the folder of the data cache: runtime.cache, or $HTT_CACHE, or ~/.cache/htt."""
     return Path(config.runtime.cache or os.environ.get("HTT_CACHE") or "~/.cache/htt").expanduser()

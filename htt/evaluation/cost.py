@@ -51,7 +51,7 @@ def cost(model: nn.Module, clips: Clips, config: Config, *, group: Group, autoca
     found = {}
     if group.first:
         model.eval()
-        batches = [batch.to(group.device) for batch in _median_clip(clips, config)]
+        batches = [batch.to(group.device) for batch in median_clip(clips, config)]
         with group.neighbours.waiting() if group.neighbours else contextlib.nullcontext():
             memory = memory_mb(model, batches, autocast)  # first, because it warms up
             latency = latency_ms(model, batches, autocast, group.device)
@@ -90,7 +90,8 @@ def memory_mb(model: nn.Module, batches: Sequence[Batch], autocast: Autocast) ->
     return float(alive.most) / 1e6
 
 
-def _median_clip(clips: Clips, config: Config) -> list[Batch]:
+def median_clip(clips: Clips, config: Config) -> list[Batch]:
+    """Return the batches of the clip of median length, with images also if the clips are features."""
     order = np.argsort(clips.frame_counts, kind="stable")
     one = clips.only([int(order[(len(order) - 1) // 2])])
     batches = EvaluationLoader(one, override(config, {"runtime.loader_workers": 0}))

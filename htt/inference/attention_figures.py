@@ -8,24 +8,30 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from htt.inference.attention import ATTENDED, MEASURES, RANDOM, SHIFTED, Distances, Removal
+from htt.inference.attention import ATTENDED, MEASURES, RANDOM, SHIFTED, USUAL, Distances, Removal
 
 STYLES = {
     ATTENDED: ("most attended frames", "#d9730d", "o"),
     RANDOM: ("random frames", "#2a7fd0", "s"),
     SHIFTED: ("attended frames, shifted in time", "#2e9e5b", "^"),
+    USUAL: ("frames that other clips attend to", "#8c6bd1", "D"),
 }
 """{frames that are removed: name, colour and marker}"""
-GREY = "#8a9099"
+MARKED, GREY = STYLES[ATTENDED][1], "#8a9099"
 PICTURES = 10
 """Number of frames in a film strip."""
 _COLUMNS = 3
 _DPI = 150
-_RELATIVE = "Attention\n(1: all frames alike)"
+_TITLE_IN, _LINES_IN, _BARS_IN = 0.32, 0.14, 0.8
+"""Heights of the parts of a film strip, inches: title, lines from pictures to frames, bars."""
+_COLOURS = 10
+"""Largest number of heads with a colour each."""
+_RELATIVE = "Attention (1: all frames alike)"
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class Strip:
     """[p] index of the frame of each picture in the clip."""
     images: np.ndarray
     """[p h w 3] pictures, uint8."""
-    heads: np.ndarray
-    """[heads t] attention to each frame of the clip, relative to equal attention."""
+    attention: np.ndarray
+    """[t] attention to each frame of the clip, relative to equal attention."""
     marked: np.ndarray
     """[t] True for the most attended frames."""
 
@@ -51,47 +57,39 @@ def draw_over_time(profiles: np.ndarray, path: Path) -> None:
         path: path of the PNG.
     """
     bins = profiles.shape[-1]
-    _draw_layers((np.arange(bins) + 0.5) / bins, profiles, "Position in the clip", path)
+    _draw_layers((np.arange(bins) + 0.5) / bins, profiles, "Position in the clip", (0, 1), path)
 
 
-def draw_distances(distances: Distances, unit: str, path: Path) -> None:
-    """Draw block P's attention by signed distance in time: a panel per layer, a line per head.
-
-    Args:
-        distances: attention of block P.
-        unit: unit of a distance, such as "frames".
-        path: path of the PNG.
-    """
+def draw_distances(distances: Distances, path: Path) -> None:
+    """Draw block P's attention by signed distance in time: a panel per layer, a line per head."""
     seen = distances.equal > 0
-    label = f"Time of the attended frame, later by [{unit}]"
-    _draw_layers(distances.distance[seen], distances.relative[..., seen], label, path)
+    at = distances.distance[seen]
+    label = "Distance in time [frames of a window]; negative: the attended frame is earlier"
+    _draw_layers(at, distances.relative[..., seen], label, (at[0], at[-1]), path)
 
 
-def _draw_layers(at: np.ndarray, values: np.ndarray, label: str, path: Path) -> None:
+def _draw_layers(at: np.ndarray, values: np.ndarray, label: str, ends: tuple[float, float], path: Path) -> None:
     layers, heads = values.shape[:2]
     columns = min(layers, _COLUMNS)
     rows = -(-layers // columns)
-    figure = Figure(figsize=(max(5.6, 3.6 * columns), 0.5 + 2.7 * rows), layout="constrained")
+    figure = Figure(figsize=(2.0 + 3.6 * columns, 0.6 + 2.7 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    colours = [f"C{head}" if heads <= _COLOURS else GREY for head in range(heads)]
     for place, axes in enumerate(panels.flat):
         if place >= layers:
             axes.set_axis_off()
             continue
         axes.axhline(1, color=GREY, linewidth=1, linestyle="--")
-        for head in range(heads):
-            colour = f"C{head}" if heads <= 10 else GREY
+        for head, colour in enumerate(colours):
             axes.plot(at, values[place, head], color=colour, linewidth=1.1, alpha=0.8, label=f"head {head + 1}")
         axes.plot(at, values[place].mean(axis=0), color="black", linewidth=2.2, label="mean of the heads")
-        axes.set(title=f"Layer {place + 1}" if layers > 1 else "", ylim=(0, None))
-        axes.margins(x=0)
+        axes.set_title(f"Layer {place + 1}", fontsize=10)
         _plain(axes)
-        if place % columns == 0:
-            axes.set_ylabel(_RELATIVE)
-        if place + columns >= layers:
-            axes.set_xlabel(label)
-            axes.tick_params(labelbottom=True)
-    handles, labels = panels.flat[0].get_legend_handles_labels()
-    shown = slice(None) if heads <= 10 else slice(heads, None)
+    panels[0, 0].set(xlim=ends, ylim=(0, 1.05 * np.nanmax(values)))
+    figure.supxlabel(label, fontsize=10)
+    figure.supylabel(_RELATIVE, fontsize=10)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    shown = slice(None) if heads <= _COLOURS else slice(heads, None)
     figure.legend(handles[shown], labels[shown], loc="outside right center", frameon=False, fontsize=9)
     _save(figure, path)
 
@@ -104,17 +102,16 @@ def draw_actions(values: np.ndarray, names: Sequence[str], path: Path) -> None:
         names: name of each row.
         path: path of the PNG.
     """
-    bins = values.shape[1]
-    order = np.argsort(values @ np.arange(bins), kind="stable")
-    figure = Figure(figsize=(7.2, 1.3 + 0.2 * len(names)), layout="constrained")
+    order = np.argsort(values @ np.arange(values.shape[1]), kind="stable")
+    height = max(0.2 * len(names), 2.0)
+    figure = Figure(figsize=(7.2, 1.0 + height), layout="constrained")
     axes = figure.add_subplot()
-    norm = TwoSlopeNorm(1, vmin=0, vmax=max(2.0, float(values.max())))
-    image = axes.imshow(values[order], cmap="RdBu_r", norm=norm, aspect="auto", extent=(0, 1, len(names), 0))
+    norm = PowerNorm(0.5, vmin=0, vmax=max(2.0, float(values.max())))
+    image = axes.imshow(values[order], cmap="Blues", norm=norm, aspect="auto", extent=(0, 1, len(names), 0))
     axes.set_yticks(np.arange(len(names)) + 0.5, [_literal(names[row]) for row in order], fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("Position in the clip")
-    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 3.2 / (0.2 * len(names))), label="Attention (1: all frames alike)")
-    bar.ax.set_yscale("linear")
+    figure.colorbar(image, ax=axes, shrink=min(1.0, 3.2 / height), label=_RELATIVE)
     _save(figure, path)
 
 
@@ -128,78 +125,80 @@ def draw_removal(removal: Removal, path: Path) -> None:
         whole = 100 * removal.values(measure, removal.whole).mean()
         above.axhline(whole, color="black", linewidth=1.2, linestyle="--", label="all frames")
         below.axhline(0, color="black", linewidth=1)
-        for which, (name, colour, marker) in STYLES.items():
+        for place, which in enumerate((ATTENDED, *removal.controls)):
+            name, colour, marker = STYLES[which]
             line = 100 * removal.after(measure, which).mean(axis=1)
             above.plot(at, line, color=colour, marker=marker, markersize=5, label=f"without {name}")
             if which == ATTENDED:
                 continue
             falls = [fall for fall in removal.falls if (fall.measure, fall.control) == (measure, which) and fall.frames]
-            shift = -0.08 if which == RANDOM else 0.08
-            for place, fall in zip(at, falls, strict=True):
+            for middle, fall in zip(at + 0.14 * (place - 2), falls, strict=True):
                 if fall.interval:
-                    below.plot([place + shift] * 2, 100 * np.array(fall.interval), color=colour, linewidth=2)
-                below.plot(place + shift, 100 * fall.difference, color=colour, marker=marker, markersize=5)
+                    below.plot([middle] * 2, 100 * np.array(fall.interval), color=colour, linewidth=2)
+                below.plot(middle, 100 * fall.difference, color=colour, marker=marker, markersize=5)
         above.set_ylabel("Action accuracy [%]" if measure == "accuracy" else "Probability of the true action [%]")
-        below.set_ylabel("Falls more than the control by\n[points]")
+        below.set_ylabel("Difference to the control [points]")
         below.set_xticks(at, [str(count) for count in removal.counts])
         below.set_xlabel("Frames removed from each window")
         for axes in (above, below):
             _plain(axes)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     _save(figure, path)
 
 
 def draw_strips(strips: Sequence[Strip], path: Path) -> None:
     """Draw film strips, each with the attention of the action token under its frames."""
-    left, right, width = 0.75, 0.1, 10.0
-    inner = width - left - right
-    of_image = strips[0].images.shape
-    image = inner / len(strips[0].frames) * of_image[1] / of_image[2]
-    block = 0.34 + image + 0.06 + 0.85 + 0.36
-    height = block * len(strips) + 0.2
+    width, left, inner = 10.0, 0.62, 9.28
+    _, high, wide, _ = strips[0].images.shape
+    image = inner / PICTURES * high / wide
+    each = _TITLE_IN + image + _LINES_IN + _BARS_IN + 0.3
+    height = each * len(strips) + 0.25
     figure = Figure(figsize=(width, height))
-    top = 1 + max(float(each.heads.max()) for each in strips)
     for place, strip in enumerate(strips):
-        upper = height - block * place - 0.34
-        pictures = figure.add_axes((left / width, (upper - image) / height, inner / width, image / height))
-        curve = figure.add_axes((left / width, (upper - image - 0.91) / height, inner / width, 0.85 / height))
+        top = height - each * place - _TITLE_IN
+        pictures, bars = (
+            figure.add_axes((left / width, (top - down) / height, inner / width, size / height))
+            for down, size in ((image, image), (image + _LINES_IN + _BARS_IN, _BARS_IN))
+        )
         _draw_pictures(pictures, strip)
-        count = strip.heads.shape[-1]
-        mean, at = strip.heads.mean(axis=0), np.arange(count) + 0.5
-        colours = [STYLES[ATTENDED][1] if marked else STYLES[RANDOM][1] for marked in strip.marked]
-        curve.bar(at, mean, width=0.9, color=colours)
-        for head in strip.heads:
-            curve.plot(at, head, color="black", linewidth=0.5, alpha=0.45)
-        curve.axhline(1, color="black", linewidth=0.8, linestyle="--")
-        curve.set(xlim=(0, count), ylim=(0, top), ylabel=_RELATIVE)
-        curve.yaxis.label.set_size(7)
-        steps = [each for each in MaxNLocator(10, integer=True).tick_values(0, count - 1) if 0 <= each < count]
-        curve.set_xticks(np.array(steps) + 0.5, [f"{int(each)}" for each in steps])
-        _plain(curve)
+        _draw_bars(bars, strip)
         if place == len(strips) - 1:
-            curve.set_xlabel("Frame", labelpad=1)
+            bars.set_xlabel("Frame", labelpad=1, fontsize=9)
     _save(figure, path)
 
 
 def _draw_pictures(axes: Axes, strip: Strip) -> None:
-    """Draw the pictures of a strip side by side; those of the most attended frames have a coloured frame."""
-    count, pictures = strip.heads.shape[-1], len(strip.frames)
-    each = count / pictures
+    """Draw the pictures of a strip side by side, each with a line to its frame below."""
+    width, count = 1 / len(strip.frames), len(strip.attention)
     for place, (frame, image) in enumerate(zip(strip.frames, strip.images, strict=True)):
-        axes.imshow(image, extent=(place * each, (place + 1) * each, 0, 1), aspect="auto", interpolation="lanczos")
-        marked = bool(strip.marked[frame])
-        colour, edge = (STYLES[ATTENDED][1], 2.5) if marked else ("white", 1.0)
-        axes.add_patch(_edge(place * each, each, colour, edge))
-    axes.set(xlim=(0, count), ylim=(0, 1))
+        start = place * width
+        colour, line = (MARKED, 2.2) if strip.marked[frame] else (GREY, 0.8)
+        axes.imshow(image, extent=(start, start + width, 0, 1), aspect="auto", interpolation="lanczos")
+        edge = Rectangle((start, 0), width, 1, fill=False, edgecolor=colour, linewidth=line, clip_on=False)
+        edge.set_zorder(3 if strip.marked[frame] else 2)
+        axes.add_patch(edge)
+        down = axes.bbox.height / axes.figure.dpi
+        ends = [start + width / 2, (frame + 0.5) / count], [0, -_LINES_IN / down]
+        axes.plot(*ends, color=colour, linewidth=0.8, clip_on=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_axis_off()
     axes.set_title(_literal(strip.title), fontsize=9, loc="left", pad=4)
 
 
-def _edge(start: float, width: float, colour: str, linewidth: float):  # noqa: ANN202
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((start, 0), width, 1, fill=False, edgecolor=colour, linewidth=linewidth, clip_on=False)
+def _draw_bars(axes: Axes, strip: Strip) -> None:
+    """Draw the attention to each frame of a clip."""
+    count = len(strip.attention)
+    colours = [MARKED if marked else STYLES[RANDOM][1] for marked in strip.marked]
+    axes.bar(np.arange(count) + 0.5, strip.attention, width=0.9, color=colours)
+    axes.axhline(1, color="black", linewidth=0.8, linestyle="--")
+    axes.set(xlim=(0, count), ylim=(0, 1.08 * max(2.0, strip.attention.max())))
+    axes.set_ylabel("Attention", fontsize=8)
+    frames = [int(each) for each in MaxNLocator(12, integer=True).tick_values(0, count - 1) if 0 <= each < count]
+    axes.set_xticks(np.array(frames) + 0.5, [str(frame) for frame in frames])
+    axes.tick_params(labelsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    _plain(axes)
 
 
 def _plain(axes: Axes) -> None:

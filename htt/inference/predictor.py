@@ -22,8 +22,8 @@ from htt.data.loading.clips import as_frames
 from htt.data.loading.loader import evaluation_groups
 from htt.data.loading.windows import evaluation_windows
 from htt.errors import CheckpointError, ConfigError, DataError
+from htt.fitting import Fit, Fitting, checked_intrinsics, fitting
 from htt.group import best_device
-from htt.inference.fitting import Fit, Fitting, checked_intrinsics, fitting
 from htt.inference.published import located
 from htt.info import DataInfo
 from htt.model.htt import HTT
@@ -83,6 +83,11 @@ class Predictor:
         self, model: HTT, config: Config, device: torch.device | str | None = None, precision: str | None = None
     ) -> None:
         """Take a model over: move it to its device and cast its weights; see ``load``."""
+        if not model.config.backbone.reads_images:
+            raise CheckpointError(
+                "Cannot predict with this model: it has no image encoder (model.backbone.name none) and reads no "
+                "images. Use a model that was trained on images."
+            )
         if given := model.config.action.given:
             raise CheckpointError(
                 f"Cannot predict with this model: its block A is given the true {' and '.join(given)} "

@@ -14,10 +14,10 @@ import polars as pl
 
 from htt import files
 from htt.errors import DataError
+from htt.fitting import Fit
 from htt.hand import JOINTS, hand_names
-from htt.inference.fitting import Fit
 from htt.inference.predictor import Predictions, Predictor, joined
-from htt.inference.video import FrameSource, at_rate
+from htt.video import FrameSource, at_rate
 
 TABLE = "predictions.parquet"
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from htt.data.loading.clips import as_frames
 from htt.errors import DataError
-from htt.inference.fitting import Fit, Fitting
+from htt.fitting import Fit, Fitting
 from htt.inference.predictor import Predictor, as_rgb
 from htt.model.heads import decode_pose
 

@@ -294,10 +294,10 @@ def _write_own_clip(path: Path, clip: TrueClip, kind: str) -> None:
         write_video(path.with_name(f"{path.name}.mkv"), clip.images)
 
 
-def write_video(path: Path, images: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0") -> None:
-    """Write images [t h w 3] as a video of 15 frames/s, by default without loss."""
+def write_video(path: Path, images: np.ndarray, codec: str = "ffv1", pixels: str = "bgr0", rate: int = 15) -> None:
+    """Write images [t h w 3] as a video, by default without loss."""
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=15)
+        stream: Any = container.add_stream(codec, rate=rate)
         stream.height, stream.width = images.shape[1:3]
         stream.pix_fmt = pixels
         for image in images:

@@ -1,6 +1,7 @@
 """Loading of trained models for given data: our checkpoints, or the weights HTT's authors released.
 
-A training can also start from a checkpoint, ``model.weights``: from its weights alone, with a new optimiser.
+A training can also start from a checkpoint, ``model.weights``: from its weights alone, with a new optimiser; and learn
+from one, ``distill.teacher``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def open_trained(checkpoint: Path, info: DataInfo, *, official: bool = False) ->
     if official:
         return checkpoints.import_official(checkpoint, config.model, info), config
     model, record = checkpoints.load(checkpoint)
-    _check_info(checkpoint, record.info, info)
+    check_info(checkpoint, record.info, info)
     return model, config
 
 
@@ -77,13 +78,13 @@ def load_start(model: HTT) -> None:
     start = model.config.weights
     if start is None:
         return
-    with _fetched(start) as folder:
+    with _fetched(start, "model.weights") as folder:
         try:
             saved = checkpoints.read(folder)
             state = read_state(folder / checkpoints.MODEL)
         except CheckpointError as error:  # not a damaged one: an older checkpoint of this training would not help
             raise CheckpointError(f"Cannot start from model.weights {start}: {error}") from error
-    _check_info(start, saved.info, model.info)
+    check_info(start, saved.info, model.info)
     own = flatten(model.config)
     differing = [
         f"model.{path} {value} in the checkpoint, {own[path]} here"
@@ -109,13 +110,51 @@ def load_start(model: HTT) -> None:
         )
 
 
+def open_teacher(config: Config, student: HTT, device: torch.device | str = "cpu") -> HTT | None:
+    """Return the model of ``distill.teacher`` in eval mode, without gradients, or None without a teacher.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, it is damaged, its classes, hands or image size differ from the
+            student's, or the training reads stored features of an encoder that is not the teacher's.
+        ConfigError, DataError, StorageError: it cannot be fetched from its object store.
+    """
+    path = config.distill.teacher
+    if path is None:
+        return None
+    name = f"distill.teacher {path}"
+    with _fetched(path, "distill.teacher") as folder:
+        try:
+            teacher, saved = checkpoints.load(folder, device)
+        except CheckpointError as error:  # not a damaged one: an older checkpoint of this training would not help
+            raise CheckpointError(f"Cannot learn from {name}: {error}") from error
+    check_info(name, saved.info, student.info)
+    if config.on_features and not _same_encoder(teacher, student):
+        raise CheckpointError(
+            f"The encoder of {name} is not model.backbone, whose stored features this training reads. Set "
+            "data.augment.views to none, so that it reads images, or choose a teacher with this frozen encoder."
+        )
+    return teacher.requires_grad_(False)
+
+
+def _same_encoder(first: HTT, second: HTT) -> bool:
+    """Return whether two models have the same features of an image before ``to_width``."""
+    plain, other = (
+        each.config.backbone.model_dump(include={"name", "normalise", "size", "trained"}) for each in (first, second)
+    )
+    weights, others = (each.features.backbone.state_dict() for each in (first, second))
+    return plain == other and all(torch.equal(value.cpu(), others[name].cpu()) for name, value in weights.items())
+
+
 @contextlib.contextmanager
-def _fetched(checkpoint: str) -> Iterator[Path]:
-    """Yield the folder of a checkpoint on this machine; one in an object store is copied for the ``with`` block."""
+def _fetched(checkpoint: str, field: str) -> Iterator[Path]:
+    """Yield the folder of a checkpoint on this machine; one in an object store is copied for the ``with`` block.
+
+    ``field`` is the path of the field that names it, for messages.
+    """
     if not is_remote(checkpoint):
         yield Path(checkpoint.removeprefix("file://")).expanduser()
         return
-    store = Remote(checkpoint, name="model.weights")
+    store = Remote(checkpoint, name=field)
     with tempfile.TemporaryDirectory(prefix="htt-") as scratch:
         for name in (RECORD, checkpoints.MODEL):
             with (Path(scratch) / name).open("wb") as file:
@@ -123,8 +162,8 @@ def _fetched(checkpoint: str) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _check_info(checkpoint: Path | str, trained: DataInfo, info: DataInfo) -> None:
-    """Raise ``CheckpointError`` if the model was trained for other classes or image sizes than the data have."""
+def check_info(checkpoint: Path | str, trained: DataInfo, info: DataInfo) -> None:
+    """Raise a ``CheckpointError`` if the model was trained for other classes or image sizes than the data have."""
     differing = [
         f"{field.name} {_words(own, given)} in the checkpoint, {_words(given, own)} in the data"
         for field in fields(DataInfo)

@@ -35,7 +35,7 @@ from htt.evaluation import clip_table
 from htt.evaluation.cost import cost, known_cost
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group
-from htt.losses import Mean, counts_of, counts_of_labels, losses, merge, share, total
+from htt.losses import Mean, counts_of, counts_of_labels, distillation, losses, merge, share, total
 from htt.model.htt import HTT
 from htt.model.weights import read_state
 from htt.training import checkpoint, finite, optim
@@ -44,7 +44,7 @@ from htt.training.average import Average
 from htt.training.board import Board
 from htt.training.checkpoint import Progress
 from htt.training.finite import FiniteCheck
-from htt.training.loading import load_start
+from htt.training.loading import load_start, open_teacher
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 EpochCallback = Callable[[dict[str, float], "Path | None"], None]
@@ -75,10 +75,12 @@ def fit(
     Raises:
         NonFiniteLossError: a loss term became NaN or infinite.
         DeviceMemoryError: a batch or the model does not fit into the device's memory.
-        CheckpointError: ``resume`` or ``model.weights`` belongs to another model.
+        CheckpointError: ``resume`` or ``model.weights`` belongs to another model, or ``distill.teacher`` to other data.
     """
     group = group or Group()
     model = _new_model(config, splits, group, started=resume is not None)
+    with memory_errors(config, group.device):
+        teacher = open_teacher(config, model, group.device)
     optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone)
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
@@ -97,7 +99,8 @@ def fit(
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
-            terms = train_epoch(parallel, loader, optimizer, config, epoch, entered=entered, saver=saver, **how)
+            own: dict[str, Any] = {"entered": entered, "saver": saver, "teacher": teacher}
+            terms = train_epoch(parallel, loader, optimizer, config, epoch, **own, **how)
             trained_s = time.monotonic() - began
             with average.applied() if average else contextlib.nullcontext():
                 metrics_of_val, clips = validate(model, splits, config, val, on_batch=board.first(epoch + 1), **how)
@@ -150,6 +153,7 @@ def train_epoch(
     group: Group | None = None,
     precision: Precision | None = None,
     saver: Saver | None = None,
+    teacher: HTT | None = None,
 ) -> dict[str, Mean]:
     """Train one epoch, from ``entered`` on, and return the means of the loss terms over all workers."""
     group = group or Group()
@@ -170,8 +174,8 @@ def train_epoch(
         with memory_errors(config, group.device, len(batch.valid), batch.frames.shape):
             layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
             seen = augment(batch.to(group.device), config.data.augment, random, layout)
-            more = {"group": group, "precision": precision, "layout": layout, "check": check}
-            terms = train_step(model, seen, optimizer, config, **more)
+            how: dict[str, Any] = {"precision": precision, "layout": layout, "check": check, "teacher": teacher}
+            terms = train_step(model, seen, optimizer, config, group=group, **how)
         sums = merge(sums, terms) if sums else terms
         if saver and saver.average:
             saver.average.update(done)
@@ -192,6 +196,7 @@ def train_step(
     precision: Precision | None = None,
     layout: Layout | None = None,
     check: Callable[[Sequence[str], Tensor], None] = finite.check,
+    teacher: HTT | None = None,
 ) -> dict[str, Mean]:
     """Take one optimiser step on an (augmented) batch, and return this worker's loss terms.
 
@@ -207,31 +212,46 @@ def train_step(
         precision: arithmetic, or None for fp32.
         layout: positions of the batch's frames, or None to derive them.
         check: callback that gets the terms and, the same on all workers, a flag for each that is not finite.
+        teacher: model of ``distill.teacher`` on that device, or None.
     """
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     several = config.train.parts > 1  # the same on all workers, even if one has a single window
-    counts = group.sum(counts_of_labels(batch)) if several else None
+    counts = group.sum(counts_of_labels(batch, distilled=teacher is not None)) if several else None
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Mean] = {}
     parts = batch.split(config.train.parts)
+    joint = model if isinstance(model, nn.parallel.DistributedDataParallel) else None
     for number, part in enumerate(parts, 1):
-        shared = isinstance(model, nn.parallel.DistributedDataParallel) and number < len(parts)
-        with model.no_sync() if shared else contextlib.nullcontext():  # the last part averages over the workers
-            with precision.autocast():
-                where = None if several else layout
-                prediction = model(part.frames, part.valid, part.intrinsics, truth=part.truth, layout=where)
-            terms = losses(prediction, part, smoothing=config.train.label_smoothing)
+        last = number == len(parts)  # its backward pass averages the sums of all parts over the workers
+        with contextlib.nullcontext() if last or joint is None else joint.no_sync():
+            terms = _terms(model, part, config, precision, None if several else layout, teacher)
             if counts is None:
                 counts, broken = group.sum(torch.stack([counts_of(terms), _broken(terms)]))
                 check(list(terms), broken)  # raises on all workers at once, or the others would wait forever
-            precision.backward(total(share(terms, counts, group.size), config.loss))
+            precision.backward(total(share(terms, counts, group.size), config.loss, config.distill))
         done = {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
         sums = merge(sums, done) if sums else done
     if several:
         check(list(sums), group.sum(_broken(sums)))
     precision.step(optimizer, config.optim.clip_norm)
     return sums
+
+
+def _terms(
+    model: nn.Module, batch: Batch, config: Config, precision: Precision, layout: Layout | None, teacher: HTT | None
+) -> dict[str, Mean]:
+    """Return the loss terms of a batch, with those of the teacher if there is one."""
+    inputs = batch.frames, batch.valid, batch.intrinsics
+    with precision.autocast():
+        prediction = model(*inputs, truth=batch.truth, layout=layout)
+    terms = losses(prediction, batch, smoothing=config.train.label_smoothing)
+    if teacher is not None:
+        alike = teacher.config.pose.window == config.model.pose.window
+        with torch.no_grad(), precision.autocast():
+            soft = teacher(*inputs, truth=batch.truth, layout=layout if alike else None)
+        terms |= distillation(prediction, soft, batch, config.distill.temperature)
+    return terms
 
 
 def _broken(terms: Mapping[str, Mean]) -> Tensor:

@@ -76,6 +76,8 @@ class Facts:
     """{metric: reason why the validation clips cannot give it}."""
     baselines: Mapping[str, float] = field(default_factory=dict)
     """{metric: value that is reached without the images}, by the mean pose of the training clips or by chance."""
+    unpredicted: Mapping[str, str] = field(default_factory=dict)
+    """{metric: reason why the model cannot give it}; another variant of a study may."""
 
 
 def prepare_search(config: Config) -> Facts:
@@ -93,9 +95,10 @@ def prepare_search(config: Config) -> Facts:
     if not mirror.is_mirror(root):  # else all shards of the training split would be downloaded here
         train = splits.open_named(root, manifest.TRAIN, config.data)
         lowest["hand_error_mm"] = baselines.mean_pose_error_mm(train, val)
-    reasons = {**unknown(val), **unpredicted(config)}
-    known = {name: value for name, value in lowest.items() if name not in reasons and not math.isnan(value)}
-    return Facts(lacking, reasons, known)
+    reasons, never = unknown(val), unpredicted(config)
+    absent = {*reasons, *never}
+    known = {name: value for name, value in lowest.items() if name not in absent and not math.isnan(value)}
+    return Facts(lacking, reasons, known, never)
 
 
 def unknown(clips: Clips) -> dict[str, str]:

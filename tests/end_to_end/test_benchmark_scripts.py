@@ -18,6 +18,7 @@ SHORT = {
 WITH_RAY = {
     "converting": ["--clips", "1", "--rounds", "1"],
     "encoding": ["--rounds", "1"],
+    "gpu": ["--device", "cpu", "--tiny", "--budget", "850"],
     "growth": ["--before", "0", "40", "--trials", "8"],
     "platform_cost": ["--trials", "4", "--group-trials", "2"],
     "train_overhead": ["--rounds", "1", "--trials", "2"],

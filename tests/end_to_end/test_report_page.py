@@ -103,6 +103,7 @@ def test_report_page_shows_every_figure_with_its_texts(opened):
         assert len(figure["texts"]) > 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_page_shows_wide_table_whole_on_a_desktop(tmp_path):
     values = {
         "model.pose.window": 16, "model.pose.depth": 2, "model.action.depth": 3, "optim.lr": 0.000123,
@@ -138,6 +139,7 @@ document.addEventListener("DOMContentLoaded", () => {
 </script></body>"""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_page_sorts_a_column_by_number_with_dashes_last(tmp_path):
     folder = search_folder(tmp_path / "run", 30, baselines={"action_accuracy": 0.03})
     folder.write_trials(

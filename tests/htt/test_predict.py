@@ -219,11 +219,11 @@ def test_shown_video_is_streamed_at_the_rate_of_a_window(run, trained, clip, enc
 
 def test_camera_prints_its_actions(run, trained, predictor, clip, encode, monkeypatch, tmp_path):
     """A camera without a window: a line whenever the action is known anew."""
-    from htt.inference.video import VideoFile
+    from htt.video import VideoFile
 
     frames, matrix = clip
     path = encode(tmp_path / "clip.mkv", frames, 15, codec="ffv1", pixels="bgr0")
-    monkeypatch.setattr("htt.inference.video.open_camera", lambda number: VideoFile(path))
+    monkeypatch.setattr("htt.video.open_camera", lambda number: VideoFile(path))
     shown = run("--checkpoint", trained, "--camera", 0, "--intrinsics", words_of(matrix))
     stream = predictor.stream(matrix)
     lines = [current.settled for current in map(stream, frames[::2]) if current.settled]

@@ -30,8 +30,9 @@ def test_every_name_of_a_configuration_is_checked_at_once():
     with pytest.raises(ConfigError) as caught:
         registry.check_plugins(override(Config(), wrong))
     assert caught.value.faults == [
-        "data.source: no such plug-in 'h3o'. Available: fpha, h2o, synthetic. Did you mean 'h2o'?",
-        "model.backbone.name: no such plug-in 'resnet19'. Available: resnet18, resnet_tiny. Did you mean 'resnet18'?",
+        "data.source: no such plug-in 'h3o'. Available: fpha, frames, h2o, synthetic. Did you mean 'h2o'?",
+        "model.backbone.name: no such plug-in 'resnet19'. Available: none, resnet18, resnet_tiny. "
+        "Did you mean 'resnet18'?",
         "model.pose.block: no such plug-in 'transfomer'. Available: identity, lstm, mean, transformer. "
         "Did you mean 'transformer'?",
     ]

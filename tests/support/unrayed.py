@@ -10,10 +10,10 @@ from ray.tune.experiment import Experiment
 
 from fake_training import BASE, clips_of, diverges, metrics_of
 from htt.config import override
+from report_folders import leave_undrawn
 from tune.execution import experiment
 from tune.execution.trainable import ERROR
 from tune.experiments.space import Choice, Space
-from tune.reports.figures import style
 from tune.searchers.generator import EPOCH
 
 CUES = {"model.action.cues": Choice(["hands"], ["hands", "object"])}
@@ -58,8 +58,7 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False, drawn=False):
             recorder.on_step_begin(trials=[])
 
     if not drawn:
-        patch.setattr(style, "svg", lambda figure, name, alternative: f'<svg id="{name}"></svg>')
-        patch.setattr(style, "save_png", lambda figure, path: path.touch())
+        leave_undrawn(patch)
     patch.setattr(experiment, "_tune", tune)
     patch.setattr(experiment.connect, "connect", lambda _: contextlib.nullcontext())
     patch.setattr(experiment.resources, "require", lambda *_: 1)

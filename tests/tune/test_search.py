@@ -20,6 +20,10 @@ MISTAKES = {
     "an unknown backbone": (["--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
     "an unknown space": (["--space", "quik"], "Available: fake, paper, poses, quick. Did you mean 'quick'?"),
     "an unknown metric": (["--metric", "hand_eror_mm"], "Did you mean 'hand_error_mm'?"),
+    "finalists without an encoder": (
+        ["--space", "poses", "--finalists", "2"],
+        "--finalists 2 trains the image encoder of the best trials, and this search has none",
+    ),
     "a metric of hands without images": (
         ["--space", "poses", "--metric", "hand_error_mm"],
         "hand_error_mm: a model without an image encoder (model.backbone.name none) predicts neither hands nor objects",

@@ -84,9 +84,11 @@ class _Enough(Exception):  # noqa: N818 - not an error
 def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, steps: int) -> float:
     from htt.data.loading.loader import TrainingLoader
     from htt.training import loop, optim
+    from htt.training.loading import open_teacher
 
     loader = _First(TrainingLoader(splits.train, config), steps + 1)
-    loop.train_epoch(model, loader, optim.optimizer(config.optim, model.parameters()), config, 0, group=group)
+    optimizer, teacher = optim.optimizer(config.optim, model.parameters()), open_teacher(config, model, group.device)
+    loop.train_epoch(model, loader, optimizer, config, 0, group=group, teacher=teacher)
     return loader.steps_per_epoch * _each(loader.times)
 
 

@@ -292,7 +292,10 @@ def _with_machines(experiment: Experiment, training: TrialFunctions, show: Conso
     checks.check_latency(experiment.named, job.workers, concurrent)
     show.print(experiment.announce(concurrent))
     facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
-    checks.check_known(experiment.named, {name: why for each in facts for name, why in each.unknown.items()})
+    unknown = {name: why for each in facts for name, why in each.unknown.items()}
+    if all(each.unpredicted for each in facts):  # else the metric of the other variants is worth a comparison
+        unknown |= {name: why for each in facts for name, why in each.unpredicted.items()}
+    checks.check_known(experiment.named, unknown)
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:
         show.print(f"warning: {warning}", markup=False)

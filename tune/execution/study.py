@@ -94,8 +94,9 @@ class StudyExperiment(Experiment):
 
     @property
     def data(self) -> Sequence[Config]:
-        """One configuration for each data set that the variants need."""
-        configs = self.plan.study.configs(self.base).values()
+        """One configuration for each data set that the variants need, of a model that reads images if one does."""
+        variants = self.plan.study.configs(self.base).values()
+        configs = sorted(variants, key=lambda config: config.model.backbone.reads_images)
         return list({preparation_key(config): config for config in configs}.values())
 
     @property

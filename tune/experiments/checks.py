@@ -115,7 +115,13 @@ def _check_finalists(search: SearchSpec) -> None:
             f"--finalists {search.finalists} needs as many trials; got --trials {search.trials}. Raise --trials or "
             "lower --finalists."
         )
-    if search.config().model.backbone.trained:
+    backbone = search.config().model.backbone
+    if not backbone.reads_images:
+        raise ConfigError(
+            f"--finalists {search.finalists} trains the image encoder of the best trials, and this search has none "
+            "(model.backbone.name none). Drop --finalists."
+        )
+    if backbone.trained:
         raise ConfigError(
             f"--finalists {search.finalists} needs a search with a frozen encoder, which the finalists then train; in "
             "this one every trial trains it. Drop --finalists, or add --set model.backbone.trained=false."

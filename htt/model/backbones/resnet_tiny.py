@@ -53,7 +53,7 @@ def means(features: Float[Tensor, "n c h w"], rows: int, columns: int) -> Float[
     cells = [
         features[:, :, top:bottom, left:right].mean((2, 3)) for top, bottom in spans[0] for left, right in spans[1]
     ]
-    return torch.stack(cells, dim=2).unflatten(2, (rows, columns))
+    return torch.stack(cells, dim=2).reshape(*features.shape[:2], rows, columns)
 
 
 def build(config: BackboneConfig) -> nn.Module:

@@ -229,3 +229,15 @@ def one_joint(error_mm: np.ndarray) -> ClipSums:
     joints = {"": Joints(each, np.ones_like(each), np.zeros((*each.shape, len(thresholds_mm(1, "")))))}
     clips = np.arange(len(error_mm))
     return ClipSums(1, clips, 0 * clips, votes, votes, votes[:, 0], np.ones((len(clips), 2)), joints)
+
+
+def test_interval_of_a_mean_is_over_groups():
+    values = np.repeat(np.random.default_rng(0).normal(1.0, 2.0, 50), 4)
+    groups = [f"recording {clip // 4}" for clip in range(200)]
+    low, high = intervals.mean(values, groups)
+    wide = 1.96 * values.std() / np.sqrt(50)
+    assert (low, high) == pytest.approx((values.mean() - wide, values.mean() + wide), abs=0.15)
+    narrow = intervals.mean(values, list(map(str, range(200))))
+    assert (high - low) / (narrow[1] - narrow[0]) == pytest.approx(2.0, abs=0.2)
+    assert intervals.mean(np.full(3, 0.25), ["a", "b", "c"]) == (0.25, 0.25)
+    assert intervals.mean(np.array([0.0, 1.0]), ["a", "a"]) is None

@@ -17,10 +17,11 @@ from htt.data.location import data_key
 from htt.data.prepare import prepare
 from htt.data.shards import arrow, manifest
 from htt.data.sources import open_source
-from htt.errors import ConfigError, DataError
+from htt.errors import CheckpointError, ConfigError, DataError
 from htt.evaluation.metric_table import EVALUATED
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.scores import reservations, scores
+from htt.inference import Predictor
 from htt.losses import losses
 from htt.model.htt import HTT
 from htt.registry import preset
@@ -121,6 +122,8 @@ def test_model_sees_only_given_joints_and_every_parameter_learns(hands):
     assert not torch.allclose(other.action_logits, prediction.action_logits), "depth is seen, too"
     with pytest.raises(ConfigError, match=r"model\.action\.given is hands: the model needs the labels of its frames"):
         model(batch.frames, batch.valid, batch.intrinsics)
+    with pytest.raises(CheckpointError, match=r"it has no image encoder \(model\.backbone\.name none\) and reads no"):
+        Predictor(model, config)
 
 
 def test_unknown_joints_and_objects_are_zeros_and_finite():
@@ -157,8 +160,9 @@ def test_evaluation_leaves_out_what_is_not_predicted():
 
 def test_facts_before_a_search_name_what_cannot_be_measured(root):
     facts = prepare_search(poses_config(**{"data.root": str(root)}))
-    assert {*EVALUATED} - {*facts.unknown} == ACTIONS
-    assert set(facts.unknown.values()) == {"a model without an image encoder predicts neither hands nor objects"}
+    assert facts.unknown == {}
+    assert {*EVALUATED} - {*facts.unpredicted} == ACTIONS
+    assert set(facts.unpredicted.values()) == {"a model without an image encoder predicts neither hands nor objects"}
     assert facts.baselines == dict.fromkeys(("action_accuracy", "action_accuracy_hard"), 1 / 36)
 
 

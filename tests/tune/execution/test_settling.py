@@ -11,6 +11,7 @@ import yaml
 from fake_training import BASE, TRAINING, clips_of
 from htt.config import override
 from htt.errors import ConfigError, DataError, RunError, TrainingError
+from htt.presets import poses
 from htt.training.tasks import Facts
 from tune.execution import experiment
 from tune.execution.recorder import MAX_INFEASIBLE, Recorder
@@ -82,6 +83,21 @@ def test_study_refuses_a_metric_the_data_lack(trained, ablate, tmp_path):
     with pytest.raises(ConfigError, match="cannot give action_accuracy: the actions of these clips are unknown"):
         ablate({"a": {}, "b": {"optim.lr": 1e-2}}, training=training)
     assert trained == []
+
+
+def test_study_with_a_model_without_images_keeps_the_hands_of_the_others(trained, ablate, monkeypatch):
+    """Only if no variant predicts hands, a metric of theirs is refused."""
+    variants = {"images": {}, "poses": {path: value for path, value in poses.PRESET.items() if path != "optim.lr"}}
+    why = {"hand_error_mm": "a model without an image encoder predicts no hands"}
+    training = dataclasses.replace(
+        TRAINING, prepare=lambda config: Facts(unpredicted={} if config.model.backbone.reads_images else why)
+    )
+    for order in (variants, dict(reversed(variants.items()))):
+        outcome = ablate(order, training=training, name="-".join(order))
+        assert len(outcome.trials) == 4
+    both = {"poses": variants["poses"], "slower": {**variants["poses"], "optim.lr": 1e-4}}
+    with pytest.raises(ConfigError, match="cannot give hand_error_mm: a model without an image encoder predicts no"):
+        ablate(both, training=training, name="both")
 
 
 def test_incomplete_data_are_in_record_and_report(trained, search, tmp_path):

@@ -9,6 +9,8 @@ import tune.experiments.studies
 from htt import registry, yaml_text
 from htt.config import Config, flatten, override
 from htt.errors import ConfigError
+from htt.model.size import parameters
+from htt.testing import tiny_info
 from tune.experiments.power import seeds_needed
 from tune.experiments.spaces import quick
 from tune.experiments.study import Study
@@ -43,6 +45,14 @@ def test_studies_of_the_paper_exist():
     assert {"headline", "pose_window", "action_length", "cues", "structure", "shifted_starts", "spacing"} <= set(NAMES)
     assert {"temporal_core", "pose_into_action", "vote", "batch_norm", "backbone", "loss_weights"} <= set(NAMES)
     assert "window_and_cues" in NAMES
+
+
+def test_compression_compares_latency_of_smaller_models():
+    asked = registry.load(tune.experiments.studies, "compression").STUDY
+    assert asked.metrics == ("action_accuracy", "hand_error_mm", "latency_ms")
+    sizes = {name: parameters(config.model, tiny_info()) for name, config in asked.configs(Config()).items()}
+    assert max(sizes, key=sizes.get) == asked.reference
+    assert min(sizes, key=sizes.get) == "tiny ResNet, quarter width"
 
 
 def test_headline_has_four_comparisons_and_eight_seeds():

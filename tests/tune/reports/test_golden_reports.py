@@ -114,6 +114,7 @@ def retraining(path):
 
 
 @pytest.mark.parametrize("make", [search, front, study, factors, retraining], ids=lambda make: make.__name__)
+@pytest.mark.usefixtures("undrawn")
 def test_report_texts_equal_the_golden_ones(tmp_path, monkeypatch, make):
     monkeypatch.chdir(tmp_path)
     name = make.__name__

@@ -54,6 +54,7 @@ def test_report_of_an_unknown_run_is_one_sentence(tmp_path):
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_is_chosen_by_the_kind_of_run(tmp_path):
     folder = study_folder(tmp_path / "study", windows(2))
     report.write(folder)

@@ -32,6 +32,7 @@ def test_summary_by_hand(found):
     assert retrain_report.summary(found, "validation", "action_accuracy").deviation == 0.25
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_incomplete_data_are_in_report_and_on_screen(found, capsys):
     """What a seed's final training noted of its data."""
     said = "Incomplete data: split 'test' has 1 of 575 clips and 85 of 50,000 frames"
@@ -53,6 +54,7 @@ def test_picked_trial_is_not_called_the_best(found):
     assert "in the search, the best of 12 trials, with one seed." in retrain_report.in_short(found)[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_csv_has_unrounded_numbers(found):
     retrain_report.write(found)
     lines = list(csv.DictReader(io.StringIO((found.path / "retrain.csv").read_text())))
@@ -88,6 +90,7 @@ def test_search_value_is_shown_and_called_optimistic(found):
     assert (found.path / "seeds.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pruned_trial_is_named_as_such(tmp_path):
     found = ended(tmp_path / "run")
     assert found.config.train.epochs > found.found_by["epoch"]
@@ -98,6 +101,7 @@ def test_pruned_trial_is_named_as_such(tmp_path):
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_failed_seeds_are_stated(tmp_path):
     found = asked(tmp_path / "run")
     end(found, 1)
@@ -118,6 +122,7 @@ def test_report_without_finished_seeds_lists_the_missing(tmp_path):
     assert "In short" not in said
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_test_split_is_stated(tmp_path):
     found = ended(tmp_path / "run", test=False)
     retrain_report.write(found)

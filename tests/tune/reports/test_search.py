@@ -110,6 +110,7 @@ def test_report_of_one_metric_states_pick_and_rule(searched):
     assert best_text(folder.record, best, "hand_error_mm", 60).count("rule: the lowest hand_error_mm") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_next_commands_start_with_fresh_seeds_and_are_quoted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = search_folder(tmp_path / "my runs" / "run", 12)
@@ -164,6 +165,7 @@ def test_report_of_a_search_without_results(tmp_path):
     assert "<figure" not in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_special_characters_are_literal(tmp_path):
     folder = search_folder(tmp_path / "run", 5)
     trials = [
@@ -175,6 +177,7 @@ def test_special_characters_are_literal(tmp_path):
     assert "trial 5: Error: a &lt;b&gt; | `c` *d*" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_predictions_are_inline_in_the_page(tmp_path):
     folder = search_folder(tmp_path / "run", 2)
     assert "Predictions" not in written(folder)[0]

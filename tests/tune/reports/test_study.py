@@ -62,6 +62,7 @@ def test_seeds_caption_claims_only_what_is_claimed(claims, tmp_path):
     assert "accident" not in few
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_incomplete_data_are_stated_beside_paper_values(tmp_path):
     paper = {"paper_value": {"1 frame": {"action_accuracy": 0.871}}}
     base = override(Config(), {"data.source": "h2o"}).model_dump(mode="json")
@@ -71,6 +72,7 @@ def test_incomplete_data_are_stated_beside_paper_values(tmp_path):
     assert "on H2O's whole validation split; these trials did not use all of its clips, so the values cannot be" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_clip_intervals_state_the_number_of_people(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(2))
     assert "The clips are of" not in written(folder)["md"], "older runs do not say"
@@ -95,6 +97,7 @@ def test_clip_intervals_state_the_number_of_people(tmp_path):
         ),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_intervals_state_numbers_of_clips_and_groups(tmp_path, capsys, groups, said):
     folder = study_folder(tmp_path / "run", windows(2), seeds=range(6), effects={"1 frame": 0.0, "2 frames": 5.0})
     for path in folder.clips.iterdir():
@@ -134,11 +137,13 @@ def test_screen_asks_for_no_unneeded_seeds(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("began", "said"), [(6, True), (8, False), (0, False)])
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_added_later_are_named(tmp_path, began, said):
     text = written(study_folder(tmp_path / "run", windows(2), seeds=range(8), first_seeds=began))["md"]
     assert ("**2 seeds added later** to the first 6" in text) == said
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_code_of_a_resumed_run_is_named(tmp_path):
     text = written(study_folder(tmp_path / "run", windows(2), later_commits=["def", "fed"]))["md"]
     assert "Resumed at commit def, fed." in text
@@ -151,6 +156,7 @@ def test_code_of_a_resumed_run_is_named(tmp_path):
         ({"data.shifted_starts": False}, "seed, which were trained on the same windows in the same order. Bars"),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_report_states_whether_seeds_saw_equal_windows(tmp_path, base, said):
     assert said in written(study_folder(tmp_path / "run", windows(2), study={"base": base}))["md"]
 
@@ -241,6 +247,7 @@ def test_csv_has_unrounded_numbers(claims):
             assert (row["difference"], row["claim"]) == ("", "reference")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_latex_is_escaped_and_complete(tmp_path):
     text = written(study_folder(tmp_path / "run_1", windows(3, long=True)))["tex"]
     assert text.startswith("% \\usepackage{booktabs,graphicx}\n")
@@ -255,6 +262,7 @@ def test_latex_is_escaped_and_complete(tmp_path):
     assert text.isascii(), "pdflatex knows no other letters by itself"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_too_few_seeds_are_stated(tmp_path):
     said = written(study_folder(tmp_path / "run", windows(2), seeds=range(5)))
     assert "Hand error: not enough seeds to claim (5; 6 are needed at the 5 % level): 2 frames." in said["md"]
@@ -286,6 +294,7 @@ def test_seeds_only_intervals_are_stated(tmp_path):
     assert "Of action accuracy, hand error, intervals of differences are over seeds only" in said["md"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_paper_column_appears_where_the_paper_has_a_value(tmp_path):
     base = Config().model_dump(mode="json")
     base["data"]["source"] = "h2o"
@@ -315,6 +324,7 @@ def test_unknown_metric_is_shown_as_dashes(tmp_path):
     assert math.isnan(found.reference.summary.mean)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_trainings_of_other_runs_are_named(tmp_path):
     folder = study_folder(tmp_path / "run", windows(2))
     trials = folder.trials()

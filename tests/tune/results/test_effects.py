@@ -120,6 +120,7 @@ def test_effects_are_in_report_and_csv(folder):
     assert lines[4].startswith(f"hand_error_mm,mm,{WINDOW},window,9,5.5")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_study_without_factors_has_no_effects(tmp_path):
     folder = study_folder(tmp_path / "run", factorial(**FACTORS))
     study_report.write(folder)
@@ -153,6 +154,7 @@ def test_factors_survive_the_record():
     assert weights(again) == weights(asked)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_judges_the_effects_of_a_metric_once(tmp_path, monkeypatch):
     folder = study_folder(tmp_path / "run", factorial(**FACTORS), study={"factors": FACTORS})
     judged, compared = [], effects.compared
@@ -218,6 +220,7 @@ def test_contrast_without_common_clips_uses_seeds_only(voted):
     assert found.claim is Claim.BETTER
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_contrast_is_shown_beside_the_second_metric(voted):
     study_report.write(voted)
     text = voted.report.read_text()

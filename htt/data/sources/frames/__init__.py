@@ -11,23 +11,23 @@ Files, in the folder of the data::
     ID.parquet          optional; a row per image, columns right and left: 63 numbers, x y z of the 21 joints of
                         ``htt.hand`` in camera space, metres, or null if the hand is not in the image
 
-An empty action or object is unknown. Images of another aspect ratio than requested lose their edges. Without
-intrinsics, a horizontal field of view of ``FOV_DEG`` is assumed. Without images, only poses can be converted; the image
-is then taken to have its centre at (cx, cy). See docs/own_data.md.
+An empty action or object is unknown. Images of another aspect ratio than requested lose their edges, as in predictions.
+The frame rate of the data is that of the first video, or 30 frames/s. Without intrinsics, a horizontal field of view of
+``FOV_DEG`` is assumed. Without images, only poses can be converted; the image is then taken to have its centre at
+(cx, cy). See docs/own_data.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from htt import camera
+from htt import camera, video
 from htt.config import DataConfig
 from htt.data.sources import (
     CLIP_LEFT_OUT,
@@ -40,20 +40,22 @@ from htt.data.sources import (
     _frames,
     _images,
     _text,
-    _video,
 )
 from htt.data.sources._frames import Findings
 from htt.data.sources.frames import joints, table
 from htt.data.sources.frames.table import Row
 from htt.errors import DataError
+from htt.fitting import fitting
 from htt.hand import HANDS, JOINTS_PER_HAND
-from htt.info import DataInfo
+from htt.info import USUAL_FRAME_RATE, DataInfo
 from htt.text import plural
+from htt.video import VideoFile
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Suffixes of the images in the folder of a clip."""
 FOV_DEG = 90.0
 """Horizontal field of view of a camera without intrinsics, degrees."""
+
+RATE_TOLERANCE = 0.01
+"""Largest relative difference of the frame rates of two videos that are taken to be alike."""
 
 Size = tuple[int, int]
 """Width and height, px."""
@@ -61,48 +63,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Entry:
-    """Row of a clip, its labels and the number of hands of the data."""
+    """Row of a clip and its labels; number of hands and frame rate of the data."""
 
     row: Row
     action: int
     object: int
     hands: int
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Part of an image that has the aspect ratio of the frames: the largest one around the centre."""
-
-    seen: Size
-    """Size of the image."""
-    wanted: Size
-    """Size of the frames."""
-
-    @property
-    def scale(self) -> float:
-        """Frame px per image px."""
-        return max(self.wanted[0] / self.seen[0], self.wanted[1] / self.seen[1])
-
-    @property
-    def corner(self) -> tuple[float, float]:
-        """Left and upper edge of the part, px of the image."""
-        return (self.seen[0] - self.wanted[0] / self.scale) / 2, (self.seen[1] - self.wanted[1] / self.scale) / 2
-
-    def frame(self, image: np.ndarray) -> np.ndarray:
-        """Return the frame of an image, resized with antialiasing."""
-        if self.seen == self.wanted:
-            return image
-        (left, top), (width, height) = self.corner, self.seen
-        box = (left, top, width - left, height - top)
-        return np.asarray(Image.fromarray(image).resize(self.wanted, Image.Resampling.BILINEAR, box))
-
-    def intrinsics(self, given: tuple[float, ...]) -> np.ndarray:
-        """Return the intrinsics [3 3] of the frames, from f_x, f_y, c_x, c_y of the images or the assumed ones."""
-        width, height = self.seen
-        focal = width / 2 / math.tan(math.radians(FOV_DEG) / 2)
-        focal_x, focal_y, centre_x, centre_y = given or (focal, focal, width / 2, height / 2)
-        matrix = camera.intrinsics(focal_x, focal_y, centre_x - self.corner[0], centre_y - self.corner[1])
-        return np.asarray(camera.resized(matrix, self.scale, self.scale))
+    frame_rate: float
 
 
 @dataclass(frozen=True)
@@ -120,16 +87,17 @@ class FramesSource:
         return tuple(split for split in table.SPLITS if split in used)
 
     def info(self, width: int, height: int) -> DataInfo:
-        """Return the classes of the table, and two hands if any file of joints has a left one."""
+        """Return the facts of the data: two hands if any file of joints has a left one."""
         found = table.read(self.root)
-        return DataInfo(self.name, found.actions, found.objects, self._hands(found), width, height)
+        classes = found.actions, found.objects
+        return DataInfo(self.name, *classes, self._hands(found), width, height, self._frame_rate(found))
 
     def clips(self, split: str) -> list[ClipKey]:
         """Return the clips of a split, in the order of the table."""
         found = table.read(self.root)
-        hands = self._hands(found)
+        facts = self._hands(found), self._frame_rate(found)
         rows = [row for row in found.rows if row.split == split]
-        return [ClipKey(row.id, self._count(row), Entry(row, *found.labels(row), hands)) for row in rows]
+        return [ClipKey(row.id, self._count(row), Entry(row, *found.labels(row), *facts)) for row in rows]
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
         """Read a clip; a frame without joints is kept, and its hands are not valid."""
@@ -148,6 +116,10 @@ class FramesSource:
                     return None, findings.problems
         if quality:
             seen, jpegs = self._jpegs(key, wanted, quality, findings)
+            if 0 < len(jpegs) < key.frames and not self._paths(row) and valid.any():
+                unsure = UnreadableError(f"clip {row.id}", "lacks frames, so its joints may belong to other frames")
+                findings.add(unsure, HANDS_NOT_KNOWN, len(jpegs))
+                valid[:] = False
         else:
             seen, jpegs = _around(row, wanted), dict.fromkeys(key.numbers, b"")
         if not jpegs and not any(problem.effect == CLIP_LEFT_OUT for problem in findings.problems):
@@ -160,7 +132,7 @@ class FramesSource:
             subject=row.subject,
             action=entry.action,
             object=entry.object,
-            intrinsics=Crop(seen, wanted).intrinsics(row.camera),
+            intrinsics=fitting(seen, wanted).intrinsics(_matrix(row, seen)),
             width=width,
             height=height,
             frame_numbers=kept,
@@ -194,7 +166,7 @@ class FramesSource:
                 other = UnreadableError(self._paths(key.entry.row)[number], "has another size than the first", detail)
                 findings.frame(number, other, FRAME_LEFT_OUT)
                 continue
-            jpegs[number] = _images.encode(Crop(size, wanted).frame(image), quality)
+            jpegs[number] = _images.encode(fitting(size, wanted).image(image), quality)
         return size or wanted, jpegs
 
     def _images(self, key: ClipKey, findings: Findings) -> Iterator[tuple[int, np.ndarray]]:
@@ -208,16 +180,20 @@ class FramesSource:
                 except UnreadableError as error:
                     findings.frame(number, error, FRAME_LEFT_OUT)
             return
-        number, video = 0, self._video(row)
+        number, found = 0, self._video(row)
         try:
-            if video is None:
+            if found is None:
                 raise UnreadableError(self.root / row.id, "has neither images nor a video")
-            for number, image in enumerate(_video.frames(video), start=1):
+            opened = _opened(found)
+            if opened.frame_rate and abs(opened.frame_rate / key.entry.frame_rate - 1) > RATE_TOLERANCE:
+                detail = f"{opened.frame_rate:.4g} frames/s, {key.entry.frame_rate:.4g} frames/s"
+                findings.add(UnreadableError(found, "has another frame rate than the first video", detail), "used")
+            for number, (_, image) in enumerate(opened.frames(), start=1):
                 if number > key.frames:
                     return
                 yield number - 1, image
-            if number < key.frames:
-                raise UnreadableError(video, "ends early", f"{number} of {key.frames} frames")
+            if opened.problem or number < key.frames:
+                raise UnreadableError(found, "is damaged or cut off", f"{number} of {key.frames} frames")
         except UnreadableError as error:
             findings.add(error, FRAME_LEFT_OUT if number else CLIP_LEFT_OUT, key.frames - number)
 
@@ -226,15 +202,15 @@ class FramesSource:
         folder = self.root / row.id
         if not folder.is_dir():
             return []
-        images = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.name[0] != ".")
-        return sorted(images, key=_natural)
+        images = (path for path in folder.iterdir() if path.suffix.lower() in video.SUFFIXES and path.name[0] != ".")
+        return sorted(images, key=video.natural)
 
     def _video(self, row: Row) -> Path | None:
         """Return the video of a clip, or None if there is none."""
         path = self.root / row.id
-        beside = [path.with_name(path.name + suffix) for suffix in _video.SUFFIXES]
+        beside = [path.with_name(path.name + suffix) for suffix in video.VIDEOS]
         inside = sorted(path.iterdir()) if path.is_dir() else []
-        videos = [each for each in (*beside, *inside) if each.suffix.lower() in _video.SUFFIXES and each.is_file()]
+        videos = [each for each in (*beside, *inside) if each.suffix.lower() in video.VIDEOS and each.is_file()]
         return videos[0] if videos else None
 
     def _joints(self, row: Row) -> Path:
@@ -247,19 +223,44 @@ class FramesSource:
 
     def _count(self, row: Row) -> int:
         """Return the number of a clip's images, or else of the rows of its joints."""
-        paths, video = self._paths(row), self._video(row)
-        images = len(paths) if paths else _video.count(video) if video else 0
+        images = len(self._paths(row))
+        path = None if images else self._video(row)
+        if path is not None:
+            with contextlib.suppress(UnreadableError):  # reported when the clip is read
+                images = _opened(path).count()
         return images or joints.count(self._joints(row))
+
+    def _frame_rate(self, found: table.Table) -> float:
+        """Return the frame rate of the first video, or the usual one if there is none."""
+        for row in found.rows:
+            if (path := self._video(row)) is not None:
+                with contextlib.suppress(UnreadableError):
+                    return _opened(path).frame_rate or USUAL_FRAME_RATE
+        return USUAL_FRAME_RATE
+
+
+def _opened(path: Path) -> VideoFile:
+    """Return a video.
+
+    Raises:
+        UnreadableError: it is none, or none of its frames can be decoded.
+    """
+    try:
+        return VideoFile(path)
+    except DataError as error:
+        raise UnreadableError(path, "is not a readable video", str(error)) from error
+
+
+def _matrix(row: Row, seen: Size) -> np.ndarray:
+    """Return the intrinsics [3 3] of a clip's images, px, or the assumed ones."""
+    width, height = seen
+    focal = width / 2 / math.tan(math.radians(FOV_DEG) / 2)
+    return camera.intrinsics(*(row.camera or (focal, focal, width / 2, height / 2)))
 
 
 def _around(row: Row, wanted: Size) -> Size:
     """Return the size of an image that is not there: that around the principal point, or the size of the frames."""
     return (round(2 * row.camera[2]), round(2 * row.camera[3])) if row.camera else wanted
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Return a key that sorts names by their numbers: frame2 before frame10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def source(root: Path | None, config: DataConfig) -> FramesSource:  # noqa: ARG001 - own data have no options

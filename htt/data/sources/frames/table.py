@@ -64,12 +64,16 @@ def read(root: Path) -> Table:
     header = [cell.strip() for cell in cells[0][1]]
     if faults := list(_faults_of_header(header)):
         raise _invalid(path, faults)
-    rows: list[Row] = []
+    of_ids: dict[str, Row] = {}
     for number, row in cells[1:]:
         try:
-            rows.append(_row(header, [cell.strip() for cell in row], {each.id for each in rows}))
+            made = _row(header, [cell.strip() for cell in row])
+            if made.id in of_ids:
+                raise ValueError(f"the id {shown(made.id)} occurs again")
+            of_ids[made.id] = made
         except ValueError as error:
             faults.append(f"row {number}: {error}")
+    rows = list(of_ids.values())
     faults = faults or list(_faults_of_classes(rows))
     if faults:
         raise _invalid(path, faults)
@@ -99,8 +103,8 @@ def _faults_of_header(header: Sequence[str]) -> Iterator[str]:
         yield f"columns given twice: {', '.join(twice)}"
 
 
-def _row(header: Sequence[str], cells: Sequence[str], before: set[str]) -> Row:
-    """Return a row; ``before`` holds the ids of those before.
+def _row(header: Sequence[str], cells: Sequence[str]) -> Row:
+    """Return a row.
 
     Raises:
         ValueError: a cell is wrong.
@@ -112,8 +116,6 @@ def _row(header: Sequence[str], cells: Sequence[str], before: set[str]) -> Row:
     parts = PurePosixPath(clip).parts
     if not parts or parts[0] == "/" or ".." in parts or not clip.isprintable():
         raise ValueError(f"the id must be the name of a folder or file below that of {NAME}; got {shown(clip)}")
-    if clip in before:
-        raise ValueError(f"the id {shown(clip)} occurs again")
     if split not in SPLITS:
         raise ValueError(f"split must be {', '.join(SPLITS)}; got {shown(split)}")
     return Row(clip, split, of["action"], of["object"], of.get("subject", ""), of.get("group", ""), _camera(of))

@@ -16,10 +16,11 @@ from htt.data.conversion.run import convert
 from htt.data.conversion.state import Making
 from htt.data.loading.clips import open_split
 from htt.data.shards import manifest
-from htt.data.sources import _video, open_source
+from htt.data.sources import open_source
 from htt.errors import DataError
 from htt.testing.trees import TrueClip, write_own, write_video
 from htt.testing.truth import Lost, check_clip
+from htt.video import VideoFile
 from htt.vocabulary import ACTIONS, OBJECTS
 
 CLIPS = {"train": 4, "val": 2, "test": 1}
@@ -314,24 +315,51 @@ class TestVideos:
 
     def test_video_cut_off_gives_the_frames_before(self, root: Path) -> None:
         path = root / "train/0.mkv"
-        assert _video.count(path) == 6
+        assert VideoFile(path).count() == 6
         path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
-        assert 0 < _video.count(path) < 6
+        assert 0 < VideoFile(path).count() < 6
         record, problems = read(root)
         assert 0 < len(record.jpegs) < 6
         assert any("train/0.parquet has another number of rows than its clip has images" in each for each in problems)
+
+    def test_video_with_a_damaged_part_leaves_hands_unknown(self, root: Path, monkeypatch) -> None:
+        """The decoder goes on after a fault, so nobody knows which row of joints belongs to a later frame."""
+        whole = VideoFile.frames
+
+        def without_third(video: VideoFile):
+            yield from (timed for number, timed in enumerate(whole(video)) if number != 2)
+
+        monkeypatch.setattr(VideoFile, "frames", without_third)
+        record, problems = read(root)
+        assert record is not None
+        assert (len(record.jpegs), record.hand_valid.any()) == (5, False)
+        assert problems == [
+            "train/0.mkv is damaged or cut off (5 of 6 frames); frame left out",
+            "clip train/0 lacks frames, so its joints may belong to other frames; hands not known",
+        ]
+
+    def test_frame_rate_is_that_of_the_first_video(self, root: Path, tmp_path: Path, trees) -> None:
+        write_video(root / "train/1.mkv", trees["video"][1][1].images, rate=25)
+        made, problems = convert(open_source("frames", root), tmp_path / "out", Making(64, 36), workers=1)
+        assert made.info.frame_rate == 15
+        assert [str(problem) for problem in problems] == [
+            "train/1.mkv has another frame rate than the first video (25 frames/s, 15 frames/s); used"
+        ]
+        assert open_source("frames", trees["images"][0]).info(64, 36).frame_rate == 30
 
     def test_no_video_broken_video_and_sound_alone_are_problems(self, root: Path) -> None:
         path = root / "train/0.mkv"
         path.write_bytes(b"no video" * 100)
         record, problems = read(root)
         assert record is None
-        assert problems[0].startswith("train/0.mkv is not a complete video (")
+        assert problems[0].startswith("train/0.mkv is not a readable video (")
         with av.open(str(path), "w") as container:
             stream = container.add_stream("aac", rate=16000)
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             silence.sample_rate = 16000
             container.mux([*stream.encode(silence), *stream.encode()])
-        assert read(root)[1] == ["train/0.mkv has no video stream (only audio); clip left out"]
+        (problem,) = read(root)[1]
+        assert "it has only audio" in problem
+        assert problem.endswith("clip left out")
         path.unlink()
         assert read(root) == (None, ["train/0 has neither images nor a video; clip left out"])

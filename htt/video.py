@@ -22,6 +22,8 @@ from htt.text import plural
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of the images of a folder."""
+VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v")
+"""Suffixes of the videos of a data set."""
 TOLERANCE_S = 0.5
 """Seconds by which a video may end before the end that its file announces."""
 UNKNOWN_RATE = 30.0
@@ -113,6 +115,14 @@ class VideoFile:
                 f"{self.name} is damaged or cut off: {plural(count, 'frame')} ({until}) could be decoded and are used."
             )
 
+    def count(self) -> int:
+        """Return the number of frames in the file, without decoding them; of a damaged one, those before the fault."""
+        found = 0
+        with self._opened() as container, contextlib.suppress(av.error.FFmpegError, OSError):
+            for packet in container.demux(self._stream(container)):
+                found += packet.size > 0  # the last one is empty
+        return found
+
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Any]:
         try:
@@ -183,7 +193,7 @@ class ImageFolder:
         self.name, self.problem = str(folder), ""
         self.frame_rate: float | None = None
         self.seconds: float | None = None
-        self.paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=_natural)
+        self.paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES), key=natural)
         if not self.paths:
             raise DataError(f"No images in {folder}: expected files that end in {', '.join(SUFFIXES)}.")
         first = self._read(self.paths[0])
@@ -213,7 +223,7 @@ class ImageFolder:
             raise DataError(f"Cannot read the image {path}: it is damaged or of no known format ({error}).") from error
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Path) -> list[tuple[int, str]]:
     """Return a key that sorts names by their numbers: frame2 before frame10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 

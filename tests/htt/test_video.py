@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from htt import video
 from htt.errors import DataError
-from htt.inference import video
-from htt.inference.video import ImageFolder, VideoFile, at_rate, open_source, resampled, thinned
+from htt.video import ImageFolder, VideoFile, at_rate, open_source, resampled, thinned
 
 
 @pytest.fixture
