@@ -491,7 +491,7 @@ def sharing(setting: Setting) -> list[str]:
 def fractions(setting: Setting) -> list[str]:
     """Run a search whose trials have two workers on half a GPU each: the workers of a trial share the GPU by gloo."""
     gpus = [] if setting.device.type == "cpu" else ["--gpus-per-trial", "1"]
-    words = ["--workers-per-trial", "2", *gpus, "--cpus-per-worker", "0.5", "--trials", "1", "--no-share"]
+    words = ["--workers-per-trial", "2", *gpus, "--cpus-per-worker", "0.5", "--trials", "1"]
     folder, seconds = _search(setting, "fractions", [*words, "--set", "train.epochs=1"])
     states = [trial.state for trial in folder.trials()]
     if states != ["complete"]:
@@ -506,7 +506,7 @@ def search(setting: Setting) -> list[str]:
     shared = [] if setting.device.type == "cpu" else ["--gpus-per-trial", "0.25"]
     rows = []
     for seed in (0, 1):
-        words = [*limit, *short, *shared, "--seed", str(seed), "--finalists", "0", "--no-share"]
+        words = [*limit, *short, *shared, "--seed", str(seed), "--finalists", "0"]
         folder, seconds = _search(setting, f"seed-{seed}", words)
         trials = folder.trials()
         best = ranked(trials, "hand_error_mm")[0]
@@ -525,7 +525,9 @@ def _search(setting: Setting, name: str, words: Sequence[str]) -> tuple[RunFolde
         cwd=setting.scratch, env=_environment(setting), capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"the search left with {done.returncode}: {(done.stdout + done.stderr)[-800:]}")
+        raise RuntimeError(
+            f"the search left with {done.returncode}: {' '.join((done.stdout + done.stderr).split())[-250:]}"
+        )
     return RunFolder(setting.scratch / "runs" / name), time.monotonic() - began
 
 

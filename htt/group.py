@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
@@ -69,7 +69,9 @@ class Group:
         live = any(each.training for each in normalising)  # frozen statistics stay equal
         kind = nn.parallel.DistributedDataParallel
         known = inspect.signature(kind).parameters
-        buffers = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": live}
+        buffers: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": live
+        }
         return kind(model, device_ids=devices, gradient_as_bucket_view=True, **buffers)
 
 
