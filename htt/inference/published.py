@@ -23,7 +23,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """Owner and model of the hub."""
 
 
-def located(source: str | Path) -> Path:
+def checkpoint_folder(source: str | Path) -> Path:
     """Return the folder of a checkpoint or published model; one of the hub is downloaded to its cache.
 
     Raises:
@@ -77,7 +77,7 @@ def publish(
         DataError: an evaluation cannot be read, or is of other data than the model's.
         StorageError: the disk is full or not writable.
     """
-    model, record = load(located(checkpoint))
+    model, record = load(checkpoint_folder(checkpoint))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out must be a new or empty folder; {out} has files. Choose another name.")
     beside = checkpoint.resolve().parent.glob(f"evaluation-*/{METRICS_FILE}")
