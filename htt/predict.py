@@ -53,8 +53,8 @@ class Options(console.Options):
     """Horizontal field of view of the frames, degrees, in place of --intrinsics (default: 90)."""
     fit: Literal["crop", "letterbox"] = "crop"
     """Treatment of frames with another aspect ratio than the model's images: cut the edges off, or add black bars."""
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
-    """Arithmetic (default: that of the training)."""
+    precision: Literal["training", "fp32", "bf16", "fp16"] = "training"
+    """Arithmetic: that of the training, or another."""
     fuse: bool = False
     """Fold batch norm into the convolutions: faster, and equal up to rounding."""
     overlay: bool = True
@@ -75,7 +75,8 @@ def main(options: Options) -> None:
     source = open_camera(options.camera) if options.camera is not None else open_source(options.video or Path())
     from htt.inference.predictor import Predictor
 
-    predictor = Predictor.load(options.checkpoint, precision=options.precision, fuse=options.fuse)
+    precision = None if options.precision == "training" else options.precision
+    predictor = Predictor.load(options.checkpoint, precision=precision, fuse=options.fuse)
     matrix = intrinsics_of(options, source)
     for line in facts(predictor, source, options):
         console.print_folded(line)

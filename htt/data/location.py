@@ -96,7 +96,7 @@ def absolute(path: str) -> str:
 
 
 def fields_of(path: str, name: str = "--data") -> dict[str, str]:
-    """Return the fields of a configuration that say to use the shards at a path or URI; arguments as of ``local_folder``."""
+    """Return the fields of a configuration that name the shards at a path or URI; arguments as of ``local_folder``."""
     root = absolute(path)
     return {"data.root": root, "data.source": manifest.read(local_folder(root, name=name), name).source}
 

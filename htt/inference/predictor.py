@@ -24,7 +24,7 @@ from htt.data.loading.windows import evaluation_windows
 from htt.errors import CheckpointError, ConfigError, DataError
 from htt.fitting import Fit, Fitting, checked_intrinsics, fitting
 from htt.group import best_device
-from htt.inference.published import located
+from htt.inference.published import checkpoint_folder
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.training import checkpoint as checkpoints
@@ -125,7 +125,7 @@ class Predictor:
             CheckpointError: there is no such model, it is damaged, or it needs labels (``model.action.given``).
             ConfigError: the device does not support the precision.
         """
-        model, record = checkpoints.load(located(source))
+        model, record = checkpoints.load(checkpoint_folder(source))
         if fuse:
             fuse_batch_norm(model)
         return cls(model, record.config, device, precision)

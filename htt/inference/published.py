@@ -12,7 +12,7 @@ from htt import yaml_text
 from htt.config import Config, flatten, override, to_yaml
 from htt.errors import CheckpointError, ConfigError, DataError
 from htt.evaluation.intervals import sampled
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import EVALUATED
 from htt.evaluation.report import METRICS_FILE, NAMES
 from htt.hand import hand_names
 from htt.model.weights import RECORD
@@ -23,7 +23,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """Owner and model of the hub."""
 
 
-def located(source: str | Path) -> Path:
+def checkpoint_folder(source: str | Path) -> Path:
     """Return the folder of a checkpoint or published model; one of the hub is downloaded to its cache.
 
     Raises:
@@ -77,7 +77,7 @@ def publish(
         DataError: an evaluation cannot be read, or is of other data than the model's.
         StorageError: the disk is full or not writable.
     """
-    model, record = load(located(checkpoint))
+    model, record = load(checkpoint_folder(checkpoint))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out must be a new or empty folder; {out} has files. Choose another name.")
     beside = checkpoint.resolve().parent.glob(f"evaluation-*/{METRICS_FILE}")
@@ -167,7 +167,7 @@ def _numbers(plain: Mapping[str, Any]) -> str:
     """Return the table of an evaluation."""
     rows = ["| Metric | Value | 95 % interval |", "| --- | --- | --- |"]
     for name, score in plain["metrics"].items():
-        if (about := METRICS.get(name)) and not name.startswith("loss"):
+        if (about := EVALUATED.get(name)) and not name.startswith("loss"):
             span = about.span(score["low"], score["high"]) if score.get("low") is not None else "–"
             rows.append(f"| {about.title} | {about.number(score['value'])} | {span} |")
     of = sampled(plain.get("clips", 0), plain.get("groups") or plain.get("clips", 0))
@@ -177,8 +177,8 @@ def _numbers(plain: Mapping[str, Any]) -> str:
 
 def _unevaluated(record: Checkpoint) -> str:
     """Return the validation metrics of the training, which have no intervals."""
-    known = [(METRICS[name], value) for name, value in record.metrics.items()
-             if name in METRICS and not name.startswith("loss")]  # fmt: skip
+    known = [(EVALUATED[name], value) for name, value in record.metrics.items()
+             if name in EVALUATED and not name.startswith("loss")]  # fmt: skip
     rows = [f"| {about.title} | {about.number(value)} |" for about, value in known]
     if not rows:
         return "This model was not evaluated."

@@ -98,7 +98,7 @@ class Stream:
 
     @torch.inference_mode()
     def finish(self) -> Settled | None:
-        """Settle the last frames, fewer than block P sees at once, and the action; None if all are settled."""
+        """Settle the last frames of the stream, fewer than block P sees at once, and the action; None if all are."""
         if not self._open:
             return None
         with self.predictor.precision.autocast():

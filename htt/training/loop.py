@@ -78,10 +78,7 @@ def fit(
         CheckpointError: ``resume`` or ``model.weights`` belongs to another model, or ``distill.teacher`` to other data.
     """
     group = group or Group()
-    model = _new_model(config, splits, group, started=resume is not None)
-    with memory_errors(config, group.device):
-        teacher = open_teacher(config, model, group.device)
-    optimizer = optim.optimizer(config.optim, model.parameters(), model.features.backbone)
+    model, teacher, optimizer = _new(config, splits, group, started=resume is not None)
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
     precision.restore(start.extra.get("scaler", {}))
@@ -126,15 +123,21 @@ def _average(model: HTT, config: Config, resume: Path | None) -> Average | None:
     return average
 
 
-def _new_model(config: Config, splits: Splits, group: Group, *, started: bool) -> HTT:
-    """Return the model as it is before the first step; one that a started training restores needs no weights."""
+def _new(
+    config: Config, splits: Splits, group: Group, *, started: bool
+) -> tuple[HTT, HTT | None, torch.optim.Optimizer]:
+    """Return the model as it is before the first step, its teacher if there is one, and its optimiser.
+
+    A model that a started training restores needs no weights.
+    """
     device.prepare(group.device, deterministic=config.train.deterministic)
     torch.manual_seed(config.train.seed)
     model = HTT(config.model, splits.info)
     if not started:
         load_start(model)
     with memory_errors(config, group.device):
-        return model.to(group.device)
+        model, teacher = model.to(group.device), open_teacher(config, model, group.device)
+    return model, teacher, optim.optimizer(config.optim, model.parameters(), model.features.backbone)
 
 
 def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> dict[str, float]:

@@ -99,7 +99,7 @@ def test_field_of_view_gives_the_focal_length(run, trained, clip, encode, tmp_pa
 def test_overlay_has_a_frame_for_each_row(run, trained, clip, encode, tmp_path):
     frames = clip[0]
     path = encode(tmp_path / "clip.mp4", frames, 15)
-    run("--checkpoint", trained, "--video", path, "--out", "out")
+    run("--checkpoint", trained, "--video", path, "--out", "out", "--precision", "bf16", "--fuse")
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as container:
         assert float(container.streams.video[0].average_rate) == pytest.approx(15)
         drawn = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

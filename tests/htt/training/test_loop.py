@@ -238,7 +238,7 @@ def test_non_finite_single_term_is_named():
     assert caught.value.terms == ("action",)
 
 
-def test_late_check_names_the_same_step_and_saves_no_broken_weights(tiny_splits, tmp_path, monkeypatch):
+def test_late_check_names_the_step_and_saves_no_broken_weights(tiny_splits, tmp_path, monkeypatch):
     """On a GPU a step is checked during the next one."""
     config, steps, saved = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e6}), [], []
 

@@ -86,7 +86,7 @@ def rates(encoder, **settings):
     return {name: rate[id(parameter)] for name, parameter in encoder.named_parameters()}, rate[id(head.weight)]
 
 
-def test_layers_of_the_encoder_learn_more_slowly_the_earlier_they_are():
+def test_earlier_encoder_layers_learn_more_slowly():
     found, head = rates(Encoder(), layer_decay=0.5, backbone_lr_factor=0.8)
     assert head == 1.0
     assert found == pytest.approx(
@@ -95,7 +95,7 @@ def test_layers_of_the_encoder_learn_more_slowly_the_earlier_they_are():
     assert set(rates(torch.nn.Linear(2, 2), backbone_lr_factor=0.3)[0].values()) == {0.3}
 
 
-def test_biases_norms_and_the_token_are_not_decayed_if_so_configured():
+def test_biases_norms_and_token_are_not_decayed_on_request():
     from htt.model.htt import HTT
     from htt.testing import tiny_config, tiny_info
 

@@ -67,7 +67,7 @@ def test_shards_of_poses_hold_all_but_the_images(root, cache):
         poses.decode(0, [0])
 
 
-def test_training_on_shards_of_poses_equals_that_on_frames_and_reads_no_image(root, tmp_path, monkeypatch):
+def test_training_on_poses_equals_frames_and_reads_no_image(root, tmp_path, monkeypatch):
     monkeypatch.setattr(Clips, "decode_into", lambda *args: pytest.fail("an image was decoded"))
     frames = trained(poses_config(), tmp_path / "frames")
     assert trained(poses_config(**{"data.root": str(root)}), tmp_path / "poses") == frames
@@ -85,7 +85,7 @@ def test_loader_gives_no_images(root):
         assert all(batch.frames.shape == (len(batch.frame), 0) for batch in EvaluationLoader(clips, config))
 
 
-def test_interrupted_training_ends_with_the_numbers_of_an_uninterrupted_one(root, tmp_path):
+def test_interrupted_training_equals_an_uninterrupted_one(root, tmp_path):
     config = poses_config(**{"data.root": str(root)})
     once = trained(config, tmp_path / "once")
     short = trained(override(config, {"train.epochs": 1, "optim.schedule": "constant"}), tmp_path / "short")
@@ -208,7 +208,7 @@ def test_combination_that_cannot_be_is_one_sentence(fault):
     assert len(caught.value.faults) == 1
 
 
-def test_no_encoder_in_the_default_configuration_lists_all_that_must_change():
+def test_default_without_encoder_lists_all_needed_changes():
     with pytest.raises(ConfigError) as caught:
         override(Config(), {"model.backbone.name": "none"})
     (text,) = caught.value.faults

@@ -30,6 +30,7 @@ def test_report_command_writes_either_kind(tmp_path, kind):
     assert (path / "report.tex").exists() == (kind == "study")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("kind", ["search", "study"])
 def test_report_of_a_run_in_a_bucket_is_written_locally(tmp_path, monkeypatch, capsys, kind):
     bucket = tmp_path / "bucket"
