@@ -355,7 +355,8 @@ def _explained(model: Model, seeds: int, budget_s: float, target: float) -> list
         f"{hours:.1f} hours of one core. On configurations that it was not fitted to, the model explains "
         f"{100 * model.r2:.0f} % of the variance of the last epoch (smoothing {model.smoothing:g}). Each search has "
         f"{budget_s:.0f} s of processor time on two workers and is replayed with {seeds} seeds "
-        f"(GP: {min(seeds, GP_SEEDS)}). The target is the median choice of random search without early stopping, {target:.2f} mm. A search that does not reach it "
+        f"(GP: {min(seeds, GP_SEEDS)}). The target is the median choice of random search without early stopping, "
+        f"{target:.2f} mm. A search that does not reach it "
         "counts with its whole budget. Intervals: 95 %, bootstrap over seeds.",
         "",
     ]
