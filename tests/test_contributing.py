@@ -34,7 +34,7 @@ def plugins(tmp_path_factory):
         package.__path__.remove(str(folder))
 
 
-def test_every_kind_of_plugin_has_an_example():
+def test_examples_cover_all_kinds_of_plugins():
     assert {str(Path(file).parent) for file in EXAMPLES} == {
         "tune/experiments/spaces",
         "tune/experiments/studies",

@@ -56,7 +56,7 @@ def test_commands_can_be_parsed(page):
             tyro.cli(options, args=["name" if word.startswith("$") else word for word in words])
 
 
-def test_the_first_commands_of_the_readme_are_found():
+def test_commands_finds_those_of_the_readme():
     found = [module for module, _ in commands(ROOT / "README.md")]
     assert found[:2] == ["tune/search.py", "tune/search.py"]
     assert {"tune/ablate.py", "tune/best.py", "cluster/launch.py", "htt.evaluate", "htt.data.convert"} <= set(found)

@@ -20,7 +20,7 @@ def test_imports_only_go_down():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_function_fits_a_screen():
+def test_functions_fit_a_screen():
     longer = {}
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -58,13 +58,13 @@ FREE = [
 ]
 
 
-def test_a_run_can_be_read_without_torch_and_ray():
+def test_modules_that_read_runs_import_no_torch_or_ray():
     code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
     code += "    assert not {'torch', 'ray'} & set(sys.modules), name"
     subprocess.run([sys.executable, "-c", code, *FREE], check=True, cwd=ROOT)
 
 
-def test_every_field_is_read_somewhere():
+def test_config_fields_are_all_read():
     """A field of the configuration that nothing reads is a defect."""
     read = set()
     for path in CODE:

@@ -24,7 +24,7 @@ INI = "[pytest]\nmarkers = slow: takes minutes\naddopts = -m 'not slow'"
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_summary_ends_with_skipped_tests_by_reason_and_count_of_slow_ones(pytester, processes):
+def test_summary_lists_skipped_tests_and_counts_slow_ones(pytester, processes):
     pytester.makepyfile(test_some=TESTS)
     pytester.makeini(INI)
     lines = list(filter(None, pytester.runpytest_inprocess("-p", "skip_report", f"-n{processes}").outlines))

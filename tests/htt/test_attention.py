@@ -62,7 +62,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_file_is_written_and_shown_in_the_report(written):
+def test_report_refers_to_all_written_files(written):
     text = (written / "report.md").read_text()
     assert text.startswith("# What the model looks at: the rendered benchmark, val split\n")
     assert "\n- Accuracy without random frames: " in text
@@ -99,7 +99,7 @@ def test_tables_agree_with_one_another(written):
     assert [int(row["distance_frames"]) for row in distances[:7]] == [-3, -2, -1, 0, 1, 2, 3]
 
 
-def test_the_screen_shows_the_result_and_the_path(trained, written, capsys):
+def test_attention_prints_the_result_and_the_report_path(trained, written, capsys):
     run("--checkpoint", trained, "--split", "val", "--remove", 2, "--draws", 1, "--out", written.parent / "other")
     shown = " ".join(capsys.readouterr().out.split())
     assert "Accuracy without random frames: " in shown
@@ -107,7 +107,7 @@ def test_the_screen_shows_the_result_and_the_path(trained, written, capsys):
     assert f"{written.parent}/other/report.md" in shown.replace(" ", "")
 
 
-def test_a_model_of_features_finds_its_frames(tmp_path, cache):
+def test_attention_of_a_feature_model_shows_its_frames(tmp_path, cache):
     frozen = {"model.backbone.weights": "rendered", "model.backbone.trained": False, "data.augment.views": 0}
     config = tiny_config(**CLIPS, **frozen)
     run("--checkpoint", save(tmp_path / "checkpoint", config), "--split", "val", "--remove", 1, "--draws", 1)

@@ -11,7 +11,7 @@ MATRIX = camera.intrinsics(100.0, 200.0, 48.0, 27.0)
 coordinates = st.floats(-2, 2)
 
 
-def test_a_point_straight_ahead_is_the_image_centre():
+def test_project_maps_the_optical_axis_to_the_image_centre():
     assert camera.project(np.array([0.0, 0.0, 0.5]), MATRIX).tolist() == [48.0, 27.0]
 
 
@@ -19,7 +19,7 @@ def test_right_is_right_and_down_is_down():
     assert camera.project(np.array([0.1, 0.2, 0.5]), MATRIX).tolist() == [68.0, 107.0]
 
 
-def test_a_resize_scales_pixels():
+def test_resized_intrinsics_scale_the_pixels():
     half = camera.resized(MATRIX, 0.5, 0.25)
     point = np.array([0.1, 0.2, 0.5])
     np.testing.assert_allclose(camera.project(point, half), camera.project(point, MATRIX) * [0.5, 0.25])

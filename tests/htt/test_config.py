@@ -29,7 +29,7 @@ def test_override_gives_a_new_configuration():
     assert Config().model.pose.window == 16
 
 
-def test_one_error_lists_every_offender_with_the_nearest_right_name():
+def test_override_lists_all_invalid_settings_in_one_error():
     values = {
         "model.pose.windw": 3,
         "optim.lr": -1.0,
@@ -77,7 +77,7 @@ def test_recomputing_needs_frozen_batch_norm():
         override(Config(), {"model.backbone.recompute": True, "model.backbone.batch_norm": "live"})
 
 
-def test_a_section_is_no_field():
+def test_override_refuses_a_section_as_field():
     with pytest.raises(ConfigError, match=r"model\.pose: no such field"):
         override(Config(), {"model.pose": 3})
 
@@ -116,7 +116,7 @@ def test_changed_is_the_difference():
         ("model.action.cues=['hands', \"object\"]", ["hands", "object"]),
     ],
 )
-def test_a_value_is_read_by_the_type_of_its_field(word, value):
+def test_set_value_is_parsed_by_field_type(word, value):
     """The same from the command line, from a file of a configuration, and in the configuration itself."""
     path, _, text = word.partition("=")
     assert parse_set([word]) == {path: value}
@@ -151,7 +151,7 @@ def test_a_value_is_read_by_the_type_of_its_field(word, value):
         ("data.root." + "x" * 5000 + "=1", "no such field"),
     ],
 )
-def test_a_value_that_its_field_does_not_take_is_a_short_sentence(word, message):
+def test_set_refuses_invalid_value_with_a_short_message(word, message):
     with pytest.raises(ConfigError) as caught:
         override(Config(), parse_set([word]))
     assert message in str(caught.value)
@@ -164,7 +164,7 @@ def test_set_takes_each_field_once():
 
 
 @pytest.mark.parametrize("text", ["lr: 1e-4", "lr: '1e-4'", "lr: 0.0001", "lr: 1.0e-04"])
-def test_a_file_edited_by_hand_is_read_by_its_fields(text):
+def test_yaml_value_is_parsed_by_field_type(text):
     assert from_yaml(f"optim: {{{text}}}").optim.lr == 1e-4
 
 
@@ -185,7 +185,7 @@ OPTIONAL = ["optim.clip_norm", "train.windows_per_epoch", "runtime.cache_gb", "r
 
 
 @pytest.mark.parametrize("path", [*NUMBERS, *OPTIONAL])
-def test_a_number_is_taken_only_if_a_training_can_be_built_with_it(path):
+def test_override_refuses_numbers_that_cannot_be_trained_with(path):
     import torch
 
     from htt.training.optim import learning_rate, optimizer
@@ -225,7 +225,7 @@ def test_runtime_is_no_part_of_the_fingerprint():
 
 @settings(deadline=None)
 @given(st.sampled_from([path for path, value in flatten(Config()).items() if type(value) in (int, float)]))
-def test_every_other_number_changes_the_fingerprint(path):
+def test_fingerprint_changes_with_numbers_outside_runtime(path):
     config = Config()
     value = flatten(config)[path]
     for other in (value + 1, value * 0.5, 1 if isinstance(value, int) else 0.25):
@@ -265,6 +265,6 @@ def test_yaml_is_loaded_safely(tmp_path):
         read(file)
 
 
-def test_a_missing_file_is_a_sentence(tmp_path):
+def test_read_names_missing_file(tmp_path):
     with pytest.raises(ConfigError, match="must be a readable YAML file"):
         read(tmp_path / "none.yaml")

@@ -20,7 +20,7 @@ from htt.text import printable
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_line_says_how_fast_this_run_is_and_how_long_it_takes(
+def test_counting_prints_the_rate_and_the_time_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was done earlier counts as done, not as speed; less may come out than was expected."""
@@ -42,7 +42,9 @@ def test_a_line_says_how_fast_this_run_is_and_how_long_it_takes(
     assert shown_notes[0] == {"completed": 3_500, "note": "39/40 clips, 35 frames/s"}
 
 
-def test_a_count_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_counting_prints_the_count_without_a_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
     with console.Counting("Evaluating", 1_200, "windows") as counting:
         counting.advance(300)
@@ -89,7 +91,7 @@ WORDS = st.lists(
 
 @settings(deadline=None)
 @given(WORDS)
-def test_whatever_is_printed_comes_out_as_it_is_without_control_characters(words: str) -> None:
+def test_screen_prints_any_text_without_control_characters(words: str) -> None:
     """As a line, as a part of a styled one, in a table, and on a terminal as elsewhere."""
     for terminal in (False, True):
         shown = io.StringIO()
@@ -106,7 +108,7 @@ def test_whatever_is_printed_comes_out_as_it_is_without_control_characters(words
 
 
 @pytest.mark.parametrize("words", ["runs/[a]/x", "a\\[b]", "[/]", ":cat:", "\x1b]0;title\x07x"])
-def test_an_error_is_shown_as_it_is(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_error_message_unchanged(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     def main(_: console.Options) -> None:
         raise errors.DataError(f"There must be {words}.")
 
@@ -115,7 +117,7 @@ def test_an_error_is_shown_as_it_is(words: str, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == f"error: There must be {printable(words)}.\n"
 
 
-def test_a_letter_that_the_terminal_has_not_is_no_traceback() -> None:
+def test_screen_escapes_letters_missing_from_the_encoding() -> None:
     code = "from htt import console; console.run(console.Options, lambda _: console.out.print('a − b'), [])"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}
@@ -129,7 +131,7 @@ class Paths(console.Options):
     place: Place = field(default_factory=Place)
 
 
-def test_a_home_is_written_out_in_every_option_that_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_expands_home_in_path_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     seen: list[Path | None] = []
     console.run(Paths, lambda options: seen.append(options.out), ["--out", "~/x"])
@@ -140,9 +142,7 @@ def test_a_home_is_written_out_in_every_option_that_is_a_path(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("words", [["--name", ""], ["--add", "x=1", "--add", ""]])
-def test_an_option_that_an_unset_variable_leaves_empty_is_refused(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_refuses_empty_option(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         console.run(Asked, lambda options: None, words)
     assert caught.value.code == 2
@@ -169,7 +169,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("typed", COMMANDS)
-def test_help_says_how_a_command_is_typed_and_imports_nothing_heavy(typed: str) -> None:
+def test_help_shows_usage_without_heavy_imports(typed: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-X", "importtime", *COMMANDS[typed], "--help"], cwd=ROOT, capture_output=True, text=True
     )
@@ -239,7 +239,7 @@ def test_progress_shows_all_its_numbers_on_a_narrow_terminal(monkeypatch: pytest
     assert "…" not in shown
 
 
-def test_loading_that_takes_long_is_said_and_one_that_does_not_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_later_prints_only_after_its_delay(capsys: pytest.CaptureFixture[str]) -> None:
     quick, slow = console.print_later("quick", 5.0), console.print_later("slow [x]", 0.01)
     slow.join(5)
     with pytest.raises(SystemExit):

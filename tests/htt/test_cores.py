@@ -51,7 +51,7 @@ def test_cores_follow_a_limit_of_cgroup_v1(machine):
     assert machine("4:cpu,cpuacct:/docker/1\n", files) == THERE
 
 
-def test_cores_follow_the_limit_of_a_container_that_sees_its_own_group_as_the_root(machine):
+def test_cores_follow_the_limit_of_a_container_at_its_root(machine):
     files = {"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}
     assert machine("4:cpu,cpuacct:/docker/1\n", files) == 2
 

@@ -64,7 +64,7 @@ def test_frozen_encoder_never_uses_tf32(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["bf16", "tf32"])
-def test_precision_that_the_gpu_emulates_is_refused(gpu, name):
+def test_precision_emulated_by_the_gpu_is_refused(gpu, name):
     with pytest.raises(ConfigError, match=rf"train.precision {name} is not supported .* Available: fp32, fp16\."):
         Precision(name, GPU)
 
@@ -82,7 +82,7 @@ MESSAGE = (
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_training_that_does_not_fit_is_one_sentence(tiny_splits, tmp_path, monkeypatch, error):
+def test_out_of_memory_raises_device_memory_error(tiny_splits, tmp_path, monkeypatch, error):
     def forward(*_, **__):
         raise error
 

@@ -13,13 +13,13 @@ def test_users_mistakes_leave_with_2_and_the_rest_with_1():
     assert errors.NonFiniteLossError(1, 2, ["object"]).exit_code == 1
 
 
-def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
+def test_non_finite_loss_names_epoch_step_and_term():
     message = str(errors.NonFiniteLossError(3, 17, ["depth_m", "action"]))
     assert "depth_m and action became NaN or infinite in epoch 3, step 17" in message
     assert "Lower optim.lr" in message
 
 
-def test_it_survives_the_way_back_from_a_worker():
+def test_non_finite_loss_can_be_pickled():
     error = pickle.loads(pickle.dumps(errors.NonFiniteLossError(3, 17, ["action"])))
     assert (error.epoch, error.step, error.terms) == (3, 17, ("action",))
 
@@ -33,7 +33,7 @@ def test_did_you_mean(name, hint):
     ("number", "message"),
     [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Cannot write to"), (errno.EACCES, "Cannot write to")],
 )
-def test_a_disk_that_refuses_is_a_sentence(tmp_path, number, message):
+def test_storage_errors_translates_os_errors(tmp_path, number, message):
     with pytest.raises(errors.StorageError, match=message), errors.storage_errors(tmp_path):
         raise OSError(number, "no")
 
@@ -67,7 +67,7 @@ def _leaves_with(error, arguments=()):
     return caught.value.code
 
 
-def test_a_command_says_one_sentence_and_leaves_with_the_errors_code(capsys):
+def test_command_prints_one_line_and_exits_with_the_error_code(capsys):
     assert _leaves_with(errors.DataError("There must be [data].")) == 2
     assert capsys.readouterr().err == "error: There must be [data].\n"
     assert _leaves_with(errors.TrainingError("no")) == 1

@@ -61,7 +61,7 @@ def evaluated(trained) -> Path:
     return trained.parent / "evaluation-val"
 
 
-def test_every_metric_is_written_with_its_interval(evaluated):
+def test_metrics_file_holds_all_metrics_with_intervals(evaluated):
     found = json.loads((evaluated / "metrics.json").read_text())
     assert (found["source"], found["split"], found["clips"]) == ("synthetic", "val", 9)
     assert sorted(found["metrics"]) == sorted(EVALUATED)
@@ -72,7 +72,7 @@ def test_every_metric_is_written_with_its_interval(evaluated):
     assert len(curve["distance_mm"]) == len(curve["fraction"]) == len(curve["low"]) == 21
 
 
-def test_every_clip_has_a_row(evaluated):
+def test_clip_table_has_one_row_per_clip(evaluated):
     frame = pl.read_parquet(evaluated / "per_clip.parquet")
     assert frame["clip"].to_list() == [f"val-{index:05d}" for index in range(9)]
     groups = json.loads((evaluated / "metrics.json").read_text())["groups"]
@@ -82,7 +82,7 @@ def test_every_clip_has_a_row(evaluated):
     assert frame["hand_error_mm"].is_not_null().all()
 
 
-def test_the_report_shows_its_pictures(evaluated):
+def test_report_shows_its_pictures(evaluated):
     text = (evaluated / "report.md").read_text()
     assert "# the rendered benchmark, val split" in text
     assert "| Action accuracy |" in text
@@ -93,7 +93,7 @@ def test_the_report_shows_its_pictures(evaluated):
             assert min(image.size) > 400
 
 
-def test_the_screen_shows_the_numbers_and_where_the_files_are(trained, evaluated, capsys, monkeypatch):
+def test_evaluate_prints_numbers_and_file_locations(trained, evaluated, capsys, monkeypatch):
     monkeypatch.setattr(console.out, "width", 80)
     run("--checkpoint", trained, "--split", "val")
     shown = capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_the_screen_shows_the_numbers_and_where_the_files_are(trained, evaluated
     assert max(len(line) for line in shown.splitlines() if "hand" in line.lower()) <= 80
 
 
-def test_incomplete_split_is_said_on_the_screen_and_in_every_file(trained, cache, tmp_path, capsys):
+def test_incomplete_split_is_stated_on_screen_and_in_files(trained, cache, tmp_path, capsys):
     config = tiny_config(**{"data.synthetic.val_clips": 9})
     shards = shutil.copytree(prepare(config), tmp_path / "shards")
     found = manifest.read(shards)
@@ -146,7 +146,7 @@ def test_several_workers_give_the_same_bytes(trained, evaluated, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_an_error_on_a_worker_is_one_sentence(trained, tmp_path):
+def test_worker_error_is_printed_in_one_line(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -82,7 +82,7 @@ def torch_file(trained) -> tuple[Path, str]:
     return file, said.getvalue()
 
 
-def test_torch_file_predicts_as_its_checkpoint_for_any_number_of_frames(trained, torch_file):
+def test_torch_file_predicts_as_its_checkpoint(trained, torch_file):
     file, said = torch_file
     assert f"{file}  fp32, 2." in said
     assert "Largest difference from the checkpoint, for random images: " in said
@@ -104,7 +104,7 @@ def test_torch_file_needs_no_code_of_the_project(torch_file, tmp_path):
     assert said.strip() == "[[6, 42, 3], [6, 42, 2], [6, 42], [6, 42, 3], [6, 8], [36]]"
 
 
-def test_fp16_export_of_a_frozen_encoder_keeps_only_the_pose_head_in_fp32(tmp_path):
+def test_fp16_export_keeps_only_the_pose_head_in_fp32(tmp_path):
     blocks = {"model.pose.block": "mean", "model.action.block": "identity"}
     model = checkpoint.load(save(tmp_path / "checkpoint", **FROZEN, **blocks))[0]
     exports.export(model, tmp_path / "model.pt2", "torch", "fp16")
@@ -210,7 +210,7 @@ def test_export_with_other_predictions_is_not_written(trained, monkeypatch, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_names_the_reason_if_onnx_cannot_express_the_model(trained, monkeypatch, tmp_path):
+def test_export_names_why_onnx_cannot_express_the_model(trained, monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise NotImplementedError("no operator for aten.something\nand a long list")
 

@@ -53,7 +53,7 @@ def test_lock_file_has_the_mode_of_the_umask(tmp_path, umask, mode):
     assert (tmp_path / ".lock").stat().st_mode & 0o777 == mode
 
 
-def test_locked_excludes_other_threads_and_prints_its_message_once(tmp_path, capsys):
+def test_locked_excludes_threads_and_prints_its_message_once(tmp_path, capsys):
     inside, order = threading.Event(), []
 
     def wait():

@@ -27,7 +27,7 @@ def dies(monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "named"), [("raylet", "raylet"), ("gcs_server", r"head \(GCS\)")])
-def test_watched_ends_a_block_that_waits_when_a_core_process_dies(dies, kind, named):
+def test_watched_ends_a_waiting_block_if_a_core_process_dies(dies, kind, named):
     before = signal.getsignal(heartbeat.SIGNAL)
     dies(kind)
     with pytest.raises(heartbeat.LostRayError, match=f"its {named} process"), heartbeat.watched(started=True):

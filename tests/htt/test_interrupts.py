@@ -52,7 +52,7 @@ def test_run_keeps_ignoring_a_hangup_that_its_parent_ignores():
         assert (process.returncode, said) == (0, "done\n")
 
 
-def test_run_in_the_background_is_stopped_by_a_signal_though_ctrl_c_is_ignored():
+def test_background_run_stops_on_sigterm_if_sigint_is_ignored():
     with start(2000, "trap '' INT; exec {python} -c '{command}'") as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 130
@@ -80,7 +80,7 @@ def test_closed_outputs_leave_their_numbers_to_nobody_else(tmp_path):
     assert int((tmp_path / "number").read_text()) > 2
 
 
-def test_markup_that_is_none_is_shown_as_it_stands(capsys):
+def test_print_shows_invalid_markup_unchanged(capsys):
     console.out.print("clips[/in]/of")
     assert capsys.readouterr().out == "clips[/in]/of\n"
 

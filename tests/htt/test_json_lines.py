@@ -12,7 +12,7 @@ def lines(file):
     return [entry["number"] for entry in json_lines.read(file)]
 
 
-def test_append_that_a_full_disk_cuts_short_leaves_the_file_unchanged(tmp_path, monkeypatch):
+def test_append_on_full_disk_leaves_the_file_unchanged(tmp_path, monkeypatch):
     file = tmp_path / "lines.jsonl"
     json_lines.append(file, {"number": 1})
     before = file.read_bytes()

@@ -31,7 +31,7 @@ def part(batch: Batch, windows: slice) -> Batch:
     return Batch(**values)
 
 
-def test_the_terms_are_what_they_say():
+def test_losses_equal_l1_and_cross_entropy_means():
     info = tiny_info(1)
     batch = random_batch(info, [2, 3])
     prediction = random_prediction(info, batch)
@@ -50,7 +50,7 @@ def test_the_terms_are_what_they_say():
     torch.testing.assert_close(total(means, weights), weighted)
 
 
-def test_the_terms_are_the_fields_of_their_weights():
+def test_terms_equal_the_fields_of_the_loss_config():
     assert set(TERMS) == set(LossConfig.model_fields)
 
 
@@ -93,7 +93,7 @@ def test_nothing_known_is_a_loss_of_0_with_a_gradient_of_0():
     assert all(parameter.grad.abs().max() == 0 for parameter in model.parameters())
 
 
-def test_an_unknown_label_takes_no_part():
+def test_losses_ignore_unknown_labels():
     batch = random_batch(tiny_info(), [3, 4])
     batch.action[0] = -1
     batch.object[:2] = -1
@@ -104,7 +104,7 @@ def test_an_unknown_label_takes_no_part():
 
 @settings(deadline=None, max_examples=25)
 @given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=4), cut=st.integers(1, 3), absent=st.integers(0, 2**12))
-def test_two_parts_join_to_the_whole(lengths, cut, absent):
+def test_merged_losses_of_parts_equal_the_whole_batch(lengths, cut, absent):
     cut = min(cut, len(lengths) - 1)
     info = tiny_info(1)
     batch = random_batch(info, lengths)
@@ -128,7 +128,7 @@ def gradients(model: HTT) -> list[torch.Tensor]:
     return found
 
 
-def test_averaged_gradients_of_workers_are_those_of_the_whole_batch():
+def test_averaged_worker_gradients_equal_the_whole_batch():
     info, config = tiny_info(), LossConfig()
     batch = random_batch(info, [2, 7, 4])
     batch.joint_valid[:3, :21] = False
@@ -151,13 +151,13 @@ def test_averaged_gradients_of_workers_are_those_of_the_whole_batch():
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
-def test_a_mean_of_nothing_is_0():
+def test_mean_without_values_is_0():
     assert Mean(torch.tensor(0.0), torch.tensor(0.0)).value == 0
     assert Mean(torch.tensor(3.0), torch.tensor(2.0)).merge(Mean(torch.tensor(3.0), torch.tensor(1.0))).value == 2
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_a_term_that_is_not_finite_is_seen_in_its_total(term):
+def test_non_finite_term_makes_its_total_non_finite(term):
     batch = random_batch(tiny_info())
     prediction = random_prediction(tiny_info(), batch)
     field = {"object": "object_logits", "action": "action_logits"}.get(term, term)
@@ -165,7 +165,7 @@ def test_a_term_that_is_not_finite_is_seen_in_its_total(term):
     assert not module.losses(prediction, batch)[term].total.isfinite()
 
 
-def test_losses_frame_far_outside_the_image_pulls_no_more_than_any_other():
+def test_losses_gradient_of_a_far_target_equals_a_near_one():
     """Its distance is seen in the value alone: an L1 loss has the same gradient at 10 px and at 17,210 px."""
     info = tiny_info(1)
     batch = random_batch(info, [4, 4])

@@ -89,7 +89,7 @@ def test_neighbours_that_hang_are_waited_for_so_long_only(tmp_path, monkeypatch)
         pass
 
 
-def test_a_folder_that_takes_no_lock_leaves_each_by_itself(tmp_path):
+def test_neighbours_work_without_a_lockable_folder(tmp_path):
     (tmp_path / "file").touch()
     with Neighbours(tmp_path / "file") as here, here.waiting():
         here.between_steps()

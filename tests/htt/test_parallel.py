@@ -48,12 +48,12 @@ def test_amounts_are_shown_as_a_rate(capsys: pytest.CaptureFixture[str]) -> None
     assert "frames/s" in shown
 
 
-def test_an_error_arrives_as_it_is() -> None:
+def test_map_raises_the_original_error() -> None:
     with pytest.raises(ValueError, match=SQRT):
         list(parallel.map(math.sqrt, [1.0, -1.0], title="", unit="", workers=1))
 
 
-def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_here_names_why_ray_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(**_: object) -> None:
         raise RuntimeError("The current node timed out during startup.\nSee the logs.")
 
@@ -88,7 +88,7 @@ class TestOnRay:
         assert said == ["[0, 1, 4, 9, 16] True", "ValueError", "[1, 2] in a task", "0 at first"]
 
     @pytest.mark.slow
-    def test_a_job_uses_its_cluster(self) -> None:
+    def test_job_uses_its_cluster(self) -> None:
         """No second Ray on this machine, and all cores of the cluster, as a submitted job finds it."""
         done = _apart(CLUSTER, JOB)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
@@ -190,7 +190,7 @@ def test_off_a_terminal_a_line_says_how_far_it_is(
 
 
 @pytest.mark.parametrize("own", [None, "500"])
-def test_worker_keeps_more_kernels_of_the_cpu_unless_told_otherwise(monkeypatch, own):
+def test_use_assigned_sets_the_kernel_cache_unless_given(monkeypatch, own):
     import ray
 
     name, kept = parallel.KERNELS

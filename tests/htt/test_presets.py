@@ -31,11 +31,11 @@ def h2o_frame_counts(tmp_path: Path, split: str) -> list[int]:
     return [key.frames for key in H2OSource(tmp_path).clips(split)]
 
 
-def test_it_starts_from_imagenet_on_all_training_clips_and_changes_nothing_else(paper: Config) -> None:
+def test_paper_preset_changes_only_weights_and_held_out_clips(paper: Config) -> None:
     assert changed(paper, Config()) == {"model.backbone.weights": "timm/resnet18.tv_in1k", "data.held_out": 0.0}
 
 
-def test_an_unknown_preset_is_refused_with_those_there_are() -> None:
+def test_unknown_preset_lists_available_ones() -> None:
     with pytest.raises(ConfigError, match=r"No 'papre' in presets\. Available: .*paper.*\. Did you mean 'paper'\?"):
         preset("papre")
 
@@ -54,7 +54,7 @@ def test_evaluation_windows_see_each_frame_once(paper: Config, tmp_path: Path) -
     assert paper.data.spacing == 2
 
 
-def test_the_network_is_the_papers(paper: Config) -> None:
+def test_paper_network_equals_the_published_one(paper: Config) -> None:
     model = paper.model
     assert (model.width, model.backbone.name, model.backbone.normalise) == (512, "resnet18", None)
     for block in (model.pose, model.action):
@@ -75,7 +75,7 @@ def test_batch_norm_and_dropout_stand_still_while_training(paper: Config) -> Non
     assert all(part.p == 0 for part in model.modules() if isinstance(part, torch.nn.Dropout))
 
 
-def test_the_loss_is_the_released_one(paper: Config) -> None:
+def test_paper_loss_equals_the_released_one(paper: Config) -> None:
     info = tiny_info()
     batch = random_batch(info)
     prediction = random_prediction(info, batch)
@@ -88,7 +88,7 @@ def test_the_loss_is_the_released_one(paper: Config) -> None:
     assert total(losses(prediction, batch), paper.loss).item() == pytest.approx(whole, rel=1e-5)
 
 
-def test_the_schedule_is_halved_every_fifteen_epochs(paper: Config) -> None:
+def test_paper_schedule_halves_the_rate_every_15_epochs(paper: Config) -> None:
     rates = [optim.learning_rate(paper.optim, epoch * 10, 10, paper.train.epochs) for epoch in range(45)]
     assert rates == [3e-5] * 15 + [1.5e-5] * 15 + [0.75e-5] * 15
     used = optim.optimizer(paper.optim, [torch.nn.Parameter(torch.zeros(2))])
@@ -100,7 +100,7 @@ def test_the_schedule_is_halved_every_fifteen_epochs(paper: Config) -> None:
     assert paper.optim.warmup_epochs == 0
 
 
-def test_augmentation_reaches_as_far_as_the_released_one_and_no_farther(paper: Config) -> None:
+def test_paper_augmentation_has_the_released_ranges(paper: Config) -> None:
     """Over many windows: centre jitter within 10 % of the width along both axes, the same for a window's frames."""
     config = paper.data.augment
     assert (config.hue, config.saturation, config.contrast, config.brightness) == (0.15, 0.5, 0.5, 0.5)

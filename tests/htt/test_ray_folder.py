@@ -52,7 +52,7 @@ with ray_folder.own():
         assert left == {str(Path(first).parent), str(Path(second).parent), str(temporary / "htt-ray-notours")}
 
 
-def test_own_names_the_remedy_for_a_temporary_folder_that_is_too_long(temporary, monkeypatch):
+def test_own_names_the_remedy_for_a_long_temporary_folder(temporary, monkeypatch):
     monkeypatch.setattr(ray_folder, "SOCKET_BYTES", 107)
     long = temporary / ("x" * 60)
     long.mkdir()

@@ -12,18 +12,18 @@ from htt.config import Config, override
 from htt.errors import ConfigError
 
 
-def test_a_packages_modules_are_its_plugins():
+def test_names_lists_the_public_modules_of_a_package():
     assert "message" in registry.names(email)
     assert not [name for name in registry.names(email) if name.startswith("_")]
     assert registry.load(email, "message").__name__ == "email.message"
 
 
-def test_an_unknown_name_lists_those_there_are():
+def test_load_of_unknown_name_lists_available_ones():
     with pytest.raises(ConfigError, match=r"No 'mesage' in email. Available: .*utils. Did you mean 'message'\?"):
         registry.load(email, "mesage")
 
 
-def test_every_name_of_a_configuration_is_checked_at_once():
+def test_check_plugins_names_all_unknown_plugins_at_once():
     registry.check_plugins(Config())
     registry.check_plugins(override(Config(), {"model.backbone.name": "facebook/dinov2-small"}))
     wrong = {"model.pose.block": "transfomer", "data.source": "h3o", "model.backbone.name": "resnet19"}
@@ -57,7 +57,7 @@ def test_checking_names_imports_no_plugin():
         ),
     ],
 )
-def test_value_of_a_broken_plugin_is_a_sentence(tmp_path, monkeypatch, text, message):
+def test_value_of_a_broken_plugin_raises_config_error(tmp_path, monkeypatch, text, message):
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "__init__.py").write_text("")
     (tmp_path / "plugins" / "broken.py").write_text(text)

@@ -45,14 +45,14 @@ def test_code_holds_any_text(words):
 
 @settings(deadline=None, max_examples=100)
 @given(WORDS)
-def test_a_block_of_code_holds_any_text(words):
+def test_block_holds_any_text(words):
     page = MARKDOWN.render(f"{text.block(words)}\n\nend")
     assert page.endswith("</code></pre>\n<p>end</p>\n")
 
 
 @settings(deadline=None, max_examples=200)
 @given(WORDS)
-def test_printable_text_has_no_control_characters_and_keeps_all_others(words):
+def test_printable_removes_only_control_characters(words):
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text.printable(words))
     assert text.printable(words) == "".join(letter for letter in words if text.printable(letter))
 
@@ -77,7 +77,7 @@ def test_printable_shows_bytes_that_are_no_characters():
         ("= \n", "'= \n"),
     ],
 )
-def test_a_text_cell_is_never_a_formula(cell, written):
+def test_csv_text_cell_is_never_a_formula(cell, written):
     assert list(csv.reader(io.StringIO(text.csv(["head"], [[cell, "x"]])))) == [["head"], [written, "x"]]
 
 
@@ -98,11 +98,11 @@ def test_plural_counts_in_words(number, said):
         ("中 Ð", "U+4E2D U+00D0"),
     ],
 )
-def test_every_letter_is_one_that_latex_takes(words, tex):
+def test_latex_escapes_special_and_unknown_letters(words, tex):
     assert text.latex(words) == tex
 
 
-def test_each_greek_letter_has_its_own_name():
+def test_latex_names_of_greek_letters_are_unique():
     names = [text.latex(letter) for letter in "αβγδεζηθικλμνξπρςστυφχψωϕΓΔΘΛΞΠΣΥΦΨΩ"]
     assert len(set(names)) == len(names)
     assert text.latex("λ Λ") == r"$\lambda$ $\Lambda$"

@@ -20,7 +20,7 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_token_is_long_and_only_its_owners(home):
+def test_make_writes_a_long_private_token(home):
     assert token_file.make()
     file = token_file.path()
     assert file == home / ".ray" / "auth_token"
@@ -30,7 +30,7 @@ def test_a_token_is_long_and_only_its_owners(home):
     assert [path.name for path in file.parent.iterdir()] == ["auth_token"]
 
 
-def test_two_tokens_differ(home, monkeypatch):
+def test_make_gives_different_tokens(home, monkeypatch):
     texts = []
     for name in ("one", "other"):
         monkeypatch.setenv(token_file.PATH, str(home / name))
@@ -39,7 +39,7 @@ def test_two_tokens_differ(home, monkeypatch):
     assert texts[0] != texts[1]
 
 
-def test_a_token_is_never_replaced():
+def test_make_and_ensure_keep_an_existing_token():
     assert token_file.make()
     before = token_file.path().read_text()
     assert not token_file.make()
@@ -47,19 +47,19 @@ def test_a_token_is_never_replaced():
     assert token_file.path().read_text() == before
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch):
+def test_make_names_unwritable_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/dev/null")
     with pytest.raises(ClusterError, match=r"Cannot write the token to /dev/null/\.ray/auth_token: Not a directory"):
         token_file.make()
 
 
-def test_a_file_in_the_way_is_no_token(home):
+def test_make_refuses_a_file_in_place_of_the_folder(home):
     (home / ".ray").touch()
     with pytest.raises(ClusterError, match=r"Cannot write the token to .*/\.ray/auth_token: File exists"):
         token_file.make()
 
 
-def test_a_token_of_another_user_is_one_sentence(home, monkeypatch):
+def test_restrict_to_owner_names_a_token_of_another_user(home, monkeypatch):
     token_file.make()
     token_file.path().chmod(0o644)
 
@@ -72,7 +72,7 @@ def test_a_token_of_another_user_is_one_sentence(home, monkeypatch):
     token_file.ensure()  # a Ray starts all the same
 
 
-def test_what_others_may_read_is_closed_to_them(home):
+def test_restrict_to_owner_closes_a_readable_token(home):
     (home / ".ray").mkdir()
     file = home / ".ray" / "auth_token"
     file.write_text("made by Ray")
@@ -82,7 +82,7 @@ def test_what_others_may_read_is_closed_to_them(home):
     assert not token_file.restrict_to_owner()
 
 
-def test_a_ray_started_here_finds_a_token(home):
+def test_ensure_creates_a_private_token(home):
     assert not token_file.exists()
     token_file.ensure()
     assert token_file.exists()
@@ -98,7 +98,7 @@ def test_without_a_home_the_token_is_this_processs_own(monkeypatch):
 
 
 @pytest.mark.parametrize("settings", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "given"}])
-def test_what_the_user_has_settled_is_left_alone(home, monkeypatch, settings):
+def test_ensure_respects_settings_of_the_user(home, monkeypatch, settings):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     token_file.ensure()

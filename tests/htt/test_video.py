@@ -27,7 +27,7 @@ def brightness(frames):
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
-def test_every_frame_is_read_once(tmp_path, moving, encode, name, codec):
+def test_frames_are_each_read_once(tmp_path, moving, encode, name, codec):
     source = open_source(encode(tmp_path / name, moving, 30, codec=codec))
     assert source.size == (64, 48)
     assert source.frame_rate == pytest.approx(30)
@@ -101,7 +101,7 @@ def test_one_frame_is_a_video(tmp_path, moving, encode):
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mp4"])
-def test_what_is_left_of_a_truncated_file_is_used_and_said(tmp_path, encode, name):
+def test_truncated_video_gives_its_remaining_frames(tmp_path, encode, name):
     noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), dtype=np.uint8)
     path = encode(tmp_path / name, noise, 30, codec="mpeg4", index_first=name == "a.mp4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -144,7 +144,7 @@ def test_sound_only_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", bytes(5000)])
-def test_what_is_no_video_is_refused(tmp_path, content):
+def test_file_without_video_is_refused(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(DataError, match=r"Cannot read .*a\.mp4 as video"):
         open_source(tmp_path / "a.mp4")
@@ -179,7 +179,7 @@ def test_faulty_folders_of_images_are_refused(tmp_path, moving):
         list(ImageFolder(tmp_path).frames())
 
 
-def test_camera_that_is_not_there_is_refused(monkeypatch):
+def test_missing_camera_is_refused(monkeypatch):
     with pytest.raises(DataError, match="Cannot open the camera /dev/video77"):
         video.open_camera(77)
     monkeypatch.setattr("platform.system", lambda: "Windows")

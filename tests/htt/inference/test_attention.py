@@ -64,7 +64,7 @@ def removal_of(config, clips, block, **how) -> Removal:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_removal_of_the_one_frame_that_matters_destroys_the_prediction(config, clips, count):
+def test_removal_of_the_only_used_frame_ruins_the_prediction(config, clips, count):
     shortest = int(clips.frame_counts.min())
     assert shortest > 3
     found = removal_of(config, clips, OneFrame(2, uses=2), counts=[count], draws=200)
@@ -80,7 +80,7 @@ def test_removal_of_the_one_frame_that_matters_destroys_the_prediction(config, c
         assert of_all["accuracy", SHIFTED].difference == 1
 
 
-def test_attention_to_a_frame_that_does_not_matter_is_found_out(config, clips):
+def test_removal_of_an_unused_attended_frame_costs_nothing(config, clips):
     found = removal_of(config, clips, OneFrame(2, uses=0), counts=[1], draws=50)
     assert found.after("accuracy", ATTENDED).mean() == 1
     others = [fall.difference for fall in found.falls if fall.control != USUAL]
@@ -138,7 +138,7 @@ def test_removal_does_not_depend_on_the_batches(config, clips):
         np.testing.assert_allclose(one.without[which], other.without[which], rtol=1e-4, atol=1e-6)
 
 
-def test_chosen_frames_are_the_most_attended_ones_and_as_many_others():
+def test_chosen_frames_are_most_attended_and_equal_controls():
     scores, random = np.array([0.1, 0.4, 0.4, 0.05, 0.05]), np.random.default_rng(0)
     chosen = chosen_frames(scores, scores[::-1], 2, 50, random)
     assert chosen[ATTENDED].tolist() == [[False, True, True, False, False]]

@@ -38,7 +38,7 @@ def test_prediction_equals_evaluation_on_the_same_pixels(predictor, clip, one_cl
         assert (found.window[window.frames] == index).all()
 
 
-def test_every_form_of_frames_gives_the_same_result(predictor, clip):
+def test_predictor_accepts_frames_of_any_layout_and_type(predictor, clip):
     frames, intrinsics = clip
     expected = predictor(frames, intrinsics)
     channels_first = torch.from_numpy(frames).permute(0, 3, 1, 2)
@@ -85,7 +85,7 @@ def test_top_actions_are_the_means_of_the_windows(predictor, clip):
 
 @pytest.mark.parametrize("fit", ["crop", "letterbox"])
 @pytest.mark.parametrize("size", [(128, 72), (128, 128), (33, 97), (64, 36), (640, 36), (21, 17)])
-def test_a_point_keeps_its_direction_through_resizing(predictor, size, fit):
+def test_fitting_keeps_the_direction_of_points(predictor, size, fit):
     """A point in space is at the same place of the image, whether its frame or the image's camera projects it."""
     from htt.camera import intrinsics, project
 
@@ -180,7 +180,7 @@ def test_half_precision_equals_that_of_an_evaluation(tmp_path, save, one_clip, c
         (np.full((1, 36, 64, 3), np.nan), "nan"),
     ],
 )
-def test_what_is_no_frame_is_refused(predictor, clip, frames, words):
+def test_invalid_frames_are_refused(predictor, clip, frames, words):
     with pytest.raises(DataError) as error:
         predictor(frames, clip[1])
     assert words in str(error.value) or "Divide them by 255" in str(error.value)
@@ -190,7 +190,7 @@ def test_what_is_no_frame_is_refused(predictor, clip, frames, words):
     "matrix",
     [np.eye(4), np.zeros((3, 3)), "focal", [500, 500, 320, 180], np.diag([-1.0, 1, 1]), np.full((3, 3), np.nan)],
 )
-def test_what_is_no_camera_is_refused(predictor, clip, matrix):
+def test_invalid_intrinsics_are_refused(predictor, clip, matrix):
     with pytest.raises(ConfigError, match="intrinsics must be a camera matrix"):
         predictor(clip[0], matrix)
 
@@ -200,13 +200,13 @@ def test_unknown_fit_is_refused(predictor, clip):
         predictor(*clip, fit="stretch")
 
 
-def test_a_model_that_needs_labels_is_refused(tmp_path, save):
+def test_model_with_given_cues_is_refused(tmp_path, save):
     config = tiny_config(**{"model.action.given": ["hands"]})
     with pytest.raises(CheckpointError, match="given the true hands"):
         Predictor.load(save(tmp_path / "checkpoint", config, tiny_info()))
 
 
-def test_precision_that_the_device_lacks_is_refused(trained):
+def test_unsupported_precision_is_refused(trained):
     with pytest.raises(ConfigError, match="fp16 is not supported on this cpu") as error:
         Predictor.load(trained, precision="fp16", device="cpu")
     assert "--precision fp32" in str(error.value)

@@ -89,7 +89,7 @@ def test_encoder_runs_once_per_frame(predictor_of, frames):
     assert seen == [1] * len(frames)
 
 
-def test_frames_of_another_size_are_fitted_and_must_stay_one_size(predictor_of, frames):
+def test_stream_fits_larger_frames_and_refuses_a_size_change(predictor_of, frames):
     predictor = predictor_of()
     large = frames.repeat(2, axis=1).repeat(2, axis=2)
     stream = predictor.stream(np.diag([2.0, 2, 1]) @ MATRIX, "letterbox")

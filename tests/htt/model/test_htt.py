@@ -231,7 +231,7 @@ def action_logits(batch: Batch, change: str = "", **overrides) -> Tensor:
     ("cue", "head", "other"), [("object", "object_head", "pose_head"), ("hands", "pose_head", "object_head")]
 )
 @pytest.mark.parametrize("hands", ["2d", "3d"])
-def test_given_cue_makes_the_action_independent_of_its_head_alone(cue, head, other, hands):
+def test_given_cue_makes_the_action_ignore_its_head_only(cue, head, other, hands):
     batch, how = random_batch(tiny_info()), {"model.action.hands": hands}
     given = how | {"model.action.given": [cue]}
     assert torch.equal(action_logits(batch, **given), action_logits(batch, head, **given))
@@ -248,7 +248,7 @@ def test_truth_changes_nothing_unless_a_cue_is_given():
         assert torch.equal(getattr(with_labels, field.name), getattr(without, field.name))
 
 
-def test_block_a_gets_true_cues_and_the_prediction_where_there_is_no_label():
+def test_with_truth_keeps_predictions_where_labels_are_missing():
     info, batch = tiny_info(), random_batch(tiny_info())
     batch.joint_valid[0, :21] = False
     batch.joints_px[0, :21] = batch.joints_m[0, :21] = torch.nan
@@ -291,6 +291,6 @@ def test_given_cue_without_labels_is_refused():
         ({"given": ["feature"]}, r"model\.action\.given.*'hands' or 'object'; got 'feature'"),
     ],
 )
-def test_cue_that_cannot_be_given_is_refused(values, message):
+def test_invalid_given_cues_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         tiny_config(**{f"model.action.{name}": value for name, value in values.items()})

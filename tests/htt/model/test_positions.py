@@ -5,7 +5,7 @@ import torch
 from htt.model.positions import sinusoid
 
 
-def test_sinusoid_has_sines_in_even_and_cosines_in_odd_dimensions():
+def test_sinusoid_alternates_sines_and_cosines():
     table = sinusoid(3, 4, like=torch.zeros(()))
     slow = 1 / math.sqrt(10_000)
     expected = [

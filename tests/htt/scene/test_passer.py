@@ -15,7 +15,7 @@ def test_reach_across_happens_in_80_percent_of_clips():
     assert 0.7 < np.mean([visit is not None for visit in visits()]) < 0.9
 
 
-def test_reach_across_uses_right_hand_from_left_and_left_from_right():
+def test_reach_across_uses_the_hand_opposite_to_its_side():
     sides = set()
     for hand, pose in filter(None, visits(40)):
         away = pose.joints_m[np.abs(pose.joints_m[:, 0, 0]).argmax(), 0, 0]

@@ -91,7 +91,7 @@ def test_submit_refuses_invalid_options(h2o, trained, tmp_path, capsys, words, s
     assert "Traceback" not in wrong
 
 
-def test_model_with_given_cues_is_neither_submitted_nor_evaluated_without_labels(h2o, oracle, tmp_path, capsys):
+def test_model_with_given_cues_is_not_submitted(h2o, oracle, tmp_path, capsys):
     words = ["--checkpoint", oracle, "--data", h2o, "--out", tmp_path / "out", "--set", "model.action.given=[]"]
     code, _, wrong = run(capsys, *words)
     assert code == 2
@@ -148,7 +148,7 @@ def checked(capsys, folder, content):
     return run(capsys, "--check", path)
 
 
-def test_submit_check_accepts_whole_pose_file_and_lists_unchecked(tmp_path, capsys, whole):
+def test_submit_check_accepts_complete_pose_file(tmp_path, capsys, whole):
     code, said, wrong = checked(capsys, tmp_path, whole)
     assert (code, wrong) == (0, "")
     assert "hand_poses.json: 242 clips, 23,391 frames; compared with 242 clips of H2O's test split" in said

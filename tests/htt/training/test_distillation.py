@@ -97,7 +97,7 @@ def test_distillation_leaves_out_joints_without_label():
     assert means["teacher_action"].value > 0
 
 
-def test_train_step_moves_the_student_towards_the_unchanged_teacher(tiny_splits, teacher):
+def test_train_step_moves_the_student_but_not_the_teacher(tiny_splits, teacher):
     config = student(teacher, **{"loss.joints_px": 0.0, "loss.depth_m": 0.0, "loss.object": 0.0, "loss.action": 0.0,
                                  "optim.lr": 3e-3, "model.pose.dropout": 0.5})  # fmt: skip
     batch = random_batch(tiny_splits.info, [5, 8])
@@ -114,7 +114,7 @@ def test_train_step_moves_the_student_towards_the_unchanged_teacher(tiny_splits,
     assert all(torch.equal(value, before[name]) for name, value in helper.state_dict().items())
 
 
-def test_fit_with_a_teacher_reports_its_terms_and_gives_other_weights(tiny_splits, teacher, tmp_path):
+def test_fit_with_a_teacher_reports_terms_and_changes_weights(tiny_splits, teacher, tmp_path):
     reports, taught = train(student(teacher), tiny_splits, tmp_path / "taught")
     plain_reports, plain = train(student(None, **{"distill.teacher": None}), tiny_splits, tmp_path / "plain")
     assert {f"train_{term}" for term in DISTILLED} <= reports[-1].keys()
@@ -123,7 +123,7 @@ def test_fit_with_a_teacher_reports_its_terms_and_gives_other_weights(tiny_split
     assert not torch.equal(taught.action_head.weight, plain.action_head.weight)
 
 
-def test_resumed_training_with_a_teacher_equals_an_uninterrupted_one(tiny_splits, teacher, tmp_path):
+def test_resumed_distillation_equals_an_uninterrupted_one(tiny_splits, teacher, tmp_path):
     config = student(teacher, **{"train.epochs": 3, "model.pose.dropout": 0.2})
     reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
     train(config, tiny_splits, tmp_path / "parts", stop_after=1)
@@ -135,7 +135,7 @@ def test_resumed_training_with_a_teacher_equals_an_uninterrupted_one(tiny_splits
     ]
 
 
-def test_two_workers_with_a_teacher_equal_one(two_workers, tiny_splits, teacher, tmp_path):
+def test_distillation_on_two_workers_equals_one_worker(two_workers, tiny_splits, teacher, tmp_path):
     how = {"optim.name": "sgd", "optim.lr": 1e-3, "train.batch_size": 3, "train.epochs": 1, **NO_AUGMENTATION}
     config = student(teacher, **how)
     together = two_workers(config, tmp_path)

@@ -207,7 +207,7 @@ def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
         pytest.param({"train.parts": 2, "train.seed": 1}, marks=pytest.mark.slow),
     ],
 )
-def test_two_workers_equal_one(two_workers, tiny_splits, tmp_path, changes):
+def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path, changes):
     """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
     how = {"optim.name": "sgd", "optim.lr": 1e-3, **changes, **NO_AUGMENTATION}
     config = tiny_config(**{"train.batch_size": 3, **how})

@@ -96,7 +96,7 @@ def test_interrupted_training_equals_an_uninterrupted_one(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_model_of_one(root, tmp_path, two_workers):
+def test_training_on_two_workers_equals_one_worker(root, tmp_path, two_workers):
     config = poses_config(**{"data.root": str(root), "model.action.dropout": 0.0, "optim.name": "sgd"})
     trained(config, tmp_path / "one")
     one = checkpoint.load(tmp_path / "one" / "checkpoint")[0].state_dict()
@@ -200,7 +200,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_combination_that_cannot_be_is_one_sentence(fault):
+def test_invalid_combination_is_one_fault(fault):
     changes, message = FAULTS[fault]
     with pytest.raises(ConfigError) as caught:
         poses_config(**changes)

@@ -168,9 +168,7 @@ def test_decoder_thread_gives_same_batches(clips: Clips) -> None:
 
 
 @pytest.mark.parametrize("ahead", [True, False])
-def test_decoder_uses_threads_and_pinned_memory_and_gives_same_batches(
-    clips: Clips, monkeypatch: pytest.MonkeyPatch, ahead: bool
-) -> None:
+def test_decoder_pins_memory_and_gives_same_batches(clips: Clips, monkeypatch: pytest.MonkeyPatch, ahead: bool) -> None:
     assembler, steps = TrainingLoader(clips, CONFIG).assembler, [np.array([0, 3]), np.array([5])]
     plain = list(Decoder(assembler, ahead=False).batches(steps))
     decode, threads, pinned = simplejpeg.decode_jpeg, set(), []

@@ -102,7 +102,7 @@ def test_dealt_windows_are_all_dealt_once_and_evenly(sizes: tuple[int, int, int]
         assert max(frames) - min(frames) <= int(counts[step].max())
 
 
-def test_windows_are_dealt_by_their_frames_and_one_worker_keeps_the_order() -> None:
+def test_dealt_windows_are_balanced_by_frame_count() -> None:
     step, counts = np.array([3, 0, 2, 1]), np.array([10, 100, 90, 20])
     assert [order.dealt(step, rank, 2, counts).tolist() for rank in range(2)] == [[1, 0], [2, 3]]
     assert [order.dealt(step, rank, 2).tolist() for rank in range(2)] == [[3, 2], [0, 1]]

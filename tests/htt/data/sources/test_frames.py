@@ -122,7 +122,7 @@ def test_poses_are_converted_without_images(trees, tmp_path: Path, capsys) -> No
     assert problems == ["train/0 has neither images nor a video; clip left out"]
 
 
-def test_data_without_joints_can_be_converted_and_selected_by_actions(root: Path, tmp_path: Path, capsys) -> None:
+def test_convert_accepts_data_without_joints(root: Path, tmp_path: Path, capsys) -> None:
     for path in root.rglob("*.parquet"):
         path.unlink()
     words = ["--source", "frames", "--root", root, "--out", tmp_path / "out", "--width", 64, "--height", 36]
@@ -180,7 +180,7 @@ def test_table_with_a_fault_is_refused_in_one_sentence(root: Path, fault: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_class_that_no_training_clip_shows_is_refused(root: Path) -> None:
+def test_class_without_training_clip_is_refused(root: Path) -> None:
     table = pl.read_csv(root / "clips.csv")
     table = table.with_columns(action=pl.when(pl.col("split") == "test").then(pl.lit("juggle")).otherwise("action"))
     table.write_csv(root / "clips.csv")

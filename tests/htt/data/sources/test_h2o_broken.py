@@ -18,7 +18,7 @@ from htt.testing.trees import TrueClip, write_h2o
 from htt.testing.truth import Lost, check_clip
 
 
-def test_read_drops_frames_without_image_and_keeps_those_without_pose(root: Path, true: dict[str, TrueClip]) -> None:
+def test_read_drops_frames_without_image_but_not_without_pose(root: Path, true: dict[str, TrueClip]) -> None:
     folder = root / TRAIN
     for number in (0, *range(10, 14)):
         (folder / f"rgb/{number:06d}.png").unlink()

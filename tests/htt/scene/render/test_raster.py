@@ -64,7 +64,7 @@ def test_rasterise_weights_are_perspective_correct():
     np.testing.assert_allclose(project(surface, CAMERA), centres, atol=1e-4)
 
 
-def test_rasterise_skips_triangles_behind_camera_or_outside_image():
+def test_rasterise_skips_triangles_out_of_view():
     behind = place([(1, 1), (1, 4), (4, 1)], 2.0) * [1, 1, -1]
     half = place([(1, 1), (1, 4), (4, 1)], [2.0, 2.0, -1.0])
     beside = place([(10, 1), (10, 4), (14, 1)], 2.0)
