@@ -7,6 +7,7 @@ only those that run ``local_ray`` start a Ray; elsewhere it is started by progra
 """
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["skip_report"]
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: idle threads spin
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A Ray of a test starts the workers that it needs, and no others.
 os.environ.update(RAY_prestart_worker_first_driver="0")
 # On a busy machine an example may take any time.
