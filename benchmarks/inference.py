@@ -23,7 +23,9 @@ if __name__ == "__main__":  # one thread, before NumPy is loaded
 
 import argparse
 import copy
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,9 +41,6 @@ from htt.inference.predictor import fuse_batch_norm
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from result import header, write
-
-RELEASED_FPS = 3.4
-"""Frames per second of the released code on one core, measured for the plan of this script."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +150,11 @@ def main() -> None:
     found = ways(options)
     on = "one thread" if options.device == "cpu" else torch.cuda.get_device_name()
     lines = [
-        *header("Inference", f"python benchmarks/inference.py --device {options.device}", ("torch", "numpy")),
+        *header("Inference", shlex.join(["python", "benchmarks/inference.py", *sys.argv[1:]]), ("torch", "numpy")),
         f"ResNet-18, {options.width}x{options.height}, t = {options.pose_window}, T = {options.length}, random "
         f"weights, {on}. Frames have the model's size; decoding is not measured.",
         "",
-        f"Offline, a clip of T frames, {options.rounds} rounds. The released code gives {RELEASED_FPS} frames/s on one "
-        "core.",
+        f"Offline, a clip of T frames, {options.rounds} rounds.",
         "",
         "| model | frames/s, median | range | joints apart, mm |",
         "|---|---|---|---|",
