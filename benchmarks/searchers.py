@@ -26,6 +26,7 @@ import functools
 import heapq
 import json
 import os
+import shlex
 import tempfile
 import time
 import warnings
@@ -337,13 +338,15 @@ def replay(seeds: int, budget_s: float, only: Sequence[str] | None) -> None:
     reference = next(iter(results.values()))
     target = float(np.median([trace[-1][1] for trace, _ in reference]))
     lines = [
-        *header("Searchers and schedulers on real trials", f"python benchmarks/searchers.py replay --seeds {seeds}"),
+        *header(
+            "Searchers and schedulers on real trials", shlex.join(["python", "benchmarks/searchers.py", *sys.argv[1:]])
+        ),
         *_explained(model, seeds, budget_s, target),
         "| search | trials | value of its choice, mm | compute to the target, % of the budget | reached |",
         "|---|---|---|---|---|",
         *(_row(name, each, target, budget_s) for name, each in results.items()),
     ]
-    write("searchers", lines, keep=not only)
+    write("searchers", lines)
 
 
 def _explained(model: Model, seeds: int, budget_s: float, target: float) -> list[str]:

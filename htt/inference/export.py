@@ -358,8 +358,8 @@ def require_onnx() -> None:
     """Raise a ``ConfigError`` that names the packages for ONNX that are not installed."""
     if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise ConfigError(
-            f"ONNX requires {' and '.join(missing)}, not installed here. Install the extra: pip install "
-            "'htt-platform[export]'."
+            f"ONNX requires packages that are not installed: {', '.join(missing)}. Install the extra: pip install "
+            "-e '.[export]'."
         )
 
 

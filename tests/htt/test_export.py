@@ -169,7 +169,7 @@ def test_export_names_missing_packages_and_their_extra(trained, refused, monkeyp
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "onnx" in name else found(name, *a))
     said = refused(export, "--checkpoint", trained, "--to", "onnx", "--out", "m.onnx", cwd=tmp_path)
     assert "ONNX requires onnx and onnxruntime and onnxscript, not installed here" in said
-    assert "pip install 'htt-platform[export]'" in said
+    assert "pip install -e '.[export]'" in said
 
 
 def test_calibration_windows_are_of_training_clips_only(trained, cache):
