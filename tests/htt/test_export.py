@@ -168,7 +168,7 @@ def test_export_names_missing_packages_and_their_extra(trained, refused, monkeyp
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if "onnx" in name else found(name, *a))
     said = refused(export, "--checkpoint", trained, "--to", "onnx", "--out", "m.onnx", cwd=tmp_path)
-    assert "ONNX requires onnx and onnxruntime and onnxscript, not installed here" in said
+    assert "ONNX requires packages that are not installed: onnx, onnxruntime, onnxscript" in said
     assert "pip install -e '.[export]'" in said
 
 
