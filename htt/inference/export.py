@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import logging
 import re
@@ -105,8 +106,9 @@ def export(
     with files.replacing(file.absolute()) as part:
         with _quiet():
             if to == "torch":
-                with part.open("wb") as opened:
-                    torch.export.save(program, opened, extra_files={RECORD: record})
+                whole = io.BytesIO()  # on a full disk torch's own writer ends the process
+                torch.export.save(program, whole, extra_files={RECORD: record})
+                part.write_bytes(whole.getbuffer())
             else:
                 _write_onnx(program, part, record, calibration if precision == "int8" else None)
         difference = largest_difference(model, load(part, to))

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,19 @@ def assert_equal(model: HTT, exported: exports.Exported) -> None:
             expected = getattr(wanted, name)
             difference = (getattr(found, name) - expected).abs().max() / expected.abs().max().clamp(min=1)
             assert difference < 1e-4, name
+
+
+@pytest.mark.parametrize(("file", "to"), [("model.pt2", "torch"), ("model.onnx", "onnx")])
+def test_export_that_cannot_be_written_leaves_no_file(tmp_path, file, to):
+    """Limit the size of files as a full disk does; torch's own writer would end the process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            exports.export(HTT(tiny_config().model, tiny_info()).eval(), tmp_path / file, to)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_window_predicts_as_the_model_on_valid_frames():
