@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -27,25 +26,15 @@ if TYPE_CHECKING:  # else imported late: these modules take seconds to import, a
 
 
 @dataclass
-class Options(console.Options):
-    """Show what a trained model attends to, and test whether it needs these frames."""
+class Options(evaluate.ModelOptions):
+    """Show what a trained model attends to, and test whether it needs these frames; the actions must be known."""
 
-    checkpoint: Path
-    """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
-    split: str
-    """Split to use: train, val or test. Its actions must be known."""
-    data: console.OptionalText = None
-    """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     out: console.OptionalPath = None
     """Folder of the results (default: attention-<split> beside the checkpoint)."""
     remove: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]", help_behavior_hint="")] = ()
     """Numbers of frames to remove from each window of a clip (default: 1 2 4 8, if the windows are long enough)."""
     draws: int = 20
     """Draws of the frames that are removed for comparison."""
-    official: bool = False
-    """Read the checkpoint as the authors' file."""
-    set: console.Assignments = field(default_factory=list)
-    """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
 
 
 def main(options: Options) -> None:
@@ -58,9 +47,7 @@ def main(options: Options) -> None:
     from htt.training.loading import trained_config
     from htt.training.tasks import check_given
 
-    config = evaluate.evaluation_config(
-        evaluate.Options(options.checkpoint, options.split, options.data, options.official, options.set)
-    )
+    config = evaluate.evaluation_config(options)
     root = prepare(config)
     clips = attention.labelled(open_named(root, options.split, config.data))
     counts = attention.removals(options.remove, options.draws, clips, config)

@@ -32,19 +32,25 @@ if TYPE_CHECKING:  # else imported late: these modules take seconds to import, a
 
 
 @dataclass
-class Options(console.Options):
-    """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
+class ModelOptions(console.Options):
+    """Trained model and the split that it is used on."""
 
     checkpoint: Path
     """Folder of a checkpoint; with --official, the file of weights that HTT's authors released."""
     split: str
-    """Split to evaluate: train, val or test."""
+    """Split to use: train, val or test."""
     data: console.OptionalText = None
     """Folder or URI (s3://, gs://) of converted shards (default: the data of the training)."""
     official: bool = False
     """Read the checkpoint as the authors' file."""
     set: console.Assignments = field(default_factory=list)
     """Change a field of the configuration, as in --set train.precision=fp32; repeat for more."""
+
+
+@dataclass
+class Options(ModelOptions):
+    """Evaluate a trained model on a split, and write metrics.json, per_clip.parquet and report.md."""
+
     workers: int = 1
     """Number of processes, which share all GPUs or cores."""
     gpus_per_worker: console.OptionalFloat = None
@@ -111,7 +117,7 @@ def next_commands(options: Options, config: Config, root: Path) -> list[list[str
     return commands
 
 
-def evaluation_config(options: Options) -> Config:
+def evaluation_config(options: ModelOptions) -> Config:
     """Return the checkpoint's configuration with the data and fields of the options."""
     from htt.data.location import fields_of
     from htt.training.loading import trained_config

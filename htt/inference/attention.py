@@ -113,7 +113,7 @@ class Fall:
 
     @property
     def difference(self) -> float:
-        """How much more the measure falls without the most attended frames than without the control's."""
+        """Additional fall of the measure without the most attended frames, compared with the control's."""
         return self.value - self.attended
 
 

@@ -46,7 +46,7 @@ TOP = 3
 
 @dataclass(frozen=True)
 class State:
-    """What is drawn with one frame."""
+    """Predictions that are drawn with one frame."""
 
     joints_px: np.ndarray
     """[j 2], pixels of the frame."""
