@@ -97,6 +97,7 @@ def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0,
         clip=torch.arange(len(lengths)),
         frame=valid.nonzero()[:, 1],
         view=torch.zeros(len(lengths), dtype=torch.long),
+        labelled=torch.ones(len(lengths), dtype=torch.bool),
     )
 
 

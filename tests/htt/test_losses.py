@@ -23,7 +23,7 @@ def part(batch: Batch, windows: slice) -> Batch:
     chosen = torch.zeros(len(batch.valid), dtype=torch.bool)
     chosen[windows] = True
     here = chosen[batch.valid.nonzero()[:, 0]]
-    per_window = ("valid", "intrinsics", "action", "clip", "view")
+    per_window = ("valid", "intrinsics", "action", "clip", "view", "labelled")
     values = {
         field.name: getattr(batch, field.name)[chosen if field.name in per_window else here]
         for field in dataclasses.fields(batch)

@@ -84,6 +84,7 @@ class Assembler:
             clip=torch.from_numpy(clip),
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
             view=torch.tensor(seeds),
+            labelled=torch.from_numpy(self.clips.labelled[clip]),
         )
 
     def _images(self, picked: Sequence[Window], pool: Executor | None) -> Tensor:
@@ -274,20 +275,26 @@ class TrainingLoader:
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
         self._views = config.data.augment.views or 0
-        self.step_windows = config.train.batch_size * order.times(config.train, world)
-        order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
+        step_windows = config.train.batch_size * order.times(config.train, world)
+        order.check_world(len(self.windows), step_windows, world, config.train.windows_per_epoch)
+        self._labelled = None if clips.labelled.all() else clips.labelled[self.windows.clip]
+        self._others = 0 if config.data.unlabelled == "ignore" else config.data.unlabelled_windows
+        self._taught = config.data.unlabelled == "pseudo_labels"
+        self.step_windows = step_windows * (1 + self._others)
         self.assembler = Assembler(clips, self.windows, config.model.backbone.reads_images)
         self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of steps in a whole epoch, the same for all workers."""
-        return order.steps_per_epoch(len(self.windows), self.step_windows, self._train.windows_per_epoch)
+        batch_size = self.step_windows // (1 + self._others)
+        return order.steps_per_epoch(len(self.windows), batch_size, self._train.windows_per_epoch)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return an iterator over the batches of an epoch after its first ``start`` windows.
 
-        They are the same as in an uninterrupted epoch.
+        They are the same as in an uninterrupted epoch. With ``data.unlabelled`` pseudo_labels, the windows of clips
+        without labels are in a batch three times, one after another: for the model and for the teacher's two views.
         """
         steps = order.order(
             len(self.windows),
@@ -299,11 +306,34 @@ class TrainingLoader:
             limit=self._train.windows_per_epoch,
             start=start,
             frame_counts=self.windows.frame_count,
+            labelled=self._labelled,
+            others=self._others,
         )
-        if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
+        if self._labelled is not None:
+            first = start // self.step_windows
+            steps = [
+                self._with_views(step, [self._train.seed, epoch, 1, first + place]) for place, step in enumerate(steps)
+            ]
+        elif self._views:  # the copy of each window is drawn for the epoch, for any number of workers
             drawn = np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(self.windows))
             steps = [step + drawn[step] * len(self.windows) for step in steps]
         return self._decoder.batches(steps)
+
+    def _with_views(self, step: np.ndarray, seed: list[int]) -> np.ndarray:
+        """Return a step with a drawn copy of each window, followed by the two other copies that a teacher sees.
+
+        Copies are drawn for every step, because labelled windows are repeated in an epoch. The plain clip is one of
+        those that a teacher can see.
+        """
+        count = len(self.windows)
+        seen = turn = np.zeros(count, np.int64)
+        if self._views:
+            seen, turn = np.random.default_rng(seed).integers(1, self._views + 1, (2, count))
+        copies = [seen]
+        if self._taught:
+            copies += [(seen + turn) % (self._views + 1), (seen + turn % max(self._views, 1) + 1) % (self._views + 1)]
+        others = step if self._labelled is None else step[~self._labelled[step]]
+        return np.concatenate([step + seen[step] * count, *(others + copy[others] * count for copy in copies[1:])])
 
 
 def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:
