@@ -97,6 +97,7 @@ def main(options: Options) -> None:
         command=shlex.join(["python", "-m", "htt.evaluate", *sys.argv[1:]]),
         frames=int(clips.frame_counts.sum()),
         fingerprint=config.fingerprint(),
+        labels=report.labels_used(trained.data),
     )
     report.write(out, result, clip_table.of_split(result.sums, clips), about)
     print_result(result, out)
