@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from htt.config import AugmentConfig, Config, DistillConfig, LossConfig, to_yaml
+from htt.data.loading.loader import TrainingLoader
 from htt.errors import CheckpointError
 from htt.losses import DISTILLED, TERMS, counts_of, distillation, losses, share, total
 from htt.model.htt import HTT
@@ -208,7 +209,7 @@ def test_killed_distillation_resumes_to_equal_weights(tiny_splits, teacher, tmp_
     config = student(teacher, **{"train.epochs": 3})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
-    steps = -(-len(tiny_splits.train) // config.train.batch_size)
+    steps = TrainingLoader(tiny_splits.train, config).steps_per_epoch
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(steps + 1)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert any(line == "blocked\n" for line in child.stdout)
