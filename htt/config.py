@@ -243,8 +243,9 @@ class ActionConfig(BlockConfig):
     sees nothing else, so its cues are all given; values without a label are 0."""
     causal: bool = False
     """Let each frame of block A see only itself and earlier frames, so that nothing computed from a frame changes when
-    later ones arrive; the action token sees all frames so far. Released: every frame sees the whole window. An lstm
-    then reads forwards only; the blocks mean and identity are causal already, and nothing changes."""
+    later ones arrive; the action token sees all frames so far. Released: every frame sees the whole window. With one
+    layer nothing changes, since the token alone is read; nor in the blocks mean and identity. An lstm reads forwards
+    only."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Bool, Float, UInt8, jaxtyped
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from htt import registry
 from htt.batch import Batch, Prediction, window_of_frame
@@ -17,6 +18,7 @@ from htt.errors import ConfigError
 from htt.info import DataInfo
 from htt.losses import losses
 from htt.model import blocks
+from htt.model.blocks import transformer
 from htt.model.heads import decode_pose, encode_pose, with_truth
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
@@ -182,6 +184,22 @@ def test_batch_norm_updates_statistics_only_if_live():
             assert bool((before != after).any()) == moves
 
 
+def test_last_layer_of_block_a_computes_the_action_token_alone():
+    width, depth, clips, frames = 16, 2, 3, 7
+    config = tiny_config(**{"model.width": width, "model.action.feedforward": 32, "model.action.depth": depth}).model
+    torch.manual_seed(0)
+    readout = transformer.readout(width, config.action).eval()
+    tokens, valid = torch.randn(clips, frames, width), torch.arange(frames) < torch.tensor([[7], [5], [2]])
+    with FlopCounterMode(display=False) as counter:
+        logits = readout(tokens, valid, torch.nn.Identity())
+    every = readout(tokens, valid, torch.nn.Identity(), attention=[])
+    torch.testing.assert_close(logits, every)
+    linear = 2 * clips * width * width
+    layer, last = (frames + 1) * (4 + 2 * 2), (frames + 1) * 2 + (2 + 2 * 2)
+    counted = sum(count for name, count in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))
+    assert counted == linear * (layer + last)
+
+
 def test_attention_is_returned_on_request_and_changes_nothing():
     model, batch = model_of(), random_batch(tiny_info(), [2, 6], padding=3)
     found = predict(model, batch, attention=True)
@@ -303,9 +321,9 @@ def later_changed(batch: Batch, count: int) -> Batch:
 
 
 def states_of_block_a(batch: Batch, **overrides) -> Tensor:
-    """Return the outputs [b 1+t d] of block A's encoder: of the action token, then of the frames."""
+    """Return the states [b 1+t d] that the last layer of block A reads: of the action token, then of the frames."""
     model, found = model_of(**{"model.action.depth": 3, **overrides}), []
-    model.action_block.encoder.register_forward_hook(lambda _, inputs, output: found.append(output))
+    model.action_block.encoder.layers[-1].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     predict(model, batch)
     return found[0]
 
@@ -340,6 +358,7 @@ def test_causal_block_a_has_the_weights_of_the_released_one():
     batch = random_batch(tiny_info())
     found, released = predict(causal, batch), predict(plain, batch)
     assert torch.equal(found.joints_m, released.joints_m)
+    torch.testing.assert_close(found.action_logits, released.action_logits)  # in one layer the token alone is read
     deep = {"model.action.depth": 2}
     assert not torch.allclose(
         predict(model_of(**deep), batch).action_logits,

@@ -15,7 +15,12 @@ STUDY = Study(
     question="What helps to recognise an action before its clip has ended?",
     variants={"as released": {}, "prefixes": PREFIXES, "causal": CAUSAL, "both": {**PREFIXES, **CAUSAL}},
     reference="as released",
-    base={"data.observed": [1.0, 1.0], "model.action.causal": False, "model.action.block": "transformer"},
+    base={
+        "data.observed": [1.0, 1.0],
+        "model.action.block": "transformer",
+        "model.action.depth": 2,  # the action token reads the first layer of frames, which is causal or not
+        "model.action.causal": False,
+    },
     metrics=("action_early_auc", "action_accuracy", "hand_error_mm"),
     notes={
         "prefixes": "Each window ends at a random share of its clip, so an epoch has about 0.6 of the frames, also for "
