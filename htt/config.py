@@ -53,6 +53,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 PLUGIN = r"^[a-z][a-z0-9_]*$"
 NO_ENCODER = "none"
@@ -122,8 +123,20 @@ class DataConfig(Section):
     all of them: 0."""
     shifted_starts: bool = True
     """Train on windows from every start offset, not only on those of an evaluation. Source: paper."""
+    observed: Annotated[tuple[Share, Share], Field(strict=False)] = (1.0, 1.0)
+    """Smallest and largest share of a clip that a training window may see; each window's share is drawn anew in every
+    epoch, and the rest of the clip is cut off. (1, 1) trains on whole clips (paper); (0.2, 1) on random beginnings."""
     augment: AugmentConfig = AugmentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _observed_shares_are_ordered(self) -> DataConfig:
+        low, high = self.observed
+        if low > high:
+            raise ValueError(
+                f"observed must be the smallest and then the largest share; got [{low:g}, {high:g}]. Swap them"
+            )
+        return self
 
 
 class BackboneConfig(Section):
@@ -228,6 +241,11 @@ class ActionConfig(BlockConfig):
     """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
     bound, for perfect heads. Joints and objects without a label keep their prediction. A model without an image encoder
     sees nothing else, so its cues are all given; values without a label are 0."""
+    causal: bool = False
+    """Let each frame of block A see only itself and earlier frames, so that nothing computed from a frame changes when
+    later ones arrive; the action token sees all frames so far. Released: every frame sees the whole window. With one
+    layer nothing changes, since the token alone is read; nor in the blocks mean and identity. An lstm reads forwards
+    only."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -378,6 +396,9 @@ class RuntimeConfig(Section):
     """Write scalars, the configuration and a few drawn predictions of each epoch."""
     overlays: Count = 4
     """Drawn predictions per epoch, in TensorBoard."""
+    early_action: bool = False
+    """Also measure ``action_early_auc`` in evaluations, for which block P and block A run again on nine beginnings of
+    each clip. ``htt.evaluate`` always does, as do runs that select or compare by it."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints of a final training to keep; 1 also keeps two, since one may be damaged."""
     resize_minutes: Above0 = 1.0
@@ -561,7 +582,7 @@ def _read_value(written: Any, annotation: Any) -> Value:
     if kind is tuple and isinstance(written, str):
         written = [word.strip().strip("'\"") for word in written.strip("[]").split(",") if word.strip()]
     if isinstance(written, list):
-        return [str(each) if isinstance(each, str) else each for each in written]
+        return [_read_value(each, _element(annotation)) for each in written]
     if not isinstance(written, str):
         return written
     if optional and isinstance(written, yaml_text.Word) and written.lower() in ("none", "null"):
@@ -586,6 +607,14 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     if origin in (Union, UnionType):
         return _kind(next(each for each in inner if each is not NoneType))[0], NoneType in inner
     return {None: annotation, Literal: str}.get(origin, origin), False
+
+
+def _element(annotation: Any) -> Any:
+    """Return the annotation of the entries of a list."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _element(inner[0])
+    return inner[0] if origin is tuple else str
 
 
 def _is_section(annotation: Any) -> bool:

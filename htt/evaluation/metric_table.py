@@ -82,6 +82,9 @@ LOSSES = (
     Metric("loss_action", "nats", False, "Action loss", "Cross entropy of each window's action."),
 )
 
+EARLY = "action_early_auc"
+"""Metric that an evaluation gives on request only: with ``runtime.early_action``."""
+
 ACCURACIES = (
     Metric("object_accuracy", "", True, "Object accuracy", "Fraction of frames with a correctly predicted object."),
     Metric(
@@ -98,6 +101,14 @@ ACCURACIES = (
         "Action accuracy, hard vote",
         "Fraction of clips with a correctly predicted action, by one vote per window; in a tie the highest summed "
         "probability decides.",
+    ),
+    Metric(
+        EARLY,
+        "",
+        True,
+        "Early action AUC",
+        "Area under the curve of the accuracy of actions over the observed share of each clip, from 10 to 100 %; the "
+        "mean accuracy over these shares.",
     ),
 )
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from htt.config import changed, override
-from htt.evaluation.metric_table import METRICS
 from htt.text import printable
 from tune.experiments.constraints import excesses
 from tune.reports import conclusions, finalists, html, importance, trial_table
@@ -99,7 +98,7 @@ def _references(record: RunRecord, base: Trial | None) -> dict[str, float]:
     metric = record.spec.metric
     lines = {f"base, trial {base.number}": selection.value(base, metric)} if base else {}
     if metric in record.baselines:
-        lines["chance" if METRICS[metric].is_fraction else "mean pose"] = record.baselines[metric]
+        lines["mean pose" if metric == conclusions.POSE else conclusions.CHANCE] = record.baselines[metric]
     return lines
 
 
