@@ -50,8 +50,11 @@ def main(options: Options) -> None:
     data = override(configs[0], fields_of(options.data)).data if options.data else configs[0].data
     rows = list(compression.compare(options.checkpoint, data, options.split, options.out))
     compression.write(options.out, rows, shlex.join(["python", "-m", "htt.compare", *sys.argv[1:]]))
-    console.print_table([compression.heads(), *map(compression.cells_of, rows)])
-    console.out.print(f"\nTable  {options.out / compression.REPORT}\nFiles  {options.out}")
+    console.print_table(compression.table(rows).lines())
+    if len(rows) > 1:
+        console.out.print(f"\nDifferences to {compression.named(rows[0])}, on the same clips:", markup=False)
+        console.print_table(compression.differences(rows).lines())
+    console.out.print(f"\nTable  {options.out / compression.REPORT}\nFiles  {options.out}", markup=False)
 
 
 if __name__ == "__main__":
