@@ -10,6 +10,7 @@ import numpy as np
 from htt.camera import project, resized
 from htt.errors import ConfigError, did_you_mean
 from htt.hand import HANDS, JOINTS_PER_HAND
+from htt.info import UNKNOWN
 from htt.scene.camera import exposure
 from htt.scene.motion.programs import MOTIONS
 from htt.scene.render.raster import NEAR_M, Fragments, rasterise
@@ -74,12 +75,14 @@ class RenderedClip:
         joints_m: float32 [t 42 3], camera space, metres; left hand 0-20, right hand 21-41.
         intrinsics: float64 [3 3], pixels.
         hand_valid: bool [t 2], left and right hand: true if at least one joint of the hand is in the image.
+        hand_types: int64 [t 2], index into HAND_TYPES; -1 for a hand that is not in the image.
     """
 
     frames: np.ndarray
     joints_m: np.ndarray
     intrinsics: np.ndarray
     hand_valid: np.ndarray
+    hand_types: np.ndarray
 
 
 def plan(clips: Mapping[str, int], frames: int, seed: int, new_objects: bool = False) -> list[ClipPlan]:
@@ -133,12 +136,9 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
     film = exposure.load(stage.cameras, np.random.default_rng([plan.seed, plan.action, width, height]))
     pixels = [film.develop(draw(stage, frame), frame) for frame in range(plan.frames)]
     matrix = stage.cameras[0].matrix
-    return RenderedClip(
-        np.stack(pixels),
-        stage.joints_m.astype(np.float32),
-        matrix,
-        hands_in_view(stage.joints_m, matrix, width, height),
-    )
+    seen = hands_in_view(stage.joints_m, matrix, width, height)
+    types = np.where(seen, stage.hand_types, UNKNOWN)
+    return RenderedClip(np.stack(pixels), stage.joints_m.astype(np.float32), matrix, seen, types)
 
 
 def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:
