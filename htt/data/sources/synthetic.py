@@ -27,7 +27,7 @@ class SyntheticSource:
 
     def info(self, width: int, height: int) -> DataInfo:
         """Return the facts of the benchmark; its actions and objects are those of H2O."""
-        return DataInfo(self.name, scene.ACTIONS, scene.OBJECTS, 2, width, height)
+        return DataInfo(self.name, scene.ACTIONS, scene.OBJECTS, 2, width, height, hand_types=scene.HAND_TYPES)
 
     def clips(self, split: str) -> list[ClipKey]:
         """Return the planned clips of a split."""
@@ -52,6 +52,7 @@ class SyntheticSource:
             joints_m=clip.joints_m,
             hand_valid=clip.hand_valid,
             group=plan.group,
+            hand_types=clip.hand_types,
         )
         return record, []
 
