@@ -216,18 +216,20 @@ class ActionConfig(BlockConfig):
 
     length: Size = 128
     """Largest number of frames block A sees (T in the paper)."""
-    cues: Annotated[tuple[Literal["feature", "hands", "object"], ...], Field(strict=False)] = (
+    cues: Annotated[tuple[Literal["feature", "hands", "object", "hand_type"], ...], Field(strict=False)] = (
         "feature",
         "hands",
         "object",
     )
-    """Inputs of block A for each frame. Source: paper, section 3.3."""
+    """Inputs of block A for each frame. hand_type is what each hand does, such as its grasp: it gets a head and a loss
+    of its own, and needs data that name it (the rendered benchmark does). Source: paper, section 3.3, without
+    hand_type."""
     hands: Literal["2d", "3d"] = "2d"
     """Part of the pose head's output that block A sees: x and y, or x, y and depth."""
-    given: Annotated[tuple[Literal["hands", "object"], ...], Field(strict=False)] = ()
+    given: Annotated[tuple[Literal["hands", "object", "hand_type"], ...], Field(strict=False)] = ()
     """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
-    bound, for perfect heads. Joints and objects without a label keep their prediction. A model without an image encoder
-    sees nothing else, so its cues are all given; values without a label are 0."""
+    bound, for perfect heads. Joints, objects and hand types without a label keep their prediction. A model
+    without an image encoder sees nothing else, so its cues are all given; values without a label are 0."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -252,6 +254,11 @@ class ModelConfig(Section):
     pose: PoseConfig = PoseConfig()
     action: ActionConfig = ActionConfig()
 
+    @property
+    def predicts_hand_types(self) -> bool:
+        """True if the model has a head for hand types."""
+        return self.backbone.reads_images and "hand_type" in self.action.cues
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
         fitting = [str(heads) for heads in range(1, min(self.width, 64) + 1) if self.width % heads == 0]
@@ -275,6 +282,9 @@ class LossConfig(Section):
     """Weight of the cross entropy of each frame's object."""
     action: Weight = 1.0
     """Weight of the cross entropy of the clip's action."""
+    hand_type: Weight = 1.0
+    """Weight of the cross entropy of each hand's type, if ``model.action.cues`` has hand_type. The paper has no such
+    term."""
 
 
 class DistillConfig(Section):
