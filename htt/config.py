@@ -40,6 +40,12 @@ def _is_readable(text: str) -> str:
     return text
 
 
+def _is_not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values:
+        raise ValueError("must list at least one number; got []")
+    return values
+
+
 MOST = 1e6
 """Largest value of numbers without another bound: far beyond practical use, and small enough to compute with."""
 SIZE = 2**16
@@ -53,6 +59,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.2, le=5)]
+Ratios = Annotated[tuple[Ratio, ...], Field(strict=False), AfterValidator(_is_not_empty)]
 
 PLUGIN = r"^[a-z][a-z0-9_]*$"
 NO_ENCODER = "none"
@@ -84,6 +92,15 @@ class SyntheticConfig(Section):
     """Image height, px."""
     new_objects: bool = False
     """True if every clip has objects of its own; False if all clips share eight objects, as in H2O."""
+    focal: Ratios = (0.8,)
+    """Focal lengths of the cameras, in image widths; 0.8 sees 64 degrees. Each motion is seen by one of them."""
+    distance: Ratios = (1.0,)
+    """Distances from the camera to the work, as multiples of the usual one, about 0.6 m. Each motion is seen from one
+    of them."""
+    held_out_focal: Ratios | None = None
+    """Focal lengths in validation and test clips, or None for those of training clips."""
+    held_out_distance: Ratios | None = None
+    """Distances in validation and test clips, or None for those of training clips."""
     seed: Seed = 0
     """Random seed of the rendering."""
 
@@ -209,6 +226,14 @@ class PoseConfig(BlockConfig):
     """Depth of a joint for an output of 0 of the pose head, m. Source: released code."""
     back_projection: Literal["focal_x", "both"] = "focal_x"
     """Focal lengths of the back-projection: f_x for both axes (as released), or f_x and f_y."""
+    joint_depth: Literal["released", "virtual_camera"] = "released"
+    """Depth that the pose head predicts. "released": the difference from ``depth_offset_m``, m per px of focal length.
+    "virtual_camera": the depth at which a camera of the focal length ``virtual_focal`` shows the joint in the same
+    size, m; the true depth is that depth times the ratio of the focal lengths. A model can then be trained and used
+    with cameras of different fields of view."""
+    virtual_focal: Above0 = 0.5
+    """Focal length of the virtual camera, in image widths; H2O's camera has 0.497. With a camera of this focal length
+    both kinds of ``joint_depth`` are the same."""
 
 
 class ActionConfig(BlockConfig):
@@ -568,14 +593,15 @@ _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 def _read_value(written: Any, annotation: Any) -> Value:
     kind, optional = _kind(annotation)
+    if optional and isinstance(written, yaml_text.Word) and written.lower() in ("none", "null"):
+        return None
     if kind is tuple and isinstance(written, str):
         written = [word.strip().strip("'\"") for word in written.strip("[]").split(",") if word.strip()]
     if isinstance(written, list):
-        return [str(each) if isinstance(each, str) else each for each in written]
+        element = _element(annotation)
+        return [_read_value(each, element) for each in written]
     if not isinstance(written, str):
         return written
-    if optional and isinstance(written, yaml_text.Word) and written.lower() in ("none", "null"):
-        return None
     if kind is bool:
         return _TRUTH.get(written.lower(), str(written))
     if kind is int and re.fullmatch(r"[+-]?[0-9]{1,30}", written):
@@ -596,6 +622,14 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     if origin in (Union, UnionType):
         return _kind(next(each for each in inner if each is not NoneType))[0], NoneType in inner
     return {None: annotation, Literal: str}.get(origin, origin), False
+
+
+def _element(annotation: Any) -> Any:
+    """Return the type of the elements of a field that is a list; str for another field."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return _element(next(each for each in inner if each is not NoneType))
+    return _element(inner[0]) if origin is Annotated else inner[0] if origin is tuple else str
 
 
 def _is_section(annotation: Any) -> bool:

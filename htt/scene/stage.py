@@ -70,7 +70,15 @@ class _Actor:
 
 
 def set_stage(
-    action: int, subject_number: int, seed: int, frames: int, width: int, height: int, new_objects: bool = False
+    action: int,
+    subject_number: int,
+    seed: int,
+    frames: int,
+    width: int,
+    height: int,
+    new_objects: bool = False,
+    focal: float = head.FOCAL,
+    distance: float = 1.0,
 ) -> Stage:
     """Return the stage of a clip, fully determined by the arguments.
 
@@ -83,6 +91,8 @@ def set_stage(
         width: Width of the image, px.
         height: Height of the image, px.
         new_objects: Whether the objects are drawn from the seed; otherwise they are those that all clips share.
+        focal: Focal length of the camera in image widths.
+        distance: Distance of the camera from the work, as a multiple of the usual distance.
     """
     streams = {name: np.random.default_rng([seed, number]) for number, name in enumerate(_STREAMS)}
     person, room = subject(subject_number), make_room(streams["room"])
@@ -98,7 +108,7 @@ def set_stage(
     actors += _things(script, thing, performance)
     still = _still(_clutter(noun, script, performance, streams["clutter"], new_objects), frames)
     actors += _passer(hands, backwards, frames, streams["passer"])
-    cameras = head.cameras(person.eye_m, frames, width, height, streams["head"])
+    cameras = head.cameras(person.eye_m, frames, width, height, streams["head"], focal, distance)
     if backwards:
         cameras.reverse()
     types = np.stack([performance.left.type, performance.right.type], axis=1)

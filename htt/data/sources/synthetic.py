@@ -32,7 +32,11 @@ class SyntheticSource:
     def clips(self, split: str) -> list[ClipKey]:
         """Return the planned clips of a split."""
         config = self.config
-        plans = scene.plan({split: self._counts[split]}, config.frames, config.seed, config.new_objects)
+        focals, distances = config.focal, config.distance
+        if split != "train":
+            focals, distances = config.held_out_focal or focals, config.held_out_distance or distances
+        counts = {split: self._counts[split]}
+        plans = scene.plan(counts, config.frames, config.seed, config.new_objects, focals, distances)
         return [ClipKey(plan.clip_id, plan.frames, plan) for plan in plans]
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:

@@ -264,3 +264,29 @@ def test_hand_types_are_unknown_for_hands_outside_the_image():
     assert hidden.any()
     assert (types[hidden] == -1).all()
     assert ((types[~hidden] >= 0) & (types[~hidden] < len(HAND_TYPES))).all()
+
+
+def test_plan_gives_each_motion_one_camera():
+    """A motion that is shown forwards and backwards has one camera; the usual one is the default."""
+    usual = plan({"train": 72}, 8, 0)
+    assert {(each.focal, each.distance) for each in usual} == {(0.8, 1.0)}
+    several = plan({"train": 72}, 8, 0, focals=(0.6, 1.2), distances=(1.0, 1.5))
+    assert [replace(each, focal=0.8, distance=1.0) for each in several] == usual
+    assert {(each.focal, each.distance) for each in several} == {(0.6, 1.0), (0.6, 1.5), (1.2, 1.0), (1.2, 1.5)}
+    cameras = {}
+    for each in several:
+        cameras.setdefault(each.group, set()).add((each.focal, each.distance))
+    assert {len(of_motion) for of_motion in cameras.values()} == {1}
+
+
+def test_render_shows_the_same_motion_with_another_camera():
+    usual = render(one(4), 48, 27)
+    wide = render(replace(one(4), focal=0.6), 48, 27)
+    np.testing.assert_array_equal(wide.joints_m, usual.joints_m)
+    np.testing.assert_allclose(wide.intrinsics[0, 0], 0.6 * 48)
+    np.testing.assert_array_equal(wide.intrinsics[:, 2], usual.intrinsics[:, 2])
+    assert (wide.frames != usual.frames).mean() > 0.5
+    far = render(replace(one(4), distance=1.5), 48, 27)
+    np.testing.assert_array_equal(far.intrinsics, usual.intrinsics)
+    # 0.5 times the usual distance of 0.62 m, less the part of the eye's position that differs between people and clips.
+    assert 0.25 < (far.joints_m - usual.joints_m)[..., 2].mean() < 0.37
