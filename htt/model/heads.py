@@ -95,10 +95,25 @@ def decode_pose(
     """
     centre = torch.tensor([info.width / 2, info.height / 2], dtype=raw.dtype).to(raw.device, non_blocking=True)
     joints_px = config.pixel_scale * raw[..., :2] + centre
-    focal_x = intrinsics[:, 0, 0, None]
-    depth_m = config.depth_offset_m + focal_x * config.depth_scale_m * raw[..., 2]
+    focal_px, ratio = _focal_and_ratio(intrinsics, config, info)
+    depth_m = ratio * (config.depth_offset_m + focal_px * config.depth_scale_m * raw[..., 2])
     joints_m = camera.unproject(joints_px, depth_m, BACK_PROJECTIONS[config.back_projection](intrinsics)[:, None])
     return joints_px, depth_m, joints_m
+
+
+def _focal_and_ratio(
+    intrinsics: Float[Tensor, "n 3 3"], config: PoseConfig, info: DataInfo
+) -> tuple[Float[Tensor, "n 1"] | float, Float[Tensor, "n 1"] | float]:
+    """Return the focal length (px) that ``depth_scale_m`` refers to, and the true depth per predicted depth.
+
+    A hand of size s at depth z is f s / z pixels large, so an image alone shows z / f. A camera of focal length f_v
+    shows the same hand in the same size at the depth z f_v / f: that is what a head can predict without knowing f.
+    """
+    focal_px = intrinsics[:, 0, 0, None]
+    if config.joint_depth == "released":
+        return focal_px, 1.0
+    virtual_px = config.virtual_focal * info.width
+    return virtual_px, focal_px / virtual_px
 
 
 def encode_pose(
@@ -110,7 +125,8 @@ def encode_pose(
 ) -> Float[Tensor, "n j 3"]:
     """Return the output of the pose head that ``decode_pose`` converts to these pixels and depths."""
     centre = joints_px.new_tensor([info.width / 2, info.height / 2])
-    depth = (depth_m - config.depth_offset_m) / (intrinsics[:, 0, 0, None] * config.depth_scale_m)
+    focal_px, ratio = _focal_and_ratio(intrinsics, config, info)
+    depth = (depth_m / ratio - config.depth_offset_m) / (focal_px * config.depth_scale_m)
     return torch.cat([(joints_px - centre) / config.pixel_scale, depth[..., None]], dim=-1)
 
 

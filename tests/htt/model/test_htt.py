@@ -301,6 +301,33 @@ def test_invalid_given_cues_are_refused(values, message):
         tiny_config(**{f"model.action.{name}": value for name, value in values.items()})
 
 
+CAMERAS = torch.tensor([[[focal, 0, 30.0], [0, focal, 20.0], [0, 0, 1]] for focal in (16.0, 32.0, 80.0)])
+VIRTUAL = {"model.pose.joint_depth": "virtual_camera", "model.pose.virtual_focal": 0.5}
+
+
+def test_virtual_camera_equals_the_released_depth_for_its_own_focal_length():
+    raw, info = torch.randn(1, 42, 3), tiny_info()  # images of 64 px: the second camera
+    found, released = (decode_pose(raw, CAMERAS[1:2], tiny_config(**how).model.pose, info) for how in (VIRTUAL, {}))
+    for one, other in zip(found, released, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_virtual_camera_predicts_depths_in_proportion_to_the_focal_length():
+    """The same output means the same image: twice the focal length at twice the depth shows a hand of the same size."""
+    raw, pose = 50 * torch.randn(1, 42, 3).expand(3, 42, 3), tiny_config(**VIRTUAL).model.pose
+    px, depth_m, joints_m = decode_pose(raw, CAMERAS, pose, tiny_info())
+    assert torch.equal(px[0], px[2])
+    torch.testing.assert_close(depth_m / CAMERAS[:, 0, 0, None], (depth_m[0] / 16).expand(3, 42))
+    torch.testing.assert_close(joints_m[..., :2], joints_m[:1, :, :2].expand(3, 42, 2), msg="no larger or smaller hand")
+
+
+@pytest.mark.parametrize("how", [VIRTUAL, {}, {**VIRTUAL, "model.pose.back_projection": "both"}])
+def test_encode_pose_inverts_decode_pose_for_every_camera(how):
+    raw, pose = torch.randn(3, 42, 3), tiny_config(**how).model.pose
+    px, depth_m, _ = decode_pose(raw, CAMERAS, pose, tiny_info())
+    torch.testing.assert_close(encode_pose(px, depth_m, CAMERAS, pose, tiny_info()), raw, rtol=1e-3, atol=1e-3)
+
+
 TYPED = {"model.action.cues": ["feature", "hands", "object", "hand_type"]}
 
 
