@@ -119,13 +119,13 @@ def plan(
     """
     _check_plan(clips, frames, seed)
     plans = [each for split, count in clips.items() for each in _plan_split(split, count, frames, seed)]
-    return [replace(each, new_objects=new_objects, **_camera(each.seed, focals, distances)) for each in plans]
+    return [_seen_by(replace(each, new_objects=new_objects), focals, distances) for each in plans]
 
 
-def _camera(seed: int, focals: Sequence[float], distances: Sequence[float]) -> dict[str, float]:
-    """Return the focal length and the distance of a motion's camera."""
-    rng = np.random.default_rng([seed, _CAMERA])
-    return {name: float(rng.choice(values)) for name, values in (("focal", focals), ("distance", distances))}
+def _seen_by(plan: ClipPlan, focals: Sequence[float], distances: Sequence[float]) -> ClipPlan:
+    """Return the plan with one of the cameras, the same for all clips of a motion."""
+    rng = np.random.default_rng([plan.seed, _CAMERA])
+    return replace(plan, focal=float(rng.choice(focals)), distance=float(rng.choice(distances)))
 
 
 def _plan_split(split: str, count: int, frames: int, seed: int) -> list[ClipPlan]:
