@@ -56,9 +56,7 @@ def main(options: Options) -> None:
     trained = trained_config(options.checkpoint, official=options.official)  # the model is this one, despite --set
     check_given(trained, clips)
     out = options.out or options.checkpoint.resolve().parent / f"attention-{options.split}"
-    files.make_folder(out)
     covered = coverage(root, options.split, config.data)
-    found = measure(options, config, clips, counts)
     about = Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",
@@ -67,7 +65,9 @@ def main(options: Options) -> None:
         fingerprint=config.fingerprint(),
     )
     warnings = [*([] if covered.complete else [covered.warning]), *reservations(trained)]
-    attention_report.write(out, found, options.split, about, warnings)
+    with files.writing(out):
+        found = measure(options, config, clips, counts)
+        attention_report.write(out, found, options.split, about, warnings)
     for line in attention_report.conclusions(found):
         console.out.print(line, markup=False)
     for warning in warnings:

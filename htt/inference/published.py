@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from htt import yaml_text
+from htt import files, yaml_text
 from htt.config import Config, flatten, override, to_yaml
 from htt.errors import CheckpointError, ConfigError, DataError
 from htt.evaluation.intervals import sampled
@@ -81,17 +81,21 @@ def publish(
         StorageError: the disk is full or not writable.
     """
     model, record = load(checkpoint_folder(checkpoint))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out must be a new or empty folder; {out} has files. Choose another name.")
+    _check_new(out)
     beside = checkpoint.resolve().parent.glob(f"evaluation-*/{METRICS_FILE}")
     folders = list(evaluations) or [path.parent for path in sorted(beside)]
     results = [_read(folder, record) for folder in folders]
     config = without_paths(record.config)
     card = _card(replace(record, config=config), results, licence, sum(each.numel() for each in model.parameters()))
-    if out.exists():
-        out.rmdir()
-    save_for_use(out, model, config, record, {CARD: card, CONFIG: to_yaml(config)})
+    with files.writing(out):
+        _check_new(out)  # another process may have written it meanwhile
+        save_for_use(out, model, config, record, {CARD: card, CONFIG: to_yaml(config)})
     return folders
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out must be a new or empty folder; {out} has files. Choose another name.")
 
 
 def without_paths(config: Config) -> Config:

@@ -1,5 +1,6 @@
 """``python -m htt.publish``: a folder that loads by its path or a hub name, with a card of numbers and intervals."""
 
+import functools
 import json
 import shutil
 
@@ -21,19 +22,8 @@ from htt.training.loading import load_start
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*words, code=0):
-        words = [str(word) for word in words]
-        if code:
-            with pytest.raises(SystemExit) as left:
-                console.run(publish.Options, publish.main, words)
-            assert left.value.code == code
-        else:
-            console.run(publish.Options, publish.main, words)
-        shown = capsys.readouterr()
-        return " ".join((shown.out + shown.err).split())
-
-    return run
+def run(run_command):
+    return functools.partial(run_command, publish)
 
 
 def test_published_model_predicts_as_its_checkpoint(run, trained, clip, tmp_path):
