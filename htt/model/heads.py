@@ -108,6 +108,8 @@ def _focal_and_ratio(
 
     A hand of size s at depth z is f s / z pixels large, so an image alone shows z / f. A camera of focal length f_v
     shows the same hand in the same size at the depth z f_v / f: that is what a head can predict without knowing f.
+
+    Source: the virtual depth of Omni3D (Brazil et al. 2023, arXiv 2207.10660).
     """
     focal_px = intrinsics[:, 0, 0, None]
     if config.joint_depth == "released":

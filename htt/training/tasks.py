@@ -137,14 +137,14 @@ def unknown(clips: Clips) -> dict[str, str]:
 
 def unpredicted(config: Config) -> dict[str, str]:
     """Return the metrics that a model without some heads cannot give, each with the reason."""
-    reasons = {}
-    if not config.model.predicts_hand_types:
-        reasons = dict.fromkeys(OF_HAND_TYPES, "the model has no head for hand types (model.action.cues)")
+    if config.model.predicts_hand_types:
+        return {}
     if config.model.backbone.reads_images:
-        return reasons
+        return dict.fromkeys(OF_HAND_TYPES, "the model has no head for hand types (model.action.cues)")
     reason = "a model without an image encoder predicts neither hands nor objects"
-    losses = [f"loss_{term}" for head in ("hand", "object") for term in HEADS[head]]
-    return reasons | {name: reason for name in EVALUATED if head_of(name) in ("hand", "object") or name in losses}
+    absent = ("hand", "hand_type", "object")
+    losses = [f"loss_{term}" for head in absent for term in HEADS[head]]
+    return {name: reason for name in EVALUATED if head_of(name) in absent or name in losses}
 
 
 def without_truth(config: Config, clips: Clips) -> list[str]:

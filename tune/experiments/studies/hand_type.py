@@ -14,7 +14,6 @@ STUDY = Study(
     },
     reference="HTT",
     base={"data.shifted_starts": False, "model.action.cues": PAPERS, "model.action.given": []},
-    metrics=("action_accuracy", "hand_error_mm", "hand_type_accuracy"),
     notes={
         "with hand type": "A head with a loss of its own predicts the type; block A sees its probabilities.",
         "true hand type": "Block A sees labels, so its accuracy is an upper bound, not a result.",
