@@ -73,7 +73,7 @@ def main(options: Options) -> None:
     from htt.training.loading import trained_config
     from htt.training.tasks import EvaluationJob, check_given
 
-    config = evaluation_config(options)
+    config = override(evaluation_config(options), {"runtime.early_action": True})
     root = prepare(config)
     clips = open_named(root, options.split, config.data)
     trained = trained_config(options.checkpoint, official=options.official)  # the model is this one, despite --set

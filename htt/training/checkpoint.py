@@ -36,7 +36,7 @@ from htt.config import Config, ModelConfig, from_plain
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
 from htt.evaluation import clip_table
 from htt.files import sha256
-from htt.info import DataInfo
+from htt.info import NAMES, DataInfo
 from htt.model.htt import HTT
 from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state
 from htt.training.state import optimizer_parts, optimizer_state
@@ -194,7 +194,7 @@ def read(folder: str | Path) -> Checkpoint:
     plain = _record(Path(folder))
     try:
         TypeAdapter(DataInfo).validate_python(plain["info"])
-        info = {**plain["info"], "actions": tuple(plain["info"]["actions"]), "objects": tuple(plain["info"]["objects"])}
+        info = {**plain["info"], **{name: tuple(plain["info"].get(name, ())) for name in NAMES}}
         return Checkpoint(
             Path(folder),
             from_plain(plain["config"]),

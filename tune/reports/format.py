@@ -116,11 +116,12 @@ def measure(largest: float, kind: str) -> tuple[float, str]:
 
 
 def setting(value: object) -> str:
-    """Return a configuration value as text: a float with three digits, a list joined by plus signs."""
+    """Return a configuration value as text: a float with three digits, names joined by plus signs, or a range."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
-        return " + ".join(map(setting, value)) or "none"
+        between = " to " if value and isinstance(value[0], float) else " + "
+        return between.join(map(setting, value)) or "none"
     return "none" if value is None else str(value)
 
 

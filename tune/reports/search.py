@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from htt.config import changed, override
-from htt.evaluation.metric_table import METRICS
 from htt.pages import html
 from htt.pages.html import Part
 from htt.pages.table import Table
@@ -101,7 +100,7 @@ def _references(record: RunRecord, base: Trial | None) -> dict[str, float]:
     metric = record.spec.metric
     lines = {f"base, trial {base.number}": selection.value(base, metric)} if base else {}
     if metric in record.baselines:
-        lines["chance" if METRICS[metric].is_fraction else "mean pose"] = record.baselines[metric]
+        lines["mean pose" if metric == conclusions.POSE else conclusions.CHANCE] = record.baselines[metric]
     return lines
 
 

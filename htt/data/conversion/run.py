@@ -208,6 +208,7 @@ def _manifest(
         width=info.width,
         height=info.height,
         frame_rate=None if info.frame_rate == usual else info.frame_rate,
+        hand_types=list(info.hand_types) or None,
         quality=making.quality,
         pixels=source.pixels,
         table_digest=conversion_state.table_of(source),
