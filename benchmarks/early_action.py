@@ -18,7 +18,7 @@ import polars as pl
 
 from htt.evaluation.clip_table import groups_of
 from htt.evaluation.sums import SHARES
-from tune.reports.figures.style import COLOURS, MARKERS, canvas, plain_axes
+from htt.pages.style import COLOURS, MARKERS, canvas, plain_axes
 from tune.results import stats, study_results
 from tune.results.run_folder import RunFolder
 from tune.results.study_results import StudyResults

@@ -15,12 +15,11 @@ from htt.errors import storage_errors
 from htt.evaluation import figures, intervals
 from htt.evaluation.metric_table import EARLY, METRICS
 from htt.evaluation.scores import Score, Scores
-from htt.text import code, escaped, plural
+from htt.text import NOTHING, code, escaped, plural
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
 PCK, CONFUSION, EARLY_PNG, EARLY_CSV = "pck.png", "confusion.png", "early_action.png", "early_action.csv"
 MISTAKES = 10
-NOTHING = "–"
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
 """Display names of the sources."""
 

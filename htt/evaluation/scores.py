@@ -178,6 +178,8 @@ def reservations(config: Config) -> list[str]:
             "bound, not a result."
         )
     for head in HEADS:
+        if head == "hand_type" and not config.model.predicts_hand_types:
+            continue
         if off := [f"loss.{term}" for term in untrained_by(head, config.loss)]:
             found.append(
                 f"The {head} head was trained with a weight of 0 of {' and '.join(off)}: its metrics are no results."

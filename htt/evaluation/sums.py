@@ -1,8 +1,8 @@
 """Sums of an evaluation for each clip, and every metric as a function of them. Imports no torch.
 
 ``ClipSums`` holds, for each clip, sums of every joint's error, its valid frames and its hits within each distance, of
-the votes of the clip's windows, and of its frames' objects. Metrics are functions of these sums over clips, weighted or
-not, so that intervals can be computed by resampling clips (``htt.evaluation.intervals``).
+the votes of the clip's windows, and of its frames' objects and hand types. Metrics are functions of these sums over
+clips, weighted or not, so that intervals can be computed by resampling clips (``htt.evaluation.intervals``).
 
 Errors and curves are averaged over the frames of a joint first, then over joints, so a rarely seen joint counts as much
 as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the evaluation of H2O and FPHA.
@@ -97,6 +97,8 @@ class ClipSums:
     """{space: joint errors [c hands joints ...]} for each of ``SPACES``."""
     early: np.ndarray | None = None
     """[c s a] summed probabilities of its windows at each of ``SHARES``, or None if the early action is not known."""
+    hand_types: np.ndarray | None = None
+    """[c 2] hands with a correct type, and hands with a known type; None if the model does not predict them."""
 
     def actions(self, vote: str = "soft") -> np.ndarray:
         """Return the [c] predicted action of each clip, by summed probabilities or (``hard``) by one vote per window.
@@ -129,15 +131,20 @@ class ClipSums:
             yield f"_{hand}", slice(place, place + 1)
 
     def hand_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return {metric: [r]} of hands and objects for clips weighted by ``weights`` [r c]; NaN if none is known."""
+        """Return {metric: [r]} of hands, objects and hand types for clips weighted by ``weights`` [r c].
+
+        Values are NaN if none is known.
+        """
         found: dict[str, np.ndarray] = {}
         for space, joints in self.spaces.items():
             drawn, distance_mm = joints.drawn(weights), thresholds_mm(self.hands, space)
             for suffix, hand in self.hand_slices():
                 found[f"hand_error{space}{suffix}_mm"] = drawn.mean_mm(hand)
                 found[f"hand_auc{space}{suffix}"] = Curve(distance_mm, drawn.fraction(hand)).area
-        right, known = np.moveaxis(np.tensordot(weights, self.objects, 1), -1, 0)
-        found["object_accuracy"] = _ratio(right, known)
+        for name, counts in (("object_accuracy", self.objects), ("hand_type_accuracy", self.hand_types)):
+            if counts is not None:
+                right, known = np.moveaxis(np.tensordot(weights, counts, 1), -1, 0)
+                found[name] = _ratio(right, known)
         return found
 
     def curves(self, weights: np.ndarray) -> dict[str, Curve]:

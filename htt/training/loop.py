@@ -220,7 +220,8 @@ def train_step(
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     several = config.train.parts > 1  # the same on all workers, even if one has a single window
-    counts = group.sum(counts_of_labels(batch, distilled=teacher is not None)) if several else None
+    how = {"distilled": teacher is not None, "hand_types": config.model.predicts_hand_types}
+    counts = group.sum(counts_of_labels(batch, **how)) if several else None
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Mean] = {}
     parts = batch.split(config.train.parts)

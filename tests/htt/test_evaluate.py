@@ -20,7 +20,7 @@ from htt.model.htt import HTT
 from htt.testing import tiny_config
 from htt.training import checkpoint, optim
 from htt.training.checkpoint import Progress
-from htt.training.tasks import open_splits
+from htt.training.tasks import OF_HAND_TYPES, open_splits
 
 ROOT = Path(__file__).resolve().parents[2]
 HUNG_S = 1800
@@ -64,7 +64,7 @@ def evaluated(trained) -> Path:
 def test_metrics_file_holds_all_metrics_with_intervals(evaluated):
     found = json.loads((evaluated / "metrics.json").read_text())
     assert (found["source"], found["split"], found["clips"]) == ("synthetic", "val", 9)
-    assert sorted(found["metrics"]) == sorted(EVALUATED)
+    assert found["metrics"].keys() == EVALUATED.keys() - OF_HAND_TYPES, "this model has no head for hand types"
     action = found["metrics"]["action_accuracy"]
     assert (action["clips"], action["interval"], action["published"]) == (9, "Wilson, effective number of clips", None)
     assert action["low"] <= action["value"] <= action["high"]

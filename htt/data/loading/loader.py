@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,7 +93,14 @@ class Assembler:
             clip=torch.from_numpy(clip),
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
             view=torch.tensor(seeds),
+            hand_type=self._hand_types(picked),
         )
+
+    def _hand_types(self, picked: Sequence[Window]) -> Tensor | None:
+        """Return [n hands] the hand types of the windows' frames, or None if the data do not name them."""
+        known = [(self.clips.hand_types(window.clip), window.frames) for window in picked]
+        types = [of_clip[frames] for of_clip, frames in known if of_clip is not None]
+        return torch.from_numpy(np.concatenate(types)) if types else None
 
     def _images(self, picked: Sequence[Window], pool: Executor | None) -> Tensor:
         images = self.clips.blank(sum(len(window.frames) for window in picked))
@@ -235,8 +242,8 @@ def _shared(batch: Batch) -> Batch:
         ClusterError: shared memory is full.
     """
     try:
-        for entry in fields(batch):
-            getattr(batch, entry.name).share_memory_()
+        for tensor in batch.tensors().values():
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ClusterError(f"Cannot put a batch into shared memory ({SHARED}): {reason}. {REMEDY}") from None

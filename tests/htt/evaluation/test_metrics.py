@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from htt.batch import Batch, Prediction
 from htt.config import LossConfig
-from htt.evaluation import clip_table
+from htt.evaluation import clip_table, intervals
 from htt.evaluation.metric_table import EARLY, EVALUATED, METRICS
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.sums import SHARES, thresholds_mm
@@ -154,7 +154,7 @@ def test_metrics_without_data_are_absent():
     batch.joint_valid[:] = False
     batch.joints_m[:] = torch.nan
     batch.joints_px[:] = torch.nan
-    batch.action[:] = -1
+    batch.action[:] = batch.hand_type[:] = -1
     assert set(evaluated(info, (prediction, batch)).result()) == {"loss", "loss_object", "object_accuracy"}
     assert Evaluation(info).result() == {}
     first = clips(evaluated(info, (prediction, batch))).row(0, named=True)
@@ -257,3 +257,20 @@ def test_clips_of_double_weight_count_twice():
     for name, values in drawn.items():
         assert values[0] == pytest.approx(twice[name], rel=1e-9), name
         assert values[1] == pytest.approx(alone[name][2], rel=1e-12), name
+
+
+def test_hand_type_accuracy_counts_known_hands():
+    info = tiny_info()
+    prediction, batch = pair(info, [3, 2], 0)
+    batch.hand_type[:] = prediction.hand_type_logits.argmax(-1)
+    batch.hand_type[0] = -1
+    batch.hand_type[4, 1] = (batch.hand_type[4, 1] + 1) % 3
+    evaluation = evaluated(info, (prediction, batch))
+    assert evaluation.result()["hand_type_accuracy"] == pytest.approx(7 / 8)
+    assert clips(evaluation)["hand_type_accuracy"].to_list() == pytest.approx([1.0, 0.75])
+    weights = intervals.draws(evaluation.sums())
+    low, high = intervals.bootstrap(evaluation.sums(), weights)["hand_type_accuracy"]
+    assert 0.75 <= low < 7 / 8 < high <= 1
+    plain = evaluated(info, (dataclasses.replace(prediction, hand_type_logits=None), batch))
+    assert not {"hand_type_accuracy", "loss_hand_type"} & plain.result().keys()
+    assert "hand_type_accuracy" not in clips(plain).columns

@@ -43,7 +43,7 @@ def test_report_lists_every_metric_once_sought_ones_first() -> None:
     assert sorted(names) == sorted(name for name in EVALUATED if name != EARLY)
     assert EARLY not in found.curves
     assert names[:3] == ["action_accuracy", "action_accuracy_hard", "object_accuracy"]
-    assert names[-1] == "loss_action"
+    assert names[-1] == "loss_hand_type"
 
 
 def test_report_has_wilson_for_clips_and_bootstrap_for_others() -> None:
@@ -252,7 +252,10 @@ def blind(clips: int) -> Evaluation:
     info = tiny_info()
     batch = random_batch(info, [3] * clips)
     unseen = dataclasses.replace(
-        batch, joint_valid=torch.zeros_like(batch.joint_valid), action=torch.full_like(batch.action, UNKNOWN)
+        batch,
+        joint_valid=torch.zeros_like(batch.joint_valid),
+        action=torch.full_like(batch.action, UNKNOWN),
+        hand_type=torch.full_like(batch.hand_type, UNKNOWN),
     )
     found = Evaluation(info, LossConfig())
     found.update(random_prediction(info, unseen), unseen)

@@ -58,7 +58,7 @@ def test_shards_of_poses_hold_all_but_the_images(root, cache):
     made = manifest.read(root)
     assert made.poses_only
     frames, poses = open_split(prepare(poses_config(), workers=1), "train"), open_split(root, "train")
-    assert arrow.open_shard(root / made.splits["train"][0].file).schema.equals(arrow.POSES)
+    assert arrow.open_shard(root / made.splits["train"][0].file).schema.equals(arrow.POSES.append(arrow.HAND_TYPES))
     for image, pose in zip(frames, poses, strict=True):
         assert (pose.id, pose.action, pose.group, pose.jpegs) == (image.id, image.action, image.group, [])
         assert pose.frame_numbers == image.frame_numbers

@@ -46,6 +46,8 @@ def clips(
 def assert_same(one: Batch, other: Batch) -> None:
     for field in dataclasses.fields(Batch):
         left, right = getattr(one, field.name), getattr(other, field.name)
+        if left is right is None:
+            continue
         assert left.dtype == right.dtype
         assert torch.equal(left, right), field.name
 
@@ -314,3 +316,21 @@ def test_loader_processes_report_full_shared_memory(tmp_path: Path, tiny_splits:
         pytest.skip("this machine mounts nothing")
     assert "Cannot put a batch into shared memory (/dev/shm): unable to allocate" in done.stdout, done.stderr
     assert "--shm-size=8g" in done.stdout
+
+
+def test_batches_hold_the_hand_types_of_their_frames(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path], clips: Clips
+) -> None:
+    records = [make_record(index, count) for index, count in enumerate([5, 8])]
+    records = [
+        dataclasses.replace(each, hand_types=np.arange(2 * len(each.jpegs)).reshape(-1, 2) % 4 - 1) for each in records
+    ]
+    typed = open_split(write_shards(tmp_path, {"train": records}), "train")
+    assembler = Assembler(typed, training_windows(typed.frame_counts, CONFIG))
+    batch = assembler([2, 0, 5])
+    for row, (clip, frame) in enumerate(pairs(batch)):
+        assert batch.hand_type[row].tolist() == records[clip].hand_types[frame].tolist()
+    first, *_ = batch.split(3)
+    assert torch.equal(first.hand_type, batch.hand_type[: int(batch.valid[0].sum())])
+    assert batch.to("cpu").truth.hand_type is not None
+    assert Assembler(clips, training_windows(clips.frame_counts, CONFIG))([0]).hand_type is None
