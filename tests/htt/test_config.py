@@ -79,9 +79,7 @@ def test_recomputing_needs_frozen_batch_norm():
 
 def test_features_of_a_frozen_encoder_are_not_compiled():
     frozen = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "train.compile": "on"}
-    with pytest.raises(
-        ConfigError, match=r"^train\.compile on needs .*; got .* Set data\.augment\.views to"
-    ):
+    with pytest.raises(ConfigError, match=r"^train\.compile on needs .*; got .* Set data\.augment\.views to"):
         override(Config(), frozen)
     assert override(Config(), {**frozen, "data.augment.views": 0}).train.compile == "on"
 
