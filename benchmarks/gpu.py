@@ -103,6 +103,8 @@ def ended(child: subprocess.Popen[str]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    if child.stdin:
+        child.stdin.close()
 
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Result]:
