@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from htt.batch import Batch
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips, as_frames
-from htt.data.loading.windows import Window, Windows, evaluation_windows, training_windows
+from htt.data.loading.windows import Window, Windows, draw_observed, evaluation_windows, training_windows
 from htt.errors import ClusterError, HTTError
 from htt.info import DataInfo
 
@@ -39,12 +39,17 @@ EVALUATION_PIXELS = 2**24
 """Largest size of an evaluation batch in pixels: about 128 frames of 480x270."""
 
 
+COPIES = 2**8
+"""Number of copies of a clip that a chosen window can name; more than ``data.augment.views`` allows."""
+
+
 @dataclass(frozen=True)
 class Assembler:
     """Builder of batches from windows. Can be pickled, so that other processes can use it.
 
     A window is chosen by its index, plus ``len(windows)`` for each augmented copy of its clip before the wanted one;
-    copy 0 is the plain clip.
+    copy 0 is the plain clip. For a window without its last frames, ``COPIES`` times ``len(windows)`` are added for each
+    of these.
     """
 
     clips: Clips
@@ -58,8 +63,12 @@ class Assembler:
         Raises:
             DataError: an image is broken; names clip and frame.
         """
-        copies, indices = np.divmod(np.asarray(chosen), len(self.windows))
-        picked = [self.windows[index] for index in indices.tolist()]
+        codes, indices = np.divmod(np.asarray(chosen), len(self.windows))
+        hidden, copies = np.divmod(codes, COPIES)
+        picked = [
+            self.windows[index].without_last(count)
+            for index, count in zip(indices.tolist(), hidden.tolist(), strict=True)
+        ]
         counts = np.array([len(window.frames) for window in picked])
         targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         joints_px = np.concatenate([target.joints_px for target in targets])
@@ -85,7 +94,14 @@ class Assembler:
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
             view=torch.tensor(seeds),
             labelled=torch.from_numpy(self.clips.labelled[clip]),
+            hand_type=self._hand_types(picked),
         )
+
+    def _hand_types(self, picked: Sequence[Window]) -> Tensor | None:
+        """Return [n hands] the hand types of the windows' frames, or None if the data do not name them."""
+        known = [(self.clips.hand_types(window.clip), window.frames) for window in picked]
+        types = [of_clip[frames] for of_clip, frames in known if of_clip is not None]
+        return torch.from_numpy(np.concatenate(types)) if types else None
 
     def _images(self, picked: Sequence[Window], pool: Executor | None) -> Tensor:
         images = self.clips.blank(sum(len(window.frames) for window in picked))
@@ -227,8 +243,8 @@ def _shared(batch: Batch) -> Batch:
         ClusterError: shared memory is full.
     """
     try:
-        for entry in fields(batch):
-            getattr(batch, entry.name).share_memory_()
+        for tensor in batch.tensors().values():
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ClusterError(f"Cannot put a batch into shared memory ({SHARED}): {reason}. {REMEDY}") from None
@@ -275,6 +291,7 @@ class TrainingLoader:
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
         self._views = config.data.augment.views or 0
+        self._observed = config.data.observed
         step_windows = config.train.batch_size * order.times(config.train, world)
         order.check_world(len(self.windows), step_windows, world, config.train.windows_per_epoch)
         self._labelled = None if clips.labelled.all() else clips.labelled[self.windows.clip]
@@ -296,6 +313,7 @@ class TrainingLoader:
         They are the same as in an uninterrupted epoch. With ``data.unlabelled`` pseudo_labels, the windows of clips
         without labels are in a batch three times, one after another: for the model and for the teacher's two views.
         """
+        counts = self._frame_counts(epoch)
         steps = order.order(
             len(self.windows),
             seed=self._train.seed,
@@ -305,22 +323,30 @@ class TrainingLoader:
             world=self._world,
             limit=self._train.windows_per_epoch,
             start=start,
-            frame_counts=self.windows.frame_count,
+            frame_counts=counts,
             labelled=self._labelled,
             others=self._others,
         )
+        codes = COPIES * (self.windows.frame_count - counts)
         if self._labelled is not None:
-            first = start // self.step_windows
-            steps = [
-                self._with_views(step, [self._train.seed, epoch, 1, first + place]) for place, step in enumerate(steps)
-            ]
-        elif self._views:  # the copy of each window is drawn for the epoch, for any number of workers
-            drawn = np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(self.windows))
-            steps = [step + drawn[step] * len(self.windows) for step in steps]
-        return self._decoder.batches(steps)
+            seed, first = [self._train.seed, epoch, 1], start // self.step_windows
+            mixed = [self._with_views(step, codes, [*seed, first + place]) for place, step in enumerate(steps)]
+            return self._decoder.batches(mixed)
+        if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
+            codes += np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(codes))
+        return self._decoder.batches([step + codes[step] * len(self.windows) for step in steps])
 
-    def _with_views(self, step: np.ndarray, seed: list[int]) -> np.ndarray:
+    def _frame_counts(self, epoch: int) -> np.ndarray:
+        """Return the [windows] number of frames that an epoch shows of each window, for any number of workers."""
+        if self._observed == (1, 1):
+            return self.windows.frame_count
+        random = np.random.default_rng([self._train.seed, epoch, 2])
+        return draw_observed(self.windows, self.assembler.clips.frame_counts, self._observed, random)
+
+    def _with_views(self, step: np.ndarray, codes: np.ndarray, seed: list[int]) -> np.ndarray:
         """Return a step with a drawn copy of each window, followed by the two other copies that a teacher sees.
+
+        ``codes`` [windows] say how much of each window is seen.
 
         Copies are drawn for every step, because labelled windows are repeated in an epoch. The plain clip is one of
         those that a teacher can see.
@@ -333,7 +359,8 @@ class TrainingLoader:
         if self._taught:
             copies += [(seen + turn) % (self._views + 1), (seen + turn % max(self._views, 1) + 1) % (self._views + 1)]
         others = step if self._labelled is None else step[~self._labelled[step]]
-        return np.concatenate([step + seen[step] * count, *(others + copy[others] * count for copy in copies[1:])])
+        own, *again = (codes + copy for copy in copies)
+        return np.concatenate([step + own[step] * count, *(others + codes[others] * count for codes in again)])
 
 
 def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:

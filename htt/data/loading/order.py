@@ -82,7 +82,7 @@ def _mixed(labelled: np.ndarray, others: int, count: int, seed: list[int]) -> np
     """Return ``count`` labelled windows, each followed by ``others`` windows of other clips."""
     rows = [_repeated(np.flatnonzero(labelled), count, seed)]
     if others:
-        rows.append(_repeated(np.flatnonzero(~labelled), count * others, [*seed, 2]).reshape(count, others))
+        rows.append(_repeated(np.flatnonzero(~labelled), count * others, [*seed, 3]).reshape(count, others))
     mixed: np.ndarray = np.column_stack(rows).reshape(-1)
     return mixed
 

@@ -218,6 +218,8 @@ def test_open_splits_hides_the_labels_of_other_clips(
         assert train.object[clip] == (whole.object if known_action else -1)
         np.testing.assert_array_equal(train.hand_valid(clip), whole.hand_valid & known_hands)
         assert train.targets(clip).joint_valid.any() == (known_hands and whole.hand_valid.any())
+        types = train.hand_types(clip)
+        assert types is None or (types >= 0).any() == bool(train.labelled[clip])
         assert train.targets(clip).joints_m.any() == (known_hands and whole.hand_valid.any())
         assert train[clip].jpegs == whole.jpegs
     some = train.only([0, 29])
