@@ -160,7 +160,7 @@ def test_pseudo_losses_are_over_all_that_could_be_labels(taught):
         torch.testing.assert_close(means[f"pseudo_{term}"].value, plain[term].value / 3)
     assert [float(means[name].value) for name in SURE] == pytest.approx([1 / 3, 1, 1])
     terms = losses(student, own) | means
-    assert torch.equal(counts_of_labels(own, pseudo=labels), counts_of(terms))
+    assert torch.equal(counts_of_labels(own, hand_types=True, pseudo=labels), counts_of(terms))
     weights = LossConfig(joints_px=2.0, depth_m=3.0, object=5.0, action=7.0)
     given = [name.removeprefix("pseudo_") for name in PSEUDO]
     alone = total({name: terms[name] for name in given}, weights)
