@@ -163,7 +163,7 @@ def test_pseudo_losses_are_over_all_that_could_be_labels(taught):
     assert torch.equal(counts_of_labels(own, hand_types=True, pseudo=labels), counts_of(terms))
     weights = LossConfig(joints_px=2.0, depth_m=3.0, object=5.0, action=7.0)
     given = [name.removeprefix("pseudo_") for name in PSEUDO]
-    alone = total({name: terms[name] for name in given}, weights)
+    alone = total({name: terms[name] for name in TERMS}, weights)
     added = total({name: terms[f"pseudo_{name}"] for name in given}, weights)
     torch.testing.assert_close(total(terms, weights, None, 0.5), alone + 0.5 * added)
 
