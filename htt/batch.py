@@ -6,6 +6,7 @@ Axes
     k  frames of such a window            j  joints (21 a hand, left hand first)
     d  width of the model                 a  actions
     o  objects                            f  width of a stored feature
+    s  frames of a forecast: the frame itself, then those after it
     h w  height and width of an image, as the last two axes of frames
 
 Padding is never stored as an image: ``frames`` holds only the valid frames, in order, and ``valid`` [b t] gives their
@@ -49,16 +50,26 @@ class Batch:
     """Index of the frame in its clip."""
     view: Int[Tensor, " b"]
     """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
+    ahead_m: Float[Tensor, "n s j 3"] | None = None
+    """Joints of each frame and of those after it in its clip, each in the camera space of its own frame; None without
+    ``model.forecast``."""
+    ahead_px: Float[Tensor, "n s j 2"] | None = None
+    """Their positions in the images of these frames, moved along like ``joints_px``."""
+    ahead_valid: Bool[Tensor, "n s j"] | None = None
+    """True where the clip has that frame, and the joint is valid there."""
 
     @property
     def truth(self) -> Truth:
         """True hands and objects of the frames."""
         return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that this batch has, by name."""
+        return {field.name: each for field in fields(self) if (each := getattr(self, field.name)) is not None}
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device; from pinned memory, the copy runs beside the computation."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
-        return replace(self, **moved)
+        return replace(self, **{name: each.to(device, non_blocking=True) for name, each in self.tensors().items()})
 
     def split(self, parts: int) -> list[Batch]:
         """Return the batch as at most so many batches of whole windows, in order."""
@@ -68,15 +79,14 @@ class Batch:
         counts = self.valid.sum(dim=1).tolist()
         frames = [sum(counts[window] for window in part.tolist()) for part in windows]
         pieces = {
-            field.name: torch.split(value, [len(part) for part in windows] if field.name in PER_WINDOW else frames)
-            for field in fields(self)
-            for value in [getattr(self, field.name)]
+            name: torch.split(value, [len(part) for part in windows] if name in PER_WINDOW else frames)
+            for name, value in self.tensors().items()
         }
         return [Batch(**{name: piece[index] for name, piece in pieces.items()}) for index in range(len(windows))]
 
     def pin_memory(self) -> Batch:
         """Return the same batch in pinned memory, from which a GPU copies by itself."""
-        return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+        return replace(self, **{name: each.pin_memory() for name, each in self.tensors().items()})
 
 
 class Layout(NamedTuple):
@@ -117,6 +127,19 @@ class Truth(NamedTuple):
     object: Int[Tensor, " n"]
 
 
+class Forecast(NamedTuple):
+    """Hands of each frame and of those after it, predicted from the frame and those before it.
+
+    Step 0 is the frame itself, as it is seen without the frames after it. Each step is in the image and in the camera
+    space of its own frame, whose camera may have moved.
+    """
+
+    joints_px: Float[Tensor, "n s j 2"]
+    depth_m: Float[Tensor, "n s j"]
+    joints_m: Float[Tensor, "n s j 3"]
+    """Camera space, metres."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Output of the model for a batch; per-frame values only for valid frames.
@@ -134,6 +157,8 @@ class Prediction:
     action_logits: Float[Tensor, "b a"]
     attention: dict[str, list[Tensor]] | None = None
     """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
+    forecast: Forecast | None = None
+    """None without ``model.forecast``."""
 
     @property
     def has_frames(self) -> bool:

@@ -1,8 +1,9 @@
 """Loss terms, as sums and counts, so that parts of a batch can be merged without changing a number.
 
 ``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over known targets (valid
-frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``. With a teacher,
-``distillation`` gives further terms, whose weights are ``htt.config.DistillConfig``.
+frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``. A forecast of
+hands has the same two terms as the hands, over its frames. With a teacher, ``distillation`` gives further terms, whose
+weights are ``htt.config.DistillConfig``.
 
 Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
 coordinates), depth_m = lambda_1 lambda_2, object = action = lambda_3.
@@ -30,7 +31,9 @@ from htt.config import DistillConfig, LossConfig
 from htt.info import UNKNOWN
 
 TERMS = ("joints_px", "depth_m", "object", "action")
-"""Names of the terms: the fields of ``LossConfig``, in order."""
+"""Names of the terms: fields of ``LossConfig``, in order."""
+AHEAD = ("forecast_px", "forecast_depth_m")
+"""Names of the further terms of a model with a forecast, in order."""
 DISTILLED = ("teacher_joints_px", "teacher_depth_m", "teacher_action")
 """Names of the further terms of a training with a teacher, in order."""
 
@@ -57,6 +60,8 @@ def losses(
 ) -> dict[str, Mean]:
     """Return every loss term, without its weight: px, m, and nats; counts are 0 for what the model does not predict.
 
+    The terms of ``AHEAD`` are there only if the model forecasts.
+
     Args:
         prediction: predictions for the batch.
         batch: batch with the targets.
@@ -73,6 +78,7 @@ def losses(
         "depth_m": _absolute(prediction.depth_m, batch.joints_m[..., 2], batch.joint_valid),
         "object": _cross_entropy(prediction.object_logits, batch.object, smoothing),
         "action": action,
+        **_ahead(prediction, batch),
     }
 
 
@@ -108,8 +114,14 @@ def total(means: Mapping[str, Mean], config: LossConfig, distill: DistillConfig 
     """
     own = distill or DistillConfig()
     distilled = (own.pose * config.joints_px, own.pose * config.depth_m, own.action)
-    weights = {**config.model_dump(), **dict(zip(DISTILLED, distilled, strict=True))}
+    weights = {**weights_of(config), **dict(zip(DISTILLED, distilled, strict=True))}
     return torch.stack([weights[term] * mean.value for term, mean in means.items()]).sum()
+
+
+def weights_of(config: LossConfig) -> dict[str, float]:
+    """Return the weight of each term of ``losses``."""
+    ahead = (config.forecast * config.joints_px, config.forecast * config.depth_m)
+    return {**config.model_dump(include={*TERMS}), **dict(zip(AHEAD, ahead, strict=True))}
 
 
 def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
@@ -121,8 +133,9 @@ def counts_of_labels(batch: Batch, *, distilled: bool = False) -> Float[Tensor, 
     """Return what ``counts_of`` returns for any prediction of a batch, with the terms of a teacher if ``distilled``."""
     joints = batch.joint_valid.sum()
     classes = [(labels != UNKNOWN).sum() for labels in (batch.object, batch.action)]
+    ahead = [] if batch.ahead_valid is None else [2 * batch.ahead_valid.sum(), batch.ahead_valid.sum()]
     of_teacher = [2 * joints, joints, joints.new_tensor(len(batch.action))] if distilled else []
-    return torch.stack([2 * joints, joints, *classes, *of_teacher]).float()
+    return torch.stack([2 * joints, joints, *classes, *ahead, *of_teacher]).float()
 
 
 def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:
@@ -134,6 +147,18 @@ def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: i
         workers: number of workers over which gradients are averaged.
     """
     return {term: Mean(mean.total, counts[index] / workers) for index, (term, mean) in enumerate(means.items())}
+
+
+def _ahead(prediction: Prediction, batch: Batch) -> dict[str, Mean]:
+    """Return the terms of the forecast, if there is one, over each frame and those after it."""
+    found = prediction.forecast
+    if found is None or batch.ahead_px is None or batch.ahead_m is None or batch.ahead_valid is None:
+        return {}
+    valid = batch.ahead_valid
+    return {
+        "forecast_px": _absolute(found.joints_px, batch.ahead_px, valid[..., None].expand_as(found.joints_px)),
+        "forecast_depth_m": _absolute(found.depth_m, batch.ahead_m[..., 2], valid),
+    }
 
 
 def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:

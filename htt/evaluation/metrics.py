@@ -16,13 +16,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from htt.batch import Batch, Prediction
+from htt.batch import Batch, Prediction, window_of_frame
 from htt.config import LossConfig
 from htt.evaluation.metric_table import METRICS
-from htt.evaluation.sums import SPACES, VOTES, ClipSums, Curve, Joints, thresholds_mm
+from htt.evaluation.sums import SPACES, VOTES, Ahead, ClipSums, Curve, Joints, thresholds_mm
 from htt.hand import JOINTS_PER_HAND, WRIST
 from htt.info import UNKNOWN, DataInfo
-from htt.losses import TERMS, losses
+from htt.losses import AHEAD, TERMS, losses, weights_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class _Window:
     """Frames with a correct object, and frames with a known object."""
     spaces: tuple[Joints, ...]
     """Joint errors [hands joints ...], in the order of ``SPACES``."""
+    ahead: Ahead | None = None
+    """Errors of the forecast, or None without one."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Evaluation:
         spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
+        ahead = _ahead(prediction, batch, self.info.hands)
         right, known = _objects(prediction, batch)
         clips, labels, frames = batch.clip.tolist(), batch.action.tolist(), batch.frame.tolist()
         ends = [0, *batch.valid.sum(dim=1).cumsum(0).tolist()]
@@ -76,7 +79,8 @@ class Evaluation:
             here = slice(start, end)
             objects = int(right[here].sum()), int(known[here].sum())
             joints = tuple(space.within(here) for space in spaces)
-            window = _Window(clips[place], frames[start], labels[place], probabilities[place], objects, joints)
+            later = ahead and Ahead(ahead.error_mm[here].sum(axis=0), ahead.count[here].sum(axis=0, dtype=np.int32))
+            window = _Window(clips[place], frames[start], labels[place], probabilities[place], objects, joints, later)
             self._windows.append(window)
         means = losses(prediction, batch).values()
         sums = np.array([[mean.total.item() for mean in means], [mean.count.item() for mean in means]])
@@ -112,6 +116,8 @@ class Evaluation:
         def summed(parts: list[np.ndarray]) -> np.ndarray:
             return np.add.reduceat(np.stack(parts), starts)
 
+        later = [window.ahead for window in windows if window.ahead is not None]
+        ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later])) if later else None
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
         return ClipSums(
@@ -130,6 +136,8 @@ class Evaluation:
                 )
                 for place, space in enumerate(SPACES)
             },
+            ahead=ahead,
+            frame_rate=self.info.frame_rate,
         )
 
     def _losses(self) -> dict[str, float]:
@@ -137,10 +145,13 @@ class Evaluation:
             return {}
         ordered = sorted(self._terms, key=lambda terms: (terms.clip, terms.first))
         totals, counts = np.add.reduce([terms.sums for terms in ordered])
-        values = {term: total / count for term, total, count in zip(TERMS, totals, counts, strict=True) if count}
+        values = {
+            term: total / count for term, total, count in zip((*TERMS, *AHEAD), totals, counts, strict=False) if count
+        }
         if not values:
             return {}
-        weighted = sum(getattr(self.loss, term) * value for term, value in values.items())
+        weights = weights_of(self.loss)
+        weighted = sum(weights[term] * value for term, value in values.items())
         return {"loss": weighted, **{f"loss_{term}": value for term, value in values.items()}}
 
 
@@ -169,6 +180,29 @@ def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[n
         (np.linalg.norm(difference, axis=-1), valid),
         (np.linalg.norm(aligned, axis=-1), valid[..., fingers] & valid[..., wrist]),
     ]
+
+
+def _ahead(prediction: Prediction, batch: Batch, hands: int) -> Ahead | None:
+    """Return the errors of the forecast of every frame of a batch, [n ...], or None without a forecast.
+
+    Both baselines start from the model's own hands of the frame, seen without later frames, which is all that a user
+    has. From true hands they would know what no camera shows. The first frame of a window has no velocity.
+    """
+    if prediction.forecast is None or batch.ahead_m is None or batch.ahead_valid is None:
+        return None
+    found = prediction.forecast.joints_m.detach().double().cpu().numpy()
+    target = batch.ahead_m.double().cpu().numpy()[:, 1:]
+    valid = batch.ahead_valid.cpu().numpy()[:, 1:]
+    now, frame = found[:, 0], batch.frame.cpu().numpy()
+    first = np.diff(window_of_frame(batch.valid).cpu().numpy(), prepend=-1) > 0
+    apart = np.where(first, 1, np.diff(frame, prepend=-1))
+    velocity = np.where(first[:, None, None], 0.0, np.diff(now, axis=0, prepend=now[:1])) / apart[:, None, None]
+    steps = np.arange(1, found.shape[1])[:, None, None]
+    forecasts = found[:, 1:], now[:, None], now[:, None] + steps * velocity[:, None]
+    off_mm = [1000 * np.linalg.norm(each - target, axis=-1) for each in forecasts]
+    error_mm = np.where(valid[:, None], np.stack(off_mm, axis=1), 0.0)
+    per_hand = (hands, JOINTS_PER_HAND)
+    return Ahead(error_mm.reshape(*error_mm.shape[:-1], *per_hand), valid.reshape(*valid.shape[:-1], *per_hand))
 
 
 @dataclass(frozen=True)

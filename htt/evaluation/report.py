@@ -1,4 +1,4 @@
-"""Files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``report.md`` and its two figures."""
+"""Files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``report.md`` and its figures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import polars as pl
 from htt import files
 from htt.errors import storage_errors
 from htt.evaluation import figures, intervals
-from htt.evaluation.metric_table import METRICS
+from htt.evaluation.metric_table import METRICS, TIMES_MS
 from htt.evaluation.scores import Score, Scores
 from htt.text import code, escaped, plural
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
-PCK, CONFUSION = "pck.png", "confusion.png"
+PCK, CONFUSION, AHEAD = "pck.png", "confusion.png", "forecast.png"
 MISTAKES = 10
 NOTHING = "–"
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
@@ -54,6 +54,10 @@ def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenanc
         with files.replacing(folder / PCK) as path:
             figures.draw_pck(scores.curves, f"Hand joints within a distance: {title}", path)
         drawn["## Joint errors"] = f"![joints within a distance]({PCK})"
+    if scores.forecast:
+        with files.replacing(folder / AHEAD) as path:
+            figures.draw_forecast(scores.forecast, f"Forecast hands: {title}", path)
+        drawn["## Forecast"] = _forecast(scores)
     counts = scores.confusion()
     if counts.any():
         with files.replacing(folder / CONFUSION) as path:
@@ -185,6 +189,23 @@ def _compared(score: Score) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _forecast(scores: Scores) -> str:
+    """Return what the errors of the forecast are compared with."""
+    times = [time_ms for time_ms in TIMES_MS if any(f"_{time_ms}ms_" in score.metric for score in scores.scores)]
+    absent = [f"{time_ms / 1000:g} s" for time_ms in TIMES_MS if time_ms not in times]
+    missing = (
+        f" There are no numbers at {', '.join(absent)}: the forecast ends before, or a frame of the clips is not at "
+        "that time."
+    )
+    return (
+        f"![error of forecast hands over the time ahead]({AHEAD})\n\n"
+        "A forecast is made at every frame, from this frame and those before it, for every later frame that its clip "
+        "has and that has labels. Both baselines start from the model's own hands of that frame, seen without later "
+        "frames, as a user would compute them. Each frame ahead is in the camera space of its own frame, so the motion "
+        f"of the camera is part of what is forecast.{missing if absent else ''}"
+    )
 
 
 def _mistakes(scores: Scores) -> str:

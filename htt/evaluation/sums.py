@@ -10,11 +10,13 @@ as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from htt.evaluation.metric_table import BASELINES, TIMES_MS, frame_at
 from htt.hand import HANDS, hand_names
 from htt.info import UNKNOWN
 
@@ -75,6 +77,24 @@ class Joints:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Errors of every forecast joint, for some clips and each later frame: sum (mm), and count."""
+
+    error_mm: np.ndarray
+    """[... 3 s hands joints]: of the forecast, then of each of ``BASELINES``; s does not include the frame itself."""
+    count: np.ndarray
+    """[... s hands joints], the same for all three."""
+
+    def mean_mm(self, weights: np.ndarray) -> np.ndarray:
+        """Return [r 3 s] the mean errors for clips weighted by ``weights`` [r clips], averaged as those of hands."""
+        steps = []
+        for step in range(self.count.shape[1]):  # one by one: all draws of all steps together need gigabytes
+            total, count = (np.tensordot(weights, part, 1) for part in (self.error_mm[:, :, step], self.count[:, step]))
+            steps.append(_mean_over_seen(total, count[:, None]))
+        return np.stack(steps, axis=-1)
+
+
+@dataclass(frozen=True)
 class ClipSums:
     """Sums of each clip of a split, in order."""
 
@@ -93,6 +113,10 @@ class ClipSums:
     """[c 2] frames with a correct object, and frames with a known object."""
     spaces: Mapping[str, Joints]
     """{space: joint errors [c hands joints ...]} for each of ``SPACES``."""
+    ahead: Ahead | None = None
+    """Errors of the forecast [c ...], or None without one."""
+    frame_rate: float = math.nan
+    """Frames per second of the clips; used for the forecast."""
 
     def actions(self, vote: str = "soft") -> np.ndarray:
         """Return the [c] predicted action of each clip, by summed probabilities or (``hard``) by one vote per window.
@@ -117,7 +141,7 @@ class ClipSums:
             yield f"_{hand}", slice(place, place + 1)
 
     def hand_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return {metric: [r]} of hands and objects for clips weighted by ``weights`` [r c]; NaN if none is known."""
+        """Return {metric: [r]} of hands, objects and forecast for clips weighted by ``weights`` [r c], or NaN."""
         found: dict[str, np.ndarray] = {}
         for space, joints in self.spaces.items():
             drawn, distance_mm = joints.drawn(weights), thresholds_mm(self.hands, space)
@@ -126,6 +150,29 @@ class ClipSums:
                 found[f"hand_auc{space}{suffix}"] = Curve(distance_mm, drawn.fraction(hand)).area
         right, known = np.moveaxis(np.tensordot(weights, self.objects, 1), -1, 0)
         found["object_accuracy"] = _ratio(right, known)
+        return found | self.forecast_metrics(weights)
+
+    def forecast_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return {metric: [r]} of the forecast for clips weighted by ``weights`` [r c]; empty without a forecast.
+
+        The error of the whole forecast is the mean over its frames: the frames far ahead, which fewer frames of a clip
+        have, count as much as the near ones.
+        """
+        if self.ahead is None:
+            return {}
+        mean_mm, found = self.ahead.mean_mm(weights), {}
+        known = ~np.isnan(mean_mm)
+        parts = {"": _ratio(np.where(known, mean_mm, 0.0).sum(axis=-1), known.sum(axis=-1))}
+        for time_ms in TIMES_MS:
+            step = frame_at(time_ms, self.frame_rate)
+            if step is not None and step <= mean_mm.shape[-1]:
+                parts[f"_{time_ms}ms"] = mean_mm[..., step - 1]
+        for at, part in parts.items():
+            forecast, *baselines = np.moveaxis(part, -1, 0)
+            found[f"forecast_error{at}_mm"] = forecast
+            for name, baseline in zip(BASELINES, baselines, strict=True):
+                found[f"forecast_{name}_error{at}_mm"] = baseline
+                found[f"forecast_gain_over_{name}{at}_mm"] = baseline - forecast
         return found
 
     def curves(self, weights: np.ndarray) -> dict[str, Curve]:

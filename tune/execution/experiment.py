@@ -293,8 +293,8 @@ def _with_machines(experiment: Experiment, training: TrialFunctions, show: Conso
     show.print(experiment.announce(concurrent))
     facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
     unknown = {name: why for each in facts for name, why in each.unknown.items()}
-    if all(each.unpredicted for each in facts):  # else the metric of the other variants is worth a comparison
-        unknown |= {name: why for each in facts for name, why in each.unpredicted.items()}
+    for name in set.intersection(*({*each.unpredicted} for each in facts)) if facts else ():
+        unknown[name] = facts[0].unpredicted[name]  # what one variant of a study can give is worth a comparison
     checks.check_known(experiment.named, unknown)
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:

@@ -94,9 +94,9 @@ class StudyExperiment(Experiment):
 
     @property
     def data(self) -> Sequence[Config]:
-        """One configuration for each data set that the variants need, of a model that reads images if one does."""
+        """One configuration for each data set that the variants need: of the variant that predicts most."""
         variants = self.plan.study.configs(self.base).values()
-        configs = sorted(variants, key=lambda config: config.model.backbone.reads_images)
+        configs = sorted(variants, key=lambda each: (each.model.backbone.reads_images, each.model.forecast.frames))
         return list({preparation_key(config): config for config in configs}.values())
 
     @property
