@@ -205,6 +205,7 @@ def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
         pytest.param({"model.action.given": ["hands", "object"]}, marks=pytest.mark.slow),
         # With seed 0, rounding (1e-8) moves a residual of the L1 loss across zero in epoch 2: weights differ by 1e-5.
         pytest.param({"train.parts": 2, "train.seed": 1}, marks=pytest.mark.slow),
+        pytest.param({"model.forecast.frames": 3, "model.forecast.action": True}, marks=pytest.mark.slow),
     ],
 )
 def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path, changes):

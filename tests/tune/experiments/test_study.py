@@ -61,7 +61,7 @@ def test_headline_has_four_comparisons_and_eight_seeds():
     assert headline.seeds == tuple(range(8))
 
 
-@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects"])
+@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects", "forecast"])
 def test_benchmark_studies_run_on_features(name):
     frozen = {"model.backbone.trained": False, "model.backbone.batch_norm": "frozen", "data.augment.views": 0}
     asked = registry.load(tune.experiments.studies, name).STUDY

@@ -36,7 +36,7 @@ CONFIG = override(
         "train.batch_size": 3,
         "train.seed": 7,
         "model.forecast.frames": 3,
-    },  # fmt: skip
+    },
 )
 
 
