@@ -254,7 +254,7 @@ def searches(epochs: int) -> dict[str, Search]:
         for reduction in (2, 3, 4):
             found[f"random, ASHA {grace}/{reduction}"] = Search("random", {}, grace, reduction)
             found[f"TPE, ASHA {grace}/{reduction}"] = Search("tpe", tpe, grace, reduction)
-    for grace, reduction in ((2, 3), (1, 4)):
+    for grace, reduction in ((2, 3), (2, 4), (1, 3), (1, 4)):
         asha = f"ASHA {grace}/{reduction}"
         found[f"TPE, 16 random first, {asha}"] = Search("tpe", {"n_startup_trials": 16}, grace, reduction)
         found[f"TPE, 6 candidates, {asha}"] = Search("tpe", {**tpe, "n_ei_candidates": 6}, grace, reduction)

@@ -34,9 +34,10 @@ class Attention(nn.Module):
         positions: Float[Tensor, "t d"],
         valid: Bool[Tensor, "b t"],
         attention: list[Tensor] | None = None,
-    ) -> Float[Tensor, "b t d"]:
-        """Return the output at each token, which attends to the valid tokens of its window."""
-        query, key, value = self._project(tokens, positions)
+        first: int | None = None,
+    ) -> Float[Tensor, "b _ d"]:
+        """Return the output at the ``first`` tokens, or at each; they attend to the valid tokens of their window."""
+        query, key, value = self._project(tokens, positions, first)
         attended = F.scaled_dot_product_attention(
             query, key, value, attn_mask=valid[:, None, None], dropout_p=self.dropout if self.training else 0.0
         )
@@ -45,13 +46,12 @@ class Attention(nn.Module):
         out: Tensor = self.out(rearrange(attended, "b head t d -> b t (head d)"))
         return out
 
-    def _project(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        width = tokens.shape[-1]
-        rows, bias = self.project.weight, self.project.bias
-        placed = F.linear(tokens + positions, rows[: 2 * width], bias[: 2 * width])
-        query, key = rearrange(placed, "b t (two head d) -> two b head t d", two=2, head=self.heads)
-        value = F.linear(tokens, rows[2 * width :], bias[2 * width :])
-        return query, key, rearrange(value, "b t (head d) -> b head t d", head=self.heads)
+    def _project(self, tokens: Tensor, positions: Tensor, first: int | None) -> list[Tensor]:
+        placed = tokens + positions
+        rows, bias = self.project.weight.chunk(3), self.project.bias.chunk(3)
+        inputs = placed[:, :first], placed, tokens
+        projected = (F.linear(*each) for each in zip(inputs, rows, bias, strict=True))
+        return [rearrange(each, "b t (head d) -> b head t d", head=self.heads) for each in projected]
 
 
 def _weights(query: Tensor, key: Tensor, valid: Tensor) -> Float[Tensor, "b head t t"]:
@@ -73,11 +73,16 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, valid: Tensor, attention: list[Tensor] | None = None
-    ) -> Float[Tensor, "b t d"]:
-        """Return the tokens after one layer."""
-        attended = self.attention(self.attention_norm(tokens), positions, valid, attention)
-        tokens = tokens + self.dropout(attended)
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        valid: Tensor,
+        attention: list[Tensor] | None = None,
+        first: int | None = None,
+    ) -> Float[Tensor, "b _ d"]:
+        """Return the ``first`` tokens after one layer, or all."""
+        attended = self.attention(self.attention_norm(tokens), positions, valid, attention, first)
+        tokens = tokens[:, :first] + self.dropout(attended)
         hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(tokens))))
         change: Tensor = self.dropout(self.contract(hidden))
         return tokens + change
@@ -95,12 +100,17 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(
-        self, tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], attention: list[Tensor] | None = None
-    ) -> Float[Tensor, "b t d"]:
-        """Return the encoded tokens of each window."""
+        self,
+        tokens: Float[Tensor, "b t d"],
+        valid: Bool[Tensor, "b t"],
+        attention: list[Tensor] | None = None,
+        first: int | None = None,
+    ) -> Float[Tensor, "b _ d"]:
+        """Return the encoded tokens of each window, or the ``first``: the last layer computes no others."""
         positions = sinusoid(tokens.shape[1], tokens.shape[2], like=tokens)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             tokens = layer(tokens, positions, valid, attention)
+        tokens = self.layers[-1](tokens, positions, valid, attention, None if attention is not None else first)
         normed: Tensor = self.norm(tokens)
         return normed
 
@@ -127,7 +137,7 @@ class TokenReadout(nn.Module):
         token = self.token.to(tokens.dtype).expand(len(tokens), 1, -1)
         tokens = torch.cat([token, tokens], dim=1)
         valid = F.pad(valid, (1, 0), value=True)
-        return head(self.encoder(tokens, valid, attention)[:, 0])
+        return head(self.encoder(tokens, valid, attention, first=1)[:, 0])
 
 
 def build(width: int, config: BlockConfig) -> nn.Module:

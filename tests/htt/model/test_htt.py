@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Bool, Float, UInt8, jaxtyped
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from htt import registry
 from htt.batch import Batch, Prediction, window_of_frame
@@ -17,6 +18,7 @@ from htt.errors import ConfigError
 from htt.info import DataInfo
 from htt.losses import losses
 from htt.model import blocks
+from htt.model.blocks import transformer
 from htt.model.heads import decode_pose, encode_pose, with_truth
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
@@ -180,6 +182,22 @@ def test_batch_norm_updates_statistics_only_if_live():
             predict(model.train() if again else model, batch)
             after = model.features.backbone.network.embedder.embedder.normalization.running_mean
             assert bool((before != after).any()) == moves
+
+
+def test_last_layer_of_block_a_computes_the_action_token_alone():
+    width, depth, clips, frames = 16, 2, 3, 7
+    config = tiny_config(**{"model.width": width, "model.action.feedforward": 32, "model.action.depth": depth}).model
+    torch.manual_seed(0)
+    readout = transformer.readout(width, config.action).eval()
+    tokens, valid = torch.randn(clips, frames, width), torch.arange(frames) < torch.tensor([[7], [5], [2]])
+    with FlopCounterMode(display=False) as counter:
+        logits = readout(tokens, valid, torch.nn.Identity())
+    every = readout(tokens, valid, torch.nn.Identity(), attention=[])
+    torch.testing.assert_close(logits, every)
+    linear = 2 * clips * width * width
+    layer, last = (frames + 1) * (4 + 2 * 2), (frames + 1) * 2 + (2 + 2 * 2)
+    counted = sum(count for name, count in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))
+    assert counted == linear * (layer + last)
 
 
 def test_attention_is_returned_on_request_and_changes_nothing():
