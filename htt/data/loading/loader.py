@@ -253,7 +253,7 @@ def _shared(batch: Batch) -> Batch:
     """
     try:
         for tensor in batch.tensors().values():
-            tensor.share_memory_()
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ClusterError(f"Cannot put a batch into shared memory ({SHARED}): {reason}. {REMEDY}") from None
