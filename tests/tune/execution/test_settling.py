@@ -115,6 +115,22 @@ def test_study_with_a_model_without_images_keeps_the_hands_of_the_others(trained
         ablate(both, training=training, name="both")
 
 
+def test_study_with_a_model_without_forecast_keeps_the_forecasts_of_the_others(trained, ablate):
+    """Only if no variant forecasts, or none that far, a metric of forecasts is refused."""
+    why = {"forecast_error_mm": "the model has no forecast", "forecast_error_200ms_mm": "0.2 s are 6 frames"}
+
+    def facts(config):
+        frames = config.model.forecast.frames
+        return Facts(unpredicted={name: text for name, text in why.items() if frames < (1 if "no" in text else 6)})
+
+    training = dataclasses.replace(TRAINING, prepare=facts)
+    variants = {str(frames): {"model.forecast.frames": frames} for frames in (0, 3)}
+    metrics = ("hand_error_mm", "forecast_error_mm")
+    assert len(ablate(variants, training=training, metrics=metrics).trials) == 4
+    with pytest.raises(ConfigError, match=r"cannot give forecast_error_200ms_mm: 0\.2 s are 6 frames"):
+        ablate(variants, training=training, metrics=(*metrics, "forecast_error_200ms_mm"), name="far")
+
+
 def test_incomplete_data_are_in_record_and_report(trained, search, tmp_path):
     said = "Incomplete data: split 'val' has 1 of 122 clips and 3 of 11,638 frames"
     baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
