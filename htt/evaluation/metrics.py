@@ -126,7 +126,9 @@ class Evaluation:
             return np.add.reduceat(np.stack(parts), starts)
 
         later = [window.ahead for window in windows if window.ahead is not None]
-        ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later])) if later else None
+        ahead = None
+        if len(later) == len(windows):
+            ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later]))
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
         early = [window.early for window in windows if window.early is not None]
