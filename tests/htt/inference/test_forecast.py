@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from htt import console
+from htt import export as command
 from htt.camera import project
 from htt.inference import Predictor, export, overlay, results
 from htt.inference.overlay import FAINT, Painter, State, shown_ahead
@@ -131,3 +133,18 @@ def test_published_model_forecasts_and_an_export_does_not(predictor_of, tmp_path
     export.export(model, tmp_path / "model.pt2", "torch")
     assert export.OUTPUTS == ("joints_raw", "joints_px", "depth_m", "joints_m", "object_logits", "action_logits")
     assert export.load(tmp_path / "model.pt2").record.info == predictor.info
+
+
+def test_export_says_that_it_leaves_the_forecast_out(predictor_of, tmp_path, monkeypatch, capsys):
+    def written(model, file, *_):
+        del model
+        file.write_bytes(b"")
+        return 0.0
+
+    monkeypatch.setattr(export, "export", written)
+    words = ["--to", "torch", "--checkpoint", str(tmp_path / "checkpoint"), "--out", str(tmp_path / "model.pt2")]
+    for frames, said in ((4, True), (0, False)):
+        predictor_of(**{"model.forecast.frames": frames})
+        console.run(command.Options, command.main, words)
+        shown = " ".join(capsys.readouterr().err.split())
+        assert ("note: the exported model does not forecast: model.forecast is left out." in shown) == said

@@ -2,9 +2,9 @@ r"""Study of motion forecasting: does the recognised action help, and what does 
 
 On features of a frozen encoder, a training takes seconds::
 
-    python tune/ablate.py --study forecast --preset quick --set model.backbone.weights=rendered \
-        --set model.backbone.trained=false --set model.backbone.batch_norm=frozen --set data.augment.views=0 \
-        --set train.batch_size=8 --set train.epochs=10 --seeds 8
+    python tune/ablate.py --study forecast --preset bench --set data.synthetic.train_clips=324 \
+        --set data.synthetic.val_clips=72 --set model.backbone.trained=false --set model.backbone.batch_norm=frozen \
+        --set data.augment.views=0 --set train.epochs=6 --set train.batch_size=8 --set optim.weight_decay=0.1 --seeds 8
 """
 
 from tune.experiments.study import Study
