@@ -86,8 +86,7 @@ class Batch:
         kept = (self.valid.cumsum(dim=1) <= counts[:, None])[self.valid].nonzero()[:, 0]
         rows = counts.nonzero()[:, 0]
         chosen = {
-            field.name: getattr(self, field.name).index_select(0, rows if field.name in PER_WINDOW else kept)
-            for field in fields(self)
+            name: value.index_select(0, rows if name in PER_WINDOW else kept) for name, value in self.tensors().items()
         }
         chosen["valid"] = torch.arange(int(counts.max()), device=counts.device) < counts[rows, None]
         return Batch(**chosen)
