@@ -71,7 +71,7 @@ class Evaluation:
     _terms: list[_Terms] = field(default_factory=list)
 
     def update(self, prediction: Prediction, batch: Batch, early: np.ndarray | None = None) -> None:
-        """Add the predictions of a batch, and, if all batches have them, ``htt.evaluation.early.probabilities``."""
+        """Add the predictions of a batch, and, if all batches have them, those of ``htt.evaluation.early``."""
         spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
