@@ -80,6 +80,18 @@ class Batch:
         }
         return [Batch(**{name: piece[index] for name, piece in pieces.items()}) for index in range(len(windows))]
 
+    def first(self, counts: Int[Tensor, " b"]) -> Batch:
+        """Return the batch with the first ``counts`` frames of each window, without windows that have none left."""
+        counts = counts.to(self.valid.device)
+        kept = (self.valid.cumsum(dim=1) <= counts[:, None])[self.valid].nonzero()[:, 0]
+        rows = counts.nonzero()[:, 0]
+        chosen = {
+            field.name: getattr(self, field.name).index_select(0, rows if field.name in PER_WINDOW else kept)
+            for field in fields(self)
+        }
+        chosen["valid"] = torch.arange(int(counts.max()), device=counts.device) < counts[rows, None]
+        return Batch(**chosen)
+
     def pin_memory(self) -> Batch:
         """Return the same batch in pinned memory, from which a GPU copies by itself."""
         return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})

@@ -59,6 +59,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(ge=0.2, le=5)]
 Ratios = Annotated[tuple[Ratio, ...], Field(strict=False), AfterValidator(_is_not_empty)]
 
@@ -139,8 +140,20 @@ class DataConfig(Section):
     all of them: 0."""
     shifted_starts: bool = True
     """Train on windows from every start offset, not only on those of an evaluation. Source: paper."""
+    observed: Annotated[tuple[Share, Share], Field(strict=False)] = (1.0, 1.0)
+    """Smallest and largest share of a clip that a training window may see; each window's share is drawn anew in every
+    epoch, and the rest of the clip is cut off. (1, 1) trains on whole clips (paper); (0.2, 1) on random beginnings."""
     augment: AugmentConfig = AugmentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _observed_shares_are_ordered(self) -> DataConfig:
+        low, high = self.observed
+        if low > high:
+            raise ValueError(
+                f"observed must be the smallest and then the largest share; got [{low:g}, {high:g}]. Swap them"
+            )
+        return self
 
 
 class BackboneConfig(Section):
@@ -255,6 +268,11 @@ class ActionConfig(BlockConfig):
     """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
     bound, for perfect heads. Joints, objects and hand types without a label keep their prediction. A model
     without an image encoder sees nothing else, so its cues are all given; values without a label are 0."""
+    causal: bool = False
+    """Let each frame of block A see only itself and earlier frames, so that nothing computed from a frame changes when
+    later ones arrive; the action token sees all frames so far. Released: every frame sees the whole window. With one
+    layer nothing changes, since the token alone is read; nor in the blocks mean and identity. An lstm reads forwards
+    only."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -413,6 +431,9 @@ class RuntimeConfig(Section):
     """Write scalars, the configuration and a few drawn predictions of each epoch."""
     overlays: Count = 4
     """Drawn predictions per epoch, in TensorBoard."""
+    early_action: bool = False
+    """Also measure ``action_early_auc`` in evaluations, for which block P and block A run again on nine beginnings of
+    each clip. ``htt.evaluate`` always does, as do runs that select or compare by it."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints of a final training to keep; 1 also keeps two, since one may be damaged."""
     resize_minutes: Above0 = 1.0

@@ -18,8 +18,8 @@ import numpy as np
 
 from htt.batch import Batch, Prediction
 from htt.config import LossConfig
-from htt.evaluation.metric_table import METRICS
-from htt.evaluation.sums import SPACES, VOTES, ClipSums, Curve, Joints, thresholds_mm
+from htt.evaluation.metric_table import EARLY, METRICS
+from htt.evaluation.sums import SPACES, VOTES, ClipSums, Curve, Joints, early_area, thresholds_mm
 from htt.hand import JOINTS_PER_HAND, WRIST
 from htt.info import UNKNOWN, DataInfo
 from htt.losses import TERMS, hand_types, losses
@@ -41,6 +41,8 @@ class _Window:
     """Hands with a correct type, and hands with a known type; None if the model does not predict them."""
     spaces: tuple[Joints, ...]
     """Joint errors [hands joints ...], in the order of ``SPACES``."""
+    early: np.ndarray | None
+    """[s a] action probabilities at each observed share, 0 where it has no frame, or None if they are not known."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Evaluation:
     _windows: list[_Window] = field(default_factory=list)
     _terms: list[_Terms] = field(default_factory=list)
 
-    def update(self, prediction: Prediction, batch: Batch) -> None:
-        """Add the predictions of a batch."""
+    def update(self, prediction: Prediction, batch: Batch, early: np.ndarray | None = None) -> None:
+        """Add the predictions of a batch, and, if all batches have them, ``htt.evaluation.early.probabilities``."""
         spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
@@ -78,8 +80,9 @@ class Evaluation:
             here = slice(start, end)
             objects, types = _count(of_objects, here), of_types and _count(of_types, here)
             joints = tuple(space.within(here) for space in spaces)
-            window = _Window(clips[place], frames[start], labels[place], probabilities[place], objects, types, joints)
-            self._windows.append(window)
+            shares = None if early is None else early[place]
+            counts = probabilities[place], objects, types, joints, shares
+            self._windows.append(_Window(clips[place], frames[start], labels[place], *counts))
         terms = losses(prediction, batch)
         means = [terms.get(term) for term in TERMS]
         sums = np.array([[mean.total.item(), mean.count.item()] if mean else [0.0, 0.0] for mean in means]).T
@@ -98,6 +101,9 @@ class Evaluation:
             for name, vote in VOTES.items():
                 correct = sums.correct(vote)
                 found[name] = float(correct.mean()) if len(correct) else math.nan
+            early = sums.early_correct()
+            if early is not None and len(early):
+                found[EARLY] = float(early_area(early.mean(axis=0)))
         return {name: found[name] for name in METRICS if not math.isnan(found.get(name, math.nan))}
 
     def curves(self) -> dict[str, Curve]:
@@ -117,6 +123,7 @@ class Evaluation:
 
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
+        early = [window.early for window in windows if window.early is not None]
         types = [window.hand_types for window in windows]
         return ClipSums(
             hands=self.info.hands,
@@ -135,6 +142,7 @@ class Evaluation:
                 )
                 for place, space in enumerate(SPACES)
             },
+            early=summed(early) if len(early) == len(windows) else None,
         )
 
     def _losses(self) -> dict[str, float]:

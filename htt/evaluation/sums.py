@@ -22,6 +22,8 @@ SPACES = ("", "_ra")
 """Spaces of joint positions: relative to the camera, and to the wrist of the hand ("root-aligned")."""
 VOTES = {"action_accuracy": "soft", "action_accuracy_hard": "hard"}
 """{metric: vote that predicts a clip's action}."""
+SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+"""Observed shares of a clip at which its action is predicted, if the early action is measured."""
 
 
 def thresholds_mm(hands: int, space: str) -> np.ndarray:
@@ -93,6 +95,8 @@ class ClipSums:
     """[c 2] frames with a correct object, and frames with a known object."""
     spaces: Mapping[str, Joints]
     """{space: joint errors [c hands joints ...]} for each of ``SPACES``."""
+    early: np.ndarray | None = None
+    """[c s a] summed probabilities of its windows at each of ``SHARES``, or None if the early action is not known."""
     hand_types: np.ndarray | None = None
     """[c 2] hands with a correct type, and hands with a known type; None if the model does not predict them."""
 
@@ -110,6 +114,14 @@ class ClipSums:
         """Return whether the predicted action is right, for each clip with a known action."""
         known = self.label != UNKNOWN
         right: np.ndarray = self.actions(vote)[known] == self.label[known]
+        return right
+
+    def early_correct(self) -> np.ndarray | None:
+        """Return whether the action predicted at each share is right [c s], for clips with a known action, or None."""
+        if self.early is None:
+            return None
+        known = self.label != UNKNOWN
+        right: np.ndarray = self.early[known].argmax(axis=2) == self.label[known, None]
         return right
 
     def hand_slices(self) -> Iterator[tuple[str, slice]]:
@@ -142,6 +154,12 @@ class ClipSums:
             for space, drawn in ((space, joints.drawn(weights)) for space, joints in self.spaces.items())
             for suffix, hand in self.hand_slices()
         }
+
+
+def early_area(accuracy: np.ndarray) -> np.ndarray:
+    """Return the [...] area under the curve of [... s] accuracies or hits at ``SHARES``, by trapezoids, from 0 to 1."""
+    area: np.ndarray = np.trapezoid(accuracy.astype(float), SHARES) / (SHARES[-1] - SHARES[0])
+    return area
 
 
 def _mean_over_seen(total: np.ndarray, count: np.ndarray) -> np.ndarray:

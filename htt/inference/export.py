@@ -95,7 +95,7 @@ def export(
         StorageError: the disk is full or not writable.
     """
     check(model.config, file, to, precision)
-    one = OneWindow.without_weights(model.config, model.info)
+    one = OneWindow.without_weights(model.config, model.info, model.features.settings)
     assert isinstance(one, OneWindow)
     one.load_state_dict(model.state_dict())
     one.eval().requires_grad_(False)

@@ -6,6 +6,9 @@ Egocentric RGB Videos", CVPR 2023. Each part is configured by a field of ``htt.c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
@@ -44,13 +47,13 @@ class HTT(nn.Module):
         CheckpointError: If the weights of the backbone cannot be loaded or belong to another network.
     """
 
-    def __init__(self, config: ModelConfig, info: DataInfo) -> None:
+    def __init__(self, config: ModelConfig, info: DataInfo, encoder: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         if "hand_type" in config.action.cues and not info.hand_types:
             raise ConfigError(NO_HAND_TYPES)
         width = config.width
         self.config, self.info = config, info
-        self.features = FrameFeatures(config.backbone, width)
+        self.features = FrameFeatures(config.backbone, width, encoder)
         self.pose_block = load(blocks, config.pose.block).build(width, config.pose)
         sees = config.backbone.reads_images
         self.pose_head = PoseHead(width, info.joints) if sees else NoHead(0, 3)
@@ -61,9 +64,16 @@ class HTT(nn.Module):
         self.action_head = nn.Linear(width, len(info.actions))
 
     @classmethod
-    def without_weights(cls, config: ModelConfig, info: DataInfo) -> HTT:
-        """Return the model with random weights, for a caller that loads all weights or needs none."""
-        return cls(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+    def without_weights(cls, config: ModelConfig, info: DataInfo, encoder: Mapping[str, Any] | None = None) -> HTT:
+        """Return the model with random weights, for a caller that loads all weights or needs none.
+
+        Args:
+            config: Configuration of the model.
+            info: Facts of its data.
+            encoder: ``FrameFeatures.settings`` of the same encoder, or None to ask the hub for those of a hub model.
+        """
+        backbone = config.backbone.model_copy(update={"weights": "random"})
+        return cls(config.model_copy(update={"backbone": backbone}), info, encoder)
 
     def forward(
         self,

@@ -319,6 +319,76 @@ def test_invalid_given_cues_are_refused(values, message):
         tiny_config(**{f"model.action.{name}": value for name, value in values.items()})
 
 
+def later_changed(batch: Batch, count: int) -> Batch:
+    """Return the batch with other images after the first ``count`` frames of each window."""
+    late = (batch.valid.cumsum(dim=1) > count)[batch.valid]
+    return dataclasses.replace(batch, frames=torch.where(late[:, None, None, None], 255 - batch.frames, batch.frames))
+
+
+def states_of_block_a(batch: Batch, **overrides) -> Tensor:
+    """Return the states [b 1+t d] that the last layer of block A reads: of the action token, then of the frames."""
+    model, found = model_of(**{"model.action.depth": 3, **overrides}), []
+    model.action_block.encoder.layers[-1].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    predict(model, batch)
+    return found[0]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_causal_block_a_computes_nothing_of_a_frame_from_later_ones(causal):
+    """Frames are cut where a window of block P ends, since block P sees each of its windows as a whole."""
+    batch, how = random_batch(tiny_info(), [8, 7]), {"model.action.causal": causal}
+    whole, changed = (states_of_block_a(each, **how) for each in (batch, later_changed(batch, 4)))
+    until = states_of_block_a(batch.first(torch.tensor([4, 4])), **how)
+    frames = slice(1, 5)
+    assert torch.allclose(whole[:, frames], changed[:, frames], atol=1e-5) is causal
+    assert torch.allclose(whole[:, frames], until[:, frames], atol=1e-5) is causal
+    assert not torch.allclose(whole[:, 0], changed[:, 0], atol=1e-3), "the action is that of all frames"
+    assert not torch.allclose(whole[:, 5], changed[:, 5], atol=1e-3)
+
+
+def test_causal_attention_of_frames_is_to_the_past_and_of_the_token_to_all():
+    model, batch = model_of(**{"model.action.causal": True}), random_batch(tiny_info(), [8])
+    attention = model(batch.frames, batch.valid, batch.intrinsics, attention=True).attention["action"][0][0]
+    assert (attention[:, 0] > 0).all(), "the token sees itself and all frames"
+    assert attention[:, 1:, 1:].triu(1).abs().max() == 0, "no frame sees a later one"
+    assert attention[:, 1:, 0].abs().max() == 0, "no frame sees the token, which knows later frames"
+
+
+def test_causal_block_a_has_the_weights_of_the_released_one():
+    plain, causal = model_of(), model_of(**{"model.action.causal": True})
+    assert {name: value.shape for name, value in plain.state_dict().items()} == {
+        name: value.shape for name, value in causal.state_dict().items()
+    }
+    causal.load_state_dict(plain.state_dict())
+    batch = random_batch(tiny_info())
+    found, released = predict(causal, batch), predict(plain, batch)
+    assert torch.equal(found.joints_m, released.joints_m)
+    torch.testing.assert_close(found.action_logits, released.action_logits)  # in one layer the token alone is read
+    deep = {"model.action.depth": 2}
+    assert not torch.allclose(
+        predict(model_of(**deep), batch).action_logits,
+        predict(model_of(**deep, **{"model.action.causal": True}), batch).action_logits,
+    )
+
+
+@pytest.mark.parametrize("kind", ["mean", "identity"])
+def test_causal_changes_nothing_in_blocks_without_exchange(kind):
+    batch, how = random_batch(tiny_info()), {"model.action.block": kind}
+    same(predict(model_of(**how, **{"model.action.causal": True}), batch), predict(model_of(**how), batch))
+
+
+def test_causal_lstm_reads_forwards_only():
+    how = {"model.action.block": "lstm", "model.action.causal": True, "model.width": 31, "model.pose.block": "identity"}
+    model = model_of(**how)
+    assert not [name for name, _ in model.action_block.named_parameters() if "reverse" in name]
+    tokens, states = torch.randn(1, 6, 31), []
+    for count in (4, 6):
+        read, last, _ = model.action_block.reader.read(tokens[:, :count], torch.ones(1, count, dtype=torch.bool))
+        states.append(read)
+        torch.testing.assert_close(read[:, -1], last)
+    torch.testing.assert_close(states[0], states[1][:, :4])
+
+
 CAMERAS = torch.tensor([[[focal, 0, 30.0], [0, focal, 20.0], [0, 0, 1]] for focal in (16.0, 32.0, 80.0)])
 VIRTUAL = {"model.pose.joint_depth": "virtual_camera", "model.pose.virtual_focal": 0.5}
 

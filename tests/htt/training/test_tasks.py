@@ -62,7 +62,8 @@ def test_prepare_search_refuses_data_without_validation(tmp_path):
         prepare_search(config)
     held = tiny_config(**{"data.root": config.data.root, "data.held_out": 0.25})
     facts = prepare_search(held)
-    assert set(facts.baselines) == {"hand_error_mm", "action_accuracy", "action_accuracy_hard", "object_accuracy"}
+    accuracies = {"action_accuracy", "action_accuracy_hard", "action_early_auc", "object_accuracy"}
+    assert set(facts.baselines) == {"hand_error_mm", *accuracies}
     splits = open_splits(held)
     assert (len(splits.train), len(splits.val)) == (3, 1)
 
