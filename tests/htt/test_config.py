@@ -93,6 +93,13 @@ def test_recomputing_needs_frozen_batch_norm():
         override(Config(), {"model.backbone.recompute": True, "model.backbone.batch_norm": "live"})
 
 
+def test_features_of_a_frozen_encoder_are_not_compiled():
+    frozen = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "train.compile": "on"}
+    with pytest.raises(ConfigError, match=r"^train\.compile on needs .*; got .* Set data\.augment\.views to"):
+        override(Config(), frozen)
+    assert override(Config(), {**frozen, "data.augment.views": 0}).train.compile == "on"
+
+
 def test_override_refuses_a_section_as_field():
     with pytest.raises(ConfigError, match=r"model\.pose: no such field"):
         override(Config(), {"model.pose": 3})

@@ -37,6 +37,15 @@ def test_test_split_is_evaluated_if_present(tmp_path, tiny_splits):
     assert all(name.startswith("test_") for name in found)
 
 
+def test_early_action_is_measured_on_request_alone(tiny_splits):
+    model = HTT(tiny_config().model, tiny_splits.info)
+    plain, early = (
+        metrics_of_test(model, tiny_config(**{"runtime.early_action": asked}), Group()) for asked in (False, True)
+    )
+    assert early.keys() - plain.keys() == {"test_action_early_auc"}
+    assert {name: early[name] for name in plain} == plain
+
+
 def test_missing_test_split_gives_nothing(tmp_path, tiny_splits):
     without = without_splits(tmp_path, "test")
     config = tiny_config(**{"data.root": str(without)})

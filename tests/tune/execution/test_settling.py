@@ -2,12 +2,14 @@
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import optuna
 import polars as pl
 import pytest
 import yaml
 
+import report_folders
 from fake_training import BASE, TRAINING, clips_of
 from htt.config import override
 from htt.errors import ConfigError, DataError, RunError, TrainingError
@@ -30,6 +32,19 @@ def trained(monkeypatch):
     values = []
     replace_tune(monkeypatch, values)
     return values
+
+
+def test_restored_search_tells_the_study_why_a_trial_failed():
+    told = []
+    rows = {
+        kind: dataclasses.replace(report_folders.trial(number), id=kind, state="failed", error="-", error_kind=kind)
+        for number, kind in enumerate(("DeviceMemoryError", "NonFiniteLossError"))
+    }
+    searcher = SimpleNamespace(keep_only=lambda _, ended: told.append(ended))
+    Recorder._reconcile(
+        SimpleNamespace(_reconciled=False, done=rows, searcher=searcher, generator=SimpleNamespace(count=0)), []
+    )
+    assert told == [{kind: {"error_kind": kind} for kind in rows}]
 
 
 def study_of(folder):
