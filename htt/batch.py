@@ -49,15 +49,22 @@ class Batch:
     """Index of the frame in its clip."""
     view: Int[Tensor, " b"]
     """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
+    hand_type: Int[Tensor, "n hands"] | None = None
+    """What each hand does, as an index into ``DataInfo.hand_types``; None if the data do not name it."""
 
     @property
     def truth(self) -> Truth:
-        """True hands and objects of the frames."""
-        return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object)
+        """True hands, objects and hand types of the frames."""
+        return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object, self.hand_type)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that are not None, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device; from pinned memory, the copy runs beside the computation."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
+        moved = {name: value.to(device, non_blocking=True) for name, value in self.tensors().items()}
         return replace(self, **moved)
 
     def split(self, parts: int) -> list[Batch]:
@@ -68,15 +75,26 @@ class Batch:
         counts = self.valid.sum(dim=1).tolist()
         frames = [sum(counts[window] for window in part.tolist()) for part in windows]
         pieces = {
-            field.name: torch.split(value, [len(part) for part in windows] if field.name in PER_WINDOW else frames)
-            for field in fields(self)
-            for value in [getattr(self, field.name)]
+            name: torch.split(value, [len(part) for part in windows] if name in PER_WINDOW else frames)
+            for name, value in self.tensors().items()
         }
         return [Batch(**{name: piece[index] for name, piece in pieces.items()}) for index in range(len(windows))]
 
+    def first(self, counts: Int[Tensor, " b"]) -> Batch:
+        """Return the batch with the first ``counts`` frames of each window, without windows that have none left."""
+        counts = counts.to(self.valid.device)
+        kept = (self.valid.cumsum(dim=1) <= counts[:, None])[self.valid].nonzero()[:, 0]
+        rows = counts.nonzero()[:, 0]
+        chosen = {
+            field.name: getattr(self, field.name).index_select(0, rows if field.name in PER_WINDOW else kept)
+            for field in fields(self)
+        }
+        chosen["valid"] = torch.arange(int(counts.max()), device=counts.device) < counts[rows, None]
+        return Batch(**chosen)
+
     def pin_memory(self) -> Batch:
         """Return the same batch in pinned memory, from which a GPU copies by itself."""
-        return replace(self, **{field.name: getattr(self, field.name).pin_memory() for field in fields(self)})
+        return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})
 
 
 class Layout(NamedTuple):
@@ -115,6 +133,7 @@ class Truth(NamedTuple):
     joints_m: Float[Tensor, "n j 3"]
     joint_valid: Bool[Tensor, "n j"]
     object: Int[Tensor, " n"]
+    hand_type: Int[Tensor, "n hands"] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +153,8 @@ class Prediction:
     action_logits: Float[Tensor, "b a"]
     attention: dict[str, list[Tensor]] | None = None
     """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
+    hand_type_logits: Float[Tensor, "n hands types"] | None = None
+    """None if the model has no head for hand types."""
 
     @property
     def has_frames(self) -> bool:

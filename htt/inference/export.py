@@ -35,7 +35,7 @@ from htt.data.loading.windows import evaluation_windows
 from htt.data.prepare import prepare
 from htt.data.shards.manifest import TRAIN
 from htt.errors import CheckpointError, ConfigError, shown
-from htt.info import DataInfo
+from htt.info import NAMES, DataInfo
 from htt.model.htt import HTT
 from htt.training import checkpoint as checkpoints
 from htt.training.loading import check_info
@@ -44,8 +44,8 @@ Format = Literal["onnx", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
 Inputs = tuple[Tensor, Tensor]
 """Inputs of the exported function: the frames and the intrinsics of a window."""
-OUTPUTS = tuple(field.name for field in fields(Prediction) if field.name != "attention")
-"""Names of the outputs, in order; see ``htt.batch.Prediction``."""
+OUTPUTS = tuple(each.name for each in fields(Prediction) if each.name not in ("attention", "hand_type_logits"))
+"""Names of the outputs, in order; see ``htt.batch.Prediction``. Hand types are used inside a model alone."""
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 RECORD = "htt"
 """Name of the record in a file: JSON with ``precision`` and ``info``."""
@@ -53,7 +53,7 @@ TOLERANCE = 1e-4
 """Largest difference of an fp32 export from its model, relative to the largest value of an output, or to 1."""
 CALIBRATION_WINDOWS = 64
 """Training windows from which the ranges of int8 values are taken."""
-EXACT = ("pose_head", "object_head", "action_head")
+EXACT = ("pose_head", "object_head", "hand_type_head", "action_head")
 """Parts that are not quantised: 8 bits of the last layers would cost pixels, and they take little time."""
 
 
@@ -95,7 +95,7 @@ def export(
         StorageError: the disk is full or not writable.
     """
     check(model.config, file, to, precision)
-    one = OneWindow.without_weights(model.config, model.info)
+    one = OneWindow.without_weights(model.config, model.info, model.features.settings)
     assert isinstance(one, OneWindow)
     one.load_state_dict(model.state_dict())
     one.eval().requires_grad_(False)
@@ -302,7 +302,7 @@ def load(file: Path, to: Format | None = None) -> Exported:
     try:
         run, text = opened(file)
         record = json.loads(text)
-        info = {**record["info"], **{name: tuple(record["info"][name]) for name in ("actions", "objects")}}
+        info = {**record["info"], **{name: tuple(record["info"].get(name, ())) for name in NAMES}}
         return Exported(run, Record(record["precision"], DataInfo(**info)))
     except Exception as error:  # of any type, because both libraries have their own
         raise CheckpointError(

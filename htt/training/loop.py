@@ -31,7 +31,7 @@ from htt.data.loading.loader import EpochLoader, EvaluationLoader, TrainingLoade
 from htt.data.loading.splits import Splits
 from htt.device import memory_errors, use_tf32
 from htt.errors import ConfigError
-from htt.evaluation import clip_table
+from htt.evaluation import clip_table, early
 from htt.evaluation.cost import cost, known_cost
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group
@@ -220,7 +220,8 @@ def train_step(
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     several = config.train.parts > 1  # the same on all workers, even if one has a single window
-    counts = group.sum(counts_of_labels(batch, distilled=teacher is not None)) if several else None
+    how = {"distilled": teacher is not None, "hand_types": config.model.predicts_hand_types}
+    counts = group.sum(counts_of_labels(batch, **how)) if several else None
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Mean] = {}
     parts = batch.split(config.train.parts)
@@ -306,8 +307,12 @@ def evaluate(
         with memory_errors(config, group.device, len(batch.valid), batch.frames.shape), precision.autocast():
             layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
             moved = batch.to(group.device)
-            prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth, layout=layout)
-        evaluation.update(prediction, moved)
+            if config.runtime.early_action and isinstance(model, HTT):
+                prediction, shares = early.predict(model, moved, layout, clips.frame_counts)
+            else:
+                shares = None
+                prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth, layout=layout)
+        evaluation.update(prediction, moved, shares)
         if on_batch:
             on_batch(moved, prediction)
     return functools.reduce(Evaluation.merge, group.gather(evaluation))

@@ -22,6 +22,7 @@ from htt.registry import preset
 from htt.testing import TINY
 from htt.testing.trees import write_fpha, write_h2o
 from htt.training.tasks import train
+from tune import ablate
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -114,6 +115,22 @@ def test_h2o_submission_is_complete_or_refused(h2o, trained_on_h2o, refused):
         assert "compared with 2 clips of the data" in said
         assert "whole test split" in said
         assert "missing" in refused(submit, *check, cwd=h2o)
+
+
+@pytest.mark.ray
+def test_studies_have_the_trainings_that_the_page_on_reproduction_says(h2o):
+    page = (ROOT / "docs/reproduce.md").read_text()
+    rows = re.findall(r"^\|[^|]+\| (`\w+`(?:, `\w+`)*) \| (\d[^|]*) \|", page, re.MULTILINE)
+    stated = {
+        study.strip("`"): product
+        for studies, products in rows
+        for study, product in zip(studies.split(", "), re.findall(r"(\d+)[a-z ]* x (\d+)", products), strict=True)
+    }
+    assert len(stated) >= 12
+    for study, (variants, seeds) in stated.items():
+        words = ["--preset", "paper", "--set", "data.source=h2o", "--set", "data.root=shards", "--study", study]
+        said = here(ablate, *words, "--set", "model.backbone.weights=random", "--dry-run", cwd=h2o)
+        assert f"{variants} variants x {seeds} seeds" in said, study
 
 
 @pytest.fixture(scope="module")

@@ -293,8 +293,9 @@ def _with_machines(experiment: Experiment, training: TrialFunctions, show: Conso
     show.print(experiment.announce(concurrent))
     facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
     unknown = {name: why for each in facts for name, why in each.unknown.items()}
-    if all(each.unpredicted for each in facts):  # else the metric of the other variants is worth a comparison
-        unknown |= {name: why for each in facts for name, why in each.unpredicted.items()}
+    for each in facts:  # a metric that other variants have is worth a comparison
+        never = (name for name in each.unpredicted if all(name in other.unpredicted for other in facts))
+        unknown |= {name: each.unpredicted[name] for name in never}
     checks.check_known(experiment.named, unknown)
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:

@@ -94,9 +94,12 @@ class StudyExperiment(Experiment):
 
     @property
     def data(self) -> Sequence[Config]:
-        """One configuration for each data set that the variants need, of a model that reads images if one does."""
-        variants = self.plan.study.configs(self.base).values()
-        configs = sorted(variants, key=lambda config: config.model.backbone.reads_images)
+        """One configuration for each data set that the variants need, of a model that predicts the most."""
+
+        def predicts(config: Config) -> tuple[bool, bool]:
+            return config.model.backbone.reads_images, config.model.predicts_hand_types
+
+        configs = sorted(self.plan.study.configs(self.base).values(), key=predicts)
         return list({preparation_key(config): config for config in configs}.values())
 
     @property

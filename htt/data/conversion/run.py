@@ -208,6 +208,7 @@ def _manifest(
         width=info.width,
         height=info.height,
         frame_rate=None if info.frame_rate == usual else info.frame_rate,
+        hand_types=list(info.hand_types) or None,
         quality=making.quality,
         pixels=source.pixels,
         splits={split: done.shards for split, done in state.splits.items()},

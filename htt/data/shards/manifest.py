@@ -158,6 +158,8 @@ class Manifest(_Entry):
     """Height of the frames, px."""
     frame_rate: Annotated[float, Field(gt=0, le=SIZE)] | None = None
     """Frames per second, or None for the usual rate of the source."""
+    hand_types: list[str] | None = None
+    """Names of hand types, or None if the shards do not hold them."""
     quality: int
     """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
@@ -179,7 +181,15 @@ class Manifest(_Entry):
     def info(self) -> DataInfo:
         """Facts of the data set."""
         classes = tuple(self.actions), tuple(self.objects)
-        return DataInfo(self.source, *classes, self.hands, self.width, self.height, self.frame_rate or 0.0)
+        return DataInfo(
+            self.source,
+            *classes,
+            self.hands,
+            self.width,
+            self.height,
+            self.frame_rate or 0.0,
+            tuple(self.hand_types or ()),
+        )
 
     def shards(self, split: str) -> list[Shard]:
         """Return the shards of a split.
@@ -266,7 +276,7 @@ def parse(content: bytes, name: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    optional = ("encoding", "frame_rate")  # unknown to older versions, which refuse unknown fields
+    optional = ("encoding", "frame_rate", "hand_types")  # unknown to older versions, which refuse unknown fields
     excluded = {name for name in optional if getattr(manifest, name) is None}
     files.write_text(root / NAME, manifest.model_dump_json(indent=2, exclude=excluded) + "\n")
 

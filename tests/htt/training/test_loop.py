@@ -203,13 +203,16 @@ def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
     [
         {},
         pytest.param({"model.action.given": ["hands", "object"]}, marks=pytest.mark.slow),
-        # With seed 0, rounding (1e-8) moves a residual of the L1 loss across zero in epoch 2: weights differ by 1e-5.
-        pytest.param({"train.parts": 2, "train.seed": 1}, marks=pytest.mark.slow),
+        pytest.param({"train.parts": 2}, marks=pytest.mark.slow),
     ],
 )
 def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path, changes):
-    """The same global batches, clips of different lengths on each worker, metrics merged: the same training."""
-    how = {"optim.name": "sgd", "optim.lr": 1e-3, **changes, **NO_AUGMENTATION}
+    """The same global batches, clips of different lengths on each worker, metrics merged: the same training.
+
+    With some seeds, rounding (3e-8) moves an activation of the encoder across zero in epoch 2, and its ReLU passes the
+    gradient on in one run only: weights differ by 7e-6. In float64 they differ by 1e-16.
+    """
+    how = {"optim.name": "sgd", "optim.lr": 1e-3, "train.seed": 2, **changes, **NO_AUGMENTATION}
     config = tiny_config(**{"train.batch_size": 3, **how})
     together = two_workers(config, tmp_path)
     reports, alone = train(config, tiny_splits, tmp_path / "alone")

@@ -282,6 +282,19 @@ def test_one_hand_is_the_right_one_and_nested_lists_are_read(root: Path, trees) 
     np.testing.assert_allclose(record.joints_m[known], own.joints_m[known, 21:], atol=1e-6)
 
 
+def test_photographs_are_turned_as_their_cameras_say(root: Path) -> None:
+    plain, _ = read(root)
+    for path in (root / "train/0").iterdir():
+        with Image.open(path) as image:
+            turned = image.transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned to the right
+        turned.save(path, exif=exif)
+    found, problems = read(root)
+    assert (found.jpegs, problems) == (plain.jpegs, [])
+    np.testing.assert_array_equal(found.intrinsics, plain.intrinsics)
+
+
 def test_images_are_ordered_by_number(tmp_path: Path) -> None:
     root = tmp_path / "own"
     (root / "a").mkdir(parents=True)
@@ -315,9 +328,9 @@ class TestVideos:
 
     def test_video_cut_off_gives_the_frames_before(self, root: Path) -> None:
         path = root / "train/0.mkv"
-        assert VideoFile(path).count() == 6
+        assert VideoFile(path).times().shape == (6,)
         path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
-        assert 0 < VideoFile(path).count() < 6
+        assert 0 < len(VideoFile(path).times()) < 6
         record, problems = read(root)
         assert 0 < len(record.jpegs) < 6
         assert any("train/0.parquet has another number of rows than its clip has images" in each for each in problems)
@@ -338,13 +351,34 @@ class TestVideos:
             "clip train/0 lacks frames, so its joints may belong to other frames; hands not known",
         ]
 
-    def test_frame_rate_is_that_of_the_first_video(self, root: Path, tmp_path: Path, trees) -> None:
-        write_video(root / "train/1.mkv", trees["video"][1][1].images, rate=25)
-        made, problems = convert(open_source("frames", root), tmp_path / "out", Making(64, 36), workers=1)
-        assert made.info.frame_rate == 15
-        assert [str(problem) for problem in problems] == [
-            "train/1.mkv has another frame rate than the first video (25 frames/s, 15 frames/s); used"
-        ]
+    def test_videos_of_different_rates_are_resampled_to_the_lowest(self, root: Path, tmp_path: Path, trees) -> None:
+        """Every frame of a clip becomes four of 60 frames/s and has its joints four times: the result is as before."""
+        before, problems = convert(open_source("frames", root), tmp_path / "before", Making(64, 36), workers=1)
+        write_video(root / "train/0.mkv", np.repeat(trees["video"][1][0].images, 4, axis=0), rate=60)
+        joints = pl.read_parquet(root / "train/0.parquet")
+        joints[np.repeat(np.arange(len(joints)), 4).tolist()].write_parquet(root / "train/0.parquet")
+        source = open_source("frames", root)
+        assert source.differences() == ["videos of 15 to 60 frames/s: all are resampled to 15"]
+        made, problems = convert(source, tmp_path / "out", Making(64, 36), workers=1)
+        assert (made.info.frame_rate, problems) == (15, [])
+        assert made == before
+        poses, problems = convert(source, tmp_path / "poses", Making(64, 36, quality=0), workers=1)
+        assert (poses.count("train"), problems) == (before.count("train"), [])
+
+    def test_rate_that_is_no_multiple_takes_the_nearest_frames_with_their_joints(self, root: Path, trees) -> None:
+        own = trees["video"][1][0]
+        write_video(root / "train/0.mkv", own.images, rate=25)
+        record, problems = read(root)
+        assert record is not None
+        nearest = [0, 2, 3, 5]  # at 0, 1/15, 2/15 and 3/15 s; frames are 1/25 s apart
+        assert (len(record.jpegs), problems) == (4, [])
+        assert record.hand_valid.tolist() == own.hand_valid[nearest].tolist()
+        known = np.repeat(record.hand_valid, 21, axis=1)
+        np.testing.assert_allclose(record.joints_m[known], own.joints_m[nearest][known], atol=1e-6)
+        for jpeg, image in zip(record.jpegs, own.images[nearest], strict=True):
+            assert np.abs(simplejpeg.decode_jpeg(jpeg, "RGB").astype(int) - image).mean() < 6
+
+    def test_frame_rate_of_images_is_the_usual_one(self, trees) -> None:
         assert open_source("frames", trees["images"][0]).info(64, 36).frame_rate == 30
 
     def test_no_video_broken_video_and_sound_alone_are_problems(self, root: Path) -> None:
