@@ -153,6 +153,7 @@ class Cluster:
             "ssh_user: ubuntu": "ssh_user: root",
             "setup.sh python3.12": f"setup.sh python3 {prefix}",
             "--object-store-memory=": f"{self._offer} --object-store-memory=",
+            "ray start --": "RAY_raylet_start_wait_time_s=600 ray start --",  # enough on a loaded machine
         }
         file = self.hosts.file(LAPTOP, ROOT / FILE)
         text = file.read_text(encoding="utf-8")
