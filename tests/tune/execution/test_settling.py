@@ -1,5 +1,6 @@
 """What a search is told, reuses, refuses and picks: objectives, constraints, warm starts, points, finite spaces."""
 
+import contextlib
 import dataclasses
 import shutil
 from types import SimpleNamespace
@@ -66,6 +67,15 @@ def test_exhausted_space_ends_a_search_without_repeats(trained, search, tmp_path
     resumed = search(FINITE, trials=None, time_budget_s=600.0, resume=True)
     assert resumed.trials == outcome.trials
     assert len(trained) == 4
+
+
+def test_only_trials_of_several_workers_start_a_dashboard(trained, search, monkeypatch):
+    asked = []
+    connect = lambda _, *, train: asked.append(train) or contextlib.nullcontext()  # noqa: E731
+    monkeypatch.setattr(experiment.connect, "connect", connect)
+    search(name="alone", trials=1)
+    search(name="group", trials=1, workers_per_trial=2)
+    assert asked == [False, True]
 
 
 def prepared(**facts):
