@@ -68,6 +68,7 @@ def pseudo_labels(
         joint_valid=_last(own.joint_valid, sure),
         object=_last(own.object, _sure_class([each.object_logits for each in predictions], config.pseudo), UNKNOWN),
         hand_type=None,
+        ahead_valid=None,
         action=_last(own.action, _sure_class([each.action_logits for each in predictions], config.pseudo), UNKNOWN),
     )
     return own, labels
