@@ -101,8 +101,9 @@ class Study:
         return {name: levels_of(changes, self.factors) for name, changes in self.variants.items()}
 
     def cut_alike(self, base: Config) -> bool:
-        """Return whether all variants cut every clip into the same training windows."""
-        first, *others = ((cutting(each), each.data.observed) for each in self.configs(base).values())
+        """Return whether all variants train on the same windows of the same clips."""
+        data = ((each, each.data) for each in self.configs(base).values())
+        first, *others = ((cutting(each), of.observed, of.labelled, of.unlabelled) for each, of in data)
         return all(each == first for each in others)
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:

@@ -209,6 +209,7 @@ def test_equal_variants_on_short_clips_are_a_warning():
         ({"1 frame": {"data.spacing": 1}, "16 frames": {"data.spacing": 2}}, {"data.shifted_starts": False}, False),
         ({"1 frame": {"optim.lr": 1e-3}, "16 frames": {}}, {}, True),
         ({"1 frame": {"data.observed": [0.5, 1.0]}, "16 frames": {}}, {}, False),
+        ({"1 frame": {"data.labelled": 0.5}, "16 frames": {}}, {}, False),
     ],
 )
 def test_variants_that_cut_clips_alike_share_windows(variants, base, alike):

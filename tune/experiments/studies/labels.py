@@ -35,7 +35,8 @@ STUDY = Study(
     metrics=("action_accuracy", "hand_error_mm", "object_accuracy"),
     primary=("10 % + pseudo-labels", "10 % + actions", "10 % + poses", "25 %", "100 %"),
     notes={
-        "10 %": "One choice of clips, the same for all seeds: intervals do not say how another choice would do.",
+        "10 %": "One choice of clips, the same for all seeds: intervals do not say how another choice would do. All "
+        "variants take equally many steps; with the other clips, a step has twice as many windows.",
         **{
             f"{share} + {other}": text
             for share in ("10 %", "25 %")
