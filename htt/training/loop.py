@@ -90,15 +90,13 @@ def fit(
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     loader = TrainingLoader(splits.train, config, group.rank, group.size)
-    steps = config.train.epochs * loader.steps_per_epoch
-    parallel = group.parallel(compiled(model, config, group, steps))
+    parallel = group.parallel(compiled(model, config, group, config.train.epochs * loader.steps_per_epoch))
     val = EvaluationLoader(splits.val, config, group.rank, group.size) if splits.val else None  # with its processes
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
     whole = (model, optimizer, config, splits.info, group, precision.state, history, saving, average)
     saver = Saver(folder / "checkpoint", *whole)
     how: dict[str, Any] = {"group": group, "precision": precision}
-    # The board is closed also if a report ends the training.
-    with memory_errors(config, group.device), _compiler_errors(), contextlib.closing(board):
+    with memory_errors(config, group.device), _compiler_errors(), contextlib.closing(board):  # also if a report ends it
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
