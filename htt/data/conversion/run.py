@@ -211,6 +211,7 @@ def _manifest(
         hand_types=list(info.hand_types) or None,
         quality=making.quality,
         pixels=source.pixels,
+        table_digest=conversion_state.table_of(source),
         splits={split: done.shards for split, done in state.splits.items()},
         wanted={split: list(of_split) for split, of_split in wanted.items()},
     )

@@ -164,6 +164,8 @@ class Manifest(_Entry):
     """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
     """Description of how the frames were made."""
+    table_digest: str | None = None
+    """Digest of the table of labels of own data, or None if the source has none that people edit."""
     splits: dict[SplitName, list[Shard]]
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
@@ -276,7 +278,8 @@ def parse(content: bytes, name: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    optional = ("encoding", "frame_rate", "hand_types")  # unknown to older versions, which refuse unknown fields
+    # Unknown to older versions, which refuse unknown fields.
+    optional = ("encoding", "frame_rate", "hand_types", "table_digest")
     excluded = {name for name in optional if getattr(manifest, name) is None}
     files.write_text(root / NAME, manifest.model_dump_json(indent=2, exclude=excluded) + "\n")
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,11 @@ class FramesSource:
         found = table.read(self.root)
         classes = found.actions, found.objects
         return DataInfo(self.name, *classes, self._hands(found), width, height, self._frame_rate(found))
+
+    @property
+    def table_digest(self) -> str:
+        """Digest of the table, so that shards of another table are not taken for those of this one."""
+        return hashlib.sha256(repr(table.read(self.root)).encode()).hexdigest()[:12]
 
     def clips(self, split: str) -> list[ClipKey]:
         """Return the clips of a split, in the order of the table."""

@@ -1,6 +1,10 @@
 """Own data: a table of clips, folders of images or videos, and files of joints; messages about all that is wrong."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -25,6 +29,7 @@ from htt.vocabulary import ACTIONS, OBJECTS
 
 CLIPS = {"train": 4, "val": 2, "test": 1}
 NOTHING = Lost([], [], False)
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -397,3 +402,77 @@ class TestVideos:
         assert problem.endswith("clip left out")
         path.unlink()
         assert read(root) == (None, ["train/0 has neither images nor a video; clip left out"])
+
+
+BLOCKED = """
+import sys
+from htt import console
+from htt.data import convert
+from htt.data.sources.frames import FramesSource
+whole = FramesSource.read
+def read(source, key, *making):
+    if key.id == "val/1":
+        print("blocked", flush=True)
+        sys.stdin.read()  # until it is killed
+    return whole(source, key, *making)
+FramesSource.read = read
+console.run(convert.Options, convert.main, sys.argv[1:])
+"""
+
+
+def _words(root: Path, out: Path) -> list[str]:
+    words = ["--source", "frames", "--root", root, "--out", out, "--width", 64, "--height", 36, "--workers", 1]
+    return [str(word) for word in words]
+
+
+def test_killed_conversion_of_own_videos_is_resumed(trees, tmp_path: Path, capsys) -> None:
+    """The finished shard is kept, and the result is that of a conversion without a kill."""
+    root, out = trees["video"][0], tmp_path / "out"
+    words = _words(root, out)
+    child = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert any(line == "blocked\n" for line in child.stdout)
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    before = (out / "train-00000.arrow").stat()
+    console.run(converting.Options, converting.main, words)
+    after = (out / "train-00000.arrow").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    made, _ = convert(open_source("frames", root), tmp_path / "whole", Making(64, 36), workers=1)
+    assert manifest.read(out) == made
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_full_disk_ends_a_conversion_that_can_be_resumed(trees, tmp_path: Path, capsys) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a disk")
+    root, out = trees["images"][0], tmp_path / "disk" / "out"
+    out.parent.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out.parent)]
+    if subprocess.run(mounted, capture_output=True, check=False).returncode:
+        pytest.skip("this machine mounts no disk")
+    try:
+        with pytest.raises(SystemExit) as left:
+            console.run(converting.Options, converting.main, _words(root, out))
+        said = " ".join(capsys.readouterr().err.split())
+        assert (left.value.code, said.count("error:")) == (2, 1)
+        assert "the disk is full" in said
+        subprocess.run(["mount", "-o", "remount,size=16m", str(out.parent)], check=True)
+        console.run(converting.Options, converting.main, _words(root, out))
+        made, _ = convert(open_source("frames", root), tmp_path / "whole", Making(64, 36), workers=1)
+        assert manifest.read(out) == made
+    finally:
+        subprocess.run(["umount", "--lazy", str(out.parent)], check=True)
+
+
+def test_changed_labels_are_not_mixed_with_those_of_earlier_shards(root: Path, tmp_path: Path) -> None:
+    """A class that is renamed or added moves the indices of others."""
+    out = tmp_path / "out"
+    convert(open_source("frames", root), out, Making(64, 36), workers=1)
+    first = pl.read_csv(root / "clips.csv")["action"][0]
+    text = (root / "clips.csv").read_text()
+    (root / "clips.csv").write_text(text.replace(f",{first},", ",a new action,"))
+    with pytest.raises(DataError, match=r"already holds shards with other settings \(labels: existing .*requested"):
+        convert(open_source("frames", root), out, Making(64, 36), workers=1)
