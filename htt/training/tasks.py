@@ -146,7 +146,7 @@ def unpredicted(config: Config, frame_rate: float) -> dict[str, str]:
     frames = config.model.forecast.frames
     if not frames:
         return dict.fromkeys(ahead, "the model has no forecast; set model.forecast.frames to 1 or more")
-    reasons = {}
+    reasons: dict[str, str] = {}
     for time_ms in TIMES_MS:
         step = frame_at(time_ms, frame_rate)
         if step is None:
