@@ -15,7 +15,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -159,10 +159,9 @@ def compiled(model: HTT, config: Config, group: Group, steps: int) -> nn.Module:
     pays = group.device.type == "cuda" and steps >= COMPILED_FROM and (model.features.trained or config.on_features)
     if choice == "off" or (choice == "auto" and not pays):
         return model
-    torch.compiler.reset()  # type: ignore[no-untyped-call]  # one process may run many trainings
+    torch.compiler.reset()  # one process may run many trainings
     torch._dynamo.config.suppress_errors = choice == "auto"  # a machine without a C compiler trains all the same
-    compiled: nn.Module = torch.compile(model, dynamic=True, backend=COMPILER)
-    return compiled
+    return cast("nn.Module", torch.compile(model, dynamic=True, backend=COMPILER))
 
 
 @contextlib.contextmanager
