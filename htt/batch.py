@@ -6,6 +6,7 @@ Axes
     k  frames of such a window            j  joints (21 a hand, left hand first)
     d  width of the model                 a  actions
     o  objects                            f  width of a stored feature
+    s  frames of a forecast: the frame itself, then those after it
     h w  height and width of an image, as the last two axes of frames
 
 Padding is never stored as an image: ``frames`` holds only the valid frames, in order, and ``valid`` [b t] gives their
@@ -51,6 +52,13 @@ class Batch:
     """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
     hand_type: Int[Tensor, "n hands"] | None = None
     """What each hand does, as an index into ``DataInfo.hand_types``; None if the data do not name it."""
+    ahead_m: Float[Tensor, "n s j 3"] | None = None
+    """Joints of each frame and of those after it in its clip, each in the camera space of its own frame; None without
+    ``model.forecast``."""
+    ahead_px: Float[Tensor, "n s j 2"] | None = None
+    """Their positions in the images of these frames, moved along like ``joints_px``."""
+    ahead_valid: Bool[Tensor, "n s j"] | None = None
+    """True where the clip has that frame, and the joint is valid there."""
 
     @property
     def truth(self) -> Truth:
@@ -58,14 +66,12 @@ class Batch:
         return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object, self.hand_type)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the fields that are not None, by name."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        """Return the fields that this batch has, by name."""
+        return {field.name: each for field in fields(self) if (each := getattr(self, field.name)) is not None}
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on another device; from pinned memory, the copy runs beside the computation."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in self.tensors().items()}
-        return replace(self, **moved)
+        return replace(self, **{name: each.to(device, non_blocking=True) for name, each in self.tensors().items()})
 
     def split(self, parts: int) -> list[Batch]:
         """Return the batch as at most so many batches of whole windows, in order."""
@@ -86,14 +92,14 @@ class Batch:
         kept = (self.valid.cumsum(dim=1) <= counts[:, None])[self.valid].nonzero()[:, 0]
         rows = counts.nonzero()[:, 0]
         chosen = {
-            name: value.index_select(0, rows if name in PER_WINDOW else kept) for name, value in self.tensors().items()
+            name: each.index_select(0, rows if name in PER_WINDOW else kept) for name, each in self.tensors().items()
         }
         chosen["valid"] = torch.arange(int(counts.max()), device=counts.device) < counts[rows, None]
         return Batch(**chosen)
 
     def pin_memory(self) -> Batch:
         """Return the same batch in pinned memory, from which a GPU copies by itself."""
-        return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})
+        return replace(self, **{name: each.pin_memory() for name, each in self.tensors().items()})
 
 
 class Layout(NamedTuple):
@@ -135,6 +141,19 @@ class Truth(NamedTuple):
     hand_type: Int[Tensor, "n hands"] | None = None
 
 
+class Forecast(NamedTuple):
+    """Hands of each frame and of those after it, predicted from the frame and those before it.
+
+    Step 0 is the frame itself, as it is seen without the frames after it. Each step is in the image and in the camera
+    space of its own frame, whose camera may have moved.
+    """
+
+    joints_px: Float[Tensor, "n s j 2"]
+    depth_m: Float[Tensor, "n s j"]
+    joints_m: Float[Tensor, "n s j 3"]
+    """Camera space, metres."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Output of the model for a batch; per-frame values only for valid frames.
@@ -154,6 +173,8 @@ class Prediction:
     """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
     hand_type_logits: Float[Tensor, "n hands types"] | None = None
     """None if the model has no head for hand types."""
+    forecast: Forecast | None = None
+    """None without ``model.forecast``."""
 
     @property
     def has_frames(self) -> bool:

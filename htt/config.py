@@ -285,6 +285,25 @@ class ActionConfig(BlockConfig):
         return self
 
 
+class ForecastConfig(Section):
+    """Motion forecasting: a head on block P's tokens predicts the hands of later frames. The paper has none."""
+
+    frames: Annotated[int, Field(ge=0, le=300)] = 0
+    """Frames after each frame whose hands are predicted, at the frame rate of the data (not of ``data.spacing``), or 0
+    for no such head (paper)."""
+    action: bool = False
+    """Give the head the action that block A recognises in the finished windows of block P up to the frame."""
+
+    @model_validator(mode="after")
+    def _action_needs_a_head(self) -> ForecastConfig:
+        if self.action and not self.frames:
+            raise ValueError(
+                "action is a cue of the forecast, and there is none; got frames 0. Set model.forecast.frames to 1 or "
+                "more, or model.forecast.action to false"
+            )
+        return self
+
+
 class ModelConfig(Section):
     """Network."""
 
@@ -296,6 +315,7 @@ class ModelConfig(Section):
     backbone: BackboneConfig = BackboneConfig()
     pose: PoseConfig = PoseConfig()
     action: ActionConfig = ActionConfig()
+    forecast: ForecastConfig = ForecastConfig()
 
     @property
     def predicts_hand_types(self) -> bool:
@@ -313,6 +333,15 @@ class ModelConfig(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _forecast_gets_no_labels(self) -> ModelConfig:
+        if self.forecast.action and self.action.given:
+            raise ValueError(
+                f"model.action.given {list(self.action.given)} gives block A labels, and model.forecast.action would "
+                "pass them to the forecast. Set model.action.given to [], or model.forecast.action to false"
+            )
+        return self
+
 
 class LossConfig(Section):
     """Weights of the loss terms. Source: paper, section 3.4, in the released code's units."""
@@ -328,6 +357,9 @@ class LossConfig(Section):
     hand_type: Weight = 1.0
     """Weight of the cross entropy of each hand's type, if ``model.action.cues`` has hand_type. The paper has no such
     term."""
+    forecast: Weight = 1.0
+    """Weight of the errors of ``model.forecast``, as a multiple of ``joints_px`` and ``depth_m``. They are means over
+    its frames, so 1 weighs a forecast hand like a seen one, for any number of frames."""
 
 
 class DistillConfig(Section):
@@ -467,6 +499,7 @@ class Config(Section):
             ("model.action.cues", "feature" not in action.cues, "hands, object or both", cues),
             ("model.action.given", set(action.given) == set(action.cues), "equal to the cues", given or "none"),
             ("distill.teacher", self.distill.teacher is None, "none", self.distill.teacher),
+            ("model.forecast.frames", not self.model.forecast.frames, "0", f"{self.model.forecast.frames}"),
         ]
         for term in ("joints_px", "depth_m", "object"):
             weight = getattr(self.loss, term)

@@ -50,6 +50,8 @@ def main(options: Options) -> None:
     export.check(config.model, options.out, options.to, options.precision)
     calibration = training_windows(config, options) if options.precision == "int8" else ()
     model, _ = checkpoints.load(options.checkpoint)
+    if config.model.forecast.frames:
+        console.print_message("note:", "the exported model does not forecast: model.forecast is left out.")
     console.out.print(f"Exporting {options.checkpoint}; this takes up to a minute ...")
     with files.writing(options.out.absolute().parent, "The folder of --out"):
         difference = export.export(model, options.out, options.to, options.precision, calibration)

@@ -2,8 +2,8 @@
 
 ``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over known targets (valid
 frames, visible hands, known labels), joints and coordinates. The cue hand_type adds ``hand_type * CE`` of hands. The
-weights are ``htt.config.LossConfig``. With a teacher, ``distillation`` gives further terms, whose weights are
-``htt.config.DistillConfig``.
+weights are ``htt.config.LossConfig``. A forecast of hands has the same two terms as the hands, over its frames. With a
+teacher, ``distillation`` gives further terms, whose weights are ``htt.config.DistillConfig``.
 
 Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
 coordinates), depth_m = lambda_1 lambda_2, object = action = lambda_3.
@@ -31,7 +31,9 @@ from htt.config import DistillConfig, LossConfig
 from htt.info import UNKNOWN
 
 TERMS = ("joints_px", "depth_m", "object", "action", "hand_type")
-"""Names of the terms: the fields of ``LossConfig``, in order; the last is absent without a head for hand types."""
+"""Names of the terms: fields of ``LossConfig``, in order; the last is absent without a head for hand types."""
+AHEAD = ("forecast_px", "forecast_depth_m")
+"""Names of the further terms of a model with a forecast, in order."""
 DISTILLED = ("teacher_joints_px", "teacher_depth_m", "teacher_action")
 """Names of the further terms of a training with a teacher, in order."""
 
@@ -58,6 +60,8 @@ def losses(
 ) -> dict[str, Mean]:
     """Return every loss term, without its weight: px, m, and nats; counts are 0 for what the model does not predict.
 
+    The terms of ``AHEAD`` are there only if the model forecasts.
+
     Args:
         prediction: predictions for the batch.
         batch: batch with the targets.
@@ -78,7 +82,7 @@ def losses(
     if prediction.hand_type_logits is not None:
         labels = hand_types(prediction.hand_type_logits, batch)
         means["hand_type"] = _cross_entropy(prediction.hand_type_logits.flatten(0, 1), labels.flatten(), smoothing)
-    return means
+    return means | _ahead(prediction, batch)
 
 
 def hand_types(logits: Float[Tensor, "n hands types"], batch: Batch) -> Int[Tensor, "n hands"]:
@@ -119,8 +123,14 @@ def total(means: Mapping[str, Mean], config: LossConfig, distill: DistillConfig 
     """
     own = distill or DistillConfig()
     distilled = (own.pose * config.joints_px, own.pose * config.depth_m, own.action)
-    weights = {**config.model_dump(), **dict(zip(DISTILLED, distilled, strict=True))}
+    weights = {**weights_of(config), **dict(zip(DISTILLED, distilled, strict=True))}
     return torch.stack([weights[term] * mean.value for term, mean in means.items()]).sum()
+
+
+def weights_of(config: LossConfig) -> dict[str, float]:
+    """Return the weight of each term of ``losses``."""
+    ahead = (config.forecast * config.joints_px, config.forecast * config.depth_m)
+    return {**config.model_dump(include={*TERMS}), **dict(zip(AHEAD, ahead, strict=True))}
 
 
 def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
@@ -140,8 +150,9 @@ def counts_of_labels(batch: Batch, *, distilled: bool = False, hand_types: bool 
     classes = [(labels != UNKNOWN).sum() for labels in (batch.object, batch.action)]
     if hand_types:
         classes.append(joints.new_tensor(0) if batch.hand_type is None else (batch.hand_type != UNKNOWN).sum())
+    ahead = [] if batch.ahead_valid is None else [2 * batch.ahead_valid.sum(), batch.ahead_valid.sum()]
     of_teacher = [2 * joints, joints, joints.new_tensor(len(batch.action))] if distilled else []
-    return torch.stack([2 * joints, joints, *classes, *of_teacher]).float()
+    return torch.stack([2 * joints, joints, *classes, *ahead, *of_teacher]).float()
 
 
 def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:
@@ -153,6 +164,18 @@ def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: i
         workers: number of workers over which gradients are averaged.
     """
     return {term: Mean(mean.total, counts[index] / workers) for index, (term, mean) in enumerate(means.items())}
+
+
+def _ahead(prediction: Prediction, batch: Batch) -> dict[str, Mean]:
+    """Return the terms of the forecast, if there is one, over each frame and those after it."""
+    found = prediction.forecast
+    if found is None or batch.ahead_px is None or batch.ahead_m is None or batch.ahead_valid is None:
+        return {}
+    valid = batch.ahead_valid
+    return {
+        "forecast_px": _absolute(found.joints_px, batch.ahead_px, valid[..., None].expand_as(found.joints_px)),
+        "forecast_depth_m": _absolute(found.depth_m, batch.ahead_m[..., 2], valid),
+    }
 
 
 def _absolute(predicted: Tensor, target: Tensor, valid: Tensor) -> Mean:

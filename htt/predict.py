@@ -199,7 +199,7 @@ def live(
     predictor: Predictor, source: FrameSource, matrix: np.ndarray, options: Options, window: Window | None
 ) -> None:
     """Predict frame after frame, and show each in a window, or print the action whenever it is known anew."""
-    from htt.inference.overlay import Painter, State
+    from htt.inference.overlay import Painter, State, shown_ahead
     from htt.video import at_rate, thinned
 
     painter = Painter(source.size, predictor.info.hands)
@@ -212,7 +212,8 @@ def live(
         best = int(current.object_probabilities.argmax())
         seen = predictor.info.objects[best], float(current.object_probabilities[best])
         actions = top_actions(predictor, current)
-        if window and not window.show(painter.paint(frame, State(current.joints_px, seen, actions, seconds))):
+        state = State(current.joints_px, seen, actions, seconds, shown_ahead(current.forecast_px))
+        if window and not window.show(painter.paint(frame, state)):
             return
         if current.settled and not window:
             listed = ", ".join(f"{name} {100 * value:.0f} %" for name, value in actions)

@@ -123,8 +123,9 @@ class VideoFile:
             for packet in container.demux(self._stream(container)):
                 if packet.size:  # the last one is empty
                     found.append(len(found) * step if packet.pts is None else float(packet.pts * packet.time_base))
-        times = np.sort(found)  # packets are in the order of decoding
-        return times - times[:1]
+        times: np.ndarray = np.sort(found)  # packets are in the order of decoding
+        times -= times[:1]
+        return times
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,12 @@ from htt.evaluation.sums import Curve, early_area
 
 PANELS = (("", "camera space"), ("_ra", "relative to the wrist"))
 LINES = {"": ("all hands", "black"), "_left": ("left hand", "tab:blue"), "_right": ("right hand", "tab:orange")}
+AHEAD = {
+    "forecast": ("forecast", "black", "o-"),
+    "kept": ("last pose kept", "tab:blue", "s--"),
+    "velocity": ("constant velocity", "tab:orange", "^:"),
+}
+"""{forecast or baseline: (words, colour, style)}"""
 SHOWN_COUNTS = 50
 """Largest number of actions for which the cells of the confusion matrix show counts."""
 
@@ -92,6 +99,27 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], title: str, path: P
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=6, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.6, label="Share of the true action's clips [%]")
+    figure.savefig(path, format="png", dpi=120)
+
+
+def draw_forecast(forecast: Mapping[str, Any], title: str, path: Path) -> None:
+    """Draw the error of forecast hands over the time ahead, with 95 % bands, beside those of both baselines.
+
+    Args:
+        forecast: errors as in ``Scores.forecast``.
+        title: title of the figure.
+        path: path of the PNG.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for name, (words, colour, style) in AHEAD.items():
+        error = forecast[name]
+        axes.plot(forecast["time_s"], error["error_mm"], style, color=colour, label=words, markersize=4)
+        if "low" in error:
+            axes.fill_between(forecast["time_s"], error["low"], error["high"], color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="Time ahead [s]", ylabel="Hand error [mm]", title=title, ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", frameon=False)
     figure.savefig(path, format="png", dpi=120)
 
 

@@ -223,6 +223,17 @@ def bands(sums: ClipSums, weights: np.ndarray, groups: Sequence[str] = ()) -> di
     return {name: np.quantile(fraction, edges, axis=0) for name, fraction in curves.items() if len(fraction)}
 
 
+def ahead(sums: ClipSums, weights: np.ndarray, groups: Sequence[str] = ()) -> np.ndarray | None:
+    """Return [2 3 s] lower and upper edge of the 95 % intervals of ``Ahead.mean_mm`` over resampled groups, or None."""
+    edges = _edges(len(sums.clip), groups)
+    if edges is None or sums.ahead is None:
+        return None
+    drawn = sums.ahead.mean_mm(weights)
+    known = np.where(np.isnan(drawn).all(axis=0), 0.0, drawn)  # else a warning for frames that no clip has
+    found: np.ndarray = np.nanquantile(known, edges, axis=0)
+    return found
+
+
 def _edges(clips: int, groups: Sequence[str]) -> Interval | None:
     """Return the quantiles of resamples at the ends of an interval, or None if there are too few groups."""
     count = len(set(groups)) or clips

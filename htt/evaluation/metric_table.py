@@ -84,8 +84,15 @@ class Metric:
         return self.name.endswith(("accuracy", "accuracy_hard"))
 
     @property
+    def is_gain(self) -> bool:
+        """True for a difference of two errors, which may be negative."""
+        return "_gain_" in self.name
+
+    @property
     def range(self) -> tuple[float, float]:
         """Smallest and largest possible value."""
+        if self.is_gain:
+            return -math.inf, math.inf
         return 0.0, 1.0 if self.is_fraction or self.is_area else math.inf
 
     @property
@@ -101,6 +108,8 @@ LOSSES = (
     Metric("loss_object", "nats", False, "Object loss", "Cross entropy of each frame's object."),
     Metric("loss_action", "nats", False, "Action loss", "Cross entropy of each window's action."),
     Metric("loss_hand_type", "nats", False, "Hand type loss", "Cross entropy of what each hand does in a frame."),
+    Metric("loss_forecast_px", "px", False, "Forecast 2D loss", "Mean absolute error of the 2D forecast."),
+    Metric("loss_forecast_depth_m", "m", False, "Forecast depth loss", "Mean absolute error of the forecast of depth."),
 )
 
 EARLY = "action_early_auc"
@@ -167,6 +176,43 @@ def _of_hands() -> Iterator[Metric]:
             )
 
 
+TIMES_MS = (100, 200, 500, 1000)
+"""Times ahead at which the error of a forecast is a metric of its own, ms."""
+BASELINES = ("kept", "velocity")
+"""Forecasts without a head, from the model's own hands: the last pose is kept, or moves on with its velocity."""
+
+
+def frame_at(time_ms: int, frame_rate: float) -> int | None:
+    """Return the number of frames that are this time, or None if it is not a whole number up to one per cent."""
+    frames = time_ms * frame_rate / 1000
+    return round(frames) if round(frames) and abs(frames - round(frames)) <= 0.01 * frames else None
+
+
+def at_time(name: str, time_ms: int) -> str:
+    """Return the metric of a forecast at one time ahead: ``forecast_error_mm`` -> ``forecast_error_200ms_mm``."""
+    return f"{name.removesuffix('_mm')}_{time_ms}ms_mm"
+
+
+def _of_forecast() -> Iterator[Metric]:
+    """Yield the errors of forecast hands and of both baselines, and the gains over these: as a whole, and at times."""
+    distance = "Mean distance of the joints of all hands from their true positions"
+    kept = "the last pose is kept: the model's own hands of the frame, seen without later frames"
+    velocity = "the model's own hands move on with the velocity between the frame and the one before"
+    gain, better = "less the error of the forecast", "above 0, the forecast is better"
+    for time_ms in (None, *TIMES_MS):
+        at, ahead = (f" at {time_ms / 1000:g} s", f"{time_ms / 1000:g} s ahead") if time_ms else ("", "in later frames")
+        for name, up, title, sentence in (
+            ("error", False, "Forecast error", f"{distance} {ahead}, in camera space; averaged over each joint first."),
+            ("kept_error", False, "Last pose error", f"{distance} {ahead} if {kept}."),
+            ("velocity_error", False, "Constant velocity error", f"{distance} {ahead} if {velocity}."),
+            ("gain_over_kept", True, "Gain over last pose", f"Error of the last pose {ahead} {gain}; {better}."),
+            ("gain_over_velocity", True, "Gain over constant velocity", f"Error of a constant velocity {ahead} {gain}; "
+             f"{better}."),
+        ):  # fmt: skip
+            plain = f"forecast_{name}_mm"
+            yield Metric(at_time(plain, time_ms) if time_ms else plain, "mm", up, f"{title}{at}", sentence)
+
+
 COSTS = (
     Metric("parameters", "", False, "Parameters", "Number of trainable parameters."),
     Metric(
@@ -193,6 +239,7 @@ HEADS = {
     "hand": ("joints_px", "depth_m"),
     "object": ("object",),
     "action": ("action",),
+    "forecast": ("forecast", "joints_px", "depth_m"),
 }
 """{start of the names of a head's metrics: loss terms that train the head}; the first that fits counts."""
 
@@ -205,11 +252,12 @@ def head_of(metric: str) -> str:
 def untrained_by(metric: str, loss: LossConfig) -> list[str]:
     """Return the loss terms of weight 0 that would train what a metric measures; empty if it is trained."""
     kind, _, term = metric.partition("_")
-    terms = (term,) if kind == "loss" and term else HEADS.get(head_of(metric), ())
+    of_term = {"forecast_px": ("forecast", "joints_px"), "forecast_depth_m": ("forecast", "depth_m")}
+    terms = of_term.get(term, (term,)) if kind == "loss" and term else HEADS.get(head_of(metric), ())
     return [each for each in terms if not getattr(loss, each)]
 
 
-EVALUATED = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES)}
+EVALUATED = {metric.name: metric for metric in (*LOSSES, *_of_hands(), *ACCURACIES, *_of_forecast())}
 """Metrics of an evaluation, by name."""
 METRICS = {**EVALUATED, **{metric.name: metric for metric in COSTS}}
 """All metrics, by name."""

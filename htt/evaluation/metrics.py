@@ -16,13 +16,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from htt.batch import Batch, Prediction
+from htt.batch import Batch, Prediction, window_of_frame
 from htt.config import LossConfig
 from htt.evaluation.metric_table import EARLY, METRICS
-from htt.evaluation.sums import SPACES, VOTES, ClipSums, Curve, Joints, early_area, thresholds_mm
+from htt.evaluation.sums import SPACES, VOTES, Ahead, ClipSums, Curve, Joints, early_area, thresholds_mm
 from htt.hand import JOINTS_PER_HAND, WRIST
 from htt.info import UNKNOWN, DataInfo
-from htt.losses import TERMS, hand_types, losses
+from htt.losses import AHEAD, TERMS, hand_types, losses, weights_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class _Window:
     """Joint errors [hands joints ...], in the order of ``SPACES``."""
     early: np.ndarray | None
     """[s a] action probabilities at each observed share, 0 where it has no frame, or None if they are not known."""
+    ahead: Ahead | None
+    """Errors of the forecast, or None without one."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Evaluation:
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
         of_objects, of_types = _objects(prediction, batch), _hand_types(prediction, batch)
+        ahead = _ahead(prediction, batch, self.info.hands)
         clips, labels, frames = batch.clip.tolist(), batch.action.tolist(), batch.frame.tolist()
         ends = [0, *batch.valid.sum(dim=1).cumsum(0).tolist()]
         for place, (start, end) in enumerate(pairwise(ends)):
@@ -81,10 +84,11 @@ class Evaluation:
             objects, types = _count(of_objects, here), of_types and _count(of_types, here)
             joints = tuple(space.within(here) for space in spaces)
             shares = None if early is None else early[place]
-            counts = probabilities[place], objects, types, joints, shares
+            later = ahead and Ahead(ahead.error_mm[here].sum(axis=0), ahead.count[here].sum(axis=0, dtype=np.int32))
+            counts = probabilities[place], objects, types, joints, shares, later
             self._windows.append(_Window(clips[place], frames[start], labels[place], *counts))
         terms = losses(prediction, batch)
-        means = [terms.get(term) for term in TERMS]
+        means = [terms.get(term) for term in (*TERMS, *AHEAD)]
         sums = np.array([[mean.total.item(), mean.count.item()] if mean else [0.0, 0.0] for mean in means]).T
         self._terms.append(_Terms(clips[0], frames[0], sums))
 
@@ -121,6 +125,10 @@ class Evaluation:
         def summed(parts: list[np.ndarray]) -> np.ndarray:
             return np.add.reduceat(np.stack(parts), starts)
 
+        later = [window.ahead for window in windows if window.ahead is not None]
+        ahead = None
+        if len(later) == len(windows):
+            ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later]))
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
         early = [window.early for window in windows if window.early is not None]
@@ -143,6 +151,8 @@ class Evaluation:
                 for place, space in enumerate(SPACES)
             },
             early=summed(early) if len(early) == len(windows) else None,
+            ahead=ahead,
+            frame_rate=self.info.frame_rate,
         )
 
     def _losses(self) -> dict[str, float]:
@@ -150,10 +160,12 @@ class Evaluation:
             return {}
         ordered = sorted(self._terms, key=lambda terms: (terms.clip, terms.first))
         totals, counts = np.add.reduce([terms.sums for terms in ordered])
-        values = {term: total / count for term, total, count in zip(TERMS, totals, counts, strict=True) if count}
+        known = zip((*TERMS, *AHEAD), totals, counts, strict=True)
+        values = {term: total / count for term, total, count in known if count}
         if not values:
             return {}
-        weighted = sum(getattr(self.loss, term) * value for term, value in values.items())
+        weights = weights_of(self.loss)
+        weighted = sum(weights[term] * value for term, value in values.items())
         return {"loss": weighted, **{f"loss_{term}": value for term, value in values.items()}}
 
 
@@ -197,6 +209,29 @@ def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[n
         (np.linalg.norm(difference, axis=-1), valid),
         (np.linalg.norm(aligned, axis=-1), valid[..., fingers] & valid[..., wrist]),
     ]
+
+
+def _ahead(prediction: Prediction, batch: Batch, hands: int) -> Ahead | None:
+    """Return the errors of the forecast of every frame of a batch, [n ...], or None without a forecast.
+
+    Both baselines start from the model's own hands of the frame, seen without later frames, which is all that a user
+    has. From true hands they would know what no camera shows. The first frame of a window has no velocity.
+    """
+    if prediction.forecast is None or batch.ahead_m is None or batch.ahead_valid is None:
+        return None
+    found = prediction.forecast.joints_m.detach().double().cpu().numpy()
+    target = batch.ahead_m.double().cpu().numpy()[:, 1:]
+    valid = batch.ahead_valid.cpu().numpy()[:, 1:]
+    now, frame = found[:, 0], batch.frame.cpu().numpy()
+    first = np.diff(window_of_frame(batch.valid).cpu().numpy(), prepend=-1) > 0
+    apart = np.where(first, 1, np.diff(frame, prepend=-1))
+    velocity = np.where(first[:, None, None], 0.0, np.diff(now, axis=0, prepend=now[:1])) / apart[:, None, None]
+    steps = np.arange(1, found.shape[1])[:, None, None]
+    forecasts = found[:, 1:], now[:, None], now[:, None] + steps * velocity[:, None]
+    off_mm = [1000 * np.linalg.norm(each - target, axis=-1) for each in forecasts]
+    error_mm = np.where(valid[:, None], np.stack(off_mm, axis=1), 0.0)
+    per_hand = (hands, JOINTS_PER_HAND)
+    return Ahead(error_mm.reshape(*error_mm.shape[:-1], *per_hand), valid.reshape(*valid.shape[:-1], *per_hand))
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import polars as pl
 from htt import files
 from htt.errors import storage_errors
 from htt.evaluation import figures, intervals
-from htt.evaluation.metric_table import EARLY, METRICS
+from htt.evaluation.metric_table import EARLY, METRICS, TIMES_MS
 from htt.evaluation.scores import Score, Scores
 from htt.text import NOTHING, code, escaped, plural
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
-PCK, CONFUSION, EARLY_PNG, EARLY_CSV = "pck.png", "confusion.png", "early_action.png", "early_action.csv"
+PCK, CONFUSION, AHEAD = "pck.png", "confusion.png", "forecast.png"
+EARLY_PNG, EARLY_CSV = "early_action.png", "early_action.csv"
 MISTAKES = 10
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
 """Display names of the sources."""
@@ -56,6 +57,10 @@ def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenanc
         drawn["## Joint errors"] = f"![joints within a distance]({PCK})"
     if EARLY in scores.curves:
         drawn["## Early action"] = _early(folder, scores, title)
+    if scores.forecast:
+        with files.replacing(folder / AHEAD) as path:
+            figures.draw_forecast(scores.forecast, f"Forecast hands: {title}", path)
+        drawn["## Forecast"] = _forecast(scores)
     counts = scores.confusion()
     if counts.any():
         with files.replacing(folder / CONFUSION) as path:
@@ -208,6 +213,23 @@ def _early(folder: Path, scores: Scores, title: str) -> str:
         "lose their later frames, and those without an earlier one do not vote. Nothing uses a later frame, block P "
         f"included. Each share has its own interval. The same numbers are in {EARLY_CSV}.\n\n"
         f"![action accuracy over the observed share]({EARLY_PNG})\n\n{lines}"
+    )
+
+
+def _forecast(scores: Scores) -> str:
+    """Return what the errors of the forecast are compared with."""
+    times = [time_ms for time_ms in TIMES_MS if any(f"_{time_ms}ms_" in score.metric for score in scores.scores)]
+    absent = [f"{time_ms / 1000:g} s" for time_ms in TIMES_MS if time_ms not in times]
+    missing = (
+        f" There are no numbers at {', '.join(absent)}: the forecast ends before, or a frame of the clips is not at "
+        "that time."
+    )
+    return (
+        f"![error of forecast hands over the time ahead]({AHEAD})\n\n"
+        "A forecast is made at every frame, from this frame and those before it, for every later frame that its clip "
+        "has and that has labels. Both baselines start from the model's own hands of that frame, seen without later "
+        "frames, as a user would compute them. Each frame ahead is in the camera space of its own frame, so the motion "
+        f"of the camera is part of what is forecast.{missing if absent else ''}"
     )
 
 

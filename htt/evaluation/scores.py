@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from htt.config import Config
 from htt.data.shards.manifest import Coverage
 from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
-from htt.evaluation.metric_table import EARLY, HEADS, METRICS, untrained_by
+from htt.evaluation.metric_table import BASELINES, EARLY, HEADS, METRICS, untrained_by
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
 from htt.evaluation.sums import SHARES, VOTES, ClipSums, early_area
@@ -69,6 +69,9 @@ class Scores:
     """Reasons why some numbers are not results of the model, from its configuration."""
     sees_images: bool = True
     """False for a model without an image encoder, which predicts neither hands nor objects."""
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    """{"time_s", and for the forecast and each of ``BASELINES`` {"error_mm", and "low", "high" if there are enough
+    clips}}; empty without a forecast."""
 
     @property
     def comparable(self) -> bool:
@@ -108,6 +111,7 @@ class Scores:
             "interval": {"level": intervals.LEVEL, "resamples": intervals.RESAMPLES, "seed": intervals.SEED},
             "metrics": {score.metric: _plain(score) for score in self.scores},
             "curves": self.curves,
+            **({"forecast": self.forecast} if self.forecast else {}),
         }
 
     def confusion(self) -> np.ndarray:
@@ -159,7 +163,7 @@ def scores(
     curves = _curves(evaluation, sums, weights, own)
     people = len({subjects[clip] for clip in sums.clip.tolist()} - {""}) if subjects else 0
     count = len(set(own))
-    about = coverage, people, count, reservations, sees_images
+    about = coverage, people, count, reservations, sees_images, _forecast(sums, weights, own)
     return Scores(info.source, split, info.actions, listed, known, sums, curves, *about)
 
 
@@ -177,9 +181,8 @@ def reservations(config: Config) -> list[str]:
             f"Block A got the true {' and '.join(given)} (model.action.given): the accuracy of actions is an upper "
             "bound, not a result."
         )
-    for head in HEADS:
-        if head == "hand_type" and not config.model.predicts_hand_types:
-            continue
+    absent = {"hand_type": not config.model.predicts_hand_types, "forecast": not config.model.forecast.frames}
+    for head in (each for each in HEADS if not absent.get(each)):
         if off := [f"loss.{term}" for term in untrained_by(head, config.loss)]:
             found.append(
                 f"The {head} head was trained with a weight of 0 of {' and '.join(off)}: its metrics are no results."
@@ -252,9 +255,24 @@ def _curves(
     return curves | _early_curve(sums, groups)
 
 
+def _forecast(sums: ClipSums, weights: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """Return the errors of the forecast and of the baselines at each later frame, as ``Scores.forecast``."""
+    if sums.ahead is None:
+        return {}
+    (mean_mm,), edges = sums.ahead.mean_mm(np.ones((1, len(sums.clip)))), intervals.ahead(sums, weights, groups)
+    known = ~np.isnan(mean_mm).any(axis=0)
+    times_s = np.arange(1, len(known) + 1)[known] / sums.frame_rate
+    found: dict[str, Any] = {"time_s": times_s.tolist()}
+    for place, name in enumerate(("forecast", *BASELINES)):
+        found[name] = {"error_mm": mean_mm[place, known].tolist()}
+        if edges is not None:
+            found[name] |= {"low": edges[0, place, known].tolist(), "high": edges[1, place, known].tolist()}
+    return found if known.any() else {}
+
+
 def _rank(metric: str) -> tuple[int, int]:
     """Return a sort key that puts the most important metrics first."""
-    kinds = ("action", "object", "hand", "loss")
+    kinds = ("action", "object", "hand", "forecast", "loss")
     return kinds.index(metric.partition("_")[0]), list(METRICS).index(metric)
 
 

@@ -10,11 +10,13 @@ as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from htt.evaluation.metric_table import BASELINES, TIMES_MS, frame_at
 from htt.hand import HANDS, hand_names
 from htt.info import UNKNOWN
 
@@ -77,6 +79,24 @@ class Joints:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Errors of every forecast joint, for some clips and each later frame: sum (mm), and count."""
+
+    error_mm: np.ndarray
+    """[... 3 s hands joints]: of the forecast, then of each of ``BASELINES``; s does not include the frame itself."""
+    count: np.ndarray
+    """[... s hands joints], the same for all three."""
+
+    def mean_mm(self, weights: np.ndarray) -> np.ndarray:
+        """Return [r 3 s] the mean errors for clips weighted by ``weights`` [r clips], averaged as those of hands."""
+        steps = []
+        for step in range(self.count.shape[1]):  # one by one: all draws of all steps together need gigabytes
+            total, count = (np.tensordot(weights, part, 1) for part in (self.error_mm[:, :, step], self.count[:, step]))
+            steps.append(_mean_over_seen(total, count[:, None]))
+        return np.stack(steps, axis=-1)
+
+
+@dataclass(frozen=True)
 class ClipSums:
     """Sums of each clip of a split, in order."""
 
@@ -99,6 +119,10 @@ class ClipSums:
     """[c s a] summed probabilities of its windows at each of ``SHARES``, or None if the early action is not known."""
     hand_types: np.ndarray | None = None
     """[c 2] hands with a correct type, and hands with a known type; None if the model does not predict them."""
+    ahead: Ahead | None = None
+    """Errors of the forecast [c ...], or None without one."""
+    frame_rate: float = math.nan
+    """Frames per second of the clips; used for the forecast."""
 
     def actions(self, vote: str = "soft") -> np.ndarray:
         """Return the [c] predicted action of each clip, by summed probabilities or (``hard``) by one vote per window.
@@ -131,7 +155,7 @@ class ClipSums:
             yield f"_{hand}", slice(place, place + 1)
 
     def hand_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return {metric: [r]} of hands, objects and hand types for clips weighted by ``weights`` [r c].
+        """Return {metric: [r]} of hands, objects, hand types and forecast for clips weighted by ``weights`` [r c].
 
         Values are NaN if none is known.
         """
@@ -145,6 +169,29 @@ class ClipSums:
             if counts is not None:
                 right, known = np.moveaxis(np.tensordot(weights, counts, 1), -1, 0)
                 found[name] = _ratio(right, known)
+        return found | self.forecast_metrics(weights)
+
+    def forecast_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Return {metric: [r]} of the forecast for clips weighted by ``weights`` [r c]; empty without a forecast.
+
+        The error of the whole forecast is the mean over its frames: the frames far ahead, which fewer frames of a clip
+        have, count as much as the near ones.
+        """
+        if self.ahead is None:
+            return {}
+        mean_mm, found = self.ahead.mean_mm(weights), {}
+        known = ~np.isnan(mean_mm)
+        parts = {"": _ratio(np.where(known, mean_mm, 0.0).sum(axis=-1), known.sum(axis=-1))}
+        for time_ms in TIMES_MS:
+            step = frame_at(time_ms, self.frame_rate)
+            if step is not None and step <= mean_mm.shape[-1]:
+                parts[f"_{time_ms}ms"] = mean_mm[..., step - 1]
+        for at, part in parts.items():
+            forecast, *baselines = np.moveaxis(part, -1, 0)
+            found[f"forecast_error{at}_mm"] = forecast
+            for name, baseline in zip(BASELINES, baselines, strict=True):
+                found[f"forecast_{name}_error{at}_mm"] = baseline
+                found[f"forecast_gain_over_{name}{at}_mm"] = baseline - forecast
         return found
 
     def curves(self, weights: np.ndarray) -> dict[str, Curve]:

@@ -4,7 +4,8 @@ The exported function predicts one window of any number of frames, all of them v
 
     frames [t 3 h w] uint8, intrinsics [3 3] float32 (px)  ->  the values of ``OUTPUTS``
 
-Values of frames are [t ...], and ``action_logits`` is [a]. The file also holds the facts of the data, as JSON.
+Values of frames are [t ...], and ``action_logits`` is [a]. The file also holds the facts of the data, as JSON. A head
+of ``model.forecast`` is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from htt import files
 from htt.batch import Layout, Prediction, Truth
-from htt.config import Config, ModelConfig
+from htt.config import Config, ForecastConfig, ModelConfig
 from htt.data.loading.loader import Assembler
 from htt.data.loading.splits import open_named
 from htt.data.loading.windows import evaluation_windows
@@ -44,7 +45,7 @@ Format = Literal["onnx", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
 Inputs = tuple[Tensor, Tensor]
 """Inputs of the exported function: the frames and the intrinsics of a window."""
-OUTPUTS = tuple(each.name for each in fields(Prediction) if each.name not in ("attention", "hand_type_logits"))
+OUTPUTS = tuple(field.name for field in fields(Prediction) if field.default is MISSING)
 """Names of the outputs, in order; see ``htt.batch.Prediction``. Hand types are used inside a model alone."""
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 RECORD = "htt"
@@ -53,6 +54,8 @@ TOLERANCE = 1e-4
 """Largest difference of an fp32 export from its model, relative to the largest value of an output, or to 1."""
 CALIBRATION_WINDOWS = 64
 """Training windows from which the ranges of int8 values are taken."""
+FORECAST = "forecast_head."
+"""Beginning of the names of weights that are not exported: an exported model does not forecast."""
 EXACT = ("pose_head", "object_head", "hand_type_head", "action_head")
 """Parts that are not quantised: 8 bits of the last layers would cost pixels, and they take little time."""
 
@@ -95,9 +98,10 @@ def export(
         StorageError: the disk is full or not writable.
     """
     check(model.config, file, to, precision)
-    one = OneWindow.without_weights(model.config, model.info, model.features.settings)
+    own = model.config.model_copy(update={"forecast": ForecastConfig()})
+    one = OneWindow.without_weights(own, model.info, model.features.settings)
     assert isinstance(one, OneWindow)
-    one.load_state_dict(model.state_dict())
+    one.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith(FORECAST)})
     one.eval().requires_grad_(False)
     if precision == "fp16":
         _to_half(one)

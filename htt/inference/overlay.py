@@ -1,4 +1,7 @@
-"""Drawing of predictions: hands over a frame, and below it the object, the actions and their time line."""
+"""Drawing of predictions: hands over a frame, and below it the object, the actions and their time line.
+
+Hands of a forecast are faint, at their places in later frames: if the camera moves, the scene moves with it.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,8 @@ SMOOTH = 2
 """Factor by which hands are drawn larger and then reduced, for smooth lines."""
 TOP = 3
 """Number of actions with a bar."""
+FAINT = (0.5, 0.35, 0.2)
+"""Opacity of forecast hands: a third, two thirds, and the whole of the forecast ahead."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,16 @@ class State:
     actions: Sequence[tuple[str, float]]
     """Most probable actions with their probabilities; empty if none is known yet."""
     time_s: float
+    forecast_px: np.ndarray | None = None
+    """[s j 2], hands of later frames in their pixels, or None; see ``shown_ahead``."""
+
+
+def shown_ahead(forecast_px: np.ndarray | None) -> np.ndarray | None:
+    """Return the frames of a forecast [s j 2] that are drawn: a third, two thirds, and the whole of it ahead."""
+    if forecast_px is None:
+        return None
+    ahead: np.ndarray = forecast_px[-(-len(forecast_px) * np.arange(1, len(FAINT) + 1) // len(FAINT)) - 1]
+    return ahead
 
 
 class Part(NamedTuple):
@@ -99,17 +114,19 @@ class Painter:
         width, height = self.size
         image = Image.new("RGB", (width, height + self.panel), PANEL)
         image.paste(Image.fromarray(frame).resize(self.size, Image.Resampling.BILINEAR), (0, 0))
-        joints = state.joints_px * (np.array(self.size) / self.frame)
-        for place, hand in enumerate(hand_names(self.hands)):
-            self._hand(image, joints[JOINTS_PER_HAND * place :][:JOINTS_PER_HAND], hand)
+        later = [] if state.forecast_px is None else list(zip(state.forecast_px, FAINT, strict=True))
+        for joints_px, opacity in (*reversed(later), (state.joints_px, 1.0)):
+            joints = joints_px * (np.array(self.size) / self.frame)
+            for place, hand in enumerate(hand_names(self.hands)):
+                self._hand(image, joints[JOINTS_PER_HAND * place :][:JOINTS_PER_HAND], hand, opacity)
         canvas = ImageDraw.Draw(image)
         self._classes(canvas, state)
         if self.parts:
             self._time_line(canvas, state.time_s)
         return np.asarray(image)
 
-    def _hand(self, image: Image.Image, joints: np.ndarray, hand: str) -> None:
-        """Draw one hand, smooth, in the part of the image that holds it."""
+    def _hand(self, image: Image.Image, joints: np.ndarray, hand: str, opacity: float) -> None:
+        """Draw one hand, smooth, in the part of the image that holds it; without its name if it is faint."""
         unit, margin = self.unit, 30 * self.unit
         low = np.maximum(np.floor(joints.min(axis=0) - margin), 0)
         high = np.minimum(np.ceil(joints.max(axis=0) + margin), self.size)
@@ -130,9 +147,10 @@ class Painter:
                 radius = (4.4 if joint == WRIST else 2.8 + extra / 2) * thick
                 fill = plain or (HAND_COLOURS[hand] if joint == WRIST else (255, 255, 255))
                 canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
-        image.paste(large.reduce(SMOOTH), box[:2])
+        drawn = large.reduce(SMOOTH)
+        image.paste(drawn if opacity == 1 else Image.blend(image.crop(box), drawn, opacity), box[:2])
         x, y = joints[WRIST]
-        if len(HANDS) == self.hands and 0 <= x < self.size[0] and 0 <= y < self.size[1] - 24 * unit:
+        if opacity == 1 and len(HANDS) == self.hands and 0 <= x < self.size[0] and 0 <= y < self.size[1] - 24 * unit:
             ImageDraw.Draw(image).text(
                 (x + 8 * unit, y + 4 * unit), hand, HAND_COLOURS[hand], _font(round(15 * unit)),
                 stroke_width=max(1, round(unit)), stroke_fill=(0, 0, 0),
@@ -200,7 +218,8 @@ def states(predictions: Predictions, found: Sequence[Segment], frame_rate: float
         best = np.argsort(-segment.probabilities, kind="stable")[:TOP]
         top = [(names[action], float(segment.probabilities[action])) for action in best]
         for frame in range(segment.first, segment.end):
-            yield State(predictions.joints_px[frame], objects[frame], top, frame / frame_rate)
+            ahead = None if predictions.forecast_px is None else shown_ahead(predictions.forecast_px[frame])
+            yield State(predictions.joints_px[frame], objects[frame], top, frame / frame_rate, ahead)
 
 
 def parts(found: Sequence[Segment], names: Sequence[str], frame_rate: float) -> list[Part]:

@@ -52,6 +52,12 @@ class Predictions:
     """[n] index into ``action_probabilities`` of each frame's window."""
     info: DataInfo
     """Names of actions and objects, and number of hands, of the model."""
+    forecast_px: np.ndarray | None = None
+    """[n s j 2] float32, the hands of the s frames after each frame, in the pixels of those frames, whose camera may
+    have moved; ``info.frame_rate`` of them are a second. They depend on no frame after the one they are of. None of a
+    model without ``model.forecast``."""
+    forecast_m: np.ndarray | None = None
+    """[n s j 3] float32, camera space of those frames, metres; or None."""
 
     def top_actions(self, count: int = 3, windows: slice | np.ndarray = slice(None)) -> list[tuple[str, float]]:
         """Return the most probable actions with their mean probability over (some) windows, highest first."""
@@ -68,7 +74,8 @@ class Predictions:
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Return the predictions of successive parts of a video as one."""
     firsts = np.cumsum([0, *(len(part.action_probabilities) for part in parts[:-1])])
-    arrays = ("joints_px", "joints_m", "object_probabilities", "action_probabilities")
+    arrays = ["joints_px", "joints_m", "object_probabilities", "action_probabilities"]
+    arrays += [name for name in ("forecast_px", "forecast_m") if getattr(parts[0], name) is not None]
     return Predictions(
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
         window=np.concatenate([part.window + first for part, first in zip(parts, firsts, strict=True)]),
@@ -189,7 +196,14 @@ class Predictor:
         )
         actions = torch.cat([part.action_logits for part in parts]).double().softmax(dim=-1).cpu().numpy()
         probabilities = torch.from_numpy(objects).softmax(dim=-1).numpy()
-        return Predictions(fitted.frame_px(joints_px), joints_m, probabilities, actions, window, self.info)
+        own = fitted.frame_px(joints_px), joints_m, probabilities, actions, window, self.info
+        forecasts = [part.forecast for part in parts if part.forecast is not None]
+        if not forecasts:
+            return Predictions(*own)
+        ahead_px, _, ahead_m = (
+            torch.cat(each)[back, 1:].float().cpu().numpy() for each in zip(*forecasts, strict=True)
+        )
+        return Predictions(*own, fitted.frame_px(ahead_px), ahead_m)
 
     def stream(self, intrinsics: Any, fit: Fit = "crop") -> Stream:
         """Return a stream that takes frame after frame, at ``stream_rate``; arguments as of a call."""

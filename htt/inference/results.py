@@ -75,11 +75,15 @@ def segments(predictions: Predictions, chunk: int) -> list[Segment]:
 
 
 def table(predictions: Predictions, frame_rate: float) -> pl.DataFrame:
-    """Return a row per frame; joints and probabilities are arrays, whose names are in the file's metadata."""
+    """Return a row per frame; joints and probabilities are arrays, whose names are in the file's metadata.
+
+    The columns of a forecast hold the hands of the frames after it [s j ...], of which ``frame_rate`` are a second.
+    """
     names, values = zip(*predictions.objects(), strict=True)
     actions = predictions.action_probabilities[predictions.window]
     joints, kinds = predictions.joints_px.shape[1], actions.shape[1]
     frames = np.arange(len(actions))
+    forecasts = {"forecast_px": predictions.forecast_px, "forecast_m": predictions.forecast_m}
     return pl.DataFrame(
         {
             "frame": frames.astype(np.int32),
@@ -92,6 +96,11 @@ def table(predictions: Predictions, frame_rate: float) -> pl.DataFrame:
             "action": [predictions.info.actions[best] for best in actions.argmax(axis=1)],
             "action_probability": actions.max(axis=1).astype(np.float32),
             "action_probabilities": pl.Series(actions.astype(np.float32), dtype=pl.Array(pl.Float32, kinds)),
+            **{
+                name: pl.Series(values, dtype=pl.Array(pl.Float32, values.shape[1:]))
+                for name, values in forecasts.items()
+                if values is not None
+            },
         }
     )
 

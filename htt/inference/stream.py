@@ -55,6 +55,11 @@ class Current:
     """Final predictions, if this frame completed a window of block P."""
     window_ended: bool
     """True if this was the last frame of a window of block A: the action is then the offline result."""
+    forecast_px: np.ndarray | None = None
+    """[s j 2], the hands of the next s frames at ``Predictor.frame_rate``, in the pixels of those frames; as of
+    ``Predictor.__call__``. None of a model without ``model.forecast``."""
+    forecast_m: np.ndarray | None = None
+    """[s j 3], camera space of those frames, metres; or None."""
 
 
 class Stream:
@@ -70,6 +75,8 @@ class Stream:
         self._features: deque[Tensor] = deque(maxlen=self._k)
         self._cues: list[Tensor] = []
         self._action: np.ndarray | None = None
+        self._context: Tensor | None = None
+        """[a] probabilities of the action in finished windows of block P, for the forecast; None before the first."""
         self._frames = self._open = 0
         """Frames so far, and those of the unfinished window of block P."""
 
@@ -94,7 +101,11 @@ class Stream:
                 settled = None
                 joints_px, joints_m, objects, _ = self._heads(self._block_p(len(self._features))[-1:])
                 pose = joints_px[0], joints_m[0], objects[0]
-        return Current(self._frames - 1, *pose, self._action, settled, position == self._length - 1)
+            forecast = self._forecast(position + 1)
+        ended = position == self._length - 1
+        if ended:
+            self._context = None
+        return Current(self._frames - 1, *pose, self._action, settled, ended, *forecast)
 
     @torch.inference_mode()
     def finish(self) -> Settled | None:
@@ -138,6 +149,18 @@ class Stream:
         px = self._fitting.frame_px(joints_px.cpu().numpy())
         return px, joints_m.cpu().numpy(), objects.softmax(dim=-1).cpu().numpy(), (raw, objects, types)
 
+    def _forecast(self, seen: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """Return the hands of the next frames, px and m, after ``seen`` frames of the window of block A."""
+        config = self._model.config.forecast
+        if not config.frames or self._fitting is None:
+            return None, None
+        tokens = self._block_p(min(seen, self._k))[-1:]
+        none = tokens.new_zeros(len(self._model.info.actions), dtype=torch.float32)
+        context = none if self._context is None else self._context
+        raw = self._model.forecast_head(tokens, self._model.pose_head(tokens), context[None] if config.action else None)
+        found = self._model.decode_forecast(raw[:, 1:], self._matrix[None])
+        return self._fitting.frame_px(found.joints_px[0].cpu().numpy()), found.joints_m[0].cpu().numpy()
+
     def _settle(self) -> Settled:
         """Finish a window of block P: its hands and objects, its cues, and the action of the window so far."""
         count, self._open = self._open, 0
@@ -148,6 +171,8 @@ class Stream:
         valid = cues.new_ones(cues.shape[:2], dtype=torch.bool)
         logits: Tensor = self._model.action_block(cues, valid, self._model.action_head)
         self._action = logits[0].double().softmax(dim=-1).cpu().numpy()
+        if count == self._model.config.pose.window:
+            self._context = logits[0].float().softmax(dim=-1)
         if cues.shape[1] == self._length:
             self._cues.clear()
         return Settled(self._frames - count, joints_px, joints_m, objects)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from htt import camera
 from htt.batch import Truth
-from htt.config import ActionConfig, ModelConfig, PoseConfig
+from htt.config import ActionConfig, ForecastConfig, ModelConfig, PoseConfig
 from htt.errors import ConfigError
 from htt.info import UNKNOWN, DataInfo
 
@@ -42,6 +42,39 @@ class PoseHead(nn.Module):
         """Return the raw joints as float32, because half precision would cost a pixel of accuracy."""
         raw: Tensor = rearrange(self.layers(tokens), "n (j three) -> n j three", three=3)
         return raw.float()
+
+
+class ForecastHead(nn.Module):
+    """Displacements of the hands until each of the next frames, added to the hands of the frame itself.
+
+    The displacements start at 0, so an untrained head keeps the last pose, which is a baseline that is hard to beat.
+    They are those of the raw joints: 2.5D, in the units of the pose head.
+
+    Source: Martinez et al. 2017 (arXiv 1705.02445), who predict displacements and compare them with the last pose.
+    """
+
+    def __init__(self, width: int, config: ForecastConfig, info: DataInfo) -> None:
+        super().__init__()
+        self.action = nn.Linear(len(info.actions), width, bias=False) if config.action else None
+        self.displace = PoseHead(width, config.frames * info.joints)
+        for parameter in self.displace.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, tokens: Float[Tensor, "n d"], joints_raw: Float[Tensor, "n j 3"], action: Float[Tensor, "n a"] | None
+    ) -> Float[Tensor, "n s j 3"]:
+        """Return the raw joints of each frame and of those after it.
+
+        Args:
+            tokens: tokens of the frames, from these and earlier frames alone.
+            joints_raw: output of the pose head for these tokens. The errors of later frames do not train it.
+            action: probabilities of the action so far, 0 where none is known; only with ``model.forecast.action``.
+        """
+        if self.action is not None:
+            tokens = tokens + self.action(action)
+        moved = rearrange(self.displace(tokens), "n (s j) three -> n s j three", j=joints_raw.shape[1])
+        now = joints_raw[:, None]
+        return torch.cat([now, now.detach() + moved], dim=1)
 
 
 class ObjectHead(nn.Module):

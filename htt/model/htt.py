@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from htt.batch import Layout, Prediction, Truth, place, scatter, take
+from htt.batch import Forecast, Layout, Prediction, Truth, place, scatter, take
 from htt.config import ModelConfig
 from htt.errors import ConfigError
 from htt.info import DataInfo
@@ -22,6 +23,7 @@ from htt.model.features import FrameFeatures
 from htt.model.heads import (
     NO_HAND_TYPES,
     ActionInput,
+    ForecastHead,
     HandTypeHead,
     NoHead,
     ObjectHead,
@@ -62,6 +64,8 @@ class HTT(nn.Module):
         self.action_input = ActionInput(width, config.action, info)
         self.action_block = load(blocks, config.action.block).readout(width, config.action)
         self.action_head = nn.Linear(width, len(info.actions))
+        if config.forecast.frames:  # last, so that the other parts start with the same weights as without it
+            self.forecast_head = ForecastHead(width, config.forecast, info)
 
     @classmethod
     def without_weights(cls, config: ModelConfig, info: DataInfo, encoder: Mapping[str, Any] | None = None) -> HTT:
@@ -113,8 +117,9 @@ class HTT(nn.Module):
         clips = place(cues, layout.slot, valid.shape)
         action_logits = self.action_block(clips, valid, self.action_head, seen.get("action"))
 
+        forecast = self._forecast(features, clips, valid, layout, camera) if self.config.forecast.frames else None
         of_frames = joints_raw, joints_px, depth_m, joints_m, object_logits
-        return Prediction(*of_frames, action_logits.float(), seen or None, type_logits)
+        return Prediction(*of_frames, action_logits.float(), seen or None, type_logits, forecast)
 
     def _block_p(
         self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], layout: Layout, attention: list[Tensor] | None
@@ -127,3 +132,57 @@ class HTT(nn.Module):
             some = F.pad(valid, (0, -valid.shape[1] % k)).reshape(-1, k).any(dim=1)
             attention[:] = [scatter(weights, some) for weights in attention]
         return take(tokens, layout.pose_slot)
+
+    def _forecast(
+        self,
+        features: Float[Tensor, "n d"],
+        clips: Float[Tensor, "b t d"],
+        valid: Bool[Tensor, "b t"],
+        layout: Layout,
+        camera: Float[Tensor, "n 3 3"],
+    ) -> Forecast:
+        """Return the hands of each frame and of those after it, from what was seen until the frame.
+
+        The token of a frame in a window of block P depends on the frames after it. Here block P sees, for each frame,
+        the k frames that end with it, as in a stream. Block A sees the windows of block P that have ended by then.
+        """
+        tokens = self._tokens_so_far(features, valid, layout)
+        action = self._action_so_far(clips, valid, layout) if self.config.forecast.action else None
+        raw = self.forecast_head(tokens, self.pose_head(tokens), action)
+        return self.decode_forecast(raw, camera)
+
+    def decode_forecast(self, raw: Float[Tensor, "n s j 3"], camera: Float[Tensor, "n 3 3"]) -> Forecast:
+        """Return the forecast of raw joints; ``camera`` is the camera matrix of each frame, px."""
+        decoded = decode_pose(raw.flatten(1, 2), camera, self.config.pose, self.info)
+        return Forecast(*(each.unflatten(1, raw.shape[1:3]) for each in decoded))
+
+    def _tokens_so_far(
+        self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], layout: Layout
+    ) -> Float[Tensor, "n d"]:
+        """Return the token of each frame from a window of block P that ends with it."""
+        length = valid.shape[1]
+        k = min(self.config.pose.window, length)
+        place_in_clip = layout.slot % length
+        first = (place_in_clip - k + 1).clamp(min=0)
+        seen = first[:, None] + torch.arange(k, device=valid.device)
+        slots = layout.window[:, None] * length + seen.clamp(max=length - 1)
+        known = valid.flatten()[slots] & (seen <= place_in_clip[:, None])
+        of_slot = place(features, layout.slot, valid.shape).flatten(0, 1)
+        tokens: Tensor = self.pose_block(of_slot[slots], known, None)
+        return tokens[torch.arange(len(tokens), device=valid.device), place_in_clip - first]
+
+    @torch.no_grad()
+    def _action_so_far(
+        self, clips: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"], layout: Layout
+    ) -> Float[Tensor, "n a"]:
+        """Return the probabilities of the action in windows of block P that ended by each frame; 0 before the first.
+
+        They have no gradient: the forecast uses what block A recognises, and does not change it.
+        """
+        length, k = valid.shape[1], self.config.pose.window
+        found = [clips.new_zeros(len(clips), len(self.info.actions), dtype=torch.float32)]
+        for end in range(k, length + 1, k):
+            logits = self.action_block(clips[:, :end], valid[:, :end], self.action_head, None)
+            found.append(logits.float().softmax(dim=-1))
+        ended = (layout.slot % length + 1) // k
+        return torch.stack(found)[ended, layout.window]

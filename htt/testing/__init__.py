@@ -14,12 +14,13 @@ A contract is a class of tests for one kind of plug-in; a test module inherits i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from htt import camera
-from htt.batch import Batch, Prediction
+from htt.batch import Batch, Forecast, Prediction
 from htt.config import Config, override
 from htt.info import DataInfo
 from htt.testing.contracts import BackboneContract, BlockContract
@@ -70,7 +71,9 @@ def tiny_info(hands: int = 2) -> DataInfo:
     return DataInfo("tiny", actions, objects, hands, 64, 36, hand_types=("rest", "reach", "side"))
 
 
-def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0, padding: int = 0) -> Batch:
+def random_batch(
+    info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0, padding: int = 0, ahead: int = 0
+) -> Batch:
     """Return a batch of random numbers in which every label and joint is known.
 
     Args:
@@ -78,6 +81,7 @@ def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0,
         lengths: frames of each window.
         seed: random seed of all values.
         padding: further slots without a frame, after the longest window.
+        ahead: frames after each frame whose joints are known too, as for ``model.forecast.frames``.
     """
     random = torch.Generator().manual_seed(seed)
     frames, kinds = sum(lengths), len(info.hand_types)
@@ -86,7 +90,7 @@ def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0,
         [[info.width, 0.0, info.width / 2], [0.0, 1.1 * info.width, info.height / 2], [0.0, 0.0, 1.0]]
     )
     joints_m = torch.rand(frames, info.joints, 3, generator=random) * 0.4 + torch.tensor([-0.2, -0.2, 0.3])
-    return Batch(
+    batch = Batch(
         frames=torch.randint(0, 256, (frames, 3, info.height, info.width), generator=random, dtype=torch.uint8),
         valid=valid,
         intrinsics=intrinsics.expand(len(lengths), 3, 3).clone(),
@@ -100,6 +104,12 @@ def random_batch(info: DataInfo, lengths: Sequence[int] = (5, 8), seed: int = 0,
         view=torch.zeros(len(lengths), dtype=torch.long),
         hand_type=torch.randint(0, kinds, (frames, info.hands), generator=random) if kinds else None,
     )
+    if not ahead:
+        return batch
+    moved_m = 0.01 * torch.randn(frames, ahead, info.joints, 3, generator=random).cumsum(dim=1)
+    ahead_m = torch.cat([joints_m[:, None], joints_m[:, None] + moved_m], dim=1)
+    valid = torch.ones(ahead_m.shape[:-1], dtype=torch.bool)
+    return replace(batch, ahead_m=ahead_m, ahead_px=camera.project(ahead_m, intrinsics), ahead_valid=valid)
 
 
 def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction:
@@ -107,6 +117,12 @@ def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction
     random = torch.Generator().manual_seed(seed)
     joints_m = batch.joints_m + 0.03 * torch.randn(batch.joints_m.shape, generator=random)
     frames, windows, kinds = len(batch.frames), len(batch.valid), len(info.hand_types)
+    forecast = None
+    if batch.ahead_m is not None and batch.ahead_px is not None:
+        ahead_m = batch.ahead_m + 0.03 * torch.randn(batch.ahead_m.shape, generator=random)
+        forecast = Forecast(
+            batch.ahead_px + torch.randn(batch.ahead_px.shape, generator=random), ahead_m[..., 2], ahead_m
+        )
     return Prediction(
         joints_raw=torch.randn(joints_m.shape, generator=random),
         joints_px=batch.joints_px + torch.randn(batch.joints_px.shape, generator=random),
@@ -115,4 +131,5 @@ def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction
         object_logits=torch.randn(frames, len(info.objects), generator=random),
         action_logits=torch.randn(windows, len(info.actions), generator=random),
         hand_type_logits=torch.randn(frames, info.hands, kinds, generator=random) if kinds else None,
+        forecast=forecast,
     )

@@ -67,8 +67,9 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator, lay
         _paste(frames[chosen].transpose(0, 1), images, *shifts[window])
     moved = torch.tensor(shifts, dtype=batch.joints_px.dtype).to(batch.joints_px.device, non_blocking=True)
     window_index = layout.window if layout else window_of_frame(batch.valid)
-    joints_px = batch.joints_px + moved.index_select(0, window_index)[:, None]
-    return replace(batch, frames=frames, joints_px=joints_px)
+    moved = moved.index_select(0, window_index)[:, None]
+    ahead_px = None if batch.ahead_px is None else batch.ahead_px + moved[:, None]
+    return replace(batch, frames=frames, joints_px=batch.joints_px + moved, ahead_px=ahead_px)
 
 
 def _pieces(frames: Tensor, counts: Sequence[int]) -> Iterator[tuple[int, slice]]:

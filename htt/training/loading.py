@@ -63,7 +63,7 @@ def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
     return checkpoints.read(checkpoint).config
 
 
-SHAPES = ("width", "name", "size", "block", "depth", "feedforward", "cues", "hands", "causal")
+SHAPES = ("width", "name", "size", "block", "depth", "feedforward", "cues", "hands", "causal", "frames", "action")
 """Fields of ``model`` and its parts that give the shapes of the weights."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from htt.batch import Batch, Prediction
-from htt.config import Config
+from htt.config import Config, override
 from htt.data.loading import splits
 from htt.data.loading.clips import Clips
 from htt.data.loading.splits import Splits
@@ -23,7 +23,7 @@ from htt.data.shards import manifest
 from htt.data.store import mirror
 from htt.errors import DataError
 from htt.evaluation import baselines
-from htt.evaluation.metric_table import EVALUATED, HEADS, head_of
+from htt.evaluation.metric_table import EVALUATED, TIMES_MS, frame_at, head_of
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group, best_device
 from htt.hand import HANDS, hand_names
@@ -36,7 +36,7 @@ from htt.training.encoding import data_folder
 from htt.training.loading import open_trained
 from htt.training.loop import EpochCallback, evaluate, fit
 
-OF_HANDS = ("loss_joints_px", "loss_depth_m")
+OF_HANDS = ("loss_joints_px", "loss_depth_m", "loss_forecast_px", "loss_forecast_depth_m")
 """Loss terms that need annotated hands."""
 OF_HAND_TYPES = ("loss_hand_type", "hand_type_accuracy")
 """Metrics that need named hand types and a head for them."""
@@ -98,7 +98,7 @@ def prepare_search(config: Config) -> Facts:
     if not mirror.is_mirror(root):  # else all shards of the training split would be downloaded here
         train = splits.open_named(root, manifest.TRAIN, config.data)
         lowest["hand_error_mm"] = baselines.mean_pose_error_mm(train, val)
-    reasons, never = unknown(val), unpredicted(config)
+    reasons, never = unknown(val), unpredicted(config, val.info.frame_rate)
     absent = {*reasons, *never}
     known = {name: value for name, value in lowest.items() if name not in absent and not math.isnan(value)}
     return Facts(lacking, reasons, known, never)
@@ -123,7 +123,8 @@ def unknown(clips: Clips) -> dict[str, str]:
         reasons |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
     if not seen.any():
         reason = "no frame of these clips has an annotated hand"
-        reasons |= {name: reason for name in EVALUATED if head_of(name) == "hand" or name in OF_HANDS}
+        of_hands = ("hand", "forecast")
+        reasons |= {name: reason for name in EVALUATED if head_of(name) in of_hands or name in OF_HANDS}
     for label, values in labels.items():
         if (values == UNKNOWN).all():
             reason = f"the {label}s of these clips are unknown"
@@ -135,16 +136,35 @@ def unknown(clips: Clips) -> dict[str, str]:
     return reasons
 
 
-def unpredicted(config: Config) -> dict[str, str]:
-    """Return the metrics that a model without some heads cannot give, each with the reason."""
-    if config.model.predicts_hand_types:
-        return {}
-    if config.model.backbone.reads_images:
-        return dict.fromkeys(OF_HAND_TYPES, "the model has no head for hand types (model.action.cues)")
-    reason = "a model without an image encoder predicts neither hands nor objects"
-    absent = ("hand", "hand_type", "object")
-    losses = [f"loss_{term}" for head in absent for term in HEADS[head]]
-    return {name: reason for name in EVALUATED if head_of(name) in absent or name in losses}
+def unpredicted(config: Config, frame_rate: float) -> dict[str, str]:
+    """Return the metrics that a model without some heads cannot give, each with the reason.
+
+    Args:
+        config: configuration of the training.
+        frame_rate: frames per second of the data, for the times of a forecast.
+    """
+    if not config.model.backbone.reads_images:
+        reason = "a model without an image encoder predicts neither hands nor objects"
+        absent = ("hand", "hand_type", "object", "forecast")
+        losses = {*OF_HANDS, "loss_object", "loss_hand_type"}
+        return {name: reason for name in EVALUATED if head_of(name) in absent or name in losses}
+    reasons = {}
+    if not config.model.predicts_hand_types:
+        reasons = dict.fromkeys(OF_HAND_TYPES, "the model has no head for hand types (model.action.cues)")
+    ahead = [name for name in EVALUATED if name.startswith(("forecast_", "loss_forecast_"))]
+    frames = config.model.forecast.frames
+    if not frames:
+        return reasons | dict.fromkeys(ahead, "the model has no forecast; set model.forecast.frames to 1 or more")
+    for time_ms in TIMES_MS:
+        step = frame_at(time_ms, frame_rate)
+        if step is None:
+            reason = f"{time_ms / 1000:g} s is no whole number of frames at {frame_rate:g} frames/s"
+        elif step > frames:
+            reason = f"model.forecast.frames is {frames}, and {time_ms / 1000:g} s are {step} frames"
+        else:
+            continue
+        reasons |= {name: reason for name in ahead if f"_{time_ms}ms_" in name}
+    return reasons
 
 
 def without_truth(config: Config, clips: Clips) -> list[str]:
@@ -220,8 +240,10 @@ class EvaluationJob:
         """
         clips = splits.open_named(prepare(self.config), self.split, self.config.data)
         model, _ = open_trained(self.checkpoint, clips.info, official=self.official)
+        own = model.config.forecast  # the labels must be those of the frames that this model predicts
+        config = override(self.config, {"model.forecast.frames": own.frames, "model.forecast.action": own.action})
 
         def on_batch(batch: Batch, prediction: Prediction) -> None:  # noqa: ARG001 - as the loop calls it
             done(len(batch.valid))
 
-        return evaluate(model.to(group.device), clips, self.config, group=group, on_batch=on_batch)
+        return evaluate(model.to(group.device), clips, config, group=group, on_batch=on_batch)

@@ -12,7 +12,7 @@ from jaxtyping import jaxtyped
 from htt import losses as module
 from htt.batch import Batch
 from htt.config import LossConfig
-from htt.losses import TERMS, Mean, counts_of, counts_of_labels, losses, merge, share, total
+from htt.losses import AHEAD, TERMS, Mean, counts_of, counts_of_labels, losses, merge, share, total, weights_of
 from htt.model.htt import HTT
 from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
 
@@ -24,10 +24,7 @@ def part(batch: Batch, windows: slice) -> Batch:
     chosen[windows] = True
     here = chosen[batch.valid.nonzero()[:, 0]]
     per_window = ("valid", "intrinsics", "action", "clip", "view")
-    values = {
-        field.name: getattr(batch, field.name)[chosen if field.name in per_window else here]
-        for field in dataclasses.fields(batch)
-    }
+    values = {name: tensor[chosen if name in per_window else here] for name, tensor in batch.tensors().items()}
     return Batch(**values)
 
 
@@ -55,7 +52,8 @@ def test_losses_equal_l1_and_cross_entropy_means():
 
 
 def test_terms_equal_the_fields_of_the_loss_config():
-    assert set(TERMS) == set(LossConfig.model_fields)
+    assert {*TERMS, "forecast"} == set(LossConfig.model_fields)
+    assert set(weights_of(LossConfig())) == {*TERMS, *AHEAD}
 
 
 def test_targets_in_the_image_may_be_given():
@@ -213,9 +211,10 @@ def test_smoothed_labels_leave_a_share_to_every_class():
 
 
 def test_counts_are_known_from_the_labels():
-    batch = random_batch(tiny_info())
+    batch = random_batch(tiny_info(), ahead=2)
+    batch.ahead_valid[3:] = False
     batch.action[1], batch.object[3:6], batch.joint_valid[2:9] = -1, -1, False
     batch.hand_type[2:5, 0] = -1
     found = counts_of(losses(random_prediction(tiny_info(), batch), batch))
     assert torch.equal(counts_of_labels(batch, hand_types=True), found)
-    assert torch.equal(counts_of_labels(batch), found[:-1])
+    assert torch.equal(counts_of_labels(batch), torch.cat([found[:4], found[5:]]))

@@ -91,11 +91,19 @@ def ablate(tmp_path):
     from tune.experiments.spec import StudySpec
     from tune.experiments.study import Study
 
-    def run(variants, seeds=range(2), training=TRAINING, values=None, *, resume=False, runs=tmp_path, **options):
+    def run(
+        variants,
+        seeds=range(2),
+        training=TRAINING,
+        values=None,
+        *,
+        metrics=("hand_error_mm", "action_accuracy"),
+        resume=False,
+        runs=tmp_path,
+        **options,
+    ):
         changes = {**BASE, "optim.lr": 1e-3, "runtime.cache": str(tmp_path / "events"), **(values or {})}
-        study = Study(
-            "Which?", variants, next(iter(variants)), seeds=seeds, metrics=("hand_error_mm", "action_accuracy")
-        )
+        study = Study("Which?", variants, next(iter(variants)), seeds=seeds, metrics=metrics)
         base = override(Config(), changes).model_dump(mode="json")
         options = {"name": "study", "study_name": "fake", "max_concurrent": 1, **options}
         made = plan.plan(StudySpec(study=study, base=base, **options), runs=runs, resume=resume)

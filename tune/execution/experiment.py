@@ -273,7 +273,7 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
 def _connected(experiment: Experiment, training: TrialFunctions, show: Console) -> str | None:
     """Connect to Ray and run all trials; return the reason if the run is interrupted after it was recorded."""
     try:
-        with connect.connect(experiment.spec.address):
+        with connect.connect(experiment.spec.address, train=experiment.spec.workers_per_trial > 1):
             return _with_machines(experiment, training, show)
     except (KeyboardInterrupt, LostRayError) as error:
         if not experiment.folder.exists():

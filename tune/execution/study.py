@@ -96,8 +96,9 @@ class StudyExperiment(Experiment):
     def data(self) -> Sequence[Config]:
         """One configuration for each data set that the variants need, of a model that predicts the most."""
 
-        def predicts(config: Config) -> tuple[bool, bool]:
-            return config.model.backbone.reads_images, config.model.predicts_hand_types
+        def predicts(config: Config) -> tuple[bool, bool, int]:
+            model = config.model
+            return model.backbone.reads_images, model.predicts_hand_types, model.forecast.frames
 
         configs = sorted(self.plan.study.configs(self.base).values(), key=predicts)
         return list({preparation_key(config): config for config in configs}.values())

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from cluster.run_folder import check_run_name
 from htt.config import MOST
 from htt.errors import ConfigError, did_you_mean, shown
-from htt.evaluation.metric_table import METRICS, untrained_by
+from htt.evaluation.metric_table import METRICS, TIMES_MS, at_time, untrained_by
 from tune.experiments import constraints
 from tune.experiments.constraints import check_bounds, check_metric
 from tune.experiments.space import Space, raise_faults
@@ -27,6 +27,7 @@ from tune.experiments.study import MOST_SEEDS, TUNED
 
 WEIGHTED = "loss"
 """The metric that depends on the weights ``loss.*`` of a configuration; its terms, such as loss_action, do not."""
+HORIZON = "model.forecast.frames"
 LATENCY = "latency_ms"
 ALGORITHMS = ("tpe", "random")
 SCHEDULERS = ("asha", "none")
@@ -129,12 +130,21 @@ def _check_finalists(search: SearchSpec) -> None:
 
 
 def check_comparable(metrics: Iterable[str], searched: Iterable[str]) -> None:
-    """Raise a ``ConfigError`` if trials are judged by the loss while its weights differ between trials.
+    """Raise a ``ConfigError`` if trials are judged by a metric that means something else for each of them.
+
+    The loss does if its weights differ between trials, and the error of a whole forecast if its length does.
 
     Args:
         metrics: the metrics that trials are selected, bounded or compared by.
         searched: the dotted paths in which trials differ.
     """
+    metrics, searched = list(metrics), list(searched)
+    whole = [name for name in metrics if name.startswith("forecast_") and not name.endswith("ms_mm")]
+    if whole and HORIZON in searched:
+        raise ConfigError(
+            f"Cannot compare trials by {whole[0]}: each has its own {HORIZON}, and the shortest would win. Use the "
+            f"error at one time, such as {at_time(whole[0], TIMES_MS[1])}, or fix the frames: --set {HORIZON}=15."
+        )
     weights = [path for path in searched if path.startswith("loss.")]
     if WEIGHTED in metrics and weights:
         raise ConfigError(

@@ -35,6 +35,8 @@ SILENT_S = 600.0
 """Time limit for a batch from such a process, s; longer than the retries of an object store."""
 SHARED = Path("/dev/shm")
 """Shared memory file system through which the processes pass batches."""
+AHEAD_BYTES = 21
+"""Size of a joint of a later frame in a batch: its point, its pixels, and whether it is valid, bytes."""
 EVALUATION_PIXELS = 2**24
 """Largest size of an evaluation batch in pixels: about 128 frames of 480x270."""
 
@@ -56,6 +58,8 @@ class Assembler:
     windows: Windows
     images: bool = True
     """False to leave out images and features, for a model without an image encoder."""
+    ahead: int = 0
+    """Frames after each frame whose joints are in the batch too, for ``model.forecast.frames``."""
 
     def __call__(self, chosen: Sequence[int] | np.ndarray, pool: Executor | None = None) -> Batch:
         """Return the batch of the ``chosen`` windows, in that order; images are decoded in the threads of a pool.
@@ -72,11 +76,13 @@ class Assembler:
         counts = np.array([len(window.frames) for window in picked])
         targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         joints_px = np.concatenate([target.joints_px for target in targets])
+        moved_px = np.zeros((len(joints_px), 1, 2), np.float32)
         if not self.images:
             frames = torch.zeros(len(joints_px), 0)
         elif self.clips.encoding:
             frames, shifts_px = self._features(picked, copies)
-            joints_px = joints_px + np.repeat(shifts_px, counts, axis=0)[:, None]
+            moved_px = np.repeat(shifts_px, counts, axis=0)[:, None]
+            joints_px = joints_px + moved_px
         else:
             frames = self._images(picked, pool)
         clip = np.array([window.clip for window in picked])
@@ -94,6 +100,7 @@ class Assembler:
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
             view=torch.tensor(seeds),
             hand_type=self._hand_types(picked),
+            **(self._ahead(picked, moved_px) if self.ahead else {}),
         )
 
     def _hand_types(self, picked: Sequence[Window]) -> Tensor | None:
@@ -101,6 +108,24 @@ class Assembler:
         known = [(self.clips.hand_types(window.clip), window.frames) for window in picked]
         types = [of_clip[frames] for of_clip, frames in known if of_clip is not None]
         return torch.from_numpy(np.concatenate(types)) if types else None
+
+    def _ahead(self, picked: Sequence[Window], moved_px: np.ndarray) -> dict[str, Tensor]:
+        """Return the joints of each frame and of those after it, in images that are moved like that of the frame.
+
+        A frame after the last one of its clip, or one that was left out of it, has no valid joints.
+        """
+        found = []
+        for window in picked:
+            numbers = self.clips.frame_numbers(window.clip)
+            wanted = numbers[window.frames][:, None] + np.arange(self.ahead + 1)
+            frames = np.searchsorted(numbers, wanted).clip(max=len(numbers) - 1)
+            found.append((self.clips.targets(window.clip).of(frames), numbers[frames] == wanted))
+        valid = np.concatenate([target.joint_valid & exists[..., None] for target, exists in found])
+        joints_m, joints_px = (
+            np.concatenate([getattr(each, name) for each, _ in found]) for name in ("joints_m", "joints_px")
+        )
+        arrays = {"ahead_m": joints_m, "ahead_px": joints_px + moved_px[:, None], "ahead_valid": valid}
+        return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def _images(self, picked: Sequence[Window], pool: Executor | None) -> Tensor:
         images = self.clips.blank(sum(len(window.frames) for window in picked))
@@ -184,6 +209,7 @@ class Decoder:
         info, counts = self.assembler.clips.info, self.assembler.windows.frame_count
         encoding = self.assembler.clips.encoding
         frame = 2 * encoding.width if encoding else 3 * info.width * info.height * self.assembler.images
+        frame += self.assembler.ahead * info.joints * AHEAD_BYTES
         batch = max(int(counts[step % len(counts)].sum()) for step in steps) * frame
         needed, free = self._loader.num_workers * PREFETCHED * batch, shutil.disk_usage(SHARED).free
         if needed > free:
@@ -293,7 +319,8 @@ class TrainingLoader:
         self._observed = config.data.observed
         self.step_windows = config.train.batch_size * order.times(config.train, world)
         order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
-        self.assembler = Assembler(clips, self.windows, config.model.backbone.reads_images)
+        model = config.model
+        self.assembler = Assembler(clips, self.windows, model.backbone.reads_images, model.forecast.frames)
         self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
 
     @property
@@ -347,9 +374,9 @@ class EvaluationLoader:
     def __init__(self, clips: Clips, config: Config, rank: int = 0, world: int = 1) -> None:
         windows = evaluation_windows(clips.frame_counts, config)
         groups = evaluation_groups(windows, clips.info, config)
-        images = config.model.backbone.reads_images
+        assembler = Assembler(clips, windows, config.model.backbone.reads_images, config.model.forecast.frames)
         self._steps = [groups[step] for step in order.share(len(groups), rank, world)]
-        self._decoder = Decoder(Assembler(clips, windows, images), config.runtime.loader_workers)
+        self._decoder = Decoder(assembler, config.runtime.loader_workers)
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -41,8 +41,10 @@ def clips(evaluation: Evaluation) -> pl.DataFrame:
     return clip_table.table(sums, evaluation.info.actions, names, names, names)
 
 
-def pair(info: DataInfo, lengths: list[int], seed: int, clips: list[int] | None = None) -> tuple[Prediction, Batch]:
-    batch = random_batch(info, lengths, seed)
+def pair(
+    info: DataInfo, lengths: list[int], seed: int, clips: list[int] | None = None, ahead: int = 0
+) -> tuple[Prediction, Batch]:
+    batch = random_batch(info, lengths, seed, ahead=ahead)
     if clips is not None:
         batch = dataclasses.replace(batch, clip=torch.tensor(clips))
     return random_prediction(info, batch, seed), batch
@@ -174,9 +176,9 @@ def test_metrics_of_one_hand_survive_the_absent_other():
 def test_metric_table_lists_every_metric():
     info = tiny_info()
     evaluation = evaluated(info, pair(info, [3, 2], 0))
-    assert list(evaluation.result()) == [name for name in EVALUATED if name != EARLY]
+    assert list(evaluation.result()) == [name for name in EVALUATED if name != EARLY and "forecast" not in name]
     with_early = Evaluation(info)
-    with_early.update(*pair(info, [3, 2], 0), np.full((2, len(SHARES), len(info.actions)), 0.25))
+    with_early.update(*pair(info, [3, 2], 0, ahead=30), np.full((2, len(SHARES), len(info.actions)), 0.25))
     assert list(with_early.result()) == list(EVALUATED)
     assert EARLY not in evaluation.merge(with_early).result(), "one part has it and the other has not"
 
@@ -237,7 +239,7 @@ def test_evaluation_is_identical_however_work_is_split(order, cut):
     info = tiny_info()
     parts = []
     for place in range(6):  # two windows of each clip, in batches of two
-        prediction, batch = pair(info, [3, 4], place, [place // 2, place // 2 + 3])
+        prediction, batch = pair(info, [3, 4], place, [place // 2, place // 2 + 3], ahead=6)
         batch = dataclasses.replace(batch, frame=batch.frame + 10 * (place % 2))
         parts.append(evaluated(info, (prediction, batch)))
     whole = functools.reduce(Evaluation.merge, parts)
@@ -250,8 +252,8 @@ def test_evaluation_is_identical_however_work_is_split(order, cut):
 
 def test_clips_of_double_weight_count_twice():
     info = tiny_info()
-    sums = evaluated(info, pair(info, [3, 2, 4], 0)).sums()
-    twice = evaluated(info, pair(info, [3, 2, 4], 0), pair(info, [3, 2, 4], 0)).result()
+    sums = evaluated(info, pair(info, [3, 2, 4], 0, ahead=6)).sums()
+    twice = evaluated(info, pair(info, [3, 2, 4], 0, ahead=6), pair(info, [3, 2, 4], 0, ahead=6)).result()
     drawn = sums.hand_metrics(np.array([[2.0, 2.0, 2.0], [0.0, 0.0, 1.0]]))
     alone = sums.hand_metrics(np.eye(3))
     for name, values in drawn.items():

@@ -25,6 +25,8 @@ from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training.loop import Precision
 
 BLOCKS = registry.names(blocks)
+ALWAYS = [field for field in dataclasses.fields(Prediction) if field.default is dataclasses.MISSING]
+"""Fields of the predictions of every model."""
 
 
 def model_of(info: DataInfo | None = None, **overrides) -> HTT:
@@ -38,7 +40,7 @@ def predict(model: HTT, batch: Batch, attention: bool = False) -> Prediction:
 
 
 def same(found: Prediction, expected: Prediction) -> None:
-    for field in dataclasses.fields(Prediction)[:-2]:
+    for field in ALWAYS:
         got, wanted = getattr(found, field.name), getattr(expected, field.name)
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-3, msg=lambda text, n=field.name: f"{n}: {text}")
 
@@ -107,7 +109,7 @@ def test_model_treats_clips_of_a_batch_independently(kind, window, lengths, padd
     model = model_of(**{"model.pose.block": kind, "model.action.block": kind, "model.pose.window": window})
     batch = random_batch(tiny_info(), lengths, padding=padding)
     alone = [predict(model, one_clip(batch, place)) for place in range(len(lengths))]
-    fields = [field.name for field in dataclasses.fields(Prediction)][:-2]
+    fields = [field.name for field in ALWAYS]
     joined = Prediction(*(torch.cat([getattr(one, name) for one in alone]) for name in fields))
     same(predict(model, batch), joined)
 
@@ -262,7 +264,7 @@ def test_truth_changes_nothing_unless_a_cue_is_given():
     with torch.no_grad():
         with_labels = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
     without = predict(model, batch)
-    for field in dataclasses.fields(Prediction)[:-2]:
+    for field in ALWAYS:
         assert torch.equal(getattr(with_labels, field.name), getattr(without, field.name))
 
 

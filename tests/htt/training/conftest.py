@@ -11,6 +11,7 @@ from htt.training import checkpoint
 WORKER = """
 import os, sys, torch, torch.distributed
 from pathlib import Path
+import htt.model.backbones.resnet_tiny  # that of the trainings: transformers takes seconds, once for both
 from htt.config import read
 from htt.group import Group
 from htt.training import loop

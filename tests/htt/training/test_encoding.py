@@ -24,6 +24,7 @@ FROZEN = {
     "data.augment.views": 2,
     "data.augment.centre": 0.2,
     "train.batch_size": 3,
+    "model.forecast.frames": 2,
 }
 
 

@@ -207,6 +207,7 @@ def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
         pytest.param({"model.action.given": ["hands", "object"]}, marks=pytest.mark.slow),
         pytest.param({"train.parts": 2}, marks=pytest.mark.slow),
         pytest.param({"train.compile": "on"}, marks=pytest.mark.slow),
+        pytest.param({"model.forecast.frames": 3, "model.forecast.action": True}, marks=pytest.mark.slow),
     ],
 )
 def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path, changes):

@@ -1,5 +1,6 @@
 """What a search is told, reuses, refuses and picks: objectives, constraints, warm starts, points, finite spaces."""
 
+import contextlib
 import dataclasses
 import shutil
 from types import SimpleNamespace
@@ -68,6 +69,15 @@ def test_exhausted_space_ends_a_search_without_repeats(trained, search, tmp_path
     assert len(trained) == 4
 
 
+def test_only_trials_of_several_workers_start_a_dashboard(trained, search, monkeypatch):
+    asked = []
+    connect = lambda _, *, train: asked.append(train) or contextlib.nullcontext()  # noqa: E731
+    monkeypatch.setattr(experiment.connect, "connect", connect)
+    search(name="alone", trials=1)
+    search(name="group", trials=1, workers_per_trial=2)
+    assert asked == [False, True]
+
+
 def prepared(**facts):
     """A training whose data are as told."""
     return dataclasses.replace(TRAINING, prepare=lambda config: Facts(**facts))
@@ -113,6 +123,22 @@ def test_study_with_a_model_without_images_keeps_the_hands_of_the_others(trained
     both = {"poses": variants["poses"], "slower": {**variants["poses"], "optim.lr": 1e-4}}
     with pytest.raises(ConfigError, match="cannot give hand_error_mm: a model without an image encoder predicts no"):
         ablate(both, training=training, name="both")
+
+
+def test_study_with_a_model_without_forecast_keeps_the_forecasts_of_the_others(trained, ablate):
+    """Only if no variant forecasts, or none that far, a metric of forecasts is refused."""
+    why = {"forecast_error_mm": "the model has no forecast", "forecast_error_200ms_mm": "0.2 s are 6 frames"}
+
+    def facts(config):
+        frames = config.model.forecast.frames
+        return Facts(unpredicted={name: text for name, text in why.items() if frames < (1 if "no" in text else 6)})
+
+    training = dataclasses.replace(TRAINING, prepare=facts)
+    variants = {str(frames): {"model.forecast.frames": frames} for frames in (0, 3)}
+    metrics = ("hand_error_mm", "forecast_error_mm")
+    assert len(ablate(variants, training=training, metrics=metrics).trials) == 4
+    with pytest.raises(ConfigError, match=r"cannot give forecast_error_200ms_mm: 0\.2 s are 6 frames"):
+        ablate(variants, training=training, metrics=(*metrics, "forecast_error_200ms_mm"), name="far")
 
 
 def test_incomplete_data_are_in_record_and_report(trained, search, tmp_path):

@@ -87,3 +87,16 @@ def test_check_search_refuses_a_metric_of_a_head_without_loss(metric):
 def test_over_sets_default_of_finalists(space, asked, expected):
     searched = registry.value(tune.experiments.spaces, space, "SPACE", Space)
     assert SearchSpec(space=space, **asked).over(searched, {}).finalists == expected
+
+
+def test_forecasts_of_other_lengths_are_compared_at_one_time():
+    horizon = ["optim.lr", "model.forecast.frames"]
+    for metric, instead in (
+        ("forecast_error_mm", "forecast_error_200ms_mm"),
+        ("forecast_gain_over_kept_mm", "forecast_gain_over_kept_200ms_mm"),
+    ):
+        said = rf"by {metric}: each has its own model\.forecast\.frames, .* such as {instead}, or fix the frames"
+        with pytest.raises(ConfigError, match=said):
+            checks.check_comparable([metric], horizon)
+        checks.check_comparable([metric], ["optim.lr"])
+        checks.check_comparable([instead], horizon)

@@ -73,7 +73,7 @@ def test_student_is_taught_in_one_variant_and_compared_with_larger_ones():
     assert sizes[-1] > 2 * sizes[0]
 
 
-@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects", "student"])
+@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects", "student", "forecast"])
 def test_benchmark_studies_run_on_features(name):
     frozen = {"model.backbone.trained": False, "model.backbone.batch_norm": "frozen", "data.augment.views": 0}
     asked = registry.load(tune.experiments.studies, name).STUDY

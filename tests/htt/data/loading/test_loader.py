@@ -1,5 +1,6 @@
 """Batches: correct in every field, equal for any number of workers and processes, resumable at any step."""
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -22,14 +23,21 @@ from htt.data.loading import loader as loading
 from htt.data.loading.clips import Clips, open_split
 from htt.data.loading.loader import Assembler, Decoder, EvaluationLoader, TrainingLoader
 from htt.data.loading.order import order
-from htt.data.loading.windows import training_windows
+from htt.data.loading.windows import evaluation_windows, training_windows
 from htt.data.sources import ClipRecord
 from htt.errors import ClusterError, ConfigError, DataError
 
 COUNTS = [7, 12, 1, 9, 30, 4]
 CONFIG = override(
     Config(),
-    {"model.pose.window": 2, "model.action.length": 4, "data.spacing": 2, "train.batch_size": 3, "train.seed": 7},
+    {
+        "model.pose.window": 2,
+        "model.action.length": 4,
+        "data.spacing": 2,
+        "train.batch_size": 3,
+        "train.seed": 7,
+        "model.forecast.frames": 3,
+    },
 )
 
 
@@ -44,12 +52,11 @@ def clips(
 
 
 def assert_same(one: Batch, other: Batch) -> None:
-    for field in dataclasses.fields(Batch):
-        left, right = getattr(one, field.name), getattr(other, field.name)
-        if left is right is None:
-            continue
+    assert one.tensors().keys() == other.tensors().keys() >= {"ahead_px"}
+    for name, left in one.tensors().items():
+        right = other.tensors()[name]
         assert left.dtype == right.dtype
-        assert torch.equal(left, right), field.name
+        assert torch.equal(left, right), name
 
 
 def pairs(batch: Batch) -> list[tuple[int, int]]:
@@ -334,3 +341,46 @@ def test_batches_hold_the_hand_types_of_their_frames(
     assert torch.equal(first.hand_type, batch.hand_type[: int(batch.valid[0].sum())])
     assert batch.to("cpu").truth.hand_type is not None
     assert Assembler(clips, training_windows(clips.frame_counts, CONFIG))([0]).hand_type is None
+
+
+def test_assembler_adds_the_joints_of_later_frames_of_the_clip(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
+) -> None:
+    """A clip of frames 10, 11, 12, 14, without 13: no frame has it ahead, and none is of the next clip."""
+    records = [make_record(0, 4), make_record(1, 4)]
+    records[0].frame_numbers[:] = [10, 11, 12, 14]
+    records[0].hand_valid[:] = True
+    records[0].hand_valid[2, 0] = False
+    clips = open_split(write_shards(tmp_path, {"train": records}), "train")
+    config = override(CONFIG, {"data.spacing": 1, "model.forecast.frames": 3})
+    batch = Assembler(clips, evaluation_windows(clips.frame_counts, config), ahead=3)([0])
+    targets = clips.targets(0)
+    ahead = {0: [0, 1, 2, None], 1: [1, 2, None, 3], 2: [2, None, 3, None], 3: [3, None, None, None]}
+    assert batch.ahead_valid is not None
+    assert batch.ahead_valid.shape == (4, 4, 42)
+    for frame, expected in ahead.items():
+        for step, later in enumerate(expected):
+            valid = np.zeros(42, bool) if later is None else targets.joint_valid[later]
+            assert batch.ahead_valid[frame, step].numpy().tolist() == valid.tolist(), (frame, step)
+            if later is not None:
+                assert np.array_equal(batch.ahead_m[frame, step], targets.joints_m[later])
+                assert np.array_equal(batch.ahead_px[frame, step], targets.joints_px[later])
+    assert not batch.ahead_valid[0, 2, :21].any(), "the left hand is not annotated there"
+
+
+def test_batch_without_forecast_has_no_later_frames(clips: Clips) -> None:
+    plain = override(CONFIG, {"model.forecast.frames": 0})
+    assert next(iter(EvaluationLoader(clips, plain))).ahead_m is None
+    assert next(TrainingLoader(clips, plain).epoch(0)).ahead_m is None
+    assert next(iter(EvaluationLoader(clips, CONFIG))).ahead_valid is not None
+
+
+def test_room_for_processes_counts_later_frames(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of 4 frames of 2,304 bytes, in steps of 3: 2 x 27,648 bytes fit, with 900 later frames they do not."""
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    processes = SimpleNamespace(num_workers=1)
+    for ahead, raised in ((0, False), (300, True)):
+        decoder = Decoder(Assembler(clips, training_windows(clips.frame_counts, CONFIG), ahead=ahead))
+        decoder._loader = processes  # type: ignore[assignment]
+        with pytest.raises(ClusterError) if raised else contextlib.nullcontext():
+            decoder._check_room([np.array([0, 1, 2])])
