@@ -15,6 +15,7 @@ positions. Per-frame values are [n ...]; ``scatter`` and ``gather`` convert betw
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float16, Int, UInt8
 from torch import Tensor
 
-PER_WINDOW = ("valid", "intrinsics", "action", "clip", "view")
+PER_WINDOW = ("valid", "intrinsics", "action", "clip", "view", "labelled")
 """Fields of ``Batch`` with one entry per window; the others have one per frame."""
 
 
@@ -50,6 +51,8 @@ class Batch:
     """Index of the frame in its clip."""
     view: Int[Tensor, " b"]
     """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
+    labelled: Bool[Tensor, " b"]
+    """True for windows of clips whose labels are used; see ``data.labelled``."""
     hand_type: Int[Tensor, "n hands"] | None = None
     """What each hand does, as an index into ``DataInfo.hand_types``; None if the data do not name it."""
     ahead_m: Float[Tensor, "n s j 3"] | None = None
@@ -78,10 +81,14 @@ class Batch:
         if parts == 1:
             return [self]
         windows = torch.arange(len(self.valid)).tensor_split(min(parts, len(self.valid)))
-        counts = self.valid.sum(dim=1).tolist()
-        frames = [sum(counts[window] for window in part.tolist()) for part in windows]
+        return self.cut([len(part) for part in windows], self.valid.sum(dim=1).tolist())
+
+    def cut(self, windows: Sequence[int], counts: Sequence[int]) -> list[Batch]:
+        """Return consecutive batches of so many windows each, given the number of frames of every window."""
+        ends = list(itertools.accumulate(windows, initial=0))
+        frames = [sum(counts[first:last]) for first, last in itertools.pairwise(ends)]
         pieces = {
-            name: torch.split(value, [len(part) for part in windows] if name in PER_WINDOW else frames)
+            name: torch.split(value, list(windows) if name in PER_WINDOW else frames)
             for name, value in self.tensors().items()
         }
         return [Batch(**{name: piece[index] for name, piece in pieces.items()}) for index in range(len(windows))]

@@ -138,6 +138,17 @@ class DataConfig(Section):
     held_out: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the training clips used for validation, if the data have no validation split (FPHA). The paper trains on
     all of them: 0."""
+    labelled: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training clips whose labels are used (paper: all). The choice is part of the data: it has each
+    action in proportion and at least once, keeps groups of clips that are alike whole, contains the choice of every
+    smaller share, and does not depend on ``train.seed``. An epoch keeps its number of steps, so that chosen clips are
+    seen several times."""
+    unlabelled: Literal["ignore", "pseudo_labels", "actions", "poses"] = "ignore"
+    """Use of the other training clips. ignore: none; pseudo_labels: without labels, with those that a moving-average
+    teacher gives (see ``pseudo``); actions: with the labels of a clip, its action and object, and without hands; poses:
+    with the joints of its hands, and without action, object and hand types."""
+    unlabelled_windows: Annotated[int, Field(ge=1, le=100)] = 1
+    """Windows of the other clips in a step for each labelled one; ``train.batch_size`` counts the labelled windows."""
     shifted_starts: bool = True
     """Train on windows from every start offset, not only on those of an evaluation. Source: paper."""
     observed: Annotated[tuple[Share, Share], Field(strict=False)] = (1.0, 1.0)
@@ -376,6 +387,25 @@ class DistillConfig(Section):
     """Temperature that softens the probabilities of actions. Source: Hinton et al. 2015 (arXiv 1503.02531)."""
 
 
+class PseudoConfig(Section):
+    """Pseudo-labels of clips without labels: predictions of a teacher, the moving average ``train.ema`` of the weights.
+
+    The teacher sees two other augmentations of a clip than the model, and its labels are the means of both. Sources:
+    Tarvainen and Valpola 2017 (arXiv 1703.01780), the teacher; Sohn et al. 2020 (arXiv 2001.07685), the threshold.
+    """
+
+    confidence: Fraction = 0.95
+    """Smallest probability of an action or object that becomes a label."""
+    agreement_mm: Above0 = 10.0
+    """Largest distance between the teacher's two positions of a joint that becomes a label, mm. Agreement says that the
+    teacher is steady, not that it is right."""
+    weight: Weight = 1.0
+    """Weight of pseudo-labels, as a multiple of ``loss``. Each term is divided by the number of all possible labels, so
+    that few labels weigh little."""
+    ramp: Fraction = 0.25
+    """Share of the training's steps over which the weight rises linearly from 0."""
+
+
 class OptimConfig(Section):
     """Optimiser and learning-rate schedule. Source of the defaults: paper, section 4."""
 
@@ -484,6 +514,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     distill: DistillConfig = DistillConfig()
+    pseudo: PseudoConfig = PseudoConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -509,6 +540,36 @@ class Config(Section):
             raise ValueError(
                 f"model.backbone.name {NO_ENCODER} trains block A alone, on given joints or objects: "
                 f"{'; '.join(wrong)}. The preset and the space poses have these values"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _other_clips_can_be_used(self) -> Config:
+        data, action = self.data, self.model.action
+        if data.unlabelled == "ignore":
+            return self
+        if data.labelled == 1:
+            raise ValueError(
+                f"data.unlabelled {data.unlabelled} needs clips whose labels are not used; got data.labelled 1. Set "
+                "data.labelled below 1, or data.unlabelled to ignore"
+            )
+        if action.given:
+            raise ValueError(
+                f"model.action.given needs labels that clips of data.unlabelled {data.unlabelled} do not have; got "
+                f"{', '.join(action.given)}. Set data.unlabelled to ignore, or model.action.given to []"
+            )
+        if data.unlabelled == "pseudo_labels" and not self.train.ema:
+            raise ValueError(
+                "data.unlabelled pseudo_labels needs a teacher, the moving average of the weights; got train.ema 0. "
+                "Set train.ema, for example to 0.99"
+            )
+        augment = data.augment
+        extents = augment.model_dump(exclude={"views"})
+        if data.unlabelled == "pseudo_labels" and (augment.views in (0, 1) or not any(extents.values())):
+            raise ValueError(
+                "data.unlabelled pseudo_labels needs three different images of a clip; got data.augment.views "
+                f"{'none' if augment.views is None else augment.views} and a largest extent of data.augment of "
+                f"{max(extents.values()):g}. Set data.augment.views to none or to 2 or more, and an extent above 0"
             )
         return self
 

@@ -87,6 +87,7 @@ def main(options: Options) -> None:
         command=shlex.join(["python", "-m", "htt.evaluate", *sys.argv[1:]]),
         frames=int(clips.frame_counts.sum()),
         fingerprint=config.fingerprint(),
+        labels=report.labels_used(trained.data),
     )
     with files.writing(out):
         evaluated = evaluate(job, clips, options, out)

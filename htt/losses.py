@@ -3,7 +3,8 @@
 ``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over known targets (valid
 frames, visible hands, known labels), joints and coordinates. The cue hand_type adds ``hand_type * CE`` of hands. The
 weights are ``htt.config.LossConfig``. A forecast of hands has the same two terms as the hands, over its frames. With a
-teacher, ``distillation`` gives further terms, whose weights are ``htt.config.DistillConfig``.
+teacher, ``distillation`` gives further terms, whose weights are ``htt.config.DistillConfig``; ``pseudo_losses`` gives
+those of pseudo-labels, for ``htt.config.PseudoConfig``.
 
 Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
 coordinates), depth_m = lambda_1 lambda_2, object = action = lambda_3.
@@ -36,6 +37,10 @@ AHEAD = ("forecast_px", "forecast_depth_m")
 """Names of the further terms of a model with a forecast, in order."""
 DISTILLED = ("teacher_joints_px", "teacher_depth_m", "teacher_action")
 """Names of the further terms of a training with a teacher, in order."""
+PSEUDO = tuple(f"pseudo_{term}" for term in TERMS[:4])
+SURE = ("sure_joints", "sure_objects", "sure_actions")
+"""Names of the further terms of a training with pseudo-labels, in order: losses, of which hand types have none, and
+shares of possible labels that are given, which have no weight."""
 
 
 @dataclass(frozen=True)
@@ -108,22 +113,51 @@ def distillation(prediction: Prediction, teacher: Prediction, batch: Batch, temp
     }
 
 
+def pseudo_losses(prediction: Prediction, labels: Batch, smoothing: float = 0.0) -> dict[str, Mean]:
+    """Return the terms of ``PSEUDO`` and ``SURE``, without their weights.
+
+    Means are over all labels that could be given, so that few given ones weigh little.
+
+    Args:
+        prediction: predictions for the batch.
+        labels: batch with pseudo-labels in its unlabelled windows, and without labels in the others.
+        smoothing: share of the probability that targets give to all classes alike.
+
+    Source: Sohn et al. 2020 (arXiv 2001.07685), equation 4.
+    """
+    possible, given = _possible(labels), counts_of_labels(labels)[1:4]
+    terms = losses(prediction, labels, smoothing=smoothing)
+    means = {name: Mean(terms[term].total, count) for name, term, count in zip(PSEUDO, TERMS, possible, strict=False)}
+    return means | {name: Mean(*counts) for name, *counts in zip(SURE, given, possible[1:], strict=True)}
+
+
+def _possible(labels: Batch) -> Float[Tensor, " terms"]:
+    """Return the number of labels of each term that unlabelled windows could have."""
+    frames = (labels.valid.sum(dim=1) * ~labels.labelled).sum()
+    joints = frames * labels.joint_valid.shape[1]
+    return torch.stack([2 * joints, joints, frames, (~labels.labelled).sum()]).float()
+
+
 def merge(first: Mapping[str, Mean], second: Mapping[str, Mean]) -> dict[str, Mean]:
     """Return the merged terms of two parts of a batch."""
     return {term: mean.merge(second[term]) for term, mean in first.items()}
 
 
-def total(means: Mapping[str, Mean], config: LossConfig, distill: DistillConfig | None = None) -> Float[Tensor, ""]:
+def total(
+    means: Mapping[str, Mean], config: LossConfig, distill: DistillConfig | None = None, pseudo: float = 0.0
+) -> Float[Tensor, ""]:
     """Return the weighted sum of all terms; a term of weight 0 still takes part, with a gradient of 0.
 
     Args:
-        means: terms of ``losses``, and those of ``distillation`` if there is a teacher.
-        config: weights of the former.
-        distill: weights of the latter, or None for the defaults.
+        means: terms of ``losses``, and those of ``distillation`` and ``pseudo_losses`` if there are any.
+        config: weights of the first.
+        distill: weights of the second, or None for the defaults.
+        pseudo: weight of the third, as a multiple of those of the first.
     """
     own = distill or DistillConfig()
     distilled = (own.pose * config.joints_px, own.pose * config.depth_m, own.action)
-    weights = {**weights_of(config), **dict(zip(DISTILLED, distilled, strict=True))}
+    weights = {**weights_of(config), **dict(zip(DISTILLED, distilled, strict=True)), **dict.fromkeys(SURE, 0.0)}
+    weights |= {name: pseudo * getattr(config, term) for name, term in zip(PSEUDO, TERMS, strict=False)}
     return torch.stack([weights[term] * mean.value for term, mean in means.items()]).sum()
 
 
@@ -138,13 +172,16 @@ def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
     return torch.stack([mean.count for mean in means.values()])
 
 
-def counts_of_labels(batch: Batch, *, distilled: bool = False, hand_types: bool = False) -> Float[Tensor, " terms"]:
+def counts_of_labels(
+    batch: Batch, *, distilled: bool = False, hand_types: bool = False, pseudo: Batch | None = None
+) -> Float[Tensor, " terms"]:
     """Return what ``counts_of`` returns for any prediction of a batch.
 
     Args:
         batch: batch with the targets.
         distilled: True with the terms of a teacher.
         hand_types: True if the model has a head for hand types.
+        pseudo: batch with the pseudo-labels, or None without terms of ``pseudo_losses``.
     """
     joints = batch.joint_valid.sum()
     classes = [(labels != UNKNOWN).sum() for labels in (batch.object, batch.action)]
@@ -152,7 +189,8 @@ def counts_of_labels(batch: Batch, *, distilled: bool = False, hand_types: bool 
         classes.append(joints.new_tensor(0) if batch.hand_type is None else (batch.hand_type != UNKNOWN).sum())
     ahead = [] if batch.ahead_valid is None else [2 * batch.ahead_valid.sum(), batch.ahead_valid.sum()]
     of_teacher = [2 * joints, joints, joints.new_tensor(len(batch.action))] if distilled else []
-    return torch.stack([2 * joints, joints, *classes, *ahead, *of_teacher]).float()
+    possible = [] if pseudo is None else [*_possible(pseudo), *_possible(pseudo)[1:]]
+    return torch.stack([2 * joints, joints, *classes, *ahead, *of_teacher, *possible]).float()
 
 
 def share(means: Mapping[str, Mean], counts: Float[Tensor, " terms"], workers: int) -> dict[str, Mean]:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from htt import files
+from htt.config import DataConfig
 from htt.errors import storage_errors
 from htt.evaluation import figures, intervals
 from htt.evaluation.metric_table import EARLY, METRICS, TIMES_MS
@@ -35,6 +36,24 @@ class Provenance:
     frames: int
     fingerprint: str
     """Fingerprint of the configuration."""
+    labels: str = ""
+    """Sentence on the labels of the training, or "" if it used all; see ``labels_used``."""
+
+
+OTHERS = {
+    "ignore": "the other clips are not used",
+    "pseudo_labels": "the other clips have pseudo-labels of a moving-average teacher",
+    "actions": "of the other clips, the actions and objects are used",
+    "poses": "of the other clips, the hands are used",
+}
+"""``data.unlabelled`` -> its description."""
+
+
+def labels_used(data: DataConfig) -> str:
+    """Return a sentence on the labels that a training used; "" if it used all."""
+    if data.labelled == 1:
+        return ""
+    return f"Trained with the labels of {100 * data.labelled:g} % of the training clips; {OTHERS[data.unlabelled]}."
 
 
 def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenance) -> None:
@@ -99,7 +118,8 @@ def _text(scores: Scores, about: Provenance, title: str, drawn: dict[str, str]) 
         f"# {title}",
         code(about.command),
         f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
-        f"{intervals.sampled(len(scores.sums.clip), scores.groups)}, {plural(about.frames, 'frame')}.",
+        f"{intervals.sampled(len(scores.sums.clip), scores.groups)}, {plural(about.frames, 'frame')}."
+        f"{about.labels and ' '}{about.labels}",
         *(f"**{warning}**" for warning in scores.warnings),
         "## Numbers",
         "\n".join(f"| {' | '.join(cells)} |" for cells in table),

@@ -102,6 +102,7 @@ def random_batch(
         clip=torch.arange(len(lengths)),
         frame=valid.nonzero()[:, 1],
         view=torch.zeros(len(lengths), dtype=torch.long),
+        labelled=torch.ones(len(lengths), dtype=torch.bool),
         hand_type=torch.randint(0, kinds, (frames, info.hands), generator=random) if kinds else None,
     )
     if not ahead:

@@ -6,6 +6,7 @@ Source: Polyak and Juditsky 1992; the smaller decay of the first steps as in Ten
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -15,9 +16,13 @@ from torch import Tensor, nn
 class Average:
     """Moving average of the weights and the statistics of a model, kept beside the model."""
 
+    model: nn.Module
+    """The averaged model, in eval mode and without gradients."""
+
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._model, self._decay = model, decay
-        self._values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._values = self.model.state_dict()  # the tensors of that model
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -35,7 +35,7 @@ from htt.evaluation import clip_table, early
 from htt.evaluation.cost import cost, known_cost
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group
-from htt.losses import Mean, counts_of, counts_of_labels, distillation, losses, merge, share, total
+from htt.losses import Mean, counts_of, counts_of_labels, distillation, losses, merge, pseudo_losses, share, total
 from htt.model.htt import HTT
 from htt.model.weights import read_state
 from htt.training import checkpoint, finite, optim
@@ -45,6 +45,8 @@ from htt.training.board import Board
 from htt.training.checkpoint import Progress
 from htt.training.finite import FiniteCheck
 from htt.training.loading import load_start, open_teacher
+from htt.training.pseudo import Pseudo, pseudo_labels
+from htt.training.pseudo import weight as pseudo_weight
 from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 EpochCallback = Callable[[dict[str, float], "Path | None"], None]
@@ -86,7 +88,7 @@ def fit(
     precision = Precision(config.train.precision, group.device)
     start = checkpoint.restore(resume, model, optimizer) if resume else Progress(epoch=0)
     precision.restore(start.extra.get("scaler", {}))
-    average = _average(model, config, resume)
+    average = open_average(model, config, resume)
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     loader = TrainingLoader(splits.train, config, group.rank, group.size)
@@ -100,7 +102,7 @@ def fit(
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
-            own: dict[str, Any] = {"entered": entered, "saver": saver, "teacher": teacher}
+            own: dict[str, Any] = {"entered": entered, "saver": saver, "teacher": teacher, "average": average}
             terms = train_epoch(parallel, loader, optimizer, config, epoch, **own, **how)
             trained_s = time.monotonic() - began
             with average.applied() if average else contextlib.nullcontext():
@@ -117,7 +119,7 @@ def fit(
     return model
 
 
-def _average(model: HTT, config: Config, resume: Path | None) -> Average | None:
+def open_average(model: HTT, config: Config, resume: Path | None = None) -> Average | None:
     """Return the moving average of the weights, or None without ``train.ema``; a checkpoint's model is its average."""
     if not config.train.ema:
         return None
@@ -195,6 +197,7 @@ def train_epoch(
     precision: Precision | None = None,
     saver: Saver | None = None,
     teacher: HTT | None = None,
+    average: Average | None = None,
 ) -> dict[str, Mean]:
     """Train one epoch, from ``entered`` on, and return the means of the loss terms over all workers."""
     group = group or Group()
@@ -214,12 +217,17 @@ def train_epoch(
         check = functools.partial(checks.add, epoch + 1, step)
         with memory_errors(config, group.device, len(batch.valid), batch.frames.shape):
             layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
-            seen = augment(batch.to(group.device), config.data.augment, random, layout)
+            seen, pseudo = augment(batch.to(group.device), config.data.augment, random, layout), None
+            if average and config.data.unlabelled == "pseudo_labels":
+                seen, labels = pseudo_labels(batch, seen, average.model, config, precision.autocast)
+                layout = Layout.of(batch.valid[: len(seen.valid)], config.model.pose.window).to(group.device)
+                pseudo = Pseudo(labels, pseudo_weight(config, done, config.train.epochs * loader.steps_per_epoch))
             how: dict[str, Any] = {"precision": precision, "layout": layout, "check": check, "teacher": teacher}
+            how["pseudo"] = pseudo
             terms = train_step(model, seen, optimizer, config, group=group, **how)
         sums = merge(sums, terms) if sums else terms
-        if saver and saver.average:
-            saver.average.update(done)
+        if average:
+            average.update(done)
         if saver:
             cursor = entered.cursor + (taken + 1) * loader.step_windows
             saver.step(epoch, cursor, loader.steps_per_epoch * loader.step_windows, sums, checks.finish)
@@ -238,6 +246,7 @@ def train_step(
     layout: Layout | None = None,
     check: Callable[[Sequence[str], Tensor], None] = finite.check,
     teacher: HTT | None = None,
+    pseudo: Pseudo | None = None,
 ) -> dict[str, Mean]:
     """Take one optimiser step on an (augmented) batch, and return this worker's loss terms.
 
@@ -254,24 +263,29 @@ def train_step(
         layout: positions of the batch's frames, or None to derive them.
         check: callback that gets the terms and, the same on all workers, a flag for each that is not finite.
         teacher: model of ``distill.teacher`` on that device, or None.
+        pseudo: pseudo-labels of the batch, or None.
     """
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     several = config.train.parts > 1  # the same on all workers, even if one has a single window
+    labels = pseudo.labels if pseudo else None
     how = {"distilled": teacher is not None, "hand_types": config.model.predicts_hand_types}
-    counts = group.sum(counts_of_labels(batch, **how)) if several else None
+    counts = group.sum(counts_of_labels(batch, **how, pseudo=labels)) if several else None
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Mean] = {}
     parts = batch.split(config.train.parts)
+    labels_of_parts = labels.split(config.train.parts) if labels else [None] * len(parts)
     joint = model if isinstance(model, nn.parallel.DistributedDataParallel) else None
     for number, part in enumerate(parts, 1):
         last = number == len(parts)  # its backward pass averages the sums of all parts over the workers
         with contextlib.nullcontext() if last or joint is None else joint.no_sync():
-            terms = _terms(model, part, config, precision, None if several else layout, teacher)
+            teachers = teacher, labels_of_parts[number - 1]
+            terms = _terms(model, part, config, precision, None if several else layout, *teachers)
             if counts is None:
                 counts, broken = group.sum(torch.stack([counts_of(terms), _broken(terms)]))
                 check(list(terms), broken)  # raises on all workers at once, or the others would wait forever
-            precision.backward(total(share(terms, counts, group.size), config.loss, config.distill))
+            weight = pseudo.weight if pseudo else 0.0
+            precision.backward(total(share(terms, counts, group.size), config.loss, config.distill, weight))
         done = {name: Mean(mean.total.detach(), mean.count) for name, mean in terms.items()}
         sums = merge(sums, done) if sums else done
     if several:
@@ -281,9 +295,15 @@ def train_step(
 
 
 def _terms(
-    model: nn.Module, batch: Batch, config: Config, precision: Precision, layout: Layout | None, teacher: HTT | None
+    model: nn.Module,
+    batch: Batch,
+    config: Config,
+    precision: Precision,
+    layout: Layout | None,
+    teacher: HTT | None,
+    pseudo: Batch | None,
 ) -> dict[str, Mean]:
-    """Return the loss terms of a batch, with those of the teacher if there is one."""
+    """Return the loss terms of a batch, with those of the teacher and of its pseudo-labels if there are any."""
     inputs = batch.frames, batch.valid, batch.intrinsics
     with precision.autocast():
         prediction = model(*inputs, truth=batch.truth, layout=layout)
@@ -293,6 +313,8 @@ def _terms(
         with torch.no_grad(), precision.autocast():
             soft = teacher(*inputs, truth=batch.truth, layout=layout if alike else None)
         terms |= distillation(prediction, soft, batch, config.distill.temperature)
+    if pseudo is not None:
+        terms |= pseudo_losses(prediction, pseudo, config.train.label_smoothing)
     return terms
 
 

@@ -96,7 +96,7 @@ def prepare_search(config: Config) -> Facts:
     check_trainable(config, val)
     lowest = baselines.chance(val)
     if not mirror.is_mirror(root):  # else all shards of the training split would be downloaded here
-        train = splits.open_named(root, manifest.TRAIN, config.data)
+        train = splits.open_splits(root, config.data).train  # its hands as far as they are labels
         lowest["hand_error_mm"] = baselines.mean_pose_error_mm(train, val)
     reasons, never = unknown(val), unpredicted(config, val.info.frame_rate)
     absent = {*reasons, *never}

@@ -93,6 +93,38 @@ def test_recomputing_needs_frozen_batch_norm():
         override(Config(), {"model.backbone.recompute": True, "model.backbone.batch_norm": "live"})
 
 
+TAUGHT = {"data.labelled": 0.1, "data.unlabelled": "pseudo_labels", "train.ema": 0.99}
+STILL = dict.fromkeys(
+    (f"data.augment.{name}" for name in ("hue", "saturation", "contrast", "brightness", "centre")), 0.0
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"data.labelled": 1.0},
+            r"data\.unlabelled pseudo_labels needs clips whose labels are not used; got data\.labelled 1",
+        ),
+        ({"train.ema": 0.0}, r"pseudo_labels needs a teacher, .*; got train\.ema 0\. Set train\.ema"),
+        (
+            {"data.augment.views": 1},
+            r"needs three different images of a clip; got data\.augment\.views 1 and a .* of 0\.5",
+        ),
+        ({"data.augment.views": 0}, r"three different images of a clip; got data\.augment\.views 0"),
+        ({**STILL, "data.augment.blur_px": 0.0}, r"got data\.augment\.views none and a largest extent .* of 0\. Set"),
+        ({"model.action.given": ["hands"]}, r"model\.action\.given needs labels that .* do not have; got hands\. Set"),
+        ({"data.labelled": 0.0}, r"data\.labelled: should be greater than 0; got 0"),
+        ({"data.unlabelled": "some"}, r"data\.unlabelled: should be 'ignore', 'pseudo_labels', 'actions' or 'poses'"),
+    ],
+)
+def test_clips_without_labels_need_a_use_that_makes_sense(values, message):
+    assert override(Config(), {**TAUGHT, "data.augment.views": 2}).data.labelled == 0.1
+    assert override(Config(), {**TAUGHT, **STILL}).data.augment.blur_px > 0
+    with pytest.raises(ConfigError, match=message):
+        override(Config(), {**TAUGHT, **values})
+
+
 def test_features_of_a_frozen_encoder_are_not_compiled():
     frozen = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "train.compile": "on"}
     with pytest.raises(ConfigError, match=r"^train\.compile on needs .*; got .* Set data\.augment\.views to"):

@@ -23,7 +23,7 @@ def part(batch: Batch, windows: slice) -> Batch:
     chosen = torch.zeros(len(batch.valid), dtype=torch.bool)
     chosen[windows] = True
     here = chosen[batch.valid.nonzero()[:, 0]]
-    per_window = ("valid", "intrinsics", "action", "clip", "view")
+    per_window = ("valid", "intrinsics", "action", "clip", "view", "labelled")
     values = {name: tensor[chosen if name in per_window else here] for name, tensor in batch.tensors().items()}
     return Batch(**values)
 

@@ -88,7 +88,8 @@ def _epoch_seconds(model: HTT, config: Config, splits: Splits, group: Group, ste
 
     loader = _First(TrainingLoader(splits.train, config), steps + 1)
     optimizer, teacher = optim.optimizer(config.optim, model.parameters()), open_teacher(config, model, group.device)
-    loop.train_epoch(model, loader, optimizer, config, 0, group=group, teacher=teacher)
+    average = loop.open_average(model, config)
+    loop.train_epoch(model, loader, optimizer, config, 0, group=group, teacher=teacher, average=average)
     return loader.steps_per_epoch * _each(loader.times)
 
 

@@ -91,10 +91,10 @@ class Clips(Sequence[ClipRecord]):
             frame_numbers=view.numbers.tolist(),
             jpegs=[bytes(view.jpeg(frame)) for frame in range(self.frame_count(clip))] if view.ends else [],
             joints_m=view.joints_m,
-            hand_valid=view.hand_valid,
+            hand_valid=self.hand_valid(clip),
             encoded=view.encoded,
             group=self.groups[clip],
-            hand_types=view.hand_types,
+            hand_types=self.hand_types(clip),
         )
 
     def only(self, chosen: Sequence[int]) -> Clips:
@@ -103,8 +103,23 @@ class Clips(Sequence[ClipRecord]):
         some._rows = [self._rows[clip] for clip in chosen]
         for name in ("ids", "subjects", "groups"):
             setattr(some, name, [getattr(self, name)[clip] for clip in chosen])
-        for name in ("action", "object", "intrinsics", "frame_counts"):
+        for name in ("action", "object", "intrinsics", "frame_counts", "labelled", "_stored", "_hands_known"):
             setattr(some, name, getattr(self, name)[list(chosen)])
+        some._readers, some._views, some._targets = {}, {}, {}
+        return some
+
+    def with_labels(self, labelled: np.ndarray, *, actions: bool = False, poses: bool = False) -> Clips:
+        """Return the same clips with the labels of some alone, as if the others had been converted without labels.
+
+        Args:
+            labelled: [clips] bool, True for the clips that keep all labels.
+            actions: whether the others keep the labels of a clip, its action and object.
+            poses: whether the others keep the joints of their hands; hand types are hidden with the action.
+        """
+        some = copy.copy(self)
+        some.labelled = labelled
+        some._hands_known = labelled | poses
+        some.action, some.object = (np.where(labelled | actions, each, UNKNOWN) for each in (self.action, self.object))
         some._readers, some._views, some._targets = {}, {}, {}
         return some
 
@@ -128,12 +143,14 @@ class Clips(Sequence[ClipRecord]):
         return made
 
     def hand_valid(self, clip: int) -> np.ndarray:
-        """Return [t hands], True where the hand is in the frame."""
-        return self._view(clip).hand_valid
+        """Return [t hands], True where the hand is in the frame and its joints are known."""
+        valid = self._view(clip).hand_valid
+        return valid if self._hands_known[clip] else np.zeros_like(valid)
 
     def hand_types(self, clip: int) -> np.ndarray | None:
         """Return [t hands] what each hand does, or -1 if unknown; None if the data do not name it."""
-        return self._view(clip).hand_types
+        types = self._view(clip).hand_types
+        return types if types is None or self.labelled[clip] else np.full_like(types, UNKNOWN)
 
     def frame_numbers(self, clip: int) -> np.ndarray:
         """Return [t] the frame numbers used by the source."""
@@ -205,6 +222,8 @@ class Clips(Sequence[ClipRecord]):
         self.object: np.ndarray = table["object"].to_numpy().astype(np.int64)
         self.intrinsics: np.ndarray = np.array(table["intrinsics"].to_pylist(), np.float64).reshape(-1, 3, 3)
         self.frame_counts: np.ndarray = table["frames"].to_numpy().astype(np.int64)
+        self._stored: np.ndarray = np.stack([self.action, self.object], axis=1)
+        self.labelled = self._hands_known = np.ones(len(self.ids), bool)
 
     def _label_table(self) -> pa.Table:
         """Return the labels of all clips, from the labels file or, in a folder without one, from every shard."""
@@ -252,8 +271,8 @@ class Clips(Sequence[ClipRecord]):
         """
         expected = {
             "id": self.ids[clip],
-            "action": int(self.action[clip]),
-            "object": int(self.object[clip]),
+            "action": int(self._stored[clip, 0]),
+            "object": int(self._stored[clip, 1]),
             "width": self.info.width,
             "height": self.info.height,
             "hands": self.info.hands,

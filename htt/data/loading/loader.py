@@ -99,6 +99,7 @@ class Assembler:
             clip=torch.from_numpy(clip),
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
             view=torch.tensor(seeds),
+            labelled=torch.from_numpy(self.clips.labelled[clip]),
             hand_type=self._hand_types(picked),
             **(self._ahead(picked, moved_px) if self.ahead else {}),
         )
@@ -317,8 +318,12 @@ class TrainingLoader:
         self._train, self._rank, self._world = config.train, rank, world
         self._views = config.data.augment.views or 0
         self._observed = config.data.observed
-        self.step_windows = config.train.batch_size * order.times(config.train, world)
-        order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
+        step_windows = config.train.batch_size * order.times(config.train, world)
+        order.check_world(len(self.windows), step_windows, world, config.train.windows_per_epoch)
+        self._labelled = None if clips.labelled.all() else clips.labelled[self.windows.clip]
+        self._others = 0 if config.data.unlabelled == "ignore" else config.data.unlabelled_windows
+        self._taught = config.data.unlabelled == "pseudo_labels"
+        self.step_windows = step_windows * (1 + self._others)
         model = config.model
         self.assembler = Assembler(clips, self.windows, model.backbone.reads_images, model.forecast.frames)
         self._decoder = Decoder(self.assembler, config.runtime.loader_workers)
@@ -326,12 +331,14 @@ class TrainingLoader:
     @property
     def steps_per_epoch(self) -> int:
         """Number of steps in a whole epoch, the same for all workers."""
-        return order.steps_per_epoch(len(self.windows), self.step_windows, self._train.windows_per_epoch)
+        batch_size = self.step_windows // (1 + self._others)
+        return order.steps_per_epoch(len(self.windows), batch_size, self._train.windows_per_epoch)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Return an iterator over the batches of an epoch after its first ``start`` windows.
 
-        They are the same as in an uninterrupted epoch.
+        They are the same as in an uninterrupted epoch. With ``data.unlabelled`` pseudo_labels, the windows of clips
+        without labels are in a batch three times, one after another: for the model and for the teacher's two views.
         """
         counts = self._frame_counts(epoch)
         steps = order.order(
@@ -344,8 +351,14 @@ class TrainingLoader:
             limit=self._train.windows_per_epoch,
             start=start,
             frame_counts=counts,
+            labelled=self._labelled,
+            others=self._others,
         )
         codes = COPIES * (self.windows.frame_count - counts)
+        if self._labelled is not None:
+            seed, first = [self._train.seed, epoch, 1], start // self.step_windows
+            mixed = [self._with_views(step, codes, [*seed, first + place]) for place, step in enumerate(steps)]
+            return self._decoder.batches(mixed)
         if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
             codes += np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(codes))
         return self._decoder.batches([step + codes[step] * len(self.windows) for step in steps])
@@ -356,6 +369,25 @@ class TrainingLoader:
             return self.windows.frame_count
         random = np.random.default_rng([self._train.seed, epoch, 2])
         return draw_observed(self.windows, self.assembler.clips.frame_counts, self._observed, random)
+
+    def _with_views(self, step: np.ndarray, codes: np.ndarray, seed: list[int]) -> np.ndarray:
+        """Return a step with a drawn copy of each window, followed by the two other copies that a teacher sees.
+
+        ``codes`` [windows] say how much of each window is seen.
+
+        Copies are drawn for every step, because labelled windows are repeated in an epoch. The plain clip is one of
+        those that a teacher can see.
+        """
+        count = len(self.windows)
+        seen = turn = np.zeros(count, np.int64)
+        if self._views:
+            seen, turn = np.random.default_rng(seed).integers(1, self._views + 1, (2, count))
+        copies = [seen]
+        if self._taught:
+            copies += [(seen + turn) % (self._views + 1), (seen + turn % max(self._views, 1) + 1) % (self._views + 1)]
+        others = step if self._labelled is None else step[~self._labelled[step]]
+        own, *again = (codes + copy for copy in copies)
+        return np.concatenate([step + own[step] * count, *(others + codes[others] * count for codes in again)])
 
 
 def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:

@@ -39,10 +39,14 @@ def order(
     limit: int | None = None,
     start: int = 0,
     frame_counts: np.ndarray | None = None,
+    labelled: np.ndarray | None = None,
+    others: int = 0,
 ) -> Steps:
     """Return the steps of an epoch of training for one worker.
 
     Windows are drawn without replacement, in a new order each epoch. Windows that do not fill a last step are left out.
+    If only some clips are labelled, their windows are drawn as often as an epoch with all labels has windows, in a new
+    order each time, and come first in each step.
 
     Args:
         windows: number of windows.
@@ -55,15 +59,38 @@ def order(
         start: number of windows to skip, those of earlier steps.
         frame_counts: [windows] number of frames of each, by which several workers get nearly equal work, or None to
             deal the windows in turn.
+        labelled: [windows] bool, True for windows of labelled clips, or None if all clips are.
+        others: windows of other clips in a step for each labelled one; ``batch_size`` and ``start`` count both.
 
     Raises:
         ConfigError: a step has fewer windows than there are workers.
     """
     check_world(windows, batch_size, world, limit)
-    drawn = np.random.default_rng([seed, epoch]).permutation(windows)[: limit or windows]
+    if labelled is None:
+        drawn = np.random.default_rng([seed, epoch]).permutation(windows)[: limit or windows]
+    else:
+        drawn = _mixed(labelled, others, min(windows, limit or windows), [seed, epoch])
     last = max(len(drawn) - batch_size, 0)
     steps = [drawn[first : first + batch_size] for first in range(start, last + 1, batch_size)]
+    if labelled is not None:
+        kinds = [[step[labelled[step]], step[~labelled[step]]] for step in steps]
+        return [np.concatenate([dealt(each, rank, world, frame_counts) for each in parts]) for parts in kinds]
     return [dealt(step, rank, world, frame_counts) for step in steps] if world > 1 else steps
+
+
+def _mixed(labelled: np.ndarray, others: int, count: int, seed: list[int]) -> np.ndarray:
+    """Return ``count`` labelled windows, each followed by ``others`` windows of other clips."""
+    rows = [_repeated(np.flatnonzero(labelled), count, seed)]
+    if others:
+        rows.append(_repeated(np.flatnonzero(~labelled), count * others, [*seed, 3]).reshape(count, others))
+    mixed: np.ndarray = np.column_stack(rows).reshape(-1)
+    return mixed
+
+
+def _repeated(windows: np.ndarray, count: int, seed: list[int]) -> np.ndarray:
+    """Return ``count`` of the windows: all of them in a drawn order, then in another one, and so on."""
+    random = np.random.default_rng(seed)
+    return np.concatenate([random.permutation(windows) for _ in range(-(-count // len(windows)))])[:count]
 
 
 def dealt(step: np.ndarray, rank: int, world: int, frame_counts: np.ndarray | None = None) -> np.ndarray:

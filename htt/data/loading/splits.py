@@ -4,14 +4,19 @@ H2O and the rendered benchmark have a validation split. FPHA has none: a fractio
 clips is kept from training and used for validation, each action in proportion, always the same clips, and never one
 clip of a group without the others. With ``data.held_out`` 0, as in the paper, all clips are used for training and none
 for validation.
+
+With ``data.labelled`` below 1 the labels of some training clips alone are used; the choice is made among the clips that
+are left for training.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from htt.config import DataConfig
 from htt.data.loading.clips import Clips, open_split
@@ -37,11 +42,22 @@ class Splits:
 
 
 def open_splits(root: Path, config: DataConfig) -> Splits:
-    """Return the training and validation clips of a folder of shards.
+    """Return the training and validation clips of a folder of shards, the former with the labels to train on.
 
     Raises:
-        DataError: there are no such shards, or too few clips to hold any out.
+        DataError: there are no such shards, too few clips to hold any out, or none left without labels.
     """
+    opened = _open_splits(root, config)
+    if config.labelled == 1:
+        return opened
+    clips, use = opened.train, config.unlabelled
+    labelled = np.zeros(len(clips), bool)
+    labelled[choose_labelled(clips.ids, clips.action.tolist(), clips.groups, config.labelled)] = True
+    return replace(opened, train=clips.with_labels(labelled, actions=use == "actions", poses=use == "poses"))
+
+
+def _open_splits(root: Path, config: DataConfig) -> Splits:
+    """Return the training and validation clips with all their labels."""
     train = open_split(root, TRAIN)
     if VAL in manifest.read(root).splits:
         return Splits(train, open_split(root, VAL))
@@ -58,7 +74,7 @@ def open_named(root: Path, split: str, config: DataConfig) -> Clips:
         DataError: there is no such split, and nothing is held out for it.
     """
     if split in (TRAIN, VAL) and VAL not in manifest.read(root).splits and config.held_out:
-        splits = open_splits(root, config)
+        splits = _open_splits(root, config)
         return splits.train if split == TRAIN or splits.val is None else splits.val
     return open_split(root, split)
 
@@ -136,3 +152,44 @@ def hold_out(ids: list[str], actions: list[int], groups: list[str], share: float
         if clip not in held and len(held) < count and len(held) + len(members[groups[clip]]) < len(ids):
             held.update(members[groups[clip]])
     return [clip for clip in range(len(ids)) if clip not in held], sorted(held)
+
+
+def choose_labelled(ids: list[str], actions: list[int], groups: list[str], share: float) -> list[int]:
+    """Return the indices, ascending, of the training clips whose labels are used.
+
+    Groups of clips are taken one after another: first one for each action, then each time that of the next clip of the
+    action of which the smallest part was taken so far, until ``share`` of the clips are taken. The order does not
+    depend on the share, so a smaller share is a part of a larger one; clips of an action are ordered by a digest of
+    their id, so the choice does not depend on the order of clips either.
+
+    Raises:
+        DataError: every clip was taken.
+    """
+    digest = [hashlib.sha256(f"labelled {clip}".encode()).hexdigest() for clip in ids]
+    queues: dict[int, list[int]] = defaultdict(list)
+    members: dict[str, list[int]] = defaultdict(list)
+    for clip in sorted(range(len(ids)), key=digest.__getitem__, reverse=True):
+        queues[actions[clip]].append(clip)
+        members[groups[clip]].append(clip)
+    size, taken = Counter(actions), Counter[int]()
+    chosen = set[int]()
+    while len(chosen) < round(share * len(ids)) or len(taken) < len(size):
+        rank = {
+            each: (taken[each] > 0, (taken[each] + 0.5) / size[each], digest[queue[-1]])
+            for each, queue in queues.items()
+        }
+        new = members[groups[queues[min(rank, key=rank.__getitem__)][-1]]]
+        chosen.update(new)
+        taken.update(actions[clip] for clip in new)
+        for each in {actions[clip] for clip in new}:
+            while queues[each] and queues[each][-1] in chosen:
+                queues[each].pop()
+            if not queues[each]:
+                del queues[each]
+    if len(chosen) == len(ids):
+        raise DataError(
+            f"data.labelled {share:g} leaves no training clip without labels: there are {plural(len(ids), 'clip')} in "
+            f"{plural(len(members), 'group')}, and each of {plural(len(size), 'action')} needs one. Set "
+            "data.labelled=1, or use more clips."
+        )
+    return sorted(chosen)

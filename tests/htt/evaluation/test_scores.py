@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from htt.config import LossConfig
+from htt.config import DataConfig, LossConfig
 from htt.data.shards.manifest import Coverage
 from htt.evaluation import clip_table, intervals, report
 from htt.evaluation.metric_table import EARLY, EVALUATED, METRICS
@@ -289,6 +290,26 @@ def text_of(found: Scores, folder: Path) -> str:
     clips = int(found.sums.clip.max()) + 1
     report.write(folder, found, rows(found, ["c"] * clips, ["s"] * clips, [""] * clips), about)
     return (folder / report.REPORT).read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [
+        ("ignore", "the other clips are not used"),
+        ("pseudo_labels", "the other clips have pseudo-labels of a moving-average teacher"),
+        ("actions", "of the other clips, the actions and objects are used"),
+        ("poses", "of the other clips, the hands are used"),
+    ],
+)
+def test_report_names_the_labels_of_the_training(kind: Any, others: str, tmp_path: Path) -> None:
+    found = scores(evaluation(tiny_info(), [0, 1, 2, 3], [0, 1, 2, 3]), "val")
+    assert report.labels_used(DataConfig()) == ""
+    labels = report.labels_used(DataConfig(labelled=0.125, unlabelled=kind))
+    about = report.Provenance("c", "d", "x", 1, "f", labels)
+    report.write(tmp_path, found, rows(found, ["c"] * 4, ["s"] * 4, [""] * 4), about)
+    text = (tmp_path / report.REPORT).read_text()
+    assert f" frame. Trained with the labels of 12.5 % of the training clips; {others}.\n" in text
+    assert "Trained with" not in text_of(found, tmp_path)
 
 
 def test_published_table_equals_the_papers() -> None:

@@ -74,6 +74,7 @@ def batch(golden) -> Batch:
         clip=torch.arange(2),
         frame=valid.nonzero()[:, 1],
         view=torch.zeros(2, dtype=torch.long),
+        labelled=torch.ones(2, dtype=torch.bool),
     )
 
 

@@ -43,6 +43,7 @@ def batch_of(images: Tensor, counts: list[int]) -> Batch:
         clip=torch.zeros(windows, dtype=torch.long),
         frame=torch.arange(count),
         view=torch.zeros(windows, dtype=torch.long),
+        labelled=torch.ones(windows, dtype=torch.bool),
     )
 
 

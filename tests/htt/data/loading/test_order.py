@@ -110,3 +110,47 @@ def test_dealt_windows_are_balanced_by_frame_count() -> None:
     assert [each.tolist() for each in alone] == [
         each.tolist() for each in order.order(9, seed=1, epoch=0, batch_size=3)
     ]
+
+
+mixed = st.tuples(st.integers(3, 40), st.integers(3, 40), st.integers(3, 9), st.integers(0, 3), st.integers(1, 3))
+
+
+@given(sizes=mixed, seed=st.integers(0, 99), epoch=st.integers(0, 9), limit=st.none() | st.integers(4, 60))
+def test_order_mixes_labelled_and_other_windows(
+    sizes: tuple[int, int, int, int, int], seed: int, epoch: int, limit: int | None
+) -> None:
+    known, unknown, batch_size, others, world = sizes
+    windows = known + unknown
+    labelled = np.random.default_rng(seed).permutation(windows) < known
+    counts = np.random.default_rng(seed).integers(1, 9, windows)
+
+    def steps_of(rank: int, world: int, start: int = 0) -> order.Steps:
+        how = {"seed": seed, "epoch": epoch, "batch_size": batch_size * (1 + others), "limit": limit, "start": start}
+        mixing = {"labelled": labelled, "others": others, "frame_counts": counts}
+        return order.order(windows, **how, **mixing, rank=rank, world=world)  # type: ignore[arg-type]
+
+    whole = steps_of(0, 1)
+    assert len(whole) == order.steps_per_epoch(windows, batch_size, limit)  # as many as with all labels
+    for kind, wanted in ((labelled, 1), (~labelled, others)):
+        times = np.bincount(np.concatenate(whole), minlength=windows)[kind]
+        size = min(windows, limit or windows, batch_size) * wanted
+        assert all(kind[step].sum() == size for step in whole)
+        assert times.max() - times.min() <= 2 or not wanted  # the last round may end before the steps do
+    shares = [steps_of(rank, world) for rank in range(world)]
+    for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert sorted(np.concatenate(parts).tolist()) == sorted(step.tolist())
+        for part in parts:
+            assert labelled[part].any()
+            assert (~labelled[part]).any() == (others > 0)
+            assert (np.diff(labelled[part].astype(int)) <= 0).all()  # labelled windows come first
+    tail = steps_of(0, 1, start=batch_size * (1 + others))
+    assert [step.tolist() for step in tail] == [step.tolist() for step in whole[1:]] or len(whole) == 1
+
+
+def test_order_takes_the_same_labelled_windows_with_and_without_others() -> None:
+    labelled = np.arange(40) % 4 == 0
+    alone, mixed = (
+        order.order(40, seed=3, epoch=2, batch_size=4 * (1 + others), labelled=labelled, others=others)
+        for others in (0, 2)
+    )
+    assert [sorted(step[labelled[step]].tolist()) for step in mixed] == [sorted(step.tolist()) for step in alone]

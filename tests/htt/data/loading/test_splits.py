@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +127,119 @@ def test_hold_out_refuses_a_single_group(clips: int) -> None:
     said = rf"expected 2 or more groups of clips, got 1 with {clips} clips?\. Set data\.held_out=0"
     with pytest.raises(DataError, match=said):
         splits.hold_out([f"clip-{place}" for place in range(clips)], [0] * clips, ["a"] * clips, 0.5)
+
+
+clips_of = st.lists(st.integers(-1, 5), min_size=8, max_size=60)
+
+
+def named(actions: list[int], alike: int) -> tuple[list[str], list[int], list[str]]:
+    return (
+        [f"clip-{place}" for place in range(len(actions))],
+        actions,
+        [f"group-{place // alike}" for place in range(len(actions))],
+    )
+
+
+def chosen_or_none(clips: tuple[list[str], list[int], list[str]], share: float) -> list[int] | None:
+    try:
+        return splits.choose_labelled(*clips, share)
+    except DataError:
+        return None
+
+
+@given(actions=clips_of, share=st.floats(0.01, 0.99), more=st.floats(0.01, 0.99), alike=st.integers(1, 4))
+def test_choose_labelled_is_nested_and_keeps_groups_whole(
+    actions: list[int], share: float, more: float, alike: int
+) -> None:
+    clips = named(actions, alike)
+    small, large = (chosen_or_none(clips, each) for each in sorted((share, more)))
+    assume(small is not None)
+    assert small
+    groups = clips[2]
+    rest = set(range(len(actions))) - set(small)
+    assert rest
+    assert set(small) <= (set(range(len(actions))) if large is None else set(large))
+    assert not {groups[clip] for clip in small} & {groups[clip] for clip in rest}
+    assert {actions[clip] for clip in small} == set(actions)
+
+
+@given(actions=clips_of, share=st.floats(0.01, 0.99))
+def test_choose_labelled_takes_each_action_in_proportion(actions: list[int], share: float) -> None:
+    """A second clip of an action is taken by the rule of Webster: no other action had a smaller part at that time."""
+    small = chosen_or_none(named(actions, 1), share)
+    assume(small is not None)
+    assert small is not None
+    size, taken = Counter(actions), Counter(actions[clip] for clip in small)
+    assert len(small) == max(round(share * len(actions)), len(size))
+    left = [(taken[each] + 0.5) / size[each] for each in size if taken[each] < size[each]]
+    assert all((taken[each] - 0.5) / size[each] <= min(left) + 1e-12 for each in size if taken[each] > 1)
+
+
+def test_choose_labelled_takes_a_tenth_of_each_action_and_a_pair_as_one() -> None:
+    actions = [place // 2 % 36 for place in range(720)]  # 20 clips of each action, in pairs
+    small = splits.choose_labelled(*named(actions, 2), 0.1)
+    assert set(Counter(actions[clip] for clip in small).values()) == {2}
+
+
+@given(actions=clips_of, share=st.floats(0.01, 0.99), alike=st.integers(1, 4), seed=st.integers(0, 99))
+def test_choose_labelled_is_independent_of_order(actions: list[int], share: float, alike: int, seed: int) -> None:
+    clips = named(actions, alike)
+    small = chosen_or_none(clips, share)
+    assume(small is not None)
+    assert small is not None
+    order = np.random.default_rng(seed).permutation(len(actions)).tolist()
+    other = splits.choose_labelled(*([each[clip] for clip in order] for each in clips), share)  # type: ignore[arg-type]
+    assert {order[clip] for clip in other} == set(small)
+
+
+def test_choose_labelled_refuses_to_label_all_clips() -> None:
+    said = (
+        r"data\.labelled 0\.5 leaves no .* 3 clips in 3 groups, and each of 3 actions needs one\. Set data\.labelled=1"
+    )
+    with pytest.raises(DataError, match=said):
+        splits.choose_labelled(*named([0, 1, 2], 1), 0.5)
+
+
+KINDS = {"ignore": (False, False), "pseudo_labels": (False, False), "actions": (True, False), "poses": (False, True)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_open_splits_hides_the_labels_of_other_clips(
+    kind: Any, tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
+) -> None:
+    records = [make_record(index, 3) for index in range(30)]
+    root = write_shards(tmp_path, {"train": records, "val": [make_record(40, 2)], "test": [make_record(50, 2)]})
+    config = DataConfig(labelled=0.5, unlabelled=kind)
+    train, val = (found := splits.open_splits(root, config)).train, found.val
+    assert 10 <= train.labelled.sum() <= 20
+    for clip, whole in enumerate(records):
+        known_action, known_hands = (True, True) if train.labelled[clip] else KINDS[kind]
+        assert train.action[clip] == (whole.action if known_action else -1)
+        assert train.object[clip] == (whole.object if known_action else -1)
+        np.testing.assert_array_equal(train.hand_valid(clip), whole.hand_valid & known_hands)
+        assert train.targets(clip).joint_valid.any() == (known_hands and whole.hand_valid.any())
+        types = train.hand_types(clip)
+        assert types is None or (types >= 0).any() == bool(train.labelled[clip])
+        assert train.targets(clip).joints_m.any() == (known_hands and whole.hand_valid.any())
+        assert train[clip].jpegs == whole.jpegs
+    some = train.only([0, 29])
+    assert some.labelled.tolist() == train.labelled[[0, 29]].tolist()
+    assert [some[1].action, some[1].hand_valid.any()] == [train.action[29], train.hand_valid(29).any()]
+    assert val is not None
+    assert set(train.ids) == {record.id for record in records}  # no clip of another split
+    for split in ("train", "val", "test"):  # an evaluation has all labels
+        named_clips = splits.open_named(root, split, config)
+        assert named_clips.labelled.all()
+        assert (named_clips.action == splits.open_split(root, split).action).all()
+    assert (val.labelled.all(), val.hand_valid(0).tolist()) == (True, make_record(40, 2).hand_valid.tolist())
+
+
+def test_open_splits_chooses_labels_among_the_clips_that_are_not_held_out(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path]
+) -> None:
+    root = write_shards(tmp_path, {"train": [make_record(index, 2) for index in range(30)]})
+    found = splits.open_splits(root, DataConfig(held_out=0.2, labelled=0.5))
+    assert found.val is not None
+    assert found.val.labelled.all()
+    assert 0 < found.train.labelled.sum() < len(found.train)
+    assert not set(found.train.ids) & set(found.val.ids)
