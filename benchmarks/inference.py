@@ -11,7 +11,7 @@ Offline: ``Predictor`` on whole windows of T frames, in fp32 and bf16, with and 
 convolutions. Streaming: the time from a frame to its hands, with ``predictor.stream``, against running the last window
 of t frames again, and against running all frames of the clip so far again, at every frame. All ways see frames that
 have the model's size, run in turn within one process, and are compared with fp32 without folding by the distance of
-their joints.
+their joints. Padding: a window of a typical length, alone and with the padding that the released code encodes.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ from htt.inference.predictor import fuse_batch_norm
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from result import header, write
+
+MEAN_FRAMES = 11_638 / (254 * 128)
+"""Valid share of the frames in H2O's validation windows: 254 windows of 128 frames hold 11,638."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,40 @@ def offline(found: Sequence[Way], frames: np.ndarray, matrix: np.ndarray, option
     return rows
 
 
+class Padded(torch.nn.Module):
+    """Image encoder that runs on every slot of a window, as the released code does; features of padding are dropped."""
+
+    def __init__(self, features: torch.nn.Module, slots: int) -> None:
+        super().__init__()
+        self.features, self.slots = features, slots
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the features of the frames."""
+        padding = frames[-1:].expand(self.slots - len(frames), -1, -1, -1)
+        return self.features(torch.cat([frames, padding]))[: len(frames)]
+
+
+def padding(way: Way, frames: np.ndarray, matrix: np.ndarray, options: argparse.Namespace) -> str:
+    """Return the result of predicting a window as long as the mean of H2O's evaluation, without and with padding."""
+    count = max(1, round(len(frames) * MEAN_FRAMES))
+    model = way.predictor.model
+    features = model.features
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(options.rounds + 1):
+        for padded in (False, True) if number % 2 else (True, False):
+            model.features = Padded(features, len(frames)) if padded else features
+            spent = seconds(lambda: way.predictor(frames[:count], matrix), options.device)
+            if number:  # the first round warms up
+                taken[padded].append(spent)
+    model.features = features
+    alone, padded_s = (statistics.median(taken[padded]) for padded in (False, True))
+    return (
+        f"A window of {count} frames, the mean share of valid frames in H2O's evaluation windows, takes "
+        f"**{alone / padded_s:.3f}** of the time that it takes padded to {len(frames)} frames, as in the released code "
+        f"({count / alone:.1f} and {count / padded_s:.1f} frames/s, {way.name}, medians of {options.rounds})."
+    )
+
+
 def latencies(way: Way, frames: np.ndarray, matrix: np.ndarray, options: argparse.Namespace) -> dict[str, list[float]]:
     """Return the seconds per frame of each way to get the hands of the newest frame."""
     predictor, device = way.predictor, options.device
@@ -159,6 +196,8 @@ def main() -> None:
         "| model | frames/s, median | range | joints apart, mm |",
         "|---|---|---|---|",
         *offline(found, frames, matrix, options),
+        "",
+        padding(found[0], frames, matrix, options),
         "",
         "Streaming: from a frame to its hands. \"Again\" runs the last t frames, or all frames so far, at every frame; "
         f"both at {options.again} frames spread over the clip.",

@@ -38,10 +38,13 @@ def processor() -> str:
 
 
 def write(name: str, lines: Sequence[str], *, keep: bool = True) -> None:
-    """Print a result and save it as ``benchmarks/results/<name>.md``."""
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if not keep:
-        return
+    """Print a result and save it."""
+    print("\n".join([*lines, ""]))
+    if keep:
+        save(name, lines)
+
+
+def save(name: str, lines: Sequence[str]) -> None:
+    """Save a result as ``benchmarks/results/<name>.md``."""
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
+    (FOLDER / f"{name}.md").write_text("\n".join([*lines, ""]), encoding="utf-8")

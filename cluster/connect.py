@@ -1,8 +1,8 @@
 """Connection to Ray: start a local instance, or join a cluster at an address.
 
 Ray Train cleans up after a stopped trial through Ray's State API, which is part of the dashboard. With two instances on
-one host it could query the wrong dashboard and remove resources of a live trial. So each instance started here has a
-dashboard on its own port, reachable from this machine only, and all its processes get that address.
+one host it could query the wrong dashboard and remove resources of a live trial. So each instance started here for Ray
+Train has a dashboard on its own port, reachable from this machine only, and all its processes get that address.
 
 A local instance always requires the token of ``htt.token_file``; a cluster requires it if it was started that way.
 """
@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 from htt import driver_log, heartbeat, parallel, ray_folder, token_file
 from htt.cores import cores
 from htt.errors import ClusterError
-from htt.parallel import LOOPBACK, free_port, in_job, restore
+from htt.parallel import in_job, restore
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Size of Ray's object store. It is small because clips are memory-mapped files and do not go through it."""
@@ -49,13 +49,15 @@ class Connection:
 
 
 @contextlib.contextmanager
-def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[Connection]:
+def connect(address: str | None = None, *, cpus: int | None = None, train: bool = True) -> Iterator[Connection]:
     """Connect to Ray for the length of a ``with`` block; an existing connection of this process is reused and kept.
 
     Args:
         address: "host:port" or "auto" of a cluster to join, or None to start an instance on this machine (inside a
             Ray job: to join the job's cluster).
         cpus: cores of a local instance, or None for all that this process may use.
+        train: whether Ray Train will run in a local instance; without it, the instance starts without a dashboard,
+            which takes a fifth of the time.
 
     Raises:
         ClusterError: no cluster answers at the address, or no instance can be started here.
@@ -70,7 +72,7 @@ def connect(address: str | None = None, *, cpus: int | None = None) -> Iterator[
     address = address or ("auto" if in_job() else None)
     with driver_log.off_screen(), contextlib.nullcontext() if address else ray_folder.own() as folder:
         try:
-            connection = _join(address, use_token=use_token) if address else _start(cpus, str(folder))
+            connection = _join(address, use_token=use_token) if address else _start(cpus, str(folder), train=train)
             os.environ["RAY_ADDRESS"] = connection.address
             with heartbeat.watched(started=connection.started):
                 yield connection
@@ -84,25 +86,12 @@ def target(address: str | None) -> str:
     return address or ("the cluster of this job" if in_job() else "the cores of this machine")
 
 
-def _start(cpus: int | None, folder: str) -> Connection:
-    port = free_port()
+def _start(cpus: int | None, folder: str, *, train: bool) -> Connection:
     path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # workers find the project even if it is not installed
-    os.environ.pop("RAY_ADDRESS", None)
-    token_file.ensure()
-    os.environ.setdefault(parallel.METRICS, "0")
-    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://{LOOPBACK}:{port}"  # every process started below inherits it
-    options: dict[str, Any] = {
-        "address": "local",
-        "num_cpus": cpus or cores(),
-        "_temp_dir": folder,
-        "include_dashboard": True,
-        "dashboard_host": LOOPBACK,
-        "dashboard_port": port,
-        "object_store_memory": OBJECT_STORE_BYTES,
-    }
+    options = {**parallel.local(cpus or cores(), train=train), "object_store_memory": OBJECT_STORE_BYTES}
     try:
-        parallel.init(options)
+        parallel.init({"_temp_dir": folder, **options})
     except Exception as error:  # Ray raises a bare Exception if it starts too slowly
         raise parallel.cannot_start(error) from error
     return _connection(started=True)

@@ -5,7 +5,8 @@
     python -m htt.attention --checkpoint runs/NAME/checkpoint --split val
     python -m htt.attention --checkpoint runs/NAME/checkpoint --data SHARDS --split val --out DIR --remove 1 4 16
 
-Writes ``report.md`` with its figures, and every number as CSV. ``htt.inference.attention`` explains the test.
+Writes a report with its figures (``report.html`` to open, and ``report.md``), and every number as CSV.
+``htt.inference.attention`` explains the test.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def main(options: Options) -> None:
     """Measure the attention, write the files, and print the result."""
     from htt.data.loading.splits import coverage, open_named
     from htt.data.prepare import prepare
-    from htt.evaluation.report import REPORT, Provenance
+    from htt.evaluation.report import Provenance
     from htt.evaluation.scores import reservations
     from htt.inference import attention, attention_report
+    from htt.pages.html import PAGE, REPORT
     from htt.training.loading import trained_config
     from htt.training.tasks import check_given
 
@@ -54,9 +56,7 @@ def main(options: Options) -> None:
     trained = trained_config(options.checkpoint, official=options.official)  # the model is this one, despite --set
     check_given(trained, clips)
     out = options.out or options.checkpoint.resolve().parent / f"attention-{options.split}"
-    files.make_folder(out)
     covered = coverage(root, options.split, config.data)
-    found = measure(options, config, clips, counts)
     about = Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",
@@ -65,12 +65,14 @@ def main(options: Options) -> None:
         fingerprint=config.fingerprint(),
     )
     warnings = [*([] if covered.complete else [covered.warning]), *reservations(trained)]
-    attention_report.write(out, found, options.split, about, warnings)
+    with files.writing(out):
+        found = measure(options, config, clips, counts)
+        attention_report.write(out, found, options.split, about, warnings)
     for line in attention_report.conclusions(found):
         console.out.print(line, markup=False)
     for warning in warnings:
         console.print_message("warning:", warning)
-    console.out.print(f"\nReport  {out / REPORT}", markup=False)
+    console.out.print(f"\nReport  {out / REPORT}\nPage    {out / PAGE}", markup=False)
 
 
 def measure(options: Options, config: Config, clips: Clips, counts: tuple[int, ...]) -> Attention:

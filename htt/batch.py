@@ -50,6 +50,8 @@ class Batch:
     """Index of the frame in its clip."""
     view: Int[Tensor, " b"]
     """Seed of the augmented copy of the clip, the same whenever it is used; 0 for plain images."""
+    hand_type: Int[Tensor, "n hands"] | None = None
+    """What each hand does, as an index into ``DataInfo.hand_types``; None if the data do not name it."""
     ahead_m: Float[Tensor, "n s j 3"] | None = None
     """Joints of each frame and of those after it in its clip, each in the camera space of its own frame; None without
     ``model.forecast``."""
@@ -60,8 +62,8 @@ class Batch:
 
     @property
     def truth(self) -> Truth:
-        """True hands and objects of the frames."""
-        return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object)
+        """True hands, objects and hand types of the frames."""
+        return Truth(self.joints_px, self.joints_m, self.joint_valid, self.object, self.hand_type)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields that this batch has, by name."""
@@ -83,6 +85,17 @@ class Batch:
             for name, value in self.tensors().items()
         }
         return [Batch(**{name: piece[index] for name, piece in pieces.items()}) for index in range(len(windows))]
+
+    def first(self, counts: Int[Tensor, " b"]) -> Batch:
+        """Return the batch with the first ``counts`` frames of each window, without windows that have none left."""
+        counts = counts.to(self.valid.device)
+        kept = (self.valid.cumsum(dim=1) <= counts[:, None])[self.valid].nonzero()[:, 0]
+        rows = counts.nonzero()[:, 0]
+        chosen = {
+            name: each.index_select(0, rows if name in PER_WINDOW else kept) for name, each in self.tensors().items()
+        }
+        chosen["valid"] = torch.arange(int(counts.max()), device=counts.device) < counts[rows, None]
+        return Batch(**chosen)
 
     def pin_memory(self) -> Batch:
         """Return the same batch in pinned memory, from which a GPU copies by itself."""
@@ -125,6 +138,7 @@ class Truth(NamedTuple):
     joints_m: Float[Tensor, "n j 3"]
     joint_valid: Bool[Tensor, "n j"]
     object: Int[Tensor, " n"]
+    hand_type: Int[Tensor, "n hands"] | None = None
 
 
 class Forecast(NamedTuple):
@@ -157,6 +171,8 @@ class Prediction:
     action_logits: Float[Tensor, "b a"]
     attention: dict[str, list[Tensor]] | None = None
     """On request: {"pose": one [b*w heads k k] per layer, "action": one [b heads 1+t 1+t] per layer}, token first."""
+    hand_type_logits: Float[Tensor, "n hands types"] | None = None
+    """None if the model has no head for hand types."""
     forecast: Forecast | None = None
     """None without ``model.forecast``."""
 

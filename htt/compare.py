@@ -18,7 +18,7 @@ from typing import Annotated
 
 import tyro
 
-from htt import console
+from htt import console, files
 from htt.config import override
 from htt.data.shards.manifest import VAL
 from htt.errors import ConfigError
@@ -48,10 +48,14 @@ def main(options: Options) -> None:
 
     configs = [trained_config(folder) for folder in options.checkpoint]
     data = override(configs[0], fields_of(options.data)).data if options.data else configs[0].data
-    rows = list(compression.compare(options.checkpoint, data, options.split, options.out))
-    compression.write(options.out, rows, shlex.join(["python", "-m", "htt.compare", *sys.argv[1:]]))
-    console.print_table([compression.heads(), *map(compression.cells_of, rows)])
-    console.out.print(f"\nTable  {options.out / compression.REPORT}\nFiles  {options.out}")
+    with files.writing(options.out):
+        rows = list(compression.compare(options.checkpoint, data, options.split, options.out))
+        compression.write(options.out, rows, shlex.join(["python", "-m", "htt.compare", *sys.argv[1:]]))
+    console.print_table(compression.table(rows).lines())
+    if len(rows) > 1:
+        console.out.print(f"\nDifferences to {compression.named(rows[0])}, on the same clips:", markup=False)
+        console.print_table(compression.differences(rows).lines())
+    console.out.print(f"\nTable  {options.out / compression.REPORT}\nFiles  {options.out}", markup=False)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,12 @@ def _is_readable(text: str) -> str:
     return text
 
 
+def _is_not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values:
+        raise ValueError("must list at least one number; got []")
+    return values
+
+
 MOST = 1e6
 """Largest value of numbers without another bound: far beyond practical use, and small enough to compute with."""
 SIZE = 2**16
@@ -53,6 +59,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Above0 = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.2, le=5)]
+Ratios = Annotated[tuple[Ratio, ...], Field(strict=False), AfterValidator(_is_not_empty)]
 
 PLUGIN = r"^[a-z][a-z0-9_]*$"
 NO_ENCODER = "none"
@@ -84,6 +93,15 @@ class SyntheticConfig(Section):
     """Image height, px."""
     new_objects: bool = False
     """True if every clip has objects of its own; False if all clips share eight objects, as in H2O."""
+    focal: Ratios = (0.8,)
+    """Focal lengths of the cameras, in image widths; 0.8 sees 64 degrees. Each motion is seen by one of them."""
+    distance: Ratios = (1.0,)
+    """Distances from the camera to the work, as multiples of the usual one, about 0.6 m. Each motion is seen from one
+    of them."""
+    held_out_focal: Ratios | None = None
+    """Focal lengths in validation and test clips, or None for those of training clips."""
+    held_out_distance: Ratios | None = None
+    """Distances in validation and test clips, or None for those of training clips."""
     seed: Seed = 0
     """Random seed of the rendering."""
 
@@ -122,8 +140,20 @@ class DataConfig(Section):
     all of them: 0."""
     shifted_starts: bool = True
     """Train on windows from every start offset, not only on those of an evaluation. Source: paper."""
+    observed: Annotated[tuple[Share, Share], Field(strict=False)] = (1.0, 1.0)
+    """Smallest and largest share of a clip that a training window may see; each window's share is drawn anew in every
+    epoch, and the rest of the clip is cut off. (1, 1) trains on whole clips (paper); (0.2, 1) on random beginnings."""
     augment: AugmentConfig = AugmentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+
+    @model_validator(mode="after")
+    def _observed_shares_are_ordered(self) -> DataConfig:
+        low, high = self.observed
+        if low > high:
+            raise ValueError(
+                f"observed must be the smallest and then the largest share; got [{low:g}, {high:g}]. Swap them"
+            )
+        return self
 
 
 class BackboneConfig(Section):
@@ -209,6 +239,14 @@ class PoseConfig(BlockConfig):
     """Depth of a joint for an output of 0 of the pose head, m. Source: released code."""
     back_projection: Literal["focal_x", "both"] = "focal_x"
     """Focal lengths of the back-projection: f_x for both axes (as released), or f_x and f_y."""
+    joint_depth: Literal["released", "virtual_camera"] = "released"
+    """Depth that the pose head predicts. "released": the difference from ``depth_offset_m``, m per px of focal length.
+    "virtual_camera": the depth at which a camera of the focal length ``virtual_focal`` shows the joint in the same
+    size, m; the true depth is that depth times the ratio of the focal lengths. A model can then be trained and used
+    with cameras of different fields of view."""
+    virtual_focal: Above0 = 0.5
+    """Focal length of the virtual camera, in image widths; H2O's camera has 0.497. With a camera of this focal length
+    both kinds of ``joint_depth`` are the same."""
 
 
 class ActionConfig(BlockConfig):
@@ -216,18 +254,25 @@ class ActionConfig(BlockConfig):
 
     length: Size = 128
     """Largest number of frames block A sees (T in the paper)."""
-    cues: Annotated[tuple[Literal["feature", "hands", "object"], ...], Field(strict=False)] = (
+    cues: Annotated[tuple[Literal["feature", "hands", "object", "hand_type"], ...], Field(strict=False)] = (
         "feature",
         "hands",
         "object",
     )
-    """Inputs of block A for each frame. Source: paper, section 3.3."""
+    """Inputs of block A for each frame. hand_type is what each hand does, such as its grasp: it gets a head and a loss
+    of its own, and needs data that name it (the rendered benchmark does). Source: paper, section 3.3, without
+    hand_type."""
     hands: Literal["2d", "3d"] = "2d"
     """Part of the pose head's output that block A sees: x and y, or x, y and depth."""
-    given: Annotated[tuple[Literal["hands", "object"], ...], Field(strict=False)] = ()
+    given: Annotated[tuple[Literal["hands", "object", "hand_type"], ...], Field(strict=False)] = ()
     """Cues of which block A sees the true value, in training and evaluation: the accuracy of actions is then an upper
-    bound, for perfect heads. Joints and objects without a label keep their prediction. A model without an image encoder
-    sees nothing else, so its cues are all given; values without a label are 0."""
+    bound, for perfect heads. Joints, objects and hand types without a label keep their prediction. A model
+    without an image encoder sees nothing else, so its cues are all given; values without a label are 0."""
+    causal: bool = False
+    """Let each frame of block A see only itself and earlier frames, so that nothing computed from a frame changes when
+    later ones arrive; the action token sees all frames so far. Released: every frame sees the whole window. With one
+    layer nothing changes, since the token alone is read; nor in the blocks mean and identity. An lstm reads forwards
+    only."""
 
     @model_validator(mode="after")
     def _cues_differ(self) -> ActionConfig:
@@ -272,6 +317,11 @@ class ModelConfig(Section):
     action: ActionConfig = ActionConfig()
     forecast: ForecastConfig = ForecastConfig()
 
+    @property
+    def predicts_hand_types(self) -> bool:
+        """True if the model has a head for hand types."""
+        return self.backbone.reads_images and "hand_type" in self.action.cues
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
         fitting = [str(heads) for heads in range(1, min(self.width, 64) + 1) if self.width % heads == 0]
@@ -304,6 +354,9 @@ class LossConfig(Section):
     """Weight of the cross entropy of each frame's object."""
     action: Weight = 1.0
     """Weight of the cross entropy of the clip's action."""
+    hand_type: Weight = 1.0
+    """Weight of the cross entropy of each hand's type, if ``model.action.cues`` has hand_type. The paper has no such
+    term."""
     forecast: Weight = 1.0
     """Weight of the errors of ``model.forecast``, as a multiple of ``joints_px`` and ``depth_m``. They are means over
     its frames, so 1 weighs a forecast hand like a seen one, for any number of frames."""
@@ -384,6 +437,9 @@ class TrainConfig(Section):
     rounds the factors of products to 10 bits; fp32 never uses it."""
     deterministic: bool = False
     """Use algorithms that give the same numbers in every run also on a GPU, where they are slower. On a CPU all are."""
+    compile: Literal["off", "on", "auto"] = "auto"
+    """Compile the network for its training, which takes minutes; evaluations are not compiled. "auto" compiles long
+    trainings on a GPU, and none on a CPU, where it gains at most 7 % of a step. Numbers change in their last digits."""
     windows_per_epoch: Positive | None = None
     """Training windows per epoch, drawn anew for each epoch, or None for all windows."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -410,6 +466,9 @@ class RuntimeConfig(Section):
     """Write scalars, the configuration and a few drawn predictions of each epoch."""
     overlays: Count = 4
     """Drawn predictions per epoch, in TensorBoard."""
+    early_action: bool = False
+    """Also measure ``action_early_auc`` in evaluations, for which block P and block A run again on nine beginnings of
+    each clip. ``htt.evaluate`` always does, as do runs that select or compare by it."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints of a final training to keep; 1 also keeps two, since one may be damaged."""
     resize_minutes: Above0 = 1.0
@@ -450,6 +509,16 @@ class Config(Section):
             raise ValueError(
                 f"model.backbone.name {NO_ENCODER} trains block A alone, on given joints or objects: "
                 f"{'; '.join(wrong)}. The preset and the space poses have these values"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _features_do_not_depend_on_a_compiler(self) -> Config:
+        if self.train.compile == "on" and not (self.model.backbone.trained or self.on_features):
+            raise ValueError(
+                "train.compile on needs a trained encoder or stored features, as the features of a frozen encoder must "
+                "not depend on a compiler; got model.backbone.trained false and data.augment.views none. Set "
+                "data.augment.views to 0, or train.compile to off"
             )
         return self
 
@@ -591,14 +660,15 @@ _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 def _read_value(written: Any, annotation: Any) -> Value:
     kind, optional = _kind(annotation)
+    if optional and isinstance(written, yaml_text.Word) and written.lower() in ("none", "null"):
+        return None
     if kind is tuple and isinstance(written, str):
         written = [word.strip().strip("'\"") for word in written.strip("[]").split(",") if word.strip()]
     if isinstance(written, list):
-        return [str(each) if isinstance(each, str) else each for each in written]
+        element = _element(annotation)
+        return [_read_value(each, element) for each in written]
     if not isinstance(written, str):
         return written
-    if optional and isinstance(written, yaml_text.Word) and written.lower() in ("none", "null"):
-        return None
     if kind is bool:
         return _TRUTH.get(written.lower(), str(written))
     if kind is int and re.fullmatch(r"[+-]?[0-9]{1,30}", written):
@@ -619,6 +689,14 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     if origin in (Union, UnionType):
         return _kind(next(each for each in inner if each is not NoneType))[0], NoneType in inner
     return {None: annotation, Literal: str}.get(origin, origin), False
+
+
+def _element(annotation: Any) -> Any:
+    """Return the type of the elements of a field that is a list; str for another field."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return _element(next(each for each in inner if each is not NoneType))
+    return _element(inner[0]) if origin is Annotated else inner[0] if origin is tuple else str
 
 
 def _is_section(annotation: Any) -> bool:
@@ -669,5 +747,5 @@ def _sentence(fault: Any, known: list[str]) -> str:
         return unknown(path, known)
     text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if fault["type"] == "value_error":
-        return text if text.startswith("model.") else f"{path}: {text}"
+        return text if not path or text.startswith("model.") else f"{path}: {text}"
     return f"{path}: {text}; got {shown(fault['input'])}"

@@ -41,6 +41,7 @@ def exact_fp32() -> Iterator[None]:
 def prepare(device: torch.device, *, deterministic: bool) -> None:
     """Prepare this process for a training on a device; a CPU needs no preparation."""
     if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # else there is no peak to reset of a device with a number
         torch.cuda.reset_peak_memory_stats(device)  # an earlier training of this process may have used more
         use_deterministic(deterministic)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from htt import console
+from htt import console, files
 from htt.config import Config, override, parse_set
 from htt.data.shards import manifest
 from htt.data.shards.manifest import TEST, VAL
@@ -73,7 +73,7 @@ def main(options: Options) -> None:
     from htt.training.loading import trained_config
     from htt.training.tasks import EvaluationJob, check_given
 
-    config = evaluation_config(options)
+    config = override(evaluation_config(options), {"runtime.early_action": True})
     root = prepare(config)
     clips = open_named(root, options.split, config.data)
     trained = trained_config(options.checkpoint, official=options.official)  # the model is this one, despite --set
@@ -81,16 +81,6 @@ def main(options: Options) -> None:
     out = options.out or options.checkpoint.resolve().parent / f"evaluation-{options.split}"
     job = EvaluationJob(options.checkpoint.resolve(), config, options.split, options.official)
     covered = coverage(root, options.split, config.data)
-    evaluated = evaluate(job, clips, options, out)
-    result = scores(
-        evaluated,
-        options.split,
-        coverage=covered,
-        subjects=clips.subjects,
-        groups=clips.groups,
-        reservations=reservations(trained),
-        sees_images=trained.model.backbone.reads_images,
-    )
     about = report.Provenance(
         checkpoint=str(options.checkpoint),
         data=config.data.root or "rendered",
@@ -98,7 +88,18 @@ def main(options: Options) -> None:
         frames=int(clips.frame_counts.sum()),
         fingerprint=config.fingerprint(),
     )
-    report.write(out, result, clip_table.of_split(result.sums, clips), about)
+    with files.writing(out):
+        evaluated = evaluate(job, clips, options, out)
+        result = scores(
+            evaluated,
+            options.split,
+            coverage=covered,
+            subjects=clips.subjects,
+            groups=clips.groups,
+            reservations=reservations(trained),
+            sees_images=trained.model.backbone.reads_images,
+        )
+        report.write(out, result, clip_table.of_split(result.sums, clips), about)
     print_result(result, out)
     if commands := next_commands(options, config, root):
         lines = "".join(f"\n  {shlex.join(words)}" for words in commands)
@@ -144,7 +145,6 @@ def evaluate(job: EvaluationJob, clips: Clips, options: Options, out: Path) -> E
             return job(Group(device=best_device()), counting.advance)
         from htt.training.worker import evaluate_on_workers  # one worker needs no Ray
 
-        out.mkdir(parents=True, exist_ok=True)
         return evaluate_on_workers(
             job, counting.advance, workers=options.workers, gpus_per_worker=options.gpus_per_worker, folder=out
         )

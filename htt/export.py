@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from htt import console
+from htt import console, files
 from htt.config import Config, override
 
 if TYPE_CHECKING:  # else imported late: these modules take seconds to import, and --help should be fast
@@ -53,7 +53,8 @@ def main(options: Options) -> None:
     if config.model.forecast.frames:
         console.print_message("note:", "the exported model does not forecast: model.forecast is left out.")
     console.out.print(f"Exporting {options.checkpoint}; this takes up to a minute ...")
-    difference = export.export(model, options.out, options.to, options.precision, calibration)
+    with files.writing(options.out.absolute().parent, "The folder of --out"):
+        difference = export.export(model, options.out, options.to, options.precision, calibration)
     console.out.print(
         f"{options.out}  {options.precision}, {options.out.stat().st_size / 1e6:.1f} MB\n"
         f"Largest difference from the checkpoint, for random images: {difference:.1e} of an output's largest value."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import threading
@@ -62,10 +63,60 @@ def make_folder(folder: Path, option: str = "--out") -> None:
             ) from error
 
 
+@contextlib.contextmanager
+def writing(folder: Path, option: str = "--out") -> Iterator[None]:
+    """Hold the output folder of a command for a ``with`` block, after waiting for another process that writes it.
+
+    The folder is created, and partial files of killed processes are removed from it; a new folder is removed again if
+    the block ends with an error and wrote nothing. The lock is on the folder itself, so no file is added; on a file
+    system without such locks there is no protection.
+
+    Raises:
+        ConfigError: it, or a folder above it, is a file.
+        StorageError: the disk is full or not writable.
+    """
+    held, is_new = -1, not folder.exists()
+    while held < 0 or os.fstat(held).st_ino != _inode(folder):  # it may have been replaced while this process waited
+        if held >= 0:
+            os.close(held)
+        make_folder(folder, option)
+        with storage_errors(folder):
+            held = os.open(folder, os.O_RDONLY)
+            _wait(held, f"Another process writes {folder}; waiting for it.")
+    try:
+        remove_parts(folder)
+        yield
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):  # it has files
+                folder.rmdir()
+        raise
+    finally:
+        os.close(held)
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _wait(descriptor: int, message: str) -> None:
+    """Lock an open file or folder, and print the message if another process holds it; do nothing without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        console.err.print(message, markup=False)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return
+
+
 def remove_parts(folder: Path) -> None:
     """Remove partial files of killed processes; no process may be writing in the folder."""
-    for part in folder.glob(f".*{_PART}"):
-        part.unlink()
+    for part in folder.glob(f".*.[0-9]*{_PART}"):
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

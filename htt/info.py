@@ -15,6 +15,10 @@ USUAL_FRAME_RATE = 30.0
 """Frames per second of sources, and of sources without an entry, as H2O and FPHA; older files do not hold the rate."""
 
 
+NAMES = ("actions", "objects", "hand_types")
+"""Fields of ``DataInfo`` that are lists of names."""
+
+
 @dataclass(frozen=True)
 class DataInfo:
     """Facts of a data set: classes, hands, image size and frame rate."""
@@ -30,6 +34,8 @@ class DataInfo:
     """Image height, px."""
     frame_rate: float = 0.0
     """Frames per second of a clip, before frames are spaced; 0 is replaced by the usual rate of the source."""
+    hand_types: tuple[str, ...] = ()
+    """Names of what a hand can do in a frame, such as a grasp; empty if the data do not name it."""
 
     def __post_init__(self) -> None:
         if not self.frame_rate:

@@ -1,9 +1,9 @@
 """Loss terms, as sums and counts, so that parts of a batch can be merged without changing a number.
 
 ``L = joints_px * mean|uv - uv*| + depth_m * mean|Z - Z*| + object * CE + action * CE``: means over known targets (valid
-frames, visible hands, known labels), joints and coordinates. The weights are ``htt.config.LossConfig``. A forecast of
-hands has the same two terms as the hands, over its frames. With a teacher, ``distillation`` gives further terms, whose
-weights are ``htt.config.DistillConfig``.
+frames, visible hands, known labels), joints and coordinates. The cue hand_type adds ``hand_type * CE`` of hands. The
+weights are ``htt.config.LossConfig``. A forecast of hands has the same two terms as the hands, over its frames. With a
+teacher, ``distillation`` gives further terms, whose weights are ``htt.config.DistillConfig``.
 
 Source: HTT (Wen et al. 2023), section 3.4. In the paper's lambdas: joints_px = 2 lambda_2 (the mean is over two
 coordinates), depth_m = lambda_1 lambda_2, object = action = lambda_3.
@@ -23,15 +23,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from htt.batch import Batch, Prediction
 from htt.config import DistillConfig, LossConfig
 from htt.info import UNKNOWN
 
-TERMS = ("joints_px", "depth_m", "object", "action")
-"""Names of the terms: fields of ``LossConfig``, in order."""
+TERMS = ("joints_px", "depth_m", "object", "action", "hand_type")
+"""Names of the terms: fields of ``LossConfig``, in order; the last is absent without a head for hand types."""
 AHEAD = ("forecast_px", "forecast_depth_m")
 """Names of the further terms of a model with a forecast, in order."""
 DISTILLED = ("teacher_joints_px", "teacher_depth_m", "teacher_action")
@@ -73,13 +73,22 @@ def losses(
         none = Mean(torch.zeros_like(action.total), torch.zeros_like(action.count))
         return {"joints_px": none, "depth_m": none, "object": none, "action": action}
     target_px = batch.joints_px if joints_px is None else joints_px
-    return {
+    means = {
         "joints_px": _absolute(prediction.joints_px, target_px, batch.joint_valid[..., None].expand_as(target_px)),
         "depth_m": _absolute(prediction.depth_m, batch.joints_m[..., 2], batch.joint_valid),
         "object": _cross_entropy(prediction.object_logits, batch.object, smoothing),
         "action": action,
-        **_ahead(prediction, batch),
     }
+    if prediction.hand_type_logits is not None:
+        labels = hand_types(prediction.hand_type_logits, batch)
+        means["hand_type"] = _cross_entropy(prediction.hand_type_logits.flatten(0, 1), labels.flatten(), smoothing)
+    return means | _ahead(prediction, batch)
+
+
+def hand_types(logits: Float[Tensor, "n hands types"], batch: Batch) -> Int[Tensor, "n hands"]:
+    """Return the true hand types of a batch for these predictions; all are ``UNKNOWN`` if the data do not name them."""
+    unknown = torch.full(logits.shape[:2], UNKNOWN, device=logits.device)
+    return unknown if batch.hand_type is None else batch.hand_type
 
 
 def distillation(prediction: Prediction, teacher: Prediction, batch: Batch, temperature: float) -> dict[str, Mean]:
@@ -129,10 +138,18 @@ def counts_of(means: Mapping[str, Mean]) -> Float[Tensor, " terms"]:
     return torch.stack([mean.count for mean in means.values()])
 
 
-def counts_of_labels(batch: Batch, *, distilled: bool = False) -> Float[Tensor, " terms"]:
-    """Return what ``counts_of`` returns for any prediction of a batch, with the terms of a teacher if ``distilled``."""
+def counts_of_labels(batch: Batch, *, distilled: bool = False, hand_types: bool = False) -> Float[Tensor, " terms"]:
+    """Return what ``counts_of`` returns for any prediction of a batch.
+
+    Args:
+        batch: batch with the targets.
+        distilled: True with the terms of a teacher.
+        hand_types: True if the model has a head for hand types.
+    """
     joints = batch.joint_valid.sum()
     classes = [(labels != UNKNOWN).sum() for labels in (batch.object, batch.action)]
+    if hand_types:
+        classes.append(joints.new_tensor(0) if batch.hand_type is None else (batch.hand_type != UNKNOWN).sum())
     ahead = [] if batch.ahead_valid is None else [2 * batch.ahead_valid.sum(), batch.ahead_valid.sum()]
     of_teacher = [2 * joints, joints, joints.new_tensor(len(batch.action))] if distilled else []
     return torch.stack([2 * joints, joints, *classes, *ahead, *of_teacher]).float()

@@ -179,7 +179,7 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
         return
     before = dict(os.environ)
     with driver_log.off_screen(), contextlib.nullcontext() if in_job() else ray_folder.own() as folder:
-        options = {"address": "auto"} if in_job() else {"_temp_dir": folder, **_local(workers or _cores(), train)}
+        options = {"address": "auto"} if in_job() else {"_temp_dir": folder, **local(workers or _cores(), train=train)}
         try:
             try:
                 init(options)
@@ -192,12 +192,13 @@ def ray_here(workers: int | None = None, *, train: bool = False) -> Iterator[Non
             restore(before, SETTINGS)
 
 
-def _local(cpus: int, train: bool) -> dict[str, Any]:
-    """Return the options of ``ray.init`` for a local Ray; its settings go to the environment."""
+def local(cpus: int, *, train: bool) -> dict[str, Any]:
+    """Return the options of ``ray.init`` for a local Ray; its settings go to the environment. See ``ray_here``."""
     token_file.ensure()
     os.environ.update(SETTINGS)
     os.environ.setdefault(METRICS, "0")
-    os.environ.pop("RAY_ADDRESS", None)
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        os.environ.pop(name, None)
     options: dict[str, Any] = {"address": "local", "num_cpus": cpus, "include_dashboard": train}
     if train:
         port = free_port()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from htt import camera, console
+from htt import camera, console, files
 from htt.errors import ConfigError, shown
 from htt.text import plural
 
@@ -148,11 +148,19 @@ def facts(predictor: Predictor, source: FrameSource, options: Options) -> Iterat
 
 
 def predict(predictor: Predictor, source: FrameSource, matrix: np.ndarray, options: Options) -> None:
-    """Predict a video, and write the table and the overlay."""
+    """Predict a video, write the table and the overlay, and print their paths."""
+    out = options.out or Path(f"predictions-{Path(source.name).resolve().stem}")
+    with files.writing(out):
+        written = write(out, predictor, source, matrix, options)
+    for path in written:
+        console.out.print(f"{path}")
+
+
+def write(out: Path, predictor: Predictor, source: FrameSource, matrix: np.ndarray, options: Options) -> list[Path]:
+    """Predict a video, print the result, and return the paths of its files."""
     from htt.inference import overlay, results
     from htt.video import at_rate
 
-    out = options.out or Path(f"predictions-{Path(source.name).resolve().stem}")
     rate = predictor.frame_rate
     expected = _expected(source, rate)
     with console.Counting("Predicting", expected, "frames") as counting:
@@ -160,14 +168,13 @@ def predict(predictor: Predictor, source: FrameSource, matrix: np.ndarray, optio
     if source.problem:
         console.print_message("warning:", source.problem)
     about = {"checkpoint": str(options.checkpoint), "source": source.name, "intrinsics": matrix.tolist()}
-    files = [results.write(out, predictions, rate, {**about, "fit": options.fit})]
+    paths = [results.write(out, predictions, rate, {**about, "fit": options.fit})]
     if options.overlay:
         found = results.segments(predictions, predictor.chunk)
         with console.Counting("Drawing", len(predictions.window), "frames") as counting:
-            files.append(overlay.write(out, at_rate(source, rate), predictions, found, rate, counting.advance))
+            paths.append(overlay.write(out, at_rate(source, rate), predictions, found, rate, counting.advance))
     print_result(predictions)
-    for path in files:
-        console.out.print(f"{path}")
+    return paths
 
 
 def _expected(source: FrameSource, rate: float) -> int:

@@ -12,6 +12,7 @@ that is checked may be any, zipped or bare; with ``--data`` its frames are compa
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,8 +75,9 @@ def _submit(options: Options, checkpoint: Path, data: Path) -> None:
     from htt.submission.make import write  # needs torch, which takes a second to import; a check does not
 
     wanted = expected(data, options.split)
-    predicted = _predicted(options, checkpoint, data, wanted)
-    paths = write(options.out, predicted, wanted)
+    with contextlib.ExitStack() as stack:
+        predicted = _predicted(options, checkpoint, data, wanted, stack)
+        paths = write(options.out, predicted, wanted)
     for path in paths:
         size = path.stat().st_size / 1e6
         console.out.print(f"{path}  {check(path, wanted).holds}, {size:.1f} MB", markup=False)
@@ -99,7 +101,10 @@ def _short_of_h2o(wanted: Expected) -> str:
     return bullets(faults.lines(), LINES)
 
 
-def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected) -> Predicted:
+def _predicted(
+    options: Options, checkpoint: Path, data: Path, wanted: Expected, stack: contextlib.ExitStack
+) -> Predicted:
+    """Return the predictions; the output folder is held by ``stack`` once the options are known to be valid."""
     from htt.data.loading.clips import open_split
     from htt.group import best_device
     from htt.submission.make import predict, require_frames
@@ -119,7 +124,7 @@ def _predicted(options: Options, checkpoint: Path, data: Path, wanted: Expected)
             f"Cannot submit the predictions of {checkpoint}: its block A is given the true {' and '.join(given)} "
             "(model.action.given), so its numbers are a bound, not a result. Train with model.action.given=[]."
         )
-    files.make_folder(options.out)
+    stack.enter_context(files.writing(options.out))
     device = best_device()
     console.out.print(
         f"Predicting {plural(len(clips), 'clip')} of '{options.split}' on the {device.type} ...", markup=False

@@ -17,6 +17,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 """Control characters except tab and newline, and characters that change the direction of writing."""
 _SPECIAL = re.compile(r"[\\`*<>|$\[\]]|(?<!\w)_|_(?!\w)|&(?=#?\w)|~(?=~)|(?<=~)~|^[-+](?=[-\s]|$)|^[#=]")
 _ORDERED = re.compile(r"^(\d{1,9})([.)])(?=\s|$)")
+NOTHING = "–"
+"""Placeholder for a missing number."""
 _FORMULA = ("=", "+", "-", "@")
 """First characters of a cell that a spreadsheet evaluates as a formula."""
 

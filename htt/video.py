@@ -115,13 +115,17 @@ class VideoFile:
                 f"{self.name} is damaged or cut off: {plural(count, 'frame')} ({until}) could be decoded and are used."
             )
 
-    def count(self) -> int:
-        """Return the number of frames in the file, without decoding them; of a damaged one, those before the fault."""
-        found = 0
+    def times(self) -> np.ndarray:
+        """Return [t] the time of each frame since the first, s, without decoding; up to a fault of the file."""
+        found: list[float] = []
+        step = 1 / (self.frame_rate or UNKNOWN_RATE)
         with self._opened() as container, contextlib.suppress(av.error.FFmpegError, OSError):
             for packet in container.demux(self._stream(container)):
-                found += packet.size > 0  # the last one is empty
-        return found
+                if packet.size:  # the last one is empty
+                    found.append(len(found) * step if packet.pts is None else float(packet.pts * packet.time_base))
+        times: np.ndarray = np.sort(found)  # packets are in the order of decoding
+        times -= times[:1]
+        return times
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -254,6 +258,12 @@ def resampled(frames: Iterator[Timed], rate: float) -> Iterator[np.ndarray]:
     while before is not None and index / rate < before[0] + max(interval, 1e-6) / 2 - 1e-9:
         yield before[1]
         index += 1
+
+
+def nearest(times: np.ndarray, rate: float) -> np.ndarray:
+    """Return the index of the frame that ``resampled`` yields at each time, given the time of each frame [t]."""
+    frames = ((time, np.array(index)) for index, time in enumerate(times.tolist()))
+    return np.array(list(resampled(frames, rate)), int)
 
 
 def at_rate(source: FrameSource, rate: float) -> Iterator[np.ndarray]:

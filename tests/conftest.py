@@ -8,6 +8,7 @@ only those that run ``local_ray`` start a Ray; elsewhere it is started by progra
 
 import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,9 @@ pytest_plugins = ["skip_report"]
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch: idle threads spin
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; programs of tests inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# A test run starts over a hundred processes: each that must compile the project takes half a second more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A Ray of a test starts the workers that it needs, and no others.
 os.environ.update(RAY_prestart_worker_first_driver="0")
 # On a busy machine an example may take any time.

@@ -48,7 +48,7 @@ def main(options: Options) -> None:
     loading.cancel()
     start = read(options.config) if options.config else preset(options.preset) if options.preset else Config()
     config = override(start, parse_set(options.set))
-    with connect.connect(options.address):
+    with connect.connect(options.address, train=False):
         machines = nodes.nodes()
         required = check.requirements([config], machines, storage=options.storage)
         driver, reports = check.collect(machines, required)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from htt.evaluation.metric_table import EARLY
 from htt.evaluation.sums import VOTES
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ def mean_pose_error_mm(train: Clips, val: Clips) -> float:
 
 
 def chance(val: Clips) -> dict[str, float]:
-    """Return {metric: accuracy of naming actions and objects at random}."""
-    actions = dict.fromkeys(VOTES, 1 / len(val.info.actions))
-    return {**actions, "object_accuracy": 1 / len(val.info.objects)}
+    """Return {metric: accuracy of naming actions, objects and hand types at random}."""
+    actions = dict.fromkeys((*VOTES, EARLY), 1 / len(val.info.actions))
+    classes = {"object_accuracy": val.info.objects, "hand_type_accuracy": val.info.hand_types}
+    return {**actions, **{name: 1 / len(known) for name, known in classes.items() if known}}
 
 
 def _joints(clips: Clips) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from htt.evaluation.sums import VOTES, ClipSums
+from htt.evaluation.metric_table import EARLY
+from htt.evaluation.sums import SHARES, VOTES, ClipSums, early_area
 from htt.info import UNKNOWN
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ def table(
     for suffix, vote in (("", "soft"), ("_hard", "hard")):
         correct = predicted[vote] == sums.label
         columns[f"correct{suffix}"] = [bool(one) if has else None for one, has in zip(correct, known, strict=True)]
+    early = sums.early_correct()
+    if early is not None:
+        each[EARLY] = np.full(len(known), np.nan)
+        each[EARLY][known] = early_area(early)
+        hits = iter(early.tolist())
+        right = [next(hits) if has else None for has in known]
+        columns["correct_early"] = pl.Series(right, dtype=pl.Array(pl.Boolean, len(SHARES)))
     frame = pl.DataFrame({**columns, **each}, strict=False)
     return frame.with_columns(pl.col(list(each)).fill_nan(None))
 

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: joints within a distance (PCK), and confusion of actions."""
+"""Figures of an evaluation: joints within a distance (PCK), early action, and confusion of actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from htt.evaluation.sums import Curve
+from htt.evaluation.sums import Curve, early_area
 
 PANELS = (("", "camera space"), ("_ra", "relative to the wrist"))
 LINES = {"": ("all hands", "black"), "_left": ("left hand", "tab:blue"), "_right": ("right hand", "tab:orange")}
@@ -46,6 +46,29 @@ def draw_pck(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str, pa
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(loc="lower right", frameon=False)
+    figure.savefig(path, format="png", dpi=120)
+
+
+def draw_early(curve: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
+    """Draw the accuracy of actions over the observed share of the clips, with 95 % intervals.
+
+    Args:
+        curve: curve of the early action as in ``Scores.curves``.
+        title: title of the figure.
+        path: path of the PNG.
+    """
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    share, accuracy = 100 * np.array(curve["share"]), 100 * np.array(curve["fraction"])
+    area = float(early_area(np.array(curve["fraction"])))
+    axes.plot(share, accuracy, marker="o", color="black", label=f"AUC {area:.3f}")
+    if "low" in curve:
+        low, high = 100 * np.array(curve["low"]), 100 * np.array(curve["high"])
+        axes.fill_between(share, low, high, color="black", alpha=0.15, linewidth=0)
+    axes.set(xlabel="Observed share of the clip [%]", ylabel="Action accuracy [%]", title=title, ylim=(0, 100))
+    axes.set_xticks(share)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", frameon=False)
     figure.savefig(path, format="png", dpi=120)
 
 

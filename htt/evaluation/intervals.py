@@ -16,11 +16,12 @@ its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from htt.evaluation.sums import ClipSums
+from htt.evaluation.sums import VOTES, ClipSums
+from htt.info import UNKNOWN
 from htt.text import plural
 
 LEVEL = 0.95
@@ -45,7 +46,8 @@ def effective(correct: np.ndarray, groups: Sequence[str] = ()) -> float:
 
     This is their number divided by the design effect: the variance of the share between groups, as a multiple of that
     between independent clips. It is at most their number (Korn and Graubard 1998). If all clips are right or all are
-    wrong, those of a group count as copies of one clip. NaN if there are several clips, all of one group.
+    wrong, those of a group count as copies of one clip. NaN if there are several clips, all of one group. Values of
+    clips other than right and wrong are treated alike: those of -1, 0 and 1 for the difference of two evaluations.
 
     Source: Franco, Little, Louis and Slud 2019 (Journal of Survey Statistics and Methodology 7): Wilson's interval with
     an effective number, compared with others.
@@ -57,9 +59,33 @@ def effective(correct: np.ndarray, groups: Sequence[str] = ()) -> float:
     if len(sizes) < _FEWEST:
         return math.nan
     share = correct.mean()
-    independent, between = clips * share * (1 - share), (np.bincount(number, correct - share) ** 2).sum()
+    independent = clips * share * (1 - share) if correct.dtype == bool else ((correct - share) ** 2).sum()
+    between = (np.bincount(number, correct - share) ** 2).sum()
     effect = between / independent if independent else (sizes**2).sum() / clips
     return float(clips / max(effect, 1.0))
+
+
+def paired_difference(right: np.ndarray, first: np.ndarray, groups: Sequence[str] = ()) -> Interval | None:
+    """Return the 95 % interval of the difference of two accuracies on the same clips, or None for a single group.
+
+    Source: Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37): one clip is added to those that
+    only one of both gets right. With few of such clips a bootstrap is too narrow: with 2 % of 36 clips it holds 38 % of
+    true differences. With groups, the clips are the effective ones.
+
+    Args:
+        right: whether each clip is right.
+        first: whether each clip is right in the evaluation that is subtracted.
+        groups: group of each clip; if empty, each clip is its own.
+    """
+    import scipy.special  # imported here: it takes a second, and not every command needs it
+
+    apart = right.astype(int) - first.astype(int)
+    count = effective(apart, groups)
+    if math.isnan(count) or not count:
+        return None
+    more, less = ((count * (apart == sign).mean() + 1) / (count + 2) for sign in (1, -1))
+    reach = float(scipy.special.ndtri(EDGES[1])) * math.sqrt((more + less - (more - less) ** 2) / (count + 2))
+    return max(more - less - reach, -1.0), min(more - less + reach, 1.0)
 
 
 def wilson(right: float, total: float) -> Interval:
@@ -147,8 +173,38 @@ def bootstrap(sums: ClipSums, weights: np.ndarray, groups: Sequence[str] = ()) -
     edges = _edges(len(sums.clip), groups)
     if edges is None:
         return {}
+    return _between(sums.hand_metrics(weights), edges)
+
+
+def paired(sums: ClipSums, first: ClipSums, groups: Sequence[str] = ()) -> dict[str, Interval]:
+    """Return the 95 % intervals of the metrics of an evaluation less those of a first one, where values are known.
+
+    Both are of the same clips, which are drawn together; what makes a clip difficult for both is then no part of the
+    interval.
+
+    Args:
+        sums: sums of the split.
+        first: sums of the first evaluation.
+        groups: group of each clip of the sums.
+    """
+    edges = _edges(len(sums.clip), groups)
+    if edges is None:
+        return {}
+    weights = draws(sums, groups)
+    own, other = sums.hand_metrics(weights), first.hand_metrics(weights)
+    found = _between({name: own[name] - other[name] for name in own}, edges)
+    known = sums.label != UNKNOWN
+    labelled = [group for group, label in zip(groups, known, strict=True) if label] if groups else []
+    for name, vote in VOTES.items():
+        if interval := paired_difference(sums.correct(vote), first.correct(vote), labelled):
+            found[name] = interval
+    return found
+
+
+def _between(drawn: Mapping[str, np.ndarray], edges: Interval) -> dict[str, Interval]:
+    """Return the interval between two quantiles of the known values of each metric; none if none is known."""
     found = {}
-    for name, values in sums.hand_metrics(weights).items():
+    for name, values in drawn.items():
         known = values[~np.isnan(values)]
         if len(known):
             low, high = np.quantile(known, edges)

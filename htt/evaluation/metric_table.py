@@ -49,6 +49,26 @@ class Metric:
         unit = last.partition(" ")[2]
         return f"{first.removesuffix(unit).strip()} to {last}"
 
+    def difference(self, value: float) -> str:
+        """Return a difference with its sign and unit: ``+3.1 points``, ``−14.0 mm``."""
+        unit = "points" if self.is_fraction else self.unit
+        return f"{self._signed(value)} {unit}".strip()
+
+    def difference_span(self, low: float, high: float) -> str:
+        """Return the interval of a difference: ``−14.0 to −10.8 mm``."""
+        return f"{self._signed(low)} to {self.difference(high)}"
+
+    def _signed(self, value: float) -> str:
+        """Return a difference with its sign but without its unit, with as many digits as the metric itself."""
+        if self.is_fraction:
+            text = f"{100 * value:+.1f}"
+        elif self.is_area:
+            text = f"{value:+.3f}"
+        else:
+            places = 1 if abs(value) >= 10 else 2
+            text = f"{value:+.{places}f}" if self.unit in ("mm", "px") else f"{value:+.3g}"
+        return text.replace("-", "−") if float(text) else text[1:]
+
     @property
     def is_area(self) -> bool:
         """True for the area under a curve, between 0 and 1."""
@@ -88,12 +108,23 @@ LOSSES = (
     Metric("loss_depth_m", "m", False, "Depth loss", "Mean absolute error of a joint's depth."),
     Metric("loss_object", "nats", False, "Object loss", "Cross entropy of each frame's object."),
     Metric("loss_action", "nats", False, "Action loss", "Cross entropy of each window's action."),
+    Metric("loss_hand_type", "nats", False, "Hand type loss", "Cross entropy of what each hand does in a frame."),
     Metric("loss_forecast_px", "px", False, "Forecast 2D loss", "Mean absolute error of the 2D forecast."),
     Metric("loss_forecast_depth_m", "m", False, "Forecast depth loss", "Mean absolute error of the forecast of depth."),
 )
 
+EARLY = "action_early_auc"
+"""Metric that an evaluation gives on request only: with ``runtime.early_action``."""
+
 ACCURACIES = (
     Metric("object_accuracy", "", True, "Object accuracy", "Fraction of frames with a correctly predicted object."),
+    Metric(
+        "hand_type_accuracy",
+        "",
+        True,
+        "Hand type accuracy",
+        "Fraction of visible hands in the frames whose type, such as a grasp, is predicted correctly.",
+    ),
     Metric(
         "action_accuracy",
         "",
@@ -108,6 +139,14 @@ ACCURACIES = (
         "Action accuracy, hard vote",
         "Fraction of clips with a correctly predicted action, by one vote per window; in a tie the highest summed "
         "probability decides.",
+    ),
+    Metric(
+        EARLY,
+        "",
+        True,
+        "Early action AUC",
+        "Area under the curve of the accuracy of actions over the observed share of each clip, from 10 to 100 %; the "
+        "mean accuracy over these shares.",
     ),
 )
 
@@ -197,19 +236,25 @@ COSTS = (
 )
 
 HEADS = {
+    "hand_type": ("hand_type",),
     "hand": ("joints_px", "depth_m"),
     "object": ("object",),
     "action": ("action",),
     "forecast": ("forecast", "joints_px", "depth_m"),
 }
-"""{first word of the names of a head's metrics: loss terms that train the head}."""
+"""{start of the names of a head's metrics: loss terms that train the head}; the first that fits counts."""
+
+
+def head_of(metric: str) -> str:
+    """Return the head that a metric measures or that is named, a key of ``HEADS``; "" if there is none."""
+    return next((head for head in HEADS if f"{metric}_".startswith(f"{head}_")), "")
 
 
 def untrained_by(metric: str, loss: LossConfig) -> list[str]:
     """Return the loss terms of weight 0 that would train what a metric measures; empty if it is trained."""
     kind, _, term = metric.partition("_")
     of_term = {"forecast_px": ("forecast", "joints_px"), "forecast_depth_m": ("forecast", "depth_m")}
-    terms = of_term.get(term, (term,)) if kind == "loss" and term else HEADS.get(kind, ())
+    terms = of_term.get(term, (term,)) if kind == "loss" and term else HEADS.get(head_of(metric), ())
     return [each for each in terms if not getattr(loss, each)]
 
 

@@ -18,11 +18,11 @@ import numpy as np
 
 from htt.batch import Batch, Prediction, window_of_frame
 from htt.config import LossConfig
-from htt.evaluation.metric_table import METRICS
-from htt.evaluation.sums import SPACES, VOTES, Ahead, ClipSums, Curve, Joints, thresholds_mm
+from htt.evaluation.metric_table import EARLY, METRICS
+from htt.evaluation.sums import SPACES, VOTES, Ahead, ClipSums, Curve, Joints, early_area, thresholds_mm
 from htt.hand import JOINTS_PER_HAND, WRIST
 from htt.info import UNKNOWN, DataInfo
-from htt.losses import AHEAD, TERMS, losses, weights_of
+from htt.losses import AHEAD, TERMS, hand_types, losses, weights_of
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,13 @@ class _Window:
     """[a] action probabilities."""
     objects: tuple[int, int]
     """Frames with a correct object, and frames with a known object."""
+    hand_types: tuple[int, int] | None
+    """Hands with a correct type, and hands with a known type; None if the model does not predict them."""
     spaces: tuple[Joints, ...]
     """Joint errors [hands joints ...], in the order of ``SPACES``."""
-    ahead: Ahead | None = None
+    early: np.ndarray | None
+    """[s a] action probabilities at each observed share, 0 where it has no frame, or None if they are not known."""
+    ahead: Ahead | None
     """Errors of the forecast, or None without one."""
 
 
@@ -66,24 +70,26 @@ class Evaluation:
     _windows: list[_Window] = field(default_factory=list)
     _terms: list[_Terms] = field(default_factory=list)
 
-    def update(self, prediction: Prediction, batch: Batch) -> None:
-        """Add the predictions of a batch."""
+    def update(self, prediction: Prediction, batch: Batch, early: np.ndarray | None = None) -> None:
+        """Add the predictions of a batch, and, if all batches have them, those of ``htt.evaluation.early``."""
         spaces = [_per_frame(*errors, thresholds_mm(self.info.hands, space)) for space, errors in
                   zip(SPACES, _errors_mm(prediction, batch, self.info.hands), strict=True)]  # fmt: skip
         probabilities = prediction.action_logits.detach().double().softmax(dim=-1).cpu().numpy()
+        of_objects, of_types = _objects(prediction, batch), _hand_types(prediction, batch)
         ahead = _ahead(prediction, batch, self.info.hands)
-        right, known = _objects(prediction, batch)
         clips, labels, frames = batch.clip.tolist(), batch.action.tolist(), batch.frame.tolist()
         ends = [0, *batch.valid.sum(dim=1).cumsum(0).tolist()]
         for place, (start, end) in enumerate(pairwise(ends)):
             here = slice(start, end)
-            objects = int(right[here].sum()), int(known[here].sum())
+            objects, types = _count(of_objects, here), of_types and _count(of_types, here)
             joints = tuple(space.within(here) for space in spaces)
+            shares = None if early is None else early[place]
             later = ahead and Ahead(ahead.error_mm[here].sum(axis=0), ahead.count[here].sum(axis=0, dtype=np.int32))
-            window = _Window(clips[place], frames[start], labels[place], probabilities[place], objects, joints, later)
-            self._windows.append(window)
-        means = losses(prediction, batch).values()
-        sums = np.array([[mean.total.item() for mean in means], [mean.count.item() for mean in means]])
+            counts = probabilities[place], objects, types, joints, shares, later
+            self._windows.append(_Window(clips[place], frames[start], labels[place], *counts))
+        terms = losses(prediction, batch)
+        means = [terms.get(term) for term in (*TERMS, *AHEAD)]
+        sums = np.array([[mean.total.item(), mean.count.item()] if mean else [0.0, 0.0] for mean in means]).T
         self._terms.append(_Terms(clips[0], frames[0], sums))
 
     def merge(self, other: Evaluation) -> Evaluation:
@@ -99,6 +105,9 @@ class Evaluation:
             for name, vote in VOTES.items():
                 correct = sums.correct(vote)
                 found[name] = float(correct.mean()) if len(correct) else math.nan
+            early = sums.early_correct()
+            if early is not None and len(early):
+                found[EARLY] = float(early_area(early.mean(axis=0)))
         return {name: found[name] for name in METRICS if not math.isnan(found.get(name, math.nan))}
 
     def curves(self) -> dict[str, Curve]:
@@ -117,9 +126,13 @@ class Evaluation:
             return np.add.reduceat(np.stack(parts), starts)
 
         later = [window.ahead for window in windows if window.ahead is not None]
-        ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later])) if later else None
+        ahead = None
+        if len(later) == len(windows):
+            ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later]))
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
+        early = [window.early for window in windows if window.early is not None]
+        types = [window.hand_types for window in windows]
         return ClipSums(
             hands=self.info.hands,
             clip=clip[starts],
@@ -128,6 +141,7 @@ class Evaluation:
             hard=summed([votes[each.argmax()] for each in probabilities]),
             windows=np.diff(starts, append=len(windows)),
             objects=summed([np.array(window.objects) for window in windows]),
+            hand_types=None if None in types else summed([np.array(each) for each in types]),
             spaces={
                 space: Joints(
                     summed([window.spaces[place].error_mm for window in windows]),
@@ -136,6 +150,7 @@ class Evaluation:
                 )
                 for place, space in enumerate(SPACES)
             },
+            early=summed(early) if len(early) == len(windows) else None,
             ahead=ahead,
             frame_rate=self.info.frame_rate,
         )
@@ -145,9 +160,8 @@ class Evaluation:
             return {}
         ordered = sorted(self._terms, key=lambda terms: (terms.clip, terms.first))
         totals, counts = np.add.reduce([terms.sums for terms in ordered])
-        values = {
-            term: total / count for term, total, count in zip((*TERMS, *AHEAD), totals, counts, strict=False) if count
-        }
+        known = zip((*TERMS, *AHEAD), totals, counts, strict=True)
+        values = {term: total / count for term, total, count in known if count}
         if not values:
             return {}
         weights = weights_of(self.loss)
@@ -162,6 +176,21 @@ def _objects(prediction: Prediction, batch: Batch) -> tuple[np.ndarray, np.ndarr
         return nowhere, nowhere
     known = (batch.object != UNKNOWN).cpu().numpy()
     return (prediction.object_logits.argmax(dim=-1) == batch.object).cpu().numpy() & known, known
+
+
+def _hand_types(prediction: Prediction, batch: Batch) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return [n hands] whether a hand's type is predicted correctly, and whether it is known; None if not predicted."""
+    if prediction.hand_type_logits is None:
+        return None
+    labels = hand_types(prediction.hand_type_logits, batch)
+    known = (labels != UNKNOWN).cpu().numpy()
+    return (prediction.hand_type_logits.argmax(dim=-1) == labels).cpu().numpy() & known, known
+
+
+def _count(of_batch: tuple[np.ndarray, np.ndarray], frames: slice) -> tuple[int, int]:
+    """Return the numbers of correct and of known predictions in some frames."""
+    right, known = of_batch
+    return int(right[frames].sum()), int(known[frames].sum())
 
 
 def _errors_mm(prediction: Prediction, batch: Batch, hands: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``report.md`` and its figures."""
+"""Files of an evaluation: ``metrics.json``, ``per_clip.parquet``, ``early_action.csv``, ``report.md``, its figures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import polars as pl
 from htt import files
 from htt.errors import storage_errors
 from htt.evaluation import figures, intervals
-from htt.evaluation.metric_table import METRICS, TIMES_MS
+from htt.evaluation.metric_table import EARLY, METRICS, TIMES_MS
 from htt.evaluation.scores import Score, Scores
-from htt.text import code, escaped, plural
+from htt.text import NOTHING, code, escaped, plural
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
 PCK, CONFUSION, AHEAD = "pck.png", "confusion.png", "forecast.png"
+EARLY_PNG, EARLY_CSV = "early_action.png", "early_action.csv"
 MISTAKES = 10
-NOTHING = "–"
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
 """Display names of the sources."""
 
@@ -50,10 +50,13 @@ def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenanc
     with files.replacing(folder / PER_CLIP) as path:
         per_clip.write_parquet(path)
     drawn = {}
-    if scores.curves:
+    of_joints = {name: curve for name, curve in scores.curves.items() if name != EARLY}
+    if of_joints:
         with files.replacing(folder / PCK) as path:
-            figures.draw_pck(scores.curves, f"Hand joints within a distance: {title}", path)
+            figures.draw_pck(of_joints, f"Hand joints within a distance: {title}", path)
         drawn["## Joint errors"] = f"![joints within a distance]({PCK})"
+    if EARLY in scores.curves:
+        drawn["## Early action"] = _early(folder, scores, title)
     if scores.forecast:
         with files.replacing(folder / AHEAD) as path:
             figures.draw_forecast(scores.forecast, f"Forecast hands: {title}", path)
@@ -189,6 +192,28 @@ def _compared(score: Score) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _early(folder: Path, scores: Scores, title: str) -> str:
+    """Write the figure and the table of the accuracy over the observed share, and return them as text."""
+    curve, accuracy = scores.curves[EARLY], METRICS["action_accuracy"]
+    with files.replacing(folder / EARLY_PNG) as path:
+        figures.draw_early(curve, f"Action accuracy over the observed share: {title}", path)
+    with files.replacing(folder / EARLY_CSV) as path:
+        pl.DataFrame(curve).rename({"fraction": "accuracy"}).write_csv(path)
+    ends = zip(curve["low"], curve["high"], strict=True) if "low" in curve else [None] * len(curve["share"])
+    cells = [
+        [f"{100 * share:.0f} %", accuracy.number(value), accuracy.span(*end) if end else NOTHING]
+        for share, value, end in zip(curve["share"], curve["fraction"], ends, strict=True)
+    ]
+    table = [["Observed share", accuracy.title, "95 % interval"], ["---"] * 3, *cells]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in table)
+    return (
+        "Accuracy if each clip ends after a share of its frames, rounded up to whole frames. Its windows of block A "
+        "lose their later frames, and those without an earlier one do not vote. Nothing uses a later frame, block P "
+        f"included. Each share has its own interval. The same numbers are in {EARLY_CSV}.\n\n"
+        f"![action accuracy over the observed share]({EARLY_PNG})\n\n{lines}"
+    )
 
 
 def _forecast(scores: Scores) -> str:

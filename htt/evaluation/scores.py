@@ -12,10 +12,10 @@ from htt.config import Config
 from htt.data.shards.manifest import Coverage
 from htt.evaluation import intervals
 from htt.evaluation.intervals import Interval
-from htt.evaluation.metric_table import BASELINES, HEADS, METRICS, untrained_by
+from htt.evaluation.metric_table import BASELINES, EARLY, HEADS, METRICS, untrained_by
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import published, published_counts
-from htt.evaluation.sums import VOTES, ClipSums
+from htt.evaluation.sums import SHARES, VOTES, ClipSums, early_area
 from htt.info import UNKNOWN
 from htt.text import plural
 
@@ -57,7 +57,8 @@ class Scores:
     """{metric: value that HTT's authors published for this split}"""
     sums: ClipSums
     curves: Mapping[str, dict[str, list[float]]]
-    """{name of the area: {"distance_mm", "fraction", and "low", "high" if there are enough clips}}"""
+    """{name of the area: {"distance_mm", or "share" of the early action, "fraction", and "low", "high" if there are
+    enough clips}}"""
     coverage: Coverage | None = None
     """Coverage of the split by the evaluated clips, or None if unknown."""
     subjects: int = 0
@@ -146,6 +147,8 @@ def scores(
     own = [groups[clip] for clip in sums.clip.tolist()] if groups else list(map(str, sums.clip.tolist()))
     weights, grouped = intervals.draws(sums, own), len(set(own)) < len(own)
     drawn, known = intervals.bootstrap(sums, weights, own), published(info.source, split)
+    if interval := _early_interval(sums, own):
+        drawn[EARLY] = interval
     counts = published_counts(info.source, split)
     wilson, bootstrap = (OVER_GROUPS[each] if grouped else each for each in (WILSON, BOOTSTRAP))
     listed = []
@@ -178,8 +181,8 @@ def reservations(config: Config) -> list[str]:
             f"Block A got the true {' and '.join(given)} (model.action.given): the accuracy of actions is an upper "
             "bound, not a result."
         )
-    heads = [head for head in HEADS if head != "forecast" or config.model.forecast.frames]
-    for head in heads:
+    absent = {"hand_type": not config.model.predicts_hand_types, "forecast": not config.model.forecast.frames}
+    for head in (each for each in HEADS if not absent.get(each)):
         if off := [f"loss.{term}" for term in untrained_by(head, config.loss)]:
             found.append(
                 f"The {head} head was trained with a weight of 0 of {' and '.join(off)}: its metrics are no results."
@@ -196,7 +199,7 @@ def _of_accuracy(
     the ratio of effective clips to clips of ours.
     """
     correct = sums.correct(VOTES[score.metric])
-    known = [group for group, label in zip(groups, sums.label, strict=True) if label != UNKNOWN]
+    known = _known(sums, groups)
     right, of = int(correct.sum()), len(correct)
     ratio = intervals.effective(correct, known) / of
     score = replace(score, of=of)
@@ -213,6 +216,33 @@ def _of_accuracy(
     )
 
 
+def _known(sums: ClipSums, groups: Sequence[str]) -> list[str]:
+    """Return the groups of the clips with a known action."""
+    return [group for group, label in zip(groups, sums.label, strict=True) if label != UNKNOWN]
+
+
+def _early_interval(sums: ClipSums, groups: Sequence[str]) -> Interval | None:
+    """Return the interval of the early action's area, or None if it is not known or has none."""
+    correct = sums.early_correct()
+    if correct is None or not len(correct):
+        return None
+    return intervals.mean(early_area(correct), _known(sums, groups))
+
+
+def _early_curve(sums: ClipSums, groups: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Return the accuracy at each observed share, each with its own Wilson interval; empty if it is not known."""
+    correct, known = sums.early_correct(), _known(sums, groups)
+    if correct is None or not len(correct):
+        return {}
+    curve = {"share": list(SHARES), "fraction": correct.mean(axis=0).tolist()}
+    numbers = [intervals.effective(right, known) for right in correct.T]
+    if not np.isnan(numbers).any():
+        pairs = zip(numbers, curve["fraction"], strict=True)
+        ends = [intervals.wilson(number * fraction, number) for number, fraction in pairs]
+        curve |= {"low": [low for low, _ in ends], "high": [high for _, high in ends]}
+    return {EARLY: curve}
+
+
 def _curves(
     evaluation: Evaluation, sums: ClipSums, weights: np.ndarray, groups: Sequence[str]
 ) -> dict[str, dict[str, list[float]]]:
@@ -222,7 +252,7 @@ def _curves(
         curves[name] = {"distance_mm": curve.distance_mm.tolist(), "fraction": curve.fraction.tolist()}
         if name in bands:
             curves[name] |= {"low": bands[name][0].tolist(), "high": bands[name][1].tolist()}
-    return curves
+    return curves | _early_curve(sums, groups)
 
 
 def _forecast(sums: ClipSums, weights: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:

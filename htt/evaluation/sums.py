@@ -1,8 +1,8 @@
 """Sums of an evaluation for each clip, and every metric as a function of them. Imports no torch.
 
 ``ClipSums`` holds, for each clip, sums of every joint's error, its valid frames and its hits within each distance, of
-the votes of the clip's windows, and of its frames' objects. Metrics are functions of these sums over clips, weighted or
-not, so that intervals can be computed by resampling clips (``htt.evaluation.intervals``).
+the votes of the clip's windows, and of its frames' objects and hand types. Metrics are functions of these sums over
+clips, weighted or not, so that intervals can be computed by resampling clips (``htt.evaluation.intervals``).
 
 Errors and curves are averaged over the frames of a joint first, then over joints, so a rarely seen joint counts as much
 as any other. Source: HTT (Wen et al. 2023), section 4.1; thresholds as in the evaluation of H2O and FPHA.
@@ -24,6 +24,8 @@ SPACES = ("", "_ra")
 """Spaces of joint positions: relative to the camera, and to the wrist of the hand ("root-aligned")."""
 VOTES = {"action_accuracy": "soft", "action_accuracy_hard": "hard"}
 """{metric: vote that predicts a clip's action}."""
+SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+"""Observed shares of a clip at which its action is predicted, if the early action is measured."""
 
 
 def thresholds_mm(hands: int, space: str) -> np.ndarray:
@@ -113,6 +115,10 @@ class ClipSums:
     """[c 2] frames with a correct object, and frames with a known object."""
     spaces: Mapping[str, Joints]
     """{space: joint errors [c hands joints ...]} for each of ``SPACES``."""
+    early: np.ndarray | None = None
+    """[c s a] summed probabilities of its windows at each of ``SHARES``, or None if the early action is not known."""
+    hand_types: np.ndarray | None = None
+    """[c 2] hands with a correct type, and hands with a known type; None if the model does not predict them."""
     ahead: Ahead | None = None
     """Errors of the forecast [c ...], or None without one."""
     frame_rate: float = math.nan
@@ -134,6 +140,14 @@ class ClipSums:
         right: np.ndarray = self.actions(vote)[known] == self.label[known]
         return right
 
+    def early_correct(self) -> np.ndarray | None:
+        """Return whether the action predicted at each share is right [c s], for clips with a known action, or None."""
+        if self.early is None:
+            return None
+        known = self.label != UNKNOWN
+        right: np.ndarray = self.early[known].argmax(axis=2) == self.label[known, None]
+        return right
+
     def hand_slices(self) -> Iterator[tuple[str, slice]]:
         """Yield (suffix of a metric's name, hands it covers)."""
         yield "", slice(None)
@@ -141,15 +155,20 @@ class ClipSums:
             yield f"_{hand}", slice(place, place + 1)
 
     def hand_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Return {metric: [r]} of hands, objects and forecast for clips weighted by ``weights`` [r c], or NaN."""
+        """Return {metric: [r]} of hands, objects, hand types and forecast for clips weighted by ``weights`` [r c].
+
+        Values are NaN if none is known.
+        """
         found: dict[str, np.ndarray] = {}
         for space, joints in self.spaces.items():
             drawn, distance_mm = joints.drawn(weights), thresholds_mm(self.hands, space)
             for suffix, hand in self.hand_slices():
                 found[f"hand_error{space}{suffix}_mm"] = drawn.mean_mm(hand)
                 found[f"hand_auc{space}{suffix}"] = Curve(distance_mm, drawn.fraction(hand)).area
-        right, known = np.moveaxis(np.tensordot(weights, self.objects, 1), -1, 0)
-        found["object_accuracy"] = _ratio(right, known)
+        for name, counts in (("object_accuracy", self.objects), ("hand_type_accuracy", self.hand_types)):
+            if counts is not None:
+                right, known = np.moveaxis(np.tensordot(weights, counts, 1), -1, 0)
+                found[name] = _ratio(right, known)
         return found | self.forecast_metrics(weights)
 
     def forecast_metrics(self, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -182,6 +201,12 @@ class ClipSums:
             for space, drawn in ((space, joints.drawn(weights)) for space, joints in self.spaces.items())
             for suffix, hand in self.hand_slices()
         }
+
+
+def early_area(accuracy: np.ndarray) -> np.ndarray:
+    """Return the [...] area under the curve of [... s] accuracies or hits at ``SHARES``, by trapezoids, from 0 to 1."""
+    area: np.ndarray = np.trapezoid(accuracy.astype(float), SHARES) / (SHARES[-1] - SHARES[0])
+    return area
 
 
 def _mean_over_seen(total: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -1,25 +1,29 @@
-"""Files of a model's attention: ``report.md`` with its figures, and every number as CSV."""
+"""Files of a model's attention: ``report.md`` and ``report.html`` with figures, and every number as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from htt import files
+from htt import files, text
 from htt.evaluation import intervals
-from htt.evaluation.report import NAMES, REPORT, Provenance
+from htt.evaluation.report import NAMES, Provenance
 from htt.inference import attention_figures as figures
 from htt.inference.attention import ATTENDED, MEASURES, RANDOM, SHIFTED, USUAL, Attention, Fall, Removal
 from htt.inference.attention_figures import PICTURES, Strip
-from htt.text import code, csv, escaped, plural
+from htt.pages import html
+from htt.pages.html import Part, Picture
+from htt.pages.table import Column, Table, csv
+from htt.text import code, escaped, plural
 
 OVER_TIME, ACTIONS, DISTANCES, REMOVAL, STRIPS = (
-    f"{name}.png"
-    for name in ("attention_over_time", "attention_of_actions", "attention_by_distance", "removal", "strips")
-)
+    "attention_over_time", "attention_of_actions", "attention_by_distance", "removal", "strips"
+)  # fmt: skip
+"""Names of the pictures."""
 HEADS_CSV, TIME_CSV, DISTANCES_CSV, REMOVAL_CSV, CLIPS_CSV = (
     f"{name}.csv" for name in ("heads", "attention_over_time", "attention_by_distance", "removal", "clips")
 )
@@ -43,12 +47,11 @@ def write(folder: Path, found: Attention, split: str, about: Provenance, warning
         DataError: an image of an example cannot be decoded.
     """
     source = found.clips.info.source
-    parts = [
-        f"# What the model looks at: {NAMES.get(source, source)}, {split} split",
+    parts: list[Part] = [
         code(about.command),
         f"Checkpoint {code(about.checkpoint)}, configuration {about.fingerprint}, data {code(about.data)}: "
         f"{intervals.sampled(len(found.clips), len(set(found.clips.groups)))}, {plural(about.frames, 'frame')}.",
-        *(f"**{warning}**" for warning in warnings),
+        *(f"> **{warning}**" for warning in warnings),
         "## In short",
         "\n".join(f"- {line}" for line in conclusions(found)),
     ]
@@ -56,10 +59,10 @@ def write(folder: Path, found: Attention, split: str, about: Provenance, warning
         parts += [
             *_removal(folder, found, found.removal),
             *_action(folder, found),
-            *_examples(folder, found, found.removal),
+            *_examples(found, found.removal),
         ]
-    parts += _pose(folder, found)
-    files.write_text(folder / REPORT, "\n\n".join([*parts, *_reading(found)]) + "\n")
+    parts += [*_pose(folder, found), *_reading(found)]
+    html.publish(folder, f"What the model looks at: {NAMES.get(source, source)}, {split} split", parts)
 
 
 def conclusions(found: Attention) -> list[str]:
@@ -127,43 +130,62 @@ def _measured(measure: str, removal: Removal) -> list[str]:
     return lines
 
 
-def _removal(folder: Path, found: Attention, removal: Removal) -> list[str]:
+def _removal(folder: Path, found: Attention, removal: Removal) -> list[Part]:
     counts, draws = ", ".join(map(str, removal.counts)), removal.without[RANDOM].shape[1]
-    heads = ["frames_removed", "share_removed", "measure", "control", "attended_removed", "control_removed",
-             "difference", "low", "high"]  # fmt: skip
-    shares: dict[int | None, float] = {
-        None: removal.share.mean(),
-        **dict(zip(removal.counts, removal.share, strict=True)),
-    }
-    rows = [
-        [fall.frames or "mean", shares[fall.frames], fall.measure, fall.control,
-         fall.attended, fall.value, fall.difference, *(fall.interval or (np.nan, np.nan))]
-        for fall in removal.falls
-    ]  # fmt: skip
-    _write_csv(folder / REMOVAL_CSV, heads, rows)
+    table = _falls(removal)
+    files.write_text(folder / REMOVAL_CSV, csv([table]))
     _write_csv(folder / CLIPS_CSV, *_clips(found, removal))
-    with files.replacing(folder / REMOVAL) as path:
-        figures.draw_removal(removal, path)
-    table = [["Removed", "Measure", "Control", "Without attended", "Without control", "Difference", "95 % interval"]]
-    table += [_cells(fall, shares) for fall in removal.falls]
+    means = "; ".join(
+        f"{_NAMES[fall.measure]}, {_CONTROLS[fall.control]}: {_signed(fall.difference)} points"
+        for fall in removal.falls
+        if fall.frames is None
+    )
     return [
         "## Does the model need the frames it attends to?",
         f"From each window the most attended frames ({counts}; last layer, mean of the heads) are removed, or as many "
         f"others of the same window: random ones, the attended ones shifted in time ({plural(draws, 'draw')} each), or "
         "those at the positions that are attended to most in the other clips. They are removed from block A alone: "
         "hands, objects and the tokens of the other frames stay as they are.",
-        f"![accuracy and probability after the removal of frames]({REMOVAL})",
-        "*Above: accuracy (soft vote) and mean probability of the true action. Below: how much more they fall without "
-        "the most attended frames than without the control's, with 95 % intervals.*",
-        _table(table),
+        Picture(
+            REMOVAL,
+            figures.after_removal(removal),
+            "Above: accuracy (soft vote) and mean probability of the true action. Below: how much more they fall "
+            "without the most attended frames than without the control's, with 95 % intervals.",
+            f"Lines of accuracy and probability after the removal of frames, and their differences. Means: {means}",
+        ),
+        table,
     ]
 
 
-def _cells(fall: Fall, shares: Mapping[int | None, float]) -> list[str]:
-    removed = "mean" if fall.frames is None else f"{fall.frames} ({100 * shares[fall.frames]:.0f} %)"
-    interval = f"{_signed(fall.interval[0])} to {_signed(fall.interval[1])}" if fall.interval else "–"
-    return [removed, _NAMES[fall.measure], _CONTROLS[fall.control], _percent(fall.attended), _percent(fall.value),
-            f"{_signed(fall.difference)} points", interval]  # fmt: skip
+def _falls(removal: Removal) -> Table[Fall]:
+    """Return the table of comparisons."""
+    shares: dict[int | None, float] = {
+        None: removal.share.mean(),
+        **dict(zip(removal.counts, removal.share, strict=True)),
+    }
+
+    def removed(fall: Fall) -> str:
+        return f"{fall.frames} ({100 * shares[fall.frames]:.0f} %)" if fall.frames else "mean"
+
+    def span(fall: Fall) -> str:
+        return f"{_signed(fall.interval[0])} to {_signed(fall.interval[1])}" if fall.interval else ""
+
+    return Table(
+        [
+            Column("frames_removed", lambda fall: fall.frames or "mean"),
+            Column("", removed, "Removed", number=False),
+            Column("share_removed", lambda fall: shares[fall.frames]),
+            Column("measure", lambda fall: fall.measure, "Measure", _NAMES.__getitem__, number=False),
+            Column("control", lambda fall: fall.control, "Control", _CONTROLS.__getitem__, number=False),
+            Column("attended_removed", lambda fall: fall.attended, "Without attended", _percent),
+            Column("control_removed", lambda fall: fall.value, "Without control", _percent),
+            Column("difference", lambda fall: fall.difference, "Difference", lambda share: f"{_signed(share)} points"),
+            Column("low", lambda fall: fall.interval[0] if fall.interval else ""),
+            Column("high", lambda fall: fall.interval[1] if fall.interval else ""),
+            Column("", span, "95 % interval"),
+        ],
+        removal.falls,
+    )
 
 
 def _clips(found: Attention, removal: Removal) -> tuple[list[str], list[list[Any]]]:
@@ -187,37 +209,55 @@ def _clips(found: Attention, removal: Removal) -> tuple[list[str], list[list[Any
     return heads, rows
 
 
-def _action(folder: Path, found: Attention) -> list[str]:
+def _action(folder: Path, found: Attention) -> list[Part]:
     profiles, labels = found.profiles(BINS), found.clips.action
-    own, top, actions = found.own.mean(axis=0), found.top_share(TOP), sorted(set(labels.tolist()))
-    positions = profiles.mean(axis=0) @ ((np.arange(BINS) + 0.5) / BINS) / BINS
-    numbers = np.stack([own, top, positions], axis=-1)
-    layers, heads = own.shape
-    rows = [[layer + 1, head + 1, *numbers[layer, head].tolist()] for layer in range(layers) for head in range(heads)]
-    _write_csv(folder / HEADS_CSV, ["layer", "head", "to_itself", "top_quarter", "mean_position"], rows)
+    actions = sorted(set(labels.tolist()))
+    table = _heads(found, profiles)
+    files.write_text(folder / HEADS_CSV, csv([table]))
     means = {found.clips.info.actions[each]: profiles[labels == each].mean(axis=0) for each in actions}
     _write_csv(folder / TIME_CSV, ["action", "layer", "head", "position", "attention"],
                _over_time({"all": profiles.mean(axis=0), **means}))  # fmt: skip
-    with files.replacing(folder / OVER_TIME) as path:
-        figures.draw_over_time(profiles.mean(axis=0), path)
-    with files.replacing(folder / ACTIONS) as path:
-        figures.draw_actions(np.stack([each[-1].mean(axis=0) for each in means.values()]), list(means), path)
-    table = [["Layer", "Head", "To itself", "To the most attended quarter", "Mean position"]]
-    for layer in range(layers):
-        cells = [*enumerate(numbers[layer], 1), ("mean", numbers[layer].mean(axis=0))]
-        table += [[str(layer + 1), str(head), _percent(first), _percent(second), f"{third:.2f}"]
-                  for head, (first, second, third) in cells]  # fmt: skip
+    layers, heads = profiles.shape[1:3]
     return [
         "## Attention of the action token over time",
-        f"![attention of the action token over the clip, for each layer and head]({OVER_TIME})",
-        f"*Mean over {plural(len(profiles), 'clip')}, each aligned to [0, 1]. 1 is the attention if the token attended "
-        "to all frames of a window alike.*",
-        f"![attention of the action token over the clip, for each action]({ACTIONS})",
-        "*Last layer, mean of the heads and of the clips of an action; actions that attend early are above.*",
+        Picture(
+            OVER_TIME,
+            figures.over_time(profiles.mean(axis=0)),
+            f"Mean over {plural(len(profiles), 'clip')}, each aligned to [0, 1]. 1 is the attention if the token "
+            "attended to all frames of a window alike.",
+            f"Attention of the action token over the clip: {plural(layers, 'panel')}, one for each layer, with a line "
+            f"for each of {plural(heads, 'head')}",
+        ),
+        Picture(
+            ACTIONS,
+            figures.of_actions(np.stack([each[-1].mean(axis=0) for each in means.values()]), list(means)),
+            "Last layer, mean of the heads and of the clips of an action; actions that attend early are above.",
+            f"Attention of the action token over the clip: a row for each of {plural(len(means), 'action')}",
+        ),
         "To itself: share of its attention that the token gives to itself. The other numbers are of the rest, to the "
         "frames. Mean position: 0 is the start of the clip, 1 its end.",
-        _table(table),
+        table,
     ]
+
+
+def _heads(found: Attention, profiles: np.ndarray) -> Table[list[Any]]:
+    """Return the table of the heads of each layer, and of their mean."""
+    positions = profiles.mean(axis=0) @ ((np.arange(BINS) + 0.5) / BINS) / BINS
+    numbers = np.stack([found.own.mean(axis=0), found.top_share(TOP), positions], axis=-1)
+    rows: list[list[Any]] = []
+    for layer, of_layer in enumerate(numbers, 1):
+        rows += [[layer, head, *values.tolist()] for head, values in enumerate(of_layer, 1)]
+        rows.append([layer, "mean", *of_layer.mean(axis=0).tolist()])
+    return Table(
+        [
+            Column("layer", itemgetter(0), "Layer"),
+            Column("head", itemgetter(1), "Head"),
+            Column("to_itself", itemgetter(2), "To itself", _percent),
+            Column("top_quarter", itemgetter(3), "To the most attended quarter", _percent),
+            Column("mean_position", itemgetter(4), "Mean position", "{:.2f}".format),
+        ],
+        rows,
+    )
 
 
 def _over_time(means: dict[str, np.ndarray]) -> Iterable[list[Any]]:
@@ -226,18 +266,22 @@ def _over_time(means: dict[str, np.ndarray]) -> Iterable[list[Any]]:
             yield [action, layer + 1, head + 1, (place + 0.5) / BINS, float(values[layer, head, place])]
 
 
-def _examples(folder: Path, found: Attention, removal: Removal) -> list[str]:
+def _examples(found: Attention, removal: Removal) -> list[Part]:
     if found.clips.poses_only:
         return ["The clips have poses and no images, so there are no film strips."]
     chosen = examples(removal)
-    with files.replacing(folder / STRIPS) as path:
-        figures.draw_strips([_strip(found, removal, clip) for clip in chosen], path)
     middle = removal.counts[len(removal.counts) // 2]
+    strips = [_strip(found, removal, clip) for clip in chosen]
     return [
         "## Three clips",
-        f"![film strips with the attention of the action token]({STRIPS})",
-        "*Each picture is the most attended frame of its part of the clip. Bars: attention in the last layer, mean of "
-        f"the heads; at the dashed line all frames were alike. Orange: the {plural(middle, 'most attended frame')}.*",
+        Picture(
+            STRIPS,
+            figures.film_strips(strips),
+            "Each picture is the most attended frame of its part of the clip. Bars: attention in the last layer, mean "
+            "of the heads; at the dashed line all frames were alike. Orange: the "
+            f"{plural(middle, 'most attended frame')}.",
+            f"Film strips with the attention of the action token. {'; '.join(strip.title for strip in strips)}",
+        ),
         "Of all clips, ordered by how much more the probability of the true action falls without the attended frames "
         f"than without random ones, these are the first, the middle and the last: "
         f"{', '.join(escaped(found.clips.ids[clip]) for clip in chosen)}.",
@@ -271,7 +315,7 @@ def _strip(found: Attention, removal: Removal, clip: int) -> Strip:
     return Strip(title, frames, images, mean, marked)
 
 
-def _pose(folder: Path, found: Attention) -> list[str]:
+def _pose(folder: Path, found: Attention) -> list[Part]:
     distances = found.distances
     if distances is None or not _has_distances(found):
         return []
@@ -282,13 +326,16 @@ def _pose(folder: Path, found: Attention) -> list[str]:
         if distances.equal[place] > 0
     ]
     _write_csv(folder / DISTANCES_CSV, ["layer", "head", "distance_frames", "attention"], rows)
-    with files.replacing(folder / DISTANCES) as path:
-        figures.draw_distances(distances, path)
     return [
         "## Attention of block P by distance in time",
-        f"![attention of block P by distance in time, for each layer and head]({DISTANCES})",
-        "*Mean over all pairs of frames of a window. 1 is the attention if a frame attended to all frames of its "
-        "window alike; 0 on the axis is the frame itself.*",
+        Picture(
+            DISTANCES,
+            figures.by_distance(distances),
+            "Mean over all pairs of frames of a window. 1 is the attention if a frame attended to all frames of its "
+            "window alike; 0 on the axis is the frame itself.",
+            f"Attention of block P by distance in time, for each layer and head. Mean distance: "
+            f"{distances.mean.mean():.1f} frames",
+        ),
     ]
 
 
@@ -319,16 +366,11 @@ def _reading(found: Attention) -> list[str]:
 
 
 def _write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    files.write_text(path, csv(heads, ([_rounded(cell) for cell in row] for row in rows)))
+    files.write_text(path, text.csv(heads, ([_rounded(cell) for cell in row] for row in rows)))
 
 
 def _rounded(cell: Any) -> Any:
     return float(f"{cell:.6g}") if isinstance(cell, float) else cell
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    first, *others = rows
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (first, ["---"] * len(first), *others))
 
 
 def _percent(share: float) -> str:
@@ -336,5 +378,5 @@ def _percent(share: float) -> str:
 
 
 def _signed(share: float) -> str:
-    text = f"{100 * share:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
+    number = f"{100 * share:+.1f}".replace("-", "−")
+    return "0.0" if number[1:] == "0.0" else number

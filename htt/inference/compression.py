@@ -7,10 +7,11 @@ A form is a model in PyTorch (fp32, bf16) or exported for ONNX Runtime (fp32, in
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -23,14 +24,14 @@ from htt.data.location import cache_folder
 from htt.data.prepare import prepare
 from htt.errors import ConfigError
 from htt.evaluation.cost import latency_ms, median_clip
-from htt.evaluation.intervals import sampled
+from htt.evaluation.intervals import Interval, paired, sampled
 from htt.evaluation.metric_table import METRICS
-from htt.evaluation.report import NOTHING
 from htt.evaluation.scores import Scores, reservations, scores
 from htt.group import Group, best_device
 from htt.inference import export
 from htt.neighbours import Neighbours
-from htt.text import code, csv, plural
+from htt.pages.table import Column, Table, csv
+from htt.text import code, escaped, plural
 from htt.training import checkpoint as checkpoints
 from htt.training.loading import check_info
 from htt.training.loop import Precision, evaluate
@@ -56,6 +57,10 @@ class Row:
     latency_ms: float
     frames_per_s: float
     scores: Scores
+    first: Row | None = None
+    """Row that this one is compared with, or None for that row itself."""
+    paired: Mapping[str, Interval] = field(default_factory=dict)
+    """{metric: 95 % interval of its difference to the first row}"""
 
 
 def compare(folders: Sequence[Path], data: DataConfig, split: str, out: Path) -> Iterator[Row]:
@@ -73,6 +78,7 @@ def compare(folders: Sequence[Path], data: DataConfig, split: str, out: Path) ->
         CheckpointError: a model was trained for other classes, hands or image sizes than the data's.
         DataError: there is no such split, or it lacks labels that a model needs.
     """
+    first: Row | None = None
     for folder, name in zip(folders, names(folders), strict=True):
         saved = checkpoints.read(folder)
         config = on_data(saved.config, data)
@@ -81,7 +87,11 @@ def compare(folders: Sequence[Path], data: DataConfig, split: str, out: Path) ->
         check_given(config, clips)
         for form in _forms(folder, name, config, out):
             console.out.print(f"Evaluating {name}, {form.label}, on {split} ...")
-            yield _measured(name, form, clips, config)
+            row = _measured(name, form, clips, config)
+            if first:
+                row = replace(row, first=first, paired=_paired(row, first, clips))
+            first = first or row
+            yield row
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,11 @@ def _measured(name: str, form: _Form, clips: Clips, config: Config) -> Row:
     return Row(name, form.label, device.type, form.size_mb, latency, 1000 * frames / latency, found)
 
 
+def _paired(row: Row, first: Row, clips: Clips) -> dict[str, Interval]:
+    sums = row.scores.sums
+    return paired(sums, first.scores.sums, [clips.groups[clip] for clip in sums.clip.tolist()])
+
+
 def _megabytes(file: Path) -> float:
     return file.stat().st_size / 1e6
 
@@ -154,57 +169,102 @@ def on_data(config: Config, data: DataConfig) -> Config:
 
 
 def write(folder: Path, rows: Sequence[Row], command: str) -> None:
-    """Write the table as Markdown and as CSV.
+    """Write the tables as Markdown, and every number as CSV.
 
     Raises:
         StorageError: the disk is full or not writable.
     """
-    first = rows[0].scores
+    first = rows[0]
+    others = [f"Differences to {escaped(named(first))}, on the same clips:", "", differences(rows).markdown(), ""]
     lines = [
         "# Forms of trained models",
         "",
         code(command),
         "",
-        *(f"| {' | '.join(cells)} |" for cells in [heads(), ["---"] * len(heads()), *map(cells_of, rows)]),
+        table(rows).markdown(),
         "",
-        f"- Split {first.split}: {sampled(len(first.sums.clip), first.groups)}, the same for all rows.",
+        *(others if len(rows) > 1 else []),
+        f"- Split {first.scores.split}: {sampled(len(first.scores.sums.clip), first.scores.groups)}, the same for all "
+        "rows. Intervals of differences are paired by clip: two rows may differ although their own intervals overlap.",
         "- Size: the file with the weights. Latency: the median prediction of the clip of median length on the device, "
         f"with {plural(torch.get_num_threads(), 'thread')} on a CPU; images are decoded before.",
         "- int8 is calibrated on training clips. ONNX Runtime predicts one window after the other.",
         *(f"- {note}" for note in dict.fromkeys(note for row in rows for note in row.scores.warnings)),
     ]
     files.write_text(folder / REPORT, "\n".join(lines) + "\n")
-    numbers = [
-        [row.model, row.form, row.device, row.size_mb, row.latency_ms, row.frames_per_s, *_values(row)] for row in rows
+    files.write_text(folder / NUMBERS, csv([table(rows)]))
+
+
+def named(row: Row) -> str:
+    """Return the name of a row: its model and form."""
+    return f"{row.model}, {row.form}"
+
+
+def table(rows: Sequence[Row]) -> Table[Row]:
+    """Return the table of all forms; its CSV has the differences to the first row, too."""
+    latency = METRICS["latency_ms"]
+    columns = [
+        *_NAMES,
+        Column("device", lambda row: row.device, "Device", number=False),
+        Column("size_mb", lambda row: row.size_mb, "Size", "{:.1f} MB".format),
+        Column("latency_ms", lambda row: row.latency_ms, latency.title, latency.number),
+        Column("frames_per_s", lambda row: row.frames_per_s, "Frames/s", "{:,.0f}".format),
     ]
-    columns = ["model", "form", "device", "size_mb", "latency_ms", "frames_per_s"]
-    columns += [f"{name}{end}" for name in SHOWN for end in ("", "_low", "_high")]
-    files.write_text(folder / NUMBERS, csv(columns, numbers))
-
-
-def heads() -> list[str]:
-    """Return the heads of the table."""
-    measured = [head for name in SHOWN for head in (METRICS[name].title, "95 % interval")]
-    return ["Model", "Form", "Device", "Size", METRICS["latency_ms"].title, "Frames/s", *measured]
-
-
-def cells_of(row: Row) -> list[str]:
-    """Return the cells of a row, in the order of ``heads``."""
-    cells = [row.model, row.form, row.device, f"{row.size_mb:.1f} MB", METRICS["latency_ms"].number(row.latency_ms)]
-    cells.append(f"{row.frames_per_s:,.0f}")
-    values = _values(row)
-    for place, name in enumerate(SHOWN):
-        value, low, high = values[3 * place : 3 * place + 3]
-        cells.append(NOTHING if math.isnan(value) else METRICS[name].number(value))
-        cells.append(NOTHING if math.isnan(low) else METRICS[name].span(low, high))
-    return cells
-
-
-def _values(row: Row) -> list[float]:
-    """Return value, lower and upper end of the interval of each metric; NaN if it is unknown."""
-    known = {score.metric: score for score in row.scores.scores}
-    found: list[float] = []
     for name in SHOWN:
-        score = known.get(name)
-        found += [score.value if score else math.nan, *((score and score.interval) or (math.nan, math.nan))]
-    return found
+        about = METRICS[name]
+        columns += _columns(name, about.title, partial(_score, name), about.number, about.span)
+        columns += _columns(
+            f"{name}_difference", "", partial(_difference, name), about.difference, about.difference_span
+        )
+    return Table(columns, rows)
+
+
+def differences(rows: Sequence[Row]) -> Table[Row]:
+    """Return the table of the differences of each row to the first."""
+    columns = list(_NAMES)
+    for name in SHOWN:
+        about = METRICS[name]
+        columns += _columns(name, about.title, partial(_difference, name), about.difference, about.difference_span)
+    return Table(columns, rows[1:])
+
+
+_NAMES: list[Column[Row]] = [
+    Column("model", lambda row: row.model, "Model", number=False),
+    Column("form", lambda row: row.form, "Form", number=False),
+]
+Measured: TypeAlias = "tuple[Any, Any, Any]"
+"""A value and the ends of its 95 % interval; "" for each that is unknown."""
+
+
+def _columns(
+    name: str,
+    title: str,
+    measured: Callable[[Row], Measured],
+    number: Callable[[float], str],
+    span: Callable[[float, float], str],
+) -> list[Column[Row]]:
+    """Return the columns of a value and its interval; with title "", they are for CSV alone."""
+
+    def ends(row: Row) -> Any:
+        low, high = measured(row)[1:]
+        return low if low == "" else (low, high)
+
+    return [
+        Column(name, lambda row: measured(row)[0], title, number),
+        Column(f"{name}_low", lambda row: measured(row)[1]),
+        Column(f"{name}_high", lambda row: measured(row)[2]),
+        Column("", ends, title and "95 % interval", lambda both: span(*both)),
+    ]
+
+
+def _score(name: str, row: Row) -> Measured:
+    score = next((each for each in row.scores.scores if each.metric == name), None)
+    return (score.value, *(score.interval or ("", ""))) if score else ("", "", "")
+
+
+def _difference(name: str, row: Row) -> Measured:
+    """Return the difference of a row's metric to that of the first row."""
+    value, first = _score(name, row)[0], _score(name, row.first or row)[0]
+    if row.first is None or "" in (value, first):
+        return "", "", ""
+    return value - first, *(row.paired.get(name) or ("", ""))

@@ -36,7 +36,7 @@ from htt.data.loading.windows import evaluation_windows
 from htt.data.prepare import prepare
 from htt.data.shards.manifest import TRAIN
 from htt.errors import CheckpointError, ConfigError, shown
-from htt.info import DataInfo
+from htt.info import NAMES, DataInfo
 from htt.model.htt import HTT
 from htt.training import checkpoint as checkpoints
 from htt.training.loading import check_info
@@ -46,7 +46,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Inputs = tuple[Tensor, Tensor]
 """Inputs of the exported function: the frames and the intrinsics of a window."""
 OUTPUTS = tuple(field.name for field in fields(Prediction) if field.default is MISSING)
-"""Names of the outputs, in order; see ``htt.batch.Prediction``."""
+"""Names of the outputs, in order; see ``htt.batch.Prediction``. Hand types are used inside a model alone."""
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 RECORD = "htt"
 """Name of the record in a file: JSON with ``precision`` and ``info``."""
@@ -56,7 +56,7 @@ CALIBRATION_WINDOWS = 64
 """Training windows from which the ranges of int8 values are taken."""
 FORECAST = "forecast_head."
 """Beginning of the names of weights that are not exported: an exported model does not forecast."""
-EXACT = ("pose_head", "object_head", "action_head")
+EXACT = ("pose_head", "object_head", "hand_type_head", "action_head")
 """Parts that are not quantised: 8 bits of the last layers would cost pixels, and they take little time."""
 
 
@@ -98,7 +98,8 @@ def export(
         StorageError: the disk is full or not writable.
     """
     check(model.config, file, to, precision)
-    one = OneWindow.without_weights(model.config.model_copy(update={"forecast": ForecastConfig()}), model.info)
+    own = model.config.model_copy(update={"forecast": ForecastConfig()})
+    one = OneWindow.without_weights(own, model.info, model.features.settings)
     assert isinstance(one, OneWindow)
     one.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith(FORECAST)})
     one.eval().requires_grad_(False)
@@ -305,7 +306,7 @@ def load(file: Path, to: Format | None = None) -> Exported:
     try:
         run, text = opened(file)
         record = json.loads(text)
-        info = {**record["info"], **{name: tuple(record["info"][name]) for name in ("actions", "objects")}}
+        info = {**record["info"], **{name: tuple(record["info"].get(name, ())) for name in NAMES}}
         return Exported(run, Record(record["precision"], DataInfo(**info)))
     except Exception as error:  # of any type, because both libraries have their own
         raise CheckpointError(

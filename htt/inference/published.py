@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from htt import yaml_text
+from htt import files, yaml_text
 from htt.config import Config, flatten, override, to_yaml
 from htt.errors import CheckpointError, ConfigError, DataError
 from htt.evaluation.intervals import sampled
 from htt.evaluation.metric_table import EVALUATED
 from htt.evaluation.report import METRICS_FILE, NAMES
 from htt.hand import hand_names
+from htt.model import backbones
 from htt.model.weights import RECORD
+from htt.registry import names
 from htt.text import block, code, escaped, plural
 from htt.training.checkpoint import MODEL, Checkpoint, load, save_for_use
 
@@ -78,30 +81,40 @@ def publish(
         StorageError: the disk is full or not writable.
     """
     model, record = load(checkpoint_folder(checkpoint))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out must be a new or empty folder; {out} has files. Choose another name.")
+    _check_new(out)
     beside = checkpoint.resolve().parent.glob(f"evaluation-*/{METRICS_FILE}")
     folders = list(evaluations) or [path.parent for path in sorted(beside)]
     results = [_read(folder, record) for folder in folders]
     config = without_paths(record.config)
-    card = _card(record, results, licence, sum(each.numel() for each in model.parameters()))
-    if out.exists():
-        out.rmdir()
-    save_for_use(out, model, config, record, {CARD: card, CONFIG: to_yaml(config)})
+    card = _card(replace(record, config=config), results, licence, sum(each.numel() for each in model.parameters()))
+    with files.writing(out):
+        _check_new(out)  # another process may have written it meanwhile
+        save_for_use(out, model, config, record, {CARD: card, CONFIG: to_yaml(config)})
     return folders
 
 
+def _check_new(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out must be a new or empty folder; {out} has files. Choose another name.")
+
+
 def without_paths(config: Config) -> Config:
-    """Return a configuration without paths of this machine; weights of an encoder keep the name of their file."""
-    weights = config.model.backbone.weights
-    local = weights is not None and (weights.startswith(("/", "~", ".", "file:")) or Path(weights).exists())
+    """Return a configuration without paths of this machine; an encoder and its weights keep the name of their file."""
+    name, weights = config.model.backbone.name, config.model.backbone.weights
+    local = name not in names(backbones) and _is_local(name)
     values = {
         "data.root": None,
         "model.weights": None,
-        "model.backbone.weights": Path(weights).name if weights and local else weights,
+        "model.backbone.name": f"./{Path(name).name}" if local else name,
+        "model.backbone.weights": Path(weights).name if weights and _is_local(weights) else weights,
         **{f"runtime.{name}": value for name, value in flatten(Config().runtime).items()},
     }
     return override(config, values)
+
+
+def _is_local(name: str) -> bool:
+    """Return whether a name of an encoder or of its weights is a path of this machine."""
+    return name.startswith(("/", "~", ".", "file:")) or Path(name).exists()
 
 
 def _read(folder: Path, record: Checkpoint) -> dict[str, Any]:

@@ -139,14 +139,15 @@ class Stream:
         tokens: Tensor = self._model.pose_block(features, features.new_ones((1, last), dtype=torch.bool))[0]
         return tokens
 
-    def _heads(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Tensor, Tensor]]:
+    def _heads(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Tensor, Tensor, Tensor | None]]:
         """Return pixels of the frame, points (m) and object probabilities of some tokens, and what block A needs."""
         raw, objects = self._model.pose_head(tokens), self._model.object_head(tokens)
+        types = None if self._model.hand_type_head is None else self._model.hand_type_head(tokens)
         camera = self._matrix.expand(len(tokens), 3, 3)
         joints_px, _, joints_m = decode_pose(raw, camera, self._model.config.pose, self._model.info)
         assert self._fitting is not None
         px = self._fitting.frame_px(joints_px.cpu().numpy())
-        return px, joints_m.cpu().numpy(), objects.softmax(dim=-1).cpu().numpy(), (raw, objects)
+        return px, joints_m.cpu().numpy(), objects.softmax(dim=-1).cpu().numpy(), (raw, objects, types)
 
     def _forecast(self, seen: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         """Return the hands of the next frames, px and m, after ``seen`` frames of the window of block A."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
@@ -31,11 +34,11 @@ class FrameFeatures(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, config: BackboneConfig, width: int) -> None:
+    def __init__(self, config: BackboneConfig, width: int, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.frozen, self.trained, self.size = config.batch_norm == "frozen", config.trained, config.size
         self.recompute = config.recompute
-        self.backbone = channels_last(open_backbone(config))
+        self.backbone = channels_last(open_backbone(config, settings))
         if not self.trained:
             self.backbone.requires_grad_(False)
         self.to_width = to_width(self.backbone, width)
@@ -44,6 +47,11 @@ class FrameFeatures(nn.Module):
         for name, values in zip(("mean", "deviation"), normalisation, strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         self.train(self.training)
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """Settings with which the encoder is built without asking the hub; None for one of this project."""
+        return getattr(self.backbone, "settings", None)
 
     def train(self, mode: bool = True) -> FrameFeatures:
         """Set the training mode, except that frozen batch norm stays in eval mode.
@@ -103,8 +111,12 @@ def to_width(backbone: nn.Module, width: int) -> nn.Module:
     return nn.Identity() if own in (0, width) else nn.Linear(own, width)
 
 
-def open_backbone(config: BackboneConfig) -> nn.Module:
+def open_backbone(config: BackboneConfig, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Build the backbone ``config.name``: a module of htt/model/backbones, or a hub model or folder of transformers.
+
+    Args:
+        config: Configuration of the backbone.
+        settings: ``settings`` of the same backbone, or None to get those of a hub model from the hub.
 
     Raises:
         ConfigError: If there is no such backbone.
@@ -113,6 +125,6 @@ def open_backbone(config: BackboneConfig) -> nn.Module:
     if config.name not in names(backbones) and is_free(config.name):
         from htt.model.backbones import _hub  # transformers' Auto classes are slow to import
 
-        return _hub.build(config)
+        return _hub.build(config, settings)
     backbone: nn.Module = load(backbones, config.name).build(config)
     return backbone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from htt import camera
@@ -16,6 +16,10 @@ from htt.info import UNKNOWN, DataInfo
 
 LEAK = 0.01
 """Negative slope of the pose head's activation. Source: released code."""
+NO_HAND_TYPES = (
+    "model.action.cues has hand_type, but the data do not name hand types. Use data that do, such as the rendered "
+    "benchmark, or leave hand_type out of the cues."
+)
 
 
 class PoseHead(nn.Module):
@@ -90,6 +94,19 @@ class ObjectHead(nn.Module):
         return logits.float()
 
 
+class HandTypeHead(ObjectHead):
+    """As ``ObjectHead``, from a token to the logits of what each hand does: of the cue hand_type."""
+
+    def __init__(self, width: int, info: DataInfo) -> None:
+        super().__init__(width, info.hands * len(info.hand_types))
+        self.hands = info.hands
+
+    def forward(self, tokens: Float[Tensor, "n d"]) -> Float[Tensor, "n hands types"]:
+        """Return the logits as float32."""
+        logits: Tensor = rearrange(super().forward(tokens), "n (hands types) -> n hands types", hands=self.hands)
+        return logits
+
+
 class NoHead(nn.Module):
     """Absent head of a model without an image encoder: its output has no values."""
 
@@ -111,10 +128,27 @@ def decode_pose(
     """
     centre = torch.tensor([info.width / 2, info.height / 2], dtype=raw.dtype).to(raw.device, non_blocking=True)
     joints_px = config.pixel_scale * raw[..., :2] + centre
-    focal_x = intrinsics[:, 0, 0, None]
-    depth_m = config.depth_offset_m + focal_x * config.depth_scale_m * raw[..., 2]
+    focal_px, ratio = _focal_and_ratio(intrinsics, config, info)
+    depth_m = ratio * (config.depth_offset_m + focal_px * config.depth_scale_m * raw[..., 2])
     joints_m = camera.unproject(joints_px, depth_m, BACK_PROJECTIONS[config.back_projection](intrinsics)[:, None])
     return joints_px, depth_m, joints_m
+
+
+def _focal_and_ratio(
+    intrinsics: Float[Tensor, "n 3 3"], config: PoseConfig, info: DataInfo
+) -> tuple[Float[Tensor, "n 1"] | float, Float[Tensor, "n 1"] | float]:
+    """Return the focal length (px) that ``depth_scale_m`` refers to, and the true depth per predicted depth.
+
+    A hand of size s at depth z is f s / z pixels large, so an image alone shows z / f. A camera of focal length f_v
+    shows the same hand in the same size at the depth z f_v / f: that is what a head can predict without knowing f.
+
+    Source: the virtual depth of Omni3D (Brazil et al. 2023, arXiv 2207.10660).
+    """
+    focal_px = intrinsics[:, 0, 0, None]
+    if config.joint_depth == "released":
+        return focal_px, 1.0
+    virtual_px = config.virtual_focal * info.width
+    return virtual_px, focal_px / virtual_px
 
 
 def encode_pose(
@@ -126,7 +160,8 @@ def encode_pose(
 ) -> Float[Tensor, "n j 3"]:
     """Return the output of the pose head that ``decode_pose`` converts to these pixels and depths."""
     centre = joints_px.new_tensor([info.width / 2, info.height / 2])
-    depth = (depth_m - config.depth_offset_m) / (intrinsics[:, 0, 0, None] * config.depth_scale_m)
+    focal_px, ratio = _focal_and_ratio(intrinsics, config, info)
+    depth = (depth_m / ratio - config.depth_offset_m) / (focal_px * config.depth_scale_m)
     return torch.cat([(joints_px - centre) / config.pixel_scale, depth[..., None]], dim=-1)
 
 
@@ -137,10 +172,12 @@ def with_truth(
     intrinsics: Float[Tensor, "n 3 3"],
     config: ModelConfig,
     info: DataInfo,
-) -> tuple[Float[Tensor, "n j 3"], Float[Tensor, "n o"]]:
-    """Return joints and object logits with the true values of ``model.action.given``, for block A.
+    hand_type_logits: Float[Tensor, "n hands types"] | None = None,
+) -> tuple[Float[Tensor, "n j 3"], Float[Tensor, "n o"], Float[Tensor, "n hands types"] | None]:
+    """Return joints and logits with the true values of ``model.action.given``, for block A.
 
-    A joint that is not valid and an object without a label keep their prediction; of a model without heads they are 0.
+    A joint that is not valid, and an object or a hand type without a label, keep their prediction; of a model without
+    heads they are 0.
 
     Raises:
         ConfigError: If values are given but there is no truth.
@@ -154,14 +191,23 @@ def with_truth(
     if not joints_raw.shape[1]:  # a model without heads: all its cues are given
         joints_raw = joints_raw.new_zeros(len(joints_raw), info.joints, 3)
         object_logits = object_logits.new_zeros(len(object_logits), len(info.objects))
+        if "hand_type" in given:
+            hand_type_logits = object_logits.new_zeros(len(object_logits), info.hands, len(info.hand_types))
     if truth is not None and "hands" in given:
         true_joints = encode_pose(truth.joints_px, truth.joints_m[..., 2], intrinsics, config.pose, info)
         joints_raw = torch.where(truth.joint_valid[..., None], true_joints, joints_raw)
     if truth is not None and "object" in given:
-        labelled = truth.object != UNKNOWN
-        certain = F.one_hot(truth.object.where(labelled, 0), object_logits.shape[-1]).to(object_logits.dtype).log()
-        object_logits = torch.where(labelled[:, None], certain, object_logits)  # softmax is exactly 0 or 1
-    return joints_raw, object_logits
+        object_logits = _certain(object_logits, truth.object)
+    if truth is not None and truth.hand_type is not None and hand_type_logits is not None and "hand_type" in given:
+        hand_type_logits = _certain(hand_type_logits, truth.hand_type)
+    return joints_raw, object_logits, hand_type_logits
+
+
+def _certain(logits: Float[Tensor, "*n classes"], labels: Int[Tensor, "*n"]) -> Float[Tensor, "*n classes"]:
+    """Return logits whose softmax is exactly 0 or 1 where there is a label, and the given ones elsewhere."""
+    labelled = labels != UNKNOWN
+    certain = F.one_hot(labels.where(labelled, 0), logits.shape[-1]).to(logits.dtype).log()
+    return torch.where(labelled[..., None], certain, logits)
 
 
 def _both(intrinsics: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3 3"]:
@@ -188,9 +234,11 @@ class HandsCue(nn.Module):
         self.coordinates = {"2d": 2, "3d": 3}[config.hands]
         self.embed = nn.Linear(self.coordinates * info.joints, width)
 
-    def forward(self, tokens: Tensor, joints_raw: Float[Tensor, "n j 3"], object_logits: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, joints_raw: Float[Tensor, "n j 3"], object_logits: Tensor, hand_type_logits: Tensor | None
+    ) -> Tensor:
         """Return the embedded joints [n d]."""
-        del tokens, object_logits
+        del tokens, object_logits, hand_type_logits
         cue: Tensor = self.embed(joints_raw[..., : self.coordinates].flatten(1))
         return cue
 
@@ -203,10 +251,33 @@ class ObjectCue(nn.Module):
         del config
         self.embed = nn.Linear(len(info.objects), width)
 
-    def forward(self, tokens: Tensor, joints_raw: Tensor, object_logits: Float[Tensor, "n o"]) -> Tensor:
+    def forward(
+        self, tokens: Tensor, joints_raw: Tensor, object_logits: Float[Tensor, "n o"], hand_type_logits: Tensor | None
+    ) -> Tensor:
         """Return the embedded probabilities [n d]."""
-        del tokens, joints_raw
+        del tokens, joints_raw, hand_type_logits
         cue: Tensor = self.embed(object_logits.softmax(dim=-1))
+        return cue
+
+
+class HandTypeCue(nn.Module):
+    """Linear embedding of the probabilities of each hand's type."""
+
+    def __init__(self, width: int, config: ActionConfig, info: DataInfo) -> None:
+        super().__init__()
+        del config
+        self.embed = nn.Linear(info.hands * len(info.hand_types), width)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        joints_raw: Tensor,
+        object_logits: Tensor,
+        hand_type_logits: Float[Tensor, "n hands types"],
+    ) -> Tensor:
+        """Return the embedded probabilities [n d]."""
+        del tokens, joints_raw, object_logits
+        cue: Tensor = self.embed(hand_type_logits.softmax(dim=-1).flatten(1))
         return cue
 
 
@@ -217,13 +288,20 @@ class FeatureCue(nn.Module):
         super().__init__()
         del width, config, info
 
-    def forward(self, tokens: Float[Tensor, "n d"], joints_raw: Tensor, object_logits: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Float[Tensor, "n d"], joints_raw: Tensor, object_logits: Tensor, hand_type_logits: Tensor | None
+    ) -> Tensor:
         """Return the tokens [n d]."""
-        del joints_raw, object_logits
+        del joints_raw, object_logits, hand_type_logits
         return tokens
 
 
-CUES: dict[str, type[nn.Module]] = {"feature": FeatureCue, "hands": HandsCue, "object": ObjectCue}
+CUES: dict[str, type[nn.Module]] = {
+    "feature": FeatureCue,
+    "hands": HandsCue,
+    "object": ObjectCue,
+    "hand_type": HandTypeCue,
+}
 """Cues by name, in the order of concatenation, which does not depend on the order in a configuration."""
 
 
@@ -240,9 +318,13 @@ class ActionInput(nn.Module):
         self.join = nn.Linear(len(chosen) * width, width)
 
     def forward(
-        self, tokens: Float[Tensor, "n d"], joints_raw: Float[Tensor, "n j 3"], object_logits: Float[Tensor, "n o"]
+        self,
+        tokens: Float[Tensor, "n d"],
+        joints_raw: Float[Tensor, "n j 3"],
+        object_logits: Float[Tensor, "n o"],
+        hand_type_logits: Float[Tensor, "n hands types"] | None = None,
     ) -> Float[Tensor, "n d"]:
         """Return one token per frame."""
-        cues = [cue(tokens, joints_raw, object_logits) for cue in self.cues.values()]
+        cues = [cue(tokens, joints_raw, object_logits, hand_type_logits) for cue in self.cues.values()]
         joined: Tensor = self.join(torch.cat(cues, dim=-1))
         return joined

@@ -6,6 +6,9 @@ Egocentric RGB Videos", CVPR 2023. Each part is configured by a field of ``htt.c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
@@ -13,10 +16,21 @@ from torch import Tensor, nn
 
 from htt.batch import Forecast, Layout, Prediction, Truth, place, scatter, take
 from htt.config import ModelConfig
+from htt.errors import ConfigError
 from htt.info import DataInfo
 from htt.model import blocks
 from htt.model.features import FrameFeatures
-from htt.model.heads import ActionInput, ForecastHead, NoHead, ObjectHead, PoseHead, decode_pose, with_truth
+from htt.model.heads import (
+    NO_HAND_TYPES,
+    ActionInput,
+    ForecastHead,
+    HandTypeHead,
+    NoHead,
+    ObjectHead,
+    PoseHead,
+    decode_pose,
+    with_truth,
+)
 from htt.registry import load
 
 
@@ -30,19 +44,23 @@ class HTT(nn.Module):
     no values, and the cues are given.
 
     Raises:
-        ConfigError: If the backbone or a block does not exist or cannot have the configured size.
+        ConfigError: If the backbone or a block does not exist or cannot have the configured size, or the data do not
+            name the hand types that block A is to see.
         CheckpointError: If the weights of the backbone cannot be loaded or belong to another network.
     """
 
-    def __init__(self, config: ModelConfig, info: DataInfo) -> None:
+    def __init__(self, config: ModelConfig, info: DataInfo, encoder: Mapping[str, Any] | None = None) -> None:
         super().__init__()
+        if "hand_type" in config.action.cues and not info.hand_types:
+            raise ConfigError(NO_HAND_TYPES)
         width = config.width
         self.config, self.info = config, info
-        self.features = FrameFeatures(config.backbone, width)
+        self.features = FrameFeatures(config.backbone, width, encoder)
         self.pose_block = load(blocks, config.pose.block).build(width, config.pose)
         sees = config.backbone.reads_images
         self.pose_head = PoseHead(width, info.joints) if sees else NoHead(0, 3)
         self.object_head = ObjectHead(width, len(info.objects)) if sees else NoHead(0)
+        self.hand_type_head = HandTypeHead(width, info) if config.predicts_hand_types else None
         self.action_input = ActionInput(width, config.action, info)
         self.action_block = load(blocks, config.action.block).readout(width, config.action)
         self.action_head = nn.Linear(width, len(info.actions))
@@ -50,9 +68,16 @@ class HTT(nn.Module):
             self.forecast_head = ForecastHead(width, config.forecast, info)
 
     @classmethod
-    def without_weights(cls, config: ModelConfig, info: DataInfo) -> HTT:
-        """Return the model with random weights, for a caller that loads all weights or needs none."""
-        return cls(config.model_copy(update={"backbone": config.backbone.model_copy(update={"weights": None})}), info)
+    def without_weights(cls, config: ModelConfig, info: DataInfo, encoder: Mapping[str, Any] | None = None) -> HTT:
+        """Return the model with random weights, for a caller that loads all weights or needs none.
+
+        Args:
+            config: Configuration of the model.
+            info: Facts of its data.
+            encoder: ``FrameFeatures.settings`` of the same encoder, or None to ask the hub for those of a hub model.
+        """
+        backbone = config.backbone.model_copy(update={"weights": "random"})
+        return cls(config.model_copy(update={"backbone": backbone}), info, encoder)
 
     def forward(
         self,
@@ -85,15 +110,16 @@ class HTT(nn.Module):
         camera = intrinsics.index_select(0, layout.window)
         joints_px, depth_m, joints_m = decode_pose(joints_raw, camera, self.config.pose, self.info)
         object_logits = self.object_head(tokens)
+        type_logits = None if self.hand_type_head is None else self.hand_type_head(tokens)
 
-        seen_joints, seen_object = with_truth(joints_raw, object_logits, truth, camera, self.config, self.info)
-        cues = self.action_input(tokens, seen_joints, seen_object)
+        seen_by_a = with_truth(joints_raw, object_logits, truth, camera, self.config, self.info, type_logits)
+        cues = self.action_input(tokens, *seen_by_a)
         clips = place(cues, layout.slot, valid.shape)
         action_logits = self.action_block(clips, valid, self.action_head, seen.get("action"))
 
         forecast = self._forecast(features, clips, valid, layout, camera) if self.config.forecast.frames else None
         of_frames = joints_raw, joints_px, depth_m, joints_m, object_logits
-        return Prediction(*of_frames, action_logits.float(), seen or None, forecast)
+        return Prediction(*of_frames, action_logits.float(), seen or None, type_logits, forecast)
 
     def _block_p(
         self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], layout: Layout, attention: list[Tensor] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy as np
 from htt.camera import project, resized
 from htt.errors import ConfigError, did_you_mean
 from htt.hand import HANDS, JOINTS_PER_HAND
+from htt.info import UNKNOWN
 from htt.scene.camera import exposure
+from htt.scene.camera.head import FOCAL
 from htt.scene.motion.programs import MOTIONS
 from htt.scene.render.raster import NEAR_M, Fragments, rasterise
 from htt.scene.render.shading import background, surface
@@ -23,6 +25,8 @@ SMALLEST_IMAGE_PX = 16
 _SEEDS_PER_SPLIT = 1 << 40
 _SHORTEST = 0.6
 """Shortest length of a clip, as a share of the requested length."""
+_CAMERA = 1 << 20
+"""Stream of random numbers that chooses the camera of a motion."""
 _SAMPLES = 2
 """Samples per pixel in each direction, for smooth outlines."""
 
@@ -39,6 +43,8 @@ class ClipPlan:
         action: Index into ACTIONS.
         frames: Number of frames of the clip.
         new_objects: Whether the clip has objects of its own instead of the eight that all clips share.
+        focal: Focal length of the camera in image widths.
+        distance: Distance of the camera from the work, as a multiple of the usual distance.
     """
 
     split: str
@@ -48,6 +54,8 @@ class ClipPlan:
     action: int
     frames: int
     new_objects: bool = False
+    focal: float = FOCAL
+    distance: float = 1.0
 
     @property
     def object(self) -> int:
@@ -74,15 +82,24 @@ class RenderedClip:
         joints_m: float32 [t 42 3], camera space, metres; left hand 0-20, right hand 21-41.
         intrinsics: float64 [3 3], pixels.
         hand_valid: bool [t 2], left and right hand: true if at least one joint of the hand is in the image.
+        hand_types: int64 [t 2], index into HAND_TYPES; -1 for a hand that is not in the image.
     """
 
     frames: np.ndarray
     joints_m: np.ndarray
     intrinsics: np.ndarray
     hand_valid: np.ndarray
+    hand_types: np.ndarray
 
 
-def plan(clips: Mapping[str, int], frames: int, seed: int, new_objects: bool = False) -> list[ClipPlan]:
+def plan(
+    clips: Mapping[str, int],
+    frames: int,
+    seed: int,
+    new_objects: bool = False,
+    focals: Sequence[float] = (FOCAL,),
+    distances: Sequence[float] = (1.0,),
+) -> list[ClipPlan]:
     """Return the plans of a benchmark's clips.
 
     Actions alternate in a seeded order. In one round "grab milk" and "place milk" are the same motion, played forwards
@@ -94,13 +111,21 @@ def plan(clips: Mapping[str, int], frames: int, seed: int, new_objects: bool = F
         frames: Largest number of frames of a clip; each clip has between 0.6 times this number and all of it.
         seed: Seed of the plans, an integer from 0.
         new_objects: Whether every clip has objects of its own.
+        focals: Focal lengths in image widths; each motion is seen by a camera with one of them.
+        distances: Distances of the camera from the work, as multiples of the usual distance; likewise.
 
     Raises:
         ConfigError: If a split is unknown, a number of clips or the seed is negative, or frames is below one.
     """
     _check_plan(clips, frames, seed)
     plans = [each for split, count in clips.items() for each in _plan_split(split, count, frames, seed)]
-    return [replace(each, new_objects=new_objects) for each in plans]
+    return [_seen_by(replace(each, new_objects=new_objects), focals, distances) for each in plans]
+
+
+def _seen_by(plan: ClipPlan, focals: Sequence[float], distances: Sequence[float]) -> ClipPlan:
+    """Return the plan with one of the cameras, the same for all clips of a motion."""
+    rng = np.random.default_rng([plan.seed, _CAMERA])
+    return replace(plan, focal=float(rng.choice(focals)), distance=float(rng.choice(distances)))
 
 
 def _plan_split(split: str, count: int, frames: int, seed: int) -> list[ClipPlan]:
@@ -129,16 +154,14 @@ def render(plan: ClipPlan, width: int, height: int) -> RenderedClip:
     """
     _check_size(width, height)
     _check_clip(plan)
-    stage = set_stage(plan.action, plan.subject, plan.seed, plan.frames, width, height, plan.new_objects)
+    seen = plan.new_objects, plan.focal, plan.distance
+    stage = set_stage(plan.action, plan.subject, plan.seed, plan.frames, width, height, *seen)
     film = exposure.load(stage.cameras, np.random.default_rng([plan.seed, plan.action, width, height]))
     pixels = [film.develop(draw(stage, frame), frame) for frame in range(plan.frames)]
     matrix = stage.cameras[0].matrix
-    return RenderedClip(
-        np.stack(pixels),
-        stage.joints_m.astype(np.float32),
-        matrix,
-        hands_in_view(stage.joints_m, matrix, width, height),
-    )
+    in_view = hands_in_view(stage.joints_m, matrix, width, height)
+    types = np.where(in_view, stage.hand_types, UNKNOWN)
+    return RenderedClip(np.stack(pixels), stage.joints_m.astype(np.float32), matrix, in_view, types)
 
 
 def draw(stage: Stage, frame: int, samples: int = _SAMPLES) -> np.ndarray:

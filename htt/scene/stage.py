@@ -42,6 +42,7 @@ class Stage:
         caster: Points that cast shadows on the table.
         cameras: One camera per frame.
         joints_m: [t 42 3] camera space.
+        hand_types: [t 2] index into HAND_TYPES of the left and the right hand.
         room: Surroundings and light.
     """
 
@@ -53,6 +54,7 @@ class Stage:
     caster: Caster
     cameras: list[Camera]
     joints_m: np.ndarray
+    hand_types: np.ndarray
     room: Room
 
 
@@ -68,7 +70,15 @@ class _Actor:
 
 
 def set_stage(
-    action: int, subject_number: int, seed: int, frames: int, width: int, height: int, new_objects: bool = False
+    action: int,
+    subject_number: int,
+    seed: int,
+    frames: int,
+    width: int,
+    height: int,
+    new_objects: bool = False,
+    focal: float = head.FOCAL,
+    distance: float = 1.0,
 ) -> Stage:
     """Return the stage of a clip, fully determined by the arguments.
 
@@ -81,6 +91,8 @@ def set_stage(
         width: Width of the image, px.
         height: Height of the image, px.
         new_objects: Whether the objects are drawn from the seed; otherwise they are those that all clips share.
+        focal: Focal length of the camera in image widths.
+        distance: Distance of the camera from the work, as a multiple of the usual distance.
     """
     streams = {name: np.random.default_rng([seed, number]) for number, name in enumerate(_STREAMS)}
     person, room = subject(subject_number), make_room(streams["room"])
@@ -96,10 +108,11 @@ def set_stage(
     actors += _things(script, thing, performance)
     still = _still(_clutter(noun, script, performance, streams["clutter"], new_objects), frames)
     actors += _passer(hands, backwards, frames, streams["passer"])
-    cameras = head.cameras(person.eye_m, frames, width, height, streams["head"])
+    cameras = head.cameras(person.eye_m, frames, width, height, streams["head"], focal, distance)
     if backwards:
         cameras.reverse()
-    return _assemble([*actors, still], joints, cameras, room, first=frames - 1 if backwards else 0)
+    types = np.stack([performance.left.type, performance.right.type], axis=1)
+    return _assemble([*actors, still], joints, types, cameras, room, first=frames - 1 if backwards else 0)
 
 
 def _coarseness(width: int) -> float:
@@ -191,7 +204,14 @@ def _dressed_body(thing: objects.Thing) -> Mesh:
     return merged([thing.body, thing.lid.moved(np.eye(3), (0, 0, thing.height_m))])
 
 
-def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Camera], room: Room, first: int) -> Stage:
+def _assemble(
+    actors: list[_Actor],
+    joints_world: np.ndarray,
+    hand_types: np.ndarray,
+    cameras: list[Camera],
+    room: Room,
+    first: int,
+) -> Stage:
     """Return the stage; points that cast shadows are distributed over the surfaces in the frame ``first``."""
     counts = [actor.vertices.shape[1] for actor in actors]
     offsets = np.cumsum([0, *counts[:-1]])
@@ -209,5 +229,6 @@ def _assemble(actors: list[_Actor], joints_world: np.ndarray, cameras: list[Came
         caster=Caster.over(vertices[first], faces),
         cameras=cameras,
         joints_m=np.stack(joints),
+        hand_types=hand_types,
         room=room,
     )

@@ -1,4 +1,4 @@
 """Version of the renderer's output."""
 
-VERSION = 5
+VERSION = 6
 """Version to increase whenever pixels or labels of a plan change; caches of rendered clips depend on it."""

@@ -66,8 +66,9 @@ def tiny_config(**overrides: Any) -> Config:
 
 
 def tiny_info(hands: int = 2) -> DataInfo:
-    """Return facts of data that fit ``tiny_config``: four actions, three objects, 64 x 36 px."""
-    return DataInfo("tiny", ("pour", "open", "close", "read"), ("milk", "book", "lotion"), hands, 64, 36)
+    """Return facts of data that fit ``tiny_config``: four actions, three objects, three hand types, 64 x 36 px."""
+    actions, objects = ("pour", "open", "close", "read"), ("milk", "book", "lotion")
+    return DataInfo("tiny", actions, objects, hands, 64, 36, hand_types=("rest", "reach", "side"))
 
 
 def random_batch(
@@ -83,7 +84,7 @@ def random_batch(
         ahead: frames after each frame whose joints are known too, as for ``model.forecast.frames``.
     """
     random = torch.Generator().manual_seed(seed)
-    frames = sum(lengths)
+    frames, kinds = sum(lengths), len(info.hand_types)
     valid = torch.arange(max(lengths) + padding) < torch.tensor(lengths)[:, None]
     intrinsics = torch.tensor(
         [[info.width, 0.0, info.width / 2], [0.0, 1.1 * info.width, info.height / 2], [0.0, 0.0, 1.0]]
@@ -101,6 +102,7 @@ def random_batch(
         clip=torch.arange(len(lengths)),
         frame=valid.nonzero()[:, 1],
         view=torch.zeros(len(lengths), dtype=torch.long),
+        hand_type=torch.randint(0, kinds, (frames, info.hands), generator=random) if kinds else None,
     )
     if not ahead:
         return batch
@@ -114,7 +116,7 @@ def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction
     """Return a prediction for a batch: hand errors of some centimetres, random classes."""
     random = torch.Generator().manual_seed(seed)
     joints_m = batch.joints_m + 0.03 * torch.randn(batch.joints_m.shape, generator=random)
-    frames, windows = len(batch.frames), len(batch.valid)
+    frames, windows, kinds = len(batch.frames), len(batch.valid), len(info.hand_types)
     forecast = None
     if batch.ahead_m is not None and batch.ahead_px is not None:
         ahead_m = batch.ahead_m + 0.03 * torch.randn(batch.ahead_m.shape, generator=random)
@@ -128,5 +130,6 @@ def random_prediction(info: DataInfo, batch: Batch, seed: int = 0) -> Prediction
         joints_m=joints_m,
         object_logits=torch.randn(frames, len(info.objects), generator=random),
         action_logits=torch.randn(windows, len(info.actions), generator=random),
+        hand_type_logits=torch.randn(frames, info.hands, kinds, generator=random) if kinds else None,
         forecast=forecast,
     )

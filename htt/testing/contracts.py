@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from htt.config import BackboneConfig, BlockConfig
+from htt.config import ActionConfig, BackboneConfig
 from htt.model import blocks
 from htt.model.features import open_backbone
 from htt.registry import load
@@ -17,7 +17,7 @@ class BlockContract:
     """Contract of every module of htt/model/blocks; a fixture ``name`` gives the tested module."""
 
     width = 12
-    config = BlockConfig(depth=2, heads=2, feedforward=16)
+    config = ActionConfig(depth=2, heads=2, feedforward=16)
 
     def build(self, name: str) -> nn.Module:
         """Return the block as block P, with the same weights every time."""

@@ -5,7 +5,7 @@
     model.safetensors       the weights
     training.safetensors    the optimiser's tensors; with ``train.ema`` also the weights of the last step
     checkpoint.json         format, checksums, configuration, facts of the data, epoch, cursor, metrics, the optimiser's
-                            numbers
+                            numbers, the settings of an encoder of the hub
     clips.parquet           this model's result for each validation clip, if there are any (``clip_table``)
 
 ``save`` writes beside the folder and renames, so a checkpoint is either complete or absent. ``load`` builds the saved
@@ -36,7 +36,7 @@ from htt.config import Config, ModelConfig, from_plain
 from htt.errors import CheckpointError, ConfigError, DamagedCheckpointError, shown, storage_errors
 from htt.evaluation import clip_table
 from htt.files import sha256
-from htt.info import DataInfo
+from htt.info import NAMES, DataInfo
 from htt.model.htt import HTT
 from htt.model.weights import RECORD, check_sums, from_torchvision, load_strictly, read_state
 from htt.training.state import optimizer_parts, optimizer_state
@@ -72,6 +72,8 @@ class Checkpoint:
     progress: Progress
     metrics: dict[str, float]
     """Metrics of the last evaluation before saving, by name."""
+    encoder: Mapping[str, Any] | None = None
+    """Settings of an encoder of the hub, or None; see ``FrameFeatures.settings``."""
 
 
 def save(
@@ -103,7 +105,7 @@ def save(
     """
     folder = Path(folder)
     tensors, numbers = optimizer_parts(optimizer)
-    record = _plain(config, info, progress, metrics, numbers)
+    record = _plain(model, config, info, progress, metrics, numbers)
     own = {} if averages is None else {f"{OWN}{name}": value for name, value in model.state_dict().items()}
     with _complete(folder, record) as partial:
         _write(_storable(model.state_dict() if averages is None else averages), partial / MODEL)
@@ -127,7 +129,7 @@ def save_for_use(folder: str | Path, model: HTT, config: Config, of: Checkpoint,
         StorageError: the disk is full or not writable.
     """
     folder = Path(folder)
-    with _complete(folder, _plain(config, of.info, Progress(of.progress.epoch), of.metrics, {})) as partial:
+    with _complete(folder, _plain(model, config, of.info, Progress(of.progress.epoch), of.metrics, {})) as partial:
         _write(_storable(model.state_dict()), partial / MODEL)
         for name, text in texts.items():
             (partial / name).write_text(text, encoding="utf-8")
@@ -135,9 +137,15 @@ def save_for_use(folder: str | Path, model: HTT, config: Config, of: Checkpoint,
 
 
 def _plain(
-    config: Config, info: DataInfo, progress: Progress, metrics: Mapping[str, float], optimizer: Mapping[str, Any]
+    model: HTT,
+    config: Config,
+    info: DataInfo,
+    progress: Progress,
+    metrics: Mapping[str, float],
+    optimizer: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the record of a checkpoint as JSON data."""
+    encoder = model.features.settings
     return {
         "format": FORMAT,
         "config": config.model_dump(mode="json"),
@@ -145,6 +153,7 @@ def _plain(
         "progress": asdict(progress),
         "metrics": dict(metrics),
         "optimizer": dict(optimizer),
+        **({"encoder": encoder} if encoder else {}),
     }
 
 
@@ -185,13 +194,14 @@ def read(folder: str | Path) -> Checkpoint:
     plain = _record(Path(folder))
     try:
         TypeAdapter(DataInfo).validate_python(plain["info"])
-        info = {**plain["info"], "actions": tuple(plain["info"]["actions"]), "objects": tuple(plain["info"]["objects"])}
+        info = {**plain["info"], **{name: tuple(plain["info"].get(name, ())) for name in NAMES}}
         return Checkpoint(
             Path(folder),
             from_plain(plain["config"]),
             DataInfo(**info),
             Progress(**plain["progress"]),
             dict(plain["metrics"]),
+            plain.get("encoder"),
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         reason = shown(" ".join(str(error).split()), quoted=False)
@@ -207,7 +217,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> tuple[HTT, C
         CheckpointError: there is no checkpoint, it is damaged, or its weights do not fit its configuration.
     """
     checkpoint = read(folder)
-    model = HTT.without_weights(checkpoint.config.model, checkpoint.info)
+    model = HTT.without_weights(checkpoint.config.model, checkpoint.info, checkpoint.encoder)
     load_strictly(model, _tensors(Path(folder) / MODEL), str(folder))
     return model.to(device).eval(), checkpoint
 

@@ -63,7 +63,7 @@ def trained_config(checkpoint: Path, *, official: bool = False) -> Config:
     return checkpoints.read(checkpoint).config
 
 
-SHAPES = ("width", "name", "size", "block", "depth", "feedforward", "cues", "hands", "frames", "action")
+SHAPES = ("width", "name", "size", "block", "depth", "feedforward", "cues", "hands", "causal", "frames", "action")
 """Fields of ``model`` and its parts that give the shapes of the weights."""
 
 
@@ -163,11 +163,15 @@ def _fetched(checkpoint: str, field: str) -> Iterator[Path]:
 
 
 def check_info(checkpoint: Path | str, trained: DataInfo, info: DataInfo) -> None:
-    """Raise a ``CheckpointError`` if the model was trained for other classes or image sizes than the data have."""
+    """Raise a ``CheckpointError`` if the model was trained for other classes or image sizes than the data have.
+
+    Data may lack names of hand types: they are no input of a model.
+    """
     differing = [
         f"{field.name} {_words(own, given)} in the checkpoint, {_words(given, own)} in the data"
         for field in fields(DataInfo)
         if (own := getattr(trained, field.name)) != (given := getattr(info, field.name))
+        and not (field.name == "hand_types" and () in (own, given))
     ]
     if differing:
         raise CheckpointError(

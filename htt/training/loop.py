@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from htt.data.loading.loader import EpochLoader, EvaluationLoader, TrainingLoade
 from htt.data.loading.splits import Splits
 from htt.device import memory_errors, use_tf32
 from htt.errors import ConfigError
-from htt.evaluation import clip_table
+from htt.evaluation import clip_table, early
 from htt.evaluation.cost import cost, known_cost
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group
@@ -49,6 +49,10 @@ from htt.training.saving import Saver, Saving, over_workers, terms_so_far
 
 EpochCallback = Callable[[dict[str, float], "Path | None"], None]
 """Callback that gets an epoch's metrics and, on the first worker, the folder of its checkpoint."""
+COMPILER: str | Callable[..., Any] = "inductor"
+"""Compiler of ``train.compile``, as named by ``torch.compile``."""
+COMPILED_FROM = 20_000
+"""Steps from which ``train.compile`` auto compiles on a GPU: an estimate, of a tenth of their time for compiling."""
 
 
 def fit(
@@ -85,14 +89,16 @@ def fit(
     average = _average(model, config, resume)
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
-    parallel = group.parallel(model)
     loader = TrainingLoader(splits.train, config, group.rank, group.size)
+    steps = config.train.epochs * loader.steps_per_epoch
+    parallel = group.parallel(compiled(model, config, group, steps))
     val = EvaluationLoader(splits.val, config, group.rank, group.size) if splits.val else None  # with its processes
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
     whole = (model, optimizer, config, splits.info, group, precision.state, history, saving, average)
     saver = Saver(folder / "checkpoint", *whole)
     how: dict[str, Any] = {"group": group, "precision": precision}
-    with memory_errors(config, group.device), contextlib.closing(board):  # closed also if a report ends the training
+    # The board is closed also if a report ends the training.
+    with memory_errors(config, group.device), _compiler_errors(), contextlib.closing(board):
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
@@ -138,6 +144,41 @@ def _new(
     with memory_errors(config, group.device):
         model, teacher = model.to(group.device), open_teacher(config, model, group.device)
     return model, teacher, optim.optimizer(config.optim, model.parameters(), model.features.backbone)
+
+
+def compiled(model: HTT, config: Config, group: Group, steps: int) -> nn.Module:
+    """Return the model for the steps of a training, compiled if ``train.compile`` says so; its weights are the model's.
+
+    There is one graph for any number of frames.
+
+    Args:
+        model: model on its device.
+        config: complete configuration of the training.
+        group: this worker and the others.
+        steps: number of steps of the whole training.
+    """
+    choice = config.train.compile
+    pays = group.device.type == "cuda" and steps >= COMPILED_FROM and (model.features.trained or config.on_features)
+    if choice == "off" or (choice == "auto" and not pays):
+        return model
+    torch.compiler.reset()  # type: ignore[no-untyped-call]  # one process may run many trainings
+    torch._dynamo.config.suppress_errors = choice == "auto"  # a machine without a C compiler trains all the same
+    compiled: nn.Module = torch.compile(model, dynamic=True, backend=COMPILER)
+    return compiled
+
+
+@contextlib.contextmanager
+def _compiler_errors() -> Iterator[None]:
+    """Convert errors of a compiler to ``ConfigError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        if all(kind.__name__ != "BackendCompilerFailed" for kind in type(error).__mro__):  # its module imports slowly
+            raise
+        reason = (str(getattr(error, "inner_exception", error)).strip().splitlines() or [type(error).__name__])[-1]
+        raise ConfigError(
+            f"Cannot compile the network with train.compile on: {reason}. Set train.compile to auto or off."
+        ) from error
 
 
 def _train_metrics(terms: dict[str, Mean], optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -220,7 +261,8 @@ def train_step(
     group = group or Group()
     precision = precision or Precision("fp32", group.device)
     several = config.train.parts > 1  # the same on all workers, even if one has a single window
-    counts = group.sum(counts_of_labels(batch, distilled=teacher is not None)) if several else None
+    how = {"distilled": teacher is not None, "hand_types": config.model.predicts_hand_types}
+    counts = group.sum(counts_of_labels(batch, **how)) if several else None
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Mean] = {}
     parts = batch.split(config.train.parts)
@@ -306,8 +348,12 @@ def evaluate(
         with memory_errors(config, group.device, len(batch.valid), batch.frames.shape), precision.autocast():
             layout = Layout.of(batch.valid, config.model.pose.window).to(group.device)
             moved = batch.to(group.device)
-            prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth, layout=layout)
-        evaluation.update(prediction, moved)
+            if config.runtime.early_action and isinstance(model, HTT):
+                prediction, shares = early.predict(model, moved, layout, clips.frame_counts)
+            else:
+                shares = None
+                prediction = model(moved.frames, moved.valid, moved.intrinsics, truth=moved.truth, layout=layout)
+        evaluation.update(prediction, moved, shares)
         if on_batch:
             on_batch(moved, prediction)
     return functools.reduce(Evaluation.merge, group.gather(evaluation))

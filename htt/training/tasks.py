@@ -23,20 +23,23 @@ from htt.data.shards import manifest
 from htt.data.store import mirror
 from htt.errors import DataError
 from htt.evaluation import baselines
-from htt.evaluation.metric_table import EVALUATED, HEADS, TIMES_MS, frame_at
+from htt.evaluation.metric_table import EVALUATED, TIMES_MS, frame_at, head_of
 from htt.evaluation.metrics import Evaluation
 from htt.group import Group, best_device
 from htt.hand import HANDS, hand_names
 from htt.info import UNKNOWN
 from htt.losses import TERMS
+from htt.model.heads import NO_HAND_TYPES
 from htt.model.htt import HTT
 from htt.neighbours import Neighbours
 from htt.training.encoding import data_folder
 from htt.training.loading import open_trained
 from htt.training.loop import EpochCallback, evaluate, fit
 
-OF_HANDS = ("hand_", "forecast_", "loss_joints_px", "loss_depth_m", "loss_forecast_")
-"""Beginnings of the names of metrics that need annotated hands."""
+OF_HANDS = ("loss_joints_px", "loss_depth_m", "loss_forecast_px", "loss_forecast_depth_m")
+"""Loss terms that need annotated hands."""
+OF_HAND_TYPES = ("loss_hand_type", "hand_type_accuracy")
+"""Metrics that need named hand types and a head for them."""
 
 
 def train(config: Config, folder: Path, report: EpochCallback, resume: Path | None = None) -> None:
@@ -58,11 +61,11 @@ def open_splits(config: Config) -> Splits:
     """Open the training and validation clips of a configuration, after rendering, encoding or checking them.
 
     Raises:
-        DataError: there are no data, or no clip of a split has a label that ``model.action.given`` needs.
+        DataError: there are no data, or no clip of a split has a label that ``model.action`` needs.
     """
     opened = splits.open_splits(data_folder(config), config.data)
     for clips in filter(None, (opened.train, opened.val)):
-        check_given(config, clips)
+        check_trainable(config, clips)
     return opened
 
 
@@ -90,7 +93,7 @@ def prepare_search(config: Config) -> Facts:
     splits.check_validation(root, config.data)
     lacking = splits.incomplete(root, config.data, manifest.TRAIN, manifest.VAL)
     val = splits.open_named(root, manifest.VAL, config.data)
-    check_given(config, val)
+    check_trainable(config, val)
     lowest = baselines.chance(val)
     if not mirror.is_mirror(root):  # else all shards of the training split would be downloaded here
         train = splits.open_named(root, manifest.TRAIN, config.data)
@@ -120,33 +123,38 @@ def unknown(clips: Clips) -> dict[str, str]:
         reasons |= {name: reason for name in EVALUATED if name.startswith("hand_") and f"_{hand}" in name}
     if not seen.any():
         reason = "no frame of these clips has an annotated hand"
-        reasons |= {name: reason for name in EVALUATED if name.startswith(OF_HANDS)}
+        of_hands = ("hand", "forecast")
+        reasons |= {name: reason for name in EVALUATED if head_of(name) in of_hands or name in OF_HANDS}
     for label, values in labels.items():
         if (values == UNKNOWN).all():
             reason = f"the {label}s of these clips are unknown"
             reasons |= {name: reason for name in EVALUATED if name.startswith(f"{label}_") or name == f"loss_{label}"}
+    if not clips.info.hand_types:
+        reasons |= dict.fromkeys(OF_HAND_TYPES, "the data do not name hand types")
     if all(f"loss_{term}" in reasons for term in TERMS):
         reasons["loss"] = "these clips have no labels"
     return reasons
 
 
 def unpredicted(config: Config, frame_rate: float) -> dict[str, str]:
-    """Return the metrics that a model cannot give because it lacks their head, each with the reason.
+    """Return the metrics that a model without some heads cannot give, each with the reason.
 
     Args:
         config: configuration of the training.
         frame_rate: frames per second of the data, for the times of a forecast.
     """
-    ahead = [name for name in EVALUATED if name.startswith(("forecast_", "loss_forecast_"))]
     if not config.model.backbone.reads_images:
         reason = "a model without an image encoder predicts neither hands nor objects"
-        losses = [f"loss_{term}" for head in ("hand", "object") for term in HEADS[head]]
-        without = [name for name in EVALUATED if name.startswith(("hand_", "object_")) or name in losses]
-        return dict.fromkeys([*without, *ahead], reason)
+        absent = ("hand", "hand_type", "object", "forecast")
+        losses = {*OF_HANDS, "loss_object", "loss_hand_type"}
+        return {name: reason for name in EVALUATED if head_of(name) in absent or name in losses}
+    reasons: dict[str, str] = {}
+    if not config.model.predicts_hand_types:
+        reasons = dict.fromkeys(OF_HAND_TYPES, "the model has no head for hand types (model.action.cues)")
+    ahead = [name for name in EVALUATED if name.startswith(("forecast_", "loss_forecast_"))]
     frames = config.model.forecast.frames
     if not frames:
-        return dict.fromkeys(ahead, "the model has no forecast; set model.forecast.frames to 1 or more")
-    reasons: dict[str, str] = {}
+        return reasons | dict.fromkeys(ahead, "the model has no forecast; set model.forecast.frames to 1 or more")
     for time_ms in TIMES_MS:
         step = frame_at(time_ms, frame_rate)
         if step is None:
@@ -163,7 +171,8 @@ def without_truth(config: Config, clips: Clips) -> list[str]:
     """Return a reason for each cue of ``model.action.given`` whose true value none of the clips has."""
     if not config.model.action.given:
         return []
-    reasons, losses = unknown(clips), {"hands": "loss_joints_px", "object": "loss_object"}
+    losses = {"hands": "loss_joints_px", "object": "loss_object", "hand_type": "loss_hand_type"}
+    reasons = unknown(clips)
     return [reasons[losses[cue]] for cue in config.model.action.given if losses[cue] in reasons]
 
 
@@ -182,6 +191,13 @@ def check_given(config: Config, clips: Clips) -> None:
             f"{' and '.join(reasons)}. Such a model gives an upper bound, from labels, and no result: use labelled "
             "clips, or train with model.action.given=[]."
         )
+
+
+def check_trainable(config: Config, clips: Clips) -> None:
+    """Raise a ``DataError`` if clips lack labels that block A of a model in training needs; see ``check_given``."""
+    if config.model.predicts_hand_types and not clips.info.hand_types:
+        raise DataError(NO_HAND_TYPES)
+    check_given(config, clips)
 
 
 def metrics_of_test(model: HTT, config: Config, group: Group) -> dict[str, float]:

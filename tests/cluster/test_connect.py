@@ -41,6 +41,24 @@ def test_connect_reports_port_without_ray(monkeypatch):
             pass
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_connect_starts_a_dashboard_for_ray_train_only(monkeypatch, train):
+    """The dashboard takes seconds to start."""
+    asked, before = [], dict(os.environ)
+
+    def init(options):
+        asked.append((options["include_dashboard"], "RAY_API_SERVER_ADDRESS" in os.environ))
+        raise RuntimeError("no Ray")
+
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:1")
+    monkeypatch.setattr(connect.parallel, "init", init)
+    with pytest.raises(ClusterError, match="Cannot start Ray on this machine: no Ray"), connect.connect(train=train):
+        pass
+    assert asked == [(train, train)]
+    monkeypatch.undo()
+    assert dict(os.environ) == before
+
+
 def test_connect_restores_environment():
     before = dict(os.environ)
     with pytest.raises(ClusterError), connect.connect("127.0.0.1:1"):

@@ -1,8 +1,11 @@
 """Every benchmark's command runs, shortened: a script that nothing calls breaks without a word."""
 
+import argparse
+import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
     "inference": ["--rounds", "1", "--again", "2", "--width", "64", "--height", "36", "--length", "20"],
     "loading": ["--rounds", "1"],
-    "padding": ["--steps", "1", "--width", "96", "--height", "54"],
+    "padding": ["--steps", "1", "--width", "96", "--height", "54", "--precision", "bf16"],
     "scene_rendering": ["--repeats", "1", "--clips", "1"],
     "streaming": ["--rounds", "1"],
 }
@@ -59,3 +62,65 @@ def test_benchmark_script_runs(name, tmp_path):
 @pytest.mark.parametrize("name", WITH_RAY)
 def test_benchmark_script_with_ray_runs(name, tmp_path):
     run(name, WITH_RAY[name], tmp_path)
+
+
+WORKS = "import sys; sys.stdin.readline(); print('| 1 |', file=open(sys.argv[1], 'w'))"
+FAILS = (
+    "import sys, pathlib; pathlib.Path(sys.argv[1]).with_suffix('.failure').write_text('OSError: full'); sys.exit(1)"
+)
+CRASHES = "import os, sys; print('| 2 |', file=open(sys.argv[1], 'w'), flush=True); os.abort()"
+HANGS = """
+import pathlib, subprocess, sys, time
+training = subprocess.Popen(["sleep", "600"])
+pathlib.Path(sys.argv[1]).write_text(f"| {training.pid} |")
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The script of the GPU, whose parts are programs by name; gives it and the reports that it saves."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    script, saved = importlib.import_module("gpu"), []
+    programs = {"works": WORKS, "fails": FAILS, "crashes": CRASHES, "hangs": HANGS}
+    monkeypatch.setattr(script, "PARTS", dict.fromkeys(programs, 600))
+    monkeypatch.setattr(script, "save", lambda name, lines: saved.append("\n".join(lines)))
+
+    def started(name, options, scratch):
+        command = [sys.executable, "-c", programs[name], str(scratch / f"{name}.md")]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+
+    monkeypatch.setattr(script, "started", started)
+    return script, saved
+
+
+def test_part_of_the_gpu_that_fails_or_crashes_costs_only_itself(gpu, tmp_path):
+    script, saved = gpu
+    names = ["fails", "crashes", "works"]
+    options = argparse.Namespace(parts=names, tiny=False, device="cpu", budget=600, no_result=False)
+    done = script.measure(options, tmp_path)
+    assert [done[name].failure for name in names] == ["OSError: full", "its process left with -6", None]
+    assert [done[name].lines for name in names] == [[], ["| 2 |"], ["| 1 |"]]
+    assert ["did not start: crashes, works." in saved[0], "did not start: works." in saved[1]] == [True, True]
+    assert "- fails: OSError: full\n- crashes: its process left with -6\n\n## fails" in saved[2]
+    done = script.measure(argparse.Namespace(**{**vars(options), "budget": 0}), tmp_path / "none")
+    assert {result.failure for result in done.values()} == {"no time left"}
+
+
+def test_part_of_the_gpu_that_hangs_ends_with_what_it_started(gpu, tmp_path):
+    script, _ = gpu
+    child = script.started("hangs", None, tmp_path)
+    while not (tmp_path / "hangs.md").exists() or not (tmp_path / "hangs.md").read_text().endswith("|"):
+        time.sleep(0.05)
+    result = script.measured("hangs", child, 0.1, tmp_path)
+    assert result.failure == "not finished within 0 s"
+    (line,) = result.lines
+    training = Path("/proc", line.strip("| "), "stat")
+    while training.exists() and training.read_text().split()[2] != "Z":
+        time.sleep(0.05)
+
+
+def test_parts_of_the_gpu_are_all_there(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    parts = {name for name in ("network", "runs") for name in vars(importlib.import_module(f"gpu_parts.{name}"))}
+    assert set(importlib.import_module("gpu").PARTS) <= parts

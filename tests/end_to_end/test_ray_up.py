@@ -2,6 +2,8 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -120,7 +122,11 @@ def test_ray_down_leaves_nothing_on_the_hosts(cluster):
     """``ray down`` stops the head; what is on the others notices within two minutes, or is told."""
     assert "No nodes remaining" in cluster.down()
     assert cluster.hosts.run("head", RAY_PROCESSES) == ""
-    for host in cluster.workers:
-        assert "raylet" in cluster.hosts.run(host, RAY_PROCESSES)
-        cluster.type(f"ssh {QUIET} root@{cluster.hosts.addresses[host]} ray stop")
-        assert cluster.hosts.run(host, RAY_PROCESSES) == ""
+    with ThreadPoolExecutor() as pool:  # each stop waits for its own host
+        list(pool.map(partial(stop, cluster), cluster.workers))
+
+
+def stop(cluster, host):
+    assert "raylet" in cluster.hosts.run(host, RAY_PROCESSES)
+    cluster.type(f"ssh {QUIET} root@{cluster.hosts.addresses[host]} ray stop")
+    assert cluster.hosts.run(host, RAY_PROCESSES) == ""

@@ -1,4 +1,6 @@
-"""The reports of a search and of a study, opened in a browser as a reader opens them: from disk, with no network.
+"""The reports of a search, of a study and of a model's attention, opened in a browser as a reader opens them.
+
+They are opened from disk, with no network.
 
 Needs Debian's package ``chromium``. The page is measured by a script that the test puts into a copy of it.
 """
@@ -11,8 +13,13 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
+import torch
 from PIL import Image
 
+from htt.evaluation.report import Provenance
+from htt.inference import attention, attention_report
+from htt.model.htt import HTT
+from htt.testing import tiny_config
 from report_folders import search_folder, study_folder, windows
 from tune.reports import report
 
@@ -58,7 +65,7 @@ def measured(page, tmp_path, width, script=MEASURE):
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def pages(tmp_path_factory, tiny_splits):
     """{kind: its report.html}."""
     root = tmp_path_factory.mktemp("pages")
     variants = windows(12, long=True)
@@ -70,7 +77,18 @@ def pages(tmp_path_factory):
     }
     for folder in folders.values():
         report.write(folder)
-    return {kind: folder.path / "report.html" for kind, folder in folders.items()}
+    write_attention(root / "attention", tiny_splits.val)
+    return {kind: root / kind.partition(" ")[0] / "report.html" for kind in FIGURES}
+
+
+def write_attention(folder, clips):
+    """Write the report of an untrained model's attention."""
+    config = tiny_config(**{"model.action.depth": 3})
+    torch.manual_seed(0)
+    found = attention.measure(HTT(config.model, clips.info), clips, config, counts=[1, 2, 3], draws=2)
+    attention_report.write(
+        folder, found, "val", Provenance("runs/NAME/checkpoint", "rendered", "command", 99, "0" * 12)
+    )
 
 
 FIGURES = {
@@ -79,6 +97,7 @@ FIGURES = {
         *(f"{name}-action_accuracy" for name in ("forest", "seeds", "time")),
         *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "time", "curves")),
     ],
+    "attention": ["removal", "attention_over_time", "attention_of_actions", "strips", "attention_by_distance"],
     "large study": [
         *(f"{name}-action_accuracy" for name in ("forest", "seeds", "time", "parameters")),
         *(f"{name}-hand_error_mm" for name in ("forest", "seeds", "time", "parameters", "curves")),

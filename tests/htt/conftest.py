@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from htt import console
 from htt.data.prepare import prepare
 from htt.model.htt import HTT
 from htt.testing import tiny_config
@@ -74,3 +75,21 @@ def _encode(path, frames, rate, *, codec="libx264", pixels="yuv420p", times=None
 @pytest.fixture(scope="session")
 def encode():
     return _encode
+
+
+@pytest.fixture
+def run_command(capsys):
+    """Run a command, a module with ``Options`` and ``main``, and return what it prints on one line."""
+
+    def run(module, *words, code=0):
+        words = [str(word) for word in words]
+        if code:
+            with pytest.raises(SystemExit) as left:
+                console.run(module.Options, module.main, words)
+            assert left.value.code == code
+        else:
+            console.run(module.Options, module.main, words)
+        shown = capsys.readouterr()
+        return " ".join((shown.out + shown.err).split())
+
+    return run

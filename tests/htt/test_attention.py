@@ -72,7 +72,19 @@ def test_report_refers_to_all_written_files(written):
             assert min(image.size) > 350
     assert sorted(path.stem for path in written.glob("*.csv")) == TABLES
     assert all(f"`{name}.csv`" in text for name in TABLES)
-    assert len(list(written.iterdir())) == len(PICTURES) + len(TABLES) + 1
+    assert len(list(written.iterdir())) == len(PICTURES) + len(TABLES) + 2
+
+
+def test_page_shows_every_figure_and_table_without_another_file(written):
+    page = (written / "report.html").read_text()
+    assert "<h1>What the model looks at: the rendered benchmark, val split</h1>" in page
+    assert sorted(re.findall(r'<figure id="(\w+)">', page)) == PICTURES
+    assert page.count("<figcaption>") == page.count('<svg role="img" aria-label="') == len(PICTURES)
+    assert page.count("<table>") == 2
+    body = page[page.index("<body>") :]
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', body), "nothing is read from a disk or a network"
+    assert ">1 (" in body
+    assert body.count("data:image/png;base64,") >= 3, "the film strips are in the page"
 
 
 def test_tables_agree_with_one_another(written):
@@ -104,7 +116,7 @@ def test_attention_prints_the_result_and_the_report_path(trained, written, capsy
     shown = " ".join(capsys.readouterr().out.split())
     assert "Accuracy without random frames: " in shown
     assert "A frame in block P attends " in shown
-    assert f"{written.parent}/other/report.md" in shown.replace(" ", "")
+    assert all(f"{written.parent}/other/report.{kind}" in shown.replace(" ", "") for kind in ("md", "html"))
 
 
 def test_attention_of_a_feature_model_shows_its_frames(tmp_path, cache):
@@ -124,7 +136,7 @@ def test_blocks_without_attention_are_named(tmp_path, cache, capsys):
     text = (tmp_path / "pose" / "report.md").read_text()
     assert "- Block A has no attention, so there is no action token" in text
     assert sorted(path.name for path in (tmp_path / "pose").iterdir()) == [
-        "attention_by_distance.csv", "attention_by_distance.png", "report.md"]  # fmt: skip
+        "attention_by_distance.csv", "attention_by_distance.png", "report.html", "report.md"]  # fmt: skip
     other = save(tmp_path / "other", tiny_config(**CLIPS, **{"model.pose.block": "lstm"}))
     run("--checkpoint", other, "--split", "val", "--remove", 1, "--draws", 1, "--out", tmp_path / "action")
     text = (tmp_path / "action" / "report.md").read_text()

@@ -43,3 +43,14 @@ def test_split_batches_hold_whole_windows():
         assert [len(part.frames) for part in split] == [int(part.valid.sum()) for part in split]
         for name, whole in batch.tensors().items():
             assert torch.equal(torch.cat([part.tensors()[name] for part in split]), whole), name
+
+
+def test_first_frames_of_windows_are_those_of_shorter_windows():
+    batch = random_batch(tiny_info(), [5, 8, 3], padding=2)
+    some = batch.first(torch.tensor([2, 0, 3]))
+    assert some.valid.tolist() == [[True, True, False], [True] * 3]
+    assert some.clip.tolist() == [0, 2]
+    kept = [0, 1, 13, 14, 15]
+    for name in ("frames", "joints_m", "joints_px", "joint_valid", "object", "frame"):
+        assert torch.equal(getattr(some, name), getattr(batch, name)[kept]), name
+    assert torch.equal(some.action, batch.action[[0, 2]])

@@ -67,9 +67,22 @@ def test_compare_evaluates_model_and_student_on_the_same_clips(no_onnx, tmp_path
     assert all(made["latency_ms"] > 0)
     frames = sorted(val.frame_counts.tolist())[1]
     assert made["frames_per_s"][0] * made["latency_ms"][0] / 1000 == pytest.approx(frames)
+    assert made["hand_error_mm_difference"][0] is None
+    for metric in compression.SHOWN:
+        for row in range(1, 4):
+            apart = made[metric][row] - made[metric][0]
+            assert made[f"{metric}_difference"][row] == pytest.approx(apart, abs=1e-9)
+            low, high = made[f"{metric}_difference_low"][row], made[f"{metric}_difference_high"][row]
+            assert low <= apart <= high
+    own = [made[f"hand_error_mm_{end}"][1] for end in ("low", "high")]
+    paired = [made[f"hand_error_mm_difference_{end}"][1] for end in ("low", "high")]
+    assert paired[1] - paired[0] < 0.2 * (own[1] - own[0]), "bf16 and fp32 make the same errors on the same clips"
+    assert "Differences to large, PyTorch fp32, on the same clips:" in said.out
     report = (tmp_path / "out" / REPORT).read_text()
+    assert report.count("\n| small | PyTorch fp32 |") == 2, "a row of each table"
     assert "Split val: 4 clips" in report
-    assert report.count("\n| large | PyTorch ") == report.count("\n| small | PyTorch ") == 2
+    assert report.count("\n| large | PyTorch ") == 3
+    assert report.count("\n| small | PyTorch ") == 4
     assert "large  PyTorch fp32  cpu" in said.out
 
 

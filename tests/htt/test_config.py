@@ -67,6 +67,22 @@ def test_cues_are_some_of_three_each_once(cues):
         override(Config(), {"model.action.cues": cues})
 
 
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ([0.5, 0.2], r"data: observed must be the smallest and then the largest share; got \[0\.5, 0\.2\]\. Swap them"),
+        ([0.0, 1.0], r"data\.observed\.0: should be greater than 0; got 0"),
+        ([0.5, 1.1], r"data\.observed\.1: should be less than or equal to 1; got 1\.1"),
+        ([0.5], r"data\.observed"),
+        ([0.5, 0.6, 0.7], r"data\.observed"),
+        (["a", "b"], r"data\.observed\.0: should be a valid number; got 'a'"),
+    ],
+)
+def test_observed_shares_are_two_in_order(shares, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Config(), {"data.observed": shares})
+
+
 def test_encoder_has_one_learning_rate():
     with pytest.raises(ConfigError, match=r"both backbone_lr 1e-05 and backbone_lr_factor 0\.1\. Set optim\."):
         override(Config(), {"optim.backbone_lr": 1e-5, "optim.backbone_lr_factor": 0.1})
@@ -75,6 +91,13 @@ def test_encoder_has_one_learning_rate():
 def test_recomputing_needs_frozen_batch_norm():
     with pytest.raises(ConfigError, match=r"recompute needs frozen batch norm.*; got batch_norm live\. Set model\."):
         override(Config(), {"model.backbone.recompute": True, "model.backbone.batch_norm": "live"})
+
+
+def test_features_of_a_frozen_encoder_are_not_compiled():
+    frozen = {"model.backbone.trained": False, "model.backbone.weights": "rendered", "train.compile": "on"}
+    with pytest.raises(ConfigError, match=r"^train\.compile on needs .*; got .* Set data\.augment\.views to"):
+        override(Config(), frozen)
+    assert override(Config(), {**frozen, "data.augment.views": 0}).train.compile == "on"
 
 
 def test_override_refuses_a_section_as_field():
@@ -112,8 +135,13 @@ def test_changed_is_the_difference():
         ("runtime.tensorboard=off", False),
         ("runtime.tensorboard=True", True),
         ("model.action.cues=[hands]", ["hands"]),
+        ("data.synthetic.focal=[0.6, 1]", [0.6, 1.0]),
+        ("data.synthetic.held_out_focal=0.6", [0.6]),
+        ("data.synthetic.held_out_focal=none", None),
         ("model.action.cues=hands, object", ["hands", "object"]),
         ("model.action.cues=['hands', \"object\"]", ["hands", "object"]),
+        ("data.observed=[0.2, 1]", [0.2, 1.0]),
+        ("data.observed=.5,0.75", [0.5, 0.75]),
     ],
 )
 def test_set_value_is_parsed_by_field_type(word, value):
@@ -148,6 +176,9 @@ def test_set_value_is_parsed_by_field_type(word, value):
         ("data.root=a\0b", "data.root: must be non-empty text"),
         ("optim.clip_norm=", "optim.clip_norm: should be a valid number; got ''"),
         ("model.action.cues=", "must list at least one cue"),
+        ("data.synthetic.focal=", "data.synthetic.focal: must list at least one number; got []"),
+        ("data.synthetic.distance=[1, 9]", "data.synthetic.distance.1: should be less than or equal to 5; got 9.0"),
+        ("data.synthetic.distance=[far]", "data.synthetic.distance.0: should be a valid number; got 'far'"),
         ("data.root." + "x" * 5000 + "=1", "no such field"),
     ],
 )

@@ -110,12 +110,15 @@ def test_other_errors_stay_as_they_are():
 
 
 def test_deterministic_is_set_for_each_training_of_a_process(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    used = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: used.append("init"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: used.append("reset"))
     for wanted in (True, False):
         device.prepare(GPU, deterministic=wanted)
         found = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
         assert found == (wanted, wanted)
         assert torch.backends.cuda.mem_efficient_sdp_enabled() is not wanted
+    assert used == ["init", "reset"] * 2, "torch refuses to reset the peak of a GPU that it has not initialised"
 
 
 def test_deterministic_changes_no_number_on_a_cpu(tiny_splits, tmp_path):

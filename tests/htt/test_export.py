@@ -74,8 +74,11 @@ def test_export_that_cannot_be_written_leaves_no_file(tmp_path, file, to):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_window_predicts_as_the_model_on_valid_frames():
-    model = HTT(tiny_config().model, tiny_info()).eval()
+@pytest.mark.parametrize(
+    "how", [{}, {"model.action.cues": ["hands", "hand_type"], "model.pose.joint_depth": "virtual_camera"}]
+)
+def test_one_window_predicts_as_the_model_on_valid_frames(how):
+    model = HTT(tiny_config(**how).model, tiny_info()).eval()
     one = _one(model)
     for frames in (1, 3, 4, 5, 9):
         batch = random_batch(model.info, [frames], seed=frames)

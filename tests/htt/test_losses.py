@@ -38,13 +38,17 @@ def test_losses_equal_l1_and_cross_entropy_means():
         "depth_m": (prediction.depth_m - batch.joints_m[..., 2]).abs().mean(),
         "object": torch.nn.functional.cross_entropy(prediction.object_logits, batch.object),
         "action": torch.nn.functional.cross_entropy(prediction.action_logits, batch.action),
+        "hand_type": torch.nn.functional.cross_entropy(prediction.hand_type_logits[:, 0], batch.hand_type[:, 0]),
     }
     assert tuple(means) == TERMS
     for term, mean in means.items():
         torch.testing.assert_close(mean.value, expected[term])
-    weights = LossConfig(joints_px=2.0, depth_m=3.0, object=5.0, action=7.0)
+    weights = LossConfig(joints_px=2.0, depth_m=3.0, object=5.0, action=7.0, hand_type=11.0)
     weighted = 2 * expected["joints_px"] + 3 * expected["depth_m"] + 5 * expected["object"] + 7 * expected["action"]
-    torch.testing.assert_close(total(means, weights), weighted)
+    torch.testing.assert_close(total(means, weights), weighted + 11 * expected["hand_type"])
+    plain = losses(dataclasses.replace(prediction, hand_type_logits=None), batch)
+    assert tuple(plain) == TERMS[:-1], "a model without the head has no such term"
+    torch.testing.assert_close(total(plain, weights), weighted)
 
 
 def test_terms_equal_the_fields_of_the_loss_config():
@@ -100,6 +104,18 @@ def test_losses_ignore_unknown_labels():
     assert means["object"].count == 5
 
 
+def test_losses_ignore_unknown_hand_types():
+    batch = random_batch(tiny_info(), [3, 4])
+    batch.hand_type[1] = -1
+    prediction = random_prediction(tiny_info(), batch)
+    found = losses(prediction, batch)["hand_type"]
+    assert found.count == 12
+    prediction.hand_type_logits[1] = 100 * torch.randn(2, 3)
+    assert losses(prediction, batch)["hand_type"].total == found.total
+    unnamed = losses(prediction, dataclasses.replace(batch, hand_type=None))["hand_type"]
+    assert (unnamed.value, unnamed.count) == (0, 0)
+
+
 @settings(deadline=None, max_examples=25)
 @given(lengths=st.lists(st.integers(1, 4), min_size=2, max_size=4), cut=st.integers(1, 3), absent=st.integers(0, 2**12))
 def test_merged_losses_of_parts_equal_the_whole_batch(lengths, cut, absent):
@@ -115,7 +131,7 @@ def test_merged_losses_of_parts_equal_the_whole_batch(lengths, cut, absent):
     with torch.no_grad():
         joined = merge(means(part(batch, slice(cut))), means(part(batch, slice(cut, None))))
         whole = means(batch)
-    for term in TERMS:
+    for term in TERMS[:-1]:
         torch.testing.assert_close(joined[term].value, whole[term].value, rtol=1e-4, atol=1e-5)
         assert joined[term].count == whole[term].count
 
@@ -158,7 +174,7 @@ def test_mean_without_values_is_0():
 def test_non_finite_term_makes_its_total_non_finite(term):
     batch = random_batch(tiny_info())
     prediction = random_prediction(tiny_info(), batch)
-    field = {"object": "object_logits", "action": "action_logits"}.get(term, term)
+    field = term if term in ("joints_px", "depth_m") else f"{term}_logits"
     getattr(prediction, field)[0] = torch.nan
     assert not module.losses(prediction, batch)[term].total.isfinite()
 
@@ -198,5 +214,7 @@ def test_counts_are_known_from_the_labels():
     batch = random_batch(tiny_info(), ahead=2)
     batch.ahead_valid[3:] = False
     batch.action[1], batch.object[3:6], batch.joint_valid[2:9] = -1, -1, False
+    batch.hand_type[2:5, 0] = -1
     found = counts_of(losses(random_prediction(tiny_info(), batch), batch))
-    assert torch.equal(counts_of_labels(batch), found)
+    assert torch.equal(counts_of_labels(batch, hand_types=True), found)
+    assert torch.equal(counts_of_labels(batch), torch.cat([found[:4], found[5:]]))

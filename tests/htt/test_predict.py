@@ -1,5 +1,6 @@
 """``python -m htt.predict``: the numbers of an evaluation from a video, its files, and a sentence for bad input."""
 
+import functools
 import json
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from htt import console, predict
+from htt import predict
 from htt.camera import intrinsics
 from htt.hand import JOINTS
 from htt.inference import Predictor
@@ -17,22 +18,10 @@ from htt.testing import tiny_config, tiny_info
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(run_command, tmp_path, monkeypatch):
     """Run the command in a folder of its own, and return what it prints."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*words, code=0):
-        words = [str(word) for word in words]
-        if code:
-            with pytest.raises(SystemExit) as left:
-                console.run(predict.Options, predict.main, words)
-            assert left.value.code == code
-        else:
-            console.run(predict.Options, predict.main, words)
-        shown = capsys.readouterr()
-        return " ".join((shown.out + shown.err).split())
-
-    return run
+    return functools.partial(run_command, predict)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """``python -m htt.publish``: a folder that loads by its path or a hub name, with a card of numbers and intervals."""
 
+import functools
 import json
 import shutil
 
@@ -7,31 +8,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import ViTConfig, ViTModel
 
-from htt import config, console, evaluate, predict, publish
+from htt import config, console, evaluate, export, predict, publish
 from htt.errors import CheckpointError
 from htt.inference import Predictor
 from htt.model.htt import HTT
 from htt.model.weights import RECORD
 from htt.testing import tiny_config, tiny_info
-from htt.training import checkpoint
+from htt.training import checkpoint, optim
+from htt.training.checkpoint import Progress
 from htt.training.loading import load_start
 
 
 @pytest.fixture
-def run(capsys):
-    def run(*words, code=0):
-        words = [str(word) for word in words]
-        if code:
-            with pytest.raises(SystemExit) as left:
-                console.run(publish.Options, publish.main, words)
-            assert left.value.code == code
-        else:
-            console.run(publish.Options, publish.main, words)
-        shown = capsys.readouterr()
-        return " ".join((shown.out + shown.err).split())
-
-    return run
+def run(run_command):
+    return functools.partial(run_command, publish)
 
 
 def test_published_model_predicts_as_its_checkpoint(run, trained, clip, tmp_path):
@@ -111,6 +103,37 @@ def test_training_can_start_from_a_published_model(run, trained, tmp_path):
     load_start(new)
     for name, value in published.state_dict().items():
         assert torch.equal(new.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("name", ["the folder", "someone/vit"])
+def test_model_with_an_encoder_of_the_hub_loads_without_the_hub(run, clip, tmp_path, monkeypatch, name):
+    """The encoder's settings are in the checkpoint. Its folder is gone, and every question to the hub is an error."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vit = tmp_path / "secret" / "vit"
+    ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16)).save_pretrained(vit)
+    means = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (vit / "preprocessor_config.json").write_text(json.dumps(means))
+    built = tiny_config(**{"model.backbone.name": str(vit)})
+    torch.manual_seed(0)
+    model = HTT(built.model, tiny_info())
+    named = built if name == "the folder" else config.override(built, {"model.backbone.name": name})
+    moves = optim.optimizer(named.optim, model.parameters())
+    saved = checkpoint.save(tmp_path / "checkpoint", model, moves, Progress(1), named, tiny_info(), {})
+    shutil.rmtree(tmp_path / "secret")
+    monkeypatch.setattr("htt.model.backbones._hub._fetched", lambda *_: pytest.fail("the hub was asked"))
+    run("--checkpoint", saved, "--out", tmp_path / "model")
+    found = Predictor.load(tmp_path / "model")
+    np.testing.assert_array_equal(found(*clip).joints_m, Predictor(model, named, "cpu")(*clip).joints_m)
+    kept = checkpoint.read(tmp_path / "model").config.model.backbone.name
+    assert kept == ("./vit" if name == "the folder" else name)
+    assert all(b"secret" not in path.read_bytes() for path in (tmp_path / "model").iterdir())
+    assert run_export(tmp_path / "model", tmp_path / "model.pt2")
+
+
+def run_export(model, file):
+    """Export a model by the command, and return whether the file was written."""
+    console.run(export.Options, export.main, ["--checkpoint", str(model), "--to", "torch", "--out", str(file)])
+    return file.is_file()
 
 
 def test_changed_weights_are_noticed(run, trained, tmp_path):

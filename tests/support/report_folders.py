@@ -23,7 +23,7 @@ PLAIN = {
 
 def leave_undrawn(patch):
     """Leave the figures of reports empty; ``patch`` is a MonkeyPatch."""
-    from tune.reports.figures import style
+    from htt.pages import style
 
     patch.setattr(style, "svg", lambda figure, name, alternative: f'<svg id="{name}"></svg>')
     patch.setattr(style, "save_png", lambda figure, path: path.touch())

@@ -60,7 +60,7 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False, drawn=False):
     if not drawn:
         leave_undrawn(patch)
     patch.setattr(experiment, "_tune", tune)
-    patch.setattr(experiment.connect, "connect", lambda _: contextlib.nullcontext())
+    patch.setattr(experiment.connect, "connect", lambda *_, **__: contextlib.nullcontext())
     patch.setattr(experiment.resources, "require", lambda *_: 1)
     patch.setattr(experiment.resources, "machines", list)
     patch.setattr(experiment.check, "check", lambda *_, **__: None)

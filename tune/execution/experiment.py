@@ -273,7 +273,7 @@ def kind_of(names: Sequence[str | None]) -> type[HTTError]:
 def _connected(experiment: Experiment, training: TrialFunctions, show: Console) -> str | None:
     """Connect to Ray and run all trials; return the reason if the run is interrupted after it was recorded."""
     try:
-        with connect.connect(experiment.spec.address):
+        with connect.connect(experiment.spec.address, train=experiment.spec.workers_per_trial > 1):
             return _with_machines(experiment, training, show)
     except (KeyboardInterrupt, LostRayError) as error:
         if not experiment.folder.exists():
@@ -293,8 +293,9 @@ def _with_machines(experiment: Experiment, training: TrialFunctions, show: Conso
     show.print(experiment.announce(concurrent))
     facts = [each for config in experiment.data if (each := training.prepare(config)) is not None]
     unknown = {name: why for each in facts for name, why in each.unknown.items()}
-    for name in set.intersection(*({*each.unpredicted} for each in facts)) if facts else ():
-        unknown[name] = facts[0].unpredicted[name]  # what one variant of a study can give is worth a comparison
+    for each in facts:  # a metric that other variants have is worth a comparison
+        never = (name for name in each.unpredicted if all(name in other.unpredicted for other in facts))
+        unknown |= {name: each.unpredicted[name] for name in never}
     checks.check_known(experiment.named, unknown)
     incomplete = list(dict.fromkeys(message for each in facts for message in each.incomplete))
     for warning in incomplete:

@@ -20,9 +20,9 @@ from htt.data.prepare import prepare
 from htt.data.shards import manifest
 from htt.evaluation import clip_table
 from htt.evaluation.metric_table import METRICS
+from htt.pages import style
 from htt.training.board import overlay
 from htt.training.loading import open_trained
-from tune.reports.figures import style
 
 SHOWN = 8
 COLUMNS = 4

@@ -32,7 +32,7 @@ from htt.data.location import data_key
 from htt.errors import HTTError, StorageError, error_class
 from htt.training.older import NOTE
 from tune.execution import messages, restore
-from tune.execution.trainable import ERROR, ERROR_KIND
+from tune.execution.trainable import ERROR
 from tune.experiments.candidate import Candidate
 from tune.experiments.constraints import broken
 from tune.results.epochs import TrialEpochs
@@ -40,7 +40,7 @@ from tune.results.run_folder import Trial
 from tune.results.selection import ranked
 from tune.results.trials import TrialWriter
 from tune.searchers.feasibility import SIZE, SizeCheck
-from tune.searchers.generator import EPOCH, TrialGenerator
+from tune.searchers.generator import EPOCH, ERROR_KIND, TrialGenerator
 
 if TYPE_CHECKING:
     from tune.execution.experiment import Experiment
@@ -240,7 +240,7 @@ class Recorder(ray.tune.Callback):
         known = {trial.trial_id: trial.config for trial in trials}
         written = {trial.id: trial for trial in self.done.values() if trial.state != "stopped"}
         results = {
-            name: {} if trial.state == "failed" else {**trial.metrics, EPOCH: trial.epochs}
+            name: {ERROR_KIND: trial.error_kind} if trial.state == "failed" else {**trial.metrics, EPOCH: trial.epochs}
             for name, trial in written.items()
         }
         self.searcher.keep_only(known, results)

@@ -94,9 +94,13 @@ class StudyExperiment(Experiment):
 
     @property
     def data(self) -> Sequence[Config]:
-        """One configuration for each data set that the variants need: of the variant that predicts most."""
-        variants = self.plan.study.configs(self.base).values()
-        configs = sorted(variants, key=lambda each: (each.model.backbone.reads_images, each.model.forecast.frames))
+        """One configuration for each data set that the variants need, of a model that predicts the most."""
+
+        def predicts(config: Config) -> tuple[bool, bool, int]:
+            model = config.model
+            return model.backbone.reads_images, model.predicts_hand_types, model.forecast.frames
+
+        configs = sorted(self.plan.study.configs(self.base).values(), key=predicts)
         return list({preparation_key(config): config for config in configs}.values())
 
     @property

@@ -34,14 +34,13 @@ from htt.errors import DamagedCheckpointError, HTTError, StorageError, TrainingE
 from htt.evaluation.metric_table import EVALUATED
 from htt.parallel import use_assigned
 from htt.training.older import NOTE, older
+from tune.searchers.generator import ERROR_KIND
 
 Report = Callable[["dict[str, float]", "Path | None"], None]
 DRIVER = {"node:__internal_head__": 0.001}
 """Resources of a trial that only starts workers: a slot on the head node, no CPU."""
 ERROR = "error"
 """Key of a result that holds the error that ended the trial."""
-ERROR_KIND = "error_kind"
-"""Key of a result that holds the error's class name."""
 REPORTS = 120
 """Number of times that a trial reports a storage error, once a second, before it fails."""
 REPORTED = "metrics"

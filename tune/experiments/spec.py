@@ -12,9 +12,10 @@ import tyro
 
 from cluster.storage import absolute_uri
 from htt import console
-from htt.config import Config, Value, from_plain
+from htt.config import Config, Value, from_plain, override
 from htt.data.store.remote import is_remote
 from htt.errors import ConfigError, shown
+from htt.evaluation.metric_table import EARLY
 from htt.text import plural
 from tune.experiments.constraints import KNEE, Constraint
 from tune.experiments.space import Domain, Space
@@ -79,8 +80,14 @@ class RunSpec(RunOptions):
     """Configuration that trials start from, with ``assignments``, as nested plain data."""
 
     def config(self) -> Config:
-        """Return the base configuration."""
-        return from_plain(self.base)
+        """Return the base configuration; it measures the early action if the run names its metric."""
+        config: Config = from_plain(self.base)
+        return override(config, {"runtime.early_action": True}) if EARLY in self.measured else config
+
+    @property
+    def measured(self) -> Sequence[str]:
+        """Metrics that the run selects or compares by."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +167,11 @@ class SearchSpec(SearchOptions, RunSpec):
         return self.objectives or [self.metric]
 
     @property
+    def measured(self) -> Sequence[str]:
+        """The objectives, and the metrics of the bounds."""
+        return [*self.all_objectives, *(each.metric for each in self.constraints), *re.findall(r"\w+", self.pick)]
+
+    @property
     def stage_one_s(self) -> float | None:
         """Time budget without that of the finalists, s; None for no limit."""
         kept = FINALIST_SHARE if self.finalists else 0.0
@@ -223,6 +235,11 @@ class StudySpec(StudyOptions, RunSpec):
     def metric(self) -> str:
         """The first metric of the study."""
         return self.study.metrics[0]
+
+    @property
+    def measured(self) -> Sequence[str]:
+        """The metrics of the study."""
+        return self.study.metrics
 
     @property
     def tuned_study(self) -> Study | None:

@@ -102,7 +102,7 @@ class Study:
 
     def cut_alike(self, base: Config) -> bool:
         """Return whether all variants cut every clip into the same training windows."""
-        first, *others = map(cutting, self.configs(base).values())
+        first, *others = ((cutting(each), each.data.observed) for each in self.configs(base).values())
         return all(each == first for each in others)
 
     def paper(self, base: Config, variant: str) -> Mapping[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from htt.evaluation.intervals import sampled
 from htt.evaluation.metric_table import METRICS, Metric
-from htt.text import plural
+from htt.text import NOTHING, plural
 from tune.reports import format as fmt
 from tune.reports.commands import relative
 from tune.results.run_folder import RunFolder, RunRecord, Trial
@@ -37,7 +37,7 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
     about, best = METRICS[found.metric], found.best
     span = fmt.span(about, found.low, found.high)
     over = f"over {sampled(found.clips, found.groups)} of the validation split"
-    interval = f", 95 % interval {span} {over}" if span != fmt.NOTHING else ""
+    interval = f", 95 % interval {span} {over}" if span != NOTHING else ""
     reached = f"{about.title.lower()} {fmt.number(about, value(best, found.metric))}"
     lines = [f"Best: trial {best.number}, {reached}{interval}."]
     if found.base is None:

@@ -9,10 +9,10 @@ from functools import partial
 
 from htt import console
 from htt.evaluation.metric_table import METRICS
+from htt.pages.table import Column, Table
 from htt.text import plural
 from tune.experiments.spec import WEIGHTS
 from tune.reports import format as fmt
-from tune.reports.table import Column, Table
 from tune.results import finalists
 from tune.results.finalists import WORDS, Finalist, Finals
 from tune.results.run_folder import RunFolder, Trial

@@ -9,10 +9,7 @@ from cluster.revision import UNKNOWN
 from htt.config import Value
 from htt.evaluation import metric_table
 from htt.evaluation.metric_table import Metric
-from htt.text import escaped
-
-NOTHING = "–"
-"""Placeholder for a missing number."""
+from htt.text import NOTHING, escaped
 
 
 def other_code(began: str | None, codes: Mapping[str, str | None]) -> str:
@@ -68,28 +65,14 @@ def difference(metric: Metric, value: float) -> str:
     """Return a difference with its sign and unit, such as ``+3.1 points``, or a dash if it is not finite."""
     if not math.isfinite(value):
         return NOTHING
-    unit = "points" if metric.is_fraction else metric.unit
-    return f"{_signed(metric, value)} {unit}".strip()
+    return metric.difference(value)
 
 
 def difference_span(metric: Metric, low: float, high: float) -> str:
     """Return the interval of a difference, such as ``−14.0 to −10.8 mm``, or a dash if an end is not finite."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return NOTHING
-    return f"{_signed(metric, low)} to {difference(metric, high)}"
-
-
-def _signed(metric: Metric, value: float) -> str:
-    """Return a difference with its sign but without its unit, with as many digits as the metric itself."""
-    scaled = scale(metric) * value
-    if metric.is_fraction:
-        text = f"{scaled:+.1f}"
-    elif metric.is_area:
-        text = f"{scaled:+.3f}"
-    else:
-        places = 1 if abs(scaled) >= 10 else 2
-        text = f"{scaled:+.{places}f}" if metric.unit in ("mm", "px") else f"{scaled:+.3g}"
-    return text.replace("-", "−") if float(text) else text[1:]
+    return metric.difference_span(low, high)
 
 
 def deviation(metric: Metric, value: float) -> str:
@@ -133,11 +116,12 @@ def measure(largest: float, kind: str) -> tuple[float, str]:
 
 
 def setting(value: object) -> str:
-    """Return a configuration value as text: a float with three digits, a list joined by plus signs."""
+    """Return a configuration value as text: a float with three digits, names joined by plus signs, or a range."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
-        return " + ".join(map(setting, value)) or "none"
+        between = " to " if value and isinstance(value[0], float) else " + "
+        return between.join(map(setting, value)) or "none"
     return "none" if value is None else str(value)
 
 

@@ -13,15 +13,15 @@ from markupsafe import Markup
 
 from htt.evaluation.metric_table import METRICS
 from htt.files import write_text
+from htt.pages import html
+from htt.pages.html import Part
+from htt.pages.table import Column, Table
 from htt.text import csv, plural
 from tune.reports import format as fmt
-from tune.reports import html
 from tune.reports.figures import retrain as figures
-from tune.reports.html import Part
-from tune.reports.table import Column, Table
+from tune.reports.template import fill
 from tune.reports.trial_table import SHOWN
 from tune.results.retrain import SPLITS, TEST, VALIDATION, Retraining
-from tune.results.run_folder import RunFolder
 from tune.results.stats import Summary, summarise
 
 COLUMNS = ("split", "metric", "unit", "seeds", "mean", "deviation", "low", "high", "searched")
@@ -35,7 +35,7 @@ def write(retraining: Retraining) -> None:
     Raises:
         StorageError: the disk is full or not writable.
     """
-    html.publish(RunFolder(retraining.path), f"{retraining.found_by['run']}: trained again", content(retraining))
+    html.publish(retraining.path, f"{retraining.found_by['run']}: trained again", content(retraining))
     write_text(retraining.path / "retrain.csv", _table_csv(retraining))
     seeds = ((seed, split, name, METRICS[name].unit, value) for seed, split, name, value in retraining.rows())
     write_text(retraining.path / "seeds.csv", csv(SEED_COLUMNS, seeds))
@@ -47,7 +47,7 @@ def content(retraining: Retraining) -> list[Part]:
     every = list(dict.fromkeys(name for split in SPLITS for name in retraining.metrics(split)))
     codes = {f"the search's trial {retraining.found_by['trial']}": retraining.found_code}
     codes |= {f"seed {seed}": ", then ".join(retraining.codes_of(seed)) or None for seed in done}
-    return html.fill(
+    return fill(
         "retrain.md",
         retraining=retraining,
         by=retraining.found_by,

@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from htt.config import changed, override
-from htt.evaluation.metric_table import METRICS
+from htt.pages import html
+from htt.pages.html import Part
+from htt.pages.table import Table
 from htt.text import printable
 from tune.experiments.constraints import excesses
-from tune.reports import conclusions, finalists, html, importance, trial_table
+from tune.reports import conclusions, finalists, importance, trial_table
 from tune.reports import format as fmt
 from tune.reports.commands import next_commands
 from tune.reports.figures import search as figures
 from tune.reports.figures.axes import axes
-from tune.reports.html import Part
-from tune.reports.table import Table
+from tune.reports.template import fill
 from tune.reports.trial_table import BREAKS, NUMBER, STATE, VALUES, metric_column
 from tune.results import search_results, selection
 from tune.results.run_folder import RunFolder, RunRecord, Trial
@@ -33,7 +34,7 @@ def write(folder: RunFolder) -> None:
         StorageError: the disk is full or not writable.
     """
     record = folder.record
-    html.publish(folder, record.name, content(folder, record, folder.trials()))
+    html.publish(folder.path, record.name, content(folder, record, folder.trials()))
 
 
 def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> list[Part]:
@@ -58,7 +59,7 @@ def content(folder: RunFolder, record: RunRecord, trials: Sequence[Trial]) -> li
     nearest = sorted(broken, key=lambda trial: (excess(trial), trial.number))[:ROWS]
     finals = finalists.section(folder, trials)
     codes = {f"trial {trial.number}": trial.code for trial in trials if trial.epochs}
-    return html.fill(
+    return fill(
         "search.md",
         record=record,
         spec=spec,
@@ -99,7 +100,7 @@ def _references(record: RunRecord, base: Trial | None) -> dict[str, float]:
     metric = record.spec.metric
     lines = {f"base, trial {base.number}": selection.value(base, metric)} if base else {}
     if metric in record.baselines:
-        lines["chance" if METRICS[metric].is_fraction else "mean pose"] = record.baselines[metric]
+        lines["mean pose" if metric == conclusions.POSE else conclusions.CHANCE] = record.baselines[metric]
     return lines
 
 

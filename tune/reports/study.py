@@ -12,13 +12,15 @@ from matplotlib.figure import Figure
 from htt.evaluation.intervals import people, sampled
 from htt.evaluation.metric_table import METRICS
 from htt.files import write_text
+from htt.pages import html
+from htt.pages.html import Part
+from htt.pages.table import Table, csv
 from htt.text import escaped
 from tune.reports import format as fmt
-from tune.reports import html, study_table
+from tune.reports import study_table
 from tune.reports.figures import study as figures
-from tune.reports.html import Part
 from tune.reports.study_table import DIFFERENCES
-from tune.reports.table import Table, csv
+from tune.reports.template import fill
 from tune.results import effects
 from tune.results.run_folder import RunFolder
 from tune.results.stats import Claim, Comparison
@@ -44,7 +46,7 @@ def write(folder: RunFolder) -> None:
     found, title = results_by_metric(shared), results.record.name
     own_best = [result for each in tuned for result in results_by_metric(each)]
     factors = {metric: effects.compared(shared, metric) for metric in shared.study.metrics if shared.study.factors}
-    html.publish(folder, title, content(results, found, factors, own_best))
+    html.publish(folder.path, title, content(results, found, factors, own_best))
     latex = _latex(title, found) + (_latex(f"{title}, tuned", own_best) if own_best else "")
     write_text(folder.path / "report.tex", latex)
     write_text(folder.path / "report.csv", csv([study_table.variants(result) for result in (*found, *own_best)]))
@@ -73,7 +75,7 @@ def content(
     taken = [trial.taken_from for trial in trials.values() if trial.taken_from]
     subjects = {each for clips in results.clips.values() if "subject" in clips.columns for each in clips["subject"]}
     fewest = min((result for result in found if result.clips), key=lambda result: result.clips, default=None)
-    return html.fill(
+    return fill(
         "study.md",
         study=shared.study,
         spec=spec,

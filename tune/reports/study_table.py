@@ -8,11 +8,11 @@ from functools import partial
 from operator import attrgetter
 
 from htt.evaluation.metric_table import METRICS, Metric
+from htt.pages.table import Column, RowT, Table
+from htt.text import NOTHING
 from tune.experiments.spec import StudySpec, Tuned
 from tune.experiments.study import TUNED
 from tune.reports import format as fmt
-from tune.reports.format import NOTHING
-from tune.reports.table import Column, RowT, Table
 from tune.results.effects import Effect
 from tune.results.stats import Comparison
 from tune.results.study_results import MetricResults, VariantResults

@@ -10,11 +10,10 @@ from typing import Any
 
 from htt import console
 from htt.evaluation.metric_table import METRICS
-from htt.text import plural
+from htt.pages.table import Column, Table
+from htt.text import NOTHING, plural
 from tune.reports import conclusions
 from tune.reports import format as fmt
-from tune.reports.format import NOTHING
-from tune.reports.table import Column, Table
 from tune.results import selection
 from tune.results.run_folder import Trial
 from tune.results.selection import ranked, value

@@ -14,6 +14,8 @@ from tune.experiments.candidate import Candidate
 
 EPOCH = "epoch"
 """Key of a result that holds the number of epochs trained so far."""
+ERROR_KIND = "error_kind"
+"""Key of a result that holds the class name of the error that ended the trial."""
 SPEC = (
     "checkpoint_config", "trial_name_creator", "trial_dirname_creator", "log_to_file", "export_formats", "max_failures",
     "storage",

@@ -12,6 +12,7 @@ leaves a trial that ended with NaN running, and forgets its trials on a restore.
   (``Trial.report`` raises) and cannot rank a stopped trial. Such a trial is PRUNED without values, counts as a bad one,
   and keeps the first objective's epochs in a user attribute for the scheduler.
 - A configuration that violates a constraint before training is PRUNED without values, and infeasible.
+- A trial that did not fit into the memory of its device is PRUNED and infeasible, so that TPE avoids such models.
 - In a finite space, a sample that was tried or is running is replaced by an untried one, until none is left.
 """
 
@@ -29,6 +30,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from htt.config import Value
+from htt.errors import DeviceMemoryError
 from htt.evaluation.metric_table import COSTS, METRICS
 from tune.experiments.constraints import Constraint, excesses
 from tune.experiments.space import LENGTH, Space
@@ -37,12 +39,15 @@ from tune.results.selection import value
 from tune.searchers import optuna_study
 from tune.searchers.distributions import Code
 from tune.searchers.finite_space import Coverage, UntriedSampler
-from tune.searchers.generator import EPOCH, TrialSearcher
+from tune.searchers.generator import EPOCH, ERROR_KIND, TrialSearcher
 from tune.searchers.optuna_study import EPOCHS, INTERRUPTED, RESUMES, TUNE_ID, WARM_START, epochs_of, plain_epochs
 from tune.searchers.recent_tpe import Recent
 
 SHOWN = ("hand_error_mm", "action_accuracy", "object_accuracy", "loss", *(cost.name for cost in COSTS))
 """Metrics stored in the study beside the objectives, for the dashboard only; each is one more line in the journal."""
+
+MEMORY = "memory"
+"""Constraint that a trial without enough memory violates, in the study only."""
 
 
 class Searcher(TrialSearcher):
@@ -121,6 +126,10 @@ class Searcher(TrialSearcher):
         if key is None:
             return
         values, epoch = [last.get(name) for name in self.objectives], int(last.get(EPOCH, 0))
+        if last.get(ERROR_KIND) == DeviceMemoryError.__name__:
+            Trial(self.study, key).set_constraint(MEMORY, 1.0)
+            self._tell(key, TrialState.PRUNED)
+            return
         violations = excesses(self.constraints, last)
         infeasible = epoch == 0 and any(violation > 0 for violation in violations.values())
         if error or not (infeasible or all(map(_finite, values))):

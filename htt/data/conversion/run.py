@@ -208,8 +208,10 @@ def _manifest(
         width=info.width,
         height=info.height,
         frame_rate=None if info.frame_rate == usual else info.frame_rate,
+        hand_types=list(info.hand_types) or None,
         quality=making.quality,
         pixels=source.pixels,
+        table_digest=conversion_state.table_of(source),
         splits={split: done.shards for split, done in state.splits.items()},
         wanted={split: list(of_split) for split, of_split in wanted.items()},
     )

@@ -19,6 +19,8 @@ from htt.errors import DataError
 
 STATE = "converting.json"
 """File with the state of an unfinished conversion; deleted when the conversion is complete."""
+LABELS = "labels"
+"""Name of the setting that changes with the labels in a table of own data."""
 LEFT_OUT = "left_out.txt"
 """Text file with the problems of the source, one sentence per line; absent if there are none."""
 PROBLEMS = "left_out.json"
@@ -74,6 +76,7 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
         "shard_bytes": making.shard_bytes,
         "clips": ", ".join(f"{len(of_split)} {split}" for split, of_split in wanted.items()),
         "list of clips": _digest(wanted),
+        **({LABELS: table} if (table := table_of(source)) else {}),
     }
     fresh = State(asked=asked, splits={split: SplitState() for split in wanted})
     try:
@@ -88,6 +91,12 @@ def begin(source: Source, out: Path, making: Making, wanted: Mapping[str, Sequen
         )
     whole = all(_is_there(out, shard) for done in state.splits.values() for shard in done.shards)
     return state if whole else fresh
+
+
+def table_of(source: Source) -> str | None:
+    """Return the digest of a table of labels that people edit, or None for a source without one."""
+    table: str | None = getattr(source, "table_digest", None)
+    return table
 
 
 def save(out: Path, state: State) -> None:
@@ -118,7 +127,9 @@ def finished(out: Path, asked: State) -> Manifest:
     found = manifest.read(out)
     manifest.check_sizes(out, found)
     existing = {**found.model_dump(), "list of clips": _digest(found.wanted)}
-    names = ("source", "width", "height", "quality", "pixels", "list of clips")
+    names = ["source", "width", "height", "quality", "pixels", "list of clips"]
+    if found.table_digest is not None and LABELS in asked.asked:
+        existing[LABELS], names = found.table_digest, [*names, LABELS]
     differing = [name for name in names if existing[name] != asked.asked[name]]
     if differing:
         changes = _changes(differing, existing, asked.asked)

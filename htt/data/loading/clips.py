@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from htt.data.loading.targets import Targets
 from htt.data.shards import arrow, labels
 from htt.data.sources import ClipRecord, Encoded
 from htt.errors import DataError
+from htt.info import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class _View:
     """[t + 1] start of each JPEG, and end of the last one, bytes; empty without JPEGs."""
     encoded: Encoded | None = None
     """Features in place of the JPEGs."""
+    hand_types: np.ndarray | None = None
+    """[t hands] int64, or None if the shards do not hold them."""
 
     def jpeg(self, frame: int) -> memoryview:
         return self.data[self.ends[frame] : self.ends[frame + 1]]
@@ -91,6 +94,7 @@ class Clips(Sequence[ClipRecord]):
             hand_valid=view.hand_valid,
             encoded=view.encoded,
             group=self.groups[clip],
+            hand_types=view.hand_types,
         )
 
     def only(self, chosen: Sequence[int]) -> Clips:
@@ -126,6 +130,10 @@ class Clips(Sequence[ClipRecord]):
     def hand_valid(self, clip: int) -> np.ndarray:
         """Return [t hands], True where the hand is in the frame."""
         return self._view(clip).hand_valid
+
+    def hand_types(self, clip: int) -> np.ndarray | None:
+        """Return [t hands] what each hand does, or -1 if unknown; None if the data do not name it."""
+        return self._view(clip).hand_types
 
     def frame_numbers(self, clip: int) -> np.ndarray:
         """Return [t] the frame numbers used by the source."""
@@ -274,11 +282,20 @@ class Clips(Sequence[ClipRecord]):
             raise ValueError(f"it holds {'features' if view.encoded else 'frames'}, unlike its manifest")
         if self.poses_only and view.ends:
             raise ValueError("it holds images, unlike its manifest")
+        self._check_hand_types(view.hand_types, (frames, hands))
         wanted, numbers = self._wanted.get(self.ids[clip]), view.numbers
         if (np.diff(numbers) <= 0).any():
             raise ValueError("its frame numbers are not ascending")
         if wanted is not None and (numbers[0] < wanted.start or numbers[-1] >= wanted.stop):
             raise ValueError(f"its frames are {numbers[0]} to {numbers[-1]}, not {wanted.start} to {wanted.stop - 1}")
+
+    def _check_hand_types(self, types: np.ndarray | None, shape: tuple[int, int]) -> None:
+        """Check the hand types of a clip; see ``_check_view``."""
+        names = self.info.hand_types
+        if (types is None) == bool(names):
+            raise ValueError(f"it {'holds no' if types is None else 'holds'} hand types, unlike its manifest")
+        if types is not None and (types.shape != shape or types.min() < UNKNOWN or types.max() >= len(names)):
+            raise ValueError(f"its hand types must be {list(shape)} numbers from -1 to {len(names) - 1}")
 
     def _reader(self, shard: int) -> pa.RecordBatchFileReader:
         if shard not in self._readers:
@@ -321,9 +338,17 @@ def _view_of(batch: pa.RecordBatch) -> _View:
     return _View(
         numbers=column["frame_numbers"].flatten().to_numpy(),
         joints_m=column["joints_m"].flatten().to_numpy().reshape(count, -1, 3),
+        hand_types=_hand_types(column),
         hand_valid=_flags(column["hand_valid"].flatten().to_numpy()).reshape(count, column["hands"][0].as_py()),
         **images,
     )
+
+
+def _hand_types(column: Mapping[str, pa.Array]) -> np.ndarray | None:
+    if "hand_types" not in column:
+        return None
+    flat: np.ndarray = column["hand_types"].flatten().to_numpy().astype(np.int64)
+    return flat.reshape(-1, column["hands"][0].as_py())
 
 
 def _flags(values: np.ndarray) -> np.ndarray:

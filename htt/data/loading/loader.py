@@ -23,7 +23,7 @@ from htt.batch import Batch
 from htt.config import Config
 from htt.data.loading import order
 from htt.data.loading.clips import Clips, as_frames
-from htt.data.loading.windows import Window, Windows, evaluation_windows, training_windows
+from htt.data.loading.windows import Window, Windows, draw_observed, evaluation_windows, training_windows
 from htt.errors import ClusterError, HTTError
 from htt.info import DataInfo
 
@@ -41,12 +41,17 @@ EVALUATION_PIXELS = 2**24
 """Largest size of an evaluation batch in pixels: about 128 frames of 480x270."""
 
 
+COPIES = 2**8
+"""Number of copies of a clip that a chosen window can name; more than ``data.augment.views`` allows."""
+
+
 @dataclass(frozen=True)
 class Assembler:
     """Builder of batches from windows. Can be pickled, so that other processes can use it.
 
     A window is chosen by its index, plus ``len(windows)`` for each augmented copy of its clip before the wanted one;
-    copy 0 is the plain clip.
+    copy 0 is the plain clip. For a window without its last frames, ``COPIES`` times ``len(windows)`` are added for each
+    of these.
     """
 
     clips: Clips
@@ -62,8 +67,12 @@ class Assembler:
         Raises:
             DataError: an image is broken; names clip and frame.
         """
-        copies, indices = np.divmod(np.asarray(chosen), len(self.windows))
-        picked = [self.windows[index] for index in indices.tolist()]
+        codes, indices = np.divmod(np.asarray(chosen), len(self.windows))
+        hidden, copies = np.divmod(codes, COPIES)
+        picked = [
+            self.windows[index].without_last(count)
+            for index, count in zip(indices.tolist(), hidden.tolist(), strict=True)
+        ]
         counts = np.array([len(window.frames) for window in picked])
         targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
         joints_px = np.concatenate([target.joints_px for target in targets])
@@ -90,8 +99,15 @@ class Assembler:
             clip=torch.from_numpy(clip),
             frame=torch.from_numpy(np.concatenate([window.frames for window in picked])),
             view=torch.tensor(seeds),
+            hand_type=self._hand_types(picked),
             **(self._ahead(picked, moved_px) if self.ahead else {}),
         )
+
+    def _hand_types(self, picked: Sequence[Window]) -> Tensor | None:
+        """Return [n hands] the hand types of the windows' frames, or None if the data do not name them."""
+        known = [(self.clips.hand_types(window.clip), window.frames) for window in picked]
+        types = [of_clip[frames] for of_clip, frames in known if of_clip is not None]
+        return torch.from_numpy(np.concatenate(types)) if types else None
 
     def _ahead(self, picked: Sequence[Window], moved_px: np.ndarray) -> dict[str, Tensor]:
         """Return the joints of each frame and of those after it, in images that are moved like that of the frame.
@@ -300,6 +316,7 @@ class TrainingLoader:
         self.windows = training_windows(clips.frame_counts, config)
         self._train, self._rank, self._world = config.train, rank, world
         self._views = config.data.augment.views or 0
+        self._observed = config.data.observed
         self.step_windows = config.train.batch_size * order.times(config.train, world)
         order.check_world(len(self.windows), self.step_windows, world, config.train.windows_per_epoch)
         model = config.model
@@ -316,6 +333,7 @@ class TrainingLoader:
 
         They are the same as in an uninterrupted epoch.
         """
+        counts = self._frame_counts(epoch)
         steps = order.order(
             len(self.windows),
             seed=self._train.seed,
@@ -325,12 +343,19 @@ class TrainingLoader:
             world=self._world,
             limit=self._train.windows_per_epoch,
             start=start,
-            frame_counts=self.windows.frame_count,
+            frame_counts=counts,
         )
+        codes = COPIES * (self.windows.frame_count - counts)
         if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
-            drawn = np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(self.windows))
-            steps = [step + drawn[step] * len(self.windows) for step in steps]
-        return self._decoder.batches(steps)
+            codes += np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(codes))
+        return self._decoder.batches([step + codes[step] * len(self.windows) for step in steps])
+
+    def _frame_counts(self, epoch: int) -> np.ndarray:
+        """Return the [windows] number of frames that an epoch shows of each window, for any number of workers."""
+        if self._observed == (1, 1):
+            return self.windows.frame_count
+        random = np.random.default_rng([self._train.seed, epoch, 2])
+        return draw_observed(self.windows, self.assembler.clips.frame_counts, self._observed, random)
 
 
 def evaluation_groups(windows: Windows, info: DataInfo, config: Config) -> order.Steps:

@@ -5,6 +5,11 @@ A clip of L frames is cut into chunks of ``length * spacing`` frames. In every c
 for training: the paper's shifting windows. From its start, a window takes every ``spacing``-th frame until it has
 ``length`` frames or the clip ends; it may continue beyond its chunk.
 
+The *observed* part of a clip of L frames is its first ``ceil(share * L)`` frames, for a share above 0 to 1. Its windows
+are those of a clip that ends there: each window loses its later frames, and a window without an earlier one does not
+exist. In training (``data.observed``) every window has a share of its own, large enough for its first frame. In an
+evaluation (``htt.evaluation.early``) the windows of a clip have the same share and vote together.
+
 A window holds real frames only. The released code pads each window to ``length`` frames; on H2O 68.5 % of its frames
 are such padding. ``padded`` returns that form for comparison.
 
@@ -20,6 +25,9 @@ import numpy as np
 
 from htt.config import Config
 
+ROUNDING = 1e-9
+"""Frames by which a share of a clip may exceed a whole number of frames and still be rounded to it."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -29,6 +37,10 @@ class Window:
     """Index of the clip."""
     frames: np.ndarray
     """[t] indices of frames in the clip, ascending."""
+
+    def without_last(self, count: int) -> Window:
+        """Return the window without its last frames."""
+        return Window(self.clip, self.frames[: len(self.frames) - count]) if count else self
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,32 @@ def evaluation_windows(frame_counts: Sequence[int] | np.ndarray, config: Config)
     """Return the windows of an evaluation, which together hold each frame exactly once."""
     spacing = config.data.spacing
     return cut(frame_counts, length=config.model.action.length, spacing=spacing, starts=spacing)
+
+
+def observed_frames(frame_counts: np.ndarray, share: np.ndarray | float) -> np.ndarray:
+    """Return the number of frames in the observed part of clips, 1 or more."""
+    frames: np.ndarray = np.ceil(frame_counts * share - ROUNDING).astype(np.int64)
+    return frames
+
+
+def draw_observed(
+    windows: Windows, frame_counts: np.ndarray, shares: tuple[float, float], random: np.random.Generator
+) -> np.ndarray:
+    """Return the [w] number of frames that a training epoch shows of each window, 1 or more.
+
+    Args:
+        windows: windows of the training clips.
+        frame_counts: number of frames of each clip.
+        shares: smallest and largest observed share. The share of a window is drawn between them, above the share at
+            which the window begins; a window that begins after the largest shows one frame.
+        random: source of the draws, one for each window.
+    """
+    frames = frame_counts[windows.clip]
+    least = np.maximum(shares[0], (windows.start + 1) / frames)
+    share = least + random.random(len(windows)) * np.maximum(shares[1] - least, 0)
+    shown = -(-(observed_frames(frames, share) - windows.start) // windows.spacing)
+    counts: np.ndarray = np.minimum(shown, windows.frame_count)
+    return counts
 
 
 def padded(window: Window, length: int) -> tuple[np.ndarray, np.ndarray]:

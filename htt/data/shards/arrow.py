@@ -46,7 +46,14 @@ ENCODED = SCHEMA.set(
 """Schema of a shard of features, which stand in place of the JPEGs."""
 POSES = SCHEMA.remove(SCHEMA.get_field_index("jpegs"))
 """Schema of a shard of poses without images."""
-_READABLE = (SCHEMA, ENCODED, POSES, *(each.remove(each.get_field_index("group")) for each in (SCHEMA, ENCODED)))
+HAND_TYPES = pa.field("hand_types", pa.large_list(pa.int8()))
+"""Column [t hands], flat, of shards whose data name hand types; it is the last one."""
+_KINDS = (SCHEMA, ENCODED, POSES)
+_READABLE = (
+    *_KINDS,
+    *(each.append(HAND_TYPES) for each in _KINDS),
+    *(each.remove(each.get_field_index("group")) for each in (SCHEMA, ENCODED)),
+)
 """Schemas of shards; the last two are of shards made before there were groups."""
 
 
@@ -70,6 +77,9 @@ def to_batch(record: ClipRecord) -> pa.RecordBatch:
         "hand_valid": np.ascontiguousarray(record.hand_valid).ravel().astype(np.uint8),
     }
     schema = ENCODED if record.encoded is not None else POSES if record.frame_numbers and not record.jpegs else SCHEMA
+    if record.hand_types is not None:
+        row["hand_types"] = np.ascontiguousarray(record.hand_types).ravel().astype(np.int8)
+        schema = schema.append(HAND_TYPES)
     return pa.record_batch([pa.array([row[field.name]], field.type) for field in schema], schema=schema)
 
 

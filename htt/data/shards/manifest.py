@@ -158,10 +158,14 @@ class Manifest(_Entry):
     """Height of the frames, px."""
     frame_rate: Annotated[float, Field(gt=0, le=SIZE)] | None = None
     """Frames per second, or None for the usual rate of the source."""
+    hand_types: list[str] | None = None
+    """Names of hand types, or None if the shards do not hold them."""
     quality: int
     """Quality of the frames' JPEGs, or 0 if the shards hold poses without images."""
     pixels: str
     """Description of how the frames were made."""
+    table_digest: str | None = None
+    """Digest of the table of labels of own data, or None if the source has none that people edit."""
     splits: dict[SplitName, list[Shard]]
     wanted: dict[str, list[Wanted]]
     """All clips of each split of the source, in its order."""
@@ -179,7 +183,15 @@ class Manifest(_Entry):
     def info(self) -> DataInfo:
         """Facts of the data set."""
         classes = tuple(self.actions), tuple(self.objects)
-        return DataInfo(self.source, *classes, self.hands, self.width, self.height, self.frame_rate or 0.0)
+        return DataInfo(
+            self.source,
+            *classes,
+            self.hands,
+            self.width,
+            self.height,
+            self.frame_rate or 0.0,
+            tuple(self.hand_types or ()),
+        )
 
     def shards(self, split: str) -> list[Shard]:
         """Return the shards of a split.
@@ -266,7 +278,8 @@ def parse(content: bytes, name: str) -> Manifest:
 
 def write(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder atomically."""
-    optional = ("encoding", "frame_rate")  # unknown to older versions, which refuse unknown fields
+    # Unknown to older versions, which refuse unknown fields.
+    optional = ("encoding", "frame_rate", "hand_types", "table_digest")
     excluded = {name for name in optional if getattr(manifest, name) is None}
     files.write_text(root / NAME, manifest.model_dump_json(indent=2, exclude=excluded) + "\n")
 

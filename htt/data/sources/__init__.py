@@ -79,6 +79,8 @@ class ClipRecord:
     """Features in place of the JPEGs, or None."""
     group: str = ""
     """Name of what makes this clip and others alike, such as their recording; "" if it is like no other clip."""
+    hand_types: np.ndarray | None = None
+    """[t hands] index into the names of hand types, or -1 if unknown; None if the source does not name them."""
 
 
 @dataclass(frozen=True)

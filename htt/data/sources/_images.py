@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import simplejpeg
 
 from htt.data.sources import UnreadableError, _text
+
+if TYPE_CHECKING:  # else imported late, as in the functions
+    from PIL.Image import Image, Transpose
 
 JPEG_QUALITY = 92
 """Default quality of the frames' JPEGs."""
@@ -18,6 +22,8 @@ RESIZED = "Pillow, JPEGs decoded at a half, quarter or eighth of at least twice 
 """Description of how ``read`` resizes images."""
 _MODES = ("RGB", "RGBA", "L", "LA", "P", "PA", "1")
 """Accepted image modes of Pillow: 16-bit images are depth maps, or would become white."""
+_ORIENTATION = 0x0112
+"""EXIF tag of the orientation in which an image is shown."""
 _DECIDES = 2
 """Smallest ratio of the decoded to the wanted size, so that the resize determines the result and not the decoder."""
 
@@ -25,11 +31,11 @@ _DECIDES = 2
 def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Read an image file as RGB [h w 3], resized with antialiasing.
 
-    Decoding is strict: an image that a decoder would have to repair is rejected. JPEGs have no checksum, so a few
-    damaged bytes that still decode cannot be detected.
+    It is turned as its EXIF orientation says. Decoding is strict: an image that a decoder would have to repair is
+    rejected. JPEGs have no checksum, so a few damaged bytes that still decode cannot be detected.
 
     Returns:
-        The image, and the (width, height) of the image in the file, px.
+        The image, and the (width, height) of the turned image in the file, px.
 
     Raises:
         UnreadableError: the file is missing, is not an image with 8 bits per channel, is truncated or damaged.
@@ -47,13 +53,16 @@ def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, in
             size, mode = image.size, image.mode
             if mode not in _MODES:
                 raise UnreadableError(path, "is not an image with 8 bits per channel", f"its mode is {mode}")
+            turn = _turn(image)
             if image.format == "JPEG":
-                seen = Image.fromarray(_decode_jpeg(content, size, (width, height)))
+                wanted = _turned((width, height), turn)
+                seen = Image.fromarray(_decode_jpeg(content, size, wanted))
             else:
                 seen = image if mode == "RGB" else image.convert("RGB")
+            seen = seen if turn is None else seen.transpose(turn)
             if seen.size != (width, height):
                 seen = seen.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(seen), size
+            return np.asarray(seen), _turned(size, turn)
     except UnidentifiedImageError:
         raise UnreadableError(path, "is not a complete image", "no known format") from None
     except (MemoryError, UnreadableError):
@@ -63,14 +72,43 @@ def read(path: Path, width: int, height: int) -> tuple[np.ndarray, tuple[int, in
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
-    """Return (width, height) of the image in a file, or None if it is not an image. Reads only the first bytes."""
+    """Return (width, height) of the turned image in a file, or None if it is none. Reads only the first bytes."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return image.size
+            return _turned(image.size, _turn(image))
     except Exception:  # a decoder may raise any exception on broken bytes
         return None
+
+
+def _turn(image: Image) -> Transpose | None:
+    """Return the transposition that shows an image as its EXIF orientation says, or None if it is shown as decoded."""
+    from PIL.Image import Transpose
+
+    if image.format == "TIFF":  # Pillow turns it
+        return None
+    turns = (
+        Transpose.FLIP_LEFT_RIGHT,
+        Transpose.ROTATE_180,
+        Transpose.FLIP_TOP_BOTTOM,
+        Transpose.TRANSPOSE,
+        Transpose.ROTATE_270,
+        Transpose.TRANSVERSE,
+        Transpose.ROTATE_90,
+    )
+    try:
+        return dict(enumerate(turns, start=2)).get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # the image is complete, only what is written about it is broken
+        return None
+
+
+def _turned(size: tuple[int, int], turn: Transpose | None) -> tuple[int, int]:
+    """Return (width, height) after a transposition, which is its own inverse for sizes."""
+    from PIL.Image import Transpose
+
+    upright = (None, Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM)
+    return size if turn in upright else (size[1], size[0])
 
 
 def _decode_jpeg(content: bytes, size: tuple[int, int], wanted: tuple[int, int]) -> np.ndarray:

@@ -27,12 +27,16 @@ class SyntheticSource:
 
     def info(self, width: int, height: int) -> DataInfo:
         """Return the facts of the benchmark; its actions and objects are those of H2O."""
-        return DataInfo(self.name, scene.ACTIONS, scene.OBJECTS, 2, width, height)
+        return DataInfo(self.name, scene.ACTIONS, scene.OBJECTS, 2, width, height, hand_types=scene.HAND_TYPES)
 
     def clips(self, split: str) -> list[ClipKey]:
         """Return the planned clips of a split."""
         config = self.config
-        plans = scene.plan({split: self._counts[split]}, config.frames, config.seed, config.new_objects)
+        focals, distances = config.focal, config.distance
+        if split != "train":
+            focals, distances = config.held_out_focal or focals, config.held_out_distance or distances
+        counts = {split: self._counts[split]}
+        plans = scene.plan(counts, config.frames, config.seed, config.new_objects, focals, distances)
         return [ClipKey(plan.clip_id, plan.frames, plan) for plan in plans]
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
@@ -52,6 +56,7 @@ class SyntheticSource:
             joints_m=clip.joints_m,
             hand_valid=clip.hand_valid,
             group=plan.group,
+            hand_types=clip.hand_types,
         )
         return record, []
 

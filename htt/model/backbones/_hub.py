@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ from htt.errors import CheckpointError, ConfigError, UserError, shown
 T = TypeVar("T")
 RANDOM = "random"
 """Value of ``model.backbone.weights`` for random weights."""
+_OTHER = ("id2label", "label2id", "_name_or_path", "auto_map")
+"""Settings of a network that are no part of it: classes, the folder of its file, code that is never executed."""
 PROBE = 224
 """Side (px) of the image from which a network's feature width is determined."""
 ANSWER_S = 10.0
@@ -56,6 +58,14 @@ class HubBackbone(nn.Module):
             return hidden.mean(dim=(2, 3))
         return hidden[:, 0] if self.has_class_token else hidden.mean(dim=1)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON data: the configuration of the network, and its normalisation."""
+        own = self.network.config.to_diff_dict()  # type: ignore[union-attr, operator]
+        config = {name: value for name, value in own.items() if name not in _OTHER}
+        config["model_type"] = self.network.config.model_type  # type: ignore[union-attr]
+        return {"config": config, "mean": list(self.mean), "deviation": list(self.deviation)}
+
     def _probe(self) -> int:
         feature: Tensor = self(torch.zeros(1, 3, PROBE, PROBE))
         torch.autograd.backward(feature.sum())
@@ -65,20 +75,26 @@ class HubBackbone(nn.Module):
         return feature.shape[1]
 
 
-def build(config: BackboneConfig) -> nn.Module:
+def build(config: BackboneConfig, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Return the model ``config.name`` with its own weights, or with those ``config.weights`` names.
+
+    Args:
+        config: Configuration of the backbone.
+        settings: ``HubBackbone.settings`` of the same model, for one with random weights; the hub is then not asked.
 
     Raises:
         ConfigError: If the model cannot be loaded or is not a vision model.
-        CheckpointError: If the weights cannot be loaded.
+        CheckpointError: If the weights cannot be loaded, or the settings are invalid.
     """
-    settings = _pretrained(AutoConfig, config.name, ConfigError, "model.backbone.name")
-    settings = getattr(settings, "vision_config", settings)
+    if settings is not None:
+        return _of_settings(settings)
+    own = _pretrained(AutoConfig, config.name, ConfigError, "model.backbone.name")
+    own = getattr(own, "vision_config", own)
     if config.weights == RANDOM:
-        network: Any = AutoModel.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        network: Any = AutoModel.from_config(own, trust_remote_code=False)  # type: ignore[no-untyped-call]
     else:
         network = _pretrained(
-            AutoModel, config.weights or config.name, CheckpointError, "model.backbone.weights", config=settings
+            AutoModel, config.weights or config.name, CheckpointError, "model.backbone.weights", config=own
         )
     try:
         with torch.random.fork_rng(devices=[]):
@@ -89,6 +105,22 @@ def build(config: BackboneConfig) -> nn.Module:
         ) from error
     if config.normalise is None:
         backbone.mean, backbone.deviation = _normalisation(config.name)
+    return backbone
+
+
+def _of_settings(settings: Mapping[str, Any]) -> HubBackbone:
+    """Return the model of ``HubBackbone.settings`` with random weights."""
+    try:
+        own = AutoConfig.for_model(**settings["config"])
+        network = AutoModel.from_config(own, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(devices=[]):
+            backbone = HubBackbone(network.eval())
+        backbone.mean, backbone.deviation = tuple(settings["mean"]), tuple(settings["deviation"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"Cannot build the encoder from the settings in the checkpoint: {error!r}. Use the version of transformers "
+            "that wrote it."
+        ) from error
     return backbone
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from htt.config import BlockConfig
+from htt.config import ActionConfig, BlockConfig
 
 
 class Identity(nn.Module):
@@ -44,7 +44,7 @@ def build(width: int, config: BlockConfig) -> nn.Module:
     return Identity()
 
 
-def readout(width: int, config: BlockConfig) -> nn.Module:
+def readout(width: int, config: ActionConfig) -> nn.Module:
     """Return the vote, for block A; ``width`` and ``config`` are not used."""
     del width, config
     return VoteReadout()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from htt.config import BlockConfig
+from htt.config import ActionConfig, BlockConfig
 
 
 def masked_mean(tokens: Float[Tensor, "b t d"], valid: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
@@ -48,7 +48,7 @@ def build(width: int, config: BlockConfig) -> nn.Module:
     return MeanBlock()
 
 
-def readout(width: int, config: BlockConfig) -> nn.Module:
+def readout(width: int, config: ActionConfig) -> nn.Module:
     """Return the readout of the mean, for block A; ``width`` and ``config`` are not used."""
     del width, config
     return MeanReadout()

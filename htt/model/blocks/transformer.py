@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from htt.config import BlockConfig
+from htt.config import ActionConfig, BlockConfig
 from htt.model.positions import sinusoid
 
 
@@ -32,17 +32,21 @@ class Attention(nn.Module):
         self,
         tokens: Float[Tensor, "b t d"],
         positions: Float[Tensor, "t d"],
-        valid: Bool[Tensor, "b t"],
+        seen: Bool[Tensor, "b 1 q t"],
         attention: list[Tensor] | None = None,
         first: int | None = None,
     ) -> Float[Tensor, "b _ d"]:
-        """Return the output at the ``first`` tokens, or at each; they attend to the valid tokens of their window."""
+        """Return the output at the ``first`` tokens, or at each.
+
+        ``seen`` says which tokens each attends to: q = t, or 1 for all alike.
+        """
         query, key, value = self._project(tokens, positions, first)
+        seen = seen[:, :, :first]
         attended = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=valid[:, None, None], dropout_p=self.dropout if self.training else 0.0
+            query, key, value, attn_mask=seen, dropout_p=self.dropout if self.training else 0.0
         )
         if attention is not None:
-            attention.append(_weights(query, key, valid))
+            attention.append(_weights(query, key, seen))
         out: Tensor = self.out(rearrange(attended, "b head t d -> b t (head d)"))
         return out
 
@@ -54,10 +58,10 @@ class Attention(nn.Module):
         return [rearrange(each, "b t (head d) -> b head t d", head=self.heads) for each in projected]
 
 
-def _weights(query: Tensor, key: Tensor, valid: Tensor) -> Float[Tensor, "b head t t"]:
-    """Return the weights, which the fused attention does not give: one row per query, zero where a key is not valid."""
+def _weights(query: Tensor, key: Tensor, seen: Tensor) -> Float[Tensor, "b head t t"]:
+    """Return the weights, which the fused attention does not give: one row per query, zero where a key is not seen."""
     scores: Tensor = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-    return scores.masked_fill(~valid[:, None, None], float("-inf")).softmax(dim=-1)
+    return scores.masked_fill(~seen, float("-inf")).softmax(dim=-1)
 
 
 class Layer(nn.Module):
@@ -76,12 +80,12 @@ class Layer(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        valid: Tensor,
+        seen: Tensor,
         attention: list[Tensor] | None = None,
         first: int | None = None,
     ) -> Float[Tensor, "b _ d"]:
         """Return the ``first`` tokens after one layer, or all."""
-        attended = self.attention(self.attention_norm(tokens), positions, valid, attention, first)
+        attended = self.attention(self.attention_norm(tokens), positions, seen, attention, first)
         tokens = tokens[:, :first] + self.dropout(attended)
         hidden = self.dropout(F.relu(self.expand(self.feedforward_norm(tokens))))
         change: Tensor = self.dropout(self.contract(hidden))
@@ -105,12 +109,19 @@ class Transformer(nn.Module):
         valid: Bool[Tensor, "b t"],
         attention: list[Tensor] | None = None,
         first: int | None = None,
+        order: Bool[Tensor, "t t"] | None = None,
     ) -> Float[Tensor, "b _ d"]:
-        """Return the encoded tokens of each window, or the ``first``: the last layer computes no others."""
+        """Return the encoded tokens of each window, or the ``first``: the last layer computes no others.
+
+        A token attends to the valid ones, with ``order`` only to those of its row.
+        """
+        seen = valid[:, None, None]
+        if order is not None:  # a token that is not valid sees all, as nothing sees it: a row must not be empty
+            seen = seen & (order | ~valid[:, None, :, None])
         positions = sinusoid(tokens.shape[1], tokens.shape[2], like=tokens)
         for layer in self.layers[:-1]:
-            tokens = layer(tokens, positions, valid, attention)
-        tokens = self.layers[-1](tokens, positions, valid, attention, None if attention is not None else first)
+            tokens = layer(tokens, positions, seen, attention)
+        tokens = self.layers[-1](tokens, positions, seen, attention, None if attention is not None else first)
         normed: Tensor = self.norm(tokens)
         return normed
 
@@ -118,11 +129,16 @@ class Transformer(nn.Module):
 class TokenReadout(nn.Module):
     """Readout that classifies the output of a learned token at position 0, before the frames.
 
-    Source: HTT (Wen et al. 2023), section 3.3.
+    If it is causal, a frame attends to itself and to earlier frames, and not to the token, which knows later ones. The
+    token attends to all frames, as ever, so its output is the action of the frames so far. When a frame arrives, the
+    outputs of the frames before it stay as they are, in all layers.
+
+    Source: HTT (Wen et al. 2023), section 3.3; it is not causal there.
     """
 
-    def __init__(self, width: int, config: BlockConfig) -> None:
+    def __init__(self, width: int, config: ActionConfig) -> None:
         super().__init__()
+        self.causal = config.causal
         self.token = nn.Parameter(torch.randn(width))
         self.encoder = Transformer(width, config)
 
@@ -137,7 +153,18 @@ class TokenReadout(nn.Module):
         token = self.token.to(tokens.dtype).expand(len(tokens), 1, -1)
         tokens = torch.cat([token, tokens], dim=1)
         valid = F.pad(valid, (1, 0), value=True)
-        return head(self.encoder(tokens, valid, attention, first=1)[:, 0])
+        order = causal_order(tokens.shape[1], tokens.device) if self.causal else None
+        return head(self.encoder(tokens, valid, attention, 1, order)[:, 0])
+
+
+def causal_order(count: int, device: torch.device) -> Bool[Tensor, "t t"]:
+    """Return the tokens that each token of a causal readout may attend to, in rows.
+
+    The first, the action token, attends to all; a frame to itself and to earlier frames.
+    """
+    key = torch.arange(count, device=device)
+    query = key[:, None]
+    return (query == 0) | ((key > 0) & (key <= query))
 
 
 def build(width: int, config: BlockConfig) -> nn.Module:
@@ -145,6 +172,6 @@ def build(width: int, config: BlockConfig) -> nn.Module:
     return Transformer(width, config)
 
 
-def readout(width: int, config: BlockConfig) -> nn.Module:
+def readout(width: int, config: ActionConfig) -> nn.Module:
     """Return the encoder with its action token, for block A."""
     return TokenReadout(width, config)

@@ -9,8 +9,8 @@ from htt.scene.motion.play import wander
 from htt.scene.render.shading import Camera
 from htt.scene.rotations import looking
 
-_FOCAL = 0.80
-"""Focal length in image widths: 64 degrees horizontally, as of head cameras; hands at the side leave the view."""
+FOCAL = 0.80
+"""Usual focal length in image widths: 64 degrees horizontally, as of head cameras; hands at the side leave the view."""
 _GAZE_M = np.array([0.0, 0.04, 0.06])
 _GLANCES = 2
 """Largest number of glances in a clip."""
@@ -22,7 +22,15 @@ FRAME_RATE = 15.0
 """Frames per second of every clip."""
 
 
-def cameras(eye_m: np.ndarray, frames: int, width: int, height: int, rng: np.random.Generator) -> list[Camera]:
+def cameras(
+    eye_m: np.ndarray,
+    frames: int,
+    width: int,
+    height: int,
+    rng: np.random.Generator,
+    focal: float = FOCAL,
+    distance: float = 1.0,
+) -> list[Camera]:
     """Return the camera of each frame.
 
     Args:
@@ -31,11 +39,14 @@ def cameras(eye_m: np.ndarray, frames: int, width: int, height: int, rng: np.ran
         width: Width of the image, px.
         height: Height of the image, px.
         rng: Generator for the path.
+        focal: Focal length in image widths.
+        distance: Distance of the camera from the point of gaze, as a multiple of the usual distance.
     """
-    matrix = intrinsics(_FOCAL * width, _FOCAL * width, width / 2, height / 2)
+    matrix = intrinsics(focal * width, focal * width, width / 2, height / 2)
     eye = eye_m + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.018, rng, cycles=2.0)
     target = _GAZE_M + rng.uniform(-0.03, 0.03, 3) + wander(frames, 0.02, rng, cycles=2.0) + _glances(frames, rng)
     roll = rng.uniform(-0.04, 0.04) + wander(frames, 0.03, rng, cycles=2.0)[:, 0]
+    eye = eye + (distance - 1.0) * (eye - _GAZE_M)
     rotation = looking(eye, target, roll)
     return [Camera(matrix, width, height, rotation[frame], eye[frame]) for frame in range(frames)]
 

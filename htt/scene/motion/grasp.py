@@ -66,6 +66,9 @@ STYLES = {
     "rest": Style((-0.3, 0.2, -1), (-0.3, 1, 0.1), opposition=0.4, closure=(0.2, 0.22, 0.25, 0.28, 0.3)),
 }
 
+HAND_TYPES = ("rest", "reach", *(name for name in STYLES if name != "rest"))
+"""Types of a hand in a frame: at rest, moving from or to a grip, or holding in a style."""
+
 
 @dataclass(frozen=True)
 class Grip:

@@ -12,7 +12,7 @@ import numpy as np
 
 from htt.hand import FINGERS
 from htt.scene.hand.posed import Hand
-from htt.scene.motion.grasp import STYLES, Grip, take
+from htt.scene.motion.grasp import HAND_TYPES, STYLES, Grip, take
 from htt.scene.motion.programs import Program, Role
 from htt.scene.motion.timing import timing
 from htt.scene.rotations import about, blend, minimum_jerk
@@ -22,6 +22,8 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0])
 _OPEN_CLOSURE = 0.12
 _APPROACH_M = 0.085
 """Distance between the grip and the point a hand aims at when it starts to approach; it falls to zero at the grip."""
+_AT_REST, _AT_GRIP, _CLOSED = 0.1, 0.9, 0.5
+"""Largest reach of a hand at rest, and smallest reach and closing of one that holds."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,27 @@ class Path:
 
 @dataclass(frozen=True)
 class HandPath:
-    """Movement of one hand: path of the palm point, finger angles [t 5 4] (rad) and elbow position [3] (m)."""
+    """Movement of one hand.
+
+    Attributes:
+        palm: Path of the palm point.
+        angles: [t 5 4] finger angles, rad.
+        elbow_m: [3] elbow position, m.
+        type: [t] index into HAND_TYPES.
+    """
 
     palm: Path
     angles: np.ndarray
     elbow_m: np.ndarray
+    type: np.ndarray
 
     def mirrored(self) -> HandPath:
         """Return the movement mirrored in x, for the other hand."""
-        return HandPath(self.palm.mirrored(), self.angles, self.elbow_m @ _MIRROR)
+        return HandPath(self.palm.mirrored(), self.angles, self.elbow_m @ _MIRROR, self.type)
 
     def reversed(self) -> HandPath:
         """Return the movement with its frames in reverse order."""
-        return HandPath(self.palm.reversed(), self.angles[::-1], self.elbow_m)
+        return HandPath(self.palm.reversed(), self.angles[::-1], self.elbow_m, self.type[::-1])
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,14 @@ def _hand_path(
     closure = np.clip(grip.closure * close + relaxed * (1.0 - close), 0.0, 1.0)
     angles = grip.angles(closure) + 0.02 * rng.standard_normal((1, len(FINGERS), 4))
     elbow = (np.array(role.elbow_m or STYLES[role.grip].elbow_m) + rng.uniform(-0.03, 0.03, 3)) * mirror
-    return HandPath(Path(turned, position), angles, elbow)
+    return HandPath(Path(turned, position), angles, elbow, _type(role, reach, close[:, 0]))
+
+
+def _type(role: Role, reach: np.ndarray, close: np.ndarray) -> np.ndarray:
+    """Return the type [t] of a hand from its tracks [t], as an index into HAND_TYPES."""
+    holds, rest, reaching = (HAND_TYPES.index(name) for name in (role.grip, "rest", "reach"))
+    held = (reach >= _AT_GRIP) & (close >= _CLOSED)
+    return np.where(reach <= _AT_REST, rest, np.where(held, holds, reaching))
 
 
 def _rest(hand: Hand, role: Role, rng: np.random.Generator, mirror: np.ndarray) -> tuple[Grip, np.ndarray]:

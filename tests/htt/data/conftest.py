@@ -15,6 +15,7 @@ from htt.data.sources import ClipRecord
 from object_stores import CREDENTIALS, Store
 
 WIDTH, HEIGHT = 32, 24
+HAND_TYPES = ["rest", "reach", "side"]
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def _record(index: int, frames: int, hands: int = 2) -> ClipRecord:
 def _write(
     root: Path, splits: dict[str, list[ClipRecord]], limit_bytes: int = 20_000, *, labelled: bool = True
 ) -> Path:
-    entries = {}
+    entries, written = {}, [clip for clips in splits.values() for clip in clips]
     for split, clips in splits.items():
         writer = arrow.ShardWriter(root, split, limit_bytes=limit_bytes)
         done = [writer.add(clip) for clip in clips] + [writer.close()]
@@ -72,6 +73,7 @@ def _write(
             splits=entries,
             wanted={split: [_wanted(clip) for clip in clips] for split, clips in splits.items()},
             labels=labels.write(root, entries) if labelled else None,
+            hand_types=HAND_TYPES if any(clip.hand_types is not None for clip in written) else None,
         ),
     )
     return root

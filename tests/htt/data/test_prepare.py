@@ -18,6 +18,7 @@ from htt.data.loading.clips import open_split
 from htt.data.location import absolute, cache_folder, data_key, local_folder, synthetic_key
 from htt.data.prepare import facts, prepare
 from htt.data.shards import manifest
+from htt.data.sources.synthetic import SyntheticSource
 from htt.errors import DataError
 
 TINY = {
@@ -203,3 +204,11 @@ def test_prepare_refuses_shards_of_another_source(cache: Path, tmp_path: Path) -
     config = override(tiny(tmp_path), {"data.source": "h2o", "data.root": str(prepare(tiny(cache)))})
     with pytest.raises(DataError, match=r"got h2o, but .* holds synthetic\. Add --set data\.source=synthetic"):
         prepare(config)
+
+
+def test_held_out_clips_may_be_of_other_cameras() -> None:
+    config = override(Config(), {**TINY, "data.synthetic.focal": [0.7], "data.synthetic.held_out_distance": [1.5]})
+    source = SyntheticSource(config.data.synthetic)
+    cameras = {split: {(key.entry.focal, key.entry.distance) for key in source.clips(split)} for split in source.splits}
+    assert cameras == {"train": {(0.7, 1.0)}, "val": {(0.7, 1.5)}, "test": {(0.7, 1.5)}}
+    assert synthetic_key(config) != synthetic_key(override(Config(), TINY))

@@ -58,5 +58,7 @@ def test_chance_is_one_divided_by_the_number_of_names():
     assert baselines.chance(posed(0)) == {
         "action_accuracy": 1 / len(info.actions),
         "action_accuracy_hard": 1 / len(info.actions),
+        "action_early_auc": 1 / len(info.actions),
         "object_accuracy": 1 / len(info.objects),
+        "hand_type_accuracy": 1 / len(info.hand_types),
     }

@@ -98,10 +98,11 @@ def test_times_need_a_whole_number_of_frames():
 
 
 def test_metrics_that_a_model_cannot_give_have_a_reason():
-    none = unpredicted(tiny_config(), 30.0)
+    typed = {"model.action.cues": ["feature", "hand_type"]}
+    none = unpredicted(tiny_config(**typed), 30.0)
     assert {*none} == {*FORECAST, "loss_forecast_px", "loss_forecast_depth_m"}
     assert set(none.values()) == {"the model has no forecast; set model.forecast.frames to 1 or more"}
-    some = unpredicted(tiny_config(**{"model.forecast.frames": 6}), 15.0)
+    some = unpredicted(tiny_config(**typed, **{"model.forecast.frames": 6}), 15.0)
     assert some["forecast_error_500ms_mm"] == "0.5 s is no whole number of frames at 15 frames/s"
     assert some["forecast_gain_over_kept_1000ms_mm"] == "model.forecast.frames is 6, and 1 s are 15 frames"
     info = dataclasses.replace(tiny_info(), frame_rate=15.0)

@@ -16,10 +16,10 @@ from polars.testing import assert_frame_equal
 
 from htt.batch import Batch, Prediction
 from htt.config import LossConfig
-from htt.evaluation import clip_table
-from htt.evaluation.metric_table import EVALUATED, METRICS
+from htt.evaluation import clip_table, intervals
+from htt.evaluation.metric_table import EARLY, EVALUATED, METRICS
 from htt.evaluation.metrics import Evaluation
-from htt.evaluation.sums import thresholds_mm
+from htt.evaluation.sums import SHARES, thresholds_mm
 from htt.info import DataInfo
 from htt.losses import losses, total
 from htt.testing import random_batch, random_prediction, tiny_info
@@ -156,7 +156,7 @@ def test_metrics_without_data_are_absent():
     batch.joint_valid[:] = False
     batch.joints_m[:] = torch.nan
     batch.joints_px[:] = torch.nan
-    batch.action[:] = -1
+    batch.action[:] = batch.hand_type[:] = -1
     assert set(evaluated(info, (prediction, batch)).result()) == {"loss", "loss_object", "object_accuracy"}
     assert Evaluation(info).result() == {}
     first = clips(evaluated(info, (prediction, batch))).row(0, named=True)
@@ -175,9 +175,30 @@ def test_metrics_of_one_hand_survive_the_absent_other():
 
 def test_metric_table_lists_every_metric():
     info = tiny_info()
-    found = list(evaluated(info, pair(info, [3, 2], 0)).result())
-    assert found == [name for name in EVALUATED if "forecast" not in name]
-    assert list(evaluated(info, pair(info, [3, 2], 0, ahead=30)).result()) == list(EVALUATED)
+    evaluation = evaluated(info, pair(info, [3, 2], 0))
+    assert list(evaluation.result()) == [name for name in EVALUATED if name != EARLY and "forecast" not in name]
+    with_early = Evaluation(info)
+    with_early.update(*pair(info, [3, 2], 0, ahead=30), np.full((2, len(SHARES), len(info.actions)), 0.25))
+    assert list(with_early.result()) == list(EVALUATED)
+    assert EARLY not in evaluation.merge(with_early).result(), "one part has it and the other has not"
+
+
+def test_early_action_adds_up_the_windows_of_a_clip():
+    """Clip 4 has two windows: the second begins at the fourth share, and outvotes the first from the sixth on."""
+    info = tiny_info(1)
+    prediction, batch = pair(info, [1, 1, 1], 0, [4, 4, 5])
+    batch = dataclasses.replace(batch, action=torch.tensor([2, 2, -1]), frame=torch.tensor([0, 1, 0]))
+    early = np.zeros((3, len(SHARES), 4))
+    early[0, :, 1], early[1, 3:5, 2], early[1, 5:, 2] = 0.6, 0.5, 0.7
+    evaluation = Evaluation(info)
+    evaluation.update(prediction, batch, early)
+    sums = evaluation.sums()
+    assert sums.early.shape == (2, len(SHARES), 4)
+    assert sums.early_correct().tolist() == [[False] * 5 + [True] * 5]
+    assert evaluation.result()[EARLY] == pytest.approx(0.45 / 0.9)
+    frame = clips(evaluation)
+    assert frame[EARLY].to_list() == [pytest.approx(0.5), None]
+    assert frame["correct_early"].to_list() == [[False] * 5 + [True] * 5, None]
 
 
 def test_loss_is_the_weighted_sum_of_terms():
@@ -207,7 +228,8 @@ def test_joined_evaluations_equal_the_whole(parts, cut):
 
 def test_metric_table_has_direction_and_unit():
     assert METRICS["hand_error_mm"].mode == "min"
-    assert METRICS["action_accuracy"].mode == "max"
+    assert METRICS["action_accuracy"].mode == METRICS[EARLY].mode == "max"
+    assert METRICS[EARLY].range == (0, 1)
     assert METRICS["hand_error_left_mm"].unit == "mm"
 
 
@@ -237,3 +259,20 @@ def test_clips_of_double_weight_count_twice():
     for name, values in drawn.items():
         assert values[0] == pytest.approx(twice[name], rel=1e-9), name
         assert values[1] == pytest.approx(alone[name][2], rel=1e-12), name
+
+
+def test_hand_type_accuracy_counts_known_hands():
+    info = tiny_info()
+    prediction, batch = pair(info, [3, 2], 0)
+    batch.hand_type[:] = prediction.hand_type_logits.argmax(-1)
+    batch.hand_type[0] = -1
+    batch.hand_type[4, 1] = (batch.hand_type[4, 1] + 1) % 3
+    evaluation = evaluated(info, (prediction, batch))
+    assert evaluation.result()["hand_type_accuracy"] == pytest.approx(7 / 8)
+    assert clips(evaluation)["hand_type_accuracy"].to_list() == pytest.approx([1.0, 0.75])
+    weights = intervals.draws(evaluation.sums())
+    low, high = intervals.bootstrap(evaluation.sums(), weights)["hand_type_accuracy"]
+    assert 0.75 <= low < 7 / 8 < high <= 1
+    plain = evaluated(info, (dataclasses.replace(prediction, hand_type_logits=None), batch))
+    assert not {"hand_type_accuracy", "loss_hand_type"} & plain.result().keys()
+    assert "hand_type_accuracy" not in clips(plain).columns

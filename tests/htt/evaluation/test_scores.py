@@ -11,10 +11,11 @@ import torch
 from htt.config import LossConfig
 from htt.data.shards.manifest import Coverage
 from htt.evaluation import clip_table, intervals, report
-from htt.evaluation.metric_table import EVALUATED, METRICS
+from htt.evaluation.metric_table import EARLY, EVALUATED, METRICS
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.published import COUNTS, HANDS, published
 from htt.evaluation.scores import Scores, scores
+from htt.evaluation.sums import SHARES
 from htt.info import UNKNOWN, DataInfo
 from htt.testing import random_batch, random_prediction, tiny_info
 
@@ -39,9 +40,10 @@ def evaluation(info: DataInfo, clips: list[int], actions: list[int]) -> Evaluati
 def test_report_lists_every_metric_once_sought_ones_first() -> None:
     found = scores(evaluation(tiny_info(), [0, 1, 2], [0, 1, 2]), "val")
     names = [score.metric for score in found.scores]
-    assert sorted(names) == sorted(name for name in EVALUATED if "forecast" not in name)
+    assert sorted(names) == sorted(name for name in EVALUATED if name != EARLY and "forecast" not in name)
+    assert EARLY not in found.curves
     assert names[:3] == ["action_accuracy", "action_accuracy_hard", "object_accuracy"]
-    assert names[-1] == "loss_action"
+    assert names[-1] == "loss_hand_type"
 
 
 def test_report_has_wilson_for_clips_and_bootstrap_for_others() -> None:
@@ -190,6 +192,45 @@ def test_one_group_has_no_interval(tmp_path) -> None:
     assert "- No intervals: the 3 clips are all of one group" in text_of(found, tmp_path)
 
 
+def early(groups: list[str]) -> Scores:
+    """Four clips of one window: the first two are always named rightly, the third from 60 % on, the last never."""
+    found = evaluation(tiny_info(), [0, 2, 4, 6], [0, 1, 2, 3])
+    right = np.eye(4)[[0, 1, 2, 3]]
+    shares = np.repeat(right[:, None], len(SHARES), axis=1)
+    shares[2, :5], shares[3] = right[0], right[0]
+    found._windows[:] = [
+        dataclasses.replace(window, early=each) for window, each in zip(found._windows, shares, strict=True)
+    ]
+    return scores(found, "val", groups=[groups[clip // 2] for clip in range(8)])
+
+
+def test_early_action_has_intervals_over_groups(tmp_path) -> None:
+    found = early(["r", "r", "s", "t"])
+    curve, (score,) = found.curves[EARLY], [score for score in found.scores if score.metric == EARLY]
+    assert curve["fraction"] == [0.5] * 5 + [0.75] * 5
+    assert score.value == pytest.approx((0.45 * 0.5 + 0.45 * 0.75) / 0.9)
+    assert score.method == "bootstrap over groups of clips"
+    areas = np.array([1, 1, 0.5, 0])
+    assert score.interval == pytest.approx(intervals.mean(areas, ["r", "r", "s", "t"]))
+    for place, correct in ((0, [1, 1, 0, 0]), (9, [1, 1, 1, 0])):
+        number = intervals.effective(np.array(correct), ["r", "r", "s", "t"])
+        expected = intervals.wilson(np.mean(correct) * number, number)
+        assert (curve["low"][place], curve["high"][place]) == pytest.approx(expected)
+    assert [score.metric for score in found.scores][:3] == ["action_accuracy", "action_accuracy_hard", EARLY]
+    text = text_of(found, tmp_path)
+    assert "| Early action AUC | 0.625 |" in text
+    assert "| 60 % | 75.0 % |" in text
+    assert "and those without an earlier one do not vote" in text
+
+
+def test_early_action_of_one_group_has_no_interval(tmp_path) -> None:
+    found = early(["r"] * 4)
+    assert not [score for score in found.scores if score.interval]
+    assert set(found.curves[EARLY]) == {"share", "fraction"}
+    assert "| 10 % | 50.0 % | – |" in text_of(found, tmp_path)
+    assert pl.read_csv(tmp_path / "early_action.csv").columns == ["share", "accuracy"]
+
+
 def test_published_accuracy_uses_the_same_groups(tmp_path) -> None:
     """122 clips in pairs that are right or wrong together: 61 effective clips, of ours and of the published model."""
     groups = [f"r{clip // 2}" for clip in range(122)]
@@ -211,7 +252,10 @@ def blind(clips: int) -> Evaluation:
     info = tiny_info()
     batch = random_batch(info, [3] * clips)
     unseen = dataclasses.replace(
-        batch, joint_valid=torch.zeros_like(batch.joint_valid), action=torch.full_like(batch.action, UNKNOWN)
+        batch,
+        joint_valid=torch.zeros_like(batch.joint_valid),
+        action=torch.full_like(batch.action, UNKNOWN),
+        hand_type=torch.full_like(batch.hand_type, UNKNOWN),
     )
     found = Evaluation(info, LossConfig())
     found.update(random_prediction(info, unseen), unseen)

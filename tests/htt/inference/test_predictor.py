@@ -222,3 +222,13 @@ def test_missing_models_are_refused(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="not in the hub's cache, and the hub does not answer") as error:
         Predictor.load("someone/hands")
     assert "--checkpoint FOLDER" in str(error.value)
+
+
+def test_depths_of_a_virtual_camera_follow_the_focal_length_of_the_frames(tmp_path, save):
+    """The same pixels, said to be of twice the focal length, show the same hands at twice the depth."""
+    config = tiny_config(**{"model.pose.joint_depth": "virtual_camera"})
+    predictor = Predictor.load(save(tmp_path / "checkpoint", config, tiny_info()))
+    frames = np.random.default_rng(0).integers(0, 256, (5, 36, 64, 3), dtype=np.uint8)
+    near, far = (predictor(frames, [[focal, 0, 32], [0, focal, 18], [0, 0, 1]]) for focal in (50, 100))
+    np.testing.assert_allclose(far.joints_m[..., 2], 2 * near.joints_m[..., 2], rtol=1e-5)
+    np.testing.assert_allclose(far.joints_m[..., :2], near.joints_m[..., :2], rtol=1e-4, atol=1e-6)

@@ -31,6 +31,8 @@ MATRIX = np.array([[60.0, 0, 32], [0, 60, 18], [0, 0, 1]])
 def test_window_ends_equal_the_offline_result(predictor_of, frames, block):
     """21 frames: windows of 8, 8 and 5, each of block P's windows of 3, 3 and 2."""
     values = {"model.pose.block": block, "model.action.block": block}
+    values |= {"model.action.cues": ["feature", "hands", "object", "hand_type"]}
+    values |= {"model.pose.joint_depth": "virtual_camera"}
     predictor = predictor_of(**values)
     offline = predictor(frames, MATRIX)
     stream = predictor.stream(MATRIX)

@@ -25,6 +25,8 @@ from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training.loop import Precision
 
 BLOCKS = registry.names(blocks)
+ALWAYS = [field for field in dataclasses.fields(Prediction) if field.default is dataclasses.MISSING]
+"""Fields of the predictions of every model."""
 
 
 def model_of(info: DataInfo | None = None, **overrides) -> HTT:
@@ -38,7 +40,7 @@ def predict(model: HTT, batch: Batch, attention: bool = False) -> Prediction:
 
 
 def same(found: Prediction, expected: Prediction) -> None:
-    for field in dataclasses.fields(Prediction)[:-2]:
+    for field in ALWAYS:
         got, wanted = getattr(found, field.name), getattr(expected, field.name)
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-3, msg=lambda text, n=field.name: f"{n}: {text}")
 
@@ -107,7 +109,7 @@ def test_model_treats_clips_of_a_batch_independently(kind, window, lengths, padd
     model = model_of(**{"model.pose.block": kind, "model.action.block": kind, "model.pose.window": window})
     batch = random_batch(tiny_info(), lengths, padding=padding)
     alone = [predict(model, one_clip(batch, place)) for place in range(len(lengths))]
-    fields = [field.name for field in dataclasses.fields(Prediction)][:-2]
+    fields = [field.name for field in ALWAYS]
     joined = Prediction(*(torch.cat([getattr(one, name) for one in alone]) for name in fields))
     same(predict(model, batch), joined)
 
@@ -262,7 +264,7 @@ def test_truth_changes_nothing_unless_a_cue_is_given():
     with torch.no_grad():
         with_labels = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
     without = predict(model, batch)
-    for field in dataclasses.fields(Prediction)[:-2]:
+    for field in ALWAYS:
         assert torch.equal(getattr(with_labels, field.name), getattr(without, field.name))
 
 
@@ -270,11 +272,13 @@ def test_with_truth_keeps_predictions_where_labels_are_missing():
     info, batch = tiny_info(), random_batch(tiny_info())
     batch.joint_valid[0, :21] = False
     batch.joints_px[0, :21] = batch.joints_m[0, :21] = torch.nan
-    batch.object[1] = -1
-    config = tiny_config(**{"model.action.given": ["object", "hands"]}).model
+    batch.object[1] = batch.hand_type[2, 0] = -1
+    cues = ["object", "hands", "hand_type"]
+    config = tiny_config(**{"model.action.cues": cues, "model.action.given": cues}).model
     raw, logits = torch.randn(13, info.joints, 3), torch.randn(13, 3)
     camera = batch.intrinsics[window_of_frame(batch.valid)]
-    joints, objects = with_truth(raw, logits, batch.truth, camera, config, info)
+    predicted = torch.randn(13, 2, 3)
+    joints, objects, types = with_truth(raw, logits, batch.truth, camera, config, info, predicted)
     px, depth_m, _ = decode_pose(joints, camera, config.pose, info)
     assert torch.equal(joints[0, :21], raw[0, :21])
     torch.testing.assert_close(px[batch.joint_valid], batch.joints_px[batch.joint_valid])
@@ -282,6 +286,9 @@ def test_with_truth_keeps_predictions_where_labels_are_missing():
     labelled = [frame for frame in range(13) if frame != 1]
     assert torch.equal(objects[1], logits[1])
     assert torch.equal(objects.softmax(-1)[labelled], torch.nn.functional.one_hot(batch.object[labelled], 3).float())
+    assert torch.equal(types[2, 0], predicted[2, 0])
+    known = batch.hand_type != -1
+    assert torch.equal(types.softmax(-1)[known], torch.nn.functional.one_hot(batch.hand_type[known], 3).float())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -306,9 +313,167 @@ def test_given_cue_without_labels_is_refused():
     [
         ({"given": ["object"], "cues": ["feature"]}, r"given must list cues of model\.action\.cues \['feature'\]"),
         ({"given": ["hands", "hands"]}, r"each once; got \['hands', 'hands'\]"),
-        ({"given": ["feature"]}, r"model\.action\.given.*'hands' or 'object'; got 'feature'"),
+        ({"given": ["feature"]}, r"model\.action\.given.*'hands', 'object' or 'hand_type'; got 'feature'"),
     ],
 )
 def test_invalid_given_cues_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         tiny_config(**{f"model.action.{name}": value for name, value in values.items()})
+
+
+def later_changed(batch: Batch, count: int) -> Batch:
+    """Return the batch with other images after the first ``count`` frames of each window."""
+    late = (batch.valid.cumsum(dim=1) > count)[batch.valid]
+    return dataclasses.replace(batch, frames=torch.where(late[:, None, None, None], 255 - batch.frames, batch.frames))
+
+
+def states_of_block_a(batch: Batch, **overrides) -> Tensor:
+    """Return the states [b 1+t d] that the last layer of block A reads: of the action token, then of the frames."""
+    model, found = model_of(**{"model.action.depth": 3, **overrides}), []
+    model.action_block.encoder.layers[-1].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    predict(model, batch)
+    return found[0]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_causal_block_a_computes_nothing_of_a_frame_from_later_ones(causal):
+    """Frames are cut where a window of block P ends, since block P sees each of its windows as a whole."""
+    batch, how = random_batch(tiny_info(), [8, 7]), {"model.action.causal": causal}
+    whole, changed = (states_of_block_a(each, **how) for each in (batch, later_changed(batch, 4)))
+    until = states_of_block_a(batch.first(torch.tensor([4, 4])), **how)
+    frames = slice(1, 5)
+    assert torch.allclose(whole[:, frames], changed[:, frames], atol=1e-5) is causal
+    assert torch.allclose(whole[:, frames], until[:, frames], atol=1e-5) is causal
+    assert not torch.allclose(whole[:, 0], changed[:, 0], atol=1e-3), "the action is that of all frames"
+    assert not torch.allclose(whole[:, 5], changed[:, 5], atol=1e-3)
+
+
+def test_causal_attention_of_frames_is_to_the_past_and_of_the_token_to_all():
+    model, batch = model_of(**{"model.action.causal": True}), random_batch(tiny_info(), [8])
+    attention = model(batch.frames, batch.valid, batch.intrinsics, attention=True).attention["action"][0][0]
+    assert (attention[:, 0] > 0).all(), "the token sees itself and all frames"
+    assert attention[:, 1:, 1:].triu(1).abs().max() == 0, "no frame sees a later one"
+    assert attention[:, 1:, 0].abs().max() == 0, "no frame sees the token, which knows later frames"
+
+
+def test_causal_block_a_has_the_weights_of_the_released_one():
+    plain, causal = model_of(), model_of(**{"model.action.causal": True})
+    assert {name: value.shape for name, value in plain.state_dict().items()} == {
+        name: value.shape for name, value in causal.state_dict().items()
+    }
+    causal.load_state_dict(plain.state_dict())
+    batch = random_batch(tiny_info())
+    found, released = predict(causal, batch), predict(plain, batch)
+    assert torch.equal(found.joints_m, released.joints_m)
+    torch.testing.assert_close(found.action_logits, released.action_logits)  # in one layer the token alone is read
+    deep = {"model.action.depth": 2}
+    assert not torch.allclose(
+        predict(model_of(**deep), batch).action_logits,
+        predict(model_of(**deep, **{"model.action.causal": True}), batch).action_logits,
+    )
+
+
+@pytest.mark.parametrize("kind", ["mean", "identity"])
+def test_causal_changes_nothing_in_blocks_without_exchange(kind):
+    batch, how = random_batch(tiny_info()), {"model.action.block": kind}
+    same(predict(model_of(**how, **{"model.action.causal": True}), batch), predict(model_of(**how), batch))
+
+
+def test_causal_lstm_reads_forwards_only():
+    how = {"model.action.block": "lstm", "model.action.causal": True, "model.width": 31, "model.pose.block": "identity"}
+    model = model_of(**how)
+    assert not [name for name, _ in model.action_block.named_parameters() if "reverse" in name]
+    tokens, states = torch.randn(1, 6, 31), []
+    for count in (4, 6):
+        read, last, _ = model.action_block.reader.read(tokens[:, :count], torch.ones(1, count, dtype=torch.bool))
+        states.append(read)
+        torch.testing.assert_close(read[:, -1], last)
+    torch.testing.assert_close(states[0], states[1][:, :4])
+
+
+CAMERAS = torch.tensor([[[focal, 0, 30.0], [0, focal, 20.0], [0, 0, 1]] for focal in (16.0, 32.0, 80.0)])
+VIRTUAL = {"model.pose.joint_depth": "virtual_camera", "model.pose.virtual_focal": 0.5}
+
+
+def test_virtual_camera_equals_the_released_depth_for_its_own_focal_length():
+    raw, info = torch.randn(1, 42, 3), tiny_info()  # images of 64 px: the second camera
+    found, released = (decode_pose(raw, CAMERAS[1:2], tiny_config(**how).model.pose, info) for how in (VIRTUAL, {}))
+    for one, other in zip(found, released, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_virtual_camera_predicts_depths_in_proportion_to_the_focal_length():
+    """The same output means the same image: twice the focal length at twice the depth shows a hand of the same size."""
+    raw, pose = 50 * torch.randn(1, 42, 3).expand(3, 42, 3), tiny_config(**VIRTUAL).model.pose
+    px, depth_m, joints_m = decode_pose(raw, CAMERAS, pose, tiny_info())
+    assert torch.equal(px[0], px[2])
+    torch.testing.assert_close(depth_m / CAMERAS[:, 0, 0, None], (depth_m[0] / 16).expand(3, 42))
+    torch.testing.assert_close(joints_m[..., :2], joints_m[:1, :, :2].expand(3, 42, 2), msg="no larger or smaller hand")
+
+
+@pytest.mark.parametrize("how", [VIRTUAL, {}, {**VIRTUAL, "model.pose.back_projection": "both"}])
+def test_encode_pose_inverts_decode_pose_for_every_camera(how):
+    raw, pose = torch.randn(3, 42, 3), tiny_config(**how).model.pose
+    px, depth_m, _ = decode_pose(raw, CAMERAS, pose, tiny_info())
+    torch.testing.assert_close(encode_pose(px, depth_m, CAMERAS, pose, tiny_info()), raw, rtol=1e-3, atol=1e-3)
+
+
+TYPED = {"model.action.cues": ["feature", "hands", "object", "hand_type"]}
+
+
+@pytest.mark.parametrize("hands", [1, 2])
+def test_hand_type_cue_has_a_head_whose_probabilities_block_a_sees(hands):
+    info = tiny_info(hands)
+    batch, model = random_batch(info), model_of(info, **TYPED)
+    found = predict(model, batch)
+    assert found.hand_type_logits.shape == (13, hands, 3)
+    assert found.hand_type_logits.dtype == torch.float32
+    with torch.no_grad():
+        model.hand_type_head.classify.bias += torch.tensor([9.0, 0.0, 0.0] * hands)
+    other = predict(model, batch)
+    assert not torch.equal(other.action_logits, found.action_logits)
+    assert torch.equal(other.joints_px, found.joints_px)
+
+
+def test_true_hand_types_replace_the_predicted_ones():
+    batch, model = random_batch(tiny_info()), model_of(**TYPED, **{"model.action.given": ["hand_type"]})
+
+    def actions(of: Batch) -> Tensor:
+        with torch.no_grad():
+            return model(of.frames, of.valid, of.intrinsics, truth=of.truth).action_logits
+
+    found = actions(batch)
+    assert not torch.equal(actions(dataclasses.replace(batch, hand_type=(batch.hand_type + 1) % 3)), found)
+    with torch.no_grad():
+        model.hand_type_head.classify.bias += torch.arange(6.0)
+    assert torch.equal(actions(batch), found), "the head's own output is not seen"
+
+
+def test_hand_types_add_no_parameter_unless_block_a_sees_them():
+    plain, typed = ({name for name, _ in model_of(**how).named_parameters()} for how in ({}, TYPED))
+    added = {f"hand_type_head.{layer}.{kind}" for layer in ("embed", "classify") for kind in ("weight", "bias")}
+    assert typed - plain == added | {f"action_input.cues.hand_type.embed.{kind}" for kind in ("weight", "bias")}
+    assert predict(model_of(), random_batch(tiny_info())).hand_type_logits is None
+
+
+def test_hand_type_cue_is_refused_if_the_data_do_not_name_hand_types():
+    info = dataclasses.replace(tiny_info(), hand_types=())
+    with pytest.raises(
+        ConfigError, match=r"cues has hand_type, but the data do not name hand types\. Use data that do"
+    ):
+        model_of(info, **TYPED)
+
+
+def test_model_without_an_encoder_sees_given_hand_types():
+    values = {"model.backbone.name": "none", "model.pose.block": "identity", "model.action.cues": ["hand_type"]}
+    values |= {
+        "model.action.given": ["hand_type"],
+        **{f"loss.{term}": 0.0 for term in ("joints_px", "depth_m", "object")},
+    }
+    batch, model = random_batch(tiny_info()), model_of(**values)
+    batch = dataclasses.replace(batch, frames=torch.zeros(13, 0))
+    found = model(batch.frames, batch.valid, batch.intrinsics, truth=batch.truth)
+    other = dataclasses.replace(batch, hand_type=(batch.hand_type + 1) % 3)
+    assert found.hand_type_logits is None
+    changed = model(batch.frames, batch.valid, batch.intrinsics, truth=other.truth)
+    assert not torch.equal(changed.action_logits, found.action_logits)

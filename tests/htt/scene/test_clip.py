@@ -12,7 +12,7 @@ import pytest
 from htt.camera import project
 from htt.errors import ConfigError
 from htt.hand import BONES, JOINTS_PER_HAND
-from htt.scene import ACTIONS, OBJECTS, ClipPlan, plan, render
+from htt.scene import ACTIONS, HAND_TYPES, OBJECTS, ClipPlan, plan, render
 from htt.scene.clip import draw, hands_in_view, visible
 from htt.scene.stage import PARTS, set_stage
 from htt.scene.subject import SUBJECTS, subject
@@ -165,6 +165,7 @@ def test_set_stage_reverses_images_for_opposite_actions(doing, undoing):
     first, second = (set_stage(ACTIONS.index(name), 3, 8, 9, 48, 27) for name in (doing, undoing))
     np.testing.assert_array_equal(first.joints_m[::-1], second.joints_m)
     assert (np.abs(first.joints_m - second.joints_m) > 1e-3).any()
+    np.testing.assert_array_equal(first.hand_types[::-1], second.hand_types)
     for frame in (0, 4, 8):
         np.testing.assert_allclose(draw(first, frame), draw(second, 8 - frame), atol=1e-6)
 
@@ -232,3 +233,60 @@ def test_plan_passes_new_objects_on():
     shared, new = plan({"val": 2}, 5, 0), plan({"val": 2}, 5, 0, new_objects=True)
     assert [replace(each, new_objects=True) for each in shared] == new
     assert not np.array_equal(render(shared[0], 48, 27).frames, render(new[0], 48, 27).frames)
+
+
+def types_of(action, person, frames=24):
+    """Names of the types of the left and of the right hand, each in order and once."""
+    stage = set_stage(ACTIONS.index(action), person, 9, frames, 32, 18)
+    return [list(dict.fromkeys(HAND_TYPES[index] for index in hand)) for hand in stage.hand_types.T]
+
+
+def test_hand_types_follow_the_program_of_the_action():
+    right_handed, left_handed = (
+        next(number for number in SUBJECTS["train"] if subject(number).left_handed == left) for left in (False, True)
+    )
+    idle, lead = types_of("grab book", right_handed)
+    assert idle == ["rest"]
+    assert set(lead) <= {"rest", "reach", "edge"}
+    assert lead[-1] == "edge"
+    assert types_of("grab book", left_handed)[0][-1] == "edge", "the left hand leads"
+    assert types_of("place book", right_handed)[1][0] == "edge"
+    support, lead = types_of("open milk", right_handed)
+    assert (support[-1], lead[-1]) == ("side", "top")
+    assert types_of("read book", right_handed) == [["under"], ["under"]]
+    assert types_of("apply spray", right_handed)[0][-1] == "receive"
+
+
+def test_hand_types_are_unknown_for_hands_outside_the_image():
+    clips = [render(each, 16, 16) for each in plan({"train": 12}, 4, 0)]
+    hidden = np.concatenate([~clip.hand_valid for clip in clips])
+    types = np.concatenate([clip.hand_types for clip in clips])
+    assert hidden.any()
+    assert (types[hidden] == -1).all()
+    assert ((types[~hidden] >= 0) & (types[~hidden] < len(HAND_TYPES))).all()
+
+
+def test_plan_gives_each_motion_one_camera():
+    """A motion that is shown forwards and backwards has one camera; the usual one is the default."""
+    usual = plan({"train": 72}, 8, 0)
+    assert {(each.focal, each.distance) for each in usual} == {(0.8, 1.0)}
+    several = plan({"train": 72}, 8, 0, focals=(0.6, 1.2), distances=(1.0, 1.5))
+    assert [replace(each, focal=0.8, distance=1.0) for each in several] == usual
+    assert {(each.focal, each.distance) for each in several} == {(0.6, 1.0), (0.6, 1.5), (1.2, 1.0), (1.2, 1.5)}
+    cameras = {}
+    for each in several:
+        cameras.setdefault(each.group, set()).add((each.focal, each.distance))
+    assert {len(of_motion) for of_motion in cameras.values()} == {1}
+
+
+def test_render_shows_the_same_motion_with_another_camera():
+    usual = render(one(4), 48, 27)
+    wide = render(replace(one(4), focal=0.6), 48, 27)
+    np.testing.assert_array_equal(wide.joints_m, usual.joints_m)
+    np.testing.assert_allclose(wide.intrinsics[0, 0], 0.6 * 48)
+    np.testing.assert_array_equal(wide.intrinsics[:, 2], usual.intrinsics[:, 2])
+    assert (wide.frames != usual.frames).mean() > 0.5
+    far = render(replace(one(4), distance=1.5), 48, 27)
+    np.testing.assert_array_equal(far.intrinsics, usual.intrinsics)
+    # 0.5 times the usual distance of 0.62 m, less the part of the eye's position that differs between people and clips.
+    assert 0.25 < (far.joints_m - usual.joints_m)[..., 2].mean() < 0.37

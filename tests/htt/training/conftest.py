@@ -11,13 +11,16 @@ from htt.training import checkpoint
 WORKER = """
 import os, sys, torch, torch.distributed
 from pathlib import Path
+import htt.model.backbones.resnet_tiny  # that of the trainings: transformers takes seconds, once for both
 from htt.config import read
 from htt.group import Group
+from htt.training import loop
 from htt.training.loop import fit
 from htt.training.tasks import open_splits
 from htt.training.saving import Saving
 folder, stop_after = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
+loop.COMPILER = "aot_eager"  # with its forward and backward graph, and without a C++ compiler
 child = os.fork()  # once all is imported, which takes seconds, and before there are threads
 rank = 0 if child else 1
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

@@ -1,11 +1,15 @@
 """Distillation: what a teacher adds to the loss, which teachers are refused, and that resuming changes nothing."""
 
 import math
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from htt.config import AugmentConfig, Config, DistillConfig, LossConfig
+from htt.config import AugmentConfig, Config, DistillConfig, LossConfig, to_yaml
+from htt.data.loading.loader import TrainingLoader
 from htt.errors import CheckpointError
 from htt.losses import DISTILLED, TERMS, counts_of, distillation, losses, share, total
 from htt.model.htt import HTT
@@ -179,3 +183,40 @@ def test_open_teacher_on_features_needs_the_same_frozen_encoder(tmp_path, teache
     config = student(frozen, **FROZEN, **{"data.augment.views": 0, "train.epochs": 1})
     reports, _ = train(config, splits, tmp_path / "taught")
     assert reports[-1]["train_teacher_action"] > 0
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)  # as the process that resumes: sums in another order would be other numbers
+from htt.config import read
+from htt.training import loop
+from htt.training.tasks import train
+folder, whole, steps = Path(sys.argv[1]), loop.train_step, []
+def train_step(*arguments, **options):
+    steps.append(None)
+    if len(steps) > int(sys.argv[2]):
+        print("blocked", flush=True)
+        sys.stdin.read()  # until it is killed
+    return whole(*arguments, **options)
+loop.train_step = train_step
+train(read(folder / "config.yaml"), folder, lambda *_: None)
+"""
+
+
+def test_killed_distillation_resumes_to_equal_weights(tiny_splits, teacher, tmp_path):
+    """Killed within the second epoch, whose steps are trained again."""
+    config = student(teacher, **{"train.epochs": 3})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
+    steps = TrainingLoader(tiny_splits.train, config).steps_per_epoch
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(steps + 1)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert any(line == "blocked\n" for line in child.stdout)
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert checkpoint.read(tmp_path / "checkpoint").progress.epoch == 1
+    again, resumed = train(config, tiny_splits, tmp_path, resume=tmp_path / "checkpoint")
+    assert [each["train_teacher_action"] for each in again] == [each["train_teacher_action"] for each in reports[1:]]
+    for name, value in undisturbed.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name

@@ -18,7 +18,7 @@ from htt.data.prepare import prepare
 from htt.data.shards import arrow, manifest
 from htt.data.sources import open_source
 from htt.errors import CheckpointError, ConfigError, DataError
-from htt.evaluation.metric_table import EVALUATED
+from htt.evaluation.metric_table import EARLY, EVALUATED
 from htt.evaluation.metrics import Evaluation
 from htt.evaluation.scores import reservations, scores
 from htt.inference import Predictor
@@ -30,7 +30,7 @@ from htt.training import checkpoint
 from htt.training.tasks import open_splits, prepare_search, train
 
 ACTIONS = {"loss", "loss_action", "action_accuracy", "action_accuracy_hard"}
-"""Metrics that such a model has."""
+"""Metrics that such a model has, beside the early action on request."""
 IMAGES = ("model.", "loss.", "optim.")
 
 
@@ -58,7 +58,7 @@ def test_shards_of_poses_hold_all_but_the_images(root, cache):
     made = manifest.read(root)
     assert made.poses_only
     frames, poses = open_split(prepare(poses_config(), workers=1), "train"), open_split(root, "train")
-    assert arrow.open_shard(root / made.splits["train"][0].file).schema.equals(arrow.POSES)
+    assert arrow.open_shard(root / made.splits["train"][0].file).schema.equals(arrow.POSES.append(arrow.HAND_TYPES))
     for image, pose in zip(frames, poses, strict=True):
         assert (pose.id, pose.action, pose.group, pose.jpegs) == (image.id, image.action, image.group, [])
         assert pose.frame_numbers == image.frame_numbers
@@ -161,9 +161,9 @@ def test_evaluation_leaves_out_what_is_not_predicted():
 def test_facts_before_a_search_name_what_cannot_be_measured(root):
     facts = prepare_search(poses_config(**{"data.root": str(root)}))
     assert facts.unknown == {}
-    assert {*EVALUATED} - {*facts.unpredicted} == ACTIONS
+    assert {*EVALUATED} - {*facts.unpredicted} == ACTIONS | {EARLY}
     assert set(facts.unpredicted.values()) == {"a model without an image encoder predicts neither hands nor objects"}
-    assert facts.baselines == dict.fromkeys(("action_accuracy", "action_accuracy_hard"), 1 / 36)
+    assert facts.baselines == dict.fromkeys(("action_accuracy", "action_accuracy_hard", EARLY), 1 / 36)
 
 
 def test_evaluate_says_what_is_absent_and_writes_no_zeros(root, tmp_path, capsys):
@@ -177,7 +177,7 @@ def test_evaluate_says_what_is_absent_and_writes_no_zeros(root, tmp_path, capsys
     assert "not annotated" not in report
     assert "Hand" not in report
     metrics = json.loads((tmp_path / "evaluation-test" / "metrics.json").read_text())["metrics"]
-    assert set(metrics) == ACTIONS
+    assert set(metrics) == ACTIONS | {EARLY}
 
 
 FAULTS = {

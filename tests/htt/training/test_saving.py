@@ -67,7 +67,7 @@ def test_resume_within_an_epoch_changes_no_number(tiny_splits, tmp_path, steps):
 
 
 def test_one_worker_resumes_a_training_of_two(two_workers, tiny_splits, tmp_path):
-    config = tiny_config(**{"train.batch_size": 3, **ALIKE})
+    config = tiny_config(**{"train.batch_size": 3, "train.seed": 1, **ALIKE})  # see test_fit_on_two_workers_equals_one
     whole, weights = train(config, tiny_splits, tmp_path / "whole")
     two_workers(config, tmp_path, stop_after=2)
     progress = checkpoint.read(tmp_path / "checkpoint").progress

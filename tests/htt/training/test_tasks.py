@@ -17,12 +17,15 @@ from htt.group import Group
 from htt.model.htt import HTT
 from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
 from htt.training.tasks import (
+    OF_HAND_TYPES,
     check_given,
+    check_trainable,
     incomplete,
     metrics_of_test,
     open_splits,
     prepare_search,
     unknown,
+    unpredicted,
     without_truth,
 )
 
@@ -33,6 +36,15 @@ def test_test_split_is_evaluated_if_present(tmp_path, tiny_splits):
     found = metrics_of_test(model, config, Group())
     assert found["test_hand_error_mm"] > 0
     assert all(name.startswith("test_") for name in found)
+
+
+def test_early_action_is_measured_on_request_alone(tiny_splits):
+    model = HTT(tiny_config().model, tiny_splits.info)
+    plain, early = (
+        metrics_of_test(model, tiny_config(**{"runtime.early_action": asked}), Group()) for asked in (False, True)
+    )
+    assert early.keys() - plain.keys() == {"test_action_early_auc"}
+    assert {name: early[name] for name in plain} == plain
 
 
 def test_missing_test_split_gives_nothing(tmp_path, tiny_splits):
@@ -60,7 +72,8 @@ def test_prepare_search_refuses_data_without_validation(tmp_path):
         prepare_search(config)
     held = tiny_config(**{"data.root": config.data.root, "data.held_out": 0.25})
     facts = prepare_search(held)
-    assert set(facts.baselines) == {"hand_error_mm", "action_accuracy", "action_accuracy_hard", "object_accuracy"}
+    accuracies = {"action_accuracy", "action_accuracy_hard", "action_early_auc", "object_accuracy"}
+    assert set(facts.baselines) == {"hand_error_mm", *accuracies}
     splits = open_splits(held)
     assert (len(splits.train), len(splits.val)) == (3, 1)
 
@@ -103,7 +116,10 @@ def test_unavailable_metrics_are_named_with_the_reason():
     assert none["action_accuracy"] == none["loss_action"] == "the actions of these clips are unknown"
     assert "object_accuracy" not in none
     assert "loss" not in none
-    assert unknown(Labelled(2, [], action=-1))["loss"] == "these clips have no labels"
+    bare = Labelled(2, [], action=-1)
+    bare.info = dataclasses.replace(bare.info, hand_types=())
+    assert unknown(bare)["hand_type_accuracy"] == "the data do not name hand types"
+    assert unknown(bare)["loss"] == "these clips have no labels"
 
 
 def test_unavailable_metrics_equal_those_of_an_evaluation():
@@ -169,3 +185,20 @@ def test_given_cues_are_refused_for_unlabelled_clips(tiny_splits, monkeypatch):
     blind[:] = ["val"]
     with pytest.raises(DataError, match="in split 'val' the objects of these clips are unknown"):
         open_splits(config)
+
+
+def test_cue_of_hand_types_needs_data_that_name_them():
+    clips, typed = Labelled(2, [(True, True)]), ["feature", "hand_type"]
+    config = tiny_config(**{"model.action.cues": typed})
+    check_trainable(config, clips)
+    assert unpredicted(config, 30.0).keys() & OF_HAND_TYPES == set()
+    assert (
+        unpredicted(tiny_config(), 30.0)["hand_type_accuracy"]
+        == "the model has no head for hand types (model.action.cues)"
+    )
+    clips.info = dataclasses.replace(clips.info, hand_types=())
+    with pytest.raises(DataError, match="cues has hand_type, but the data do not name hand types"):
+        check_trainable(config, clips)
+    given = tiny_config(**{"model.action.cues": typed, "model.action.given": ["hand_type"]})
+    with pytest.raises(DataError, match="given is hand_type, but in split 'val' the data do not name hand types"):
+        check_given(given, clips)

@@ -53,6 +53,7 @@ def faulty(monkeypatch):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -23,7 +23,7 @@ from tune.results import retrain
 from tune.results.selection import ranked
 from tune.results.sync import Storage
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("undrawn")]
 
 TRAINING = retrain_execution.RetrainFunctions(fake_final.run, fake_final.prepare)
 

@@ -25,7 +25,7 @@ from tune.results.trials import frame, trials_of
 from tune.searchers.optuna_study import open_journal
 from unrayed import FINITE
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("undrawn")]
 
 
 def study_states(folder):

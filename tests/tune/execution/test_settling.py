@@ -1,13 +1,16 @@
 """What a search is told, reuses, refuses and picks: objectives, constraints, warm starts, points, finite spaces."""
 
+import contextlib
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import optuna
 import polars as pl
 import pytest
 import yaml
 
+import report_folders
 from fake_training import BASE, TRAINING, clips_of
 from htt.config import override
 from htt.errors import ConfigError, DataError, RunError, TrainingError
@@ -32,6 +35,19 @@ def trained(monkeypatch):
     return values
 
 
+def test_restored_search_tells_the_study_why_a_trial_failed():
+    told = []
+    rows = {
+        kind: dataclasses.replace(report_folders.trial(number), id=kind, state="failed", error="-", error_kind=kind)
+        for number, kind in enumerate(("DeviceMemoryError", "NonFiniteLossError"))
+    }
+    searcher = SimpleNamespace(keep_only=lambda _, ended: told.append(ended))
+    Recorder._reconcile(
+        SimpleNamespace(_reconciled=False, done=rows, searcher=searcher, generator=SimpleNamespace(count=0)), []
+    )
+    assert told == [{kind: {"error_kind": kind} for kind in rows}]
+
+
 def study_of(folder):
     return optuna.load_study(study_name=folder.name, storage=open_journal(folder.journal))
 
@@ -51,6 +67,15 @@ def test_exhausted_space_ends_a_search_without_repeats(trained, search, tmp_path
     resumed = search(FINITE, trials=None, time_budget_s=600.0, resume=True)
     assert resumed.trials == outcome.trials
     assert len(trained) == 4
+
+
+def test_only_trials_of_several_workers_start_a_dashboard(trained, search, monkeypatch):
+    asked = []
+    connect = lambda _, *, train: asked.append(train) or contextlib.nullcontext()  # noqa: E731
+    monkeypatch.setattr(experiment.connect, "connect", connect)
+    search(name="alone", trials=1)
+    search(name="group", trials=1, workers_per_trial=2)
+    assert asked == [False, True]
 
 
 def prepared(**facts):

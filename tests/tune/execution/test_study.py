@@ -11,7 +11,7 @@ from htt.errors import RunError, TrainingError
 from tune.results.run_folder import RunFolder
 from unrayed import replace_tune
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture

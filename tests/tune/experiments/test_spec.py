@@ -6,11 +6,13 @@ import tune.experiments.spaces
 from htt import registry
 from htt.config import Config, override
 from htt.errors import ConfigError
+from htt.evaluation.metric_table import EARLY
 from tune.execution import search
 from tune.experiments import checks
 from tune.experiments.constraints import parse
 from tune.experiments.space import LogUniform, Space
-from tune.experiments.spec import SearchSpec
+from tune.experiments.spec import SearchSpec, StudySpec
+from tune.experiments.study import Study
 
 
 def searching(**asked):
@@ -36,6 +38,31 @@ def test_check_latency_refuses_concurrent_trials(asked):
 
 def test_check_latency_accepts_other_metrics():
     checks.check_latency(searching(constraints=parse(["memory_mb<=5"])).named, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured"),
+    [
+        ({}, False),
+        ({"metric": EARLY}, True),
+        ({"objectives": ("hand_error_mm", EARLY)}, True),
+        ({"constraints": parse([f"{EARLY}>=0.5"])}, True),
+        ({"objectives": ("hand_error_mm", "latency_ms"), "pick": f"{EARLY}>=0.5"}, True),
+        ({"objectives": ("hand_error_mm", "latency_ms"), "pick": "latency_ms<=5"}, False),
+    ],
+)
+def test_trials_of_a_search_measure_the_early_action_only_if_it_is_asked_for(asked, measured):
+    spec = SearchSpec(base=Config().model_dump(mode="json"), **asked)
+    assert spec.config().runtime.early_action is measured
+    assert searching(base=spec.base, **asked).base == spec.config()
+    assert spec.config().fingerprint() == Config().fingerprint()
+
+
+def test_trials_of_a_study_measure_the_early_action_only_if_it_is_asked_for():
+    for metrics, measured in ((("action_accuracy",), False), (("action_accuracy", EARLY), True)):
+        study = Study("?", {"a": {}, "b": {"optim.lr": 1e-3}}, "a", metrics=metrics)
+        spec = StudySpec(study_name="s", study=study, base=Config().model_dump(mode="json"))
+        assert spec.config().runtime.early_action is measured
 
 
 @pytest.mark.parametrize("metric", ["hand_error_mm", "hand_auc_ra_left", "loss_joints_px"])

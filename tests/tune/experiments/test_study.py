@@ -61,7 +61,19 @@ def test_headline_has_four_comparisons_and_eight_seeds():
     assert headline.seeds == tuple(range(8))
 
 
-@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects", "forecast"])
+def test_student_is_taught_in_one_variant_and_compared_with_larger_ones():
+    asked = registry.load(tune.experiments.studies, "student").STUDY
+    base = override(registry.preset("bench"), {"distill.teacher": "runs/teacher/checkpoint"})
+    configs = asked.configs(base)
+    taught = [name for name, config in configs.items() if config.distill.action and config.distill.pose]
+    assert taught == ["width 32, taught"]
+    assert configs["width 32, taught"].model == configs[asked.reference].model
+    sizes = [parameters(config.model, tiny_info()) for config in configs.values()]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 2 * sizes[0]
+
+
+@pytest.mark.parametrize("name", ["headline", "oracles", "new_objects", "student", "forecast"])
 def test_benchmark_studies_run_on_features(name):
     frozen = {"model.backbone.trained": False, "model.backbone.batch_norm": "frozen", "data.augment.views": 0}
     asked = registry.load(tune.experiments.studies, name).STUDY
@@ -196,6 +208,7 @@ def test_equal_variants_on_short_clips_are_a_warning():
         ({"1 frame": {"model.action.length": 8}, "16 frames": {}}, {}, False),
         ({"1 frame": {"data.spacing": 1}, "16 frames": {"data.spacing": 2}}, {"data.shifted_starts": False}, False),
         ({"1 frame": {"optim.lr": 1e-3}, "16 frames": {}}, {}, True),
+        ({"1 frame": {"data.observed": [0.5, 1.0]}, "16 frames": {}}, {}, False),
     ],
 )
 def test_variants_that_cut_clips_alike_share_windows(variants, base, alike):

@@ -53,6 +53,7 @@ def test_interval_has_its_unit_once():
         (fmt.count(123_456), "123 k"),
         (fmt.setting(0.000123456), "0.000123"),
         (fmt.setting(["hands", "object"]), "hands + object"),
+        (fmt.setting([0.2, 1.0]), "0.2 to 1"),
         (fmt.setting(None), "none"),
         (fmt.setting(True), "True"),
         (fmt.changes({}), "nothing"),

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from report_folders import DOMAINS, search_folder
+from report_folders import DOMAINS, leave_undrawn, search_folder
 from tune.reports import search
 from tune.reports.commands import next_commands
 from tune.results.selection import PAIR, best_text, pareto_front, ranked
@@ -189,7 +189,7 @@ def test_predictions_are_inline_in_the_page(tmp_path):
     assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in page
 
 
-def test_base_and_baselines_are_rows_outside_the_ten_best(tmp_path):
+def test_base_and_baselines_are_rows_outside_the_ten_best(tmp_path, monkeypatch):
     baselines = {"hand_error_mm": 144.9, "action_accuracy": 1 / 36}
     base = ranked(search_folder(tmp_path / "run", 60).trials(), "hand_error_mm")[-1]
     folder = search_folder(tmp_path / "run", 60, base_trial=base.number, baselines=baselines)
@@ -198,6 +198,7 @@ def test_base_and_baselines_are_rows_outside_the_ten_best(tmp_path):
     assert re.search(rf"\| +{base.number} \(base\) \| {base.state} ", table)
     assert re.search(r"\| +no images \| – +\| +– \| +144\.9 mm \| +2\.8 % \|", table)
     assert f">base, trial {base.number}, " in page, "a line of the figures"
+    leave_undrawn(monkeypatch)
     of_poses = search_folder(tmp_path / "poses", 60, baselines={"action_accuracy": 1 / 36})
     assert re.search(r"\| +chance \| – +\| +– \|", written(of_poses)[0]), "the trials may see no images"
 

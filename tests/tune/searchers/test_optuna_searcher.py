@@ -4,6 +4,7 @@ import time
 
 import optuna
 import pytest
+from optuna.samplers._tpe.sampler import _split_trials
 
 from htt.config import Config, override
 from htt.errors import StorageError
@@ -318,6 +319,22 @@ def test_study_has_the_constraint_violations(make):
     found = [list(trial.constraints.values()) for trial in searcher.study.get_trials()]
     assert found == [[-0.5, 0.0], [0.5, -0.75], [1.0, 0.0], [1.0, 1.0]]
     assert searcher.study.best_value == 5.0, "what is infeasible is never the best"
+
+
+def test_trial_without_memory_is_infeasible(make):
+    searcher, told = make(), {"hand_error_mm": math.nan, "epoch": 0, "error_kind": "DeviceMemoryError"}
+    for name in ("kept", "large", "late", "lost"):
+        searcher.suggest(name)
+    searcher.on_trial_result("late", result(1, 0.5))
+    searcher.on_trial_complete("kept", result(4, 5.0))
+    searcher.on_trial_complete("large", told)
+    searcher.on_trial_complete("late", {**told, "epoch": 1})
+    searcher.keep_only({}, {"lost": {"error_kind": "DeviceMemoryError"}})
+    assert states(searcher) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+    trials = searcher.study.get_trials()
+    assert [trial.constraints for trial in trials] == [{}, *[{"memory": 1.0}] * 3]
+    good, bad = _split_trials(searcher.study, trials, 1)
+    assert ([trial.number for trial in good], len(bad)) == ([0], 3), "TPE avoids what does not fit"
 
 
 FINITE = Space({"optim.lr": Choice(1e-3, 1e-2), "model.action.cues": Choice(["hands"], ["hands", "object"])})

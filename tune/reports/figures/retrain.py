@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from htt.evaluation.metric_table import METRICS
+from htt.pages.style import BAD, GOOD, INK, OPEN, canvas, legend, offsets, row_axes
 from tune.reports import format as fmt
-from tune.reports.figures.style import BAD, GOOD, INK, OPEN, canvas, legend, offsets, row_axes
 from tune.results.retrain import SPLITS, VALIDATION, Retraining
 from tune.results.stats import summarise
 

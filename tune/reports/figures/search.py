@@ -15,9 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from htt.evaluation.metric_table import METRICS
-from tune.reports import format as fmt
-from tune.reports.figures.axes import Axis
-from tune.reports.figures.style import (
+from htt.pages.style import (
     BAD,
     GOOD,
     INK,
@@ -30,6 +28,8 @@ from tune.reports.figures.style import (
     row_canvas,
     wrapped,
 )
+from tune.reports import format as fmt
+from tune.reports.figures.axes import Axis
 from tune.results.run_folder import Trial
 from tune.results.selection import comparable, pareto_front, value
 

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from htt.evaluation.metric_table import METRICS, Metric
+from htt.pages import style
+from htt.pages.style import BAD, COLOURS, GOOD, INK, MARKERS, OPEN, canvas, plain_axes, wrapped
+from htt.text import NOTHING
 from tune.reports import format as fmt
-from tune.reports.figures import style
-from tune.reports.figures.style import BAD, COLOURS, GOOD, INK, MARKERS, OPEN, canvas, plain_axes, wrapped
 from tune.results.stats import Claim, Comparison
 from tune.results.study_results import MetricResults
 
@@ -178,7 +179,7 @@ def _in_words(about: Metric, found: Comparison) -> str:
     if not found.n:
         return "no seed in common with the reference"
     span = fmt.difference_span(about, found.low, found.high)
-    return fmt.difference(about, found.difference) + ("" if span == fmt.NOTHING else f"\n[{span}]")
+    return fmt.difference(about, found.difference) + ("" if span == NOTHING else f"\n[{span}]")
 
 
 def _mark_better_side(axes: Axes, higher_is_better: bool) -> None:

@@ -12,7 +12,8 @@ Files, in the folder of the data::
                         ``htt.hand`` in camera space, metres, or null if the hand is not in the image
 
 An empty action or object is unknown. Images of another aspect ratio than requested lose their edges, as in predictions.
-The frame rate of the data is that of the first video, or 30 frames/s. Without intrinsics, a horizontal field of view of
+The frame rate of the data is that of the videos, or 30 frames/s; of videos with different rates it is the lowest, and
+the others are resampled: the frames nearest in time are used. Without intrinsics, a horizontal field of view of
 ``FOV_DEG`` is assumed. Without images, only poses can be converted; the image is then taken to have its centre at
 (cx, cy). See docs/own_data.md.
 """
@@ -20,14 +21,16 @@ The frame rate of the data is that of the first video, or 30 frames/s. Without i
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from htt import camera, video
+from htt import camera, files, video
 from htt.config import DataConfig
 from htt.data.sources import (
     CLIP_LEFT_OUT,
@@ -63,13 +66,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Entry:
-    """Row of a clip and its labels; number of hands and frame rate of the data."""
+    """Row of a clip and its labels; number of hands of the data, and the images that are used."""
 
     row: Row
     action: int
     object: int
     hands: int
-    frame_rate: float
+    images: int
+    """Number of images of the clip, or of frames of its video."""
+    used: Sequence[int]
+    """Index of the image of each frame."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +98,27 @@ class FramesSource:
         classes = found.actions, found.objects
         return DataInfo(self.name, *classes, self._hands(found), width, height, self._frame_rate(found))
 
+    @property
+    def table_digest(self) -> str:
+        """Digest of the table, so that shards of another table are not taken for those of this one."""
+        return hashlib.sha256(repr(table.read(self.root)).encode()).hexdigest()[:12]
+
     def clips(self, split: str) -> list[ClipKey]:
         """Return the clips of a split, in the order of the table."""
         found = table.read(self.root)
-        facts = self._hands(found), self._frame_rate(found)
-        rows = [row for row in found.rows if row.split == split]
-        return [ClipKey(row.id, self._count(row), Entry(row, *found.labels(row), *facts)) for row in rows]
+        hands, rate = self._hands(found), self._frame_rate(found)
+        keys = []
+        for row in (row for row in found.rows if row.split == split):
+            images, used = self._used(row, rate)
+            keys.append(ClipKey(row.id, len(used), Entry(row, *found.labels(row), hands, images, used)))
+        return keys
 
     def read(self, key: ClipKey, width: int, height: int, quality: int) -> tuple[ClipRecord | None, list[Problem]]:
         """Read a clip; a frame without joints is kept, and its hands are not valid."""
         entry: Entry = key.entry
         row, findings, wanted = entry.row, Findings(self.root), (width, height)
-        shape = key.frames, entry.hands
-        joints_m = np.zeros((key.frames, entry.hands * JOINTS_PER_HAND, 3), np.float32)
+        shape = entry.images, entry.hands
+        joints_m = np.zeros((entry.images, entry.hands * JOINTS_PER_HAND, 3), np.float32)
         valid = np.zeros(shape, bool)
         path = self._joints(row)
         if path.is_file() or not quality:
@@ -114,6 +128,7 @@ class FramesSource:
                 findings.add(error, HANDS_NOT_KNOWN if quality else CLIP_LEFT_OUT, key.frames)
                 if not quality:
                     return None, findings.problems
+        joints_m, valid = joints_m[list(entry.used)], valid[list(entry.used)]
         if quality:
             seen, jpegs = self._jpegs(key, wanted, quality, findings)
             if 0 < len(jpegs) < key.frames and not self._paths(row) and valid.any():
@@ -144,15 +159,20 @@ class FramesSource:
         return record, findings.problems
 
     def differences(self) -> list[str]:
-        """Return a note on intrinsics that are assumed."""
-        rows = table.read(self.root).rows
+        """Return notes on resampled videos, and on intrinsics that are assumed."""
+        found = table.read(self.root)
+        rows, rates = found.rows, self._rates(found)
+        notes = []
+        if not _alike(*rates):
+            rate, highest = self._frame_rate(found), max(rates)
+            notes.append(f"videos of {rate:.4g} to {highest:.4g} frames/s: all are resampled to {rate:.4g}")
         without = sum(not row.camera for row in rows)
-        if not without:
-            return []
-        return [
-            f"{plural(without, 'clip')} of {len(rows)} without {', '.join(table.CAMERA)} in {table.NAME}: a horizontal "
-            f"field of view of {FOV_DEG:g} degrees is assumed, and every depth depends on it"
-        ]
+        if without:
+            notes.append(
+                f"{plural(without, 'clip')} of {len(rows)} without {', '.join(table.CAMERA)} in {table.NAME}: a "
+                f"horizontal field of view of {FOV_DEG:g} degrees is assumed, and every depth depends on it"
+            )
+        return notes
 
     def _jpegs(self, key: ClipKey, wanted: Size, quality: int, findings: Findings) -> tuple[Size, dict[int, bytes]]:
         """Return the size of a clip's images, and its frames as JPEGs by number."""
@@ -185,13 +205,12 @@ class FramesSource:
             if found is None:
                 raise UnreadableError(self.root / row.id, "has neither images nor a video")
             opened = _opened(found)
-            if opened.frame_rate and abs(opened.frame_rate / key.entry.frame_rate - 1) > RATE_TOLERANCE:
-                detail = f"{opened.frame_rate:.4g} frames/s, {key.entry.frame_rate:.4g} frames/s"
-                findings.add(UnreadableError(found, "has another frame rate than the first video", detail), "used")
-            for number, (_, image) in enumerate(opened.frames(), start=1):
-                if number > key.frames:
+            for index, (_, image) in enumerate(opened.frames()):
+                if index >= key.entry.images:
                     return
-                yield number - 1, image
+                while number < key.frames and key.entry.used[number] == index:
+                    yield number, image
+                    number += 1
             if opened.problem or number < key.frames:
                 raise UnreadableError(found, "is damaged or cut off", f"{number} of {key.frames} frames")
         except UnreadableError as error:
@@ -221,22 +240,34 @@ class FramesSource:
         """Return the number of hands of the data: 2 if any file of joints has a left hand."""
         return 1 + any(HANDS[0] in joints.columns(self._joints(row)) for row in found.rows)
 
-    def _count(self, row: Row) -> int:
-        """Return the number of a clip's images, or else of the rows of its joints."""
+    def _used(self, row: Row, rate: float) -> tuple[int, Sequence[int]]:
+        """Return the number of a clip's images, or else of the rows of its joints, and the index of each used one."""
         images = len(self._paths(row))
         path = None if images else self._video(row)
         if path is not None:
             with contextlib.suppress(UnreadableError):  # reported when the clip is read
-                images = _opened(path).count()
-        return images or joints.count(self._joints(row))
+                own, times = _facts(path)
+                used = range(len(times)) if _alike(own, rate) else video.nearest(times, rate).tolist()
+                if len(times):
+                    return len(times), used
+        images = images or joints.count(self._joints(row))
+        return images, range(images)
 
     def _frame_rate(self, found: table.Table) -> float:
-        """Return the frame rate of the first video, or the usual one if there is none."""
+        """Return the lowest frame rate of the videos, or the usual one if there is none; of like ones the first."""
+        rates = self._rates(found)
+        if not rates:
+            return USUAL_FRAME_RATE
+        return rates[0] if _alike(*rates) else min(rates)
+
+    def _rates(self, found: table.Table) -> list[float]:
+        """Return the frame rate of each video that can be read and is used."""
+        rates = []
         for row in found.rows:
-            if (path := self._video(row)) is not None:
+            if not self._paths(row) and (path := self._video(row)) is not None:
                 with contextlib.suppress(UnreadableError):
-                    return _opened(path).frame_rate or USUAL_FRAME_RATE
-        return USUAL_FRAME_RATE
+                    rates.append(_facts(path)[0])
+        return rates
 
 
 def _opened(path: Path) -> VideoFile:
@@ -249,6 +280,26 @@ def _opened(path: Path) -> VideoFile:
         return VideoFile(path)
     except DataError as error:
         raise UnreadableError(path, "is not a readable video", str(error)) from error
+
+
+def _facts(path: Path) -> tuple[float, np.ndarray]:
+    """Return the frame rate of a video and the time [t] of each of its frames, s.
+
+    Raises:
+        UnreadableError: it is none, or none of its frames can be decoded.
+    """
+    return _facts_of(path, *files.state(path.stat()))
+
+
+@functools.lru_cache(maxsize=2**16)  # several methods need the facts of all videos
+def _facts_of(path: Path, *_: int) -> tuple[float, np.ndarray]:
+    opened = _opened(path)
+    return opened.frame_rate or USUAL_FRAME_RATE, opened.times()
+
+
+def _alike(*rates: float) -> bool:
+    """Return whether frame rates are equal, up to ``RATE_TOLERANCE``."""
+    return not rates or max(rates) <= min(rates) * (1 + RATE_TOLERANCE)
 
 
 def _matrix(row: Row, seen: Size) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Batches: correct in every field, equal for any number of workers and processes, resumable at any step."""
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -132,6 +133,60 @@ def test_training_loader_limits_windows_per_epoch(clips: Clips) -> None:
     loader = TrainingLoader(clips, override(CONFIG, {"train.windows_per_epoch": 7}))
     assert loader.steps_per_epoch == 2
     assert len(list(loader.epoch(0))) == 2
+
+
+def shown(clips: Clips, epoch: int = 0, **fields: object) -> list[Batch]:
+    """Return the batches of an epoch that shows beginnings of clips."""
+    return list(TrainingLoader(clips, override(CONFIG, {"data.observed": [0.3, 0.8], **fields})).epoch(epoch))
+
+
+def test_training_loader_cuts_each_window_anew_in_each_epoch(clips: Clips) -> None:
+    first, second = (
+        {(int(clip), int(start)): frames for batch in shown(clips, epoch) for clip, start, frames in windows_of(batch)}
+        for epoch in (0, 1)
+    )
+    whole = {
+        (window.clip, int(window.frames[0])): window.frames.tolist()
+        for window in training_windows(clips.frame_counts, CONFIG)
+    }
+    assert all(frames == whole[key][: len(frames)] for key, frames in first.items())
+    assert any(frames != whole[key] for key, frames in first.items())
+    assert any(frames != second[key] for key, frames in first.items() if key in second)
+    for clip, start in first:
+        last = max(np.ceil(0.8 * COUNTS[clip]), start + 1)
+        assert first[clip, start][-1] < last
+
+
+def windows_of(batch: Batch) -> list[tuple[int, int, list[int]]]:
+    """Return the clip, the first frame and the frames of each window of a batch."""
+    parts = torch.split(batch.frame, batch.valid.sum(1).tolist())
+    return [(int(clip), int(frames[0]), frames.tolist()) for clip, frames in zip(batch.clip, parts, strict=True)]
+
+
+def test_cut_windows_hold_the_first_frames_of_whole_ones(clips: Clips) -> None:
+    for cut, whole in zip(shown(clips), TrainingLoader(clips, CONFIG).epoch(0), strict=True):
+        assert_same(cut, whole.first(cut.valid.sum(1)))
+
+
+def test_cut_windows_do_not_depend_on_workers_processes_or_interruptions(clips: Clips) -> None:
+    config = override(CONFIG, {"data.observed": [0.3, 0.8]})
+    whole = shown(clips)
+    shares = [TrainingLoader(clips, config, rank, 2).epoch(0) for rank in range(2)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert sorted(pair for part in parts for pair in pairs(part)) == sorted(pairs(batch))
+    for one, other in zip(shown(clips, **{"runtime.loader_workers": 1}), whole, strict=True):
+        assert_same(one, other)
+    loader = TrainingLoader(clips, config)
+    assert_same(next(loader.epoch(0, start=loader.step_windows)), whole[1])
+
+
+def test_copies_and_cuts_of_a_window_are_independent(clips: Clips) -> None:
+    for both, cut in zip(shown(clips, **{"data.augment.views": 3}), shown(clips), strict=True):
+        assert pairs(both) == pairs(cut)
+    copies = TrainingLoader(clips, override(CONFIG, {"data.augment.views": 3}))
+    for both, copy in zip(shown(clips, **{"data.augment.views": 3}), copies.epoch(0), strict=True):
+        assert torch.equal(both.view, copy.view)
+        assert both.view.all()
 
 
 def test_training_loader_refuses_more_workers_than_windows(clips: Clips) -> None:
@@ -268,6 +323,24 @@ def test_loader_processes_report_full_shared_memory(tmp_path: Path, tiny_splits:
         pytest.skip("this machine mounts nothing")
     assert "Cannot put a batch into shared memory (/dev/shm): unable to allocate" in done.stdout, done.stderr
     assert "--shm-size=8g" in done.stdout
+
+
+def test_batches_hold_the_hand_types_of_their_frames(
+    tmp_path: Path, make_record: Callable[..., ClipRecord], write_shards: Callable[..., Path], clips: Clips
+) -> None:
+    records = [make_record(index, count) for index, count in enumerate([5, 8])]
+    records = [
+        dataclasses.replace(each, hand_types=np.arange(2 * len(each.jpegs)).reshape(-1, 2) % 4 - 1) for each in records
+    ]
+    typed = open_split(write_shards(tmp_path, {"train": records}), "train")
+    assembler = Assembler(typed, training_windows(typed.frame_counts, CONFIG))
+    batch = assembler([2, 0, 5])
+    for row, (clip, frame) in enumerate(pairs(batch)):
+        assert batch.hand_type[row].tolist() == records[clip].hand_types[frame].tolist()
+    first, *_ = batch.split(3)
+    assert torch.equal(first.hand_type, batch.hand_type[: int(batch.valid[0].sum())])
+    assert batch.to("cpu").truth.hand_type is not None
+    assert Assembler(clips, training_windows(clips.frame_counts, CONFIG))([0]).hand_type is None
 
 
 def test_assembler_adds_the_joints_of_later_frames_of_the_clip(

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from htt.config import Config, override
-from htt.data.loading.windows import Windows, cut, evaluation_windows, padded, training_windows
+from htt.data.loading.windows import (
+    Windows,
+    cut,
+    draw_observed,
+    evaluation_windows,
+    observed_frames,
+    padded,
+    training_windows,
+)
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CASES = json.loads((GOLDEN / "windows_h2o.json").read_text())
@@ -117,3 +125,40 @@ def test_training_windows_are_all_different(counts: list[int], length: int, wind
     fields = {"model.action.length": length, "model.pose.window": window, "data.spacing": spacing}
     windows = training_windows(counts, override(Config(), fields))
     assert len({(window.clip, tuple(window.frames)) for window in windows}) == len(windows)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "frames"), [(10, 0.7, 7), (10, 0.71, 8), (1, 0.1, 1), (19, 0.1, 2), (30, 0.1, 3), (7, 1.0, 7)]
+)
+def test_observed_frames_are_rounded_up(count: int, share: float, frames: int) -> None:
+    assert observed_frames(np.array([count]), share).tolist() == [frames]
+
+
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    share=st.floats(0.01, 1),
+    length=st.integers(1, 9),
+    spacing=st.integers(1, 4),
+    starts=st.integers(1, 12),
+)
+def test_observed_windows_are_those_of_clips_that_end_earlier(
+    counts: list[int], share: float, length: int, spacing: int, starts: int
+) -> None:
+    how = {"length": length, "spacing": spacing, "starts": starts}
+    frame_counts = np.array(counts)
+    windows, last = cut(counts, **how), observed_frames(frame_counts, share)
+    shown = draw_observed(windows, frame_counts, (share, share), np.random.default_rng(0))
+    cut_off = [window.frames[:count].tolist() for window, count in zip(windows, shown, strict=True)]
+    exists = windows.start < last[windows.clip]
+    assert [each for each, does in zip(cut_off, exists, strict=True) if does] == [
+        window.frames.tolist() for window in cut(last, **how)
+    ]
+    assert (shown[~exists] == 1).all(), "a window that begins later shows its first frame"
+
+
+def test_drawn_shares_fill_their_range() -> None:
+    windows, counts = cut([1000] * 2000, length=1000, spacing=1, starts=1), np.full(2000, 1000)
+    shown = draw_observed(windows, counts, (0.2, 0.9), np.random.default_rng(0))
+    assert 200 <= shown.min() < 210
+    assert 890 < shown.max() <= 900
+    assert shown.mean() == pytest.approx(550, rel=0.03)

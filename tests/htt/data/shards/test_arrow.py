@@ -445,3 +445,61 @@ def test_open_split_survives_random_changes_of_arrow_files(
     words = [sys.executable, "-c", MUTATE, str(root), name, "250"]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout.split()) == (0, ["read", "refused"]), ended.stderr
+
+
+def typed(each: ClipRecord, types: Any = None) -> ClipRecord:
+    """The clip with the type of each hand in each frame, or with the given types."""
+    drawn = np.random.default_rng(len(each.jpegs)).integers(-1, 3, each.hand_valid.shape)
+    return dataclasses.replace(each, hand_types=drawn if types is None else np.array(types))
+
+
+@pytest.mark.parametrize("kind", ["frames", "features", "poses"])
+def test_hand_types_are_a_column_of_shards_that_name_them(
+    tmp_path: Path, record: Record, write: Write, kind: str
+) -> None:
+    records = [typed(record(index, frames)) for index, frames in enumerate([7, 1, 12])]
+    if kind != "frames":
+        encoded = Encoded(np.ones((1, 7, 5), np.float16), np.zeros((1, 2), np.float32)) if kind == "features" else None
+        records = [dataclasses.replace(records[0], jpegs=[], encoded=encoded)]
+    write(tmp_path, {"train": records})
+    made = manifest.read(tmp_path)
+    if kind == "features":
+        how = manifest.Encoding(encoder="e", weights="w", views=0, width=5, key="0" * 64)
+        manifest.write(tmp_path, made.model_copy(update={"encoding": how}))
+    if kind == "poses":
+        manifest.write(tmp_path, made.model_copy(update={"quality": 0}))
+    clips = open_split(tmp_path, "train")
+    clips.check_frames()
+    assert clips.info.hand_types == ("rest", "reach", "side")
+    for index, (found, expected) in enumerate(zip(clips, records, strict=True)):
+        assert_same(found, expected)
+        np.testing.assert_array_equal(clips.hand_types(index), expected.hand_types)
+
+
+def test_shards_without_hand_types_keep_their_bytes(tmp_path: Path, record: Record, write: Write) -> None:
+    """Sources that do not name them write what they always wrote, so that older versions can read it."""
+    write(tmp_path, {"train": [record(0, 3)]})
+    assert "hand_types" not in json.loads((tmp_path / manifest.NAME).read_text())
+    assert arrow.open_shard(tmp_path / "train-00000.arrow").schema.equals(arrow.SCHEMA)
+    clips = open_split(tmp_path, "train")
+    assert clips.hand_types(0) is clips[0].hand_types is None
+    assert clips.info.hand_types == ()
+
+
+@pytest.mark.parametrize(
+    ("types", "reason"),
+    [
+        ([[0, 3]] * 2, "its hand types must be .2, 2. numbers from -1 to 2"),
+        ([[0, -2]] * 2, "its hand types must be .2, 2. numbers"),
+        ([[0, 1]], "its hand types must be .2, 2. numbers"),
+        (None, "it holds no hand types, unlike its manifest"),
+    ],
+)
+def test_invalid_hand_types_are_refused(tmp_path: Path, record: Record, write: Write, types: Any, reason: str) -> None:
+    """The labels of a damaged or foreign shard are found before a training reads them."""
+    damaged = record(0, 2) if types is None else typed(record(0, 2), types)
+    write(tmp_path, {"train": [damaged]})
+    made = manifest.read(tmp_path)
+    manifest.write(tmp_path, made.model_copy(update={"hand_types": ["rest", "reach", "side"]}))
+    with pytest.raises(DataError, match=f"Clip clip-0 in .* does not match its manifest and labels: {reason}"):
+        open_split(tmp_path, "train").check_frames()

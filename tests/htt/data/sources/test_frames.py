@@ -1,6 +1,10 @@
 """Own data: a table of clips, folders of images or videos, and files of joints; messages about all that is wrong."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -25,6 +29,7 @@ from htt.vocabulary import ACTIONS, OBJECTS
 
 CLIPS = {"train": 4, "val": 2, "test": 1}
 NOTHING = Lost([], [], False)
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +287,19 @@ def test_one_hand_is_the_right_one_and_nested_lists_are_read(root: Path, trees) 
     np.testing.assert_allclose(record.joints_m[known], own.joints_m[known, 21:], atol=1e-6)
 
 
+def test_photographs_are_turned_as_their_cameras_say(root: Path) -> None:
+    plain, _ = read(root)
+    for path in (root / "train/0").iterdir():
+        with Image.open(path) as image:
+            turned = image.transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned to the right
+        turned.save(path, exif=exif)
+    found, problems = read(root)
+    assert (found.jpegs, problems) == (plain.jpegs, [])
+    np.testing.assert_array_equal(found.intrinsics, plain.intrinsics)
+
+
 def test_images_are_ordered_by_number(tmp_path: Path) -> None:
     root = tmp_path / "own"
     (root / "a").mkdir(parents=True)
@@ -315,9 +333,9 @@ class TestVideos:
 
     def test_video_cut_off_gives_the_frames_before(self, root: Path) -> None:
         path = root / "train/0.mkv"
-        assert VideoFile(path).count() == 6
+        assert VideoFile(path).times().shape == (6,)
         path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
-        assert 0 < VideoFile(path).count() < 6
+        assert 0 < len(VideoFile(path).times()) < 6
         record, problems = read(root)
         assert 0 < len(record.jpegs) < 6
         assert any("train/0.parquet has another number of rows than its clip has images" in each for each in problems)
@@ -338,13 +356,34 @@ class TestVideos:
             "clip train/0 lacks frames, so its joints may belong to other frames; hands not known",
         ]
 
-    def test_frame_rate_is_that_of_the_first_video(self, root: Path, tmp_path: Path, trees) -> None:
-        write_video(root / "train/1.mkv", trees["video"][1][1].images, rate=25)
-        made, problems = convert(open_source("frames", root), tmp_path / "out", Making(64, 36), workers=1)
-        assert made.info.frame_rate == 15
-        assert [str(problem) for problem in problems] == [
-            "train/1.mkv has another frame rate than the first video (25 frames/s, 15 frames/s); used"
-        ]
+    def test_videos_of_different_rates_are_resampled_to_the_lowest(self, root: Path, tmp_path: Path, trees) -> None:
+        """Every frame of a clip becomes four of 60 frames/s and has its joints four times: the result is as before."""
+        before, problems = convert(open_source("frames", root), tmp_path / "before", Making(64, 36), workers=1)
+        write_video(root / "train/0.mkv", np.repeat(trees["video"][1][0].images, 4, axis=0), rate=60)
+        joints = pl.read_parquet(root / "train/0.parquet")
+        joints[np.repeat(np.arange(len(joints)), 4).tolist()].write_parquet(root / "train/0.parquet")
+        source = open_source("frames", root)
+        assert source.differences() == ["videos of 15 to 60 frames/s: all are resampled to 15"]
+        made, problems = convert(source, tmp_path / "out", Making(64, 36), workers=1)
+        assert (made.info.frame_rate, problems) == (15, [])
+        assert made == before
+        poses, problems = convert(source, tmp_path / "poses", Making(64, 36, quality=0), workers=1)
+        assert (poses.count("train"), problems) == (before.count("train"), [])
+
+    def test_rate_that_is_no_multiple_takes_the_nearest_frames_with_their_joints(self, root: Path, trees) -> None:
+        own = trees["video"][1][0]
+        write_video(root / "train/0.mkv", own.images, rate=25)
+        record, problems = read(root)
+        assert record is not None
+        nearest = [0, 2, 3, 5]  # at 0, 1/15, 2/15 and 3/15 s; frames are 1/25 s apart
+        assert (len(record.jpegs), problems) == (4, [])
+        assert record.hand_valid.tolist() == own.hand_valid[nearest].tolist()
+        known = np.repeat(record.hand_valid, 21, axis=1)
+        np.testing.assert_allclose(record.joints_m[known], own.joints_m[nearest][known], atol=1e-6)
+        for jpeg, image in zip(record.jpegs, own.images[nearest], strict=True):
+            assert np.abs(simplejpeg.decode_jpeg(jpeg, "RGB").astype(int) - image).mean() < 6
+
+    def test_frame_rate_of_images_is_the_usual_one(self, trees) -> None:
         assert open_source("frames", trees["images"][0]).info(64, 36).frame_rate == 30
 
     def test_no_video_broken_video_and_sound_alone_are_problems(self, root: Path) -> None:
@@ -363,3 +402,77 @@ class TestVideos:
         assert problem.endswith("clip left out")
         path.unlink()
         assert read(root) == (None, ["train/0 has neither images nor a video; clip left out"])
+
+
+BLOCKED = """
+import sys
+from htt import console
+from htt.data import convert
+from htt.data.sources.frames import FramesSource
+whole = FramesSource.read
+def read(source, key, *making):
+    if key.id == "val/1":
+        print("blocked", flush=True)
+        sys.stdin.read()  # until it is killed
+    return whole(source, key, *making)
+FramesSource.read = read
+console.run(convert.Options, convert.main, sys.argv[1:])
+"""
+
+
+def _words(root: Path, out: Path) -> list[str]:
+    words = ["--source", "frames", "--root", root, "--out", out, "--width", 64, "--height", 36, "--workers", 1]
+    return [str(word) for word in words]
+
+
+def test_killed_conversion_of_own_videos_is_resumed(trees, tmp_path: Path, capsys) -> None:
+    """The finished shard is kept, and the result is that of a conversion without a kill."""
+    root, out = trees["video"][0], tmp_path / "out"
+    words = _words(root, out)
+    child = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED, *words], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert any(line == "blocked\n" for line in child.stdout)
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    before = (out / "train-00000.arrow").stat()
+    console.run(converting.Options, converting.main, words)
+    after = (out / "train-00000.arrow").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    made, _ = convert(open_source("frames", root), tmp_path / "whole", Making(64, 36), workers=1)
+    assert manifest.read(out) == made
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+
+
+def test_full_disk_ends_a_conversion_that_can_be_resumed(trees, tmp_path: Path, capsys) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a disk")
+    root, out = trees["images"][0], tmp_path / "disk" / "out"
+    out.parent.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out.parent)]
+    if subprocess.run(mounted, capture_output=True, check=False).returncode:
+        pytest.skip("this machine mounts no disk")
+    try:
+        with pytest.raises(SystemExit) as left:
+            console.run(converting.Options, converting.main, _words(root, out))
+        said = " ".join(capsys.readouterr().err.split())
+        assert (left.value.code, said.count("error:")) == (2, 1)
+        assert "the disk is full" in said
+        subprocess.run(["mount", "-o", "remount,size=16m", str(out.parent)], check=True)
+        console.run(converting.Options, converting.main, _words(root, out))
+        made, _ = convert(open_source("frames", root), tmp_path / "whole", Making(64, 36), workers=1)
+        assert manifest.read(out) == made
+    finally:
+        subprocess.run(["umount", "--lazy", str(out.parent)], check=True)
+
+
+def test_changed_labels_are_not_mixed_with_those_of_earlier_shards(root: Path, tmp_path: Path) -> None:
+    """A class that is renamed or added moves the indices of others."""
+    out = tmp_path / "out"
+    convert(open_source("frames", root), out, Making(64, 36), workers=1)
+    first = pl.read_csv(root / "clips.csv")["action"][0]
+    text = (root / "clips.csv").read_text()
+    (root / "clips.csv").write_text(text.replace(f",{first},", ",a new action,"))
+    with pytest.raises(DataError, match=r"already holds shards with other settings \(labels: existing .*requested"):
+        convert(open_source("frames", root), out, Making(64, 36), workers=1)

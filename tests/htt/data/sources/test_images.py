@@ -133,3 +133,23 @@ def test_read_refuses_files_that_are_no_image(tmp_path: Path) -> None:
 def test_encode_preserves_the_image(picture: np.ndarray) -> None:
     again = simplejpeg.decode_jpeg(_images.encode(picture[:, ::-1], 95), "RGB")
     assert np.abs(again.astype(int) - picture[:, ::-1]).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff"])
+def test_image_is_turned_by_its_exif_orientation(tmp_path: Path, suffix: str) -> None:
+    upright = Image.fromarray(np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, np.ones((64, 64), np.uint8)))
+    turns = [None, *(Image.Transpose(each) for each in (0, 3, 1, 5, 2, 6, 4))]  # what the camera did, by orientation
+    for orientation, turn in enumerate(turns, start=1):
+        exif, path = Image.Exif(), tmp_path / f"{orientation}{suffix}"
+        exif[0x0112] = orientation
+        (upright if turn is None else upright.transpose(turn)).save(path, exif=exif)
+        image, size = _images.read(path, 96, 64)
+        assert size == _images.size_of(path) == (192, 128)
+        wanted = np.asarray(upright.convert("RGB").resize((96, 64), Image.Resampling.BILINEAR))
+        assert np.abs(image.astype(int) - wanted).max() < 12, orientation
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_image_with_broken_exif_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 36), "red").save(tmp_path / "a.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff broken")
+    assert _images.read(tmp_path / "a.jpg", 32, 18)[1] == (64, 36)

@@ -57,8 +57,8 @@ def settings(place: str | Path, cache: Path, **more: object) -> Config:
 def assert_same(one: Iterator[Batch], other: Iterator[Batch]) -> None:
     for left, right in zip(one, other, strict=True):
         assert left.tensors().keys() == right.tensors().keys()
-        for name, tensor in left.tensors().items():
-            assert torch.equal(tensor, right.tensors()[name]), name
+        for name, values in left.tensors().items():
+            assert torch.equal(values, right.tensors()[name]), name
 
 
 def shards_there(cache: Path) -> list[Path]:

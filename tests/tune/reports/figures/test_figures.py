@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from htt.pages import style
 from readable import assert_readable
 from report_folders import search_folder, study_folder, windows
-from tune.reports.figures import search, study, style
+from tune.reports.figures import search, study
 from tune.reports.figures.axes import axes
 from tune.reports.importance import importance, intervals
 from tune.results import selection, study_results
@@ -178,23 +179,3 @@ def test_pareto_figure_marks_the_pick_and_infeasible_trials(tmp_path):
     assert list(lines["picked"].get_xdata()) == [picked.metrics["hand_error_mm"]]
     assert list(lines["picked"].get_ydata()) == [pytest.approx(picked.metrics["parameters"] / 1e6)]
     assert figure.axes[0].get_ylabel() == "Parameters [M]"
-
-
-def test_figure_names_are_cut_and_dollars_escaped():
-    assert style.wrapped("one two", 4) == "one\ntwo"
-    assert style.wrapped("a " * 100, 10, lines=2).endswith("…")
-    assert style.wrapped("$5 and $6") == r"\$5 and \$6"
-    assert style.wrapped("") == ""
-
-
-def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    figure = style.canvas(2.0)
-    figure.add_subplot()
-    style.save_png(figure, tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    before = (tmp_path / "a.png").read_bytes()
-    monkeypatch.setattr(type(figure), "savefig", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(Exception, match="the disk is full"):
-        style.save_png(figure, tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -3,14 +3,12 @@ import re
 from operator import itemgetter
 
 import pytest
-from jinja2 import FileSystemLoader, UndefinedError
-from markupsafe import Markup
 
+from htt.pages import html as page
+from htt.pages.html import Picture
+from htt.pages.style import canvas
+from htt.pages.table import Column, Table
 from htt.text import block, escaped
-from tune.reports import html as page
-from tune.reports.figures.style import canvas
-from tune.reports.html import Picture
-from tune.reports.table import Column, Table
 
 NASTY = 'a*b* `c` <script> |d| [e](f) ![g](h) _i_ j_k \\l & &amp; "m" 50 % http://n.o ~~p~~'
 
@@ -98,25 +96,3 @@ def test_ids_of_two_figures_differ():
 
 def test_markdown_picture_is_a_file_beside_it():
     assert '![A line with "quotes" & \\<marks\\>](some-figure.png)' in page.markdown("t", [picture()])
-
-
-def test_template_values_are_literal_and_markup_is_kept(tmp_path, monkeypatch):
-    (tmp_path / "some.md").write_text(
-        "{{ foreign }} {{ code(foreign) }} {{ trusted }}\n\n\n\n{{ part(table) }}\n"
-        "{% filter paragraph %}\none\n{% if trusted %}\ntwo {{ foreign }}.\n{% endif %}\n{% endfilter %}\n"
-        "{% call picture('name', none, foreign) %}\nof\n{{ foreign }}\n{% endcall %}\n> end\n"
-    )
-    monkeypatch.setattr(page._REPORTS, "loader", FileSystemLoader(tmp_path))
-    foreign = "*a*\n# b \x000\x00"
-    parts = page.fill("some.md", foreign=foreign, trusted=Markup("**c**"), table=PAIRS)
-    text = "\\*a\\* # b 0"
-    assert parts == [
-        f"{text} `*a* # b 0` **c**", PAIRS, f"one two {text}.", Picture("name", None, f"of {text}", foreign), "> end",
-    ]  # fmt: skip
-
-
-def test_template_names_existing_values_only(tmp_path, monkeypatch):
-    (tmp_path / "some.md").write_text("{{ unknown }}")
-    monkeypatch.setattr(page._REPORTS, "loader", FileSystemLoader(tmp_path))
-    with pytest.raises(UndefinedError, match="'unknown' is undefined"):
-        page.fill("some.md")

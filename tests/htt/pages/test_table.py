@@ -1,7 +1,7 @@
 import re
 from operator import itemgetter
 
-from tune.reports.table import Column, Table, csv
+from htt.pages.table import Column, Table, csv
 
 
 def columns(heads, **options):

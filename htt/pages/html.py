@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,14 +19,12 @@ from markdown_it.common.utils import escapeHtml
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from htt.evaluation.metric_table import METRICS
 from htt.files import write_text
-from htt.text import block, code, escaped, plural
-from tune.reports import format as fmt
-from tune.reports.figures import style
-from tune.reports.table import Table
-from tune.results.run_folder import RunFolder
+from htt.pages import style
+from htt.pages.table import Table
+from htt.text import escaped
 
+REPORT, PAGE = "report.md", "report.html"
 HERE = Path(__file__).parent
 _NO_BREAK = re.compile(r"(?<=\d) (?=%|mm\b|points\b)|(?<=\w:) (?=\S{1,6}(?:,|$))")
 """Space between a number and its unit, or a name and its short value, where a line must not break."""
@@ -54,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Image:
-    """A picture that the run folder holds already, with its caption and its alternative text."""
+    """A picture that the folder of the report holds already, with its caption and its alternative text."""
 
     path: Path
     caption: str
@@ -80,7 +78,7 @@ Part: TypeAlias = "str | Table[Any] | Picture | Image"
 """Part of a report; text is one block of Markdown."""
 
 
-def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
+def publish(folder: Path, title: str, parts: Sequence[Part]) -> None:
     """Write ``report.html``, ``report.md`` and the pictures of ``report.md``, each file atomically.
 
     Raises:
@@ -88,9 +86,9 @@ def publish(folder: RunFolder, title: str, parts: Sequence[Part]) -> None:
     """
     for part in parts:
         if isinstance(part, Picture):
-            style.save_png(part.figure, folder.path / f"{part.name}.png")
-    write_text(folder.report, markdown(title, parts))
-    write_text(folder.path / "report.html", page(title, parts))
+            style.save_png(part.figure, folder / f"{part.name}.png")
+    write_text(folder / REPORT, markdown(title, parts))
+    write_text(folder / PAGE, page(title, parts))
 
 
 def markdown(title: str, parts: Sequence[Part]) -> str:
@@ -104,39 +102,6 @@ def page(title: str, parts: Sequence[Part]) -> str:
     template = _PAGES.get_template("page.html")
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     return template.render(title=title, parts=parts, style=style, script=script)
-
-
-def fill(template: str, **values: Any) -> list[Part]:
-    """Return the parts of a report from its Markdown template; values are escaped unless they are ``Markup``.
-
-    ``{{ part(table) }}`` places a table, ``{% call picture(name, figure, alternative) %}`` a picture with a caption,
-    ``{% call image(path, alternative) %}`` one of a PNG file in the run folder.
-    """
-    parts: list[Part] = []
-
-    def place(part: Part) -> Markup:
-        parts.append(part)
-        return Markup(f"\n\n\0{len(parts) - 1}\0\n\n")  # no text of others contains \0: see htt.text.printable
-
-    def picture(name: str, figure: Figure, alternative: str, caller: Callable[[], str]) -> Markup:
-        return place(Picture(name, figure, _paragraph(caller()).strip(), alternative))
-
-    def image(path: Path, alternative: str, caller: Callable[[], str]) -> Markup:
-        return place(Image(path, _paragraph(caller()).strip(), alternative))
-
-    text = _REPORTS.get_template(template).render(values, part=place, picture=picture, image=image)
-    blocks = (re.sub(r"\n{3,}", "\n\n", block).strip("\n") for block in re.split("\0", text))
-    return [parts[int(block)] if number % 2 else block for number, block in enumerate(blocks) if block]
-
-
-def _paragraph(text: str) -> Markup:
-    """Return Markdown as one paragraph, on one line."""
-    return Markup(" ".join(text.split()) + "\n\n")
-
-
-def _finalize(value: object) -> Markup:
-    """Return a value of a Markdown template as Markdown that shows it literally."""
-    return value if isinstance(value, Markup) else Markup(escaped(str(value)))
 
 
 def _unbroken(text: str) -> str:
@@ -158,16 +123,4 @@ _PAGES.filters |= {
     "inline": lambda text: Markup(_MARKDOWN.renderInline(text)),
     "unbroken": _unbroken,
     "breakable": _breakable,
-    "paragraph": _paragraph,
-    "bullet": lambda text: Markup(f"- {' '.join(text.split())}\n"),
-    "title_of": lambda metric: METRICS[metric].title,
 }
-_PAGES.globals |= {
-    "METRICS": METRICS,
-    "fmt": fmt,
-    "plural": plural,
-    "code": lambda text: Markup(code(text)),
-    "codes": lambda texts: Markup(", ".join(map(code, texts))),
-    "block": lambda *text: Markup(block(*text)),
-}
-_REPORTS = _PAGES.overlay(finalize=_finalize, trim_blocks=True, lstrip_blocks=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from htt import console, text
-from htt.text import escaped
-from tune.reports.format import NOTHING
+from htt.text import NOTHING, escaped
 
 WIDTH = 79
 """Characters of a terminal line, minus the border at the end of a table."""
