@@ -57,7 +57,7 @@ def draw_early(curve: Mapping[str, Sequence[float]], title: str, path: Path) -> 
         title: title of the figure.
         path: path of the PNG.
     """
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     share, accuracy = 100 * np.array(curve["share"]), 100 * np.array(curve["fraction"])
     area = float(early_area(np.array(curve["fraction"])))

@@ -35,7 +35,8 @@ class Metric:
         '31.2 %'
         """
         if self.unit:
-            return f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
+            text = f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
+            return f"−{text[1:]}" if value < 0 and self.is_gain else text
         if self.is_area:
             return f"{value:.3f}"
         if self.is_count:

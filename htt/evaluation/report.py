@@ -218,7 +218,7 @@ def _early(folder: Path, scores: Scores, title: str) -> str:
     """Write the figure and the table of the accuracy over the observed share, and return them as text."""
     curve, accuracy = scores.curves[EARLY], METRICS["action_accuracy"]
     with files.replacing(folder / EARLY_PNG) as path:
-        figures.draw_early(curve, f"Action accuracy over the observed share: {title}", path)
+        figures.draw_early(curve, f"Early action: {title}", path)
     with files.replacing(folder / EARLY_CSV) as path:
         pl.DataFrame(curve).rename({"fraction": "accuracy"}).write_csv(path)
     ends = zip(curve["low"], curve["high"], strict=True) if "low" in curve else [None] * len(curve["share"])

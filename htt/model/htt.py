@@ -154,7 +154,7 @@ class HTT(nn.Module):
     def decode_forecast(self, raw: Float[Tensor, "n s j 3"], camera: Float[Tensor, "n 3 3"]) -> Forecast:
         """Return the forecast of raw joints; ``camera`` is the camera matrix of each frame, px."""
         decoded = decode_pose(raw.flatten(1, 2), camera, self.config.pose, self.info)
-        return Forecast(*(each.unflatten(1, raw.shape[1:3]) for each in decoded))
+        return Forecast(*(each.reshape(*raw.shape[:3], *each.shape[2:]) for each in decoded))
 
     def _tokens_so_far(
         self, features: Float[Tensor, "n d"], valid: Bool[Tensor, "b t"], layout: Layout

@@ -15,7 +15,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -92,15 +92,13 @@ def fit(
     history = list(start.extra.get("epochs", []))
     costs = known_cost(history)
     loader = TrainingLoader(splits.train, config, group.rank, group.size)
-    steps = config.train.epochs * loader.steps_per_epoch
-    parallel = group.parallel(compiled(model, config, group, steps))
+    parallel = group.parallel(compiled(model, config, group, config.train.epochs * loader.steps_per_epoch))
     val = EvaluationLoader(splits.val, config, group.rank, group.size) if splits.val else None  # with its processes
     board = Board(folder / "tensorboard", config, enabled=config.runtime.tensorboard and group.first)
     whole = (model, optimizer, config, splits.info, group, precision.state, history, saving, average)
     saver = Saver(folder / "checkpoint", *whole)
     how: dict[str, Any] = {"group": group, "precision": precision}
-    # The board is closed also if a report ends the training.
-    with memory_errors(config, group.device), _compiler_errors(), contextlib.closing(board):
+    with memory_errors(config, group.device), _compiler_errors(), contextlib.closing(board):  # also if a report ends it
         for epoch in range(start.epoch, config.train.epochs):
             began = time.monotonic()
             entered = start if epoch == start.epoch else Progress(epoch)
@@ -163,10 +161,9 @@ def compiled(model: HTT, config: Config, group: Group, steps: int) -> nn.Module:
     pays = group.device.type == "cuda" and steps >= COMPILED_FROM and (model.features.trained or config.on_features)
     if choice == "off" or (choice == "auto" and not pays):
         return model
-    torch.compiler.reset()  # type: ignore[no-untyped-call]  # one process may run many trainings
+    torch.compiler.reset()  # one process may run many trainings
     torch._dynamo.config.suppress_errors = choice == "auto"  # a machine without a C compiler trains all the same
-    compiled: nn.Module = torch.compile(model, dynamic=True, backend=COMPILER)
-    return compiled
+    return cast(nn.Module, torch.compile(model, dynamic=True, backend=COMPILER))
 
 
 @contextlib.contextmanager

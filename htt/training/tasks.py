@@ -148,7 +148,7 @@ def unpredicted(config: Config, frame_rate: float) -> dict[str, str]:
         absent = ("hand", "hand_type", "object", "forecast")
         losses = {*OF_HANDS, "loss_object", "loss_hand_type"}
         return {name: reason for name in EVALUATED if head_of(name) in absent or name in losses}
-    reasons = {}
+    reasons: dict[str, str] = {}
     if not config.model.predicts_hand_types:
         reasons = dict.fromkeys(OF_HAND_TYPES, "the model has no head for hand types (model.action.cues)")
     ahead = [name for name in EVALUATED if name.startswith(("forecast_", "loss_forecast_"))]

@@ -28,6 +28,7 @@ WITH_RAY = {
 }
 ELSEWHERE = {
     "default_search": "the first command as it is, ten minutes; test_spine.py takes the same road",
+    "early_action": "reads the study of eight seeds",
     "headline": "reads the study of seven seeds, which takes 38 minutes",
     "ray_up": "hosts out of network namespaces, as root; test_ray_up.py takes the same road",
     "result": "no script",

@@ -3,14 +3,16 @@
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLongError
 from pathlib import Path
 
 import pytest
 
 from htt import attention, compare, console, evaluate, export, files, predict, publish
+from htt.errors import ConfigError
 from htt.inference import Predictor
+from htt.inference.published import publish as publish_model
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = """
@@ -124,32 +126,45 @@ def holder(tmp_path):
         yield child
 
 
-def test_writing_waits_and_says_so(holder, tmp_path, capsys):
+@pytest.fixture
+def waiting(monkeypatch):
+    """Event that is set by the message of a process that waits, and the messages."""
+    told, texts, whole = threading.Event(), [], console.err.print
+
+    def show(text, *words, **options):
+        texts.append(str(text))
+        whole(text, *words, **options)
+        if "waiting for it" in texts[-1]:
+            told.set()
+
+    monkeypatch.setattr(console.err, "print", show)
+    return told, texts
+
+
+def test_writing_waits_and_says_so(holder, tmp_path, waiting):
+    def second():
+        with files.writing(tmp_path / "out"):
+            return names(tmp_path / "out")
+
+    told, texts = waiting
     with ThreadPoolExecutor(1) as pool:
-
-        def second():
-            with files.writing(tmp_path / "out"):
-                return names(tmp_path / "out")
-
         result = pool.submit(second)
-        with pytest.raises(TooLongError):
-            result.result(1.0)
+        told.wait()
+        assert texts == [f"Another process writes {tmp_path / 'out'}; waiting for it."]
+        assert not result.done()
         holder.stdin.close()
-        assert result.result(60) == ["README.md"]
-    assert f"Another process writes {tmp_path / 'out'}; waiting for it." in capsys.readouterr().err.replace("\n", "")
+        assert result.result() == ["README.md"]
 
 
-def test_second_publication_into_a_folder_loses_nothing_of_the_first(holder, trained, tmp_path, capsys):
+def test_second_publication_into_a_folder_loses_nothing_of_the_first(holder, trained, tmp_path, waiting):
     """It waits for the first, and then refuses a folder with files."""
-    words = ["--checkpoint", str(trained), "--out", str(tmp_path / "out")]
+    told, _ = waiting
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(console.run, publish.Options, publish.main, words)
-        with pytest.raises(TooLongError):
-            result.result(3.0)
+        result = pool.submit(publish_model, trained, tmp_path / "out")
+        told.wait()
         holder.stdin.close()
-        with pytest.raises(SystemExit):
-            result.result(60)
-    assert "has files. Choose another name." in " ".join(capsys.readouterr().err.split())
+        with pytest.raises(ConfigError, match="has files"):
+            result.result()
     assert names(tmp_path / "out") == ["README.md"]
     assert (tmp_path / "out" / "README.md").read_text() == "of the first process"
 
