@@ -154,7 +154,7 @@ def test_worker_error_is_printed_in_one_line(trained, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     done = on_workers("--checkpoint", tmp_path / "checkpoint", "--workers", 2)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Cannot read weights "), done.stderr
+    assert done.stderr.startswith("error: Damaged checkpoint: "), done.stderr
     assert done.stderr.count("\n") == 1
 
 
