@@ -66,6 +66,7 @@ def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int
             jpegs=[record.jpegs[frame] for frame in order],
             joints_m=record.joints_m[order],
             hand_valid=record.hand_valid[order],
+            hand_types=None if record.hand_types is None else record.hand_types[order],
         )
         done.append(writer.add(longer))
     done.append(writer.close())
@@ -75,6 +76,7 @@ def make_clips(root: Path, width: int, height: int, count: int, shard_bytes: int
     made = manifest.Manifest(
         actions=list(info.actions),
         objects=list(info.objects),
+        hand_types=list(info.hand_types),
         width=width,
         height=height,
         splits={"train": written},
