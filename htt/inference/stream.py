@@ -19,7 +19,7 @@ from htt.data.loading.clips import as_frames
 from htt.errors import DataError
 from htt.fitting import Fit, Fitting
 from htt.inference.predictor import Predictor, as_rgb
-from htt.model.heads import decode_pose
+from htt.model.heads import FrameOutputs, decode_pose
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Stream:
         tokens: Tensor = self._model.pose_block(features, features.new_ones((1, last), dtype=torch.bool))[0]
         return tokens
 
-    def _heads(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Tensor, Tensor, Tensor | None]]:
+    def _heads(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, FrameOutputs]:
         """Return pixels of the frame, points (m) and object probabilities of some tokens, and what block A needs."""
         raw, objects = self._model.pose_head(tokens), self._model.object_head(tokens)
         types = None if self._model.hand_type_head is None else self._model.hand_type_head(tokens)
@@ -147,7 +147,12 @@ class Stream:
         joints_px, _, joints_m = decode_pose(raw, camera, self._model.config.pose, self._model.info)
         assert self._fitting is not None
         px = self._fitting.frame_px(joints_px.cpu().numpy())
-        return px, joints_m.cpu().numpy(), objects.softmax(dim=-1).cpu().numpy(), (raw, objects, types)
+        return (
+            px,
+            joints_m.cpu().numpy(),
+            objects.softmax(dim=-1).cpu().numpy(),
+            FrameOutputs(tokens, raw, objects, types),
+        )
 
     def _forecast(self, seen: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         """Return the hands of the next frames, px and m, after ``seen`` frames of the window of block A."""
@@ -165,8 +170,8 @@ class Stream:
         """Finish a window of block P: its hands and objects, its cues, and the action of the window so far."""
         count, self._open = self._open, 0
         tokens = self._block_p(count)
-        joints_px, joints_m, objects, raw = self._heads(tokens)
-        self._cues.append(self._model.action_input(tokens, *raw))
+        joints_px, joints_m, objects, outputs = self._heads(tokens)
+        self._cues.append(self._model.action_input(outputs))
         cues = torch.cat(self._cues)[None]
         valid = cues.new_ones(cues.shape[:2], dtype=torch.bool)
         logits: Tensor = self._model.action_block(cues, valid, self._model.action_head)

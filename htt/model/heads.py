@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -20,6 +22,17 @@ NO_HAND_TYPES = (
     "model.action.cues has hand_type, but the data do not name hand types. Use data that do, such as the rendered "
     "benchmark, or leave hand_type out of the cues."
 )
+
+
+class FrameOutputs(NamedTuple):
+    """Outputs for each frame that the cues of block A read."""
+
+    tokens: Float[Tensor, "n d"]
+    """Output of block P."""
+    joints_raw: Float[Tensor, "n j 3"]
+    object_logits: Float[Tensor, "n o"]
+    hand_type_logits: Float[Tensor, "n hands types"] | None
+    """None if the model has no head for hand types."""
 
 
 class PoseHead(nn.Module):
@@ -95,7 +108,7 @@ class ObjectHead(nn.Module):
 
 
 class HandTypeHead(ObjectHead):
-    """As ``ObjectHead``, from a token to the logits of what each hand does: of the cue hand_type."""
+    """Object head for what each hand does instead of the object: the head of the cue hand_type."""
 
     def __init__(self, width: int, info: DataInfo) -> None:
         super().__init__(width, info.hands * len(info.hand_types))
@@ -166,15 +179,13 @@ def encode_pose(
 
 
 def with_truth(
-    joints_raw: Float[Tensor, "n j 3"],
-    object_logits: Float[Tensor, "n o"],
+    outputs: FrameOutputs,
     truth: Truth | None,
     intrinsics: Float[Tensor, "n 3 3"],
     config: ModelConfig,
     info: DataInfo,
-    hand_type_logits: Float[Tensor, "n hands types"] | None = None,
-) -> tuple[Float[Tensor, "n j 3"], Float[Tensor, "n o"], Float[Tensor, "n hands types"] | None]:
-    """Return joints and logits with the true values of ``model.action.given``, for block A.
+) -> FrameOutputs:
+    """Return the outputs with the true values of ``model.action.given``, for block A.
 
     A joint that is not valid, and an object or a hand type without a label, keep their prediction; of a model without
     heads they are 0.
@@ -188,19 +199,20 @@ def with_truth(
             f"model.action.given is {', '.join(given)}: the model needs the labels of its frames, and there are none. "
             "Use labelled clips, or a model trained with model.action.given=[]."
         )
+    _, joints_raw, object_logits, type_logits = outputs
     if not joints_raw.shape[1]:  # a model without heads: all its cues are given
         joints_raw = joints_raw.new_zeros(len(joints_raw), info.joints, 3)
         object_logits = object_logits.new_zeros(len(object_logits), len(info.objects))
         if "hand_type" in given:
-            hand_type_logits = object_logits.new_zeros(len(object_logits), info.hands, len(info.hand_types))
+            type_logits = object_logits.new_zeros(len(object_logits), info.hands, len(info.hand_types))
     if truth is not None and "hands" in given:
         true_joints = encode_pose(truth.joints_px, truth.joints_m[..., 2], intrinsics, config.pose, info)
         joints_raw = torch.where(truth.joint_valid[..., None], true_joints, joints_raw)
     if truth is not None and "object" in given:
         object_logits = _certain(object_logits, truth.object)
-    if truth is not None and truth.hand_type is not None and hand_type_logits is not None and "hand_type" in given:
-        hand_type_logits = _certain(hand_type_logits, truth.hand_type)
-    return joints_raw, object_logits, hand_type_logits
+    if truth is not None and truth.hand_type is not None and type_logits is not None and "hand_type" in given:
+        type_logits = _certain(type_logits, truth.hand_type)
+    return FrameOutputs(outputs.tokens, joints_raw, object_logits, type_logits)
 
 
 def _certain(logits: Float[Tensor, "*n classes"], labels: Int[Tensor, "*n"]) -> Float[Tensor, "*n classes"]:
@@ -234,12 +246,9 @@ class HandsCue(nn.Module):
         self.coordinates = {"2d": 2, "3d": 3}[config.hands]
         self.embed = nn.Linear(self.coordinates * info.joints, width)
 
-    def forward(
-        self, tokens: Tensor, joints_raw: Float[Tensor, "n j 3"], object_logits: Tensor, hand_type_logits: Tensor | None
-    ) -> Tensor:
+    def forward(self, outputs: FrameOutputs) -> Tensor:
         """Return the embedded joints [n d]."""
-        del tokens, object_logits, hand_type_logits
-        cue: Tensor = self.embed(joints_raw[..., : self.coordinates].flatten(1))
+        cue: Tensor = self.embed(outputs.joints_raw[..., : self.coordinates].flatten(1))
         return cue
 
 
@@ -251,12 +260,9 @@ class ObjectCue(nn.Module):
         del config
         self.embed = nn.Linear(len(info.objects), width)
 
-    def forward(
-        self, tokens: Tensor, joints_raw: Tensor, object_logits: Float[Tensor, "n o"], hand_type_logits: Tensor | None
-    ) -> Tensor:
+    def forward(self, outputs: FrameOutputs) -> Tensor:
         """Return the embedded probabilities [n d]."""
-        del tokens, joints_raw, hand_type_logits
-        cue: Tensor = self.embed(object_logits.softmax(dim=-1))
+        cue: Tensor = self.embed(outputs.object_logits.softmax(dim=-1))
         return cue
 
 
@@ -268,16 +274,10 @@ class HandTypeCue(nn.Module):
         del config
         self.embed = nn.Linear(info.hands * len(info.hand_types), width)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        joints_raw: Tensor,
-        object_logits: Tensor,
-        hand_type_logits: Float[Tensor, "n hands types"],
-    ) -> Tensor:
+    def forward(self, outputs: FrameOutputs) -> Tensor:
         """Return the embedded probabilities [n d]."""
-        del tokens, joints_raw, object_logits
-        cue: Tensor = self.embed(hand_type_logits.softmax(dim=-1).flatten(1))
+        assert outputs.hand_type_logits is not None  # the model has the cue, so it has the head or is given the types
+        cue: Tensor = self.embed(outputs.hand_type_logits.softmax(dim=-1).flatten(1))
         return cue
 
 
@@ -288,12 +288,9 @@ class FeatureCue(nn.Module):
         super().__init__()
         del width, config, info
 
-    def forward(
-        self, tokens: Float[Tensor, "n d"], joints_raw: Tensor, object_logits: Tensor, hand_type_logits: Tensor | None
-    ) -> Tensor:
+    def forward(self, outputs: FrameOutputs) -> Tensor:
         """Return the tokens [n d]."""
-        del joints_raw, object_logits, hand_type_logits
-        return tokens
+        return outputs.tokens
 
 
 CUES: dict[str, type[nn.Module]] = {
@@ -317,14 +314,8 @@ class ActionInput(nn.Module):
         self.cues = nn.ModuleDict({name: CUES[name](width, config, info) for name in chosen})
         self.join = nn.Linear(len(chosen) * width, width)
 
-    def forward(
-        self,
-        tokens: Float[Tensor, "n d"],
-        joints_raw: Float[Tensor, "n j 3"],
-        object_logits: Float[Tensor, "n o"],
-        hand_type_logits: Float[Tensor, "n hands types"] | None = None,
-    ) -> Float[Tensor, "n d"]:
+    def forward(self, outputs: FrameOutputs) -> Float[Tensor, "n d"]:
         """Return one token per frame."""
-        cues = [cue(tokens, joints_raw, object_logits, hand_type_logits) for cue in self.cues.values()]
+        cues = [cue(outputs) for cue in self.cues.values()]
         joined: Tensor = self.join(torch.cat(cues, dim=-1))
         return joined

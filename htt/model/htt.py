@@ -24,6 +24,7 @@ from htt.model.heads import (
     NO_HAND_TYPES,
     ActionInput,
     ForecastHead,
+    FrameOutputs,
     HandTypeHead,
     NoHead,
     ObjectHead,
@@ -112,8 +113,8 @@ class HTT(nn.Module):
         object_logits = self.object_head(tokens)
         type_logits = None if self.hand_type_head is None else self.hand_type_head(tokens)
 
-        seen_by_a = with_truth(joints_raw, object_logits, truth, camera, self.config, self.info, type_logits)
-        cues = self.action_input(tokens, *seen_by_a)
+        outputs = FrameOutputs(tokens, joints_raw, object_logits, type_logits)
+        cues = self.action_input(with_truth(outputs, truth, camera, self.config, self.info))
         clips = place(cues, layout.slot, valid.shape)
         action_logits = self.action_block(clips, valid, self.action_head, seen.get("action"))
 

@@ -19,7 +19,7 @@ from htt.info import DataInfo
 from htt.losses import losses
 from htt.model import blocks
 from htt.model.blocks import transformer
-from htt.model.heads import decode_pose, encode_pose, with_truth
+from htt.model.heads import FrameOutputs, decode_pose, encode_pose, with_truth
 from htt.model.htt import HTT
 from htt.testing import random_batch, tiny_config, tiny_info
 from htt.training.loop import Precision
@@ -278,7 +278,9 @@ def test_with_truth_keeps_predictions_where_labels_are_missing():
     raw, logits = torch.randn(13, info.joints, 3), torch.randn(13, 3)
     camera = batch.intrinsics[window_of_frame(batch.valid)]
     predicted = torch.randn(13, 2, 3)
-    joints, objects, types = with_truth(raw, logits, batch.truth, camera, config, info, predicted)
+    outputs = FrameOutputs(torch.randn(13, 32), raw, logits, predicted)
+    tokens, joints, objects, types = with_truth(outputs, batch.truth, camera, config, info)
+    assert tokens is outputs.tokens
     px, depth_m, _ = decode_pose(joints, camera, config.pose, info)
     assert torch.equal(joints[0, :21], raw[0, :21])
     torch.testing.assert_close(px[batch.joint_valid], batch.joints_px[batch.joint_valid])
