@@ -14,7 +14,7 @@ from htt.evaluation.sums import Curve, early_area
 
 PANELS = (("", "camera space"), ("_ra", "relative to the wrist"))
 LINES = {"": ("all hands", "black"), "_left": ("left hand", "tab:blue"), "_right": ("right hand", "tab:orange")}
-AHEAD = {
+FORECASTS = {
     "forecast": ("forecast", "black", "o-"),
     "kept": ("last pose kept", "tab:blue", "s--"),
     "velocity": ("constant velocity", "tab:orange", "^:"),
@@ -112,7 +112,7 @@ def draw_forecast(forecast: Mapping[str, Any], title: str, path: Path) -> None:
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for name, (words, colour, style) in AHEAD.items():
+    for name, (words, colour, style) in FORECASTS.items():
         error = forecast[name]
         axes.plot(forecast["time_s"], error["error_mm"], style, color=colour, label=words, markersize=4)
         if "low" in error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -122,17 +123,16 @@ class Evaluation:
         clip = np.array([window.clip for window in windows])
         starts = np.flatnonzero(np.diff(clip, prepend=-1))
 
-        def summed(parts: list[np.ndarray]) -> np.ndarray:
-            return np.add.reduceat(np.stack(parts), starts)
+        def summed(parts: list[Any]) -> Any:
+            """Return the sum of each clip, or None if a window does not have its part."""
+            return None if any(part is None for part in parts) else np.add.reduceat(np.stack(parts), starts)
 
-        later = [window.ahead for window in windows if window.ahead is not None]
-        ahead = None
-        if len(later) == len(windows):
-            ahead = Ahead(summed([one.error_mm for one in later]), summed([one.count for one in later]))
+        error_mm, count = (
+            summed([window.ahead and getattr(window.ahead, name) for window in windows])
+            for name in ("error_mm", "count")
+        )
         probabilities = [window.probabilities for window in windows]
         votes = np.eye(len(self.info.actions), dtype=int)
-        early = [window.early for window in windows if window.early is not None]
-        types = [window.hand_types for window in windows]
         return ClipSums(
             hands=self.info.hands,
             clip=clip[starts],
@@ -140,8 +140,8 @@ class Evaluation:
             soft=summed(probabilities),
             hard=summed([votes[each.argmax()] for each in probabilities]),
             windows=np.diff(starts, append=len(windows)),
-            objects=summed([np.array(window.objects) for window in windows]),
-            hand_types=None if None in types else summed([np.array(each) for each in types]),
+            objects=summed([window.objects for window in windows]),
+            hand_types=summed([window.hand_types for window in windows]),
             spaces={
                 space: Joints(
                     summed([window.spaces[place].error_mm for window in windows]),
@@ -150,8 +150,8 @@ class Evaluation:
                 )
                 for place, space in enumerate(SPACES)
             },
-            early=summed(early) if len(early) == len(windows) else None,
-            ahead=ahead,
+            early=summed([window.early for window in windows]),
+            ahead=None if error_mm is None else Ahead(error_mm, count),
             frame_rate=self.info.frame_rate,
         )
 

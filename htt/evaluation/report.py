@@ -19,7 +19,7 @@ from htt.evaluation.scores import Score, Scores
 from htt.text import NOTHING, code, escaped, plural
 
 REPORT, METRICS_FILE, PER_CLIP = "report.md", "metrics.json", "per_clip.parquet"
-PCK, CONFUSION, AHEAD = "pck.png", "confusion.png", "forecast.png"
+PCK, CONFUSION, FORECAST = "pck.png", "confusion.png", "forecast.png"
 EARLY_PNG, EARLY_CSV = "early_action.png", "early_action.csv"
 MISTAKES = 10
 NAMES = {"h2o": "H2O", "fpha": "FPHA", "synthetic": "the rendered benchmark"}
@@ -77,7 +77,7 @@ def write(folder: Path, scores: Scores, per_clip: pl.DataFrame, about: Provenanc
     if EARLY in scores.curves:
         drawn["## Early action"] = _early(folder, scores, title)
     if scores.forecast:
-        with files.replacing(folder / AHEAD) as path:
+        with files.replacing(folder / FORECAST) as path:
             figures.draw_forecast(scores.forecast, f"Forecast hands: {title}", path)
         drawn["## Forecast"] = _forecast(scores)
     counts = scores.confusion()
@@ -245,7 +245,7 @@ def _forecast(scores: Scores) -> str:
         "that time."
     )
     return (
-        f"![error of forecast hands over the time ahead]({AHEAD})\n\n"
+        f"![error of forecast hands over the time ahead]({FORECAST})\n\n"
         "A forecast is made at every frame, from this frame and those before it, for every later frame that its clip "
         "has and that has labels. Both baselines start from the model's own hands of that frame, seen without later "
         "frames, as a user would compute them. Each frame ahead is in the camera space of its own frame, so the motion "
