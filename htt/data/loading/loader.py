@@ -357,8 +357,11 @@ class TrainingLoader:
         codes = COPIES * (self.windows.frame_count - counts)
         if self._labelled is not None:
             seed, first = [self._train.seed, epoch, 1], start // self.step_windows
-            mixed = [self._with_views(step, codes, [*seed, first + place]) for place, step in enumerate(steps)]
-            return self._decoder.batches(mixed)
+            others = [step[~self._labelled[step]] for step in steps]
+            return self._decoder.batches([
+                self._with_views(*windows, codes, [*seed, first + place])
+                for place, windows in enumerate(zip(steps, others, strict=True))
+            ])  # fmt: skip
         if self._views:  # the copy of each window is drawn for the epoch, for any number of workers
             codes += np.random.default_rng([self._train.seed, epoch, 1]).integers(1, self._views + 1, len(codes))
         return self._decoder.batches([step + codes[step] * len(self.windows) for step in steps])
@@ -370,8 +373,8 @@ class TrainingLoader:
         random = np.random.default_rng([self._train.seed, epoch, 2])
         return draw_observed(self.windows, self.assembler.clips.frame_counts, self._observed, random)
 
-    def _with_views(self, step: np.ndarray, codes: np.ndarray, seed: list[int]) -> np.ndarray:
-        """Return a step with a drawn copy of each window, followed by the two other copies that a teacher sees.
+    def _with_views(self, step: np.ndarray, others: np.ndarray, codes: np.ndarray, seed: list[int]) -> np.ndarray:
+        """Return a step with a drawn copy of each window, followed by the two copies of ``others`` for the teacher.
 
         ``codes`` [windows] say how much of each window is seen.
 
@@ -385,7 +388,6 @@ class TrainingLoader:
         copies = [seen]
         if self._taught:
             copies += [(seen + turn) % (self._views + 1), (seen + turn % max(self._views, 1) + 1) % (self._views + 1)]
-        others = step if self._labelled is None else step[~self._labelled[step]]
         own, *again = (codes + copy for copy in copies)
         return np.concatenate([step + own[step] * count, *(others + codes[others] * count for codes in again)])
 
