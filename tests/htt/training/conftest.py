@@ -7,6 +7,7 @@ import pytest
 
 from htt.config import to_yaml
 from htt.training import checkpoint
+from htt.training.loop import fit
 
 WORKER = """
 import os, sys, torch, torch.distributed
@@ -59,3 +60,27 @@ def two_workers():
         return checkpoint.load(folder / "checkpoint")[0]
 
     return train
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Train in this process, to the end or until an epoch was reported; gives the reports, and the model at the end."""
+
+    class StoppedError(Exception):
+        pass
+
+    def run(config, splits, folder, *, stop_after=None, **how):
+        reports = []
+
+        def report(metrics, saved):
+            reports.append(metrics)
+            assert checkpoint.read(saved).progress.epoch == metrics["epoch"]
+            if metrics["epoch"] == stop_after:
+                raise StoppedError
+
+        try:
+            return reports, fit(config, splits, report, folder=folder, **how)
+        except StoppedError:
+            return reports, None
+
+    return run

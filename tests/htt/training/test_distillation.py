@@ -18,7 +18,7 @@ from htt.training import checkpoint, optim
 from htt.training.checkpoint import Progress
 from htt.training.encoding import data_folder
 from htt.training.loading import open_teacher
-from htt.training.loop import fit, train_step
+from htt.training.loop import train_step
 from htt.training.tasks import open_splits
 
 FROZEN = {"model.backbone.trained": False, "model.backbone.weights": "rendered"}
@@ -41,24 +41,6 @@ def teacher(tiny_splits, tmp_path_factory):
 
 def student(teacher, **changes) -> Config:
     return tiny_config(**{"distill.teacher": str(teacher), **SMALL, **changes})
-
-
-def train(config, splits, folder, *, stop_after=None, resume=None):
-    """The reports of a training, and its model; none if it was stopped."""
-    reports = []
-
-    class StoppedError(Exception):
-        pass
-
-    def report(metrics, saved):
-        reports.append(metrics)
-        if metrics["epoch"] == stop_after:
-            raise StoppedError
-
-    try:
-        return reports, fit(config, splits, report, folder=folder, resume=resume)
-    except StoppedError:
-        return reports, None
 
 
 def test_distillation_terms_are_divergence_and_distances():
@@ -118,7 +100,7 @@ def test_train_step_moves_the_student_but_not_the_teacher(tiny_splits, teacher):
     assert all(torch.equal(value, before[name]) for name, value in helper.state_dict().items())
 
 
-def test_fit_with_a_teacher_reports_terms_and_changes_weights(tiny_splits, teacher, tmp_path):
+def test_fit_with_a_teacher_reports_terms_and_changes_weights(tiny_splits, teacher, tmp_path, train):
     reports, taught = train(student(teacher), tiny_splits, tmp_path / "taught")
     plain_reports, plain = train(student(None, **{"distill.teacher": None}), tiny_splits, tmp_path / "plain")
     assert {f"train_{term}" for term in DISTILLED} <= reports[-1].keys()
@@ -127,7 +109,7 @@ def test_fit_with_a_teacher_reports_terms_and_changes_weights(tiny_splits, teach
     assert not torch.equal(taught.action_head.weight, plain.action_head.weight)
 
 
-def test_resumed_distillation_equals_an_uninterrupted_one(tiny_splits, teacher, tmp_path):
+def test_resumed_distillation_equals_an_uninterrupted_one(tiny_splits, teacher, tmp_path, train):
     config = student(teacher, **{"train.epochs": 3, "model.pose.dropout": 0.2})
     reports, undisturbed = train(config, tiny_splits, tmp_path / "whole")
     train(config, tiny_splits, tmp_path / "parts", stop_after=1)
@@ -139,7 +121,7 @@ def test_resumed_distillation_equals_an_uninterrupted_one(tiny_splits, teacher, 
     ]
 
 
-def test_distillation_on_two_workers_equals_one_worker(two_workers, tiny_splits, teacher, tmp_path):
+def test_distillation_on_two_workers_equals_one_worker(two_workers, tiny_splits, teacher, tmp_path, train):
     how = {"optim.name": "sgd", "optim.lr": 1e-3, "train.batch_size": 3, "train.epochs": 1, **NO_AUGMENTATION}
     config = student(teacher, **how)
     together = two_workers(config, tmp_path)
@@ -171,7 +153,7 @@ def test_open_teacher_refuses_a_missing_or_damaged_checkpoint(tiny_splits, tmp_p
         open_teacher(student(damaged), model)
 
 
-def test_open_teacher_on_features_needs_the_same_frozen_encoder(tmp_path, teacher):
+def test_open_teacher_on_features_needs_the_same_frozen_encoder(tmp_path, teacher, train):
     config = student(teacher, **FROZEN, **{"data.augment.views": 0, "train.epochs": 1})
     data_folder(config, workers=1)  # several would start a Ray
     splits = open_splits(config)
@@ -204,7 +186,7 @@ train(read(folder / "config.yaml"), folder, lambda *_: None)
 """
 
 
-def test_killed_distillation_resumes_to_equal_weights(tiny_splits, teacher, tmp_path):
+def test_killed_distillation_resumes_to_equal_weights(tiny_splits, teacher, tmp_path, train):
     """Killed within the second epoch, whose steps are trained again."""
     config = student(teacher, **{"train.epochs": 3})
     (tmp_path / "config.yaml").write_text(to_yaml(config))

@@ -33,33 +33,13 @@ from htt.training.saving import Saving
 NO_AUGMENTATION = {f"data.augment.{name}": 0.0 for name in AugmentConfig.model_fields if name != "views"}
 
 
-class StoppedError(Exception):
-    """Raised by a report to end a training early."""
-
-
-def train(config, splits, folder, *, stop_after=None, resume=None):
-    """The reported metrics of a training, and its model (none if it was stopped)."""
-    reports = []
-
-    def report(metrics, saved):
-        reports.append(metrics)
-        assert checkpoint.read(saved).progress.epoch == metrics["epoch"]
-        if metrics["epoch"] == stop_after:
-            raise StoppedError
-
-    try:
-        return reports, fit(config, splits, report, folder=folder, resume=resume)
-    except StoppedError:
-        return reports, None
-
-
 def assert_same_weights(first, second):
     other = second.state_dict()
     for name, value in first.state_dict().items():
         assert torch.equal(value, other[name]), name
 
 
-def test_fit_learns_a_few_clips(tiny_splits, tmp_path):
+def test_fit_learns_a_few_clips(tiny_splits, tmp_path, train):
     config = tiny_config(
         **{"train.epochs": 12, "model.backbone.batch_norm": "live", "optim.lr": 3e-3, "model.pose.depth_scale_m": 2e-3},
         **NO_AUGMENTATION,
@@ -70,7 +50,7 @@ def test_fit_learns_a_few_clips(tiny_splits, tmp_path):
         assert reports[-1][f"train_{term}"] < 0.7 * reports[0][f"train_{term}"], term
 
 
-def test_fit_with_equal_seeds_gives_equal_weights(tiny_splits, tmp_path):
+def test_fit_with_equal_seeds_gives_equal_weights(tiny_splits, tmp_path, train):
     _, first = train(tiny_config(), tiny_splits, tmp_path / "a")
     _, second = train(tiny_config(), tiny_splits, tmp_path / "b")
     _, other = train(tiny_config(**{"train.seed": 1}), tiny_splits, tmp_path / "c")
@@ -79,7 +59,7 @@ def test_fit_with_equal_seeds_gives_equal_weights(tiny_splits, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_resumed_fit_equals_an_uninterrupted_one(tiny_splits, tmp_path, name):
+def test_resumed_fit_equals_an_uninterrupted_one(tiny_splits, tmp_path, name, train):
     config = tiny_config(
         **{"train.epochs": 4, "optim.name": name, "model.pose.dropout": 0.2, "model.backbone.batch_norm": "live",
            "optim.schedule": "cosine", "optim.warmup_epochs": 1.5, "optim.backbone_lr": 3e-4}
@@ -93,7 +73,7 @@ def test_resumed_fit_equals_an_uninterrupted_one(tiny_splits, tmp_path, name):
     assert [{name: value for name, value in report.items() if name not in drop} for report in reports] == strip
 
 
-def test_average_of_the_weights_is_evaluated_saved_and_resumed(tiny_splits, tmp_path):
+def test_average_of_the_weights_is_evaluated_saved_and_resumed(tiny_splits, tmp_path, train):
     config = tiny_config(**{"train.epochs": 3, "train.ema": 0.9})
     plain = tiny_config(**{"train.epochs": 3})
     reports, averaged = train(config, tiny_splits, tmp_path / "whole")
@@ -125,7 +105,7 @@ def test_average_follows_its_formula():
     assert model.weight.item() == value
 
 
-def test_checkpoint_keeps_clips_also_after_resume(tiny_splits, tmp_path):
+def test_checkpoint_keeps_clips_also_after_resume(tiny_splits, tmp_path, train):
     config = tiny_config()
     _, model = train(config, tiny_splits, tmp_path / "whole")
     found = evaluate(model, tiny_splits.val, config)
@@ -184,7 +164,7 @@ train(read(folder / "config.yaml"), folder, report)
 """
 
 
-def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
+def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path, train):
     config = tiny_config(**{"train.epochs": 5})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
@@ -210,7 +190,7 @@ def test_killed_fit_resumes_to_equal_weights(tiny_splits, tmp_path):
         pytest.param({"model.forecast.frames": 3, "model.forecast.action": True}, marks=pytest.mark.slow),
     ],
 )
-def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path, changes):
+def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path, changes, train):
     """The same global batches, clips of different lengths on each worker, metrics merged: the same training.
 
     With some seeds, rounding (3e-8) moves an activation of the encoder across zero in epoch 2, and its ReLU passes the
@@ -227,7 +207,7 @@ def test_fit_on_two_workers_equals_one_worker(two_workers, tiny_splits, tmp_path
         assert merged[name] == pytest.approx(reports[-1][name], rel=1e-4), name
 
 
-def test_non_finite_loss_names_epoch_step_and_term(tiny_splits, tmp_path):
+def test_non_finite_loss_names_epoch_step_and_term(tiny_splits, tmp_path, train):
     config = tiny_config(**{"optim.name": "sgd", "optim.lr": 1e6})
     with pytest.raises(NonFiniteLossError, match=r"in epoch 1, step [1-9]") as caught:
         train(config, tiny_splits, tmp_path)
@@ -343,7 +323,7 @@ def graphs(monkeypatch):
     torch._dynamo.config.suppress_errors = False
 
 
-def test_compiled_training_is_the_same_training_in_one_graph(graphs, tiny_splits, tmp_path):
+def test_compiled_training_is_the_same_training_in_one_graph(graphs, tiny_splits, tmp_path, train):
     """Its checkpoint has the names of one that is not compiled."""
     config = tiny_config(**{"train.ema": 0.5, "model.action.dropout": 0.1, "train.batch_size": 6})  # no two sizes equal
     plain_reports, plain = train(config, tiny_splits, tmp_path / "plain")
@@ -360,7 +340,7 @@ def test_compiled_training_is_the_same_training_in_one_graph(graphs, tiny_splits
 
 
 @pytest.mark.slow
-def test_compiled_training_resumes_to_equal_weights(graphs, tiny_splits, tmp_path):
+def test_compiled_training_resumes_to_equal_weights(graphs, tiny_splits, tmp_path, train):
     config = tiny_config(**{"train.compile": "on", "train.batch_size": 6})
     _, model = train(config, tiny_splits, tmp_path / "whole")
     train(config, tiny_splits, tmp_path / "parts", stop_after=1)
@@ -382,7 +362,7 @@ def test_only_long_trainings_on_a_gpu_are_compiled_unless_asked(graphs):
     assert loop.compiled(model, frozen, Group(device=torch.device("cuda")), long) is model
 
 
-def test_compiler_that_fails_is_one_sentence_or_left_out(graphs, monkeypatch, tiny_splits, tmp_path):
+def test_compiler_that_fails_is_one_sentence_or_left_out(graphs, monkeypatch, tiny_splits, tmp_path, train):
     def compiler(*_):
         raise RuntimeError("no C compiler")
 
@@ -445,7 +425,7 @@ def test_evaluation_sees_each_frame_once_for_any_batch(tiny_splits):
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
-def test_fit_without_validation_reports_training_only(tiny_splits, tmp_path):
+def test_fit_without_validation_reports_training_only(tiny_splits, tmp_path, train):
     alone = dataclasses.replace(tiny_splits, val=None)
     reports, model = train(tiny_config(), alone, tmp_path / "alone")
     both, same = train(tiny_config(), tiny_splits, tmp_path / "both")
@@ -455,7 +435,7 @@ def test_fit_without_validation_reports_training_only(tiny_splits, tmp_path):
     assert_same_weights(model, same)
 
 
-def test_tensorboard_has_scalars_configuration_and_predictions(tiny_splits, tmp_path):
+def test_tensorboard_has_scalars_configuration_and_predictions(tiny_splits, tmp_path, train):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = tiny_config(**{"runtime.tensorboard": True, "runtime.overlays": 2})
@@ -468,7 +448,7 @@ def test_tensorboard_has_scalars_configuration_and_predictions(tiny_splits, tmp_
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 
-def test_stopped_fit_closes_tensorboard_with_configuration(tiny_splits, tmp_path):
+def test_stopped_fit_closes_tensorboard_with_configuration(tiny_splits, tmp_path, train):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -486,12 +466,12 @@ def test_stopped_fit_closes_tensorboard_with_configuration(tiny_splits, tmp_path
     assert not [path for path in held if str(tmp_path) in path]
 
 
-def test_fit_leaves_no_stray_files(tiny_splits, tmp_path):
+def test_fit_leaves_no_stray_files(tiny_splits, tmp_path, train):
     train(tiny_config(), tiny_splits, tmp_path)
     assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoint"]
 
 
-def test_image_only_fit_learns_actions_only(tiny_splits, tmp_path):
+def test_image_only_fit_learns_actions_only(tiny_splits, tmp_path, train):
     off = {"loss.joints_px": 0.0, "loss.depth_m": 0.0, "loss.object": 0.0, "model.action.cues": ["feature"]}
     config = tiny_config(**off)
     torch.manual_seed(config.train.seed)

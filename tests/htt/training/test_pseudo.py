@@ -18,7 +18,7 @@ from htt.testing import random_batch, random_prediction, tiny_config, tiny_info
 from htt.training import checkpoint, optim, pseudo
 from htt.training.augment import augment
 from htt.training.encoding import data_folder
-from htt.training.loop import fit, train_step
+from htt.training.loop import train_step
 from htt.training.pseudo import Pseudo, pseudo_labels
 from htt.training.saving import Saving
 from htt.training.tasks import open_splits
@@ -50,24 +50,6 @@ def partly(splits, known=(0, 2)):
     """The same splits with the labels of some training clips alone."""
     labelled = np.isin(np.arange(len(splits.train)), known)
     return Splits(splits.train.with_labels(labelled), splits.val)
-
-
-def train(config, splits, folder, *, stop_after=None, resume=None, saving=None):
-    """The reports of a training, and its model; none if it was stopped."""
-    reports = []
-
-    class StoppedError(Exception):
-        pass
-
-    def report(metrics, saved):
-        reports.append(metrics)
-        if metrics["epoch"] == stop_after:
-            raise StoppedError
-
-    try:
-        return reports, fit(config, splits, report, folder=folder, resume=resume, saving=saving)
-    except StoppedError:
-        return reports, None
 
 
 def assert_same_weights(first, second):
@@ -216,7 +198,7 @@ def test_loader_gives_the_windows_of_other_clips_three_times(tiny_splits, views)
         assert not torch.equal(three[1].frames, three[2].frames)
 
 
-def test_fit_learns_from_clips_without_labels(tiny_splits, tmp_path):
+def test_fit_learns_from_clips_without_labels(tiny_splits, tmp_path, train):
     config = tiny_config(**TAUGHT)
     reports, model = train(config, partly(tiny_splits), tmp_path / "taught")
     _, alone = train(override(config, {"data.unlabelled": "ignore"}), partly(tiny_splits), tmp_path / "alone")
@@ -225,7 +207,7 @@ def test_fit_learns_from_clips_without_labels(tiny_splits, tmp_path):
     assert not torch.equal(model.pose_head.layers[0].weight, alone.pose_head.layers[0].weight)
 
 
-def test_resumed_training_continues_with_the_same_teacher(tiny_splits, tmp_path):
+def test_resumed_training_continues_with_the_same_teacher(tiny_splits, tmp_path, train):
     config = tiny_config(**TAUGHT, **{"train.epochs": 3, "model.pose.dropout": 0.2})
     reports, undisturbed = train(config, partly(tiny_splits), tmp_path / "whole")
     train(config, partly(tiny_splits), tmp_path / "parts", stop_after=1)
@@ -239,7 +221,7 @@ def test_resumed_training_continues_with_the_same_teacher(tiny_splits, tmp_path)
     ]
 
 
-def test_training_resumes_within_an_epoch_with_the_same_teacher(tiny_splits, tmp_path):
+def test_training_resumes_within_an_epoch_with_the_same_teacher(tiny_splits, tmp_path, train):
     config = tiny_config(**TAUGHT, **{"train.epochs": 1, "train.batch_size": 1})
     _, undisturbed = train(config, partly(tiny_splits), tmp_path / "whole")
     assert checkpoint.read(tmp_path / "whole" / "checkpoint").progress.epoch == 1
@@ -279,7 +261,7 @@ def few_actions(tiny_splits, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["pseudo_labels", "actions"])
-def test_two_workers_equal_one(two_workers, few_actions, tmp_path, kind):
+def test_two_workers_equal_one(two_workers, few_actions, tmp_path, kind, train):
     how = {"optim.name": "sgd", "optim.lr": 1e-3, "train.batch_size": 3, "train.epochs": 1}
     config = tiny_config(**{**TAUGHT, **FEATURES, **how, **few_actions, "data.unlabelled": kind})
     data_folder(config, workers=1)  # several would start a Ray
@@ -294,7 +276,7 @@ def test_two_workers_equal_one(two_workers, few_actions, tmp_path, kind):
     )
 
 
-def test_weightless_pseudo_labels_leave_the_training_on_labelled_clips(few_actions, tmp_path):
+def test_weightless_pseudo_labels_leave_the_training_on_labelled_clips(few_actions, tmp_path, train):
     """All kinds of ``data.unlabelled`` see the same labelled windows and copies in the same steps."""
     how = {"optim.name": "sgd", "optim.lr": 1e-3, "train.batch_size": 3, "train.epochs": 1, "pseudo.weight": 0.0}
     config = tiny_config(**{**TAUGHT, **FEATURES, **how, **few_actions})
@@ -307,7 +289,7 @@ def test_weightless_pseudo_labels_leave_the_training_on_labelled_clips(few_actio
         torch.testing.assert_close(taught.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_defaults_have_no_pseudo_terms(tiny_splits, tmp_path):
+def test_defaults_have_no_pseudo_terms(tiny_splits, tmp_path, train):
     reports, _ = train(tiny_config(), tiny_splits, tmp_path)
     assert not [name for name in reports[-1] if name.startswith(("train_pseudo", "train_sure"))]
     assert PseudoConfig().weight == 1.0
