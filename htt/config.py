@@ -23,7 +23,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from htt import yaml_text
 from htt.errors import ConfigError, did_you_mean, shown
@@ -38,6 +38,12 @@ def _is_readable(text: str) -> str:
             f"must be non-empty text without control characters; got {shown(text)}. For no value, write none"
         )
     return text
+
+
+def _are_two(values: Any) -> Any:
+    if not isinstance(values, (list, tuple)) or len(values) != 2:
+        raise ValueError(f"must list two numbers, as in [0.2, 1]; got {shown(values)}")
+    return values
 
 
 def _is_not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -151,7 +157,7 @@ class DataConfig(Section):
     """Windows of the other clips in a step for each labelled one; ``train.batch_size`` counts the labelled windows."""
     shifted_starts: bool = True
     """Train on windows from every start offset, not only on those of an evaluation. Source: paper."""
-    observed: Annotated[tuple[Share, Share], Field(strict=False)] = (1.0, 1.0)
+    observed: Annotated[tuple[Share, Share], Field(strict=False), BeforeValidator(_are_two)] = (1.0, 1.0)
     """Smallest and largest share of a clip that a training window may see; each window's share is drawn anew in every
     epoch, and the rest of the clip is cut off. (1, 1) trains on whole clips (paper); (0.2, 1) on random beginnings."""
     augment: AugmentConfig = AugmentConfig()

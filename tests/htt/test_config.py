@@ -73,8 +73,10 @@ def test_cues_are_some_of_three_each_once(cues):
         ([0.5, 0.2], r"data: observed must be the smallest and then the largest share; got \[0\.5, 0\.2\]\. Swap them"),
         ([0.0, 1.0], r"data\.observed\.0: should be greater than 0; got 0"),
         ([0.5, 1.1], r"data\.observed\.1: should be less than or equal to 1; got 1\.1"),
-        ([0.5], r"data\.observed"),
-        ([0.5, 0.6, 0.7], r"data\.observed"),
+        ([0.5], r"^data\.observed: must list two numbers, as in \[0\.2, 1\]; got \[0\.5\]$"),
+        ([0.5, 0.6, 0.7], r"^data\.observed: must list two numbers, .*; got \[0\.5, 0\.6, 0\.7\]$"),
+        ([], r"^data\.observed: must list two numbers, .*; got \[\]$"),
+        (0.5, r"^data\.observed: must list two numbers, .*; got 0\.5$"),
         (["a", "b"], r"data\.observed\.0: should be a valid number; got 'a'"),
     ],
 )
