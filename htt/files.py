@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,9 +115,15 @@ def _wait(descriptor: int, message: str) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove partial files of killed processes; no process may be writing in the folder."""
+    """Remove partial files of processes that do not live on this machine any more."""
     for part in folder.glob(f".*.[0-9]*{_PART}"):
-        part.unlink(missing_ok=True)
+        if found := re.search(rf"\.(\d+)(-\d+)?{re.escape(_PART)}$", part.name):
+            try:
+                os.kill(int(found[1]), 0)
+            except (ProcessLookupError, OverflowError):
+                part.unlink(missing_ok=True)
+            except PermissionError:  # of another user, and alive
+                continue
 
 
 @contextlib.contextmanager

@@ -156,6 +156,18 @@ def test_writing_waits_and_says_so(holder, tmp_path, waiting):
         assert result.result() == ["README.md"]
 
 
+def test_writing_removes_parts_of_dead_processes_alone(tmp_path):
+    """A training writes ``metrics.json`` while its model is exported into the same folder."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".model.onnx.{dead.pid}-1.part").touch()
+    with files.replacing(tmp_path / "metrics.json") as part:
+        part.touch()
+        with files.writing(tmp_path):
+            assert names(tmp_path) == [part.name]
+    assert names(tmp_path) == ["metrics.json"]
+
+
 def test_second_publication_into_a_folder_loses_nothing_of_the_first(holder, trained, tmp_path, waiting):
     """It waits for the first, and then refuses a folder with files."""
     told, _ = waiting

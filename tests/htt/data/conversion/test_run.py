@@ -78,7 +78,7 @@ def test_convert_resumes_after_interruption(tmp_path: Path, make_record: Callabl
             convert(NoiseSource(make_record, broken=(1, 9), stop_at=stop_at), stopped, MAKING, workers=1)
         with pytest.raises(DataError, match=r"with a manifest\.json"):
             open_split(stopped, "train")
-    (stopped / ".val-00000.arrow.4711.part").write_bytes(b"left by a killed process")
+    (stopped / ".val-00000.arrow.999999999.part").write_bytes(b"left by a killed process")
     state = json.loads((stopped / STATE).read_text())
     last = NoiseSource(make_record, broken=(1, 9))
     _, problems = convert(last, stopped, MAKING, workers=1)
