@@ -34,9 +34,10 @@ class Metric:
         >>> METRICS["action_accuracy"].number(0.3125)
         '31.2 %'
         """
+        if self.is_gain:
+            return self.difference(value)
         if self.unit:
-            text = f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
-            return f"−{text[1:]}" if value < 0 and self.is_gain else text
+            return f"{value:.4g} {self.unit}" if abs(value) < 10 else f"{value:.1f} {self.unit}"
         if self.is_area:
             return f"{value:.3f}"
         if self.is_count:

@@ -117,7 +117,8 @@ def test_gain_may_be_negative_and_is_better_if_high():
     assert METRICS["forecast_error_mm"].range == (0, np.inf)
     assert METRICS["forecast_error_200ms_mm"].title == "Forecast error at 0.2 s"
     assert about.number(-3.25) == "−3.25 mm"
-    assert about.span(-12.5, 0.25) == "−12.5 to 0.25 mm"
+    assert about.number(8.7214) == "+8.72 mm"
+    assert about.span(-12.5, 0.25) == "−12.5 to +0.25 mm"
 
 
 def test_untrained_forecast_is_said():
