@@ -63,7 +63,7 @@ class Section:
         if finals.winner is None:
             return f"No finalist is better than the best of stage one, {first}, so this stays the best configuration."
         mean = about.number(value(finals.best, about.name))
-        over = f"the mean of {plural(len(finals.seeds), 'seed')}"
+        over = f"{'the mean of ' if len(finals.seeds) > 1 else ''}{plural(len(finals.seeds), 'seed')}"
         return f"Best configuration: {finals.winner.variant}, with {mean} ({over}); the best of stage one is {first}."
 
     def _luck(self) -> str:
