@@ -139,7 +139,7 @@ def _silence(found: Comparison) -> str:
         return "not primary, so nothing is claimed for"
     if found.claim is Claim.UNTRAINED:
         return f"{found.claim_text}, so nothing is claimed for"
-    return f"{found.claim_text} for" if found.claim is Claim.NONE else found.claim_text
+    return f"{found.claim_text} for" if found.claim in (Claim.NONE, Claim.NOT_MEASURED) else found.claim_text
 
 
 def _effects(factors: Mapping[str, Sequence[Judged]]) -> dict[str, Table[Judged]]:

@@ -49,6 +49,8 @@ class Claim(enum.Enum):
     """The variant is not in ``primary``."""
     UNTRAINED = "head not trained"
     """The variant or the reference has no loss for what the metric measures."""
+    NOT_MEASURED = "not measured"
+    """No seed has a value of the variant and of the reference."""
 
     @property
     def differs(self) -> bool:
@@ -275,6 +277,8 @@ def _paired(
 
 def _claim(gain: float, excludes_zero: bool, p_holm: float, seeds: int, comparisons: int) -> Claim:
     """Return the claim by the rule of the module docstring."""
+    if not seeds:
+        return Claim.NOT_MEASURED
     if math.isnan(p_holm):
         return Claim.NOT_PRIMARY
     if p_holm <= LEVEL and excludes_zero:

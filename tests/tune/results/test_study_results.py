@@ -154,7 +154,7 @@ def test_missing_trainings_are_named_and_not_counted(tmp_path):
     assert found.reference.summary.n == 1
     row, compared = found.others[0]
     assert (row.summary.n, compared.n) == (0, 0)
-    assert compared.claim is Claim.TOO_FEW_SEEDS
+    assert compared.claim is Claim.NOT_MEASURED
 
 
 def test_repeated_training_counts_once_as_complete(tmp_path):
