@@ -32,7 +32,7 @@ def show_plan(plan: Plan, command: Callable[..., str]) -> None:
     console.out.print(f"\n{study.question}", style="bold")
     console.out.print(
         f"{len(study.variants)} variants x {plural(count, 'seed')} ({', '.join(map(str, study.seeds))}) = "
-        f"{plural(len(plan.pairs), 'training')}, judged by {' and '.join(study.metrics)}.\n"
+        f"{plural(len(plan.pairs), 'training')}, judged by {', '.join(study.metrics)}.\n"
     )
     console.print_table(list(_plan_rows(plan)))
     for origin in sorted({found.folder.name for found in plan.shared.values()}):

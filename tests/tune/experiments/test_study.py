@@ -52,7 +52,7 @@ def test_compression_compares_latency_of_smaller_models():
     assert asked.metrics == ("action_accuracy", "hand_error_mm", "latency_ms")
     sizes = {name: parameters(config.model, tiny_info()) for name, config in asked.configs(Config()).items()}
     assert max(sizes, key=sizes.get) == asked.reference
-    assert min(sizes, key=sizes.get) == "tiny ResNet, quarter width"
+    assert min(sizes, key=sizes.get) == "width 64"
 
 
 def test_headline_has_four_comparisons_and_eight_seeds():

@@ -1,44 +1,39 @@
-"""Study of smaller networks: what width, layers and the image encoder cost in latency, and give in accuracy.
+r"""Study of smaller blocks: what width and layers cost in latency, and give in accuracy.
 
-With a teacher, every variant also learns from it (``docs/export.md``)::
+On features of a frozen encoder, a training takes a minute or less::
 
-    python tune/ablate.py --study compression --set distill.teacher=/runs/NAME/checkpoint
+    python tune/ablate.py --study compression --preset quick --set model.backbone.weights=rendered \
+        --set model.backbone.trained=false --set model.backbone.batch_norm=frozen --set data.augment.views=0 \
+        --set train.epochs=10 --set train.batch_size=8
+
+With ``--set distill.teacher=/runs/NAME/checkpoint``, every variant also learns from a teacher (``docs/export.md``).
 """
 
 from htt.config import Value
 from tune.experiments.study import Study
 
 
-def blocks(feedforward: int = 2048, depth: int = 2) -> dict[str, Value]:
-    """Return the sizes of both blocks."""
-    parts = ("pose", "action")
-    sizes = {"feedforward": feedforward, "depth": depth, "heads": 8}
-    return {f"model.{part}.{name}": size for part in parts for name, size in sizes.items()}
+def blocks(width: int) -> dict[str, Value]:
+    """Return the sizes of both blocks, in the proportions of the paper."""
+    sizes = {"feedforward": 4 * width, "depth": 2, "heads": 8}
+    own = {f"model.{part}.{name}": size for part in ("pose", "action") for name, size in sizes.items()}
+    return {"model.width": width, **own}
 
 
 STUDY = Study(
     question="How much smaller and faster can HTT be, and what does it cost?",
     variants={
-        "paper's size": {},
-        "half width": {"model.width": 256, **blocks(1024)},
-        "quarter width": {"model.width": 128, **blocks(512)},
-        "one layer": blocks(depth=1),
-        "tiny ResNet": {"model.backbone.name": "resnet_tiny"},
-        "tiny ResNet, quarter width": {"model.backbone.name": "resnet_tiny", "model.width": 128, **blocks(512)},
+        "width 512": {},
+        "width 512, one layer": {"model.pose.depth": 1, "model.action.depth": 1},
+        "width 256": blocks(256),
+        "width 128": blocks(128),
+        "width 64": blocks(64),
     },
-    reference="paper's size",
-    base={
-        "model.width": 512,
-        "model.pose.block": "transformer",
-        "model.action.block": "transformer",
-        **blocks(),
-        "model.backbone.name": "resnet18",
-        "model.backbone.trained": True,  # every encoder from random weights, because not all have others
-        "model.backbone.weights": None,
-        "model.backbone.batch_norm": "live",
-    },
+    reference="width 512",
+    base={"model.pose.block": "transformer", "model.action.block": "transformer", **blocks(512)},
     metrics=("action_accuracy", "hand_error_mm", "latency_ms"),
     notes={
-        "tiny ResNet": "A grid of 2 x 3 cells instead of one average keeps the position of hands in small images.",
+        "width 512": "The paper's size: width 512, hidden layers of 2048, two layers of 8 heads in each block.",
+        "width 512, one layer": "One layer in each block.",
     },
 )
