@@ -7,12 +7,12 @@ axes, and then either its edges are cut off (``crop``) or it gets black bars (``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from htt.errors import ConfigError, shown
+from htt.errors import ConfigError, DataError, shown
 
 Fit = Literal["crop", "letterbox"]
 """Treatment of frames with another aspect ratio: cut the edges off, or add black bars."""
@@ -87,6 +87,39 @@ def fitting(frame: tuple[int, int], size: tuple[int, int], fit: Fit = "crop") ->
         return Fitting(size, frame, scale, (np.array(size) - scale * frame) / 2)
     inner = np.maximum(np.round(ratios.min() * np.array(frame)), 1)  # whole pixels, so that bars have sharp edges
     return Fitting(size, frame, inner / frame, np.floor((np.array(size) - inner) / 2))
+
+
+def as_rgb(frames: Any) -> np.ndarray:
+    """Return frames as uint8 [n h w 3].
+
+    Args:
+        frames: array or tensor [n h w 3] or [n 3 h w], or a sequence of arrays.
+
+    Raises:
+        DataError: they are not frames of one size with three channels, uint8 or floats in [0, 1].
+    """
+    if hasattr(frames, "detach"):
+        given: Any = frames.detach().cpu().numpy()
+    else:
+        sizes = {np.shape(frame) for frame in frames}
+        given = np.asarray(frames) if len(sizes) == 1 else np.zeros(0)
+    if given.ndim == 4 and given.shape[3] != 3 and given.shape[1] == 3:
+        given = given.transpose(0, 2, 3, 1)
+    kind = given.dtype
+    if given.ndim != 4 or given.shape[3] != 3 or not given.size or not (kind == np.uint8 or kind.kind == "f"):
+        raise DataError(
+            "frames must be RGB frames of one size, [n h w 3] or [n 3 h w], uint8 or floats in [0, 1]; got "
+            f"{f'{list(given.shape)} {kind}' if given.size else 'no frames, or frames of several sizes'}."
+        )
+    if kind == np.uint8:
+        return np.ascontiguousarray(given)
+    if not ((given >= 0) & (given <= 1)).all():
+        raise DataError(
+            f"Frames of floats must be in [0, 1]; got {given.min():g} to {given.max():g}. Divide them by 255, or give "
+            "uint8."
+        )
+    rounded: np.ndarray = np.round(255 * given).astype(np.uint8)
+    return rounded
 
 
 def checked_intrinsics(intrinsics: object) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +21,15 @@ from htt.config import Config
 from htt.data.loading.clips import as_frames
 from htt.data.loading.loader import evaluation_groups
 from htt.data.loading.windows import evaluation_windows
-from htt.errors import CheckpointError, ConfigError, DataError
-from htt.fitting import Fit, Fitting, checked_intrinsics, fitting
+from htt.errors import CheckpointError, ConfigError
+from htt.fitting import Fit, Fitting, as_rgb, checked_intrinsics, fitting
 from htt.group import best_device
 from htt.inference.published import checkpoint_folder
+from htt.inference.stream import Stream
 from htt.info import DataInfo
 from htt.model.htt import HTT
 from htt.training import checkpoint as checkpoints
 from htt.training.loop import Precision
-
-if TYPE_CHECKING:
-    from htt.inference.stream import Stream
-
-Frames = np.ndarray | Tensor | Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -152,7 +148,9 @@ class Predictor:
         """Frames after which windows start anew, so that chunks can be predicted one by one."""
         return self.config.model.action.length * self.config.data.spacing
 
-    def __call__(self, frames: Frames, intrinsics: Any, fit: Fit = "crop") -> Predictions:
+    def __call__(
+        self, frames: np.ndarray | Tensor | Sequence[np.ndarray], intrinsics: Any, fit: Fit = "crop"
+    ) -> Predictions:
         """Return the predictions for the frames of one clip, in order, at ``frame_rate``.
 
         Args:
@@ -207,39 +205,7 @@ class Predictor:
 
     def stream(self, intrinsics: Any, fit: Fit = "crop") -> Stream:
         """Return a stream that takes frame after frame, at ``stream_rate``; arguments as of a call."""
-        from htt.inference.stream import Stream
-
-        return Stream(self, checked_intrinsics(intrinsics), fit)
-
-
-def as_rgb(frames: Frames) -> np.ndarray:
-    """Return frames as uint8 [n h w 3].
-
-    Raises:
-        DataError: they are not frames of one size with three channels, uint8 or floats in [0, 1].
-    """
-    if isinstance(frames, Tensor):
-        given: Any = frames.detach().cpu().numpy()
-    else:
-        sizes = {np.shape(frame) for frame in frames}
-        given = np.asarray(frames) if len(sizes) == 1 else np.zeros(0)
-    if given.ndim == 4 and given.shape[3] != 3 and given.shape[1] == 3:
-        given = given.transpose(0, 2, 3, 1)
-    kind = given.dtype
-    if given.ndim != 4 or given.shape[3] != 3 or not given.size or not (kind == np.uint8 or kind.kind == "f"):
-        raise DataError(
-            "frames must be RGB frames of one size, [n h w 3] or [n 3 h w], uint8 or floats in [0, 1]; got "
-            f"{f'{list(given.shape)} {kind}' if given.size else 'no frames, or frames of several sizes'}."
-        )
-    if kind == np.uint8:
-        return np.ascontiguousarray(given)
-    if not ((given >= 0) & (given <= 1)).all():
-        raise DataError(
-            f"Frames of floats must be in [0, 1]; got {given.min():g} to {given.max():g}. Divide them by 255, or give "
-            "uint8."
-        )
-    rounded: np.ndarray = np.round(255 * given).astype(np.uint8)
-    return rounded
+        return Stream(self.model, self.precision, checked_intrinsics(intrinsics), fit)
 
 
 def cast_weights(model: HTT, dtype: torch.dtype) -> None:

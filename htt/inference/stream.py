@@ -17,9 +17,10 @@ from torch import Tensor
 
 from htt.data.loading.clips import as_frames
 from htt.errors import DataError
-from htt.fitting import Fit, Fitting
-from htt.inference.predictor import Predictor, as_rgb
+from htt.fitting import Fit, Fitting, as_rgb, fitting
 from htt.model.heads import FrameOutputs, decode_pose
+from htt.model.htt import HTT
+from htt.training.loop import Precision
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,11 @@ class Current:
 class Stream:
     """Stream of frames of one camera: call it with each frame, ``Predictor.stream_rate`` frames a second."""
 
-    def __init__(self, predictor: Predictor, intrinsics: np.ndarray, fit: Fit = "crop") -> None:
-        self.predictor, self._intrinsics, self._fit = predictor, intrinsics, fit
-        model, config = predictor.model, predictor.config.model
-        self._model, self._length = model, config.action.length
-        self._k = min(config.pose.window, self._length)
+    def __init__(self, model: HTT, precision: Precision, intrinsics: np.ndarray, fit: Fit = "crop") -> None:
+        """Take a model in eval mode on the device of ``precision``, and intrinsics [3 3] of the frames, px."""
+        self._model, self._precision, self._intrinsics, self._fit = model, precision, intrinsics, fit
+        self._length = model.config.action.length
+        self._k = min(model.config.pose.window, self._length)
         self._fitting: Fitting | None = None
         self._matrix = torch.zeros(0)
         self._features: deque[Tensor] = deque(maxlen=self._k)
@@ -88,7 +89,7 @@ class Stream:
             DataError: it is no frame, or has another size than the first.
         """
         image = self._image(frame)
-        with self.predictor.precision.autocast():
+        with self._precision.autocast():
             self._features.append(self._model.features(image)[0])
             position = self._frames % self._length
             self._frames += 1
@@ -112,7 +113,7 @@ class Stream:
         """Settle the last frames of the stream, fewer than block P sees at once, and the action; None if all are."""
         if not self._open:
             return None
-        with self.predictor.precision.autocast():
+        with self._precision.autocast():
             return self._settle()
 
     @property
@@ -124,14 +125,15 @@ class Stream:
         rgb = as_rgb(frame[None])[0]
         height, width = rgb.shape[:2]
         if self._fitting is None:
-            self._fitting = self.predictor.fitting(width, height, self._fit)
+            info = self._model.info
+            self._fitting = fitting((width, height), (info.width, info.height), self._fit)
             matrix = self._fitting.intrinsics(self._intrinsics).astype(np.float32)
-            self._matrix = torch.from_numpy(matrix).to(self.predictor.device)
+            self._matrix = torch.from_numpy(matrix).to(self._precision.device)
         elif self._fitting.frame != (width, height):
             first = "x".join(map(str, self._fitting.frame))
             raise DataError(f"All frames of a stream must have one size; got {width}x{height} after {first}.")
         image = np.require(self._fitting.image(rgb), requirements="W")  # torch warns of arrays that are read-only
-        return as_frames(image[None]).to(self.predictor.device)
+        return as_frames(image[None]).to(self._precision.device)
 
     def _block_p(self, last: int) -> Tensor:
         """Return the tokens [k d] of the last frames."""
