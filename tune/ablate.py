@@ -34,12 +34,11 @@ from htt import console, presets, registry
 from htt.config import Config, Value, override, parse_set
 from htt.errors import ConfigError, did_you_mean, shown
 from tune.execution import cost, plan, study_progress
-from tune.execution.resume import resumed
+from tune.execution.resume import check_name, resumed
 from tune.experiments.space import Domain, Space
 from tune.experiments.spec import RUNS, StudyOptions, StudySpec
 from tune.experiments.study import Study
 from tune.reports import commands
-from tune.results import run_record
 from tune.results.sync import Storage
 
 DEFAULT_PRESETS = ("bench", "quick")
@@ -76,7 +75,7 @@ def main(options: Options) -> None:
     spec, runs = resume(options) if options.resume else (new(options), RUNS)
     cost.check_steps(options.time_steps)
     if spec.name:
-        run_record.check_name(Storage(spec.name, runs, spec.storage), resume=bool(options.resume))
+        check_name(Storage(spec.name, runs, spec.storage), resume=bool(options.resume))
     made = plan.plan(spec, runs=runs, resume=bool(options.resume))
     if options.time_steps is not None:
         made = plan.timed(made, options.time_steps, lambda name: console.out.print(f"Timing {name} ...", markup=False))

@@ -36,18 +36,18 @@ import tune.experiments.spaces
 from htt import console, registry
 from htt.config import parse_set
 from htt.errors import ConfigError
-from tune.execution.resume import resumed
+from tune.execution.resume import check_unchanged, resumed
 from tune.experiments import constraints, spec
 from tune.experiments.space import Space
 from tune.experiments.spec import SearchOptions, SearchSpec
 from tune.reports import commands, conclusions, finalists, trial_table
-from tune.results import run_record, search_results, selection
+from tune.results import search_results, selection
 from tune.results.run_folder import RunFolder
 from tune.results.run_record import RunRecord
 from tune.searchers import warm_start
 
 if TYPE_CHECKING:
-    from tune.execution.experiment import Outcome
+    from tune.execution.runner import Outcome
 
 DEFAULT_BUDGET = "7m"
 Several = Annotated[list[str], tyro.conf.UseAppendAction]
@@ -140,7 +140,7 @@ def exact(record: RunRecord, search: SearchSpec) -> SearchSpec:
     """Return the search of an old run, whose record has only rounded domains, with the domains of its space."""
     searched = registry.value(tune.experiments.spaces, search.space, "SPACE", Space)
     domains = search.over(searched, search.assignments)
-    run_record.check_unchanged(record, domains)
+    check_unchanged(record, domains)
     return replace(search, domains=domains.domains)
 
 

@@ -11,7 +11,7 @@ from ray.tune.experiment import Experiment
 from fake_training import BASE, clips_of, diverges, metrics_of
 from htt.config import override
 from report_folders import leave_undrawn
-from tune.execution import experiment
+from tune.execution import experiment, runner
 from tune.execution.trainable import ERROR
 from tune.experiments.space import Choice, Space
 from tune.searchers.generator import EPOCH
@@ -59,8 +59,8 @@ def replace_tune(patch, trained, stop_at=None, *, clips=False, drawn=False):
 
     if not drawn:
         leave_undrawn(patch)
-    patch.setattr(experiment, "_tune", tune)
-    patch.setattr(experiment.connect, "connect", lambda *_, **__: contextlib.nullcontext())
-    patch.setattr(experiment.resources, "require", lambda *_: 1)
-    patch.setattr(experiment.resources, "machines", list)
-    patch.setattr(experiment.check, "check", lambda *_, **__: None)
+    patch.setattr(runner, "_tune", tune)
+    patch.setattr(runner.connect, "connect", lambda *_, **__: contextlib.nullcontext())
+    patch.setattr(runner.resources, "require", lambda *_: 1)
+    patch.setattr(runner.resources, "machines", list)
+    patch.setattr(runner.check, "check", lambda *_, **__: None)

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray.tune
 from ray.tune.experiment import Trial as TuneTrial
@@ -32,18 +32,15 @@ from htt.data.location import data_key
 from htt.errors import HTTError, StorageError, error_class
 from htt.training.older import NOTE
 from tune.execution import messages, restore
+from tune.execution.experiment import Experiment
 from tune.execution.trainable import ERROR
 from tune.experiments.candidate import Candidate
 from tune.experiments.constraints import broken
 from tune.results.epochs import TrialEpochs
-from tune.results.run_folder import Trial
+from tune.results.run_folder import Trial, TrialWriter
 from tune.results.selection import ranked
-from tune.results.trials import TrialWriter
 from tune.searchers.feasibility import SIZE, SizeCheck
 from tune.searchers.generator import EPOCH, ERROR_KIND, TrialGenerator
-
-if TYPE_CHECKING:
-    from tune.execution.experiment import Experiment
 
 MAX_INFEASIBLE = 100
 """Number of consecutive infeasible configurations after which a search stops."""

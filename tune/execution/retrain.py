@@ -32,7 +32,7 @@ from htt.parallel import out_of_memory
 from htt.text import plural
 from htt.training.encoding import data_folder
 from htt.training.worker import listening, our_error
-from tune.execution import experiment
+from tune.execution import runner
 from tune.reports import retrain
 from tune.results.retrain import RECORD_FILE, Retraining, fetch
 from tune.results.sync import Storage
@@ -99,7 +99,7 @@ def check_all(retraining: Retraining) -> None:
     failed = retraining.failed
     if failed:
         lines = "\n".join(f"  - seed {seed}: {error}" for seed, error in failed.items())
-        raise experiment.kind_of([retraining.failed_kinds.get(seed) for seed in failed])(
+        raise runner.kind_of([retraining.failed_kinds.get(seed) for seed in failed])(
             f"{len(failed)} of {len(retraining.seeds)} seeds failed. Repeat the same command to retry them.\n{lines}"
         )
 

@@ -21,9 +21,11 @@ from htt.errors import HTTError, RunError, storage_errors
 from htt.files import write_text
 from htt.heartbeat import LostRayError
 from htt.text import plural
-from tune.execution import experiment, finalists
-from tune.execution.experiment import Experiment, Outcome
+from tune.execution import finalists, runner
+from tune.execution.experiment import Experiment
 from tune.execution.recorder import MAX_INFEASIBLE
+from tune.execution.resume import continued
+from tune.execution.runner import Outcome
 from tune.execution.trainable import TrialFunctions, project_functions
 from tune.experiments import checks, constraints
 from tune.experiments import spec as specs
@@ -32,7 +34,7 @@ from tune.experiments.space import Space
 from tune.experiments.spec import RUNS, SearchSpec
 from tune.reports import commands, report
 from tune.results import finalists as results
-from tune.results import run_record, selection
+from tune.results import selection
 from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder, Trial
 from tune.results.sync import Storage, locate
@@ -80,7 +82,7 @@ def run(
             earlier=earlier,
         )
         before_s = search.ended_s
-        stopped = stack.enter_context(experiment.run(search, training or project_functions(), show))
+        stopped = stack.enter_context(runner.run(search, training or project_functions(), show))
         if stopped == "nothing left" and not search.finalists_left:
             count, place = len(search.folder.trials()), commands.quoted(search.folder.path)
             show.print(f"All {count} trials of {name} have ended. Add more with: --resume {place} --trials NUMBER")
@@ -92,9 +94,9 @@ def run(
                 "or a smaller space."
             )
         stopped_two = None
-        if spec.finalists and stopped not in (*experiment.CUT, "failures"):
+        if spec.finalists and stopped not in (*runner.CUT, "failures"):
             stopped_two = _train_finalists(search, search.ended_s - before_s, training, show)
-        return _finish(search, stopped_two if stopped_two in experiment.CUT else stopped)
+        return _finish(search, stopped_two if stopped_two in runner.CUT else stopped)
 
 
 def _train_finalists(
@@ -191,7 +193,7 @@ class SearchExperiment(Experiment):
         """Fill the study with the warm-start trials, and then record the search; only then has the run started."""
         folder = self.folder
         if self.resume:
-            record = run_record.continued(folder.record)
+            record = continued(folder.record)
             kept = {name: getattr(self.spec, name) for name in SearchSpec.FINALISTS}
             exact = replace(record.search, domains=self.spec.domains, **kept)  # old domains are rounded text
             folder.write_record(replace(record, spec=exact))
@@ -262,12 +264,12 @@ def _finish(search: SearchExperiment, stopped: str | None) -> Outcome:
     folder, spec = search.folder, search.spec
     best, trials = _write_best(search), folder.trials()
     if stopped != "nothing left":
-        _draw_predictions(search, best if stopped not in experiment.CUT else None)
-    experiment.end(search.storage, report.write)
-    if best is None and stopped not in (*experiment.CUT, "failures"):
+        _draw_predictions(search, best if stopped not in runner.CUT else None)
+    runner.end(search.storage, report.write)
+    if best is None and stopped not in (*runner.CUT, "failures"):
         _check_kept(spec, trials, folder)
     rule = f"No trial ended with a value of {' and '.join(spec.all_objectives)}"
-    experiment.check_some(best is not None, rule, trials, stopped, folder)
+    runner.check_some(best is not None, rule, trials, stopped, folder)
     return Outcome(folder, trials, best, stopped)
 
 

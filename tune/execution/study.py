@@ -21,14 +21,15 @@ from htt import console
 from htt.config import BackboneConfig, Config
 from htt.data.location import preparation_key
 from htt.text import plural
-from tune.execution import experiment
-from tune.execution.experiment import UNLIMITED, Experiment, Outcome
+from tune.execution import runner
+from tune.execution.experiment import UNLIMITED, Experiment
 from tune.execution.plan import Plan
+from tune.execution.resume import continued
+from tune.execution.runner import Outcome
 from tune.execution.trainable import TrialFunctions, project_functions
 from tune.experiments import spec as specs
 from tune.experiments.spec import StudySpec
 from tune.reports import report
-from tune.results import run_record
 from tune.results.sync import Storage
 from tune.searchers.list_searcher import ListSearcher
 
@@ -69,7 +70,7 @@ def run(
             plan=plan,
             search=search,
         )
-        stopped = stack.enter_context(experiment.run(study, training or project_functions(), show))
+        stopped = stack.enter_context(runner.run(study, training or project_functions(), show))
         return _finish(study, stopped)
 
 
@@ -132,7 +133,7 @@ class StudyExperiment(Experiment):
         """Record the study with its added seeds, and copy the trials reused from other runs."""
         if self.resume:
             record = self.folder.record
-            record = record if self.is_done() else run_record.continued(record)
+            record = record if self.is_done() else continued(record)
             spec = replace(record.study, study=self.spec.study, tuned=self.spec.tuned)
             record = replace(record, spec=spec, parameters={**record.parameters, **self.plan.parameters})
             self._renumber()
@@ -183,8 +184,8 @@ class StudyExperiment(Experiment):
 
 def _finish(study: StudyExperiment, stopped: str | None) -> Outcome:
     folder = study.folder
-    experiment.end(study.storage, report.write)
+    runner.end(study.storage, report.write)
     trials = folder.trials()
     complete = any(trial.state == "complete" for trial in trials)
-    experiment.check_some(complete, "No training was completed", trials, stopped, folder)
+    runner.check_some(complete, "No training was completed", trials, stopped, folder)
     return Outcome(folder, trials, None, stopped)

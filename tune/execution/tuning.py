@@ -22,8 +22,8 @@ from htt.config import changed, override
 from htt.data.store.remote import is_remote
 from tune.execution import plan as plans
 from tune.execution import search, study
-from tune.execution.experiment import Outcome
 from tune.execution.plan import Plan
+from tune.execution.runner import Outcome
 from tune.execution.trainable import TrialFunctions
 from tune.experiments.spec import SearchSpec, Tuned
 from tune.results import selection

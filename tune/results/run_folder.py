@@ -25,20 +25,24 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
 from cluster.run_folder import RUN_FILE, RUN_FILES
+from htt import json_lines
 from htt.errors import RunError, did_you_mean, shown, storage_errors
 from htt.files import write_bytes, write_text
 from tune.results import run_record
 from tune.results.run_record import RunRecord
 from tune.results.trials import STATES, Trial, frame, of_line, trials_of
 
-__all__ = ["STATES", "RunFolder", "RunRecord", "Trial", "find"]
+__all__ = ["STATES", "RunFolder", "RunRecord", "Trial", "TrialWriter", "find"]
+
+SHARE = 16
+"""The table is rewritten when at least 1 / ``SHARE`` of the rows are not in it."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,37 @@ class RunFolder:
     def earlier(self) -> list[Trial]:
         """Return the trials of earlier runs that the search started with."""
         return _read(self.path / "earlier.parquet")
+
+
+class TrialWriter:
+    """Writer of the trials of a run in progress, whose cost per trial does not grow with their number.
+
+    A row is appended to ``trials.jsonl``, and ``trials.parquet`` is rewritten when one in ``SHARE`` rows is not in it
+    yet, and at the end of a run. ``RunFolder.trials`` reads both. Only one process may write them.
+    """
+
+    def __init__(self, folder: RunFolder, *, table_alone: bool = False) -> None:
+        """Continue the files that an earlier process left.
+
+        Args:
+            folder: folder of the run.
+            table_alone: rewrite the table for every trial, since a bucket only takes whole files.
+        """
+        self._folder, self._table_alone = folder, table_alone
+        self._appended = json_lines.drop_unfinished_line(folder.appended)
+
+    def add(self, trial: Trial, trials: Collection[Trial]) -> None:
+        """Write a finished trial, given all trials of the run, including ``trial``.
+
+        Raises:
+            StorageError: the disk is full or read-only; the files are unchanged.
+        """
+        if self._table_alone or (self._appended + 1) * SHARE >= len(trials):
+            self._folder.write_trials(sorted(trials, key=lambda each: each.number))
+            self._appended = 0
+        else:
+            json_lines.append(self._folder.appended, asdict(trial), sync=True)
+            self._appended += 1
 
 
 def find(name: str, root: Path = Path("runs")) -> RunFolder:

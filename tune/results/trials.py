@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import polars as pl
 
-from htt import json_lines
 from htt.config import Value
-
-if TYPE_CHECKING:
-    from tune.results.run_folder import RunFolder
 
 STATES = ("complete", "pruned", "failed", "stopped", "cached", "infeasible")
 """States of a trial: all epochs trained (complete); stopped by the scheduler (pruned); crashed or not finite (failed);
@@ -94,39 +90,6 @@ _RENAMED_STATES = {"reused": "cached", "refused": "infeasible"}
 """{name of a state in older versions: its name}."""
 _RENAMED = {"breaks": "violation"}
 """{name in files of older versions: name}."""
-SHARE = 16
-"""The table is rewritten when at least 1 / ``SHARE`` of the rows are not in it."""
-
-
-class TrialWriter:
-    """Writer of the trials of a run in progress, whose cost per trial does not grow with their number.
-
-    A row is appended to ``trials.jsonl``, and ``trials.parquet`` is rewritten when one in ``SHARE`` rows is not in it
-    yet, and at the end of a run. ``RunFolder.trials`` reads both. Only one process may write them.
-    """
-
-    def __init__(self, folder: RunFolder, *, table_alone: bool = False) -> None:
-        """Continue the files that an earlier process left.
-
-        Args:
-            folder: folder of the run.
-            table_alone: rewrite the table for every trial, since a bucket only takes whole files.
-        """
-        self._folder, self._table_alone = folder, table_alone
-        self._appended = json_lines.drop_unfinished_line(folder.appended)
-
-    def add(self, trial: Trial, trials: Collection[Trial]) -> None:
-        """Write a finished trial, given all trials of the run, including ``trial``.
-
-        Raises:
-            StorageError: the disk is full or read-only; the files are unchanged.
-        """
-        if self._table_alone or (self._appended + 1) * SHARE >= len(trials):
-            self._folder.write_trials(sorted(trials, key=lambda each: each.number))
-            self._appended = 0
-        else:
-            json_lines.append(self._folder.appended, asdict(trial), sync=True)
-            self._appended += 1
 
 
 def frame(trials: Sequence[Trial]) -> pl.DataFrame:

@@ -16,11 +16,11 @@ from htt.testing import tiny_config
 from report_folders import record, search_folder, study_folder, trial, windows
 from retrained_folders import asked as asked_again
 from retrained_folders import end
+from tune.execution.resume import check_same_data
 from tune.experiments.candidate import Candidate
 from tune.experiments.space import Choice, Space, Uniform
 from tune.reports import report, retrain
 from tune.results import retrain as retrain_results
-from tune.results import run_record
 from tune.results.cache import TrialCache
 from tune.results.run_folder import RunFolder
 from unrayed import FINITE, replace_tune
@@ -87,20 +87,20 @@ def test_old_run_resume_compares_the_rows_of_its_trials(tmp_path):
     base = override(Config(), shards(tmp_path / "shards", "1" * 64))
     rows = [trial(1, data=data_key(base))]
     asked = record(name="run", base=base.model_dump(mode="json"))
-    run_record.check_same_data(asked, rows, base, [base])
+    check_same_data(asked, rows, base, [base])
     shards(tmp_path / "shards", "2" * 64)
     with pytest.raises(RunError, match=r"started with synthetic-\w{12}, and .*/shards is now synthetic-\w{12}"):
-        run_record.check_same_data(asked, rows, base, [base])
-    run_record.check_same_data(asked, [trial(1, data="x", metrics={}, state="failed")], base, [base])
+        check_same_data(asked, rows, base, [base])
+    check_same_data(asked, [trial(1, data="x", metrics={}, state="failed")], base, [base])
 
 
 def test_resume_checks_each_trial_by_its_searched_data(tmp_path):
     frames = {"data.synthetic.frames": 12}
     own = data_key(override(Config(), frames))
     asked = record(name="run")
-    run_record.check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
+    check_same_data(asked, [trial(1, data=own, values=frames)], Config(), [Config()])
     with pytest.raises(RunError, match="its data changed"):
-        run_record.check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
+        check_same_data(asked, [trial(1, data=own)], Config(), [Config()])
 
 
 def test_cache_finds_a_trial_of_searched_data(tmp_path):

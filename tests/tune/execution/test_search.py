@@ -13,7 +13,7 @@ from fake_training import BASE, SPACE, TRAINING, curve, events, prepare, train, 
 from htt import config as configuration
 from htt.config import override
 from htt.errors import ClusterError, ConfigError, RunError, StorageError, TrainingError, UserError
-from tune.execution import experiment
+from tune.execution import experiment, runner
 from tune.execution import search as search_execution
 from tune.execution.recorder import Recorder
 from tune.execution.trainable import TrialFunctions
@@ -352,7 +352,7 @@ def test_training_is_a_plain_value():
     ],
 )
 def test_user_error_of_all_trials_ends_with_exit_code_2(kinds, code):
-    assert experiment.kind_of(kinds).exit_code == code
+    assert runner.kind_of(kinds).exit_code == code
 
 
 def test_error_kind_is_not_read_from_its_text(tmp_path):
@@ -363,5 +363,5 @@ def test_error_kind_is_not_read_from_its_text(tmp_path):
         (again,) = trials_of(frame([row]))
         assert again == row
         with pytest.raises(kind) as caught:
-            experiment.check_some(False, "One trial must end", [again], None, RunFolder(tmp_path))
+            runner.check_some(False, "One trial must end", [again], None, RunFolder(tmp_path))
         assert type(caught.value) is kind

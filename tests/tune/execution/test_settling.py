@@ -16,7 +16,7 @@ from htt.config import override
 from htt.errors import ConfigError, DataError, RunError, TrainingError
 from htt.presets import poses
 from htt.training.tasks import Facts
-from tune.execution import experiment
+from tune.execution import runner
 from tune.execution.recorder import MAX_INFEASIBLE, Recorder
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, LogUniform, Space
@@ -72,7 +72,7 @@ def test_exhausted_space_ends_a_search_without_repeats(trained, search, tmp_path
 def test_only_trials_of_several_workers_start_a_dashboard(trained, search, monkeypatch):
     asked = []
     connect = lambda _, *, train: asked.append(train) or contextlib.nullcontext()  # noqa: E731
-    monkeypatch.setattr(experiment.connect, "connect", connect)
+    monkeypatch.setattr(runner.connect, "connect", connect)
     search(name="alone", trials=1)
     search(name="group", trials=1, workers_per_trial=2)
     assert asked == [False, True]
@@ -161,7 +161,7 @@ def test_trial_without_an_objective_fails_with_a_reason(trained, search):
 
 def test_complete_search_resumes_without_ray(trained, search, tmp_path, monkeypatch):
     first = search(FINITE, trials=3, algorithm="random")
-    monkeypatch.setattr(experiment.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
+    monkeypatch.setattr(runner.connect, "connect", lambda _: pytest.fail("Ray was started for nothing"))
     (tmp_path / "run" / "report.md").unlink()
     again = search(FINITE, trials=2, algorithm="random", resume=True)
     assert (again.trials, again.best, again.stopped) == (first.trials, first.best, "nothing left")
@@ -177,7 +177,7 @@ def test_interrupted_search_announces_its_stop_at_once(trained, search, monkeypa
         recorder.stop("interrupted")
         recorder.stop("time budget")
 
-    monkeypatch.setattr(experiment, "_tune", interrupted)
+    monkeypatch.setattr(runner, "_tune", interrupted)
     assert search(FINITE, trials=3).stopped == "interrupted"
     assert (tmp_path / "shown").read_text().count("Stopping: saving running trials") == 1
 

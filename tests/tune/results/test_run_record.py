@@ -16,6 +16,7 @@ from project import SUPPORT
 from report_folders import search_folder, study_folder, trial
 from tune import ablate, best, search
 from tune.execution import plan
+from tune.execution.resume import check_name
 from tune.experiments.constraints import parse
 from tune.experiments.space import Choice, Integer, LogUniform, Space, Uniform
 from tune.experiments.spec import SearchSpec, StudySpec, Tuned
@@ -256,7 +257,7 @@ def test_old_search_is_a_warm_start_and_resumes_its_domains(old_search, monkeypa
 
 def test_name_of_an_old_run_is_taken(old_search):
     with pytest.raises(RunError, match="Cannot use a name twice"):
-        run_record.check_name(Storage(old_search.name, old_search.path.parent), resume=False)
+        check_name(Storage(old_search.name, old_search.path.parent), resume=False)
 
 
 def test_old_study_has_a_report_resumes_and_is_cached(tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 
 from htt import json_lines
 from htt.errors import RunError, StorageError
-from tune.results.run_folder import RunFolder
-from tune.results.trials import SHARE, Trial, TrialWriter
+from tune.results.run_folder import SHARE, RunFolder, TrialWriter
+from tune.results.trials import Trial
 
 
 def trial(number, **changes):
