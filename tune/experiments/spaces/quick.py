@@ -11,7 +11,7 @@ FROZEN = {
     # Any length gives as many steps: shorter windows are more, and an epoch takes some of them.
     "train.windows_per_epoch": 324,
     "train.batch_size": 8,
-    "train.epochs": 10,
+    "train.epochs": 8,
 }
 """The image encoder is frozen: each image is encoded once for all trials, so a trial takes seconds."""
 
