@@ -11,7 +11,7 @@
 
 Without ``--trials`` and ``--time-budget``, a new search runs for eight minutes from when the data are ready, and a
 resumed search keeps its original limits, with its whole time budget again. If only one of the two is given, the other
-sets no limit. With ``--finalists``, a quarter of the time budget is kept for stage two, which also gets what stage
+sets no limit. With ``--finalists``, a fifth of the time budget is kept for stage two, which also gets what stage
 one leaves. A search that was stopped in stage two goes on with stage two.
 """
 

@@ -33,7 +33,7 @@ TUNING_SEED = 2**32 - 1
 DEFAULT_FINALISTS = 2
 """Default number of finalists of a search with a frozen encoder and a time budget."""
 WEIGHTS, SCRATCH, BOTH = "weights", "scratch", "both"
-FINALIST_SHARE = 0.25
+FINALIST_SHARE = 0.2
 """Share of a search's time budget that is kept for its finalists."""
 RUNS = Path("runs")
 """Default folder of all runs on this machine."""
@@ -109,7 +109,7 @@ class SearchOptions(RunOptions):
     one; repeat for more."""
     finalists: console.OptionalInt = None
     """Number of the best configurations to train end to end afterwards (stage two), 0 for none. It needs a frozen
-    encoder, which is then trained, too. The best of both stages is written to best.yaml. A quarter of
+    encoder, which is then trained, too. The best of both stages is written to best.yaml. A fifth of
     --time-budget is kept for stage two (default: 2 if the encoder is frozen and --trials is not given, otherwise
     0)."""
     finalist_seeds: int = 2

@@ -204,8 +204,8 @@ def test_budget_covers_both_stages(trained, search, monkeypatch):
     limits = {"trials": None, "time_budget_s": 90.0}
     outcome = search(DEPTHS, **{**STAGES, **limits})
     assert outcome.stopped == "time budget"
-    assert left[:3] == pytest.approx([67.5] * 3)
-    assert 22.5 <= left[-1] <= 90.0, "a quarter, and what stage one leaves"
+    assert left[:3] == pytest.approx([72.0] * 3)
+    assert 18.0 <= left[-1] <= 90.0, "a fifth, and what stage one leaves"
     assert len(finalists.newest(outcome.folder).trials()) == 3
     assert outcome.best.variant, "the first seed is complete"
     monkeypatch.undo()
