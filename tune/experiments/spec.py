@@ -117,7 +117,7 @@ class SearchOptions(RunOptions):
     finalist_start: Text = WEIGHTS
     """Weights that a finalist starts from: weights (those of its trial), scratch (the encoder's alone, for as many
     epochs as its trial) or both (two trainings a seed)."""
-    finalist_epochs: int = 4
+    finalist_epochs: int = 3
     """Epochs of a finalist that starts from the weights of its trial."""
     finalist_lr: float = 3e-4
     """Learning rate of a finalist that starts from the weights of its trial; --set optim.backbone_lr=... gives the
