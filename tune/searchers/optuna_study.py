@@ -27,6 +27,9 @@ LOCK_S = 2.0
 """Time to wait for a journal's lock before it counts as stale, s; a lock is held only while a line is written."""
 STARTUP_TRIALS = 16
 """Number of random trials before TPE starts to model."""
+CANDIDATES = 6
+"""Number of samples from which TPE takes the one of the highest expected improvement. With Optuna's 24, late trials
+repeat the categorical values of the first good trial (``benchmarks/results/searchers.md``)."""
 TUNE_ID = "trial"
 """User attribute: id of the run's trial that the Optuna trial belongs to."""
 INTERRUPTED = "interrupted"
@@ -121,5 +124,5 @@ def sampler(algorithm: str, seed: int, recent: Recent | None = None) -> BaseSamp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # constant_liar counts running trials as bad ones, so that concurrent trials differ.
-        settings: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "multivariate": True, "constant_liar": True}
-        return RecentTPE(recent or Recent(), seed=seed, **settings)
+        settings: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "n_ei_candidates": CANDIDATES}
+        return RecentTPE(recent or Recent(), seed=seed, multivariate=True, constant_liar=True, **settings)
