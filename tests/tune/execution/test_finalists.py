@@ -23,7 +23,14 @@ pytestmark = pytest.mark.ray
 FROZEN = {"model.backbone.name": "resnet_tiny", "model.backbone.weights": "rendered", "model.backbone.trained": False,
           "data.augment.views": 0}  # fmt: skip
 DEPTHS = Space({"model.pose.depth": Choice(1, 2, 3)}, base={**BASE, **FROZEN, "optim.lr": 1e-3})
-STAGES = {"scheduler": "none", "algorithm": "random", "trials": 6, "finalists": 2, "finalist_seeds": 2}
+STAGES = {
+    "finalist_epochs": 4,
+    "scheduler": "none",
+    "algorithm": "random",
+    "trials": 6,
+    "finalists": 2,
+    "finalist_seeds": 2,
+}
 END_TO_END = {1: -5.0, 2: 1.0, 3: 4.0}
 """{depth: change of the error when the encoder is trained}; on features, a layer costs 2 mm."""
 

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from tune.searchers.optuna_study import sampler
+from tune.searchers.optuna_study import CANDIDATES, STARTUP_TRIALS, sampler
 from tune.searchers.recent_tpe import BEST, BLOCK, Recent
 
 X = {"x": FloatDistribution(0.0, 1.0)}
@@ -51,7 +51,8 @@ def test_recent_is_equal_for_grown_and_restored_studies():
 def test_sampler_equals_optunas_tpe_on_a_whole_study():
     values = np.random.default_rng(2).normal(size=60)
     drawn = []
-    usual = optuna.samplers.TPESampler(seed=3, n_startup_trials=8, multivariate=True, constant_liar=True)
+    settings = {"n_startup_trials": STARTUP_TRIALS, "n_ei_candidates": CANDIDATES}
+    usual = optuna.samplers.TPESampler(seed=3, multivariate=True, constant_liar=True, **settings)
     for one in (sampler("tpe", 3), usual):
         of = study(values)
         of.sampler = one
