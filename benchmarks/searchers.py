@@ -49,6 +49,7 @@ from tune.experiments.space import Choice, Integer, LogUniform
 from tune.experiments.spaces.quick import SPACE
 from tune.searchers.generator import EPOCH
 from tune.searchers.optuna_searcher import Searcher
+from tune.searchers.optuna_study import CANDIDATES, STARTUP_TRIALS
 from tune.searchers.recent_tpe import RecentTPE
 from tune.searchers.scheduler import Asha
 
@@ -234,7 +235,7 @@ class Search:
                 return RandomSampler(seed=seed)
             if self.sampler == "gp":
                 return GPSampler(seed=seed, deterministic_objective=False, **self.settings)
-            return RecentTPE(recent, seed=seed, multivariate=True, constant_liar=True, **self.settings)
+            return RecentTPE(recent, seed=seed, **{"multivariate": True, "constant_liar": True, **self.settings})
 
 
 class Replayed(Searcher):
@@ -247,18 +248,26 @@ class Replayed(Searcher):
 
 
 def searches(epochs: int) -> dict[str, Search]:
-    """Return the searches to replay by name; the first is the reference without early stopping."""
-    tpe: dict[str, Any] = {"n_startup_trials": 8}
+    """Return the searches to replay by name; the first is the reference without early stopping.
+
+    TPE draws ``STARTUP_TRIALS`` random trials first and has ``CANDIDATES`` candidates, unless the name says otherwise.
+    """
+    tpe: dict[str, Any] = {"n_startup_trials": STARTUP_TRIALS, "n_ei_candidates": CANDIDATES}
     found = {"random, no early stopping": Search("random", {}), "TPE, no early stopping": Search("tpe", tpe)}
-    for grace in sorted({1, max(1, epochs // 4)}):
-        for reduction in (2, 3, 4):
-            found[f"random, ASHA {grace}/{reduction}"] = Search("random", {}, grace, reduction)
-            found[f"TPE, ASHA {grace}/{reduction}"] = Search("tpe", tpe, grace, reduction)
-    for grace, reduction in ((2, 3), (2, 4), (1, 3), (1, 4)):
-        asha = f"ASHA {grace}/{reduction}"
-        found[f"TPE, 16 random first, {asha}"] = Search("tpe", {"n_startup_trials": 16}, grace, reduction)
-        found[f"TPE, 6 candidates, {asha}"] = Search("tpe", {**tpe, "n_ei_candidates": 6}, grace, reduction)
-        found[f"GP, {asha}"] = Search("gp", tpe, grace, reduction)
+    quarter = max(1, epochs // 4)
+    for grace, reduction in dict.fromkeys(((quarter, 3), (quarter, 2), (quarter, 4), (1, 3), (1, 4))):
+        found[f"TPE, ASHA {grace}/{reduction}"] = Search("tpe", tpe, grace, reduction)
+    asha = f"ASHA {quarter}/3"
+    found[f"random, {asha}"] = Search("random", {}, quarter, 3)
+    for name, changes in {
+        "24 candidates": {"n_ei_candidates": 24},
+        "3 candidates": {"n_ei_candidates": 3},
+        "8 random first": {"n_startup_trials": 8},
+        "24 random first": {"n_startup_trials": 24},
+        "each parameter alone": {"multivariate": False},
+    }.items():
+        found[f"TPE, {name}, {asha}"] = Search("tpe", {**tpe, **changes}, quarter, 3)
+    found[f"GP, {asha}"] = Search("gp", {"n_startup_trials": STARTUP_TRIALS}, quarter, 3)
     return found
 
 
