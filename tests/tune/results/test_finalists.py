@@ -91,5 +91,5 @@ def test_record_keeps_the_options_of_finalists():
 
 def test_finalist_budget_is_reserved():
     assert SearchSpec(time_budget_s=90.0).stage_one_s == 90.0
-    assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(63.0)
+    assert SearchSpec(time_budget_s=90.0, finalists=1).stage_one_s == pytest.approx(72.0)
     assert SearchSpec(finalists=1).stage_one_s is None
