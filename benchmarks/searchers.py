@@ -6,11 +6,11 @@
     python benchmarks/searchers.py replay    # replay searches on them (results/searchers.md)
 
 ``make`` draws the configurations at random and trains each on the features of the frozen encoder, to its last epoch. A
-stopped ``make`` continues. ``replay`` runs the project's own searcher and scheduler with two simulated workers. The
-learning curve of a trial is a smooth model of the table (radial basis functions) with the difference between the two
-seeds of a random configuration as noise; an epoch costs the processor time that it took. The result of a search is the
-model's value, without noise, of the configuration that the search would choose. The compute to reach a target is the
-time after which this value stays at the target or below it.
+stopped ``make`` continues, and one with more configurations adds to the table. ``replay`` runs the project's own
+searcher and scheduler with two simulated workers. The learning curve of a trial is a smooth model of the table (radial
+basis functions) with the difference between the two seeds of a random configuration as noise; an epoch costs the
+processor time that it took. The result of a search is the model's value, without noise, of the configuration that the
+search would choose. The compute to reach a target is the time after which this value stays at the target or below it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,6 +56,8 @@ from tune.searchers.scheduler import Asha
 
 TABLE = FOLDER / "searchers.parquet"
 METRIC = "hand_error_mm"
+EPOCHS = 10
+"""Epochs of a training; all rows of the table have as many, whatever the default search trains."""
 FOLDS = 5
 SMOOTHING = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 WORKERS = 2
@@ -85,10 +88,13 @@ def main() -> None:
 def make(configs: int) -> None:
     """Train the configurations with two seeds each, and write the table."""
     kept = TABLE.with_suffix(".jsonl")
+    if TABLE.exists() and not kept.exists():  # add to the table
+        kept.write_text("".join(json.dumps(row) + "\n" for row in pl.read_parquet(TABLE).to_dicts()))
     done = {(row["number"], row["seed"]) for row in _rows(kept)}
     tasks = [(number, seed) for number in range(configs) for seed in (0, 1) if (number, seed) not in done]
     _prepare()
-    with ProcessPoolExecutor(WORKERS) as pool, kept.open("a", encoding="utf-8") as file:
+    workers = ProcessPoolExecutor(WORKERS, get_context("spawn"))  # polars cannot be used after a fork
+    with workers as pool, kept.open("a", encoding="utf-8") as file:
         for row in pool.map(_trained, tasks):
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -116,7 +122,7 @@ def _draw(domain: Any, rng: np.random.Generator) -> Value:
 
 
 def _config(values: Values, seed: int = 0) -> Config:
-    fixed = {"runtime.tensorboard": False, "train.seed": seed}
+    fixed = {"runtime.tensorboard": False, "train.epochs": EPOCHS, "train.seed": seed}
     return override(override(Config(), SPACE.base), {**fixed, **values})
 
 
