@@ -83,12 +83,13 @@ class Section:
 
     def _agreement(self, start: str) -> str:
         rank = self.finals.agreement(start)
-        text = f"Agreement of both stages, over {plural(rank.n, 'finalist')} {WORDS[start]}: "
-        if math.isnan(rank.rho):
-            return f"{text}unknown, as there are no two complete ones with different values."
-        text += f"rank correlation (Spearman) {rank.rho:.2f}"
+        over = f"{plural(rank.n, 'finalist')} {WORDS[start]}"
         if rank.n < FEWEST_RANKS:
-            return f"{text}; an interval needs {FEWEST_RANKS} finalists."
+            return f"Agreement of both stages: a rank correlation needs {FEWEST_RANKS} finalists; there are {over}."
+        text = f"Agreement of both stages, over {over}: "
+        if math.isnan(rank.rho):
+            return f"{text}unknown, as all have the same value."
+        text += f"rank correlation (Spearman) {rank.rho:.2f}"
         return f"{text}, 95 % interval {rank.low:.2f} to {rank.high:.2f}."
 
 
