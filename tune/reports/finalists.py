@@ -85,7 +85,7 @@ class Section:
         rank = self.finals.agreement(start)
         over = f"{plural(rank.n, 'finalist')} {WORDS[start]}"
         if rank.n < FEWEST_RANKS:
-            return f"Agreement of both stages: a rank correlation needs {FEWEST_RANKS} finalists; there are {over}."
+            return f"Agreement of both stages: a rank correlation needs {FEWEST_RANKS} finalists; got {over}."
         text = f"Agreement of both stages, over {over}: "
         if math.isnan(rank.rho):
             return f"{text}unknown, as all have the same value."

@@ -112,7 +112,7 @@ def test_best_of_both_stages_is_written(monkeypatch, search, tmp_path):
     assert outcome.exit_code == 0
     report = outcome.folder.report.read_text()
     assert f"Best configuration: trial {best_one.number}, end to end, with 30.2 mm (the mean of 2 seeds)" in report
-    assert "a rank correlation needs 4 finalists; there are 2 finalists end to end." in report
+    assert "a rank correlation needs 4 finalists; got 2 finalists end to end." in report
     valued = f"as the best of {len(outcome.trials)}; with 2 fresh seeds on features"
     assert f"trial {best_one.number} had 32.0 mm in stage one, {valued}" in report
     assert (folder.path / "report.html").exists()
