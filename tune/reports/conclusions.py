@@ -13,7 +13,7 @@ from tune.reports import format as fmt
 from tune.reports.commands import relative
 from tune.results.run_folder import RunFolder, RunRecord, Trial
 from tune.results.search_results import SearchResults
-from tune.results.selection import value
+from tune.results.selection import PAIR, ranked, value
 
 LISTED = 8
 """Largest number of trials that a sentence names."""
@@ -64,6 +64,21 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
             f"{ties}: the 95 % interval of the difference, clip by clip, {'includes' if tied else 'excludes'} zero. "
             "The best was chosen by this value, so its lead is partly luck."
         )
+    return [*lines, *_by_others(found)]
+
+
+def _by_others(found: SearchResults) -> list[str]:
+    """Return the tied trials that are better than the best one in the other metric of hand pose and action."""
+    lines = []
+    for metric in (each for each in PAIR if each != found.metric and each in found.best.metrics):
+        about, first = METRICS[metric], ranked([found.best, *found.tied], metric)[0]
+        if first.id != found.best.id:
+            lines.append(
+                f"Of these, trial {first.number} has the {'highest' if about.higher_is_better else 'lowest'} "
+                f"{about.title.lower()}, {fmt.number(about, value(first, metric))}; the best trial has "
+                f"{fmt.number(about, value(found.best, metric))}. A search with --objective {found.metric} "
+                f"--objective {metric} selects by both."
+            )
     return lines
 
 

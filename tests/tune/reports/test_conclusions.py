@@ -68,7 +68,7 @@ def test_next_step_doubles_the_limit_of_the_search(tmp_path):
 def test_sentences_name_interval_base_baselines_and_ties(tmp_path):
     folder = search_folder(tmp_path / "run", 30, clips=True, base_trial=12)
     found = search_results.read(folder, folder.record, folder.trials())
-    best, base, floor, ties = conclusions.sentences(found, {METRIC: 144.9, "action_accuracy": 1 / 36})
+    best, base, floor, ties, _ = conclusions.sentences(found, {METRIC: 144.9, "action_accuracy": 1 / 36})
     assert best == (
         "Best: trial 19, hand error 22.4 mm, 95 % interval 21.2 to 23.6 mm over 12 clips in 6 groups of the validation "
         "split."
@@ -80,6 +80,16 @@ def test_sentences_name_interval_base_baselines_and_ties(tmp_path):
     assert ties.startswith("2 of 18 other complete trials cannot be told apart from it (trials 1, 2): ")
     guessed = conclusions.sentences(found, {"action_accuracy": 1 / 36})[2]
     assert guessed == "By guessing: action accuracy 2.8 % (chance).", "also right if the trials see no images"
+
+
+def test_sentences_name_a_tied_trial_that_is_better_in_the_other_metric(tmp_path):
+    folder = search_folder(tmp_path / "run", 30, clips=True)
+    found = search_results.read(folder, folder.record, folder.trials())
+    assert [round(each.metrics["action_accuracy"], 3) for each in (found.best, *found.tied)] == [0.801, 0.718, 0.845]
+    assert conclusions.sentences(found, {})[-1] == (
+        "Of these, trial 2 has the highest action accuracy, 84.5 %; the best trial has 80.1 %. A search with "
+        "--objective hand_error_mm --objective action_accuracy selects by both."
+    )
 
 
 def test_sentences_without_clips_claim_nothing(tmp_path):
