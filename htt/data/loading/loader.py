@@ -73,8 +73,8 @@ class Assembler:
             self.windows[index].without_last(count)
             for index, count in zip(indices.tolist(), hidden.tolist(), strict=True)
         ]
-        counts = np.array([len(window.frames) for window in picked])
-        targets = [self.clips.targets(window.clip).of(window.frames) for window in picked]
+        counts = np.array([window.count for window in picked])
+        targets = [self.clips.targets(window.clip).of(window.part) for window in picked]
         joints_px = np.concatenate([target.joints_px for target in targets])
         moved_px = np.zeros((len(joints_px), 1, 2), np.float32)
         if not self.images:
@@ -106,8 +106,8 @@ class Assembler:
 
     def _hand_types(self, picked: Sequence[Window]) -> Tensor | None:
         """Return [n hands] the hand types of the windows' frames, or None if the data do not name them."""
-        known = [(self.clips.hand_types(window.clip), window.frames) for window in picked]
-        types = [of_clip[frames] for of_clip, frames in known if of_clip is not None]
+        known = [(self.clips.hand_types(window.clip), window.part) for window in picked]
+        types = [of_clip[part] for of_clip, part in known if of_clip is not None]
         return torch.from_numpy(np.concatenate(types)) if types else None
 
     def _ahead(self, picked: Sequence[Window], moved_px: np.ndarray) -> dict[str, Tensor]:
@@ -129,18 +129,18 @@ class Assembler:
         return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def _images(self, picked: Sequence[Window], pool: Executor | None) -> Tensor:
-        images = self.clips.blank(sum(len(window.frames) for window in picked))
+        images = self.clips.blank(sum(window.count for window in picked))
         first = 0
         for window in picked:
-            self.clips.decode_into(images[first : first + len(window.frames)], window.clip, window.frames, pool)
-            first += len(window.frames)
+            self.clips.decode_into(images[first : first + window.count], window.clip, window.frames, pool)
+            first += window.count
         return as_frames(images)
 
     def _features(self, picked: Sequence[Window], copies: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Return the stored features of the windows' frames, and the shift of each window's images, px."""
         encoded = [self.clips.encoded(window.clip) for window in picked]
         of_windows = zip(encoded, picked, copies, strict=True)
-        features = [clip.features[copy, window.frames] for clip, window, copy in of_windows]
+        features = [clip.features[copy, window.part] for clip, window, copy in of_windows]
         shifts_px = np.stack([clip.shifts_px[copy] for clip, copy in zip(encoded, copies, strict=True)])
         return torch.from_numpy(np.concatenate(features)), shifts_px
 

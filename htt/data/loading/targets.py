@@ -21,8 +21,8 @@ class Targets:
     joint_valid: np.ndarray
     """[t j] bool: the hand is in the frame, and the joint is in front of the camera, inside the image or outside."""
 
-    def of(self, frames: np.ndarray) -> Targets:
-        """Return the targets of the frames with the given indices."""
+    def of(self, frames: np.ndarray | slice) -> Targets:
+        """Return the targets of some frames; those of a slice share its memory."""
         return Targets(self.joints_m[frames], self.joints_px[frames], self.joint_valid[frames])
 
 

@@ -19,7 +19,7 @@ Source: Wen et al. 2023, section 3.4 and the released code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,12 +35,26 @@ class Window:
 
     clip: int
     """Index of the clip."""
-    frames: np.ndarray
-    """[t] indices of frames in the clip, ascending."""
+    start: int
+    """Index of the first frame in the clip."""
+    count: int
+    """Number of frames."""
+    spacing: int
+    """Distance between two frames."""
+
+    @property
+    def part(self) -> slice:
+        """Slice of the clip's frames; an array indexed by it is not copied."""
+        return slice(self.start, self.start + self.count * self.spacing, self.spacing)
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Indices [t] of frames in the clip, ascending."""
+        return np.arange(self.part.start, self.part.stop, self.spacing)
 
     def without_last(self, count: int) -> Window:
         """Return the window without its last frames."""
-        return Window(self.clip, self.frames[: len(self.frames) - count]) if count else self
+        return replace(self, count=self.count - count) if count else self
 
 
 @dataclass(frozen=True)
@@ -64,8 +78,7 @@ class Windows(Sequence[Window]):
         return len(self.clip)
 
     def __getitem__(self, index: int) -> Window:  # type: ignore[override]
-        start, count = int(self.start[index]), int(self.frame_count[index])
-        return Window(int(self.clip[index]), np.arange(start, start + count * self.spacing, self.spacing))
+        return Window(int(self.clip[index]), int(self.start[index]), int(self.frame_count[index]), self.spacing)
 
     def __iter__(self) -> Iterator[Window]:
         return (self[index] for index in range(len(self)))
@@ -141,6 +154,5 @@ def draw_observed(
 
 def padded(window: Window, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a window as the released code pads it: frames [length], the last one repeated, and valid [length]."""
-    missing = length - len(window.frames)
-    frames = np.pad(window.frames, (0, missing), mode="edge")
-    return frames, np.arange(length) < len(window.frames)
+    frames = np.pad(window.frames, (0, length - window.count), mode="edge")
+    return frames, np.arange(length) < window.count

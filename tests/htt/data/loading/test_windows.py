@@ -109,7 +109,8 @@ def test_cut_covers_every_frame_once(counts: list[int], length: int, spacing: in
 def test_cut_gives_existing_frames_in_order(counts: list[int], length: int, spacing: int, starts: int) -> None:
     for window in cut(counts, length=length, spacing=spacing, starts=starts):
         frames = window.frames
-        assert 1 <= len(frames) <= length
+        assert np.arange(counts[window.clip])[window.part].tolist() == frames.tolist()
+        assert 1 <= len(frames) == window.count <= length
         assert set(np.diff(frames)) <= {spacing}
         assert frames[-1] < counts[window.clip]
         assert len(frames) == length or frames[-1] + spacing >= counts[window.clip]
