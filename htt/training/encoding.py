@@ -117,10 +117,16 @@ def encoding(config: Config) -> Encoding:
 
 @functools.lru_cache(maxsize=1)
 def _features(backbone: str) -> FrameFeatures:
-    """Return the encoder of a ``BackboneConfig`` in JSON, on this process's device; kept for the clips that follow."""
+    """Return the encoder of a ``BackboneConfig`` in JSON."""
     config: Config = from_plain({"model": {"backbone": json.loads(backbone)}})
     with torch.random.fork_rng(devices=[]):
         return FrameFeatures(config.model.backbone, 1).eval().requires_grad_(False)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(backbone: str) -> FrameFeatures:
+    """Return the encoder of a ``BackboneConfig`` in JSON on this process's device; kept for the clips that follow."""
+    return _features(backbone).to(best_device())
 
 
 def _made_earlier(config: Config, wanted: Encoding) -> Path:
@@ -219,7 +225,7 @@ class EncodedFrames:
     def _encode(self, assembler: Assembler, index: int, split: str) -> Encoded:
         views = self.made.views if split == TRAIN else 0
         batch = assembler([index])
-        encoder = _features(self.config.model.backbone.model_dump_json()).to(best_device())
+        encoder = _encoder(self.config.model.backbone.model_dump_json())
         features, shifts_px = [], []
         for copy in range(views + 1):
             seed, how = view_seed(assembler.clips.ids[index], copy), self.config.data.augment
