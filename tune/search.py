@@ -9,7 +9,7 @@
     python tune/search.py --finalists 3 --trials 40                       # then train the three best end to end
     python tune/search.py --resume search-quick-20260101-120000 --time-budget 30m
 
-Without ``--trials`` and ``--time-budget``, a new search runs for eight minutes from when the data are ready, and a
+Without ``--trials`` and ``--time-budget``, a new search runs for 8.5 minutes from when the data are ready, and a
 resumed search keeps its original limits, with its whole time budget again. If only one of the two is given, the other
 sets no limit. With ``--finalists``, a fifth of the time budget is kept for stage two, which also gets what stage
 one leaves. A search that was stopped in stage two goes on with stage two.
@@ -49,7 +49,7 @@ from tune.searchers import warm_start
 if TYPE_CHECKING:
     from tune.execution.runner import Outcome
 
-DEFAULT_BUDGET = "8m"
+DEFAULT_BUDGET = "8m30s"
 Several = Annotated[list[str], tyro.conf.UseAppendAction]
 """Type of an option that can be repeated."""
 
@@ -63,7 +63,7 @@ class Options(console.Options):
     set: console.Assignments = field(default_factory=list)
     """Fix a field, as in --set data.root=/data/h2o; repeat for more."""
     time_budget: console.OptionalText = None
-    """Time from when the data are ready: 90s, 10m, 1h30m (default: 8m, or no limit if --trials is given). With
+    """Time from when the data are ready: 90s, 10m, 1h30m (default: 8m30s, or no limit if --trials is given). With
     --resume and neither of the two: the original limits."""
     metric: console.OptionalText = None
     """Metric to select by, on the validation split (default: hand_error_mm, or action_accuracy for a model without an
