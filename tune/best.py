@@ -4,6 +4,7 @@
 
     python tune/best.py search-quick-20260101-120000
     python tune/best.py RUN --metric action_accuracy --top 5 --out action.yaml
+    python tune/best.py RUN --pick knee                    # hand error and action accuracy together
     python tune/best.py RUN --pick 'latency_ms<=30'        # several objectives: pick another trial of the front
     python tune/best.py RUN --retrain-seeds 5              # final trainings: mean and interval, on validation and test
     python tune/best.py RUN --retrain-seeds 5 --gpus-per-worker 1 --set train.epochs=45 --name longer
@@ -75,8 +76,8 @@ class Options(console.Options):
     metric: console.OptionalText = None
     """Metric to select by (default: that of the search)."""
     pick: console.OptionalText = None
-    """Rule that picks a trial from the Pareto front of several objectives: knee, first or a bound (default: that of
-    the search)."""
+    """Rule that picks a trial from the Pareto front: knee, first or a bound (default: that of the search). With one
+    objective, the front is that of hand error and action accuracy."""
     out: console.OptionalPath = None
     """File to write the configuration to (default: best.yaml in the run's folder, or best-<metric>.yaml,
     best-<pick>.yaml)."""
@@ -101,13 +102,13 @@ def main(options: Options) -> None:
         chosen = replace(chosen, trial=found.best)
     retraining = retraining_of(options, folder, chosen) if options.retrain_seeds is not None else None
     if chosen.pick:
-        trial_table.show_front(trials, record.search.objectives, chosen.trial, chosen.pick)
+        trial_table.show_front(trials, chosen.objectives, chosen.trial, chosen.pick)
     else:
         trial_table.show(trials, chosen.metric, options.top)
     if found:
         finalists.show(found)
     out = options.out or folder.best.with_stem(chosen.name(folder.best.stem))
-    text = selection.best_text(record, chosen.trial, chosen.metric, len(trials), chosen.rule(record))
+    text = selection.best_text(record, chosen.trial, chosen.metric, len(trials), chosen.rule)
     files.write_text(out, text)
     console.out.print(f"\nBest configuration  {commands.relative(out)}", markup=False)
     kept = commands.newest_checkpoint(folder, chosen.trial)
@@ -134,10 +135,13 @@ class Chosen:
     """Rule that picked the trial from the Pareto front, or None if it is the best by the metric alone."""
     differs: str | None
     """The metric or rule if it differs from that of the search, or None."""
+    objectives: Sequence[str] = ()
+    """Metrics of the front."""
 
-    def rule(self, record: RunRecord) -> str:
-        """Return the rule in words, or an empty string if the trial was not picked from a front."""
-        return selection.rule_text(self.pick, record.search.objectives) if self.pick else ""
+    @property
+    def rule(self) -> str:
+        """Rule in words, or an empty string if the trial was not picked from a front."""
+        return selection.rule_text(self.pick, self.objectives) if self.pick else ""
 
     def name(self, usual: str) -> str:
         """Return the name of a file or folder: ``usual``, with the metric or rule appended if ``differs`` is set."""
@@ -152,11 +156,12 @@ def choose(options: Options, record: RunRecord, trials: Sequence[Trial], folder:
         RunError: no trial has a value of the metric, or none on the front satisfies the rule.
     """
     spec = record.search
+    objectives = spec.objectives or (selection.objectives(record, trials) if options.pick else ())
     if options.pick is not None:
         constraints.check_rule(options.pick)
-        if options.metric or not spec.objectives:
-            why = f"this one has only {spec.metric}" if options.metric is None else "drop --metric"
-            raise ConfigError(f"--pick needs a search with several objectives; {why}.")
+        if options.metric or not objectives:
+            why = "drop --metric" if options.metric else f"no trial has both {' and '.join(selection.PAIR)}"
+            raise ConfigError(f"--pick needs several metrics to choose by; {why}.")
     metric = options.metric or spec.metric
     recorded = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     constraints.check_metric(metric, recorded or None)
@@ -165,13 +170,13 @@ def choose(options: Options, record: RunRecord, trials: Sequence[Trial], folder:
     order = selection.ranked(trials, metric)
     if not order:
         raise RunError(f"No trial has a value of {metric}, out of {len(trials)} in {folder.path}.")
-    if options.metric or not spec.objectives:
+    if options.metric or not objectives:
         return Chosen(order[0], metric, None, metric if metric != spec.metric or spec.objectives else None)
     pick = options.pick or spec.pick
-    best = selection.select(selection.pareto_front(trials, spec.objectives), spec.objectives, pick)
+    best = selection.select(selection.pareto_front(trials, objectives), objectives, pick)
     if best is None:
         raise RunError(f"No trial on the Pareto front satisfies {pick}, out of {len(trials)} in {folder.path}.")
-    return Chosen(best, metric, pick, pick if pick != spec.pick else None)
+    return Chosen(best, metric, pick, None if spec.objectives and pick == spec.pick else pick, objectives)
 
 
 def check_options(options: Options) -> None:
@@ -224,7 +229,7 @@ def retraining_of(options: Options, folder: RunFolder, chosen: Chosen) -> tuple[
         chosen.metric,
         int(options.retrain_seeds or 0),
         name=name,
-        rule=chosen.rule(record),
+        rule=chosen.rule,
         assignments=parse_set(options.training.set),
         share_any=options.training.share_any,
     )

@@ -55,9 +55,9 @@ def run(tmp_path, monkeypatch):
         (["run", "--retrain-seeds", "5", "--set", "optim.lrr=1"], "Did you mean 'optim.lr'?"),
         (["run", "--retrain-seeds", "5", "--set", "model.backbone.name=resnet19"], "no such plug-in 'resnet19'"),
         (["run", "--retrain-seeds", "5", "--name", "full"], "full: it holds other files. Choose another --name."),
-        (["run", "--pick", "knee"], "several objectives; this one has only hand_error_mm."),
+        (["none", "--pick", "knee"], "by; no trial has both hand_error_mm and action_accuracy."),
         (["front", "--pick", "kne"], "Did you mean 'knee'?"),
-        (["front", "--pick", "knee", "--metric", "loss"], "several objectives; drop --metric."),
+        (["front", "--pick", "knee", "--metric", "loss"], "several metrics to choose by; drop --metric."),
         (["front", "--pick", "hand_error_mm<=1"], "satisfies hand_error_mm<=1, out of 12 in runs/front."),
         (["run", "--top", "0"], "--top must be 1 or more; got 0."),
         (
@@ -114,6 +114,17 @@ def test_front_is_shown_and_picked_from(run, tmp_path, capsys, words, file, pick
     found = yaml.safe_load((folder.path / file).read_text())["found_by"]
     assert (found["trial"], found["rule"]) == (expected.number, selection.rule_text(picked, OBJECTIVES))
     assert list(found["objectives"]) == list(OBJECTIVES)
+
+
+def test_pick_of_a_search_with_one_objective_is_from_the_front_of_hand_and_action(run, tmp_path, capsys):
+    console.run(best.Options, best.main, ["run", "--pick", "action_accuracy>=0.8"])
+    folder = best.RunFolder(tmp_path / "runs" / "run")
+    assert [trial.number for trial in selection.pareto_front(folder.trials(), selection.PAIR)] == [1, 2]
+    assert "Picked: trial 2, the best hand_error_mm on the front with action_accuracy>=0.8." in capsys.readouterr().out
+    found = yaml.safe_load((folder.path / "best-action_accuracy-0.8.yaml").read_text())["found_by"]
+    assert (found["trial"], found["metric"]) == (2, "hand_error_mm")
+    assert found["objectives"] == {name: folder.trials()[1].metrics[name] for name in selection.PAIR}
+    assert not folder.best.exists()
 
 
 def test_metric_option_picks_by_that_metric_alone(run, tmp_path, capsys):

@@ -76,8 +76,7 @@ def _by_others(found: SearchResults) -> list[str]:
             lines.append(
                 f"Of these, trial {first.number} has the {'highest' if about.higher_is_better else 'lowest'} "
                 f"{about.title.lower()}, {fmt.number(about, value(first, metric))}; the best trial has "
-                f"{fmt.number(about, value(found.best, metric))}. A search with --objective {found.metric} "
-                f"--objective {metric} selects by both."
+                f"{fmt.number(about, value(found.best, metric))}. tune/best.py with --pick knee balances both metrics."
             )
     return lines
 

@@ -22,7 +22,7 @@ from tune.experiments.spec import SearchSpec
 from tune.results.run_folder import RunRecord, Trial
 
 PAIR = ("hand_error_mm", "action_accuracy")
-"""Metrics of hand pose and action: plotted against each other for a search with one objective."""
+"""Metrics of hand pose and action: the Pareto front of a search with one objective."""
 
 
 def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
@@ -70,7 +70,7 @@ def found_by(record: RunRecord, trial: Trial, metric: str, trials: int, rule: st
         "rule": rule or best_by(metric),
     }
     if rule:
-        plain["objectives"] = {name: value(trial, name) for name in record.search.objectives}
+        plain["objectives"] = {name: value(trial, name) for name in objectives(record, [trial])}
     if isinstance(spec, SearchSpec) and trial.variant:
         plain["finalist"] = trial.variant
     if isinstance(spec, SearchSpec) and spec.constraints:
@@ -89,7 +89,10 @@ def best_text(record: RunRecord, trial: Trial, metric: str, trials: int, rule: s
 
 
 def objectives(record: RunRecord, trials: Sequence[Trial]) -> list[str]:
-    """Return the recorded objectives of a search, or ``PAIR`` if it had one objective; empty if fewer than two."""
+    """Return the recorded metrics of a search's Pareto front: its objectives, or ``PAIR`` if it had one objective.
+
+    Empty if fewer than two of them are recorded.
+    """
     names = record.search.objectives or PAIR
     known = [name for name in names if any(name in trial.metrics for trial in trials)]
     return known if len(known) > 1 else []
