@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from cluster.run_folder import EpochLog
-from fake_training import metrics_of, note
+from fake_training import metrics_of, note, wait_while_held
 from htt.config import Config
 from htt.errors import NonFiniteLossError
 
@@ -18,6 +18,7 @@ def run(config: Config, folder: Path, workers, on_epoch, *, storage=None):
     began = {"seed": config.train.seed, "start": len(log.epochs), "pid": os.getpid(), "at": time.time()}
     note(config, {**began, "workers": workers.count})
     for epoch in range(len(log.epochs) + 1, config.train.epochs + 1):
+        wait_while_held(config, epoch)
         time.sleep(config.optim.step_epochs / 1000)
         misbehave(config, epoch, folder)
         metrics = metrics_of(config, epoch)

@@ -1,5 +1,7 @@
 """Final trainings with fresh seeds, by a stand-in: together, gone on with after a kill, and never done twice."""
 
+import concurrent.futures
+import contextlib
 import io
 import os
 import re
@@ -50,9 +52,29 @@ def events(tmp_path, word):
     return [event for event in fake_training.events(tmp_path / "events") if word in event]
 
 
+@contextlib.contextmanager
+def held_until_started(tmp_path, count):
+    """Hold all trainings in their first epoch until so many have started, at most for five minutes."""
+    hold = tmp_path / "events" / "hold-1"
+    hold.parent.mkdir()
+    hold.touch()
+
+    def release():
+        deadline, file = time.monotonic() + 300, hold.parent / "events"
+        while time.monotonic() < deadline and not (file.exists() and len(events(tmp_path, "at")) >= count):
+            time.sleep(0.05)
+        hold.unlink()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        released = pool.submit(release)
+        yield
+        released.result()
+
+
 def test_retraining_trains_seeds_at_once_and_adds_more(local_ray, tmp_path, monkeypatch):
     run = searched(tmp_path, **{"optim.step_epochs": 800})
-    found, shown = again(run, 3)
+    with held_until_started(tmp_path, 2):
+        found, shown = again(run, 3)
     assert found.done == [1, 2, 3]
     assert found.failed == {}
     assert "3 fresh seeds (1, 2, 3), 2 at once" in shown
