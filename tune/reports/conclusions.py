@@ -64,21 +64,23 @@ def sentences(found: SearchResults, baselines: Mapping[str, float]) -> list[str]
             f"{ties}: the 95 % interval of the difference, clip by clip, {'includes' if tied else 'excludes'} zero. "
             "The best was chosen by this value, so its lead is partly luck."
         )
-    return [*lines, *_by_others(found)]
+    return [*lines, *_by_other_metric(found)]
 
 
-def _by_others(found: SearchResults) -> list[str]:
-    """Return the tied trials that are better than the best one in the other metric of hand pose and action."""
-    lines = []
-    for metric in (each for each in PAIR if each != found.metric and each in found.best.metrics):
-        about, first = METRICS[metric], ranked([found.best, *found.tied], metric)[0]
-        if first.id != found.best.id:
-            lines.append(
-                f"Of these, trial {first.number} has the {'highest' if about.higher_is_better else 'lowest'} "
-                f"{about.title.lower()}, {fmt.number(about, value(first, metric))}; the best trial has "
-                f"{fmt.number(about, value(found.best, metric))}. tune/best.py with --pick knee balances both metrics."
-            )
-    return lines
+def _by_other_metric(found: SearchResults) -> list[str]:
+    """Return a sentence if a tied trial is better than the best one in the other metric of hand pose and action."""
+    others = [metric for metric in PAIR if metric != found.metric]
+    if len(others) > 1:  # another metric selected, which ``--pick`` would not weigh
+        return []
+    about, best = METRICS[others[0]], value(found.best, others[0])
+    first = next(iter(ranked([found.best, *found.tied], about.name)), found.best)
+    if value(first, about.name) == best or not math.isfinite(best):
+        return []
+    return [
+        f"Of these, trial {first.number} has the {'highest' if about.higher_is_better else 'lowest'} "
+        f"{about.title.lower()}, {fmt.number(about, value(first, about.name))}; the best trial has "
+        f"{fmt.number(about, best)}. tune/best.py with --pick knee balances both metrics."
+    ]
 
 
 def _of_base(about: Metric, found: SearchResults) -> str:

@@ -1,6 +1,7 @@
 """What the end of a search says, and what it tells the user to do."""
 
 import dataclasses
+import math
 import shlex
 
 import pytest
@@ -90,6 +91,20 @@ def test_sentences_name_a_tied_trial_that_is_better_in_the_other_metric(tmp_path
         "Of these, trial 2 has the highest action accuracy, 84.5 %; the best trial has 80.1 %. "
         "tune/best.py with --pick knee balances both metrics."
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "best", "tied"),
+    [(METRIC, 0.8, 0.8), (METRIC, 0.8, 0.7), (METRIC, math.nan, math.nan), (METRIC, None, 0.7), ("loss", 0.7, 0.8)],
+)
+def test_sentences_name_no_tied_trial_that_is_not_better(metric, best, tied):
+    def with_accuracy(trial, accuracy):
+        known = {} if accuracy is None else {"action_accuracy": accuracy}
+        return dataclasses.replace(trial, metrics={METRIC: 20.0, "loss": 1.0, **known})
+
+    other = dataclasses.replace(TIE, trial=with_accuracy(trial(1), tied))
+    found = SearchResults(metric, with_accuracy(trial(3), best), None, others=[other])
+    assert not any(line.startswith("Of these") for line in conclusions.sentences(found, {}))
 
 
 def test_sentences_without_clips_claim_nothing(tmp_path):
