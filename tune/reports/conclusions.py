@@ -79,7 +79,8 @@ def _by_other_metric(found: SearchResults) -> list[str]:
     return [
         f"Of these, trial {first.number} has the {'highest' if about.higher_is_better else 'lowest'} "
         f"{about.title.lower()}, {fmt.number(about, value(first, about.name))}; the best trial has "
-        f"{fmt.number(about, best)}. tune/best.py with --pick knee balances both metrics."
+        f"{fmt.number(about, best)}, each with one seed. tune/best.py --pick knee --retrain-seeds {SEEDS} measures a "
+        "balance of both metrics with new seeds."
     ]
 
 

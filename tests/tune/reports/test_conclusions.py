@@ -88,8 +88,8 @@ def test_sentences_name_a_tied_trial_that_is_better_in_the_other_metric(tmp_path
     found = search_results.read(folder, folder.record, folder.trials())
     assert [round(each.metrics["action_accuracy"], 3) for each in (found.best, *found.tied)] == [0.801, 0.718, 0.845]
     assert conclusions.sentences(found, {})[-1] == (
-        "Of these, trial 2 has the highest action accuracy, 84.5 %; the best trial has 80.1 %. "
-        "tune/best.py with --pick knee balances both metrics."
+        "Of these, trial 2 has the highest action accuracy, 84.5 %; the best trial has 80.1 %, each with one seed. "
+        "tune/best.py --pick knee --retrain-seeds 5 measures a balance of both metrics with new seeds."
     )
 
 
